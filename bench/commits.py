@@ -172,7 +172,7 @@ def commits(
         database = _database_alone(stack, rate)
         steady = asyncio.run(players.at_rate(rate, seconds))
         _wait_for(arrivals, steady)
-        delays = [(arrivals.at[key] - at) * 1000 for key, at in steady.answered_at.items()]
+        delays = [(arrivals.at[key] - at) * 1000 for key, at in steady.answered_at.items() if key in arrivals.at]
         without = _without_kafka(stack, players, arrivals, rate, away) if away else None
         most, a_second = asyncio.run(players.as_fast_as_possible(in_flight, seconds))
         _wait_for(arrivals, most)
@@ -204,11 +204,12 @@ def _opened(stack: Stack, key: str, count: int) -> list[tuple[str, str]]:
 
 
 def _wait_for(arrivals: Arrivals, answers: Answers) -> None:
-    """Wait until every event of these answers has arrived: none is lost."""
+    """Wait until the newest score of each session has arrived: none is lost. A score may take the place of another."""
+    newest = set({session: (session, score) for session, score in sorted(answers.answered_at)}.values())
     until(
-        lambda: answers.answered_at.keys() <= arrivals.at.keys(),
+        lambda: newest <= arrivals.at.keys(),
         120,
-        lambda: f"{len(answers.answered_at.keys() - arrivals.at.keys())} events are missing",
+        lambda: f"{len(newest - arrivals.at.keys())} scores are missing",
     )
 
 

@@ -20,7 +20,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import StateCount
-from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
 from streams.core.verdict import PAUSE_WORDS
@@ -180,8 +180,8 @@ async def test(webhook_id: str, request: Request) -> Response:
     form = await form_of(request)
     try:
         sent = await visit.services.synthetic_events.send(webhook_id, form["type"] or None, visit.account.id)
-    except Unavailable as away:
-        return await _webhook_page(request, visit, webhook_id, problem=str(away))
+    except (Conflict, Unavailable) as error:
+        return await _webhook_page(request, visit, webhook_id, problem=str(error))
     return await _webhook_page(request, visit, webhook_id, test=sent)
 
 

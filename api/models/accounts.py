@@ -78,6 +78,10 @@ class Notification(Model):
     created_at: Time
     status: Annotated[MailStatus, Field(description="`not_sent` is final: `reason` says why, and nobody tries again.")]
     reason: Annotated[str | None, Field(description="Why it is not sent, or not to every address.")] = None
+    sent_with: Annotated[
+        str | None,
+        Field(description="The mail that lists this pause with others of the same minute: it was sent, not this."),
+    ] = None
     tries: int
     due_at: Time | None = None
     sent_at: Time | None = None
@@ -129,6 +133,7 @@ def notification_of(seen: MailDetails) -> Notification:
         created_at=mail.created_at,
         status=mail.status,
         reason=mail.problem,
+        sent_with=mail.sent_with,
         tries=mail.tries,
         due_at=mail.due_at,
         sent_at=mail.sent_at,

@@ -120,7 +120,8 @@ async def send_test(
 
     The response has the outcome, as soon as there is one. A test that has not left after 12 seconds expires. Without an
     outcome 15 seconds after the longest time of an attempt (25 seconds by default) the response is 503, and says which
-    part is missing. A test is not retried and does not count for health or statistics.
+    part is missing. A test is not retried and does not count for health or statistics. Two tests of a webhook and ten
+    of an account may wait; another one gets 409.
     """
     seen = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
     return delivery_with_attempts(seen)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from streams.core.commit import LESSON_STATUSES, NO_SCORE, Commit, Completion, Score, SequenceLog, Success
+from streams.core.limits import SCORES_PER_SESSION
 from streams.core.scorm_time import as_seconds
 
 
@@ -56,7 +57,10 @@ _OFF_THE_RECORD = frozenset({"browse", "review"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of a session. `known_score` is the last one that was reported, or that was known at launch."""
+    """What is known of a session. `known_score` is the last one that was reported, or that was known at launch.
+
+    `scores_reported` counts the scores that were reported.
+    """
 
     completion: Completion = Completion.UNKNOWN
     success: Success = Success.UNKNOWN
@@ -71,10 +75,20 @@ class Progress:
     mode: str | None = None
     credit: str | None = None
     sequences: SequenceLog = field(default_factory=SequenceLog)
+    scores_reported: int = 0
 
     @property
     def is_for_the_record(self) -> bool:
         return self.mode not in _OFF_THE_RECORD and self.credit != "no-credit"
+
+    @property
+    def has_new_score(self) -> bool:
+        """Whether its score is to be reported."""
+        is_new = self.score.exists and self.score != self.known_score
+        return is_new and self.is_for_the_record and self.scores_reported < SCORES_PER_SESSION
+
+    def with_score_reported(self) -> "Progress":
+        return replace(self, known_score=self.score, scores_reported=self.scores_reported + 1)
 
 
 def launched(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
@@ -91,10 +105,9 @@ def launched(completion: Completion, success: Success, score: Score, total_time:
 
 
 class Step(NamedTuple):
-    """The progress after a commit, and what is to be reported of it."""
+    """The progress after a commit, and whether it reports a completion."""
 
     progress: Progress
-    is_scored: bool = False
     is_completed: bool = False
 
 
@@ -166,11 +179,8 @@ def _success(progress: Progress, commit: Commit) -> Success:
 
 
 def _reported(progress: Progress) -> Step:
-    is_scored = progress.score.exists and progress.score != progress.known_score
-    if is_scored:
-        progress = replace(progress, known_score=progress.score)
     news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
     if news is None:
-        return Step(progress, is_scored)
+        return Step(progress)
     reported, is_completed = TRANSITIONS[progress.reported, news]
-    return Step(replace(progress, reported=reported), is_scored, is_completed)
+    return Step(replace(progress, reported=reported), is_completed)

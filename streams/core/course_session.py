@@ -9,6 +9,7 @@ from streams.core.access import digest
 from streams.core.commit import Commit, Score
 from streams.core.course_progress import Progress, after
 from streams.core.event import Event
+from streams.core.limits import SCORES_PER_SESSION
 from streams.core.scorm_time import format_length
 from streams.core.usage import LAUNCHED
 
@@ -17,6 +18,8 @@ GRACE = timedelta(minutes=15)
 SCORED, COMPLETED = "session.scored", "session.completed"
 # As many as a person looks at; the deliveries of a session find all.
 EVENTS_KEPT = 20
+# A course may commit each change of its score: the newest one is reported at most this often.
+SCORE_EVERY = timedelta(seconds=5)
 
 
 class SessionEvent(NamedTuple):
@@ -29,7 +32,10 @@ class SessionEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CourseSession:
-    """A session of an account. `events` are its newest; `sent_at` is the place of the last one among what is sent."""
+    """A session of an account. `events` are its newest; `sent_at` is the place of the last one among what is sent.
+
+    `score_due_at` is when its newest score is to be reported; None while there is no new one.
+    """
 
     account_id: str
     id: str
@@ -43,6 +49,15 @@ class CourseSession:
     sent_at: datetime | None = None
     last_commit_at: datetime | None = None
     closed_at: datetime | None = None
+    score_due_at: datetime | None = None
+
+    def next_score_at(self, now: datetime) -> datetime:
+        """When a score may be reported, so that there is at most one within `SCORE_EVERY`."""
+        if self.score_due_at is not None:
+            return self.score_due_at
+        reported = [one.at for one in self.events if one.type == SCORED]
+        # The last one may have the time of another clock, which is ahead.
+        return min(reported[-1], now) + SCORE_EVERY if reported else now
 
     def with_event(self, event: Event, now: datetime) -> "Change":
         """The session with an event that it has caused. Each is sent after the ones before, whatever the clock does."""
@@ -83,18 +98,31 @@ def launch(session: CourseSession, now: datetime, event_id: str) -> Change:
 
 
 def apply_commit(session: CourseSession, commit: Commit, now: datetime, new_id: Callable[[], str]) -> Change:
-    """Apply a commit. `new_id` makes ids of events."""
+    """Apply a commit. A score may wait for newer ones; a completion never waits. `new_id` makes ids of events."""
     step = after(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=now)
-    events: list[tuple[Event, datetime]] = []
-    # Scored comes before completed.
-    data = [(SCORED, _score(step.progress.score))] * step.is_scored + [
-        (COMPLETED, _result(step.progress))
-    ] * step.is_completed
-    for event_type, details in data:
-        session, sent = session.with_event(_event(session, new_id(), event_type, now, details), now)
-        events += sent
-    return Change(session, events)
+    if not step.is_completed and now < (due_at := session.next_score_at(now)):
+        return Change(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
+    session, scored = report_score(session, now, new_id)
+    if not step.is_completed:
+        return Change(session, scored)
+    session, completed = session.with_event(_event(session, new_id(), COMPLETED, now, _result(step.progress)), now)
+    return Change(session, [*scored, *completed])
+
+
+def report_score(session: CourseSession, now: datetime, new_id: Callable[[], str]) -> Change:
+    """Report the newest score, if there is a new one."""
+    session = replace(session, score_due_at=None)
+    if not session.progress.has_new_score:
+        return Change(session)
+    event = _event(session, new_id(), SCORED, now, _score(session.progress.score))
+    return replace(session, progress=session.progress.with_score_reported()).with_event(event, now)
+
+
+def has_last_score(change: Change) -> bool:
+    """Whether it reports the last score that its session may report."""
+    is_last = change.session.progress.scores_reported == SCORES_PER_SESSION
+    return is_last and any(event.type == SCORED for event, _ in change.events)
 
 
 def _result(progress: Progress) -> dict[str, str | float]:

@@ -72,8 +72,16 @@ KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
 SESSIONS_LISTED = 200
 # By people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
 RETRIES_OF_A_DELIVERY = 100
-# `publish` looks at every unfinished job again and again.
+# They take turns, and `publish` reads all of them for each turn of the account.
 UNFINISHED_JOBS_PER_ACCOUNT = 20
+# Test events that wait for their outcome in one process. Each holds a connection of its client for up to 25 seconds.
+WAITING_TESTS_PER_WEBHOOK = 2
+WAITING_TESTS_PER_ACCOUNT = 10
+
+# -- what a course does --------------------------------------------------------------------------------------------
+
+# Events `session.scored` of one session, at most one in five seconds. No learner reads more changes of a score.
+SCORES_PER_SESSION = 200
 
 # `deliver` keeps every erased learner in memory, 0.3 KB each.
 ERASURES_PER_DAY = 10_000

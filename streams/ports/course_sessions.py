@@ -26,3 +26,6 @@ class CourseSessions(Protocol):
 
         What `apply` raises changes nothing.
         """
+
+    async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
+        """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""

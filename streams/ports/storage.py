@@ -15,7 +15,7 @@ from streams.core.delivery_state import Batch, DeliveryState, EventKey, Recorded
 from streams.core.erasure import Erasure
 from streams.core.held import Held, Progress
 from streams.core.job import Job
-from streams.core.mail import Mail
+from streams.core.mail import Mail, MailKind
 from streams.core.page import Cursor, Page
 from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
 
@@ -54,6 +54,9 @@ class DeliveryLog(Protocol):
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """Those of these ids that a delivery has."""
+
+    async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        """Those of these deliveries that wait no longer, and whose payload is stored."""
 
 
 class DeliverySearch(Protocol):
@@ -115,8 +118,11 @@ class Jobs(Protocol):
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def unfinished(self) -> Sequence[Job]:
-        """Oldest first."""
+    async def unfinished(self, after: str) -> Sequence[Job]:
+        """Those of the next account behind `after`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
+
+        None behind the last account.
+        """
 
     async def advance(self, job_id: str) -> Job:
         """Do one more portion of the stored deliveries and store the progress, in one transaction."""
@@ -214,9 +220,9 @@ class OutgoingEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwedMail:
-    """A mail with its recipients."""
+    """What is sent as one mail, with its recipients."""
 
-    mail: Mail
+    mails: Sequence[Mail]
     emails: tuple[str, ...]
 
 
@@ -226,10 +232,14 @@ class Mails(Protocol):
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
         """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
 
-    async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]: ...
+    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
+        """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
 
-    async def settle(self, mail: Mail) -> None:
-        """Store the result of an attempt to send it."""
+        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
+        """
+
+    async def settle(self, mails: Sequence[Mail]) -> None:
+        """Store the result of an attempt to send them."""
 
     async def owe_reminders(self, now: datetime) -> int:
         """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""

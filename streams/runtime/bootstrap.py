@@ -75,7 +75,7 @@ class SqlDeployment(SqlParts):
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer, recipients),
             recipients=recipients,
-            course_sessions=self.course_sessions(),
+            course_sessions=self.course_sessions(telemetry),
             audit=self.audit(),
             platform=self.platform(),
             usage=self.usage(),
@@ -226,11 +226,17 @@ class SqlDeployment(SqlParts):
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
         return IngestService(producer, self.event_codec, recipients, self.clock, self.new_id)
 
-    def course_sessions(self) -> CourseSessionService:
-        database = self.database
-        sessions = SqlCourseSessions(database, self.event_codec)
+    def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
+        return SqlCourseSessions(self.database, self.event_codec, telemetry)
+
+    def course_sessions(self, telemetry: Telemetry) -> CourseSessionService:
         return CourseSessionService(
-            sessions, SqlAccounts(database), self.clock, self.new_id, self.new_token, self.settings.public_url
+            self.stored_course_sessions(telemetry),
+            SqlAccounts(self.database),
+            self.clock,
+            self.new_id,
+            self.new_token,
+            self.settings.public_url,
         )
 
     def recipients(self) -> RecipientService:

@@ -15,6 +15,7 @@ from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import send_overdue_again
 from streams.stages.publish import MayDelete, Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
+from streams.stages.session_scores import report_scores
 from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
@@ -78,6 +79,7 @@ class PublishProcess:
             self._publish,
             self._release,
             self._send_own,
+            self._report_scores,
             self._do_jobs,
             self._finish_erasures,
             self._prune,
@@ -96,6 +98,11 @@ class PublishProcess:
     async def _send_own(self) -> None:
         waiting = self._deployment.outgoing_events()
         await send_outgoing_events(waiting, self._producer, self._telemetry, self._outages)
+
+    async def _report_scores(self) -> None:
+        deployment = self._deployment
+        sessions = deployment.stored_course_sessions(self._telemetry)
+        await report_scores(sessions, deployment.clock, lambda: deployment.new_id("evt"), self._outages)
 
     async def _do_jobs(self) -> None:
         await run_jobs(self._jobs, self._backfill, self._telemetry)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
@@ -11,10 +12,10 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.samples import sample_event
 from streams.core.webhook import Webhook
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
+from streams.services.outcome_watch import OutcomeWatch
 from streams.topics import TEST_DELIVERIES
 
 PRODUCE_SECONDS = 10.0
-ASK_EVERY_SECONDS = 0.05
 DEFAULT_TYPE = "session.completed"
 
 
@@ -41,6 +42,7 @@ class SyntheticEventService:
         self._clock = clock
         self._new_id = new_id
         self._wait_seconds = wait_seconds
+        self._outcomes = OutcomeWatch(deliveries)
 
     async def send(
         self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
@@ -48,7 +50,8 @@ class SyntheticEventService:
         """Send a test. Returns its delivery with the attempt when there is an outcome.
 
         Without a type it is one that the webhook wants. `account_id` limits it to one account. Raises `NotFound`,
-        `Invalid` for an unknown type, and `Unavailable` when there is no outcome in time.
+        `Invalid` for an unknown type, `Conflict` while too many tests wait, and `Unavailable` when there is no outcome
+        in time.
         """
         if event_type is not None and event_type not in EVENT_TYPES:
             raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
@@ -69,8 +72,9 @@ class SyntheticEventService:
             body=render(event),
             trigger=Trigger.TEST,
         )
-        await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
-        return await self._outcome(delivery.id)
+        with self._outcomes.place(registration.webhook):
+            await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
+            return await self._outcome(delivery.id)
 
     async def _produce(self, test: Outgoing) -> None:
         try:
@@ -83,22 +87,19 @@ class SyntheticEventService:
             ) from None
 
     async def _outcome(self, delivery_id: str) -> DeliveryDetails:
-        seen: DeliveryDetails | None = None
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._wait_seconds):
-                while True:
-                    seen = await self._deliveries.find(delivery_id)
-                    if seen is not None and seen.body is not None and seen.delivery_state.state is not State.WAITING:
-                        return seen
-                    await asyncio.sleep(ASK_EVERY_SECONDS)
-        except TimeoutError:
-            # A test that `deliver` reads has ended by now, or has expired.
-            is_waiting = seen is not None and seen.delivery_state.state is State.WAITING
-            missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
-            stage = "deliver" if is_waiting else "record"
-            raise Unavailable(
-                f"the test was accepted, but {missing} within {self._wait_seconds:g} seconds: is `{stage}` running?"
-            ) from None
+                await self._outcomes.wait(delivery_id)
+        seen = await self._deliveries.find(delivery_id)
+        is_waiting = seen is not None and seen.delivery_state.state is State.WAITING
+        if seen is not None and seen.body is not None and not is_waiting:
+            return seen
+        # A test that `deliver` reads has ended by now, or has expired.
+        missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
+        stage = "deliver" if is_waiting else "record"
+        raise Unavailable(
+            f"the test was accepted, but {missing} within {self._wait_seconds:g} seconds: is `{stage}` running?"
+        )
 
 
 def _wanted_type(webhook: Webhook) -> str:

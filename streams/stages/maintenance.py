@@ -19,28 +19,57 @@ PRUNE_EVERY_SECONDS = 300.0
 
 
 async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
-    """Advance every unfinished job by one portion in turn, until cancelled.
+    """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
 
-    A job that takes long, or that cannot go on, delays no other.
+    So neither the jobs of another account nor one that takes long, or that cannot go on, delays a job.
     """
-    postponed: dict[str, Outage] = {}
+    turns = _JobTurns(jobs, backfill, telemetry)
     while True:
-        unfinished: Sequence[Job] = ()
-        with suppress(Unavailable):  # The publisher logs it.
-            unfinished = await jobs.unfinished()
-        postponed = {job.id: postponed.get(job.id) or Outage(telemetry, JOB, {"job_id": job.id}) for job in unfinished}
-        advanced = 0
-        for job in unfinished:
-            try:
-                after = await (backfill.advance(job) if job.reads_history else jobs.advance(job.id))
-            except Unavailable as away:
-                postponed[job.id].begin(job.id, str(away))
-                continue
-            postponed[job.id].end(job.id)
-            advanced += after != job
-            if after.finished_at is not None:
-                _log_end(after, telemetry)
+        advanced = await turns.round()
         await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
+
+
+class _JobTurns:
+    def __init__(self, jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
+        self._jobs = jobs
+        self._backfill = backfill
+        self._telemetry = telemetry
+        self._rounds = 0
+        self._postponed: dict[str, Outage] = {}
+
+    async def round(self) -> int:
+        """Returns how many jobs advanced."""
+        self._rounds += 1
+        advanced, postponed, account_id = 0, dict[str, Outage](), ""
+        with suppress(Unavailable):  # The publisher logs it.
+            while mine := await self._jobs.unfinished(account_id):
+                account_id = mine[0].account_id
+                advanced += await self._turn(mine)
+                postponed |= {job.id: self._postponed[job.id] for job in mine if job.id in self._postponed}
+            # The others are cancelled.
+            self._postponed = postponed
+        return advanced
+
+    async def _turn(self, mine: Sequence[Job]) -> bool:
+        """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
+        first = self._rounds % len(mine)
+        for job in (*mine[first:], *mine[:first]):
+            if await self._advances(job):
+                return True
+        return False
+
+    async def _advances(self, job: Job) -> bool:
+        try:
+            after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
+        except Unavailable as away:
+            outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
+            outage.begin(job.id, str(away))
+            return False
+        if job.id in self._postponed:
+            self._postponed.pop(job.id).end(job.id)
+        if after.finished_at is not None:
+            _log_end(after, self._telemetry)
+        return after != job
 
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:

@@ -1,8 +1,11 @@
 """A customer with a key makes any request: costs stay small, and other customers are not affected."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Res
 from builders import EXAMPLE, WIDEST
 from e2e.receiver import header
 from e2e.system import until
+from streams.core.course_session import SCORE_EVERY
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
     CONCURRENCY,
@@ -172,6 +176,47 @@ def test_one_idempotency_key_at_the_same_time_acts_once(attacked: AdversarySyste
     assert {response.status for response in responses} <= {201, 409}
     assert len({response.json["id"] for response in responses if response.status == 201}) == 1
     assert len(attacked.call("GET", "/v1/webhooks", key=account.key).json["data"]) == 1
+
+
+# -- pace ----------------------------------------------------------------------------------------------------------
+
+
+def test_tests_that_wait_are_limited(attacked: AdversarySystem, account: Account) -> None:
+    """A hundred requests for tests of an endpoint that does not respond."""
+    may_respond = Event()
+    attacked.receiver.responses["/silent"] = lambda request: 200 if may_respond.wait(30) else 500
+    webhook_id = attacked.register(account, attacked.receiver.url("/silent"))
+    path = f"/v1/webhooks/{webhook_id}/test"
+    with ThreadPoolExecutor(50) as pool:
+        asked = [pool.submit(attacked.call, "POST", path, key=account.key) for _ in range(100)]
+        until(lambda: sum(one.done() for one in asked) >= 98, 20, "98 answers")
+        attacked.assert_other_account_is_served()
+        may_respond.set()
+    statuses = [one.result().status for one in asked]
+    assert set(statuses) == {200, 409}
+    assert statuses.count(200) <= 4
+
+
+def test_scores_at_twenty_a_second_are_few_events(attacked: AdversarySystem, account: Account) -> None:
+    attacked.register(account, attacked.receiver.url("/scores"), events=["session.scored"])
+    session = {"packageId": "pkg_1", "learnerId": "learner-42"}
+    opened = attacked.call("POST", "/v1/sessions", session, key=account.key).json
+    path = "/runtime/commit/" + opened["commitUrl"].rpartition("/")[2]
+
+    def is_stored(number: int) -> bool:
+        return attacked.call("POST", path, {"cmi": {"core": {"score": {"raw": str(number)}}}}).status == 200
+
+    began = time.monotonic()
+    for number in range(1, 41):
+        until(partial(is_stored, number), 20, "a stored commit", every=0.05)
+    attacked.assert_other_account_is_served()
+    until(lambda: scores(attacked)[-1:] == [40], 15, "the newest score")
+    assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / SCORE_EVERY.total_seconds()
+
+
+def scores(attacked: AdversarySystem) -> list[float]:
+    """The scores that the endpoint got, in their order."""
+    return [json.loads(request.body)["data"]["scoreRaw"] for request in attacked.receiver.at("/scores")]
 
 
 # -- addresses -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 from adapters.test_smtp import Mailbox, Server
 
+from browser.database import let_a_minute_pass
 from e2e.receiver import Receiver
 from e2e.system import until
 from e2e.up import is_ready, reasons, running_up
@@ -97,6 +98,7 @@ class Dashboard:
         """Wait for the first mail to an address with this in its subject, and no earlier than mail number `after`."""
 
         def found() -> list[EmailMessage]:
+            let_a_minute_pass(self.folder)
             return [one for one in self.mailbox.messages[after:] if subject in one["Subject"] and to in one["To"]]
 
         until(found, 30, lambda: f"a mail to {to} about {subject!r}: {[m['Subject'] for m in self.mailbox.messages]}")

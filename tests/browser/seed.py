@@ -7,7 +7,7 @@ from typing import Any
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from browser.chromium import open_context, sign_in
-from browser.earlier_traffic import add_earlier_traffic
+from browser.database import add_earlier_traffic
 from browser.pages import Visitor
 from browser.running import OPERATOR_KEY, Customer, Dashboard
 from e2e.receiver import Response
@@ -81,7 +81,7 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     [waiting] = acme.wait_for(1, webhookId=ids["failing"], state="waiting")
     delivered = acme.wait_for(12, webhookId=ids["healthy"], state="delivered")
     ids |= {"waiting": waiting["id"], "delivered": delivered[0]["id"]}
-    dashboard.mail("ops@acme.example", "Webhook paused")
+    dashboard.mail("ops@acme.example", "2 webhooks paused")
     return Seed(acme, ids, cookies_of(browser, dashboard, acme, ada, chen))
 
 

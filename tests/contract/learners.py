@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from builders import NOON, attempt, event
 from contract.stores import SqlStore
+from fakes import FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
@@ -82,7 +83,7 @@ async def record_each_state(store: SqlStore) -> None:
 
 async def open_sessions(store: SqlStore) -> None:
     """Two SCORM sessions with events that are not sent yet, and one of another learner."""
-    sessions = SqlCourseSessions(store.database, AvroCodec())
+    sessions = SqlCourseSessions(store.database, AvroCodec(), FakeTelemetry())
     for number, learner in enumerate((ADA, ADA, "grace")):
         name = "sess_of_grace" if learner == "grace" else f"sess_of_ada_{number}"
         new = CourseSession("acme", name, "pkg_of_ada" if learner == ADA else "pkg", learner, BEFORE, NOON)

@@ -1,6 +1,7 @@
 """A session, its commits and its events change together, one commit after the other."""
 
 import asyncio
+import itertools
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -11,24 +12,29 @@ from sqlalchemy import func, select
 
 from builders import NOON
 from contract.stores import SqlStore
+from fakes import FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.pruning import SqlPruning
 from streams.core.commit import Commit, Completion, Score, Success
 from streams.core.course_progress import launched
-from streams.core.course_session import Change, CommitUrl, CourseSession, apply_commit, launch
+from streams.core.course_session import Change, CommitUrl, CourseSession, apply_commit, launch, report_score
 from streams.core.errors import Conflict
 from streams.core.event import Event
+from streams.core.limits import SCORES_PER_SESSION
+from streams.ports import Prunable
 
 CODEC = AvroCodec()
 TOKEN = "0" * 64
+NUMBERS = itertools.count()
 DONE = Commit(lesson_status="passed", score=Score(raw=85.0), session_time=Decimal("750.5"), sequence=1, digest="a")
 
 
 @pytest_asyncio.fixture
 async def sessions(database: SqlStore) -> SqlCourseSessions:
-    made = SqlCourseSessions(database.database, CODEC)
+    made = SqlCourseSessions(database.database, CODEC, FakeTelemetry())
     await made.open(launch(session(), NOON, "evt_launch"), url(), lambda known: None)
     return made
 
@@ -83,7 +89,98 @@ async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, se
     await asyncio.gather(*(sessions.commit(TOKEN, applying(one, f"evt_{n}")) for n, one in enumerate(commits)))
     types = await waiting(database)
     assert types.count("session.completed") == 1
-    assert types.count("session.scored") == 13
+    # The first one, and the newest with the completion.
+    assert types.count("session.scored") == 2
+
+
+def scored(raw: float) -> Commit:
+    return Commit(score=Score(raw=raw))
+
+
+def after_seconds(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+async def reported(database: SqlStore) -> list[float | str]:
+    """The scores, and the types of the other events, in the order in which they are sent."""
+    due = await SqlOutgoingEvents(database.database).due(1000)
+    events = [CODEC.decode(one.value) for one in due]
+    found = [one for one in events if isinstance(one, Event)]
+    return [float(str(one.data["scoreRaw"])) if one.type == "session.scored" else one.type for one in found]
+
+
+async def report(sessions: SqlCourseSessions, at: datetime, limit: int = 10) -> int:
+    """Report what is due, as `publish` does."""
+    return await sessions.report_due(at, lambda one: report_score(one, at, lambda: f"evt_{next(NUMBERS)}_due"), limit)
+
+
+async def test_twenty_scores_a_second_are_one_in_five_seconds(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for number in range(200):
+        at = after_seconds(number / 20)
+        assert await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", at))
+        if number % 5 == 0:
+            await report(sessions, at)
+    assert await reported(database) == ["session.launched", 0.0, 100.0]
+    # The course is silent, and the newest score leaves.
+    for seconds, newest in ((9.9, []), (10, [199.0]), (15, [199.0])):
+        await report(sessions, after_seconds(seconds))
+        assert await reported(database) == ["session.launched", 0.0, 100.0, *newest]
+
+
+async def test_a_completion_does_not_wait_and_has_the_newest_score(
+    database: SqlStore, sessions: SqlCourseSessions
+) -> None:
+    for number in range(3):
+        await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
+    await sessions.commit(TOKEN, applying(Commit(lesson_status="passed"), "evt_done", after_seconds(3)))
+    assert await reported(database) == ["session.launched", 0.0, 2.0, "session.completed"]
+    assert await report(sessions, after_seconds(60)) == 0
+
+
+async def test_a_score_that_waits_is_stored_with_its_session(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for number in range(3):
+        await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
+    # The process dies, and another one goes on.
+    again = SqlCourseSessions(database.database, CODEC, FakeTelemetry())
+    assert await report(again, after_seconds(60)) == 1
+    assert await reported(database) == ["session.launched", 0.0, 2.0]
+
+
+async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for number in range(2):
+        await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
+    pruning, later = SqlPruning(database.database), after_seconds(86_400)
+    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 0
+    assert await report(sessions, later) == 1
+    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 1
+
+
+async def test_scores_are_reported_in_portions(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    for name in "abc":
+        await sessions.open(
+            launch(session(name), NOON, f"launch_{name}"),
+            CommitUrl(name * 64, "acme", name, NOON + timedelta(hours=1)),
+            lambda known: None,
+        )
+        for number in range(2):
+            await sessions.commit(name * 64, applying(scored(number), f"evt_{name}{number}", after_seconds(number)))
+    counts = [await report(sessions, after_seconds(60), 2) for _ in range(3)]
+    assert counts == [2, 1, 0]
+
+
+async def test_a_session_has_200_scores_at_most(database: SqlStore) -> None:
+    telemetry = FakeTelemetry()
+    sessions = SqlCourseSessions(database.database, CODEC, telemetry)
+    await sessions.open(launch(session(), NOON, "evt_launch"), url(), lambda known: None)
+    for number in range(SCORES_PER_SESSION + 5):
+        await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(5 * number)))
+    assert telemetry.logged == [("session_scores_ended", {"account_id": "acme", "session_id": "s-1"})]
+    await sessions.commit(TOKEN, applying(DONE, "evt_done", after_seconds(5000)))
+    assert await reported(database) == [
+        "session.launched",
+        *map(float, range(SCORES_PER_SESSION)),
+        "session.completed",
+    ]
 
 
 async def test_a_refused_commit_changes_nothing(database: SqlStore, sessions: SqlCourseSessions) -> None:

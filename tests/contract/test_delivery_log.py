@@ -73,6 +73,14 @@ async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> 
     assert (seen.delivery_state.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
 
 
+async def test_an_outcome_is_there_with_its_payload(store: Store) -> None:
+    names = [delivery(event_id=f"evt_{number}").id for number in range(4)]
+    sent = [RecordedValue(delivery(event_id=f"evt_{number}"), NOON) for number in (1, 3)]
+    ended = [RecordedValue(attempt(event_id=f"evt_{number}"), NOON) for number in (2, 3)]
+    await store.recorder.record(fold([*sent, *ended]))
+    assert set(await store.producer.with_outcome(names)) == {names[3]}
+
+
 async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) -> None:
     made = [attempt(number=number, generation=generation) for generation, number in ((2, 1), (1, 2), (1, 1))]
     await store.recorder.record(

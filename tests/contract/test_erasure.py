@@ -23,7 +23,7 @@ from contract.learners import (
     traces,
 )
 from contract.stores import SqlStore, publish_all
-from fakes import FakeEncryption
+from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql import erasure_steps
@@ -95,7 +95,7 @@ async def test_a_dump_has_nothing_of_an_erased_learner(database: SqlStore) -> No
 
 async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> None:
     await open_sessions(database)
-    sessions = SqlCourseSessions(database.database, AvroCodec())
+    sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry())
     later = CourseSession("acme", "sess_later", "pkg_1", ADA, NOON + timedelta(days=1), NOON + timedelta(days=2))
     url = CommitUrl("f" * 64, "acme", "sess_later", NOON + timedelta(days=2))
     await sessions.open(launch(later, NOON, "evt_later"), url, lambda known: None)

@@ -12,10 +12,12 @@ from contract.stores import SqlStore, Store, publish_all
 from fakes import FakeEncryption
 from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
+from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.pruning import SqlPruning
-from streams.core.account import DeliveryFilter
+from streams.core.access import ApiKey
+from streams.core.account import Account, DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.backfill import Backfill, OffsetRange, Period
@@ -82,17 +84,32 @@ async def test_jobs_at_once_do_not_exceed_the_limit(database: SqlStore) -> None:
     assert sum(isinstance(result, Conflict) for result in done) == 30 - UNFINISHED_JOBS_PER_ACCOUNT
 
 
+async def test_unfinished_jobs_are_read_account_by_account(store: Store) -> None:
+    if isinstance(store, SqlStore):
+        account, key = Account("globex", "Globex", (), NOON), ApiKey("key_2", "globex", "first", "sk_", "hash_2", NOON)
+        await SqlAccounts(store.database).add(account, key)
+    for number in range(UNFINISHED_JOBS_PER_ACCOUNT):
+        await store.jobs.add(replace(job(), id=f"job_{number:02}"), replace(ENTRY, id=f"audit_{number}"))
+    other = replace(job(account_id="globex"), id="job_99", account_id="globex")
+    await store.jobs.add(other, replace(ENTRY, id="audit_99", account_id="globex"))
+    first = await store.jobs.unfinished("")
+    assert [one.id for one in first] == [f"job_{number:02}" for number in range(UNFINISHED_JOBS_PER_ACCOUNT)]
+    assert await store.jobs.unfinished("acme") == [other]
+    assert await store.jobs.unfinished("globex") == []
+
+
 async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:
     await dead(store, 1, 2, 3)
     await dead(store, 4, webhook_id="wh_unknown")
     added = await store.jobs.add(job(), ENTRY)
     await dead(store, 5, seconds=1)
     assert (added.total, added.done) == (4, 0)
-    assert [one.id for one in await store.jobs.unfinished()] == ["job_1"]
+    assert [one.id for one in await store.jobs.unfinished("")] == ["job_1"]
+    assert await store.jobs.unfinished("acme") == []
     done = await finish(store)
     assert (done.total, done.done, done.failed) == (4, 3, 1)
     assert await store.jobs.find("job_1") == done
-    assert await store.jobs.unfinished() == []
+    assert await store.jobs.unfinished("") == []
     assert await store.jobs.advance("job_1") == done
     left = (await store.producer.list(DeliveryFilter(state=State.DEAD))).rows
     assert {state.event_id for state in left} == {"evt_4", "evt_5"}
@@ -276,7 +293,7 @@ async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pyt
     assert (cancelled.status, cancelled.done) == (JobStatus.CANCELLED, 1)
     assert await store.jobs.cancel("job_1", replace(ENTRY, id="audit_3")) == cancelled
     assert await store.jobs.advance("job_1") == cancelled
-    assert await store.jobs.unfinished() == []
+    assert await store.jobs.unfinished("") == []
     assert sorted(await generations(store, ids)) == [1, 2]
     assert await store.jobs.cancel("job_unknown", ENTRY) is None
 

@@ -62,7 +62,7 @@ async def send_commits(client: UntrustedClient) -> None:
 
 # By the name of the row in docs/security.md; the file of the limiter, and what an untrusted client does to it. What has
 # no act here has a test of its own: connections in tests/adversary, counts in tests/rest/test_missing_events.py,
-# shares in tests/stages/test_path.py.
+# shares in tests/stages/test_path.py, tests in tests/stages/test_flow.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
     "requests": ("api/app.py", send_requests),
     "attempts to sign in": ("api/dashboard/sign_in_limits.py", attempt_to_sign_in),
@@ -71,10 +71,13 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "guesses of a code": ("streams/services/sign_in.py", guess_codes),
     "commits": ("api/player/commits.py", send_commits),
     "counts of missing events": ("streams/services/missing_events.py", None),
+    "test events": ("streams/services/outcome_watch.py", None),
     "connections": ("streams/runtime/api_stage.py", None),
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
-_IS_LIMITER = re.compile(r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b")
+_IS_LIMITER = re.compile(
+    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bWAITING_TESTS"
+)
 
 
 @pytest_asyncio.fixture

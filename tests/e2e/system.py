@@ -115,6 +115,10 @@ class System:
         )
         return {row["state"]: row["count"] for row in rows}
 
+    def let_a_minute_pass(self) -> None:
+        """Make mails about pauses due, as a minute does: they wait for further pauses of their account."""
+        self._database.execute("UPDATE mails SET due_at = created_at WHERE due_at IS NOT NULL")
+
     def has_published(self) -> bool:
         """Whether every webhook change is published."""
         return not self._rows("SELECT * FROM dirty_webhooks")

@@ -186,6 +186,7 @@ def test_a_pause_sends_one_mail_and_releases_after_enabling(
         until(partial(receiver.has_some, "/down", f"evt_{number}"), 20, "an attempt")
     health = f"/v1/webhooks/{made['id']}/health"
     until(lambda: api("GET", health)["status"] == "paused", 30, "the pause")
+    system.let_a_minute_pass()
     until(lambda: mails_about(mailbox, made["id"]), 20, "the mail")
     [mail] = mails_about(mailbox, made["id"])
     assert (mail["subject"], mail["to"]) == ("Webhook paused: The CRM", "a@b.example")

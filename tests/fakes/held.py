@@ -139,10 +139,11 @@ class FakeJobs:
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         if job.id in self.jobs:
             return self.jobs[job.id]
-        for other in await self.unfinished():
+        mine = [one for one in self.jobs.values() if one.finished_at is None and one.account_id == job.account_id]
+        for other in mine:
             if job.kind is other.kind is JobKind.REPLAY and job.filter.webhook_id == other.filter.webhook_id:
                 raise Conflict(f"a replay of this webhook is under way, {other.id}")
-        if sum(other.account_id == job.account_id for other in await self.unfinished()) >= UNFINISHED_JOBS_PER_ACCOUNT:
+        if len(mine) >= UNFINISHED_JOBS_PER_ACCOUNT:
             raise Conflict("too many jobs of the account are under way")
         self.jobs[job.id] = replace(job, total=len(await self.replays.matching(job.filter)))
         self.audit_trail.append(audit_entry)
@@ -151,8 +152,10 @@ class FakeJobs:
     async def find(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
 
-    async def unfinished(self) -> Sequence[Job]:
-        return [job for job in self.jobs.values() if job.finished_at is None]
+    async def unfinished(self, after: str) -> Sequence[Job]:
+        behind = [job for job in self.jobs.values() if job.finished_at is None and job.account_id > after]
+        following = min((job.account_id for job in behind), default=None)
+        return [job for job in behind if job.account_id == following][:UNFINISHED_JOBS_PER_ACCOUNT]
 
     async def advance(self, job_id: str) -> Job:
         job, now = self.jobs[job_id], self.replays.clock.now()

@@ -11,7 +11,7 @@ from fakes.clock import FakeClock
 from fakes.webhooks import FakeOutbox
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt
-from streams.core.delivery import Trigger
+from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import ERASED
 from streams.core.errors import Refused, Unavailable
@@ -141,6 +141,11 @@ class FakeDeliveryLog:
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         return self.recorder.delivery_states.keys() & set(delivery_ids)
+
+    async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        states = [self.recorder.delivery_states[name] for name in await self.existing(delivery_ids)]
+        ended = [one for one in states if one.state is not State.WAITING and self.recorder.has_body(one)]
+        return {one.delivery_id for one in ended}
 
 
 def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.app import create_app
@@ -21,6 +23,7 @@ from builders import NOON
 from fakes import FakeClock, FakeEventHistory, FakeKafka, FakeTelemetry
 from real.migrated import make_tables
 from streams.adapters.encryption import generate_key
+from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.recorder import SqlRecorder
@@ -29,6 +32,7 @@ from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
 from streams.core.job import Job
+from streams.core.mail import MailKind
 from streams.core.platform_stats import StageLag
 from streams.core.session import code_of
 from streams.outage import Outages
@@ -157,6 +161,16 @@ class ApiFixture:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self.database, "_translated", away)
             yield
+
+    async def sign_in_mails(self) -> list[tuple[str, str, str]]:
+        """The address, the token and the code of each mail that is due, oldest first."""
+        due = (mails.c.kind == MailKind.SIGN_IN) & mails.c.due_at.is_not(None)
+        async with self.database.reading() as connection:
+            query = select(mails.c.details).where(due).order_by(mails.c.created_at, mails.c.id)
+            details = (await connection.scalars(query)).all()
+        decrypt = self.app.state.services.encryption.decrypt
+        secrets = [json.loads(decrypt(one["ciphertext"])) for one in details]
+        return [(one["email"], secret["token"], secret["code"]) for one, secret in zip(details, secrets, strict=True)]
 
     async def finish(self, job_id: str) -> Job:
         """Do a job to its end, as `publish` does, a portion a second."""

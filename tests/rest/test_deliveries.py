@@ -18,6 +18,7 @@ from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
 from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.outcome import OutcomeKind
 from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
@@ -81,6 +82,27 @@ async def test_a_test_waits_for_its_payload(api: ApiFixture) -> None:
     await api.record(made)
     seen = await asked
     assert (seen["state"], seen["payload"]["test"], len(seen["attempts"])) == ("delivered", True, 1)
+
+
+async def test_waiting_tests_are_limited_and_hold_no_connection(api: ApiFixture) -> None:
+    webhooks = [(await api.acme.webhook())["id"] for _ in range(5)]
+    paths = [f"/v1/webhooks/{name}/test" for name in webhooks]
+    waiting = [asyncio.create_task(api.acme.request("POST", path)) for path in paths * 2]
+    async with asyncio.timeout(10):
+        while len(api.kafka.topic(TEST_DELIVERIES)) < len(waiting):
+            await asyncio.sleep(0.01)
+    in_use = []
+    for _ in range(50):
+        in_use.append(api.database.pool_use().in_use)
+        await asyncio.sleep(0.01)
+    assert max(in_use) <= 1
+    assert 0 in in_use
+    refused = await api.acme.request("POST", paths[0])
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
+    assert "2 tests of this webhook wait for their outcome" in refused.json()["detail"]
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
 
 
 async def test_a_delivery_shows_payload_and_attempts(api: ApiFixture) -> None:
@@ -272,7 +294,7 @@ async def test_health_shows_the_failure_streak_and_the_pause(api: ApiFixture) ->
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert mail["subject"] == "Webhook paused: https://crm.example.com/hooks"
     assert f"https://hooks.example.com/webhooks/{webhook}" in mail["text"]
-    assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:00:00Z")
+    assert (mail["status"], mail["tries"], mail["dueAt"]) == ("pending", 0, "2026-04-10T12:01:00Z")
 
 
 async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
@@ -280,8 +302,9 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database, str)
-    [due] = await mails.due(api.clock.now(), 10)
-    await mails.settle(replace(due.mail, due_at=None, problem="No mail server is configured."))
+    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
+    assert owed is not None
+    await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert (mail["status"], mail["reason"]) == ("not_sent", "No mail server is configured.")
     assert mail.keys().isdisjoint({"sentAt", "dueAt"})

@@ -49,7 +49,7 @@ async def test_a_count_starts_nothing(api: ApiFixture) -> None:
     counted = response.json()
     assert counted.pop("seconds") < 1
     assert counted == {"count": 2, "oldestAt": "2026-04-10T11:58:00Z", "newestAt": "2026-04-10T11:59:00Z"}
-    assert await api.jobs.unfinished() == []
+    assert await api.jobs.unfinished("") == []
 
 
 async def test_a_period_is_sent_again_with_the_same_ids(api: ApiFixture) -> None:

@@ -1,17 +1,13 @@
 """People sign in by a mail, a link or a portal link, and sessions end."""
 
-import json
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
-from streams.adapters.encryption import FernetEncryption
-from streams.adapters.sql.mails import SqlMails
 from streams.core.access import MANAGE, Role, Scope
 from streams.core.errors import NotFound, Unauthorized
-from streams.core.mail import MailKind
 from streams.core.session import GUESSES, IDLE_LASTS, MAX_OPEN_MAILS, SESSION_LASTS, code_of
 from streams.services.sign_in import Browser
 
@@ -26,23 +22,6 @@ async def user(api: ApiFixture, email: str = ADA, account: str = "acme", role: s
     return made
 
 
-async def mails(api: ApiFixture) -> list[tuple[str, str, str]]:
-    """The address, the token and the code of each sign-in mail, as `notify` reads them."""
-    owed = await SqlMails(api.database, str).due(api.clock.now(), 100)
-    found = []
-    for one in owed:
-        assert one.mail.kind is MailKind.SIGN_IN
-        secret = json.loads(encryption(api).decrypt(one.mail.details["ciphertext"]))
-        [email] = one.emails
-        found.append((email, secret["token"], secret["code"]))
-    return found
-
-
-def encryption(api: ApiFixture) -> FernetEncryption:
-    found: FernetEncryption = api.app.state.services.encryption
-    return found
-
-
 async def token_of(url: str) -> str:
     start = f"{PUBLIC_URL}/sign-in/"
     assert url.startswith(start)
@@ -55,7 +34,7 @@ async def token_of(url: str) -> str:
 async def test_a_mailed_code_signs_in_once_in_the_browser_that_asked(api: ApiFixture) -> None:
     ada = await user(api)
     browser = await api.sign_in.ask("Ada@Acme.example")
-    [(email, _, code)] = await mails(api)
+    [(email, _, code)] = await api.sign_in_mails()
     assert email == ADA
     with pytest.raises(Unauthorized, match="code is wrong"):
         await api.sign_in.by_code("another browser", code, BROWSER)
@@ -70,7 +49,7 @@ async def test_a_mailed_code_signs_in_once_in_the_browser_that_asked(api: ApiFix
 async def test_a_mailed_link_signs_in_once_in_any_browser(api: ApiFixture) -> None:
     await user(api)
     browser = await api.sign_in.ask(ADA)
-    [(_, token, code)] = await mails(api)
+    [(_, token, code)] = await api.sign_in_mails()
     assert (await api.sign_in.by_link(token, BROWSER)).session.email == ADA
     for again in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
         with pytest.raises(Unauthorized, match="used already"):
@@ -80,7 +59,7 @@ async def test_a_mailed_link_signs_in_once_in_any_browser(api: ApiFixture) -> No
 async def test_a_code_and_a_link_expire_after_15_minutes(api: ApiFixture) -> None:
     await user(api)
     browser = await api.sign_in.ask(ADA)
-    [(_, token, code)] = await mails(api)
+    [(_, token, code)] = await api.sign_in_mails()
     api.clock.advance(15 * 60)
     for late in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
         with pytest.raises(Unauthorized, match="expired"):
@@ -90,7 +69,7 @@ async def test_a_code_and_a_link_expire_after_15_minutes(api: ApiFixture) -> Non
 async def test_a_code_cannot_be_guessed(api: ApiFixture) -> None:
     await user(api)
     browser = await api.sign_in.ask(ADA)
-    [(_, _, code)] = await mails(api)
+    [(_, _, code)] = await api.sign_in_mails()
     for number in range(GUESSES):
         with pytest.raises(Unauthorized):
             await api.sign_in.by_code(browser, code_of(90_000_000 + number), BROWSER)
@@ -106,7 +85,7 @@ async def test_a_hundred_guesses_open_nothing(api: ApiFixture) -> None:
             with pytest.raises(Unauthorized):
                 await api.sign_in.by_code(browser, f"9999 999{guess}", BROWSER)
         # Even the right code is worth nothing after five wrong ones.
-        for _, _, code in await mails(api):
+        for _, _, code in await api.sign_in_mails():
             with pytest.raises(Unauthorized):
                 await api.sign_in.by_code(browser, code, BROWSER)
 
@@ -115,7 +94,7 @@ async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
     await user(api)
     known, unknown = await api.sign_in.ask(ADA), await api.sign_in.ask("eve@acme.example")
     assert len(known) == len(unknown)
-    assert [email for email, _, _ in await mails(api)] == [ADA]
+    assert [email for email, _, _ in await api.sign_in_mails()] == [ADA]
     with pytest.raises(Unauthorized):
         await api.sign_in.by_code(unknown, "0000 0001", BROWSER)
 
@@ -124,10 +103,10 @@ async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
     await user(api)
     for _ in range(MAX_OPEN_MAILS + 3):
         await api.sign_in.ask(ADA)
-    assert len(await mails(api)) == MAX_OPEN_MAILS
+    assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS
     api.clock.advance(15 * 60)
     await api.sign_in.ask(ADA)
-    assert len(await mails(api)) == MAX_OPEN_MAILS + 1
+    assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS + 1
 
 
 @pytest.mark.parametrize("every", [1, 4, 12], ids="asks every {} minutes".format)
@@ -139,7 +118,7 @@ async def test_asking_for_mails_keeps_nobody_out(api: ApiFixture, every: int) ->
             await api.sign_in.ask(ADA)
         if minute % 7 == 0:
             await api.sign_in.ask(ADA)
-            [*_, (_, newest, _)] = await mails(api)
+            [*_, (_, newest, _)] = await api.sign_in_mails()
             assert (await api.sign_in.by_link(newest, BROWSER)).session.email == ADA, minute
         api.clock.advance(60)
 
@@ -150,7 +129,7 @@ async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
     for _ in range(MAX_OPEN_MAILS):
         await api.sign_in.ask(ADA)
     unmailed = await api.sign_in.ask(ADA)
-    codes = {code for _, _, code in await mails(api)}
+    codes = {code for _, _, code in await api.sign_in_mails()}
     for number in range(30):
         if code_of(number) not in codes:
             # Each with guesses of its own, as if the first digits were known.
@@ -165,7 +144,7 @@ async def test_only_sent_mails_count(api: ApiFixture) -> None:
         await api.sign_in.ask(ADA)
     await user(api)
     await api.sign_in.ask(ADA)
-    assert len(await mails(api)) == 1
+    assert len(await api.sign_in_mails()) == 1
 
 
 async def test_sign_in_mails_are_not_shown_to_the_account(api: ApiFixture) -> None:
@@ -178,7 +157,7 @@ async def test_a_person_of_several_accounts_chooses(api: ApiFixture) -> None:
     for account, role in (("acme", "viewer"), ("globex", "owner")):
         await user(api, account=account, role=role)
     browser = await api.sign_in.ask(ADA)
-    [(_, _, code)] = await mails(api)
+    [(_, _, code)] = await api.sign_in_mails()
     opened = await api.sign_in.by_code(browser, code, BROWSER)
     assert opened.session.caller is None
     choices = await api.sessions.choices(opened.session)
@@ -230,7 +209,7 @@ async def test_a_mailed_link_proves_the_address(api: ApiFixture) -> None:
     for account in ("acme", "globex"):
         await user(api, account=account)
     await api.sign_in.ask(ADA)
-    [(_, token, _)] = await mails(api)
+    [(_, token, _)] = await api.sign_in_mails()
     opened = await api.sign_in.by_link(token, BROWSER)
     assert len(await api.sessions.choices(await api.sessions.find(opened.token))) == 2
     chosen = await api.sessions.choose(opened.session, api.acme.account_id)
@@ -242,7 +221,7 @@ async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> N
     for account in ("acme", "globex"):
         await user(api, account=account)
     await api.sign_in.ask(ADA)
-    [(_, token, _)] = await mails(api)
+    [(_, token, _)] = await api.sign_in_mails()
     opened = await api.sign_in.by_link(token, BROWSER)
     async with api.database.transaction() as connection:
         await connection.execute(text("UPDATE sessions SET proved_email = NULL"))

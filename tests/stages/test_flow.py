@@ -8,10 +8,10 @@ import pytest
 from builders import delivery, event, paused, webhook
 from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Pipeline
-from streams.core.account import DeliveryFilter
+from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.endpoint_queue import SLOW_SECONDS, Priority
-from streams.core.errors import Invalid, NotFound, Unavailable
+from streams.core.errors import Conflict, Invalid, NotFound, Unavailable
 from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
 from streams.core.held import HeldChoice
 from streams.core.outcome import Response
@@ -120,6 +120,67 @@ async def test_without_deliver_a_test_ends_with_its_name(pipeline: Pipeline, mon
     pipeline.sender.hangs(URL)
     with pytest.raises(Unavailable, match=r"no outcome from `deliver` within 0\.2 seconds: is `deliver` running\?"):
         await synthetic_events(pipeline, wait_seconds=0.2).send("wh_crm", "session.completed")
+    await pipeline.crash()
+
+
+async def send_tests(tests: SyntheticEventService, *webhook_ids: str) -> list[asyncio.Task[DeliveryDetails]]:
+    """Send tests, and return when each waits for its outcome or is refused."""
+    sent = [asyncio.create_task(tests.send(webhook_id)) for webhook_id in webhook_ids]
+    await quiet()
+    return sent
+
+
+async def register_twelve(pipeline: Pipeline) -> list[str]:
+    """Webhooks of one account, whose endpoint hangs. Returns their ids."""
+    pipeline.sender.hangs(URL)
+    names = [f"wh_{number}" for number in range(12)]
+    for name in names:
+        await pipeline.register(webhook(id=name))
+    await pipeline.register(webhook(id="wh_other", account_id="globex"))
+    return names
+
+
+async def test_two_tests_of_a_webhook_wait_at_most(pipeline: Pipeline) -> None:
+    await register_twelve(pipeline)
+    tests = synthetic_events(pipeline)
+    *waiting, third, other = await send_tests(tests, "wh_1", "wh_1", "wh_1", "wh_2")
+    with pytest.raises(
+        Conflict, match=r"2 tests of this webhook wait for their outcome, and no more may: wait for one"
+    ):
+        await asyncio.wait_for(third, 1)
+    assert not any(task.done() for task in (*waiting, other))
+    waiting[0].cancel()
+    [again] = await send_tests(tests, "wh_1")
+    assert not again.done()
+    await pipeline.crash()
+
+
+async def test_ten_tests_of_an_account_wait_at_most(pipeline: Pipeline) -> None:
+    names = await register_twelve(pipeline)
+    *waiting, eleventh, other = await send_tests(synthetic_events(pipeline), *names[:11], "wh_other")
+    with pytest.raises(Conflict, match="10 tests of this account wait for their outcome"):
+        await asyncio.wait_for(eleventh, 1)
+    assert not any(task.done() for task in (*waiting, other))
+    await pipeline.crash()
+
+
+async def test_one_query_asks_for_all_tests_that_wait(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = await register_twelve(pipeline)
+    asked = list[object]()
+
+    def note(name: str) -> None:
+        ask = getattr(FakeDeliveryLog, name, None)
+
+        async def noted(log: FakeDeliveryLog, wanted: object) -> object:
+            asked.append(wanted)
+            return await ask(log, wanted)  # type: ignore[misc]
+
+        monkeypatch.setattr(FakeDeliveryLog, name, noted, raising=False)
+
+    note("find")
+    note("with_outcome")
+    await send_tests(synthetic_events(pipeline), *names[:10])
+    assert len(asked) == 1
     await pipeline.crash()
 
 

@@ -77,28 +77,34 @@ async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.Mo
 class FakeJobs:
     """`Jobs`. Those in `stuck` cannot go on, those in `waiting` have nothing to do yet.
 
-    `advanced` has the ids of the others, in turn. The first `away` looks fail.
+    `advanced` has the ids of the others, in turn. The first `away` looks fail. An id begins with its account.
     """
 
     def __init__(self, *ids: str, stuck: Collection[str] = (), waiting: Collection[str] = (), away: int = 0) -> None:
         self.ids, self.stuck, self.waiting, self.advanced = ids, set(stuck), set(waiting), list[str]()
         self.away = away
 
-    async def unfinished(self) -> Sequence[Job]:
+    async def unfinished(self, after: str) -> Sequence[Job]:
         await asyncio.sleep(0)
         if self.away:
             self.away -= 1
             raise Unavailable("the database is away")
-        return [replace(DISCARD, id=one) for one in self.ids if one not in self.advanced]
+        unfinished = [one for one in self.ids if one not in self.advanced and _account(one) > after]
+        following = min(map(_account, unfinished), default="")
+        return [replace(DISCARD, id=one, account_id=following) for one in unfinished if _account(one) == following][:20]
 
     async def advance(self, job_id: str) -> Job:
         await asyncio.sleep(0)
         if job_id in self.stuck:
             raise Unavailable("a query took too long")
         if job_id in self.waiting:
-            return replace(DISCARD, id=job_id)
+            return replace(DISCARD, id=job_id, account_id=_account(job_id))
         self.advanced.append(job_id)
         return replace(DISCARD, id=job_id, finished_at=NOON)
+
+
+def _account(job_id: str) -> str:
+    return job_id.partition("_")[0]
 
 
 async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +121,18 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
     await until(lambda: jobs.advanced == ["job_2", "job_1"])
     await quiet()
     assert telemetry.logged_count("job_resumed") == 1
+    await cancel_others()
+
+
+async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+        monkeypatch.setattr(maintenance, name, 0)
+    jobs = FakeJobs(*(f"acme_{number}" for number in range(1200)))
+    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
+    await until(lambda: len(jobs.advanced) == 3)
+    jobs.ids = (*jobs.ids, "zeta_1")
+    await until(lambda: "zeta_1" in jobs.advanced)
+    assert jobs.advanced.index("zeta_1") <= 4
     await cancel_others()
 
 

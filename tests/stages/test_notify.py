@@ -1,15 +1,18 @@
 """`notify` sends each mail once, through any failure of the mail server."""
 
 import asyncio
+import inspect
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeEncryption, FakeLease, FakeTelemetry
@@ -19,7 +22,7 @@ from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.sessions import SqlSignIns
 from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, MailKind, MailStatus, RenderedMail
+from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail, compose
 from streams.core.session import LINK_LASTS, SignIn
 from streams.outage import Outages
 from streams.stages import notify as notify_module
@@ -45,7 +48,8 @@ class FakeMailTransport:
         if self.script:
             raise self.script.pop(0)
         self.sent.append((message_id, tuple(emails), mail_text))
-        self.on_send()
+        if inspect.isawaitable(meanwhile := self.on_send()):
+            await meanwhile
         return None
 
 
@@ -98,6 +102,7 @@ async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asy
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
+        store.clock.advance(PAUSES_TOGETHER.total_seconds())
         mails = SqlMails(store.database, lambda prefix: f"{prefix}_new")
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
@@ -302,6 +307,114 @@ async def test_a_drain_that_is_cut_keeps_the_lease(fixture: NotifyFixture) -> No
         await stage.drain(0.01)
     assert fixture.lease.held, "the mail may still leave"
     running.cancel()
+
+
+# -- turns ---------------------------------------------------------------------------------------------------------
+
+
+NUMBERS = itertools.count()
+
+
+async def owe(
+    fixture: NotifyFixture, count: int, kind: MailKind, account_id: str | None = None, wait: timedelta = timedelta()
+) -> None:
+    """Owe mails about webhooks, due after `wait`: each to an account of its own, or all to this one."""
+    now = fixture.store.clock.now()
+    names = [account_id or f"account_{number:04}" for number in range(count)]
+    details = {"reason": "failures", "url": "https://crm.example.com/?key=1", "failures": 5, "count": 1}
+    rows = [
+        asdict(Mail(f"mail_{n:06}", f"{kind}/{n}", name, f"wh_{n}", kind, details, now, due_at=now + wait))
+        for n, name in zip(NUMBERS, names, strict=False)
+    ]
+    opened = [
+        {"id": name, "name": name, "emails": [f"ops@{name}.example"], "created_at": now, "weekly_digest": True}
+        for name in dict.fromkeys(names)
+    ]
+    async with fixture.store.database.transaction() as connection:
+        await connection.execute(sqlite_insert(accounts).on_conflict_do_nothing(), opened)
+        await connection.execute(insert(mails), rows)
+
+
+async def sent_within(fixture: NotifyFixture, count: int) -> Sequence[tuple[str, ...]]:
+    """The recipients of the first mails, in their order."""
+    running = asyncio.create_task(fixture.stage().run())
+    async with asyncio.timeout(20):
+        while len(fixture.transport.sent) < count:
+            await asyncio.sleep(0.005)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return [emails for _, emails, _ in fixture.transport.sent[:count]]
+
+
+@pytest.mark.parametrize("kind", [MailKind.PAUSED, MailKind.DEAD_LETTERS])
+async def test_a_sign_in_overtakes_a_thousand_mails(fixture: NotifyFixture, kind: MailKind) -> None:
+    await owe(fixture, 1000, kind)
+    await owe(fixture, 1000, MailKind.DEAD_LETTERS, "acme")
+
+    def ask_once() -> object:
+        fixture.transport.on_send = lambda: None
+        return ask(fixture)
+
+    # While the first mail is sent, Ada asks for hers: at a second for each mail it leaves within three.
+    fixture.transport.on_send = ask_once
+    assert ("ada@acme.example",) in await sent_within(fixture, 3)
+
+
+async def test_a_thousand_mails_of_an_account_delay_no_other(fixture: NotifyFixture) -> None:
+    await owe(fixture, 1000, MailKind.DEAD_LETTERS, "acme")
+    await owe(fixture, 1, MailKind.DEAD_LETTERS, "zeta")
+    assert ("ops@zeta.example",) in await sent_within(fixture, 3)
+
+
+async def test_pauses_of_an_account_are_one_mail(fixture: NotifyFixture) -> None:
+    await owe(fixture, 60, MailKind.PAUSED, "zeta")
+    await fixture.run_until(lambda _: len(fixture.transport.sent) == 2)
+    _, emails, mail_text = fixture.transport.sent[1]
+    assert emails == ("ops@zeta.example",)
+    assert mail_text.subject == "60 webhooks paused: https://crm.example.com/?… and 59 more"
+    for text in (mail_text.text, mail_text.html):
+        assert text.count("https://crm.example.com/") == 20
+        assert "and 40 more" in text
+        assert "https://hooks.example.com/webhooks" in text
+        assert "key=1" not in text
+    rows = (await fixture.mails.list("zeta", None, 100)).rows
+    assert {row.status for row in rows} == {MailStatus.SENT}
+    [first] = [row for row in rows if row.sent_with is None]
+    assert compose(first, fixture.public_url) == mail_text
+    assert {row.sent_with for row in rows if row != first} == {first.id}
+    assert first.id in compose(rows[0] if rows[0] != first else rows[1], fixture.public_url).text
+
+
+async def test_a_pause_waits_a_minute_for_others(fixture: NotifyFixture) -> None:
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    fixture.store.clock.advance(59)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    await fixture.run_until(lambda mail: mail.sent_at is not None)
+    assert len(fixture.transport.sent) == 1
+    fixture.store.clock.advance(1)
+    assert await sent_within(fixture, 2) == [("ops@acme.example",), ("ops@zeta.example",)]
+    assert fixture.transport.sent[1][2].subject[:18] == "2 webhooks paused:"
+
+
+async def test_pauses_with_other_recipients_left_are_apart(fixture: NotifyFixture) -> None:
+    await owe(fixture, 1, MailKind.PAUSED, "zeta")
+    fixture.transport.script = [PartiallySent("450 greylisted", ["ops@zeta.example"])] * 2
+    await fixture.run_until(lambda _: not fixture.transport.script)
+    fixture.store.clock.advance(30)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta")
+    await sent_within(fixture, 2)
+    assert {mail_text.subject[:15] for _, _, mail_text in fixture.transport.sent} == {"Webhook paused:"}
+
+
+async def test_a_mail_that_another_pause_joined_has_another_id(fixture: NotifyFixture) -> None:
+    fixture.transport.script = [Unavailable("it may have the mail")]
+    await fixture.run_until(lambda mail: mail.tries == 1)
+    await owe(fixture, 1, MailKind.PAUSED, "acme")
+    fixture.store.clock.advance(30)
+    await sent_within(fixture, 1)
+    [(message_id, _, mail_text)] = fixture.transport.sent
+    assert mail_text.subject[:18] == "2 webhooks paused:"
+    assert message_id != (await fixture.mails.list("acme", None, 10)).rows[-1].id
 
 
 # -- signing in --------------------------------------------------------------------------------------------------

@@ -158,9 +158,19 @@ jobs = Table(
     Column("backfill", Json(none_as_null=True)),
     Index(None, "account_id", "created_at", "id"),
 )
+# Only the release before uses it.
 Index(
     "ix_jobs_unfinished",
     jobs.c.created_at,
+    postgresql_where=jobs.c.finished_at.is_(None),
+    sqlite_where=jobs.c.finished_at.is_(None),
+)
+# The accounts with unfinished jobs, one after the other.
+Index(
+    "ix_jobs_turns",
+    jobs.c.account_id,
+    jobs.c.created_at,
+    jobs.c.id,
     postgresql_where=jobs.c.finished_at.is_(None),
     sqlite_where=jobs.c.finished_at.is_(None),
 )
@@ -177,10 +187,21 @@ mails = Table(
     Column("details", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    # The time of the next try. NULL once the mail is sent or given up.
+    # The time of the next try. NULL once the mail is sent or given up. Only the release before uses this index.
     Column("due_at", Moment, index=True),
     Column("sent_at", Moment),
     Column("problem", Text),
     Column("unreached", Json),
+    Column("others", Json(none_as_null=True)),
+    Column("sent_with", Text),
     Index(None, "account_id", "created_at", "id"),
+)
+# The accounts with due mails of a kind, one after the other.
+Index(
+    "ix_mails_turns",
+    mails.c.kind,
+    mails.c.account_id,
+    mails.c.due_at,
+    postgresql_where=mails.c.due_at.is_not(None),
+    sqlite_where=mails.c.due_at.is_not(None),
 )

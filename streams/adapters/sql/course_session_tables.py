@@ -21,7 +21,15 @@ course_sessions = Table(
     Column("sent_at", Moment),
     Column("last_commit_at", Moment),
     Column("closed_at", Moment),
+    # When its newest score is reported. NULL while there is none to report.
+    Column("score_due_at", Moment),
     Index(None, "account_id", "learner_id"),
+)
+Index(
+    "ix_course_sessions_score_due_at",
+    course_sessions.c.score_due_at,
+    postgresql_where=course_sessions.c.score_due_at.is_not(None),
+    sqlite_where=course_sessions.c.score_due_at.is_not(None),
 )
 
 commit_urls = Table(

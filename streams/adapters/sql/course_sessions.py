@@ -17,14 +17,14 @@ from streams.adapters.sql.course_session_tables import commit_urls, course_sessi
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.core.course_progress import Progress
-from streams.core.course_session import Change, CommitUrl, CourseSession, SessionEvent
-from streams.ports import Codec
+from streams.core.course_session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
+from streams.ports import Codec, Telemetry
 
 _PROGRESS = TypeAdapter(Progress)
 _EVENTS = TypeAdapter(tuple[SessionEvent, ...])
 
 _PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
-_COMMITTED = ("progress", "events", "sent_at", "last_commit_at")
+_COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
 Apply = Callable[[CourseSession, CommitUrl], Change]
 
 COMMITS_AT_ONCE = 100
@@ -45,8 +45,9 @@ _OF_URLS = (
 class SqlCourseSessions:
     """`CourseSessions` in SQL. `codec` encodes the events to send."""
 
-    def __init__(self, database: Database, codec: Codec) -> None:
+    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry) -> None:
         self._database = database
+        self._telemetry = telemetry
         self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE)
         self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
@@ -100,12 +101,35 @@ class SqlCourseSessions:
             }
             sessions = {(row.account_id, row.id): _session(row) for row in rows}
             changes, results = _applied(commits, urls, sessions)
-            if changes:
-                changed = {(change.session.account_id, change.session.id): change.session for change in changes}
-                parameters = self._sessions.parameters([_row(session) for session in changed.values()])
-                await connection.execute(self._update, parameters)
-                await self._events.store(connection, [event for change in changes for event in change.events])
-            return results
+            await self._store(connection, changes)
+        self._log_last_scores(changes)
+        return results
+
+    async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
+        is_due = course_sessions.c.score_due_at <= now
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(course_sessions.c.id).where(is_due).limit(1))).first() is None:
+                return 0
+        # A session that is locked has a commit, or an erasure.
+        query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at).limit(limit)
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query.with_for_update(skip_locked=True))
+            changes = [report(_session(row)) for row in rows]
+            await self._store(connection, changes)
+        self._log_last_scores(changes)
+        return len(changes)
+
+    async def _store(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
+        """Store the newest state of each session, and the events of all."""
+        if changes:
+            changed = {(change.session.account_id, change.session.id): change.session for change in changes}
+            parameters = self._sessions.parameters([_row(session) for session in changed.values()])
+            await connection.execute(self._update, parameters)
+            await self._events.store(connection, [event for change in changes for event in change.events])
+
+    def _log_last_scores(self, changes: Sequence[Change]) -> None:
+        for session, _ in filter(has_last_score, changes):
+            self._telemetry.warning("session_scores_ended", account_id=session.account_id, session_id=session.id)
 
 
 def _applied(

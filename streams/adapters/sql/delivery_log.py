@@ -9,6 +9,7 @@ from streams.adapters.sql.attempts_shown import newest_attempts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
+from streams.adapters.sql.replays import HAS_PAYLOAD
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
@@ -66,6 +67,12 @@ class SqlDeliveryLog:
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
+        async with self._database.reading() as connection:
+            return set(await connection.scalars(query))
+
+    async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
+        has_ended = deliveries.c.id.in_(delivery_ids) & (deliveries.c.state != State.WAITING)
+        query = select(deliveries.c.id).where(has_ended, HAS_PAYLOAD)
         async with self._database.reading() as connection:
             return set(await connection.scalars(query))
 

@@ -65,8 +65,11 @@ class SqlJobs:
             row = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).one_or_none()
             return _job(row) if row else None
 
-    async def unfinished(self) -> Sequence[Job]:
-        query = select(jobs).where(jobs.c.finished_at.is_(None)).order_by(jobs.c.created_at, jobs.c.id)
+    async def unfinished(self, after: str) -> Sequence[Job]:
+        is_unfinished = jobs.c.finished_at.is_(None)
+        following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after)
+        query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
+        query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
         async with self._database.reading() as connection:
             return [_job(row) for row in await connection.execute(query)]
 

@@ -5,9 +5,10 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import Database
@@ -15,7 +16,7 @@ from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.event import format_time
-from streams.core.mail import Mail, MailKind
+from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
 from streams.ports import OwedMail
 
@@ -38,27 +39,33 @@ class SqlMails:
         async with self._database.reading() as connection:
             return await read_page(connection, query, *place, after, limit, _mail, _response_bytes)
 
-    async def due(self, now: datetime, limit: int) -> Sequence[OwedMail]:
+    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
         query = (
             select(mails, accounts.c.emails)
             .join(accounts, accounts.c.id == mails.c.account_id)
-            .where(mails.c.due_at <= now)
-            .order_by(mails.c.due_at)
-            .limit(limit)
+            .where(mails.c.kind == kind, mails.c.due_at <= now, mails.c.account_id > bindparam("after"))
+            .order_by(mails.c.account_id, mails.c.due_at, mails.c.id)
+            .limit(1)
         )
         async with self._database.reading() as connection:
-            return [OwedMail(_mail(row), _recipients(row)) for row in await connection.execute(query)]
+            row = (await connection.execute(query, {"after": after})).first()
+            if row is None and after:
+                row = (await connection.execute(query, {"after": ""})).first()
+            if row is None:
+                return None
+            first = _mail(row)
+            owed = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
+            return OwedMail(owed, _recipients(row))
 
-    async def settle(self, mail: Mail) -> None:
-        values = {
-            "tries": mail.tries,
-            "due_at": mail.due_at,
-            "sent_at": mail.sent_at,
-            "problem": mail.problem,
-            "unreached": mail.unreached,
-        }
+    async def settle(self, settled: Sequence[Mail]) -> None:
+        names = ("tries", "due_at", "sent_at", "problem", "unreached", "others", "sent_with")
+        statement = update(mails).where(mails.c.id == bindparam("mail_id"))
+        statement = statement.values({name: bindparam(name) for name in names})
+        rows = [asdict(mail) for mail in settled]
         async with self._database.transaction() as connection:
-            await connection.execute(update(mails).where(mails.c.id == mail.id).values(values))
+            await connection.execute(
+                statement, [{"mail_id": row["id"], **{name: row[name] for name in names}} for row in rows]
+            )
 
     async def owe_reminders(self, now: datetime) -> int:
         dead = deliveries.c
@@ -109,6 +116,16 @@ class SqlMails:
         )
 
 
+async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
+    """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
+    theirs = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
+    query = select(mails).where(theirs, mails.c.due_at <= now + PAUSES_TOGETHER)
+    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
+    owed = map(_mail, await connection.execute(query))
+    same = [mail for mail in owed if mail.unreached == first.unreached]
+    return sorted(same, key=lambda mail: (mail.created_at, mail.id))
+
+
 def _recipients(row: Any) -> tuple[str, ...]:
     return (row.details["email"],) if row.kind == MailKind.SIGN_IN else tuple(row.emails)
 
@@ -135,9 +152,11 @@ def _mail(row: Any) -> Mail:
         sent_at=row.sent_at,
         problem=row.problem,
         unreached=tuple(row.unreached or ()),
+        others=OtherPauses(**row.others) if row.others else None,
+        sent_with=row.sent_with,
     )
 
 
 def _response_bytes(mail: Mail) -> int:
     """At most the size of a mail: its details are in its subject and in its text."""
-    return 2000 + 2 * json_bytes((mail.details, mail.problem))
+    return 2000 + 2 * json_bytes((mail.details, mail.problem, mail.others and mail.others.listed))

@@ -83,7 +83,10 @@ _OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = 
     Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
     Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
     Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
-    Prunable.COURSE_SESSIONS: lambda before: (course_sessions, course_sessions.c.expires_at < before),
+    Prunable.COURSE_SESSIONS: lambda before: (
+        course_sessions,
+        (course_sessions.c.expires_at < before) & course_sessions.c.score_due_at.is_(None),
+    ),
     Prunable.COMMIT_URLS: lambda before: (commit_urls, commit_urls.c.expires_at < before),
     Prunable.ERASURES: lambda before: (erasures, erasures.c.finished_at < before),
     Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),

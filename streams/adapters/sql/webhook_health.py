@@ -19,7 +19,7 @@ from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
 from streams.core.event import format_time
 from streams.core.health import COUNTS_FOR, Health, HealthSample
-from streams.core.mail import MailKind
+from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.webhook import Status
 from streams.ports import Clock
 
@@ -139,7 +139,7 @@ class WebhookHealth:
             "kind": MailKind.PAUSED,
             "details": {name: value for name, value in details.items() if value is not None},
             "created_at": now,
-            "due_at": now,
+            "due_at": now + PAUSES_TOGETHER,
         }
 
 

@@ -1,11 +1,13 @@
-"""A day of attempts before the tests began: charts have something to show."""
+"""What tests write into the database of `up`: a day of attempts for the charts, and a minute that passes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import Connection, create_engine, insert, update
 
+from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.tables import hourly_attempts, response_times
 from streams.core.outcome import OutcomeKind
 
@@ -29,10 +31,23 @@ def add_earlier_traffic(folder: Path, webhook_id: str) -> None:
                 sums.append(_sum(webhook_id, hour, outcome, count))
         for bound, count in _spread(delivered, slow=place in SLOW).items():
             times.append({"webhook_id": webhook_id, "hour": hour, "up_to_ms": bound, "attempts": count})
-    engine = create_engine(f"sqlite:///{folder}/.scorm-webhooks/scorm-webhooks.db", connect_args={"timeout": 30})
-    with engine.begin() as connection:
+    with _database(folder) as connection:
         connection.execute(insert(hourly_attempts), sums)
         connection.execute(insert(response_times), times)
+
+
+def let_a_minute_pass(folder: Path) -> None:
+    """Make mails about pauses due, as a minute does: they wait for further pauses of their account."""
+    with _database(folder) as connection:
+        connection.execute(update(mails).where(mails.c.due_at.is_not(None)).values(due_at=mails.c.created_at))
+
+
+@contextmanager
+def _database(folder: Path) -> Iterator[Connection]:
+    """The database of `up`."""
+    engine = create_engine(f"sqlite:///{folder}/.scorm-webhooks/scorm-webhooks.db", connect_args={"timeout": 30})
+    with engine.begin() as connection:
+        yield connection
     engine.dispose()
 
 

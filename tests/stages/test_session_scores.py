@@ -1,0 +1,55 @@
+"""`publish` reports scores that are due, through an outage of the database."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from builders import NOON
+from fakes import FakeClock, FakeTelemetry, cancel_others, until
+from streams.core.commit import Commit, Score
+from streams.core.course_session import SCORE_EVERY, Change, CourseSession, apply_commit
+from streams.core.errors import Unavailable
+from streams.outage import Outages
+from streams.stages import session_scores
+from streams.stages.session_scores import report_scores
+
+
+class FakeDueScores:
+    """The `report_due` of `CourseSessions`, for one session. The first look fails."""
+
+    def __init__(self, session: CourseSession) -> None:
+        self.session = session
+        self.changes = list[Change]()
+        self.looks = 0
+
+    async def report_due(self, now: object, report: Callable[[CourseSession], Change], limit: int) -> int:
+        await asyncio.sleep(0)
+        self.looks += 1
+        if self.looks == 1:
+            raise Unavailable("the database is away")
+        if self.session.score_due_at is None or self.session.score_due_at > now:  # type: ignore[operator]
+            return 0
+        self.changes.append(report(self.session))
+        self.session = self.changes[-1].session
+        return 1
+
+
+async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOOK_EVERY_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(session_scores, name, 0)
+    session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
+    for raw in (1.0, 2.0, 3.0):
+        session = apply_commit(session, Commit(score=Score(raw=raw)), NOON, lambda: "evt_1").session
+    assert session.score_due_at == NOON + SCORE_EVERY
+    sessions, clock = FakeDueScores(session), FakeClock()
+    outages = Outages(FakeTelemetry())
+    asyncio.create_task(report_scores(sessions, clock, lambda: "evt_2", outages))  # type: ignore[arg-type]  # noqa: RUF006
+    await until(lambda: sessions.looks > 3)
+    assert sessions.changes == []
+    clock.advance(SCORE_EVERY.total_seconds())
+    await until(lambda: bool(sessions.changes))
+    [(event, _)] = sessions.changes[0].events
+    assert (event.id, event.data["scoreRaw"], event.occurred_at) == ("evt_2", 3.0, clock.now())
+    await cancel_others()
