@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 from streams.core.delivery_state import StateCount
 from streams.core.errors import FieldError, Invalid
-from streams.core.mail import Mail, RenderedMail, compose
+from streams.core.mail import Mail, RenderedMail
+from streams.core.mail_text import compose
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, Page
 from streams.core.verdict import Verdict, verdict

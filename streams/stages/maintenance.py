@@ -30,6 +30,8 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
 
 
 class _JobTurns:
+    """The turns of accounts, and of the jobs of each account."""
+
     def __init__(self, jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
         self._jobs = jobs
         self._backfill = backfill
@@ -46,7 +48,7 @@ class _JobTurns:
                 account_id = mine[0].account_id
                 advanced += await self._turn(mine)
                 postponed |= {job.id: self._postponed[job.id] for job in mine if job.id in self._postponed}
-            # The others are cancelled.
+            # Forget jobs that were cancelled.
             self._postponed = postponed
         return advanced
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, MailKind, RenderedMail, compose, compose_sign_in, due_again, together
+from streams.core.mail import Mail, MailKind, RenderedMail, due_again
+from streams.core.mail_text import compose, compose_sign_in, together
 from streams.core.session import LINK_LASTS
 from streams.outage import DATABASE, MAIL_SERVER, Outages
 from streams.ports import Clock, Encryption, Lease, Mails, MailTransport, OwedMail, Telemetry

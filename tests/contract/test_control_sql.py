@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, insert
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
 from streams.adapters.sql import account_webhooks
+from streams.adapters.sql.account_tables import mails as mails_table
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
@@ -22,11 +23,12 @@ from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSig
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Role, Scope
-from streams.core.account import DeliveryFilter, User
+from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
-from streams.core.mail import MailKind
+from streams.core.mail import Mail, MailKind
+from streams.core.mail_text import together
 from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
 from streams.core.session import Session, SignIn
@@ -249,6 +251,33 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
         reminders += [one.details.get("reminder") for one in owed.mails]
         await mails.settle([replace(one, due_at=None, sent_at=NOON + DAY, tries=1) for one in owed.mails])
     assert reminders == [None, True, None]
+
+
+async def test_mails_are_read_account_by_account(database: SqlStore) -> None:
+    names = ("acme", "beta", "zeta")
+    for name in names[1:]:
+        key = ApiKey(f"key_{name}", name, "first", "sk_", f"hash_{name}", NOON)
+        await SqlAccounts(database.database).add(Account(name, name, (f"ops@{name}.example",), NOON), key)
+    rows = [
+        Mail(f"mail_{name}_{n}", f"{name}/{n}", name, f"wh_{n}", MailKind.PAUSED, {}, NOON, due_at=NOON)
+        for name in names
+        for n in range(3)
+    ]
+    async with database.database.transaction() as connection:
+        await connection.execute(insert(mails_table), [asdict(row) for row in rows])
+    mails = SqlMails(database.database, str)
+    for after, following in (("acme", "beta"), ("beta", "zeta"), ("zeta", "acme"), ("", "acme")):
+        owed = await mails.due(MailKind.PAUSED, after, NOON)
+        assert owed is not None
+        assert [one.account_id for one in owed.mails] == [following] * 3
+    assert await mails.due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
+    assert owed is not None
+    sent = [replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)]
+    await mails.settle(sent)
+    assert (await mails.list("acme", None, 10)).rows[::-1] == sent
+    owed = await mails.due(MailKind.PAUSED, "", NOON)
+    assert owed is not None
+    assert owed.mails[0].account_id == "beta"
 
 
 def iter_ids() -> Callable[[str], str]:

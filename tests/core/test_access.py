@@ -19,7 +19,8 @@ from streams.core.attempt import Attempt
 from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
-from streams.core.mail import MOST_TRIES, Mail, MailKind, compose, due_again
+from streams.core.mail import MOST_TRIES, Mail, MailKind, due_again
+from streams.core.mail_text import compose
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket

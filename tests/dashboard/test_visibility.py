@@ -17,7 +17,7 @@ from rest.api_fixture import OPERATOR_KEY, ApiClient, ApiFixture, open_api
 from rest.test_permissions import NEEDS as ROUTES
 from streams.adapters.sql.mails import SqlMails
 from streams.core.access import OPERATOR, PERMISSIONS, Role, Scope
-from streams.core.mail import compose
+from streams.core.mail_text import compose
 from streams.core.outcome import OutcomeKind
 
 # By text such a URL is none: only its field says what it is.

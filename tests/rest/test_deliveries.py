@@ -19,6 +19,7 @@ from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
 from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.mail import PAUSES_TOGETHER, MailKind
+from streams.core.mail_text import together
 from streams.core.outcome import OutcomeKind
 from streams.stages.maintenance import run_jobs
 from streams.topics import TEST_DELIVERIES
@@ -308,6 +309,24 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
     assert (mail["status"], mail["reason"]) == ("not_sent", "No mail server is configured.")
     assert mail.keys().isdisjoint({"sentAt", "dueAt"})
+
+
+async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
+    for name in ("CRM", "Billing"):
+        webhook = (await api.acme.webhook(description=name))["id"]
+        for number in range(1, 6):
+            await api.record(failure(api, webhook, number))
+    mails = SqlMails(api.database, str)
+    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
+    assert owed is not None
+    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)])
+    listed = (await api.acme.get("/v1/notifications"))["data"]
+    [first] = [mail for mail in listed if "sentWith" not in mail]
+    [other] = [mail for mail in listed if mail is not first]
+    assert first["subject"][:18] == "2 webhooks paused:"
+    assert all(name in first["text"] for name in ("CRM", "Billing", "https://hooks.example.com/webhooks"))
+    assert (other["sentWith"], other["status"]) == (first["id"], "sent")
+    assert f"Sent in one mail with other pauses of the same minute: {first['id']}." in other["text"]
 
 
 async def test_stats_count_attempts_by_hour_and_outcome(api: ApiFixture) -> None:

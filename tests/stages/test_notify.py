@@ -22,7 +22,8 @@ from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.sessions import SqlSignIns
 from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail, compose
+from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail
+from streams.core.mail_text import compose
 from streams.core.session import LINK_LASTS, SignIn
 from streams.outage import Outages
 from streams.stages import notify as notify_module

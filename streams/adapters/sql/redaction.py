@@ -37,7 +37,7 @@ async def redact_last_messages(connection: AsyncConnection, learner_id: str, row
 
 async def redact_mails(connection: AsyncConnection, learner_id: str, rows: Sequence[Any]) -> int:
     """The same in these mails, which repeat an endpoint's message."""
-    return await redact(connection, learner_id, mails, rows, mails.c.details, mails.c.problem)
+    return await redact(connection, learner_id, mails, rows, mails.c.details, mails.c.problem, mails.c.others)
 
 
 async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_ids: Collection[str]) -> None:

@@ -1,0 +1,183 @@
+"""The text of mails to accounts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from html import escape
+from typing import Any, NamedTuple
+
+from streams.core.mail import Mail, MailKind, OtherPauses, RenderedMail
+from streams.core.text import escape_controls
+from streams.core.url import without_query
+
+# What one mail names of the webhooks that are paused.
+WEBHOOKS_LISTED = 20
+LISTED_NAME_CHARACTERS = 100
+
+
+def together(mails: Sequence[Mail]) -> Sequence[Mail]:
+    """These mails about pauses of one account, to be sent as one."""
+    first, *others = mails
+    if not others:
+        return [replace(first, others=None, sent_with=None)]
+    listed = [[_name(one)[:LISTED_NAME_CHARACTERS], _why(one)] for one in others[: WEBHOOKS_LISTED - 1]]
+    return [
+        replace(first, others=OtherPauses(listed, len(others) - len(listed)), sent_with=None),
+        *(replace(one, others=None, sent_with=first.id) for one in others),
+    ]
+
+
+def compose_sign_in(token: str, code: str, public_url: str | None) -> RenderedMail:
+    """Render the mail with which a person signs in. Without a public URL it has the code alone."""
+    base = (public_url or "").rstrip("/")
+    link = f"{base}/sign-in/{token}" if base else None
+    paragraphs = [
+        f"Your sign-in code is {code}. Type it in the browser in which you asked for it.",
+        "It is valid for 15 minutes, and once. If you did not ask for it, ignore this mail: nobody gets in without it.",
+    ]
+    if link:
+        paragraphs.insert(1, f"In another browser, open this link instead: {link}")
+    html = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in paragraphs)
+    return RenderedMail(
+        f"Sign-in code {code}",
+        "\n\n".join(paragraphs) + "\n",
+        f"<!doctype html><html><body>{html}</body></html>\n",
+    )
+
+
+def compose(mail: Mail, public_url: str | None) -> RenderedMail:
+    """Render a mail, with a link to where the webhook is repaired and the API call that does it.
+
+    Without a public URL no link works for the reader: the mail names the call and the command instead.
+    """
+    base = (public_url or "").rstrip("/")
+    if mail.others is not None:
+        return _rendered(_paused_together(mail, mail.others, base), f"{base}/webhooks" if base else None)
+    link = f"{base}/webhooks/{mail.webhook_id}" if base else None
+    shown = replace(mail, details={name: _shown(name, entry) for name, entry in mail.details.items()})
+    if mail.kind is MailKind.PAUSED:
+        parts = _paused(shown, _name(mail))
+        call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
+    else:
+        parts = _dead_letters(shown, _name(mail))
+        call = f"POST {base}/v1/dead-letters/retry"
+    parts.paragraphs.append(f"By the API: {call}")
+    if link is None:
+        parts.paragraphs.append(
+            f"To see the webhook: GET /v1/webhooks/{mail.webhook_id}/health in the API, or the command "
+            f"`scorm-webhooks webhooks show {mail.webhook_id}`."
+        )
+    if mail.sent_with is not None:
+        parts.paragraphs.append(f"Sent in one mail with other pauses of the same minute: {mail.sent_with}.")
+    return _rendered(parts, link)
+
+
+def _name(mail: Mail) -> str:
+    details = mail.details
+    named = "description" if details.get("description") else "url"
+    return str(_shown(named, details.get(named))) if details.get(named) else mail.webhook_id
+
+
+def _why(mail: Mail) -> str:
+    if mail.details.get("reason") == "gone":
+        return "its endpoint responded with 410 Gone"
+    return f"{mail.details.get('failures', 5)} attempts in a row failed"
+
+
+def _shown(name: str, entry: Any) -> Any:
+    """A fact as a mail shows it: a text is one line that steers no mail program, and a URL has no secret."""
+    if not isinstance(entry, str):
+        return entry
+    return escape_controls(" ".join((without_query(entry) if name == "url" else entry).split()))
+
+
+def _one_line(subject: str) -> str:
+    # An encoded word (RFC 2047) would be decoded when the mail is built, with its line breaks.
+    return " ".join(subject.replace("=?", "= ?").split())
+
+
+class _Parts(NamedTuple):
+    """The parts of a mail. Its table comes after the first paragraph."""
+
+    subject: str
+    paragraphs: list[str]
+    table: Sequence[Sequence[str]]
+
+
+_NOTHING_LOST = (
+    "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "
+    "kept as dead letters, or discarded."
+)
+_TO_AVOID = (
+    "To avoid the next pause: respond with a 2xx status within 10 seconds and do the work afterwards; "
+    "respond with 429 or 503 and Retry-After while the endpoint is busy, which does not count as a failure."
+)
+
+
+def _paused(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    if details.get("reason") == "gone":
+        why = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
+        advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
+    else:
+        why = f"{_why(mail)}, so we stopped sending."
+        advice = _TO_AVOID
+    table = {
+        "Endpoint": details.get("url"),
+        "Failing since": details.get("since"),
+        "Last attempt": details.get("lastAt"),
+        "Last status": details.get("lastStatus"),
+        "What happened": details.get("lastMessage"),
+    }
+    paragraphs = [f"The webhook “{name}” is paused. {why}", _NOTHING_LOST, advice]
+    return _Parts(f"Webhook paused: {name}", paragraphs, _present(table))
+
+
+def _paused_together(mail: Mail, others: OtherPauses, base: str) -> _Parts:
+    count = 1 + len(others.listed) + others.more
+    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST, _TO_AVOID]
+    if others.more:
+        paragraphs.insert(1, f"… and {others.more} more.")
+    paragraphs.append(
+        f"By the API: GET {base}/v1/webhooks lists them, POST {base}/v1/webhooks/{{id}}/enable enables one"
+    )
+    if not base:
+        paragraphs.append("By the command line: `scorm-webhooks webhooks list`.")
+    subject = f"{count} webhooks paused: {_name(mail)} and {count - 1} more"
+    return _Parts(subject, paragraphs, [(_name(mail), _why(mail)), *others.listed])
+
+
+def _dead_letters(mail: Mail, name: str) -> _Parts:
+    details = mail.details
+    count = details.get("count", 1)
+    events = f"{count} events" if count != 1 else "1 event"
+    subject = f"{'Still undelivered' if details.get('reminder') else 'Undelivered'}: {events} for {name}"
+    paragraphs = [
+        f"{events} could not be delivered to the webhook “{name}”: every attempt failed. Dead letters, we call them.",
+        "They are kept. Repair the endpoint and send them again, one, some or all of them, or discard them.",
+    ]
+    table = {"Endpoint": details.get("url"), "Oldest since": details.get("since")}
+    return _Parts(subject, paragraphs, _present(table))
+
+
+def _present(table: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    return [(name, str(value)) for name, value in table.items() if value is not None]
+
+
+def _rendered(parts: _Parts, link: str | None) -> RenderedMail:
+    return RenderedMail(_one_line(parts.subject), _text(parts, link), _html(parts, link))
+
+
+def _text(parts: _Parts, link: str | None) -> str:
+    rows = "\n".join(f"  {name + ':':<15} {value}" for name, value in parts.table)
+    last = [f"See it and act: {link}"] if link else []
+    return "\n\n".join([parts.paragraphs[0], rows, *parts.paragraphs[1:], *last]) + "\n"
+
+
+def _html(parts: _Parts, link: str | None) -> str:
+    rows = "".join(
+        f'<tr><td style="padding-right:1em;color:#555">{escape(name)}</td><td>{escape(value)}</td></tr>'
+        for name, value in parts.table
+    )
+    first, *others = (f"<p>{escape(message)}</p>" for message in parts.paragraphs)
+    button = f'<p><a href="{escape(link, quote=True)}">See it and act</a></p>' if link else ""
+    return f"<!doctype html><html><body>{first}<table>{rows}</table>{''.join(others)}{button}</body></html>\n"
