@@ -37,11 +37,13 @@ def bursts(
     events: Annotated[int, typer.Option(help="Events of the burst.")] = 10_000,
     by: Annotated[By, typer.Option(help="The way of publishing it.")] = By.KAFKA,
     webhooks: Annotated[int, typer.Option(help="Webhooks of its account, each of which wants every event.")] = 1,
+    limit: Annotated[int, typer.Option(help="Events a second of an account that `api` takes.")] = 1_000_000,
     warm: Annotated[int, typer.Option(help="Deliveries before the burst.")] = WARM_DELIVERIES,
     seconds: Annotated[float, typer.Option(help="Seconds of the other account's events, before and during.")] = 20,
 ) -> dict[str, object]:
     """Latency of an account's events, 20 a second, before and during another account's burst, and where it arises."""
-    with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={OPERATOR_KEY}")) as stack:
+    env = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": str(limit)}
+    with running(stack_with_api(**env)) as stack:
         stack.start((*STAGES, "api"))
         bursting = stack.register_account([f"/ok/burst/{number}" for number in range(webhooks)])
         [(other, _)] = stack.register(["/ok/other"])
@@ -64,6 +66,7 @@ def bursts(
             events=events,
             by=by.value,
             webhooks=webhooks,
+            limit=limit,
             accepted=burst.accepted,
             burst_published_seconds=round(burst.took, 1),
             burst_delivered_per_second=round(wanted / (ended - began)),

@@ -16,6 +16,7 @@ COLUMNS: dict[str, Sequence[str]] = {
     "alone": ("per_second", "per_cpu_second", "cpu_us"),
     "neighbours": ("p50_ms", "p99_ms", "max_ms", "healthy_events", "healthy_delivered"),
     "pairs": ("p99_ratio_median", "all_healthy_delivered"),
+    "bursts": ("p50_ms", "p99_ms", "p99_ms_before", "p99_ms_fan_out", "p99_ms_deliver", "burst_delivered_per_second"),
     "held": ("drained_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
     "memory": ("memory_mb", "ready_seconds", "deliver_mb_with_waiting"),
     "scale": ("limit", "predicted_per_second", "per_second", "measured_over_predicted"),

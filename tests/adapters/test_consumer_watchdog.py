@@ -75,6 +75,16 @@ async def test_a_record_unread_for_a_minute_ends_the_process(fixture: WatchdogFi
     assert len(fixture.ended) == 1
 
 
+async def test_a_partition_that_was_resumed_gets_its_time_again(fixture: WatchdogFixture) -> None:
+    """While a process has too much to do, it pauses and resumes: a partition may wait for its turn."""
+    fixture.probe.ends[ONE] = 6
+    for _ in range(10):
+        await fixture.look(3)
+        fixture.watchdog.forget([ONE])
+    await fixture.look(4)
+    assert fixture.standstill == 40
+
+
 async def test_a_partition_at_its_end_may_rest_for_ever(fixture: WatchdogFixture) -> None:
     fixture.probe.ends = {ONE: 5, OTHER: 5}
     await fixture.look(100)

@@ -1,7 +1,7 @@
 """Records are handled when they are due and there is room, and committed when they are complete."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -12,12 +12,16 @@ from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cance
 from streams.core.errors import NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record
+from streams.ports import Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import partition_state
-from streams.stages.consuming.partition_consumer import PartitionConsumer
+from streams.stages.consuming.partition_consumer import (
+    RESUME_AT_ONCE,
+    RESUME_MORE_SECONDS,
+    PartitionConsumer,
+)
 from streams.stages.consuming.partition_state import Handler, StillAssigned
-from streams.topics import DELIVERIES, TEST_DELIVERIES
+from streams.topics import BULK_DELIVERIES, DELIVERIES, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
 SECONDS = 5.0
@@ -432,6 +436,45 @@ async def test_paused_partitions_resume_within_the_budget(
         assert LATE in fixture.consumer.paused
         await fixture.consumer.revoke([NEW])
         assert fixture.consumer.paused == set()
+
+
+class PausingConsumer:
+    """A `RecordConsumer` that only remembers which partitions were resumed, in order."""
+
+    def __init__(self) -> None:
+        self.resumed: list[int] = []
+
+    async def run(self, handler: RecordHandler) -> None:
+        await asyncio.Event().wait()
+
+    async def commit(self, commits: Mapping[Partition, Commit]) -> None: ...
+
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None: ...
+
+    def resume(self, partition: Partition) -> None:
+        self.resumed.append(partition.number)
+
+
+async def test_after_a_pause_partitions_take_turns() -> None:
+    """A fetch begins with the same partitions after each pause: those at the end would never be read."""
+    consumer, clock, telemetry, finished = PausingConsumer(), FakeClock(), FakeTelemetry(), asyncio.Event()
+
+    async def handler(still_assigned: StillAssigned) -> None:
+        await finished.wait()
+
+    bulk = [Partition(BULK_DELIVERIES, number) for number in range(20)]
+    partition_consumer = PartitionConsumer(
+        consumer, lambda record: handler, clock, telemetry, Outages(telemetry), 20, clock.later
+    )
+    partition_consumer.assigned(dict.fromkeys(bulk))
+    partition_consumer.received([Record(one, 0, None, b"delivery", clock.now()) for one in bulk[:10]])
+    finished.set()
+    await until(lambda: len(consumer.resumed) == RESUME_AT_ONCE)
+    assert consumer.resumed == list(range(10, 18))
+    clock.advance(RESUME_MORE_SECONDS)
+    assert consumer.resumed[RESUME_AT_ONCE:] == [18, 19, *range(6)]
+    clock.advance(RESUME_MORE_SECONDS)
+    assert sorted(consumer.resumed) == list(range(20))
 
 
 async def test_tests_do_not_wait_for_other_records() -> None:

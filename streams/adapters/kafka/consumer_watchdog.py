@@ -51,6 +51,7 @@ class ConsumerWatchdog:
         self._last: Mapping[Partition, int] = {}
         # Since when there has been a record that was not read, in seconds of the loop's clock.
         self._unread_since: dict[Partition, float] = {}
+        self._forgotten: set[Partition] = set()
 
     async def run(self) -> None:
         """Watch until cancelled. Raises `ConsumerStandsStill`."""
@@ -62,10 +63,8 @@ class ConsumerWatchdog:
             await self.look(loop.time())
 
     def forget(self, partitions: Iterable[Partition]) -> None:
-        """Start the time of these partitions again: they were assigned again."""
-        gone = set(partitions)
-        self._last = {one: at for one, at in self._last.items() if one not in gone}
-        self._unread_since = {one: at for one, at in self._unread_since.items() if one not in gone}
+        """Start the time of these partitions again: they were assigned, or resumed after a pause."""
+        self._forgotten.update(partitions)
 
     async def look(self, now: float) -> None:
         """Compare once. A partition that moves costs no request."""
@@ -73,6 +72,8 @@ class ConsumerWatchdog:
             # This process was frozen or starved: its consumer has only now gone on.
             self._last, self._unread_since = {}, {}
         self._looked_at = now
+        self._last = {one: at for one, at in self._last.items() if one not in self._forgotten}
+        self._forgotten.clear()
         unmoved = self._unmoved()
         try:
             unread = await self._probe.readable(unmoved)
@@ -80,7 +81,7 @@ class ConsumerWatchdog:
             # Without a broker that answers, nobody can say whether there are records.
             unread = set()
         # What was read, paused or revoked during the question stands still no more.
-        unread &= self._unmoved().keys()
+        unread &= self._unmoved().keys() - self._forgotten
         self._last = self._positions()
         self._unread_since = {one: self._unread_since.get(one, now) for one in unread}
         oldest = min(self._unread_since, key=self._unread_since.__getitem__, default=None)

@@ -113,6 +113,8 @@ class KafkaRecordConsumer:
 
     def resume(self, partition: Partition) -> None:
         self._positions.resumed(partition)
+        if self._watchdog:
+            self._watchdog.forget([partition])
         target = TopicPartition(self._prefix + partition.topic, partition.number)
         self._command(lambda consumer: consumer.resume([target]))
 

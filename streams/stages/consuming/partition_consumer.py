@@ -1,7 +1,7 @@
 """Handle many records at once, each when it is due, and commit what is complete."""
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -20,6 +20,11 @@ COMMIT_SECONDS = 3.0
 COMMIT_EVERY_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
 START_AT_ONCE = 16
+
+# After the budget was used up, this many partitions of a topic are read again at once, and the others later. A fetch of
+# librdkafka has room for these, and begins with the same ones after each pause: the others would never be read.
+RESUME_AT_ONCE = 8
+RESUME_MORE_SECONDS = 0.1
 
 # Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work. Raises
 # `NewerRecord`.
@@ -57,6 +62,8 @@ class PartitionConsumer:
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
         self._over_budget = False
+        self._resumes_more = False
+        self._received = 0
         self._draining = False
         self._partitions: dict[Partition, PartitionState] = {}
         self._ready: deque[PartitionState] = deque()
@@ -114,9 +121,11 @@ class PartitionConsumer:
     def received(self, records: Sequence[Record]) -> None:
         if self._draining:
             return
+        self._received += 1
         for record in records:
             state = self._partitions.get(record.partition)
             if state is not None:
+                state.received_last = self._received
                 self._receive(state, record)
         self._pause_over_budget()
         self._start_soon()
@@ -239,10 +248,23 @@ class PartitionConsumer:
         return self._open >= state.share * self._max_open
 
     def _resume_within_budget(self) -> None:
-        if self._over_budget and self._open <= self._max_open // 2:
-            self._over_budget = False
-            for state in self._partitions.values():
+        """Read some partitions of each topic again, those that gave nothing for longest first."""
+        if not self._over_budget or self._resumes_more or self._open > self._max_open // 2:
+            return
+        by_topic: defaultdict[str, list[PartitionState]] = defaultdict(list)
+        for state in sorted(self._partitions.values(), key=lambda state: state.received_last):
+            if PauseReason.OVER_BUDGET in state.pause_reasons:
+                by_topic[state.partition.topic].append(state)
+        self._over_budget = self._resumes_more = any(len(paused) > RESUME_AT_ONCE for paused in by_topic.values())
+        for paused in by_topic.values():
+            for state in paused[:RESUME_AT_ONCE]:
                 self._end_pause(state, PauseReason.OVER_BUDGET)
+        if self._resumes_more:
+            self._call_later(RESUME_MORE_SECONDS, self._resume_more)
+
+    def _resume_more(self) -> None:
+        self._resumes_more = False
+        self._resume_within_budget()
 
     def _end_pause(self, state: PartitionState, reason: PauseReason) -> None:
         if reason in state.pause_reasons:

@@ -51,6 +51,8 @@ class PartitionState:
         self.queued: deque[tuple[int, Handler]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.revoked = False
+        # The number of the last batch that had a record of this partition.
+        self.received_last = 0
         # Whether a record was completed since the last commit.
         self.has_progress = False
 
