@@ -11,7 +11,7 @@ from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import COMMITS, Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
 from streams.stages.consuming.newer_record import wait_for_release
-from streams.stages.consuming.partition_state import BULK_SHARE, Handler, PartitionState, PauseReason
+from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionState, PauseReason
 
 REVOKE_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
@@ -24,7 +24,7 @@ START_AT_ONCE = 16
 # After the budget was used up, this many partitions of a topic are read again at once, and the others later. A fetch of
 # librdkafka has room for these, and begins with the same ones after each pause: the others would never be read.
 RESUME_AT_ONCE = 8
-RESUME_MORE_SECONDS = 0.1
+RESUME_MORE_SECONDS = 0.03
 
 # Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work. Raises
 # `NewerRecord`.
@@ -38,7 +38,7 @@ class PartitionConsumer:
     """Handles the records of a consumer group: due → tracked as open → handled → complete → committed.
 
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
-    process handles too many records: `max_open` for first attempts, three quarters of it for tiers, half of it for the
+    process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
     bulk, no limit for tests. It is paused for good at a record that a newer release wrote. A handler that raises
     `Abandoned`, or is cancelled, leaves its record uncommitted for the next owner.
     """
@@ -238,7 +238,7 @@ class PartitionConsumer:
 
     def _pause_over_budget(self) -> None:
         """Pause the partitions whose share of the budget is used; records that arrived are kept."""
-        if self._open >= BULK_SHARE * self._max_open:
+        if self._open >= LATER_SHARE * self._max_open:
             for state in self._partitions.values():
                 if self._is_over_budget(state):
                     self._over_budget = True

@@ -14,8 +14,9 @@ from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 # Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a
 # fetch, during which the consumer reads no other partition.
 NOT_DUE_KEPT = 50
-# The part of the budget of open records at which the partitions of a topic are paused.
-TIERS_SHARE, BULK_SHARE = 0.75, 0.5
+# The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
+# less between the two, a client would drop what it has fetched again and again.
+LATER_SHARE = 0.75
 
 # False once the record's partition was revoked.
 StillAssigned = Callable[[], bool]
@@ -85,6 +86,4 @@ class PartitionState:
 def _share_of(topic: str) -> float:
     if topic == TEST_DELIVERIES:
         return math.inf
-    if topic == BULK_DELIVERIES:
-        return BULK_SHARE
-    return TIERS_SHARE if tier_of(topic) else 1.0
+    return LATER_SHARE if topic == BULK_DELIVERIES or tier_of(topic) else 1.0
