@@ -41,6 +41,7 @@ TABLES = {
     "streams/adapters/http/sender.py _tls_context": FIXED,
     "streams/adapters/kafka/consumer_thread.py ConsumerThread.commands": PARTITIONS,
     "streams/adapters/kafka/consumer_thread.py ConsumerThread.under_way": PARTITIONS,
+    "streams/adapters/kafka/consumer_watchdog.py ConsumerWatchdog._forgotten": PARTITIONS,
     "streams/adapters/kafka/consumer_watchdog.py ConsumerWatchdog._last": PARTITIONS,
     "streams/adapters/kafka/consumer_watchdog.py ConsumerWatchdog._unread_since": PARTITIONS,
     "streams/adapters/kafka/membership.py Membership._partitions": PARTITIONS,

@@ -464,7 +464,7 @@ async def test_after_a_pause_partitions_take_turns() -> None:
 
     bulk = [Partition(BULK_DELIVERIES, number) for number in range(20)]
     partition_consumer = PartitionConsumer(
-        consumer, lambda record: handler, clock, telemetry, Outages(telemetry), 20, clock.later
+        consumer, lambda record: handler, clock, telemetry, Outages(telemetry), 13, clock.later
     )
     partition_consumer.assigned(dict.fromkeys(bulk))
     partition_consumer.received([Record(one, 0, None, b"delivery", clock.now()) for one in bulk[:10]])
