@@ -11,6 +11,7 @@ from streams.services.accounts import AccountService
 from streams.services.course_sessions import CourseSessionService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
+from streams.services.event_search import EventSearchService
 from streams.services.ingest import IngestService
 from streams.services.learners import LearnerService
 from streams.services.oidc import OidcService
@@ -46,6 +47,7 @@ class Services:
     webhook_stats: WebhookStatsService
     synthetic_events: SyntheticEventService
     ingest: IngestService
+    event_search: EventSearchService
     recipients: RecipientService
     course_sessions: CourseSessionService
     audit: AuditLog

@@ -4,8 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from api.models.common import Input, Model
+from api.models.common import Input, Model, Time
+from api.models.deliveries import Delivery, delivery_of
 from streams.core.limits import EVENT_TYPE_CHARACTERS
+from streams.services.event_search import FoundEvent
 
 _EVENT = {
     "type": "session.completed",
@@ -44,6 +46,48 @@ class AcceptedEvents(Model):
 
     ids: list[str]
     events: list[AcceptedEventDetails]
+
+
+class EventOnTopic(Model):
+    """An event that is on `session-events` and has no delivery."""
+
+    type: str
+    created_at: Time
+    published_at: Annotated[Time, Field(description="When Kafka appended it.")]
+    webhooks: Annotated[
+        list[str] | None,
+        Field(
+            description="The webhooks that want it now, at most 100: a delivery of each may be on its way. Absent when "
+            "the account's webhooks are too many to compare."
+        ),
+    ] = None
+    reason: Annotated[
+        str | None,
+        Field(
+            description="Why no webhook wants it: `no_webhook`, or of the webhook that came closest: `type` or `scope`."
+        ),
+    ] = None
+
+
+class EventWithDeliveries(Model):
+    """An event: its deliveries, at most 100, newest first; without any, what the topic has of it."""
+
+    id: str
+    deliveries: list[Delivery]
+    on_topic: EventOnTopic | None = None
+
+
+def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveries:
+    """A found event."""
+    published = found.published
+    on_topic = published and EventOnTopic(
+        type=published.event.type,
+        created_at=published.event.occurred_at,
+        published_at=published.appended_at,
+        webhooks=None if published.webhook_ids is None else list(published.webhook_ids),
+        reason=published.reason,
+    )
+    return EventWithDeliveries(id=event_id, deliveries=list(map(delivery_of, found.deliveries)), on_topic=on_topic)
 
 
 class EventType(Model):

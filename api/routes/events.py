@@ -5,8 +5,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 
-from api.auth import MayPublish, MayReadWebhooks
-from api.models.events import EVENT_EXAMPLES, AcceptedEvents, EventType
+from api.auth import MayPublish, MayReadDeliveries, MayReadWebhooks
+from api.models.common import Id, Moment
+from api.models.events import EVENT_EXAMPLES, AcceptedEvents, EventType, EventWithDeliveries, event_with_deliveries
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.event import render
@@ -34,6 +35,20 @@ async def publish(
     events was accepted.
     """
     raise AssertionError("api/publish.py answers this route")
+
+
+@router.get("/v1/events/{event_id}", summary="Find an event", response_model_exclude_none=True)
+async def find(
+    event_id: Id,
+    caller: MayReadDeliveries,
+    request: Request,
+    since: Annotated[
+        Moment | None, Query(description="Look on the topic from this time on, for an hour. An id of ours tells it.")
+    ] = None,
+) -> EventWithDeliveries:
+    """Its deliveries. Without any, the topic is read for two seconds: is it there, and which webhooks want it?"""
+    found = await services_of(request).event_search.find(event_id, caller.account_id, since)
+    return event_with_deliveries(event_id, found)
 
 
 @router.get("/v1/event-types", summary="List the event types")

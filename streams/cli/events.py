@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show
+from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show, time_of
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 
@@ -109,6 +109,23 @@ def _ack(future: "Future[Ack]") -> "Ack | None":
     with suppress(ScormWebhooksError):
         return future.result(timeout=0)
     return None
+
+
+@events.command("find")
+def events_find(
+    event_id: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id.")],
+    account: Annotated[str, typer.Option(help="The account's id.")],
+    since: Annotated[
+        str | None, typer.Option(help="Look on the topic from this time on, for an hour: 2026-04-10T14:32:00Z.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
+    from api.models.events import event_with_deliveries
+
+    begins = time_of("--since", since) if since else None
+    found = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
+    show(event_with_deliveries(event_id, found), as_json)
 
 
 async def _check_and_count(

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from streams.core.errors import Unavailable
-from streams.core.event import format_time
+from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.event import format_time, parse_time
 from streams.core.page import MOST_ROWS, Cursor, Page
 from streams.core.text import escape_controls, escape_json
 
@@ -158,3 +158,10 @@ def text_of(value: Any) -> str:
         return "  ".join(f"{name}: {text_of(item)}" for name, item in value.items())
     # Escaped here, so that columns have the width of the shown text.
     return escape_controls(str(value))
+
+
+def time_of(option: str, text: str) -> datetime:
+    """The time that an option has. Raises `Invalid`."""
+    if (moment := parse_time(text)) is None:
+        raise Invalid(FieldError(option, "must be a time with a zone such as 2026-04-10T14:32:00Z"))
+    return moment

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.deliveries import deliveries
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show, time_of
 from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import format_time, parse_time
+from streams.core.event import format_time
 from streams.core.job import Job, JobStatus
 from streams.core.replay import DEFAULT_STATES, ReplayCount, ReplayRequest
 
@@ -54,8 +54,8 @@ def deliveries_replay(
         raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
     request = ReplayRequest(
         webhook,
-        _time("--since", since),
-        _time("--until", until) if until else None,
+        time_of("--since", since),
+        time_of("--until", until) if until else None,
         tuple(event_types or ()),
         tuple(states or DEFAULT_STATES),
         backfill,
@@ -91,12 +91,6 @@ def jobs_show(job_id: JobId, as_json: JsonOption = False) -> None:
 def jobs_cancel(job_id: JobId, as_json: JsonOption = False) -> None:
     """Stop a job after its present portion. What was done stays done."""
     _show_job(in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, by=me())), as_json)
-
-
-def _time(option: str, text: str) -> datetime:
-    if (moment := parse_time(text)) is None:
-        raise Invalid(FieldError(option, "must be a time with a zone such as 2026-04-10T14:32:00Z"))
-    return moment
 
 
 def _confirm(count: ReplayCount) -> bool:

@@ -25,6 +25,7 @@ from streams.services.accounts import AccountService
 from streams.services.course_sessions import CourseSessionService
 from streams.services.deliveries import DeliveryService
 from streams.services.delivery_search import DeliverySearchService
+from streams.services.event_search import EventSearchService
 from streams.services.ingest import IngestService
 from streams.services.invalid_records import InvalidRecordService
 from streams.services.learners import LearnerService
@@ -75,6 +76,7 @@ class SqlDeployment(SqlParts):
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer, recipients),
             recipients=recipients,
+            event_search=self.event_search(),
             course_sessions=self.course_sessions(telemetry),
             audit=self.audit(),
             platform=self.platform(),
@@ -238,6 +240,10 @@ class SqlDeployment(SqlParts):
             self.new_token,
             self.settings.public_url,
         )
+
+    def event_search(self) -> EventSearchService:
+        deliveries, webhooks = SqlDeliveryLog(self.database), SqlAccountWebhooks(self.database)
+        return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec)
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from weakref import WeakValueDictionary
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, advanced, backfilled, not_empty
@@ -12,6 +11,7 @@ from streams.core.errors import Invalid, InvalidRecord
 from streams.core.replay import MissingEvents
 from streams.core.webhook import Webhook
 from streams.ports import Codec, DeliveryLog, ErasedEvents, EventHistory, HistoryPortion, Record
+from streams.services.account_turns import AccountTurns
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
 COUNTED_RECORDS = 100_000
@@ -34,16 +34,13 @@ class MissingEventCounter:
         self._deliveries = deliveries
         self._erased = erased
         self._codec = codec
-        self._counting = asyncio.Semaphore(COUNTS_AT_ONCE)
-        # One count of an account at a time, so that no account takes every place in the queue. Unused locks vanish.
-        self._accounts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = AccountTurns(COUNTS_AT_ONCE)
 
     async def count(self, webhook: Webhook, wanted: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
         assert wanted.since is not None
         assert wanted.until is not None
-        of_account = self._accounts.setdefault(webhook.account_id, asyncio.Lock())
-        async with of_account, self._counting:
+        async with self._turns.turn(webhook.account_id):
             history = self._history()
             period = await history.period(wanted.since, wanted.until)
             return await self._count(history, period, webhook, wanted)

@@ -50,6 +50,7 @@ NEEDS = {
     "POST /v1/learners/erase": "learners:erase",
     "GET /v1/learners/erasures/{erasure_id}": "learners:erase",
     "GET /v1/event-types": "webhooks:read",
+    "GET /v1/events/{event_id}": "deliveries:read",
     "GET /v1/account/audit": "webhooks:read",
     "POST /v1/sessions": "events:write",
     "GET /v1/sessions/{session_id}": "deliveries:read",

@@ -56,6 +56,7 @@ ROUTES = {
     "/v1/jobs/{job_id}": "",
     "/v1/learners/erasures/{erasure_id}": "",
     "/v1/event-types": "",
+    "/v1/events/{event_id}": "",
     "/v1/account/audit": "?limit=500&action=webhook.changed",
     "/v1/sessions/{session_id}": "",
     "/v1/usage": "?months=120",
@@ -132,6 +133,7 @@ async def fill(api: ApiFixture) -> dict[str, str]:
     return {
         "webhook_id": made[0]["id"],
         "delivery_id": delivery(**theirs).id,
+        "event_id": delivery(**theirs).event_id,
         "job_id": job["id"],
         "erasure_id": erasure["id"],
         "session_id": session["sessionId"],

@@ -1,0 +1,134 @@
+"""An event is found by its deliveries, or on the topic with the webhooks that want it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from builders import NOON, delivery, event, webhook
+from fakes import FakeClock, FakeKafka
+from fakes.history import FakeEventHistory
+from rest.api_fixture import ApiFixture, errors_of
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.account import DeliveryFilter
+from streams.core.delivery_state import DeliveryState, RecordedValue, fold
+from streams.core.errors import Invalid, NotFound
+from streams.core.event import Event
+from streams.core.page import Page
+from streams.core.webhook import Unmatched, Webhook
+from streams.ports import Outgoing
+from streams.services import event_search
+from streams.services.event_search import EventSearchService
+from streams.topics import SESSION_EVENTS
+
+CODEC = AvroCodec()
+ULID_OF_NOON = f"evt_{ULID.from_datetime(NOON)}"
+
+
+class SearchFixture:
+    """A topic, deliveries and webhooks in memory."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.kafka = FakeKafka(self.clock)
+        self.history = FakeEventHistory(self.kafka)
+        self.rows: list[DeliveryState] = []
+        self.webhooks: Sequence[Webhook] | None = [webhook()]
+        self.service = EventSearchService(self, self, lambda: self.history, CODEC)  # type: ignore[arg-type]
+
+    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
+        assert (wanted.account_id, wanted.event_id) == ("acme", "evt_1")
+        return Page(self.rows, None)
+
+    async def that_take(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
+        return None if self.webhooks is None else {"acme": self.webhooks}
+
+    def publish(self, **changes: Any) -> Event:
+        published = event(**changes)
+        self.kafka.append(Outgoing(SESSION_EVENTS, b"key", CODEC.encode(published)))
+        return published
+
+
+@pytest.fixture
+def fixture() -> SearchFixture:
+    return SearchFixture()
+
+
+async def test_an_event_with_deliveries_needs_no_topic(fixture: SearchFixture) -> None:
+    fixture.rows = list(fold([RecordedValue(delivery(), NOON)]).delivery_states)
+    fixture.history.away = True
+    found = await fixture.service.find("evt_1", "acme", NOON)
+    assert (found.deliveries, found.published) == (fixture.rows, None)
+
+
+async def test_an_event_on_the_topic_has_the_webhooks_that_want_it(fixture: SearchFixture) -> None:
+    fixture.publish(id="evt_1", account_id="other")
+    fixture.publish(id="evt_10")
+    published = fixture.publish(id="evt_1")
+    found = (await fixture.service.find("evt_1", "acme", NOON - timedelta(minutes=1))).published
+    assert found is not None
+    assert (found.event, found.webhook_ids, found.reason) == (published, ["wh_crm"], None)
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "reason"),
+    [
+        ([], Unmatched.NO_WEBHOOK),
+        ([webhook(event_types=("package.updated",))], Unmatched.TYPE),
+        ([webhook(packages=frozenset({"pkg_other"}))], Unmatched.SCOPE),
+    ],
+)
+async def test_an_event_that_no_webhook_wants_has_the_reason(
+    fixture: SearchFixture, webhooks: Sequence[Webhook], reason: Unmatched
+) -> None:
+    fixture.publish(id="evt_1")
+    fixture.webhooks = webhooks
+    found = (await fixture.service.find("evt_1", "acme", NOON)).published
+    assert found is not None
+    assert (found.webhook_ids, found.reason) == ([], reason)
+
+
+async def test_too_many_webhooks_are_not_compared(fixture: SearchFixture) -> None:
+    fixture.publish(id="evt_1")
+    fixture.webhooks = None
+    found = (await fixture.service.find("evt_1", "acme", NOON)).published
+    assert found is not None
+    assert found.webhook_ids is None
+
+
+async def test_an_id_of_ours_tells_where_to_look(fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def none(*_: object) -> Page[DeliveryState]:
+        return Page((), None)
+
+    monkeypatch.setattr(fixture, "list", none)
+    fixture.publish(id=ULID_OF_NOON)
+    assert (await fixture.service.find(ULID_OF_NOON, "acme")).published is not None
+    with pytest.raises(NotFound, match="no such event between 2026"):
+        await fixture.service.find(f"evt_{ULID.from_datetime(NOON - timedelta(hours=1))}", "acme")
+
+
+async def test_without_a_time_nothing_is_searched(fixture: SearchFixture) -> None:
+    with pytest.raises(Invalid, match="does not tell when it was published"):
+        await fixture.service.find("evt_1", "acme")
+
+
+async def test_a_search_that_takes_too_long_says_what_to_do(
+    fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_search, "SEARCH_SECONDS", 0)
+    fixture.publish(id="evt_1")
+    with pytest.raises(NotFound, match="set `since` to when it was published"):
+        await fixture.service.find("evt_1", "acme", NOON)
+
+
+async def test_the_api_finds_an_event_by_its_deliveries(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    owed = delivery(event_id="evt_1", account_id=api.acme.account_id, webhook_id=made["id"])
+    await api.recorder.record(fold([RecordedValue(owed, NOON)]))
+    found = await api.acme.get("/v1/events/evt_1")
+    assert [one["webhookId"] for one in found["deliveries"]] == [made["id"]]
+    assert "onTopic" not in found
+    other = await api.globex.request("GET", "/v1/events/evt_1")
+    assert "since" in errors_of(other)
