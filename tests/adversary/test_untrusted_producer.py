@@ -21,7 +21,14 @@ from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER
 pytestmark = pytest.mark.e2e
 
 CODEC = AvroCodec()
-READ_BY_STAGES = ("session-events", "deliveries", "deliveries.test", "deliveries.retry.1s", "delivery-attempts")
+READ_BY_STAGES = (
+    "session-events",
+    "deliveries",
+    "deliveries.bulk",
+    "deliveries.test",
+    "deliveries.retry.1s",
+    "delivery-attempts",
+)
 # A record of a newer release stops a partition of these topics.
 PATIENT = (*READ_BY_STAGES[1:], "deliveries.held", "deliveries.dead-letter")
 FAR_AHEAD = 2**62

@@ -433,11 +433,19 @@ def test_an_invalid_idempotency_key_is_refused(attacked: AdversarySystem, accoun
 
 
 def test_an_idempotency_key_with_another_body_is_refused(attacked: AdversarySystem, account: Account) -> None:
-    headers = {"Idempotency-Key": "again"}
-    assert attacked.call("POST", "/v1/events", COMPLETED, key=account.key, headers=headers).status == 202
-    other = {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
-    response = attacked.call("POST", "/v1/events", other, key=account.key, headers=headers)
+    headers, body = {"Idempotency-Key": "again"}, {"url": attacked.receiver.url("/again")}
+    assert attacked.call("POST", "/v1/webhooks", body, key=account.key, headers=headers).status == 201
+    other = {**body, "events": ["session.completed"]}
+    response = attacked.call("POST", "/v1/webhooks", other, key=account.key, headers=headers)
     assert (response.status, response.wrong_fields) == (422, {"Idempotency-Key"})
+
+
+def test_an_idempotency_key_of_other_events_gives_other_ids(attacked: AdversarySystem, account: Account) -> None:
+    headers = {"Idempotency-Key": attacked.new_id("events")}
+    bodies = COMPLETED, COMPLETED, {**COMPLETED, "createdAt": "2026-04-10T14:32:01Z"}
+    responses = [attacked.call("POST", "/v1/events", body, key=account.key, headers=headers) for body in bodies]
+    first, again, other = (response.json["ids"] for response in responses)
+    assert first == again != other
 
 
 # ------------------------------------------------------------------------------------------------------------------

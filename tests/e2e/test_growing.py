@@ -22,6 +22,7 @@ BEFORE, AFTER = 4, 6
 NEW = range(BEFORE, AFTER)
 FAMILY = [
     "deliveries",
+    "deliveries.bulk",
     "deliveries.test",
     "deliveries.retry.1s",
     "deliveries.retry.2s",
@@ -30,8 +31,8 @@ FAMILY = [
     "deliveries.dead-letter",
     "delivery-attempts",
 ]
-# First attempts, test events and three tiers.
-READ_BY_DELIVER = 5
+# First attempts, the bulk, test events and three tiers.
+READ_BY_DELIVER = 6
 
 
 @pytest.fixture
@@ -143,5 +144,8 @@ def test_partitions_grow_under_load(system: System, receiver: Receiver) -> None:
     until(lambda: system.states() == {"delivered": len(wanted) * len(paths)}, message="every delivery recorded")
     tiers = [topic for topic in FAMILY if ".retry." in topic]
     until(lambda: lag(system, "fan-out", ["session-events"]) == 0, message="fan-out without lag")
-    until(lambda: lag(system, "deliver", ["deliveries", "deliveries.test", *tiers]) == 0, message="deliver without lag")
+    until(
+        lambda: lag(system, "deliver", ["deliveries", "deliveries.bulk", "deliveries.test", *tiers]) == 0,
+        message="deliver without lag",
+    )
     until(lambda: lag(system, "record", [t for t in FAMILY if t not in tiers]) == 0, message="record without lag")
