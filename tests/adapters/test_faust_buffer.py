@@ -10,8 +10,8 @@ from streams.adapters.faust.patches import StreamBuffer
 
 async def test_a_buffer_that_faust_empties_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patches, "LOOK_AGAIN_SECONDS", 0.01)
-    buffer = StreamBuffer()
-    buffer.queue = asyncio.Queue(1)
+    buffer = StreamBuffer(room=1)
+    buffer.queue = asyncio.Queue()
     buffer.queue.put_nowait("an event")
     handed_over = asyncio.Event()
 

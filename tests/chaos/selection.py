@@ -57,6 +57,8 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/release_held.py": ("publish",),
     "streams/stages/outgoing_events.py": ("publish",),
     "streams/stages/maintenance.py": ("publish",),
+    "streams/stages/overdue_retries.py": ("publish",),
+    "streams/stages/session_scores.py": ("api",),
     "streams/stages/erasures.py": ("publish",),
     "streams/stages/backfill.py": ("publish",),
     "streams/stages/backlog_metrics.py": ("publish",),

@@ -12,7 +12,11 @@ from e2e.system import STAGES, System, until
 
 WATCH_SECONDS = 0.1
 # The topics that each stage commits; `publish` is measured by its records.
-READS = {"fan-out": ("session-events",), "deliver": ("deliveries",), "record": ("deliveries", "delivery-attempts")}
+READS = {
+    "fan-out": ("session-events",),
+    "deliver": ("deliveries", "deliveries.bulk"),
+    "record": ("deliveries", "deliveries.bulk", "delivery-attempts"),
+}
 START_SECONDS = 90.0
 
 
@@ -25,7 +29,7 @@ class StageSupervisor:
         self._prefix = prefix
         self._bootstrap = bootstrap
         self._env = {stage: {"SCORM_WEBHOOKS_INSTANCE_ID": f"{stage}-0"} for stage in STAGES}
-        self._partitions = {"session-events": 4, "deliveries": 4, "delivery-attempts": 4}
+        self._partitions = dict.fromkeys(("session-events", *READS["record"]), 4)
         self._consumers = {
             stage: Consumer({"bootstrap.servers": bootstrap, "group.id": f"{prefix}{stage}", "log_level": 2})
             for stage in STAGES
@@ -48,7 +52,7 @@ class StageSupervisor:
 
     def count_partitions(self, events: int, deliveries: int) -> None:
         """The topics have more partitions now."""
-        self._partitions = {"session-events": events, "deliveries": deliveries, "delivery-attempts": deliveries}
+        self._partitions = {"session-events": events, **dict.fromkeys(READS["record"], deliveries)}
 
     def kill(self, stage: str) -> float:
         """kill -9; the stage restarts by itself. Returns the time of the kill."""

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.e2e
 
 TIERS = {"3s": 3.0, "5s": 5.0}
 PARTITIONS = 4
-# What `deliver` reads: first attempts, test events and every tier.
-OWNED = PARTITIONS * (2 + len(TIERS))
+# What `deliver` reads: first attempts, the bulk, test events and every tier.
+OWNED = PARTITIONS * (3 + len(TIERS))
 WEBHOOKS = [f"/customer-{number}" for number in range(8)]
 LATE_SECONDS = 1.0
 SCHEMA = fastavro.parse_schema(json.loads((Path(__file__).parents[2] / "schemas" / "delivery.avsc").read_text()))

@@ -19,15 +19,19 @@ def stop_librdkafka(order: Path) -> None:
     class StoppableConsumer(confluent_kafka.Consumer):
         stopped = False
 
+        def __init__(self, config: dict[str, Any], *arguments: Any, **options: Any) -> None:
+            super().__init__(config, *arguments, **options)
+            # Not the reader of the subscriptions, and not the client of the watchdog.
+            self.is_member = config.get("group.protocol") == "consumer"
+
         def poll(self, *arguments: Any) -> Any:
-            # Only a member of a group stops, not the reader of the subscriptions.
-            if not self.stopped and order.exists() and self.committed(self.assignment()):
+            if self.is_member and not self.stopped and order.exists() and self.assignment():
                 self.stopped = True
                 self.pause(self.assignment())
                 order.unlink()
             return super().poll(*arguments)
 
-    confluent_kafka.Consumer = StoppableConsumer  # type: ignore[misc]
+    confluent_kafka.Consumer = StoppableConsumer  # type: ignore[assignment, misc]
 
 
 def stop_aiokafka(order: Path) -> None:
