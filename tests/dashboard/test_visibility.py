@@ -98,6 +98,7 @@ async def filled(api: ApiFixture) -> Walk:
     ids = {
         "webhook_id": made["id"],
         "delivery_id": known,
+        "event_id": "evt_1",
         "job_id": job["id"],
         "session_id": session["sessionId"],
         "key_id": key["id"],

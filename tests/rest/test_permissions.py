@@ -118,6 +118,7 @@ async def call(client: ApiClient, route: str, **ids: str) -> tuple[int, str]:
     names = {
         "webhook_id": "wh_1",
         "delivery_id": "d_1",
+        "event_id": "evt_1",
         "job_id": "job_1",
         "key_id": "key_1",
         "user_id": "usr_1",
