@@ -6,8 +6,8 @@ from chaos.members import holder
 from chaos.scenario import ScenarioRun
 from e2e.system import System, until
 
-# Topics that `deliver` reads (first attempts, tests, three tiers) times their partitions.
-PARTITIONS = 5 * 4
+# Topics that `deliver` reads (first attempts, the bulk, tests, three tiers) times their partitions.
+PARTITIONS = 6 * 4
 NEWS = {"partitions_assigned": 1, "partitions_revoked": -1, "partitions_lost": -1}
 LEASE_LOST = 3
 
