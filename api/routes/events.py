@@ -43,7 +43,8 @@ async def find(
     caller: MayReadDeliveries,
     request: Request,
     since: Annotated[
-        Moment | None, Query(description="Look on the topic from this time on, for an hour. An id of ours tells it.")
+        Moment | None,
+        Query(description="Search the topic from this time on, for an hour. Not needed for an id that we made."),
     ] = None,
 ) -> EventWithDeliveries:
     """Its deliveries. Without any, the topic is read for two seconds: is it there, and which webhooks want it?"""

@@ -6,13 +6,13 @@ from datetime import datetime
 from sqlalchemy import and_, case, func, literal, select, update
 
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.replays import HAS_PAYLOAD
+from streams.adapters.sql.replays import HAS_PAYLOAD, NEW_GENERATION
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, newest_change
-from streams.core.delivery import DeathReason, HoldReason, State, Target
-from streams.core.delivery_state import HELD_MESSAGES
+from streams.core.delivery import DeathReason, State
 from streams.ports import Clock
 
 NO_PAYLOAD = "Its retry was lost, and its payload is not stored any more."
+_LOST = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD}
 _known = deliveries.c
 _IS_RETRY = and_(NOT_DELIVERED, _known.state == State.WAITING, _known.tier.is_not(None))
 
@@ -31,23 +31,10 @@ class SqlOverdueRetries:
             # The recorder locks in id order. Another order could deadlock.
             lock = select(_known.id).where(_known.id.in_(chosen), _IS_RETRY, _known.due_at < due_before)
             ids = [row.id for row in await connection.execute(lock.order_by(_known.id).with_for_update())]
-            statement = update(deliveries).where(_known.id.in_(ids))
-            await connection.execute(
-                statement.values(
-                    generation=_known.generation + 1,
-                    step=1,
-                    state=case((HAS_PAYLOAD, State.HELD), else_=State.DEAD),
-                    reason=case((HAS_PAYLOAD, HoldReason.REPLAY), else_=DeathReason.EXPIRED),
-                    message=case((HAS_PAYLOAD, HELD_MESSAGES[HoldReason.REPLAY]), else_=NO_PAYLOAD),
-                    attempts=0,
-                    target=Target.PRIMARY,
-                    target_attempt=1,
-                    tier=None,
-                    due_at=None,
-                    pause_id=None,
-                    changed_at=newest_change(literal(self._clock.now(), _known.changed_at.type)),
-                )
-            )
+            changed_at = newest_change(literal(self._clock.now(), _known.changed_at.type))
+            lost = {name: case((HAS_PAYLOAD, NEW_GENERATION[name]), else_=end) for name, end in _LOST.items()}
+            values = {**NEW_GENERATION, **lost, "changed_at": changed_at}
+            await connection.execute(update(deliveries).where(_known.id.in_(ids)).values(values))
             return len(ids)
 
     async def waiting(self) -> Mapping[str, int]:

@@ -51,6 +51,20 @@ MAY_BE_SENT = and_(
     exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None)),
 )
 IS_DEAD = _known.state == State.DEAD
+# The values with which a delivery begins again; `publish` releases it.
+NEW_GENERATION: dict[str, Any] = {
+    "generation": _known.generation + 1,
+    "step": 1,
+    "state": State.HELD,
+    "reason": HoldReason.REPLAY,
+    "message": HELD_MESSAGES[HoldReason.REPLAY],
+    "attempts": 0,
+    "target": Target.PRIMARY,
+    "target_attempt": 1,
+    "tier": None,
+    "due_at": None,
+    "pause_id": None,
+}
 
 
 async def replay(
@@ -60,21 +74,7 @@ async def replay(
     audit_entry: AuditEntry | None = None,
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
-    known = deliveries.c
-    restarted = {
-        "generation": known.generation + 1,
-        "step": 1,
-        "trigger": Trigger.MANUAL,
-        "state": State.HELD,
-        "reason": HoldReason.REPLAY,
-        "message": HELD_MESSAGES[HoldReason.REPLAY],
-        "attempts": 0,
-        "target": Target.PRIMARY,
-        "target_attempt": 1,
-        "tier": None,
-        "due_at": None,
-        "pause_id": None,
-    }
+    restarted = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
     return await _change(connection, wanted, MAY_BE_SENT & HAS_PAYLOAD, restarted, now, audit_entry)
 
 
