@@ -102,7 +102,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 async def our_problem(request: Request, error: Exception) -> JSONResponse:
-    """An exception of ours, as a problem."""
+    """The problem for one of our own exceptions."""
     assert isinstance(error, ScormWebhooksError)
     status, name, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
     headers: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The limit of attempts to sign in: of requests for a mail or for a provider, and of wrong links, codes and keys.
 
-What is right needs no attempt: nobody guesses 256 random bits, and a client that shares a network with a person, or a
-proxy that is not set up, must not keep that person out.
+Valid links, codes and keys do not count: 256 random bits cannot be guessed. A client that shares a network with a
+person, or a proxy that is not set up, must not stop that person.
 """
 
 import time

@@ -28,6 +28,8 @@ RECORDS_IN_A_ROW = 50
 # An event is published soon after its id was made; clocks differ.
 AFTER_ITS_ID, BEFORE_ITS_ID = timedelta(minutes=10), timedelta(minutes=1)
 AFTER_SINCE = timedelta(hours=1)
+# No event of another time is on a topic, and no broker knows times far beyond.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,13 @@ class EventSearchService:
 
     def _period(self, event_id: str, since: datetime | None) -> tuple[datetime, datetime]:
         if since is not None:
+            if not EARLIEST <= since <= LATEST:
+                raise Invalid(FieldError("since", "must be when the event was published: the topic keeps days"))
             return since, since + AFTER_SINCE
-        try:
-            made_at = ULID.from_str(event_id.removeprefix("evt_")).datetime.astimezone(UTC)
-        except ValueError:
+        made_at = _made_at(event_id)
+        if made_at is None or not EARLIEST <= made_at <= LATEST:
             message = "is needed: the event has no deliveries, and its id does not tell when it was published"
-            raise Invalid(FieldError("since", message)) from None
+            raise Invalid(FieldError("since", message))
         return made_at - BEFORE_ITS_ID, made_at + AFTER_ITS_ID
 
     async def _on_topic(self, event_id: str, account_id: str, begins: datetime, ends: datetime) -> tuple[Record, Event]:
@@ -134,3 +137,11 @@ class EventSearchService:
         ids = [webhook.id for webhook in webhooks if wants(webhook, event)]
         reason = None if ids else unmatched_reason(webhooks, event)
         return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason)
+
+
+def _made_at(event_id: str) -> datetime | None:
+    """The time in an id of ours; None for any other id."""
+    try:
+        return ULID.from_str(event_id.removeprefix("evt_")).datetime.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -114,6 +114,18 @@ async def test_without_a_time_nothing_is_searched(fixture: SearchFixture) -> Non
         await fixture.service.find("evt_1", "acme")
 
 
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
+async def test_a_time_at_the_end_of_all_times_is_answered(api: ApiFixture, time: str) -> None:
+    response = await api.acme.request("GET", f"/v1/events/evt_1?since={time}")
+    assert "when the event was published" in errors_of(response)["since"]
+
+
+@pytest.mark.parametrize("event_id", ["evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ", "evt_00000000000000000000000000"])
+async def test_an_id_with_an_impossible_time_is_answered(api: ApiFixture, event_id: str) -> None:
+    response = await api.acme.request("GET", f"/v1/events/{event_id}")
+    assert "does not tell when" in errors_of(response)["since"]
+
+
 async def test_a_search_that_takes_too_long_says_what_to_do(
     fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
