@@ -11,7 +11,7 @@ from bench.commands import Keep, Results, as_command
 from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
-from bench.day import day
+from bench.day import day, idle
 from bench.http_sender import http_sender
 from bench.kills import kills
 from bench.memory import memory
@@ -26,6 +26,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     throughput,
     latency,
     day,
+    idle,
     producer,
     alone,
     neighbours,
@@ -49,6 +50,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 100, "delivers": 2, "fan_outs": 2}),
     (throughput, {"webhooks": 100, "undelivered": 2000}),
     (day, {}),
+    (idle, {}),
     (producer, {}),
     (alone, {"stage": Stage.FAN_OUT}),
     (alone, {"stage": Stage.DELIVER}),

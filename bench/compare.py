@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.calibration import TOLERANCE, is_steady, speed
 from bench.environment import ROOT
 from bench.results import RESULTS
 from bench.table import cell
@@ -34,6 +35,7 @@ def compare(
     Each commit has its own worktree and environment. Options of this command come before EXPERIMENT.
     """
     runs: list[tuple[Results, Results]] = []
+    unsteady = 0
     # Older commits may not have this option.
     kept = {"old": [], "new": ["--results", str(RESULTS)] if keep else []}
     with ExitStack() as opened:
@@ -41,9 +43,13 @@ def compare(
         for number in range(count):
             # The order within a pair alternates.
             order = ("old", "new") if number % 2 == 0 else ("new", "old")
+            before = speed()
             done = {name: _run(name, trees[name], [*experiment, *kept[name]]) for name in order}
             runs.append((done["old"], done["new"]))
+            unsteady += not is_steady(before, speed())
     print(ratios(runs))
+    if unsteady:
+        print(f"\nThe machine's speed changed by more than {TOLERANCE:.0%} during {unsteady} of {count} pairs.")
 
 
 def ratios(runs: Sequence[tuple[Results, Results]]) -> str:

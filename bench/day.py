@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from enum import StrEnum
 from functools import partial
@@ -58,6 +58,38 @@ def day(
             yield stack.say(experiment="day", **about, **load.run(each, seconds))
 
 
+def idle(
+    seconds: Annotated[float, typer.Option(help="Seconds of measurement.")] = 60,
+    webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
+    warm: Annotated[int, typer.Option(help="Deliveries before, after which the stages rest.")] = WARM_DELIVERIES,
+    rest: Annotated[float, typer.Option(help="Seconds of rest before the measurement.")] = 75,
+) -> dict[str, object]:
+    """CPU, wake-ups and broker requests of each part while nothing happens, of which the broker alone has a part."""
+    with running(stack_with_api()) as stack:
+        stack.start((*STAGES, "meter", "notify", "api"))
+        accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
+        stack.warm_up(accounts, warm)
+        time.sleep(rest)
+        busy = _at_rest(stack, seconds)
+        stack.stop()
+        alone = _at_rest(stack, seconds / 2)
+        return stack.say(experiment="idle", seconds=seconds, webhooks=webhooks, **busy, kafka_alone=alone)
+
+
+def _at_rest(stack: Stack, seconds: float) -> dict[str, object]:
+    """What each part costs in these seconds."""
+    requests, wakeups, cpu, began = stack.broker_requests(), stack.wakeups(), stack.cpu_seconds(), time.monotonic()
+    time.sleep(seconds)
+    took, cpu_after, wakeups_after = time.monotonic() - began, stack.cpu_seconds(), stack.wakeups()
+    percent = {part: round(100 * (after - cpu[part]) / took, 2) for part, after in cpu_after.items()}
+    return {
+        "percent_of_a_core": round(sum(of for part, of in percent.items() if part not in _LOAD), 2),
+        "percent_of_a_core_by_part": percent,
+        "wakeups_per_second": _each(wakeups, wakeups_after, took),
+        "broker_requests_per_second": _each(requests, stack.broker_requests(), took),
+    }
+
+
 class _Load:
     """Sends events of the accounts in turn; `name` is part of their ids."""
 
@@ -70,6 +102,7 @@ class _Load:
 
     def run(self, rate: float, seconds: float) -> dict[str, object]:
         """Publish at this rate, and wait until all is delivered and recorded; return the figures."""
+        requests_before, wakeups_before = self._stack.broker_requests(), self._stack.wakeups()
         before, recorded, began = self._stack.cpu_seconds(), self._recorded(), time.monotonic()
         sent: dict[str, float] = {}
         count = self._stack.at_rate(rate, seconds, partial(self._publish, sent))
@@ -79,7 +112,7 @@ class _Load:
         assert arrived, f"none of {count} events was accepted"
         # An event has two records: its delivery and its attempt.
         until(lambda: self._recorded() >= recorded + 2 * len(arrived), 120, "all events are recorded", 0.2)
-        after = self._stack.cpu_seconds()
+        after, wakeups, requests = self._stack.cpu_seconds(), self._stack.wakeups(), self._stack.broker_requests()
         cpu = {part: round(1000 * (after[part] - before[part]) / count, 3) for part in after}
         waits = [1000 * (at - sent[event_id]) for event_id, at in arrived.items()]
         return {
@@ -92,6 +125,8 @@ class _Load:
             "max_ms": round(max(waits), 1),
             "cpu_ms_per_event_without_load": round(sum(ms for part, ms in cpu.items() if part not in _LOAD), 3),
             "cpu_ms_per_event": cpu,
+            "wakeups_per_event": _each(wakeups_before, wakeups, count),
+            "broker_requests_per_event": _each(requests_before, requests, count),
         }
 
     def _recorded(self) -> float:
@@ -116,3 +151,8 @@ class _Load:
 
         until(have_arrived, 300, lambda: f"{len(found)} of {count} events arrived")
         return found
+
+
+def _each(before: Mapping[str, int], after: Mapping[str, int], events: float) -> dict[str, float]:
+    """How much each count grew for an event, or in a second."""
+    return {name: round((count - before[name]) / events, 2) for name, count in after.items()}

@@ -1,6 +1,7 @@
-"""CPU and memory of processes, from /proc."""
+"""CPU, wake-ups and memory of processes, from /proc."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -23,6 +24,16 @@ def cpu_of_tree(pid: int) -> float:
             raise
         # A child has just ended, such as a vacuum worker of PostgreSQL; its time counts with the ended children.
         return cpu_of_tree(pid)
+
+
+def wakeups(pid: int) -> int:
+    """How often the threads of a process waited for something, so far; those that have ended are not counted."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        # A thread may end between the list and this look.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int((thread / "status").read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return total
 
 
 def family(pid: int) -> list[int]:

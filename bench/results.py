@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
+from bench.calibration import Speed, speed
 from bench.environment import ROOT, Environment, environment
 
 RESULTS = ROOT / "bench" / "results"
@@ -19,7 +20,10 @@ Experiment = Callable[..., Result | Iterable[Result]]
 
 
 class Run(TypedDict):
-    """`settings` are those of the database, the broker and the stages; `date` is its end, in UTC."""
+    """`settings` are those of the database, the broker and the stages; `date` is its end, in UTC.
+
+    `speed` is that of the machine before and after it; runs kept by older releases have none.
+    """
 
     experiment: str
     command: str
@@ -28,18 +32,21 @@ class Run(TypedDict):
     settings: dict[str, Any]
     environment: Environment
     date: str
+    speed: NotRequired[tuple[Speed, Speed]]
 
 
 def run_experiment(experiment: Experiment, arguments: Mapping[str, Any], folder: Path | None) -> list[Run]:
     """Run an experiment, and keep each result in `folder` as soon as it is there; None keeps nothing."""
     # Read before the run: the tree may change during it.
-    begun_with = environment()
+    begun_with, before = environment(), speed()
     bound = inspect.signature(experiment).bind(**arguments)
     bound.apply_defaults()
     results = experiment(*bound.args, **bound.kwargs)
     runs = []
     for result in [results] if isinstance(results, Mapping) else results:
-        run = _run(experiment, bound.arguments, result, begun_with)
+        after = speed()
+        run = _run(experiment, bound.arguments, result, begun_with, (before, after))
+        before = after
         runs.append(run)
         if folder:
             keep(run, folder)
@@ -90,7 +97,13 @@ def command_line(experiment: Experiment, parameters: Mapping[str, Any]) -> str:
     return f'make bench ARGS="{shlex.join(words)}"'
 
 
-def _run(experiment: Experiment, arguments: Mapping[str, Any], result: Result, begun_with: Environment) -> Run:
+def _run(
+    experiment: Experiment,
+    arguments: Mapping[str, Any],
+    result: Result,
+    begun_with: Environment,
+    around: tuple[Speed, Speed],
+) -> Run:
     parameters, figures = split_result(arguments, result)
     settings = result["settings"]
     assert isinstance(settings, dict)
@@ -102,6 +115,7 @@ def _run(experiment: Experiment, arguments: Mapping[str, Any], result: Result, b
         "settings": settings,
         "environment": begun_with,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "speed": around,
     }
     # Round trip through JSON, so that numeric keys are text as in kept runs.
     read_again: Run = json.loads(json.dumps(run))

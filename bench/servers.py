@@ -1,16 +1,22 @@
 """Kafka and PostgreSQL with production settings, and a record of these settings."""
 
+import json
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 
 import psycopg
 
 import parts
+from bench.environment import ROOT
 from real.kafka import LIGHT, Kafka
 from real.postgres import PRODUCTION, Postgres
 
 # Database settings in a result, beside those of PRODUCTION.
 _SHOWN = ("shared_buffers", "max_wal_size")
+# The requests that an event may cost; the broker counts each fetch a second time by who sent it.
+_REQUESTS = ("Fetch", "Produce", "OffsetCommit", "ListOffsets")
+_COUNTED_TWICE = ("FetchConsumer", "FetchFollower")
 # More threads would only share two cores.
 _THREADS = "num.network.threads=1\nnum.io.threads=2\n"
 
@@ -29,6 +35,16 @@ class ProductionKafka(Kafka):
 
     def _properties(self, port: int, controller: int) -> str:
         return super()._properties(port, controller) + _THREADS
+
+    def requests(self) -> dict[str, int]:
+        """The requests that it has answered so far, by kind. Needs a second, and a JDK beside it."""
+        compiler = parts.java_compiler()
+        assert compiler, "run tests/parts.py to install a JDK"
+        command = [compiler.resolve().with_name("java"), ROOT / "bench" / "Requests.java", str(self.pid)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+        counts: dict[str, int] = json.loads(said)
+        others = sum(count for kind, count in counts.items() if kind not in (*_REQUESTS, *_COUNTED_TWICE))
+        return {**{kind: counts.get(kind, 0) for kind in _REQUESTS}, "others": others}
 
 
 def production_postgres() -> Postgres:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import fastavro
 import psycopg
@@ -19,7 +20,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from bench.closed_loop import closed_loop
-from bench.processes import cpu, cpu_of_tree, family, memory_mb
+from bench.processes import cpu, cpu_of_tree, family, memory_mb, wakeups
 from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
@@ -36,6 +37,8 @@ WARM_DELIVERIES = 30_000
 # CPU shares, as CPU requests of a deployment: stages on the path of an event come first.
 _COMES_LATER = ("publish", "record")
 _LATER = "10"
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Stack:
@@ -87,6 +90,12 @@ class Stack:
     def start(self, stages: Sequence[str] = STAGES) -> None:
         self.system.start(stages)
         self._started |= set(stages)
+
+    def stop(self) -> None:
+        """Stop every stage; the servers stay."""
+        for stage in sorted(self._started):
+            self.system.stop(stage)
+        self._started.clear()
 
     def settings(self) -> dict[str, object]:
         """The settings of the database, the broker and the stages, without keys."""
@@ -215,17 +224,29 @@ class Stack:
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time of each part so far, including the load generator (this process)."""
+        return {**self._of_each(cpu), "postgres": cpu_of_tree(self._postgres.pid)}
+
+    def wakeups(self) -> dict[str, int]:
+        """How often the threads of each part waited for something, so far."""
+        return self._of_each(wakeups)
+
+    def broker_requests(self) -> dict[str, int]:
+        """The requests that the broker has answered so far, by kind."""
+        return self._kafka.requests()
+
+    def _of_each(self, measure: Callable[[int], _Number]) -> dict[str, _Number]:
+        """A figure of each part that is one process; several processes of a stage are one part."""
         pids = {
             "kafka": self._kafka.pid,
             "sink": self.sink.pid,
             "generator": os.getpid(),
             **{stage: self.system.pid(stage) for stage in sorted(self._started)},
         }
-        parts = {name: cpu(pid) for name, pid in pids.items()}
+        parts = {name: measure(pid) for name, pid in pids.items()}
         for more, stages in self._more:
             for stage in stages:
-                parts[stage] += cpu(more.pid(stage))
-        return {**parts, "postgres": cpu_of_tree(self._postgres.pid)}
+                parts[stage] += measure(more.pid(stage))
+        return parts
 
     def memory_mb(self, stage: str) -> float:
         """Resident memory of a stage's process."""

@@ -5,13 +5,18 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from bench.calibration import is_steady
 from bench.results import Run
 
 # The figures in tables, in this order; a figure with parts has a column for each part.
 COLUMNS: dict[str, Sequence[str]] = {
     "throughput": ("per_second", "recorded_per_second", "cpu_ms_a_delivery", "cpu_us_a_delivery", "doubled"),
     "latency": ("p50_ms", "p99_ms", "cpu_share"),
-    "day": ("p50_ms", "p99_ms", "delivered_per_second", "failed", "cpu_ms_per_event_without_load", "cpu_ms_per_event"),
+    "day": (
+        *("p50_ms", "p99_ms", "delivered_per_second", "failed", "cpu_ms_per_event_without_load", "cpu_ms_per_event"),
+        *("wakeups_per_event", "broker_requests_per_event"),
+    ),
+    "idle": ("percent_of_a_core", "percent_of_a_core_by_part", "wakeups_per_second", "broker_requests_per_second"),
     "producer": ("p50_ms", "p99_ms", "flood_per_second", "flood_cpu_us"),
     "alone": ("per_second", "per_cpu_second", "cpu_us"),
     "neighbours": ("p50_ms", "p99_ms", "max_ms", "healthy_events", "healthy_delivered"),
@@ -34,7 +39,7 @@ def tables(runs: Iterable[Run]) -> str:
         sections.append(f"## {circumstances}")
         for experiment, of_experiment in _grouped(of_machine, lambda run: run["experiment"]).items():
             sections += [f"### {experiment}", _table(experiment, of_experiment)]
-    sections.append("Each cell is the median of the runs: `median (min–max, n)`.")
+    sections.append("Each cell is the median of the runs: `median (min–max, n)`. *Unsteady*: its speed changed.")
     return "\n\n".join(sections)
 
 
@@ -71,8 +76,9 @@ def _table(experiment: str, runs: Sequence[Run]) -> str:
     columns = list(dict.fromkeys(name for _, figures in lines for each in figures for name in each))
     rows = [["command", "commit", *columns]]
     for group, figures in lines:
+        command = f"`{group[0]['command']}`{_unsteady(group)}"
         cells = (cell([each[name] for each in figures if name in each]) for name in columns)
-        rows.append([f"`{group[0]['command']}`", _commit(group[0]), *cells])
+        rows.append([command, _commit(group[0]), *cells])
     rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -108,6 +114,12 @@ def _circumstances(run: Run) -> str:
 def _commit(run: Run) -> str:
     around = run["environment"]
     return around["commit"][:10] + (" and changes" if around["dirty"] else "")
+
+
+def _unsteady(runs: Sequence[Run]) -> str:
+    """How many of these runs the machine disturbed."""
+    count = sum("speed" in run and not is_steady(*run["speed"]) for run in runs)
+    return f", *{count} of {len(runs)} unsteady*" if count else ""
 
 
 def _number(value: float) -> str:

@@ -25,6 +25,7 @@ LEFT_OUT: dict[str, str] = {
     # Each experiment runs by `make bench`; one short run shows that the parts fit together.
     f"{BENCH}::test_throughput_under_a_sustained_load": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_a_day_has_figures_for_kafka_and_rest": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_a_system_at_rest_has_a_cost": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_a_prediction_is_beside_what_was_measured": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_kills_count_each_repeated_event": f"{BENCH}::test_throughput_of_a_backlog",
     # What SQLite does otherwise than PostgreSQL is in tests/contract; PostgreSQL refuses more.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import parts
-from bench.day import Via, day
+from bench.day import Via, day, idle
 from bench.kills import kills, repeats
 from bench.results import Experiment, Run, read_runs, run_experiment
 from bench.scale import scale
@@ -65,8 +65,20 @@ def test_a_day_has_figures_for_kafka_and_rest(tmp_path: Path) -> None:
         assert figures["events"] > 10
         assert figures["failed"] == 0
         assert 0 < figures["p50_ms"] <= figures["p99_ms"] <= figures["max_ms"]
+        assert figures["wakeups_per_event"]["fan-out"] > 1
+        assert figures["broker_requests_per_event"]["Fetch"] > 1
+        assert figures["broker_requests_per_event"]["Produce"] > 1
     assert runs[1]["figures"]["events_a_request"] == 1
     assert runs[1]["settings"]["stages"]["SCORM_WEBHOOKS_RATE_LIMIT"] == "1000000"
+
+
+def test_a_system_at_rest_has_a_cost(tmp_path: Path) -> None:
+    (run,) = kept(idle, tmp_path, webhooks=3, seconds=1, rest=0)
+    figures = run["figures"]
+    assert figures["percent_of_a_core_by_part"].keys() == PARTS | {"api", "meter", "notify"}
+    assert figures["kafka_alone"]["percent_of_a_core_by_part"].keys() == {"kafka", "postgres", "sink", "generator"}
+    alone = figures["kafka_alone"]["broker_requests_per_second"]
+    assert figures["broker_requests_per_second"]["Fetch"] > alone["Fetch"] == 0
 
 
 def test_a_prediction_is_beside_what_was_measured(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def test_a_run_has_its_environment(tmp_path: Path) -> None:
     assert run["environment"].keys() == {"machine", "python", "commit", "dirty"}
     assert run["environment"]["machine"].keys() == {"cpu", "cores", "memory_gb", "kernel", "filesystem"}
     assert run["date"].endswith("+00:00")
+    assert [set(speed) for speed in run["speed"]] == [{"python_ms", "calls_ms"}] * 2
 
 
 def test_a_second_run_is_added_to_the_first(tmp_path: Path) -> None:

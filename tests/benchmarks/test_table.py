@@ -63,6 +63,12 @@ def test_runs_of_the_same_parameters_share_a_line() -> None:
     ]
 
 
+def test_runs_on_an_unsteady_machine_are_counted() -> None:
+    fast, slow = {"python_ms": 10.0, "calls_ms": 5.0}, {"python_ms": 20.0, "calls_ms": 5.0}
+    (line,) = lines(run(), run(speed=(fast, fast)), run(speed=(fast, slow)))
+    assert line.startswith('| `make bench ARGS="throughput"`, *1 of 3 unsteady* |')
+
+
 def test_runs_with_other_parameters_have_their_own_line() -> None:
     assert len(lines(run(), run(parameters={"webhooks": 1}))) == 2
 
