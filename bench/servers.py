@@ -40,7 +40,8 @@ class ProductionKafka(Kafka):
         """The requests that it has answered so far, by kind. Needs a second, and a JDK beside it."""
         compiler = parts.java_compiler()
         assert compiler, "run tests/parts.py to install a JDK"
-        command = [compiler.resolve().with_name("java"), ROOT / "bench" / "Requests.java", str(self.pid)]
+        java = compiler.resolve().with_name("java")
+        command = [str(java), str(ROOT / "bench" / "Requests.java"), str(self.pid)]
         said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
         counts: dict[str, int] = json.loads(said)
         others = sum(count for kind, count in counts.items() if kind not in (*_REQUESTS, *_COUNTED_TWICE))

@@ -16,6 +16,10 @@ VERSION_HEADER = "version"
 CHECK_CHARACTERS = 500
 # The last ones: 20 MB. `publish` writes the tombstone again when an older record of a forgotten webhook comes.
 DELETIONS_KEPT = 100_000
+# A change counts as known to the stages this long after its record is on the topic: `fan-out` asks for the topic's end
+# less often than for every event.
+KNOWN_AFTER_SECONDS = 0.12
+ASK_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from streams.core.webhook import Webhook
 class Subscriptions(Protocol):
     """The webhooks, as the compacted topic `subscriptions` has them."""
 
-    async def catch_up(self) -> SubscriptionsPosition:
-        """Wait until every record that is on the topic now is read. Returns the position reached."""
+    async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
+        """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
 
     async def wait_for(self, position: SubscriptionsPosition) -> None:
         """Wait until this position is read."""

@@ -69,7 +69,9 @@ class AccountWebhooks(Protocol):
 
 
 class PublicationStatus(Protocol):
-    """Whether a webhook's newest version is on the topic."""
+    """Whether a webhook's newest version is on the topic. The stages know it `known_after` seconds later."""
+
+    known_after: float
 
     async def is_published(self, webhook_id: str) -> bool: ...
 

@@ -23,7 +23,8 @@ from streams.runtime.health_server import serving
 # took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
 LOOP_LAG_SECONDS = 15.0
-LOOP_LAG_EVERY_SECONDS = 0.2
+LOOP_LAG_EVERY_SECONDS = 0.5
+READINESS_EVERY_SECONDS = 0.5
 
 
 class Runnable(Protocol):
@@ -146,7 +147,7 @@ async def _report_readiness(stage: _Stage, telemetry: Telemetry) -> None:
         if readiness_problems != logged:
             telemetry.info("not_ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
             logged = readiness_problems
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(READINESS_EVERY_SECONDS)
 
 
 async def _report_loop_lag(telemetry: Telemetry) -> None:

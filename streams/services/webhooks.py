@@ -207,13 +207,14 @@ class WebhookService:
         return await self._changed(registration)
 
     async def _changed(self, registration: Registration) -> Changed:
-        """Wait up to two seconds until the newest version is on the topic. Returns whether it is."""
+        """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
         try:
             async with asyncio.timeout(PROPAGATION_SECONDS):
                 while not await self._propagation.is_published(registration.webhook.id):
                     await asyncio.sleep(ASK_EVERY_SECONDS)
         except (TimeoutError, Unavailable):
             return Changed(registration, propagated=False)
+        await asyncio.sleep(self._propagation.known_after)
         return Changed(registration, propagated=True)
 
     def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:

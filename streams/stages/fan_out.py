@@ -10,6 +10,7 @@ from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
 from streams.core.rate import RateLimits
+from streams.core.subscriptions_table import ASK_EVERY_SECONDS
 from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.outage import SCHEMA_REGISTRY, Outages
@@ -71,7 +72,7 @@ class FanOut:
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
         read = [await self._read_patiently(record) for record in records]
-        seen = await self._subscriptions.catch_up()
+        seen = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
         outgoing: list[tuple[Outgoing, Record]] = []
         fanned_out: list[FannedOut] = []
         invalid: list[tuple[Record, str]] = []

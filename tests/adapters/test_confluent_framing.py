@@ -120,7 +120,7 @@ def test_a_password_from_the_environment_reaches_the_registry(httpserver: HTTPSe
 class NoWebhooks:
     """`Subscriptions` without webhooks."""
 
-    async def catch_up(self) -> SubscriptionsPosition:
+    async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
         return SubscriptionsPosition("one", 0)
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:

@@ -12,7 +12,7 @@ from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka import broker_clock, subscriptions_reader, subscriptions_thread
-from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
+from streams.adapters.kafka.end_offset import EndOffset, SubscriptionsReaderFailed
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, RecordValue
 from streams.topics import SUBSCRIPTIONS
@@ -42,6 +42,27 @@ async def test_webhooks_of_a_newer_release_are_a_readiness_problem(kafka_cluster
         await until(lambda: reader.readiness_problems() == newer)
         await producer.produce([Outgoing(SUBSCRIPTIONS, b"wh_0", CODEC.encode(webhook(id="wh_0")))])
         await until(lambda: reader.readiness_problems() == [])
+
+
+async def test_many_events_ask_seldom_where_the_topic_ends(
+    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, beyond = [], EndOffset.beyond
+
+    async def counted(self: EndOffset, read: int) -> int:
+        asked.append(read)
+        return await beyond(self, read)
+
+    reader = kafka_cluster.reader()
+    async with kafka_cluster.producer() as producer, running(reader.run()):
+        await producer.produce([sentinel(0)])
+        await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
+        monkeypatch.setattr(EndOffset, "beyond", counted)
+        for _ in range(1000):
+            await reader.catch_up(3600)
+        assert len(asked) == 1
+        await reader.catch_up()
+        assert len(asked) == 2
 
 
 class FastClock:

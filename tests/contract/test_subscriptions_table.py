@@ -9,7 +9,13 @@ from builders import attempt, webhook
 from contract.clusters import CODEC, SECONDS, Cluster, until
 from fakes import NEWER_CODEC, quiet
 from streams.core.delivery import SubscriptionsPosition
-from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.subscriptions_table import (
+    ASK_EVERY_SECONDS,
+    KNOWN_AFTER_SECONDS,
+    SENTINEL_KEY,
+    VERSION_HEADER,
+    Sentinel,
+)
 from streams.ports import Outgoing, RecordProducer, Subscriptions
 from streams.topics import SUBSCRIPTIONS
 
@@ -72,6 +78,29 @@ async def test_catch_up_includes_what_was_just_published(topic: TopicFixture) ->
     assert topic.table.find("wh_3") is None
     assert len(topic.table.of_account("acme")) == 5
     assert topic.table.of_account("nobody") == []
+
+
+async def test_a_change_is_known_soon_while_events_keep_coming(topic: TopicFixture) -> None:
+    """Each event asks for what was on the topic a moment ago: an answer may be older than the change."""
+    await topic.mark(0)
+    await topic.caught_up()
+
+    async def events() -> None:
+        while True:
+            await topic.table.catch_up(ASK_EVERY_SECONDS)
+            await asyncio.sleep(0.001)
+
+    coming = asyncio.create_task(events())
+    try:
+        for number in range(10):
+            # Each time at another moment between two questions.
+            await asyncio.sleep(number * ASK_EVERY_SECONDS / 10)
+            await topic.put(f"wh_{number}")
+            await asyncio.sleep(KNOWN_AFTER_SECONDS)
+            await asyncio.wait_for(topic.table.catch_up(ASK_EVERY_SECONDS), SECONDS)
+            assert topic.table.find(f"wh_{number}") is not None
+    finally:
+        coming.cancel()
 
 
 async def test_catch_up_waits_for_all_webhooks_of_the_sentinel(topic: TopicFixture) -> None:

@@ -33,7 +33,7 @@ class FakeSubscriptions:
         self._is_behind = False
         self._moved.set()
 
-    async def catch_up(self) -> SubscriptionsPosition:
+    async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
         await self._read_until(self._is_ready)
         return self.table.reached
 

@@ -21,6 +21,8 @@ from streams.ports import Due
 class FakeOutbox:
     """`Webhooks`, `Outbox` and `PublicationStatus`; each change raises a version."""
 
+    known_after = 0.0
+
     def __init__(self) -> None:
         self._stored: dict[str, Registration] = {}
         self._deleted: set[str] = set()

@@ -54,6 +54,7 @@ class FakePublisher:
     """A `PublicationStatus`: all is published, unless `works` is false."""
 
     works: bool = True
+    known_after: float = 0
 
     async def is_published(self, webhook_id: str) -> bool:
         return self.works

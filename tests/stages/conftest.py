@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from fakes import cancel_others
 from stages.pipeline import Pipeline
+from streams.stages.consuming import batch_consumer as batch_consumer_module
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import write_buffer as write_buffer_module
 
@@ -15,6 +16,7 @@ from streams.stages.consuming import write_buffer as write_buffer_module
 async def pipeline(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pipeline]:
     monkeypatch.setattr(partition_consumer_module, "COMMIT_EVERY_SECONDS", 0)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer_module, "REST_SECONDS", 0)
     pipeline = Pipeline()
     yield pipeline
     assert not any(task.done() for task in pipeline.running)

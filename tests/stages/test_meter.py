@@ -101,6 +101,7 @@ def launched(number: int, account_id: str = "acme", at: datetime = NOON) -> Even
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture]:
     monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
     yield MeterFixture()
     await cancel_others()
 

@@ -69,9 +69,35 @@ class RecordFixture:
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixture]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     yield RecordFixture()
     await cancel_others()
+
+
+async def test_few_records_are_stored_in_batches_apart(
+    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    fixture.add(ATTEMPTS, attempt())
+    await quiet()
+    assert fixture.committed(ATTEMPTS) == 1
+    fixture.add(ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MANY_RECORDS - 1)])
+    await quiet()
+    assert fixture.committed(ATTEMPTS) == 1
+    fixture.add(ATTEMPTS, attempt(webhook_id="wh_last"))
+    await quiet()
+    assert fixture.committed(ATTEMPTS) == batch_consumer.MANY_RECORDS + 1
+
+
+async def test_a_drain_ends_the_rest_between_batches(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    for _ in range(2):
+        fixture.add(ATTEMPTS, attempt())
+        await quiet()
+    assert fixture.committed(ATTEMPTS) == 1
+    await fixture.stage.drain(10)
+    assert fixture.committed(ATTEMPTS) == 2
 
 
 async def test_a_delivery_its_attempts_and_its_body_become_visible(fixture: RecordFixture) -> None:

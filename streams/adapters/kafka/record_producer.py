@@ -19,6 +19,8 @@ from streams.ports import Outgoing, Telemetry
 # The poll intervals with and without records that wait for an acknowledgement.
 BUSY_POLL_SECONDS = 0.001
 IDLE_POLL_SECONDS = 0.1
+# A producer that lingers has no caller in a hurry: it polls so many times in its linger.
+POLLS_IN_LINGER = 2
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 10.0
 
@@ -86,6 +88,7 @@ class KafkaRecordProducer:
         self._broke = asyncio.Event()
         self._outages = ProduceOutages(telemetry, outages)
         self._polls_soon = False
+        self._busy_seconds = max(BUSY_POLL_SECONDS, float(config.get("linger.ms", 0)) / 1000 / POLLS_IN_LINGER)
         self._timer = self._loop.call_soon(self._poll)
 
     def readiness_problems(self) -> list[str]:
@@ -166,14 +169,14 @@ class KafkaRecordProducer:
                 self._single.poll(0)
         finally:
             self._polls_soon = self._waiting() > 0
-            seconds = BUSY_POLL_SECONDS if self._polls_soon else IDLE_POLL_SECONDS
+            seconds = self._busy_seconds if self._polls_soon else IDLE_POLL_SECONDS
             self._timer = self._loop.call_later(seconds, self._poll)
 
     def _poll_soon(self) -> None:
         if not self._polls_soon:
             self._polls_soon = True
             self._timer.cancel()
-            self._timer = self._loop.call_later(BUSY_POLL_SECONDS, self._poll)
+            self._timer = self._loop.call_later(self._busy_seconds, self._poll)
 
     def _away(self, error: KafkaError) -> None:
         """Note an outage while records wait. They themselves only time out, after minutes."""

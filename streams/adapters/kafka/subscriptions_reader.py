@@ -1,6 +1,8 @@
 """Keep the table of webhooks by reading the topic `subscriptions`."""
 
 import asyncio
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,6 +56,8 @@ class SubscriptionsReader:
         self._end = EndOffset(config, prefix, outages)
         self._watchdog = watchdog(SUBSCRIPTIONS, self._to_read) if watchdog else None
         self._moved = asyncio.Condition()
+        # When the question was asked up to whose answer everything is read.
+        self._caught_up_at = -math.inf
 
     @property
     def is_ready(self) -> bool:
@@ -90,13 +94,16 @@ class SubscriptionsReader:
     async def wait_until_ready(self) -> None:
         await self._until(lambda: self.is_ready)
 
-    async def catch_up(self) -> SubscriptionsPosition:
-        """Wait until every record that is on the topic now is read. Returns the position reached."""
+    async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
+        """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
         await self.wait_until_ready()
-        end = await self._end_offset()
-        # A record that was read meanwhile may be one of a newer release.
-        if not self.is_ready or self.table.position < end:
-            await self._until(lambda: self.is_ready and self.table.position >= end)
+        asked_at = time.monotonic()
+        if asked_at - self._caught_up_at >= ago:
+            end = await self._end_offset()
+            # A record that was read meanwhile may be one of a newer release.
+            if not self.is_ready or self.table.position < end:
+                await self._until(lambda: self.is_ready and self.table.position >= end)
+            self._caught_up_at = asked_at
         return self.table.reached
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:

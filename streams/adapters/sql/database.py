@@ -1,6 +1,5 @@
 """Open connections and transactions, and translate the database's errors."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, cast
@@ -16,8 +15,6 @@ from streams.adapters.driver_queries import TIME_LIMITS
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, Refused, Unavailable
 
-POLL_SECONDS = 0.05
-POLLS = 20
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -104,20 +101,12 @@ class Database:
         async with self.reading() as connection:
             await connection.execute(select(1))
 
-    async def until_any(self, query: Select[Any]) -> None:
-        """Wait until the query finds a row, up to a second. On SQLite wait 50 ms.
-
-        Raises `Unavailable`.
-        """
-        if self.is_sqlite:
-            await asyncio.sleep(POLL_SECONDS)
-            return
-        # One connection without transactions, which cost far more than the query.
-        async with self._translated(self._engine.execution_options(isolation_level="AUTOCOMMIT")) as connection:
-            for _ in range(POLLS):
-                await asyncio.sleep(POLL_SECONDS)
-                if (await connection.execute(query)).first():
-                    return
+    async def has_any(self, query: Select[Any]) -> bool:
+        """Whether a query finds a row. Raises `Unavailable`."""
+        # Without a transaction, which would cost more than the query. SQLite has none that costs anything.
+        engine = self._reader if self.is_sqlite else self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        async with self._translated(engine) as connection:
+            return (await connection.execute(query)).first() is not None
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -11,11 +11,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
 from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS, SCOPE_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
 from streams.core.page import fitting
 from streams.core.subscription_record import newest_allowed
+from streams.core.subscriptions_table import KNOWN_AFTER_SECONDS
 from streams.ports import Clock, Due
 
 LEASE_SECONDS = 15.0
@@ -30,9 +32,12 @@ ROWS_AT_ONCE = 1000
 class SqlOutbox:
     """An `Outbox` and a `PublicationStatus`."""
 
+    known_after = KNOWN_AFTER_SECONDS
+
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._watch = RowWatch(database, _ANY)
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
@@ -126,7 +131,7 @@ class SqlOutbox:
             await connection.execute(_NOT_DUE, rows)
 
     async def changed(self) -> None:
-        await self._database.until_any(_ANY)
+        await self._watch.wait()
 
     async def is_published(self, webhook_id: str) -> bool:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)

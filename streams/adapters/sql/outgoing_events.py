@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.usage_tables import outgoing_events
 from streams.core.event import Event, partition_key
 from streams.core.usage import OutgoingEvent
@@ -47,6 +48,7 @@ class SqlOutgoingEvents:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._watch = RowWatch(database, _ANY)
 
     async def due(self, limit: int) -> Sequence[OutgoingEvent]:
         known = outgoing_events.c
@@ -55,7 +57,7 @@ class SqlOutgoingEvents:
             return [OutgoingEvent(row.id, row.key, row.value) for row in await connection.execute(query)]
 
     async def wait(self) -> None:
-        await self._database.until_any(_ANY)
+        await self._watch.wait()
 
     async def sent(self, ids: Sequence[str]) -> None:
         async with self._database.transaction() as connection:

@@ -14,6 +14,9 @@ from streams.tasks import together
 
 # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
 BATCH_RECORDS = 2000
+# A batch costs as much as fifty records: while few come, the next one waits for others, unless this many are there.
+REST_SECONDS = 0.5
+MANY_RECORDS = 500
 RETRY_SECONDS = 1.0
 REVOKE_SECONDS = 3.0
 
@@ -53,6 +56,7 @@ class BatchConsumer:
         # The partitions that wait for a newer release, with the readiness problem.
         self._newer: dict[Partition, str] = {}
         self._now = asyncio.get_running_loop().time
+        self._rests_until = 0.0
         self._arrived = asyncio.Event()
         self._drained = asyncio.Event()
         self._idle = asyncio.Event()
@@ -162,10 +166,18 @@ class BatchConsumer:
             self._arrived.clear()
             if self._unopened and self._find_starts and not self._buffer.closed:
                 await self._open(self._find_starts, sorted(self._unopened))
-            if batch := self._buffer.take(BATCH_RECORDS, self._now()):
+            if batch := self._take():
                 await self._handle(batch)
             elif self._buffer.closed or not self._unopened:
                 await self._wait()
+
+    def _take(self) -> Sequence[Record]:
+        if self._now() < self._rests_until and len(self._buffer) < MANY_RECORDS and not self._buffer.closed:
+            return ()
+        batch = self._buffer.take(BATCH_RECORDS, self._now())
+        if batch:
+            self._rests_until = self._now() + REST_SECONDS
+        return batch
 
     async def _handle(self, batch: Sequence[Record]) -> None:
         self._idle.clear()
@@ -186,13 +198,15 @@ class BatchConsumer:
 
     def _wakes_at(self) -> float | None:
         next_at = self._buffer.next_at()
+        if next_at is not None and len(self._buffer) < MANY_RECORDS:
+            next_at = max(next_at, self._rests_until)
         if not self._stored:
             return next_at
         again_at = self._now() + RETRY_SECONDS
         return again_at if next_at is None else min(next_at, again_at)
 
     def _note_drained(self) -> None:
-        if self._buffer.closed and self._buffer.is_empty and self._idle.is_set():
+        if self._buffer.closed and not len(self._buffer) and self._idle.is_set():
             self._drained.set()
 
     async def _open(self, find_starts: FindStarts, partitions: Sequence[Partition]) -> None:

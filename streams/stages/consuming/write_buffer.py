@@ -69,9 +69,8 @@ class WriteBuffer:
         self._busy_at = -math.inf
         self.closed = False
 
-    @property
-    def is_empty(self) -> bool:
-        return not (self._others.queued or self._deliveries.queued)
+    def __len__(self) -> int:
+        return len(self._others.queued) + len(self._deliveries.queued)
 
     def open(self, partitions: Iterable[Partition]) -> None:
         """Accept the records of these partitions, and read them unless their queue is full."""

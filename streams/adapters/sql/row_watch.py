@@ -1,0 +1,33 @@
+"""Wait for rows that another process stores."""
+
+import asyncio
+import time
+from typing import Any
+
+from sqlalchemy import Select
+
+from streams.adapters.sql.database import Database
+
+BUSY_LOOK_SECONDS = 0.05
+# Where nothing was found for a while. A look costs a process as much as handling an event.
+IDLE_LOOK_SECONDS = 0.2
+BUSY_SECONDS = 60.0
+WAIT_SECONDS = 1.0
+
+
+class RowWatch:
+    """Looks whether a query finds a row, often for a minute after it did; it holds no connection meanwhile."""
+
+    def __init__(self, database: Database, query: Select[Any]) -> None:
+        self._database = database
+        self._query = query
+        self._busy_until = 0.0
+
+    async def wait(self) -> None:
+        """Wait until there is a row, up to a second. Raises `Unavailable`."""
+        ends = time.monotonic() + WAIT_SECONDS
+        while (now := time.monotonic()) < ends:
+            await asyncio.sleep(BUSY_LOOK_SECONDS if now < self._busy_until else IDLE_LOOK_SECONDS)
+            if await self._database.has_any(self._query):
+                self._busy_until = time.monotonic() + BUSY_SECONDS
+                return
