@@ -12,6 +12,7 @@ from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day, idle
+from bench.front_door import front_door
 from bench.http_sender import http_sender
 from bench.kills import kills
 from bench.memory import memory
@@ -27,6 +28,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     latency,
     day,
     idle,
+    front_door,
     producer,
     alone,
     neighbours,
@@ -51,6 +53,8 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 100, "undelivered": 2000}),
     (day, {}),
     (idle, {}),
+    (front_door, {}),
+    (front_door, {"batch": 500}),
     (producer, {}),
     (alone, {"stage": Stage.FAN_OUT}),
     (alone, {"stage": Stage.DELIVER}),

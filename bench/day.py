@@ -85,8 +85,8 @@ def _at_rest(stack: Stack, seconds: float) -> dict[str, object]:
     return {
         "percent_of_a_core": round(sum(of for part, of in percent.items() if part not in _LOAD), 2),
         "percent_of_a_core_by_part": percent,
-        "wakeups_per_second": _each(wakeups, wakeups_after, took),
-        "broker_requests_per_second": _each(requests, stack.broker_requests(), took),
+        "wakeups_per_second": per_event(wakeups, wakeups_after, took),
+        "broker_requests_per_second": per_event(requests, stack.broker_requests(), took),
     }
 
 
@@ -125,8 +125,8 @@ class _Load:
             "max_ms": round(max(waits), 1),
             "cpu_ms_per_event_without_load": round(sum(ms for part, ms in cpu.items() if part not in _LOAD), 3),
             "cpu_ms_per_event": cpu,
-            "wakeups_per_event": _each(wakeups_before, wakeups, count),
-            "broker_requests_per_event": _each(requests_before, requests, count),
+            "wakeups_per_event": per_event(wakeups_before, wakeups, count),
+            "broker_requests_per_event": per_event(requests_before, requests, count),
         }
 
     def _recorded(self) -> float:
@@ -153,6 +153,6 @@ class _Load:
         return found
 
 
-def _each(before: Mapping[str, int], after: Mapping[str, int], events: float) -> dict[str, float]:
+def per_event(before: Mapping[str, int], after: Mapping[str, int], events: float) -> dict[str, float]:
     """How much each count grew for an event, or in a second."""
     return {name: round((count - before[name]) / events, 2) for name, count in after.items()}

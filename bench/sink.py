@@ -10,26 +10,34 @@ from pathlib import Path
 SOURCE = Path(__file__).with_name("sink.c")
 _RECEIPT = struct.Struct("48s40sdq")
 
+RECEIPT_BYTES = _RECEIPT.size
+
 # (path, event id, CLOCK_MONOTONIC seconds at its complete arrival, whether it got a response)
 Receipt = tuple[str, str, float, bool]
+
+
+def compile_c(source: Path, program: Path) -> None:
+    """Compile a program of the experiments. Raises `SystemExit` without a compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise SystemExit("the experiments need a C compiler: apt-get install gcc libc6-dev")
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
 
 
 class Sink:
     """Listens on loopback until `close` or the end of the parent process."""
 
     def __init__(self) -> None:
-        compiler = shutil.which("cc")
-        if compiler is None:
-            raise SystemExit("the sink of the experiments needs a C compiler: apt-get install gcc libc6-dev")
         self._folder = tempfile.TemporaryDirectory(prefix="sink-")
         program, receipts = Path(self._folder.name, "sink"), Path(self._folder.name, "receipts")
-        subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, SOURCE], check=True)
+        compile_c(SOURCE, program)
         # Its own session, and so its own share of the CPU, as every other process here.
         self._process = subprocess.Popen(
             [program, receipts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         assert self._process.stdout
         self.port = int(self._process.stdout.readline())
+        self.receipts = receipts
         self._receipts = receipts.open("rb")
 
     @property

@@ -78,9 +78,13 @@ class Stack:
         self.receipts: list[Receipt] = []
 
     @property
+    def api_port(self) -> str:
+        """The port of the API, on a stack with an API."""
+        return self.system.env["SCORM_WEBHOOKS_API_PORT"]
+
+    @property
     def api_url(self) -> str:
-        """The address of the API, on a stack with an API."""
-        return f"http://127.0.0.1:{self.system.env['SCORM_WEBHOOKS_API_PORT']}"
+        return f"http://127.0.0.1:{self.api_port}"
 
     @property
     def bootstrap(self) -> str:

@@ -17,6 +17,10 @@ COLUMNS: dict[str, Sequence[str]] = {
         *("wakeups_per_event", "broker_requests_per_event"),
     ),
     "idle": ("percent_of_a_core", "percent_of_a_core_by_part", "wakeups_per_second", "broker_requests_per_second"),
+    "front-door": (
+        *("rest_per_second", "producer_per_second", "ratio_median", "rest_answer_p50_ms", "rest_answer_p99_ms"),
+        *("refused", "rest_cpu_us", "producer_cpu_us"),
+    ),
     "producer": ("p50_ms", "p99_ms", "flood_per_second", "flood_cpu_us"),
     "alone": ("per_second", "per_cpu_second", "cpu_us"),
     "neighbours": ("p50_ms", "p99_ms", "max_ms", "healthy_events", "healthy_delivered"),

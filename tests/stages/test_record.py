@@ -75,9 +75,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixtur
     await cancel_others()
 
 
-async def test_few_records_are_stored_in_batches_apart(
-    fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_few_records_are_stored_in_batches_apart(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
     fixture.add(ATTEMPTS, attempt())
     await quiet()

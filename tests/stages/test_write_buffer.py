@@ -10,6 +10,7 @@ from builders import NOON
 from streams.ports import Partition, Record, RecordConsumer
 from streams.stages.consuming.write_buffer import (
     BUSY_RECORDS,
+    BUSY_SECONDS,
     HIGH_WATER,
     HIGH_WATER_BYTES,
     LINGER_SECONDS,
@@ -70,8 +71,8 @@ def test_many_attempts_limit_the_deliveries_taken() -> None:
     assert fixture.take(now=2) == []
     fixture.add(ATTEMPTS, 5, now=2.5)
     assert fixture.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
-    assert fixture.buffer.next_at() == 2 + LINGER_SECONDS
-    assert fixture.take(now=2 + LINGER_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
+    assert fixture.buffer.next_at() == 2 + BUSY_SECONDS
+    assert fixture.take(now=2 + BUSY_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
 
 
 def test_a_few_attempts_do_not_block_deliveries() -> None:
@@ -84,8 +85,9 @@ def test_a_few_attempts_do_not_block_deliveries() -> None:
 def test_overdue_deliveries_are_taken_among_many_attempts() -> None:
     fixture = BufferFixture()
     fixture.add(DELIVERIES, 300, now=0)
-    fixture.add(ATTEMPTS, BUSY_RECORDS, now=LONGEST_WAIT_SECONDS + 0.5)
-    assert fixture.take(now=LONGEST_WAIT_SECONDS + 0.5) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
+    soon_overdue = LONGEST_WAIT_SECONDS + LINGER_SECONDS / 2
+    fixture.add(ATTEMPTS, BUSY_RECORDS, now=soon_overdue)
+    assert fixture.take(now=soon_overdue) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
     assert fixture.buffer.next_at() == LINGER_SECONDS + LONGEST_WAIT_SECONDS
     assert fixture.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS) == [DELIVERIES] * 200
 

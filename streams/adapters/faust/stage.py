@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
+from streams.adapters.faust.fetch_pace import FetchPace
 from streams.adapters.faust.lenient_records import read_leniently
 from streams.adapters.faust.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
@@ -24,6 +25,8 @@ REFRESH_MS = 30_000
 # Faust logs some of its failures and does nothing more. The process must end then.
 WATCH_SECONDS = 1.0
 REVOKE_SECONDS = 3.0
+# Faust's default.
+FETCH_WAIT_MS = 1500
 COMMIT_SECONDS = 3.0
 # While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
 # an account that sends few may be the last.
@@ -64,8 +67,9 @@ class FaustStage:
         read_leniently()
         self._telemetry = telemetry
         self._topic = topic
-        wait = properties.get("fetch.wait.max.ms")
-        self._fetch_wait_ms = None if wait is None else int(wait)
+        # The embedded broker answers a fetch after its whole wait, even when a record arrives: it needs a short one.
+        self._fetch_wait_ms = int(properties.get("fetch.wait.max.ms", FETCH_WAIT_MS))
+        self._pace = FetchPace(lambda wait_ms, least: patches.set_fetch(self._app, wait_ms, least), self._fetch_wait_ms)
         self._app = patches.AppWithoutFolders(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
@@ -117,7 +121,7 @@ class FaustStage:
             patches.seek_back_to_dropped_events(self._app, self._begin)
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
-            patches.set_fetch_wait(self._app, self._fetch_wait_ms)
+            patches.set_fetch(self._app, self._fetch_wait_ms, 1)
             watching = [self._watchdog.run] if self._watchdog else []
             await together(lambda: failed, lambda: self._work(handle, cost_of), self._until_crashed, *watching)
             raise FaustCrashed(str(self._app.crash_reason))
@@ -180,6 +184,7 @@ class FaustStage:
             self._read_ahead.add(event, record, account_of(record))
             if record.partition.number in self._next:
                 self._next[record.partition.number] = record.offset + 1
+        self._pace.note(len(events))
         # Some may have been handled before Faust read them again.
         await self._acknowledge(())
         self._arrived.set()

@@ -9,12 +9,13 @@ from datetime import datetime
 from streams.ports import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
-# Nearly every delivery is attempted within this time; stored before its attempt, it is written twice.
-LINGER_SECONDS = 1.0
+# Most deliveries are attempted within this time: stored before or after its attempt, a delivery is written twice.
+LINGER_SECONDS = 0.3
 # Deliveries wait at most this long behind many attempts.
 LONGEST_WAIT_SECONDS = 10.0
-# This many attempts in one batch mean that `deliver` may be behind.
+# This many attempts in one batch mean that `deliver` may be behind, for so long.
 BUSY_RECORDS = 100
+BUSY_SECONDS = 1.0
 HIGH_WATER = 8000
 # Customers choose how large records are: these many may not be 8000 of the largest, which take 170 MB.
 HIGH_WATER_BYTES = 32 * 1024 * 1024
@@ -57,7 +58,7 @@ class _Queue:
 class WriteBuffer:
     """Two queues, one for `deliveries` and one for all other topics; each partition keeps its order.
 
-    A delivery waits up to a second for its attempt, which tells more, so that one write stores both. While attempts
+    A delivery waits a moment for its attempt, which tells more, so that one write stores both. While attempts
     come in large batches, no more deliveries are taken than attempts. The partitions of a full queue are paused until
     half of it is taken. Times are seconds of any one clock, except `today`.
     """
@@ -113,7 +114,7 @@ class WriteBuffer:
         if len(taken) >= BUSY_RECORDS:
             self._busy_at = now
         room = most - len(taken)
-        if not (overdue or self.closed) and now < self._busy_at + LINGER_SECONDS:
+        if not (overdue or self.closed) and now < self._busy_at + BUSY_SECONDS:
             room = min(room, len(taken))
         taken += self._deliveries.take(room, math.inf if self.closed else now)
         self._resume_where_half_empty()
@@ -126,7 +127,7 @@ class WriteBuffer:
         if not self._deliveries.queued:
             return None
         ready = self._deliveries.queued[0][0]
-        return min(max(ready, self._busy_at + LINGER_SECONDS), ready + LONGEST_WAIT_SECONDS)
+        return min(max(ready, self._busy_at + BUSY_SECONDS), ready + LONGEST_WAIT_SECONDS)
 
     def _queue_of(self, partition: Partition) -> _Queue:
         return self._deliveries if partition.topic in (DELIVERIES, BULK_DELIVERIES) else self._others

@@ -1,0 +1,47 @@
+"""How a fetch waits: for the next event while few come, for those of a moment while many do."""
+
+import asyncio
+from collections.abc import Callable
+
+# A fetch costs as much as twenty events in a batch, at the broker too.
+GATHER_MS = 20
+GATHER_BYTES = 262_144
+MANY_A_SECOND = 400
+WINDOW_SECONDS = 0.1
+
+# Sets how long a fetch may wait, in milliseconds, and for how many bytes.
+SetFetch = Callable[[int, int], None]
+
+
+class FetchPace:
+    """Judges ten times a second whether many events come; rests while none do."""
+
+    def __init__(self, set_fetch: SetFetch, wait_ms: int) -> None:
+        self._set_fetch = set_fetch
+        self._wait_ms = wait_ms
+        self._count = 0
+        self._gathers = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_judging(self) -> bool:
+        """Whether events came in the last window."""
+        return self._timer is not None
+
+    def note(self, events: int) -> None:
+        """Note that these events were read."""
+        self._count += events
+        if self._timer is None:
+            self._judge_later()
+
+    def _judge_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(WINDOW_SECONDS, self._judge)
+
+    def _judge(self) -> None:
+        has_any, gathers = self._count > 0, self._count >= MANY_A_SECOND * WINDOW_SECONDS
+        if gathers != self._gathers:
+            self._gathers = gathers
+            self._set_fetch(*((min(GATHER_MS, self._wait_ms), GATHER_BYTES) if gathers else (self._wait_ms, 1)))
+        self._count, self._timer = 0, None
+        if has_any:
+            self._judge_later()
