@@ -39,9 +39,11 @@ def day(
     settle: Annotated[float, typer.Option(help="Seconds at each rate before the measurement.")] = 5,
     webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
     warm: Annotated[int, typer.Option(help="Deliveries before the first rate.")] = WARM_DELIVERIES,
+    partitions: Annotated[int, typer.Option(help="Partitions of a topic; 0: 12 of events, 24 of deliveries.")] = 0,
 ) -> Iterator[dict[str, object]]:
     """CPU of each part for an event, and the time from publishing to arrival, by rate and by Kafka or REST."""
-    with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=f"bench={OPERATOR_KEY}")) as stack, ExitStack() as opened:
+    settings = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", **_partitions(partitions)}
+    with running(stack_with_api(**settings)) as stack, ExitStack() as opened:
         stack.start((*STAGES, "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
@@ -63,9 +65,10 @@ def idle(
     webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
     warm: Annotated[int, typer.Option(help="Deliveries before, after which the stages rest.")] = WARM_DELIVERIES,
     rest: Annotated[float, typer.Option(help="Seconds of rest before the measurement.")] = 75,
+    partitions: Annotated[int, typer.Option(help="Partitions of a topic; 0: 12 of events, 24 of deliveries.")] = 0,
 ) -> dict[str, object]:
     """CPU, wake-ups and broker requests of each part while nothing happens, of which the broker alone has a part."""
-    with running(stack_with_api()) as stack:
+    with running(stack_with_api(**_partitions(partitions))) as stack:
         stack.start((*STAGES, "meter", "notify", "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
@@ -74,6 +77,11 @@ def idle(
         stack.stop()
         alone = _at_rest(stack, seconds / 2)
         return stack.say(experiment="idle", seconds=seconds, webhooks=webhooks, **busy, kafka_alone=alone)
+
+
+def _partitions(count: int) -> dict[str, str]:
+    names = ("SCORM_WEBHOOKS_EVENT_PARTITIONS", "SCORM_WEBHOOKS_DELIVERY_PARTITIONS")
+    return dict.fromkeys(names, str(count)) if count else {}
 
 
 def _at_rest(stack: Stack, seconds: float) -> dict[str, object]:
