@@ -80,6 +80,11 @@ class PostgresQueries:
                     await connection.close()
             raise
 
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
     def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} = ANY(?)", list(values)
 
@@ -117,10 +122,15 @@ def queries_of(url: str) -> Queries | None:
     if scheme.startswith("sqlite"):
         path = Path(rest.removeprefix("///").partition("?")[0])
         return SqliteQueries(path) if path.exists() else None
+    libpq = libpq_url(url)
     try:
-        # libpq does not take SQLAlchemy's driver names, as in `postgresql+psycopg`.
-        libpq = f"{scheme.partition('+')[0]}:{rest}"
         conninfo_to_dict(libpq)
     except psycopg.Error:
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
     return PostgresQueries(libpq)
+
+
+def libpq_url(url: str) -> str:
+    """The address without the name of SQLAlchemy's driver, as in `postgresql+psycopg`, which libpq does not take."""
+    scheme, _, rest = url.partition(":")
+    return f"{scheme.partition('+')[0]}:{rest}"

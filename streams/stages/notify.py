@@ -14,7 +14,7 @@ from streams.core.session import LINK_LASTS
 from streams.outage import DATABASE, MAIL_SERVER, Outages
 from streams.ports import Clock, Encryption, Lease, Mails, MailTransport, OwedMail, Telemetry
 
-LOOK_EVERY_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 1.0
 REMIND_EVERY_SECONDS = 600.0
 RENEW_EVERY_SECONDS = 3.0
 # A sign-in waits for one other mail at most, beside the one that is being sent.

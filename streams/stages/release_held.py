@@ -19,7 +19,7 @@ from streams.stages.invalid_records import run_pure
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
-IDLE_SECONDS = 0.5
+IDLE_SECONDS = 1.0
 REST_SECONDS = 0.02
 # One cycle releases in at most this many chunks.
 CHUNKS = 10

@@ -7,7 +7,7 @@ from streams.core.course_session import Change, CourseSession, report_score
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, CourseSessions
 
-LOOK_EVERY_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 1.0
 AT_ONCE = 100
 RETRY_SECONDS = 1.0
 

@@ -37,7 +37,7 @@ class SqlOutbox:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._watch = RowWatch(database, _ANY)
+        self._watch = RowWatch(database, dirty_webhooks)
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
@@ -160,7 +160,6 @@ def _at_least(value: ColumnElement[int], least: int) -> ColumnElement[int]:
 _STATES = select(webhooks.c.id, webhooks.c.version, webhooks.c.deleted_at, webhooks.c.published_at).order_by(
     webhooks.c.id
 )
-_ANY = select(dirty_webhooks.c.webhook_id).limit(1)
 _FIRST_PUBLISHED = (
     update(webhooks)
     .where(webhooks.c.id == bindparam("which"), webhooks.c.published_at.is_(None))

@@ -14,8 +14,6 @@ from streams.core.event import Event, partition_key
 from streams.core.usage import OutgoingEvent
 from streams.ports import Codec
 
-_ANY = select(outgoing_events.c.id).limit(1)
-
 
 class StoredEvents:
     """Stores events to produce in a caller's transaction. `codec` encodes them."""
@@ -48,7 +46,7 @@ class SqlOutgoingEvents:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._watch = RowWatch(database, _ANY)
+        self._watch = RowWatch(database, outgoing_events)
 
     async def due(self, limit: int) -> Sequence[OutgoingEvent]:
         known = outgoing_events.c

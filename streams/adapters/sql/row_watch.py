@@ -2,9 +2,8 @@
 
 import asyncio
 import time
-from typing import Any
 
-from sqlalchemy import Select
+from sqlalchemy import Table
 
 from streams.adapters.sql.database import Database
 
@@ -16,18 +15,18 @@ WAIT_SECONDS = 1.0
 
 
 class RowWatch:
-    """Looks whether a query finds a row, often for a minute after it did; it holds no connection meanwhile."""
+    """Looks whether a table has a row, often for a minute after it did; it holds no connection meanwhile."""
 
-    def __init__(self, database: Database, query: Select[Any]) -> None:
+    def __init__(self, database: Database, table: Table) -> None:
         self._database = database
-        self._query = query
+        self._table = table
         self._busy_until = 0.0
 
     async def wait(self) -> None:
-        """Wait until there is a row, up to a second. Raises `Unavailable`."""
+        """Wait until there is one, up to a second. Raises `Unavailable`."""
         ends = time.monotonic() + WAIT_SECONDS
         while (now := time.monotonic()) < ends:
             await asyncio.sleep(BUSY_LOOK_SECONDS if now < self._busy_until else IDLE_LOOK_SECONDS)
-            if await self._database.has_any(self._query):
+            if await self._database.has_any(self._table):
                 self._busy_until = time.monotonic() + BUSY_SECONDS
                 return
