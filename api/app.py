@@ -19,7 +19,7 @@ from api.event_limits import EventLimits
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
 from api.player import commits
-from api.player.commits import CommitLimits, CommitOrigins
+from api.player.commits import CommitLimits, CommitOrigins, TakeCommits
 from api.problems import add_handlers
 from api.publish import PublishEvents
 from api.routes import (
@@ -87,6 +87,7 @@ def create_app(
     add_handlers(app)
     add_address_errors(app)
     describe(app)
+    app.add_middleware(TakeCommits)
     app.add_middleware(PublishEvents, services=services, limits=EventLimits(events_a_second))
     app.add_middleware(RequestMiddleware, services=services)
     # Outermost, so that even an answer to our own error has its headers.

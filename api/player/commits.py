@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.player.bodies import NotScorm, parse_commit
-from api.problems import TooMany, problem
+from api.problems import TooMany, http_problem, our_problem, problem
 from api.services import services_of
-from streams.core.errors import NotFound
+from streams.core.errors import NotFound, ScormWebhooksError
 from streams.core.rate import RateLimits
 from streams.services.course_sessions import COMMIT_PATH
 
@@ -46,6 +47,10 @@ async def commit(token: Token, request: Request) -> Response:
     The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
     404, one that has ended 410, more than 20 a second 429.
     """
+    return await _take(token, request)
+
+
+async def _take(token: str, request: Request) -> Response:
     if not _TOKEN.fullmatch(token):
         raise NotFound("no session has this commit URL")
     passes, bucket = request.app.state.commit_limits.take(token, time.monotonic())
@@ -63,6 +68,47 @@ async def commit(token: Token, request: Request) -> Response:
 async def preflight(token: str) -> Response:
     """What a browser asks before it sends JSON from another origin. `CommitOrigins` adds what it wants to know."""
     return Response(status_code=204)
+
+
+class _Route:
+    """What metrics and logs call this route."""
+
+    path = f"{COMMIT_PATH}{{token}}"
+
+
+class TakeCommits:
+    """Answers commits before FastAPI's router, which would cost as much as the commit, and passes others on.
+
+    OpenAPI has the route above.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _token_of(scope)
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = _Route
+        scope["state"]["is_frequent"] = True
+        request = Request(scope, receive)
+        try:
+            response = await _take(token, request)
+        except ScormWebhooksError as error:
+            response = await our_problem(request, error)
+        except HTTPException as error:
+            response = await http_problem(request, error)
+        await response(scope, receive, send)
+
+
+def _token_of(scope: Scope) -> str | None:
+    """The token of a commit; None for another request."""
+    if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(COMMIT_PATH):
+        return None
+    token: str = scope["path"].removeprefix(COMMIT_PATH)
+    # The router answers what has no token's form.
+    return token if _TOKEN.fullmatch(token) else None
 
 
 class CommitOrigins:
