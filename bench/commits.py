@@ -170,8 +170,10 @@ def commits(
         stack.warm_up([made["id"]])
         asyncio.run(players.at_rate(rate, 5))
         database = _database_alone(stack, rate)
+        before = stack.cpu_seconds()
         steady = asyncio.run(players.at_rate(rate, seconds))
         _wait_for(arrivals, steady)
+        after = stack.cpu_seconds()
         delays = [(arrivals.at[key] - at) * 1000 for key, at in steady.answered_at.items() if key in arrivals.at]
         without = _without_kafka(stack, players, arrivals, rate, away) if away else None
         most, a_second = asyncio.run(players.as_fast_as_possible(in_flight, seconds))
@@ -183,6 +185,9 @@ def commits(
             sessions=sessions,
             events=len(steady.answered_at),
             answer_ms=steady.figures(),
+            cpu_ms_per_commit={
+                part: round(1000 * (after[part] - before[part]) / len(steady.milliseconds), 2) for part in after
+            },
             database_alone_ms=database,
             event_ms={"p50": round(statistics.median(delays), 1), "p99": round(percentile(delays, 0.99), 1)},
             answer_ms_without_kafka=without.figures() if without else None,
