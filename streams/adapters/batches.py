@@ -1,6 +1,7 @@
 """Callers that come while a batch is handled are in the next one, so that a busy moment costs little more."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -12,16 +13,25 @@ Result = TypeVar("Result")
 
 
 class Batches(Generic[Item, Result]):
-    """Handles items one batch after the other, each of at most `most` items.
+    """Handles items one batch after the other, each of at most `most` items, and begins them `apart` seconds apart.
+
+    So an item that comes alone is handled at once, and many cost little more.
 
     `handle` returns a result for each item, in their order; one that is an exception is raised for its caller alone.
     What `handle` raises is raised for all, if it is `Unavailable`; else each item is handled alone, so that one item
     fails no other.
     """
 
-    def __init__(self, handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]], most: int) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
+        most: int,
+        apart: float = 0.0,
+    ) -> None:
         self._handle = handle
         self._most = most
+        self._apart = apart
+        self._next_at = 0.0
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -36,6 +46,9 @@ class Batches(Generic[Item, Result]):
     async def _work(self) -> None:
         try:
             while self._waiting:
+                if (rest := self._next_at - time.monotonic()) > 0:
+                    await asyncio.sleep(rest)
+                self._next_at = time.monotonic() + self._apart
                 batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
                 await self._do([one for one in batch if not one[1].done()])
         finally:

@@ -43,6 +43,18 @@ async def test_callers_during_a_batch_are_in_the_next_one() -> None:
     assert await batches.result(7) == 14
 
 
+async def test_batches_begin_a_moment_apart_and_a_lone_item_does_not_wait() -> None:
+    doubling = Doubling()
+    batches = Batches(doubling, most=10, apart=0.1)
+    now = asyncio.get_running_loop().time
+    began = now()
+    assert await batches.result(1) == 2
+    assert now() - began < 0.1
+    assert await asyncio.gather(*(batches.result(number) for number in (2, 3))) == [4, 6]
+    assert now() - began > 0.09
+    assert doubling.batches == [[1], [2, 3]]
+
+
 async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
     doubling = Doubling()
     doubling.returns[2] = NotFound("no 2")

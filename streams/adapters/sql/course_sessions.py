@@ -28,6 +28,8 @@ _COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
 Apply = Callable[[CourseSession, CommitUrl], Change]
 
 COMMITS_AT_ONCE = 100
+# A transaction costs more than the commits in it: under load they share one.
+COMMITS_APART_SECONDS = 0.01
 # In one order, so that two processes do not wait for each other.
 _OF_URLS = (
     select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
@@ -49,7 +51,7 @@ class SqlCourseSessions:
         self._database = database
         self._telemetry = telemetry
         self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
-        self._commits = Batches(self._commit_all, COMMITS_AT_ONCE)
+        self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
         self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
         insert = self._sessions.statement
         self._update = insert.on_conflict_do_update(
