@@ -1,0 +1,115 @@
+"""Old rows are found by an index, the oldest first, and the oldest that is left is known."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event, insert, text
+
+from builders import NOON, attempt
+from contract.stores import SqlStore
+from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.adapters.sql.usage_tables import counted_launches
+from streams.core.account import DeliveryFilter
+from streams.core.delivery_state import RecordedValue, fold
+from streams.ports import Prunable
+
+MINUTE = timedelta(minutes=1)
+LATER = NOON + timedelta(days=1)
+
+
+async def deliver(database: SqlStore, count: int) -> None:
+    """Record deliveries, one a minute."""
+    made = [RecordedValue(attempt(event_id=f"evt_{number:05}"), NOON + number * MINUTE) for number in range(count)]
+    await database.recorder.record(fold(made))
+
+
+async def left(database: SqlStore) -> list[str]:
+    return sorted(one.event_id for one in (await database.producer.list(DeliveryFilter(limit=100))).rows)
+
+
+async def test_the_oldest_rows_are_deleted_first(database: SqlStore) -> None:
+    await deliver(database, 5)
+    pruned = await SqlPruning(database.database).prune(Prunable.DELIVERIES, LATER, 2)
+    assert (pruned.rows, pruned.reached) == (2, NOON + MINUTE)
+    assert pruned.seconds > 0
+    assert await left(database) == ["evt_00002", "evt_00003", "evt_00004"]
+
+
+async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore) -> None:
+    await deliver(database, 5)
+    pruning = SqlPruning(database.database)
+    assert (await pruning.prune(Prunable.DELIVERIES, LATER, 10, NOON + 3 * MINUTE)).rows == 2
+    assert await left(database) == ["evt_00000", "evt_00001", "evt_00002"]
+    assert (await pruning.prune(Prunable.DELIVERIES, LATER, 10)).rows == 3
+    assert [await database.count(table) for table in (deliveries, attempts, events)] == [0, 0, 0]
+
+
+async def test_the_oldest_row_is_found(database: SqlStore) -> None:
+    await deliver(database, 2)
+    pruning = SqlPruning(database.database)
+    assert await pruning.oldest(Prunable.DELIVERIES, LATER) == NOON
+    assert await pruning.oldest(Prunable.DELIVERIES, NOON) is None
+    await pruning.prune(Prunable.DELIVERIES, LATER, 10)
+    assert await pruning.oldest(Prunable.DELIVERIES, LATER) is None
+
+
+@pytest.mark.parametrize("what", Prunable)
+async def test_of_no_kind_is_there_an_oldest_row(database: SqlStore, what: Prunable) -> None:
+    pruning = SqlPruning(database.database)
+    assert await pruning.oldest(what, LATER) is None
+    assert (await pruning.prune(what, LATER, 10, NOON))[:2] == (0, None)
+
+
+@pytest.mark.parametrize(("month", "following"), [("2026-03", (2026, 4)), ("2025-12", (2026, 1))])
+async def test_a_launch_ages_from_the_end_of_its_month(
+    database: SqlStore, month: str, following: tuple[int, int]
+) -> None:
+    rows = [{"account_id": "acme", "event_id": f"evt_{number}", "month": month} for number in range(3)]
+    async with database.database.transaction() as connection:
+        await connection.execute(insert(counted_launches), rows)
+    pruning, end = SqlPruning(database.database), datetime(*following, 1, tzinfo=UTC)
+    oldest = await pruning.oldest(Prunable.COUNTED_LAUNCHES, LATER)
+    assert oldest == end - timedelta(microseconds=1)
+    assert await pruning.oldest(Prunable.COUNTED_LAUNCHES, oldest) is None
+    pruned = await pruning.prune(Prunable.COUNTED_LAUNCHES, LATER, 2)
+    assert (pruned.rows, pruned.reached) == (2, oldest)
+    assert (await pruning.prune(Prunable.COUNTED_LAUNCHES, LATER, 2, pruned.reached)).rows == 1
+
+
+async def test_old_deliveries_are_found_by_their_index(database: SqlStore) -> None:
+    """Whatever the planner believes: the statistics are of before the rows came."""
+    async with database.database.transaction() as connection:
+        await connection.execute(text("ANALYZE"))
+    await deliver(database, 3000)
+    pruning = SqlPruning(database.database)
+    with plans(database) as found:
+        await pruning.prune(Prunable.DELIVERIES, NOON + 3000 * MINUTE, 500)
+        await pruning.oldest(Prunable.DELIVERIES, NOON + 3000 * MINUTE)
+    assert len(found) == 2
+    for plan in found:
+        assert "ix_deliveries_done" in plan, plan
+        assert "Sort" not in plan, plan
+        assert "TEMP B-TREE" not in plan, plan
+
+
+@contextmanager
+def plans(store: SqlStore) -> Iterator[list[str]]:
+    """The query plans of what looks for old deliveries, within the same transaction."""
+    found: list[str] = []
+    explained = "EXPLAIN QUERY PLAN" if store.database.is_sqlite else "EXPLAIN"
+
+    def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
+        if statement.startswith("SELECT") and "changed_at <" in statement:
+            rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
+            found.append("\n".join(str(row) for row in rows))
+
+    engines = {engine.sync_engine for engine in (store.database._engine, store.database._reader)}
+    for engine in engines:
+        event.listen(engine, "after_cursor_execute", explain)
+    yield found
+    for engine in engines:
+        event.remove(engine, "after_cursor_execute", explain)
