@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Text, any_, delete, exists, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import (
@@ -20,7 +20,7 @@ from streams.adapters.sql.account_tables import (
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.keyset import prefer_index_order
+from streams.adapters.sql.many_keys import is_one_of, is_one_of_pairs
 from streams.adapters.sql.tables import (
     DONE,
     NOT_DELIVERED,
@@ -47,7 +47,7 @@ class SqlPruning:
         kind = _KINDS[what]
         async with self._database.transaction() as connection:
             began = time.monotonic()
-            await prefer_index_order(connection)
+            await _prefer_indexes(connection, in_order=True)
             ages = await kind.delete(connection, kind, kind.oldest_rows(before, limit, since))
             seconds = time.monotonic() - began
         reached = kind.to_time(max(ages)) if ages and kind.is_in_order else None
@@ -75,32 +75,29 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen:
     rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
     if not rows:
         return []
-    ids = [row.id for row in rows]
+    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
     pairs = sorted({(row.account_id, row.event_id) for row in rows})
-    is_theirs = _is_among((events.c.account_id, events.c.event_id), pairs, connection)
+    is_theirs = is_one_of_pairs((events.c.account_id, events.c.event_id), pairs, is_sqlite=is_sqlite)
+    await _prefer_indexes(connection, in_order=False)
     # Waits for a backfill that adds deliveries of these events: the last query then sees them.
     lock = select(events.c.event_id).where(is_theirs).order_by(events.c.account_id, events.c.event_id)
     await connection.execute(lock.with_for_update())
-    await connection.execute(delete(attempts).where(_is_one_of(attempts.c.delivery_id, ids, connection)))
-    await connection.execute(delete(deliveries).where(_is_one_of(known.id, ids, connection)))
+    await connection.execute(delete(attempts).where(is_one_of(attempts.c.delivery_id, ids, is_sqlite=is_sqlite)))
+    await connection.execute(delete(deliveries).where(is_one_of(known.id, ids, is_sqlite=is_sqlite)))
     needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
     await connection.execute(delete(events).where(is_theirs, ~needed))
     return [row.age for row in rows]
 
 
-def _is_one_of(column: ColumnElement[str], values: Sequence[str], connection: AsyncConnection) -> ColumnElement[bool]:
-    # One parameter: thousands of them cost more time than the query.
-    is_sqlite = connection.dialect.name == "sqlite"
-    return column.in_(values) if is_sqlite else column == any_(literal(values, ARRAY(Text)))
+async def _prefer_indexes(connection: AsyncConnection, *, in_order: bool) -> None:
+    """Make the planner look up each row, in this transaction: its statistics may be of before these rows came.
 
-
-def _is_among(
-    key: tuple[ColumnElement[str], ColumnElement[str]], pairs: Sequence[tuple[str, str]], connection: AsyncConnection
-) -> ColumnElement[bool]:
-    if connection.dialect.name == "sqlite":
-        return tuple_(*key).in_(pairs)
-    columns = (func.unnest(literal(list(values), ARRAY(Text))) for values in zip(*pairs, strict=True))
-    return tuple_(*key).in_(select(*columns))
+    With `in_order` it also reads an index instead of sorting, which is wrong for the few rows that are to be locked.
+    """
+    if connection.dialect.name == "postgresql":
+        values = {"seqscan": "off", "hashjoin": "off", "mergejoin": "off", "sort": "off" if in_order else "on"}
+        settings = ", ".join(f"set_config('enable_{name}', '{value}', true)" for name, value in values.items())
+        await connection.execute(text(f"SELECT {settings}"))
 
 
 def _same(moment: datetime) -> datetime:
