@@ -266,6 +266,7 @@ class Prunable(Enum):
     COURSE_SESSIONS = auto()
     COMMIT_URLS = auto()
     ERASURES = auto()
+    WEBHOOKS = auto()
 
 
 class Backlogs(Protocol):
@@ -296,7 +297,8 @@ class Pruning(Protocol):
         """Delete up to `limit` rows in one transaction, the oldest first.
 
         `since` is where the last portion ended: the entries of its rows are still in the index.
-        Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events.
+        Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events; deleted
+        webhooks with their secrets, health and pauses, when their tombstone is published and no delivery is left.
         """
 
     async def oldest(self, what: Prunable, before: datetime) -> datetime | None:

@@ -7,15 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import Connection, delete, event, insert, select, text
 
-from builders import NOON, attempt
-from contract.stores import SqlStore
+from builders import NOON, attempt, webhook
+from contract.stores import SqlStore, failed, publish_all
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.adapters.sql.tables import attempts, deliveries, events, pauses, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.account import DeliveryFilter
 from streams.core.delivery_state import RecordedValue, fold
+from streams.core.held import HeldChoice
+from streams.core.webhook import Registration
 from streams.ports import Prunable
 
 MINUTE = timedelta(minutes=1)
@@ -116,3 +118,96 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
     yield found
     for engine in engines:
         event.remove(engine, "after_cursor_execute", explain)
+
+
+# -- deleted webhooks ------------------------------------------------------------------------------------------
+
+
+async def delete_webhook(database: SqlStore, webhook_id: str = "wh_crm") -> None:
+    """Delete a webhook that was paused by failures, and publish its tombstone."""
+    for number in range(5):
+        await database.recorder.record(fold([failed(number, webhook_id=webhook_id)]))
+    await database.webhooks.change(webhook_id, lambda _: None, HeldChoice.DISCARD)
+    await publish_all(database)
+
+
+async def forget_deliveries(database: SqlStore) -> None:
+    async with database.database.transaction() as connection:
+        await connection.execute(delete(deliveries))
+
+
+async def test_a_deleted_webhook_is_removed_with_what_belongs_to_it(database: SqlStore) -> None:
+    await database.webhooks.add(Registration(webhook(id="wh_lrs"), NOON))
+    await delete_webhook(database)
+    await forget_deliveries(database)
+    pruning = SqlPruning(database.database)
+    assert [await database.count(table) for table in (webhook_health, pauses)] == [1, 1]
+    assert await pruning.oldest(Prunable.WEBHOOKS, NOON) is None
+    assert (await pruning.prune(Prunable.WEBHOOKS, NOON, 10)).rows == 0
+    assert await pruning.oldest(Prunable.WEBHOOKS, LATER) == NOON
+    assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1
+    assert [await database.count(table) for table in (webhooks, webhook_health, pauses)] == [1, 0, 0]
+    assert [one.id for one in await database.webhooks.list()] == ["wh_lrs"]
+
+
+async def test_a_webhook_with_deliveries_stays(database: SqlStore) -> None:
+    await delete_webhook(database)
+    pruning = SqlPruning(database.database)
+    assert await pruning.oldest(Prunable.WEBHOOKS, LATER) is None
+    assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 0
+    await forget_deliveries(database)
+    assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1
+
+
+async def test_a_webhook_stays_until_its_tombstone_is_published(database: SqlStore) -> None:
+    await database.webhooks.change("wh_crm", lambda _: None)
+    pruning = SqlPruning(database.database)
+    assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 0
+    assert [due.webhook for due in await database.outbox.due(10)] == [None]
+    await publish_all(database)
+    assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1
+
+
+async def test_a_removed_webhook_leaves_the_topic_as_it_is(database: SqlStore) -> None:
+    await delete_webhook(database)
+    [(version,)] = await versions(database)
+    await forget_deliveries(database)
+    await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
+    # The topic has no record of it, or its tombstone.
+    for tombstones in ({}, {"wh_crm": version}):
+        assert await database.outbox.compare({}, tombstones) == []
+        await database.outbox.owe(tombstones)
+        assert await database.outbox.due(10) == []
+
+
+async def test_a_record_of_a_removed_webhook_is_for_a_person(database: SqlStore) -> None:
+    """As after a restore of the topic from before its deletion."""
+    await delete_webhook(database)
+    await forget_deliveries(database)
+    await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
+    assert await database.outbox.compare({"wh_crm": 1}, {}) == ["wh_crm"]
+    assert await database.outbox.due(10) == []
+
+
+async def test_the_id_of_a_removed_webhook_gets_a_newer_version(database: SqlStore) -> None:
+    await delete_webhook(database)
+    [(version,)] = await versions(database)
+    await forget_deliveries(database)
+    await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
+    database.clock.advance(86_400)
+    again = await database.webhooks.add(Registration(webhook(), LATER))
+    assert again.webhook.version > version
+
+
+async def versions(database: SqlStore) -> list[tuple[int]]:
+    async with database.database.reading() as connection:
+        return [(row.version,) for row in await connection.execute(select(webhooks.c.version))]
+
+
+async def test_a_late_record_of_a_removed_webhook_is_stored(database: SqlStore) -> None:
+    await delete_webhook(database)
+    await forget_deliveries(database)
+    await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
+    await database.recorder.record(fold([failed(9)]))
+    assert await left(database) == ["evt_9"]
+    assert await database.count(webhook_health) == 0

@@ -26,9 +26,13 @@ from streams.adapters.sql.tables import (
     NOT_DELIVERED,
     attempts,
     deliveries,
+    dirty_webhooks,
     events,
     hourly_attempts,
+    pauses,
     response_times,
+    webhook_health,
+    webhooks,
 )
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.delivery import State
@@ -89,6 +93,16 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen:
     return [row.age for row in rows]
 
 
+async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+    """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
+    columns = (webhooks.c.id, kind.age.label("age"))
+    rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
+    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
+    for name in (webhook_health.c.webhook_id, pauses.c.webhook_id, webhooks.c.id):
+        await connection.execute(delete(name.table).where(is_one_of(name, ids, is_sqlite=is_sqlite)))
+    return [row.age for row in rows]
+
+
 async def _prefer_indexes(connection: AsyncConnection, *, in_order: bool) -> None:
     """Make the planner look up each row, in this transaction: its statistics may be of before these rows came.
 
@@ -137,6 +151,8 @@ class _Kind(NamedTuple):
         return query.order_by(self.age) if self.is_in_order else query
 
 
+_OF_WEBHOOK = exists().where(deliveries.c.webhook_id == webhooks.c.id)
+_IS_DUE = exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id)
 _IS_DEAD = NOT_DELIVERED & (deliveries.c.state == State.DEAD)
 _KINDS: dict[Prunable, _Kind] = {
     Prunable.DELIVERIES: _Kind(deliveries.c.changed_at, DONE, delete=_delete_deliveries),
@@ -154,4 +170,5 @@ _KINDS: dict[Prunable, _Kind] = {
     Prunable.COMMIT_URLS: _Kind(commit_urls.c.expires_at),
     Prunable.ERASURES: _Kind(erasures.c.finished_at),
     Prunable.SESSIONS: _Kind(sessions.c.expires_at),
+    Prunable.WEBHOOKS: _Kind(webhooks.c.deleted_at, ~_OF_WEBHOOK & ~_IS_DUE, delete=_delete_webhooks),
 }
