@@ -1,5 +1,6 @@
 """Old rows are found by an index, the oldest first, and the oldest that is left is known."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, delete, event, insert, select, text
+from sqlalchemy import URL, Connection, delete, event, insert, select, text
 
 from builders import NOON, attempt, webhook
 from contract.stores import SqlStore, failed, publish_all
+from fakes import FakeTelemetry, until
+from streams.adapters.sql.database import Database
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, deliveries, events, pauses, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import counted_launches
@@ -19,6 +22,7 @@ from streams.core.delivery_state import RecordedValue, fold
 from streams.core.held import HeldChoice
 from streams.core.webhook import Registration
 from streams.ports import Prunable
+from streams.stages.retention import prune_regularly
 
 MINUTE = timedelta(minutes=1)
 LATER = NOON + timedelta(days=1)
@@ -118,6 +122,23 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
     yield found
     for engine in engines:
         event.remove(engine, "after_cursor_execute", explain)
+
+
+async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database: SqlStore) -> None:
+    if database.database.is_sqlite:
+        pytest.skip("SQLite has no server")
+    small, telemetry = Database(url, pool_size=5, pool_seconds=0.2), FakeTelemetry()
+    try:
+        async with small.reading(), small.reading(), small.reading():
+            keep = dict.fromkeys(Prunable, MINUTE)
+            running = asyncio.create_task(prune_regularly(SqlPruning(small), keep, database.clock, telemetry))
+            behind = telemetry.replaced
+            await until(lambda: len(behind.get("retention_behind_seconds", ())) == len(Prunable), 30)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+    finally:
+        await small.close()
+    assert telemetry.logged == []
 
 
 # -- deleted webhooks ------------------------------------------------------------------------------------------
