@@ -127,7 +127,7 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
 async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database: SqlStore) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite has no server")
-    small, telemetry = Database(url, pool_size=5, pool_seconds=0.2), FakeTelemetry()
+    small, telemetry = Database(url, pool_size=5, pool_seconds=0.001), FakeTelemetry()
     try:
         async with small.reading(), small.reading(), small.reading():
             keep = dict.fromkeys(Prunable, MINUTE)
