@@ -16,9 +16,9 @@ _KEPT_LONGER = {"SCORM_WEBHOOKS_RETENTION_DAYS": "3650"}
 
 
 def retention(
-    rows: Annotated[int, typer.Option(help="Deliveries that are older than their retention.")] = 400_000,
+    rows: Annotated[int, typer.Option(help="Deliveries that are older than their retention.")] = 200_000,
     rate: Annotated[float, typer.Option(help="Events a second meanwhile.")] = 1000,
-    seconds: Annotated[float, typer.Option(help="Seconds of publishing, before and meanwhile.")] = 20,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing, before and meanwhile.")] = 15,
     warm: Annotated[int, typer.Option(help="Deliveries before the measurement.")] = WARM_DELIVERIES,
 ) -> dict[str, object]:
     """Deliveries deleted a second, with their attempts and events, and the latency of events before and meanwhile."""
@@ -27,10 +27,10 @@ def retention(
         owners = stack.register([f"/ok/{number}" for number in range(100)], max_concurrency=64)
         stack.warm_up([account for account, _ in owners], warm)
         load, url = _Load(stack, owners), stack.system.env["DATABASE_URL"]
-        _look_for_dead_rows_often(url)
-        fill(url, owners, rows)
-        sizes = {"filled": _megabytes(url)}
         before = load.run("before", rate, seconds)
+        fill(url, owners, rows)
+        _settle(url)
+        sizes = {"filled": _megabytes(url)}
         _restart_publish(stack, days=30)
         recorded, deleted, began = load.recorded(), _deleted(stack), time.monotonic()
         meanwhile = load.run("meanwhile", rate, seconds)
@@ -101,10 +101,11 @@ def _deleted(stack: Stack) -> float:
     return stack.system.metric("publish", "rows_pruned_total")
 
 
-def _look_for_dead_rows_often(url: str) -> None:
-    """Let autovacuum look every five seconds: a minute, its default, is long in this experiment."""
+def _settle(url: str) -> None:
+    """End what a large COPY leaves behind, and let autovacuum look every five seconds instead of every minute."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET autovacuum_naptime = '5s'")
+        for statement in ("VACUUM ANALYZE", "CHECKPOINT", "ALTER SYSTEM SET autovacuum_naptime = '5s'"):
+            connection.execute(statement.encode())
         connection.execute("SELECT pg_reload_conf()")
 
 
