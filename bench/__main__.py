@@ -19,6 +19,7 @@ from bench.memory import memory
 from bench.pages import pages
 from bench.producer import producer
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
+from bench.retention import retention
 from bench.scale import scale
 from bench.table import tables
 from bench.whole import latency, throughput
@@ -43,6 +44,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     commits,
     first_delivery,
     replay,
+    retention,
     kills,
     http_sender,
 )
@@ -71,6 +73,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (commits, {}),
     (first_delivery, {}),
     (replay, {}),
+    (retention, {}),
     (kills, {}),
     (http_sender, {}),
 )

@@ -33,6 +33,14 @@ COLUMNS: dict[str, Sequence[str]] = {
     "first-delivery": ("answered_p50_ms", "arrived_p50_ms", "arrived_max_ms"),
     "http-sender": ("cpu_us_median", "wall_us_median"),
     "replay": ("replayed_per_second", "doubled", "p99_ms_before", "p99_ms_meanwhile"),
+    "retention": (
+        "deleted_per_second",
+        "stored_per_second",
+        "deleted_per_second_alone",
+        "p99_ms_before",
+        "p99_ms_meanwhile",
+        "megabytes",
+    ),
 }
 
 

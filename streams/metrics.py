@@ -92,6 +92,10 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
         ["group", "topic"],
     ),
     "group_lag_seconds": ("Age of the oldest of them, at most 15 seconds too long.", ["group", "topic"]),
+    "retention_behind_seconds": (
+        "How much older than its retention the oldest row is, by kind; 0 where retention keeps up.",
+        ["kind"],
+    ),
     "event_loop_lag_seconds": ("Longest delay of the event loop in the last 15 seconds.", []),
     "consumer_standstill_seconds": (
         "For how long a consumer has not read a record that another client reads, by consumer; normally 0.",

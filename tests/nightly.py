@@ -27,6 +27,7 @@ LEFT_OUT: dict[str, str] = {
     f"{BENCH}::test_a_day_has_figures_for_kafka_and_rest": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_a_system_at_rest_has_a_cost": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_a_prediction_is_beside_what_was_measured": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_old_rows_are_deleted_while_others_are_stored": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_kills_count_each_repeated_event": f"{BENCH}::test_throughput_of_a_backlog",
     # What SQLite does otherwise than PostgreSQL is in tests/contract; PostgreSQL refuses more.
     "tests/rest/test_fuzz.py[sqlite]": "tests/rest/test_fuzz.py[postgresql]",

@@ -98,6 +98,10 @@ class SubscriptionsTable:
         """The version of each webhook, by id."""
         return {webhook_id: self._webhooks.version(webhook_id) for webhook_id in self._webhooks}
 
+    def version_of(self, webhook_id: str) -> int | None:
+        """The version of a webhook; None where it is not on the topic, or deleted."""
+        return self._webhooks.version(webhook_id) or None
+
     @property
     def tombstones(self) -> Mapping[str, int] | None:
         """The version of each of the last deletions, by webhook id; None for a topic that was always empty."""

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.audit import AuditEntry
@@ -266,6 +266,7 @@ class Prunable(Enum):
     COURSE_SESSIONS = auto()
     COMMIT_URLS = auto()
     ERASURES = auto()
+    WEBHOOKS = auto()
 
 
 class Backlogs(Protocol):
@@ -275,11 +276,30 @@ class Backlogs(Protocol):
         """Raises `Unavailable`."""
 
 
+class Pruned(NamedTuple):
+    """The rows that were deleted, the age of the youngest, and the seconds that the statements took.
+
+    `reached` is None where no row was deleted, and where rows of a kind are not deleted in the order of their ages.
+    """
+
+    rows: int
+    reached: datetime | None
+    seconds: float
+
+
 class Pruning(Protocol):
     """Deletes old rows."""
 
-    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
-        """Delete up to `limit` rows in one transaction. Returns how many.
+    # Whether no one else writes during a transaction.
+    is_only_writer: bool
 
-        Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events.
+    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> Pruned:
+        """Delete up to `limit` rows in one transaction, the oldest first.
+
+        `since` is where the last portion ended: the entries of its rows are still in the index.
+        Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events; deleted
+        webhooks with their secrets, health and pauses, when their tombstone is published and no delivery is left.
         """
+
+    async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
+        """The age of the oldest row that could be deleted; None when there is none."""

@@ -96,6 +96,11 @@ class Outbox(Protocol):
         `tombstones` is None for a topic on which nothing was yet.
         """
 
+    async def compare_next(
+        self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
+    ) -> Sequence[str]:
+        """Compare the next portion of webhooks, by id. Returns their ids; none behind the last one."""
+
     async def restart_health(self) -> None:
         """Give each webhook a health epoch that no attempt has, after a restore of SQL, and make it due."""
 

@@ -135,6 +135,8 @@ class SqlParts(Deployment):
         }
         if settings.dead_letter_retention_days is not None:
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
+        # Nothing names a deleted webhook for longer, but its deliveries that wait for a decision, which keep it.
+        days[Prunable.WEBHOOKS] = max(days.values())
         return {what: timedelta(days=count) for what, count in days.items()}
 
     def mails(self) -> Mails:

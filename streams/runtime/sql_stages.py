@@ -8,13 +8,14 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.erasures import finish_erasures
-from streams.stages.maintenance import prune_regularly, run_jobs
+from streams.stages.maintenance import run_jobs
 from streams.stages.meter import Meter
 from streams.stages.notify import Notify
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import send_overdue_again
 from streams.stages.publish import MayDelete, Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
+from streams.stages.retention import prune_regularly
 from streams.stages.session_scores import report_scores
 from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS

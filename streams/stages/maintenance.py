@@ -1,21 +1,18 @@
-"""Maintenance by the publisher: jobs that people start, and retention."""
+"""Jobs that people start, worked off by the publisher."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
 
 from streams.core.errors import Unavailable
 from streams.core.job import Job
-from streams.outage import JOB, RETENTION, Outage
-from streams.ports import Clock, Jobs, Prunable, Pruning, Telemetry
+from streams.outage import JOB, Outage
+from streams.ports import Jobs, Telemetry
 from streams.stages.backfill import HistoryBackfill
 
 LOOK_EVERY_SECONDS = 0.5
-BATCH_ROWS = 1000
 # The pause between two portions, so that `publish` and `record` do not wait.
 PORTION_PAUSE_SECONDS = 0.2
-PRUNE_EVERY_SECONDS = 300.0
 
 
 async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
@@ -81,24 +78,3 @@ def _log_end(job: Job, telemetry: Telemetry) -> None:
     if job.backfill is not None:
         ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
     telemetry.info("job_finished", **ended)
-
-
-async def prune_regularly(
-    pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
-) -> None:
-    """Delete the rows that are older than the retention of their kind, in small batches.
-
-    A kind that cannot be deleted, for example because a permission is missing, delays no other.
-    """
-    postponed = {what: Outage(telemetry, RETENTION, {"kind": what.name.lower()}) for what in keep}
-    while True:
-        for what, kept in keep.items():
-            try:
-                while gone := await pruning.prune(what, clock.now() - kept, BATCH_ROWS):
-                    telemetry.count("rows_pruned_total", gone, kind=what.name.lower())
-                    await asyncio.sleep(PORTION_PAUSE_SECONDS)
-            except Unavailable as away:
-                postponed[what].begin(what, str(away))
-            else:
-                postponed[what].end(what)
-        await asyncio.sleep(PRUNE_EVERY_SECONDS)

@@ -75,7 +75,7 @@ class Publish:
         # Webhooks that Kafka refused, each with the refused version.
         self._refused: dict[str, int] = {}
         self._marked_at = self._compared_at = 0.0
-        self._incarnation = ""
+        self._incarnation = self._compared_to = ""
         self._outages = outages
 
     async def take_lease(self) -> None:
@@ -174,8 +174,14 @@ class Publish:
             self._check = await self._keys.verified()
         if now - self._compared_at >= COMPARE_EVERY_SECONDS:
             self._compared_at = now
-            await self._outbox.compare(topic.versions(), topic.tombstones)
+            await self._compare_next(topic)
             self._refused.clear()
+
+    async def _compare_next(self, topic: SubscriptionsTable) -> None:
+        """Compare another portion with the topic. To read every webhook each minute would cost too much."""
+        compare = partial(self._outbox.compare_next, version_of=topic.version_of, tombstones=topic.tombstones)
+        ids = await compare(self._compared_to) or await compare("")
+        self._compared_to = ids[-1] if ids else ""
 
     async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait until the database is there and our keys fit."""

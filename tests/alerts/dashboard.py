@@ -190,6 +190,7 @@ ROWS: dict[str, list[Panel]] = {
             "ops",
             {rate("records_refused_total"): "refused", rate("rows_pruned_total", "kind"): "pruned: {{kind}}"},
         ),
+        Panel("Retention is behind", "s", {largest("retention_behind_seconds", "kind"): "{{kind}}"}),
     ],
 }
 _SELECTORS = {"$process": 'namespace=~"$namespace", job=~"$job"', "$deployment": 'namespace=~"$namespace"'}

@@ -10,6 +10,7 @@ import parts
 from bench.day import Via, day, idle
 from bench.kills import kills, repeats
 from bench.results import Experiment, Run, read_runs, run_experiment
+from bench.retention import retention
 from bench.scale import scale
 from bench.whole import throughput
 from conftest import left_out
@@ -88,6 +89,14 @@ def test_a_prediction_is_beside_what_was_measured(tmp_path: Path) -> None:
     assert figures["limit"] in {"slots", "cores"}
     ratio = figures["per_second"] / figures["predicted_per_second"]  # of rounded numbers
     assert figures["measured_over_predicted"] == pytest.approx(ratio, rel=0.02, abs=0.01)
+
+
+def test_old_rows_are_deleted_while_others_are_stored(tmp_path: Path) -> None:
+    (run,) = kept(retention, tmp_path, rows=3000, rate=50.0, seconds=2)
+    figures = run["figures"]
+    assert min(figures[name] for name in ("deleted_per_second", "deleted_per_second_alone", "stored_per_second")) > 0
+    assert 0 < figures["p50_ms_meanwhile"] <= figures["p99_ms_meanwhile"]
+    assert figures["megabytes"].keys() == {"filled", "vacuumed", "filled_again"}
 
 
 def test_kills_count_each_repeated_event(tmp_path: Path) -> None:

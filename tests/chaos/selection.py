@@ -57,6 +57,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/release_held.py": ("publish",),
     "streams/stages/outgoing_events.py": ("publish",),
     "streams/stages/maintenance.py": ("publish",),
+    "streams/stages/retention.py": ("publish",),
     "streams/stages/overdue_retries.py": ("publish",),
     "streams/stages/session_scores.py": ("api",),
     "streams/stages/erasures.py": ("publish",),

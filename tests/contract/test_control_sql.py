@@ -320,10 +320,10 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
             due_mail = delivery(**shared, webhook_id=hook)
             await database.recorder.record(fold([RecordedValue(due_mail, NOON)]))
         await database.recorder.record(fold([RecordedValue(attempt(**shared), NOON)]))
-    assert await pruning.prune(Prunable.DELIVERIES, NOON, 10) == 0
-    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 2
-    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 1
-    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2) == 0
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON, 10)).rows == 0
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 2
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 1
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 0
     left = (await database.producer.list(DeliveryFilter())).rows
     assert {state.webhook_id for state in left} == {"wh_lrs"}
     assert await database.count(attempts) == 0
@@ -331,7 +331,7 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     for number in range(3):
         made_attempt = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
         await database.recorder.record(fold([RecordedValue(made_attempt, NOON)]))
-    assert await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10) == 3
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10)).rows == 3
     assert await database.count(events) == await database.count(deliveries) == 0
 
 
@@ -340,9 +340,9 @@ async def test_dead_held_and_waiting_deliveries_are_not_pruned(database: SqlStor
     await database.recorder.record(
         fold([RecordedValue(dead_letter(), NOON), RecordedValue(delivery(event_id="evt_2"), NOON)])
     )
-    assert await pruning.prune(Prunable.DELIVERIES, NOON + 365 * DAY, 10) == 0
-    assert await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10) == 0
-    assert await pruning.prune(Prunable.DEAD_LETTERS, NOON + DAY, 10) == 1
+    assert (await pruning.prune(Prunable.DELIVERIES, NOON + 365 * DAY, 10)).rows == 0
+    assert (await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10)).rows == 0
+    assert (await pruning.prune(Prunable.DEAD_LETTERS, NOON + DAY, 10)).rows == 1
     assert await database.count(deliveries) == 1
 
 
@@ -368,11 +368,11 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
         Prunable.MAILS: 0,
     }
     for what, count in found.items():
-        assert await pruning.prune(what, NOON, 10) == 0, what
-        assert await pruning.prune(what, NOON + DAY, 10) == count, what
+        assert (await pruning.prune(what, NOON, 10)).rows == 0, what
+        assert (await pruning.prune(what, NOON + DAY, 10)).rows == count, what
     await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in owed.mails])
-    assert await pruning.prune(Prunable.MAILS, NOON + DAY, 10) == 1
-    assert await pruning.prune(Prunable.JOBS, NOON + DAY, 10) == 0
+    assert (await pruning.prune(Prunable.MAILS, NOON + DAY, 10)).rows == 1
+    assert (await pruning.prune(Prunable.JOBS, NOON + DAY, 10)).rows == 0
 
 
 # -- webhooks of accounts --------------------------------------------------------------------------------------

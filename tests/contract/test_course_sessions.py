@@ -150,9 +150,9 @@ async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, ses
     for number in range(2):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
     pruning, later = SqlPruning(database.database), after_seconds(86_400)
-    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 0
+    assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 0
     assert await report(sessions, later) == 1
-    assert await pruning.prune(Prunable.COURSE_SESSIONS, later, 10) == 1
+    assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 1
 
 
 async def test_scores_are_reported_in_portions(database: SqlStore, sessions: SqlCourseSessions) -> None:

@@ -410,6 +410,6 @@ async def test_only_finished_erasures_are_pruned(database: SqlStore) -> None:
     await erase(database)
     running = await learners(database).start("acme", "grace", by="ada")
     pruning = SqlPruning(database.database)
-    assert await pruning.prune(Prunable.ERASURES, NOON, 10) == 0
-    assert await pruning.prune(Prunable.ERASURES, LATER, 10) == 1
+    assert (await pruning.prune(Prunable.ERASURES, NOON, 10)).rows == 0
+    assert (await pruning.prune(Prunable.ERASURES, LATER, 10)).rows == 1
     assert await database.erasures.find(running.id) is not None

@@ -42,13 +42,13 @@ def entry(number: int) -> RecordedValue:
 
 
 @contextmanager
-def plans(store: SqlStore) -> Iterator[list[str]]:
-    """The query plan of the ordered query, within the same transaction."""
+def plans(store: SqlStore, part: str = "ORDER BY deliveries.first_seen_at") -> Iterator[list[str]]:
+    """The query plans of queries with this part, within the same transaction."""
     found: list[str] = []
     explained = "EXPLAIN QUERY PLAN" if store.database.is_sqlite else "EXPLAIN"
 
     def explain(connection: Connection, _: object, statement: str, parameters: Any, *__: object) -> None:
-        if "ORDER BY deliveries.first_seen_at" in statement and not statement.startswith("EXPLAIN"):
+        if part in statement and not statement.startswith("EXPLAIN"):
             rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
             found.append("\n".join(str(row) for row in rows))
 
@@ -99,3 +99,15 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
     assert len(found) == 7
     for plan in found:
         assert not re.search(r"(?<!Incremental )Sort  ", plan), plan
+
+
+async def test_events_that_are_stored_are_found_by_their_key(database: SqlStore) -> None:
+    """Each batch of `record` looks for the events that another webhook's delivery has brought before."""
+    made = [delivery(event_id=f"evt_{number}") for number in range(1000)]
+    await database.recorder.record(fold(RecordedValue(one, NOON) for one in made))
+    async with database.database.transaction() as connection:
+        await connection.execute(text("ANALYZE"))
+    with plans(database, "events.body") as found:
+        await database.recorder.record(fold(RecordedValue(one._replace(webhook_id="wh_7"), NOON) for one in made[:10]))
+    (plan,) = found
+    assert re.search(r"SEARCH events|Index Scan|Bitmap Index Scan", plan), plan

@@ -368,7 +368,7 @@ async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) ->
         pruning = asyncio.create_task(SqlPruning(database.database).prune(Prunable.DELIVERIES, NOON, 10))
         while not (pruning.done() or await database.waiting()):
             await asyncio.sleep(0.01)
-    assert await pruning == 1
+    assert (await pruning).rows == 1
     assert await database.producer.find(old) is None
     kept = await database.producer.find(owed.id)
     assert kept is not None

@@ -10,6 +10,7 @@ import pytest
 
 from builders import NOON, webhook
 from contract.stores import SqlStore, Store, publish_all
+from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import Refused, Unavailable
 from streams.core.webhook import Registration
@@ -161,6 +162,30 @@ async def test_a_comparison_makes_differences_due(store: Store) -> None:
     assert await store.outbox.due(10) == []
     assert await store.outbox.compare({"wh_ghost": 1}, {}) == ["wh_ghost"]
     assert await due_ids(store) == ["wh_crm"]
+
+
+async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+    for webhook_id in ("wh_a", "wh_b"):
+        await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
+    await publish_all(store)
+    versions = dict.fromkeys(("wh_a", "wh_b", "wh_crm"), 7)
+    assert await store.outbox.compare_next("", versions.get, {}) == ["wh_a", "wh_b"]
+    assert sorted(await due_ids(store)) == ["wh_a", "wh_b"]
+    assert await store.outbox.compare_next("wh_b", versions.get, {}) == ["wh_crm"]
+    assert sorted(await due_ids(store)) == ["wh_a", "wh_b", "wh_crm"]
+    assert await store.outbox.compare_next("wh_crm", versions.get, {}) == []
+
+
+async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+    for number in range(5):
+        await store.webhooks.add(Registration(webhook(id=f"wh_{number}"), NOON))
+    await publish_all(store)
+    assert await store.outbox.compare({"wh_2": 1, "wh_ghost": 1, "a": 1}, {}) == ["a", "wh_ghost"]
+    assert len(await due_ids(store)) == 6
 
 
 async def test_a_deleted_webhook_still_on_the_topic_is_due_again(store: Store) -> None:

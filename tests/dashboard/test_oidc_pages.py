@@ -330,9 +330,9 @@ async def test_what_was_never_finished_is_pruned(opened: Open) -> None:
     async with opened() as api:
         await begin(FakeBrowser(api))
         pruning = SqlPruning(api.database)
-        assert await pruning.prune(Prunable.PENDING_SIGN_INS, api.clock.now(), 10) == 0
+        assert (await pruning.prune(Prunable.PENDING_SIGN_INS, api.clock.now(), 10)).rows == 0
         api.clock.advance(601)
-        assert await pruning.prune(Prunable.PENDING_SIGN_INS, api.clock.now(), 10) == 1
+        assert (await pruning.prune(Prunable.PENDING_SIGN_INS, api.clock.now(), 10)).rows == 1
 
 
 @pytest.mark.parametrize(

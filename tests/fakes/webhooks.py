@@ -17,6 +17,8 @@ from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Due
 
+ROWS_AT_ONCE = 1000
+
 
 class FakeOutbox:
     """`Webhooks`, `Outbox` and `PublicationStatus`; each change raises a version."""
@@ -34,6 +36,12 @@ class FakeOutbox:
         self.pauses: dict[str, HeldChoice | None] = {}
         self.audit_trail: list[AuditEntry] = []
         self.away = False
+        # The ids of each comparison.
+        self.compared: list[Sequence[str]] = []
+
+    def wake(self) -> None:
+        """End the wait for changes, as time does."""
+        self._changed.set()
 
     def put(self, webhook: Webhook) -> None:
         """Add or change the webhook."""
@@ -116,16 +124,28 @@ class FakeOutbox:
     # -- the outbox -------------------------------------------------------------------------------------------
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
-        self._check()
-        tombstones = tombstones or {}
-        for webhook_id, stored in self._stored.items():
-            version, on_topic = stored.webhook.version, versions.get(webhook_id)
-            if on_topic == (None if webhook_id in self._deleted else version):
-                continue
-            newest = max(on_topic or 0, tombstones.get(webhook_id, 0))
-            comes_back = on_topic is None and webhook_id in tombstones
-            self._owe(webhook_id, newest, is_behind=newest > version or comes_back)
+        last = ""
+        while ids := await self.compare_next(last, versions.get, tombstones):
+            last = ids[-1]
         return sorted(versions.keys() - self._stored.keys())
+
+    async def compare_next(
+        self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
+    ) -> Sequence[str]:
+        self._check()
+        ids = sorted(webhook_id for webhook_id in self._stored if webhook_id > after)[:ROWS_AT_ONCE]
+        self.compared.append(ids)
+        for webhook_id in ids:
+            self._compare(webhook_id, version_of(webhook_id), tombstones or {})
+        return ids
+
+    def _compare(self, webhook_id: str, on_topic: int | None, tombstones: Mapping[str, int]) -> None:
+        version = self._stored[webhook_id].webhook.version
+        if on_topic == (None if webhook_id in self._deleted else version):
+            return
+        newest = max(on_topic or 0, tombstones.get(webhook_id, 0))
+        comes_back = on_topic is None and webhook_id in tombstones
+        self._owe(webhook_id, newest, is_behind=newest > version or comes_back)
 
     async def restart_health(self) -> None:
         self._check()

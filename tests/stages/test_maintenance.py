@@ -1,77 +1,20 @@
-"""Maintenance prunes in small batches, and continues after an outage."""
+"""Jobs take turns, and continue after an outage."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
+from fakes import FakeTelemetry, cancel_others, quiet, until
 from streams.core.account import DeliveryFilter
 from streams.core.errors import Unavailable
 from streams.core.job import Job, JobKind
-from streams.ports import Prunable
 from streams.stages import maintenance
-from streams.stages.maintenance import prune_regularly, run_jobs
+from streams.stages.maintenance import run_jobs
 
 DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
-
-
-class FakePruning:
-    """A `Pruning` with old rows of each kind; its first `away` calls fail, and all that ask for a kind in `denied`."""
-
-    def __init__(self, *, away: int = 0, denied: Collection[Prunable] = (), **rows: int) -> None:
-        self.denied = set(denied)
-        self.rows = Counter({Prunable[name]: count for name, count in rows.items()})
-        self.before: dict[Prunable, datetime] = {}
-        self.away = away
-
-    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
-        await asyncio.sleep(0)
-        if self.away:
-            self.away -= 1
-            raise Unavailable("the database is away")
-        if what in self.denied:
-            raise Unavailable("permission denied")
-        self.before[what] = before
-        gone = min(limit, self.rows[what])
-        self.rows[what] -= gone
-        return gone
-
-
-async def test_old_rows_are_pruned_in_batches_through_an_outage(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0)
-    pruning, telemetry = FakePruning(away=1, DELIVERIES=2500, AUDIT=1), FakeTelemetry()
-    keep = {Prunable.DELIVERIES: timedelta(days=30), Prunable.AUDIT: timedelta(days=365)}
-    running = asyncio.create_task(prune_regularly(pruning, keep, FakeClock(), telemetry))
-    async with asyncio.timeout(5):
-        while pruning.rows.total():
-            assert not running.done()
-            await asyncio.sleep(0)
-    await cancel_others()
-    assert telemetry.counts["rows_pruned_total"] == 2501
-    assert pruning.before == {what: NOON - kept for what, kept in keep.items()}
-
-
-async def test_rows_that_cannot_be_deleted_keep_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "PRUNE_EVERY_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0)
-    pruning, telemetry = FakePruning(denied=[Prunable.AUDIT], AUDIT=1, SESSIONS=1), FakeTelemetry()
-    keep = {Prunable.AUDIT: timedelta(days=365), Prunable.SESSIONS: timedelta(days=1)}
-    asyncio.create_task(prune_regularly(pruning, keep, FakeClock(), telemetry))  # noqa: RUF006
-    await until(lambda: pruning.rows[Prunable.SESSIONS] == 0)
-    await quiet()
-    assert telemetry.logged == [("retention_postponed", {"why": "permission denied", "kind": "audit"})]
-    pruning.denied.clear()
-    await until(lambda: pruning.rows.total() == 0)
-    await until(lambda: telemetry.logged_count("retention_resumed") == 1)
-    await cancel_others()
 
 
 class FakeJobs:

@@ -22,6 +22,7 @@ from fakes import (
     quiet,
     until,
 )
+from fakes import webhooks as fake_webhooks
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
@@ -403,6 +404,27 @@ async def test_after_a_restore_versions_exceed_the_topics(fixture: PublisherFixt
     found = fixture.subscriptions().find("wh_a")
     assert found is not None
     assert (found.version, found.url) == (10, webhook().url)
+
+
+async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer state of another writer is replaced, and no look reads more than a portion."""
+    monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
+    for number in range(5):
+        fixture.outbox.put(webhook(id=f"wh_{number}"))
+    fixture.start()
+    await quiet()
+    fixture.outbox.compared.clear()
+    monkeypatch.setattr(publish_module, "COMPARE_EVERY_SECONDS", 0)
+    for number in range(5):
+        write_as_another(fixture, version=900, id=f"wh_{number}", url="https://other.example.com")
+    fixture.read()
+    for _ in range(4):
+        fixture.outbox.wake()
+        await quiet()
+        fixture.read()
+    found = [fixture.subscriptions().find(f"wh_{number}") for number in range(5)]
+    assert [one.url for one in found if one] == [webhook().url] * 5
+    assert max(map(len, fixture.outbox.compared)) == 2
 
 
 async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture) -> None:

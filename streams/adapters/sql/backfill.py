@@ -6,11 +6,12 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, without_erased
+from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.backfill import Backfill, OffsetRange
@@ -26,6 +27,7 @@ class MissingDeliveries:
 
     def __init__(self, encryption: Encryption, *, is_sqlite: bool) -> None:
         self._erased_events = ErasedEvents(encryption)
+        self._is_sqlite = is_sqlite
         self._events = Bulk(events, is_sqlite=is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=is_sqlite)
         self._add_events = self._events.statement.on_conflict_do_nothing()
@@ -51,7 +53,8 @@ class MissingDeliveries:
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
         """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
         rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
-        lock = select(*key).where(tuple_(*key).in_(sorted(batch.events))).order_by(*key)
+        is_theirs = is_one_of_pairs(key, sorted(batch.events), is_sqlite=self._is_sqlite)
+        lock = select(*key).where(is_theirs).order_by(*key)
         while True:
             await connection.execute(self._add_events, self._events.parameters(rows))
             found = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()

@@ -1,6 +1,6 @@
 """The outbox of changed webhooks, and the leases of stages."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,8 +25,8 @@ LEASE_SECONDS = 15.0
 JUST_PUBLISHED = timedelta(seconds=10)
 # Of webhooks in memory at once: seven of the largest.
 CHARACTERS_AT_ONCE = 2_000_000
-# States of webhooks in memory at once.
-ROWS_AT_ONCE = 1000
+# States of webhooks in memory at once: 20 ms of this process's time.
+ROWS_AT_ONCE = 5000
 
 
 class SqlOutbox:
@@ -41,22 +41,34 @@ class SqlOutbox:
         self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
-        unknown = set(versions)
-        async with self._database.transaction() as connection:
-            async for row in _states(connection):
-                unknown.discard(row.id)
-                is_deleted, on_topic = row.deleted_at is not None, versions.get(row.id)
-                if on_topic == (None if is_deleted else row.version):
-                    continue
-                tombstone = (tombstones or {}).get(row.id, 0)
-                newest = max(on_topic or 0, tombstone)
-                if row.version > newest_allowed(self._clock.now()):
-                    await self._reset_version(connection, row, newest)
-                    continue
-                may_be_remembered = tombstones is not None and self._was_published(row)
-                comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
-                await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
+        unknown, last = set(versions), ""
+        while ids := await self.compare_next(last, versions.get, tombstones):
+            unknown.difference_update(ids)
+            last = ids[-1]
         return sorted(unknown)
+
+    async def compare_next(
+        self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
+    ) -> Sequence[str]:
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(_STATES.where(webhooks.c.id > after).limit(ROWS_AT_ONCE))).all()
+            for row in rows:
+                await self._compare(connection, row, version_of(row.id), tombstones)
+        return [row.id for row in rows]
+
+    async def _compare(
+        self, connection: AsyncConnection, row: Any, on_topic: int | None, tombstones: Mapping[str, int] | None
+    ) -> None:
+        if on_topic == (None if row.deleted_at is not None else row.version):
+            return
+        tombstone = (tombstones or {}).get(row.id, 0)
+        newest = max(on_topic or 0, tombstone)
+        if row.version > newest_allowed(self._clock.now()):
+            await self._reset_version(connection, row, newest)
+            return
+        may_be_remembered = tombstones is not None and self._was_published(row)
+        comes_back = on_topic is None and (tombstone == row.version or may_be_remembered)
+        await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
 
     async def restart_health(self) -> None:
         now, known = self._clock.now(), webhooks.c
@@ -137,15 +149,6 @@ class SqlOutbox:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is None
-
-
-async def _states(connection: AsyncConnection) -> AsyncIterator[Any]:
-    """The state of every webhook, deleted ones too, by id."""
-    last = ""
-    while rows := (await connection.execute(_STATES.where(webhooks.c.id > last).limit(ROWS_AT_ONCE))).all():
-        for row in rows:
-            yield row
-        last = rows[-1].id
 
 
 def _due(row: Any) -> Due:

@@ -1,9 +1,11 @@
-"""Delete rows at the end of their retention, in small batches."""
+"""Delete rows at the end of their retention, the oldest first, a portion in each transaction."""
 
-from collections.abc import Callable
-from datetime import datetime
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, delete, exists, select, tuple_
+from sqlalchemy import ColumnElement, Select, delete, exists, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import (
@@ -18,76 +20,155 @@ from streams.adapters.sql.account_tables import (
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import erasures
+from streams.adapters.sql.many_keys import is_one_of, is_one_of_pairs
 from streams.adapters.sql.tables import (
     DONE,
     NOT_DELIVERED,
     attempts,
     deliveries,
+    dirty_webhooks,
     events,
     hourly_attempts,
+    pauses,
     response_times,
+    webhook_health,
+    webhooks,
 )
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.delivery import State
 from streams.core.usage import month_of
-from streams.ports import Prunable
+from streams.ports import Prunable, Pruned
 
 
 class SqlPruning:
-    """`Pruning` in SQL: each call deletes one small batch of one kind."""
+    """`Pruning` in SQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.is_only_writer = database.is_sqlite
 
-    async def prune(self, what: Prunable, before: datetime, limit: int) -> int:
+    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> Pruned:
+        kind = _KINDS[what]
         async with self._database.transaction() as connection:
-            if what is Prunable.DELIVERIES:
-                return await _prune_deliveries(connection, DONE & (deliveries.c.changed_at < before), limit)
-            if what is Prunable.DEAD_LETTERS:
-                old = NOT_DELIVERED & (deliveries.c.state == State.DEAD) & (deliveries.c.changed_at < before)
-                return await _prune_deliveries(connection, old, limit)
-            table, aged = _OLD[what](before)
-            keys = list(table.primary_key.columns)
-            chosen = select(*keys).where(aged).limit(limit)
-            gone = await connection.execute(delete(table).where(tuple_(*keys).in_(chosen)))
-            return int(gone.rowcount)
+            began = time.monotonic()
+            await _prefer_indexes(connection, in_order=True)
+            ages = await kind.delete(connection, kind, kind.oldest_rows(before, limit, since))
+            seconds = time.monotonic() - began
+        reached = kind.to_time(max(ages)) if ages and kind.is_in_order else None
+        return Pruned(len(ages), reached, seconds)
+
+    async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
+        kind = _KINDS[what]
+        query = select(func.min(kind.age)).where(kind.is_old(before, None))
+        async with self._database.reading() as connection:
+            found = await connection.scalar(query)
+        return None if found is None else kind.to_time(found)
 
 
-async def _prune_deliveries(connection: AsyncConnection, old: ColumnElement[bool], limit: int) -> int:
+async def _delete(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+    """Delete rows to which nothing else belongs. Returns their ages."""
+    keys = kind.keys
+    gone = delete(kind.age.table).where(tuple_(*keys).in_(chosen.with_only_columns(*keys))).returning(kind.age)
+    return (await connection.scalars(gone)).all()
+
+
+async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
     """Delete deliveries with their attempts, and events without any other delivery."""
-    chosen = select(deliveries.c.id, deliveries.c.account_id, deliveries.c.event_id).where(old).limit(limit)
-    rows = (await connection.execute(chosen.with_for_update(skip_locked=True))).all()
-    if not rows:
-        return 0
-    ids = [row.id for row in rows]
-    keys = sorted({(row.account_id, row.event_id) for row in rows})
-    event_key = tuple_(events.c.account_id, events.c.event_id)
-    # Waits for a backfill that adds deliveries of these events: the last query then sees them.
-    lock = select(events.c.event_id).where(event_key.in_(keys)).order_by(events.c.account_id, events.c.event_id)
-    await connection.execute(lock.with_for_update())
-    await connection.execute(delete(attempts).where(attempts.c.delivery_id.in_(ids)))
-    await connection.execute(delete(deliveries).where(deliveries.c.id.in_(ids)))
     known = deliveries.c
+    columns = (known.id, known.account_id, known.event_id, kind.age.label("age"))
+    rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
+    if not rows:
+        return []
+    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
+    pairs = sorted({(row.account_id, row.event_id) for row in rows})
+    is_theirs = is_one_of_pairs((events.c.account_id, events.c.event_id), pairs, is_sqlite=is_sqlite)
+    await _prefer_indexes(connection, in_order=False)
+    # Waits for a backfill that adds deliveries of these events: the last query then sees them.
+    lock = select(events.c.event_id).where(is_theirs).order_by(events.c.account_id, events.c.event_id)
+    await connection.execute(lock.with_for_update())
+    await connection.execute(delete(attempts).where(is_one_of(attempts.c.delivery_id, ids, is_sqlite=is_sqlite)))
+    await connection.execute(delete(deliveries).where(is_one_of(known.id, ids, is_sqlite=is_sqlite)))
     needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
-    await connection.execute(delete(events).where(event_key.in_(keys), ~needed))
-    return len(rows)
+    await connection.execute(delete(events).where(is_theirs, ~needed))
+    return [row.age for row in rows]
 
 
-_OLD: dict[Prunable, Callable[[datetime], tuple[Table, ColumnElement[bool]]]] = {
-    Prunable.AUDIT: lambda before: (audit_log, audit_log.c.at < before),
-    Prunable.RESPONSES: lambda before: (idempotency_keys, idempotency_keys.c.begun_at < before),
-    Prunable.ATTEMPTS_BY_HOUR: lambda before: (hourly_attempts, hourly_attempts.c.hour < before),
-    Prunable.RESPONSE_TIMES: lambda before: (response_times, response_times.c.hour < before),
-    Prunable.JOBS: lambda before: (jobs, jobs.c.finished_at < before),
-    Prunable.MAILS: lambda before: (mails, mails.c.due_at.is_(None) & (mails.c.created_at < before)),
-    Prunable.SIGN_INS: lambda before: (sign_ins, sign_ins.c.expires_at < before),
-    Prunable.COUNTED_LAUNCHES: lambda before: (counted_launches, counted_launches.c.month < month_of(before)),
-    Prunable.PENDING_SIGN_INS: lambda before: (pending_sign_ins, pending_sign_ins.c.expires_at < before),
-    Prunable.COURSE_SESSIONS: lambda before: (
-        course_sessions,
-        (course_sessions.c.expires_at < before) & course_sessions.c.score_due_at.is_(None),
-    ),
-    Prunable.COMMIT_URLS: lambda before: (commit_urls, commit_urls.c.expires_at < before),
-    Prunable.ERASURES: lambda before: (erasures, erasures.c.finished_at < before),
-    Prunable.SESSIONS: lambda before: (sessions, sessions.c.expires_at < before),
+async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+    """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
+    columns = (webhooks.c.id, kind.age.label("age"))
+    rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
+    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
+    for name in (webhook_health.c.webhook_id, pauses.c.webhook_id, webhooks.c.id):
+        await connection.execute(delete(name.table).where(is_one_of(name, ids, is_sqlite=is_sqlite)))
+    return [row.age for row in rows]
+
+
+async def _prefer_indexes(connection: AsyncConnection, *, in_order: bool) -> None:
+    """Make the planner look up each row, in this transaction: its statistics may be of before these rows came.
+
+    With `in_order` it also reads an index instead of sorting, which is wrong for the few rows that are to be locked.
+    """
+    if connection.dialect.name == "postgresql":
+        values = {"seqscan": "off", "hashjoin": "off", "mergejoin": "off", "sort": "off" if in_order else "on"}
+        settings = ", ".join(f"set_config('enable_{name}', '{value}', true)" for name, value in values.items())
+        await connection.execute(text(f"SELECT {settings}"))
+
+
+def _same(moment: datetime) -> datetime:
+    return moment
+
+
+def _end_of(month: str) -> datetime:
+    """The last moment of a month: then its rows begin to age."""
+    year, number = map(int, month.split("-"))
+    first_of_next = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return first_of_next - timedelta(microseconds=1)
+
+
+class _Kind(NamedTuple):
+    """How to find old rows of a kind: by the column that says their age, and what else must hold."""
+
+    age: Any
+    where: ColumnElement[bool] | None = None
+    # False where no index has this order, and there may be many rows.
+    is_in_order: bool = True
+    to_column: Callable[[datetime], Any] = _same
+    to_time: Callable[[Any], datetime] = _same
+    delete: Callable[[AsyncConnection, "_Kind", Select[Any]], Any] = _delete
+
+    @property
+    def keys(self) -> Sequence[ColumnElement[Any]]:
+        return list(self.age.table.primary_key.columns)
+
+    def is_old(self, before: datetime, since: datetime | None) -> ColumnElement[bool]:
+        old: ColumnElement[bool] = self.age < self.to_column(before)
+        if since is not None:
+            old &= self.age >= self.to_column(since)
+        return old if self.where is None else old & self.where
+
+    def oldest_rows(self, before: datetime, limit: int, since: datetime | None) -> Select[Any]:
+        query = select(*self.keys).where(self.is_old(before, since)).limit(limit)
+        return query.order_by(self.age) if self.is_in_order else query
+
+
+_OF_WEBHOOK = exists().where(deliveries.c.webhook_id == webhooks.c.id)
+_IS_DUE = exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id)
+_IS_DEAD = NOT_DELIVERED & (deliveries.c.state == State.DEAD)
+_KINDS: dict[Prunable, _Kind] = {
+    Prunable.DELIVERIES: _Kind(deliveries.c.changed_at, DONE, delete=_delete_deliveries),
+    Prunable.DEAD_LETTERS: _Kind(deliveries.c.changed_at, _IS_DEAD, is_in_order=False, delete=_delete_deliveries),
+    Prunable.AUDIT: _Kind(audit_log.c.at),
+    Prunable.RESPONSES: _Kind(idempotency_keys.c.begun_at),
+    Prunable.ATTEMPTS_BY_HOUR: _Kind(hourly_attempts.c.hour),
+    Prunable.RESPONSE_TIMES: _Kind(response_times.c.hour),
+    Prunable.JOBS: _Kind(jobs.c.finished_at),
+    Prunable.MAILS: _Kind(mails.c.created_at, mails.c.due_at.is_(None)),
+    Prunable.SIGN_INS: _Kind(sign_ins.c.expires_at),
+    Prunable.COUNTED_LAUNCHES: _Kind(counted_launches.c.month, to_column=month_of, to_time=_end_of),
+    Prunable.PENDING_SIGN_INS: _Kind(pending_sign_ins.c.expires_at),
+    Prunable.COURSE_SESSIONS: _Kind(course_sessions.c.expires_at, course_sessions.c.score_due_at.is_(None)),
+    Prunable.COMMIT_URLS: _Kind(commit_urls.c.expires_at),
+    Prunable.ERASURES: _Kind(erasures.c.finished_at),
+    Prunable.SESSIONS: _Kind(sessions.c.expires_at),
+    Prunable.WEBHOOKS: _Kind(webhooks.c.deleted_at, ~_OF_WEBHOOK & ~_IS_DUE, delete=_delete_webhooks),
 }

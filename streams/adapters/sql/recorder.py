@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, erase_stored, without_erased
+from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.tables import (
     attempts,
     deliveries,
@@ -112,7 +113,9 @@ class SqlRecorder:
         known = sorted(batch.events.keys() - new)
         if not known:
             return ()
-        query = select(*key, events.c.body).where(tuple_(*key).in_(known))
+        # SQLite uses no index for a list of rows.
+        is_known = is_one_of_pairs(key, known, is_sqlite=True) if self._database.is_sqlite else tuple_(*key).in_(known)
+        query = select(*key, events.c.body).where(is_known)
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
         return {one for one in known if stored.get(one) != batch.events[one].body}
 

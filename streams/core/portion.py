@@ -1,0 +1,33 @@
+"""How many rows of a long work one transaction takes, and the rest after it."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+TARGET_SECONDS = 0.05
+LEAST_ROWS = 500
+MOST_ROWS = 10_000
+# Up to here there is time for a rest after each portion.
+SLIGHTLY_BEHIND = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A number of rows whose statements take about `TARGET_SECONDS`, between two bounds."""
+
+    rows: int = 1000
+
+    def after(self, rows: int, seconds: float) -> "Portion":
+        """The next portion, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
+        if rows < self.rows and seconds <= TARGET_SECONDS:
+            # The last rows say nothing about a whole portion.
+            return self
+        near = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
+        return Portion(min(max(int(self.rows * TARGET_SECONDS / near), LEAST_ROWS), MOST_ROWS))
+
+
+def rest_after(seconds: float, behind: timedelta, *, is_only_writer: bool) -> float:
+    """Seconds of rest after a portion that took `seconds`: as long as it took, so that others have half of the time.
+
+    None where the work falls behind, unless nothing else can write meanwhile.
+    """
+    return seconds if is_only_writer or behind <= SLIGHTLY_BEHIND else 0.0

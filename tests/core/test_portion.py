@@ -1,0 +1,46 @@
+"""Portions that take about 50 ms, and the rest after them."""
+
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.core.portion import LEAST_ROWS, MOST_ROWS, SLIGHTLY_BEHIND, TARGET_SECONDS, Portion, rest_after
+
+seconds = st.floats(0, 1e6)
+
+
+@given(st.lists(st.tuples(st.integers(0, MOST_ROWS), seconds), max_size=50))
+def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
+    portion = Portion()
+    for rows, took in measured:
+        following = portion.after(min(rows, portion.rows), took)
+        assert LEAST_ROWS <= following.rows <= MOST_ROWS
+        assert following.rows <= 2 * portion.rows
+        assert following.rows >= portion.rows // 2
+        portion = following
+
+
+@given(st.floats(0, 0.02), st.floats(5e-6, 1e-4), st.integers(LEAST_ROWS, MOST_ROWS))
+def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) -> None:
+    """On a database whose statements take a fixed time and a time for each row."""
+    portion = Portion(rows)
+    for _ in range(12):
+        portion = portion.after(portion.rows, fixed + each * portion.rows)
+    took = fixed + each * portion.rows
+    assert portion.rows == LEAST_ROWS or took <= 1.2 * TARGET_SECONDS
+    assert portion.rows == MOST_ROWS or took >= 0.8 * TARGET_SECONDS
+
+
+@given(st.integers(LEAST_ROWS, MOST_ROWS), st.floats(0, TARGET_SECONDS))
+def test_the_last_rows_do_not_change_the_portion(rows: int, took: float) -> None:
+    assert Portion(rows).after(rows - 1, took) == Portion(rows)
+
+
+@given(seconds)
+def test_others_have_half_of_the_time_until_it_falls_behind(took: float) -> None:
+    late = SLIGHTLY_BEHIND + timedelta(seconds=1)
+    assert rest_after(took, timedelta(), is_only_writer=False) == took
+    assert rest_after(took, SLIGHTLY_BEHIND, is_only_writer=False) == took
+    assert rest_after(took, late, is_only_writer=False) == 0
+    assert rest_after(took, late, is_only_writer=True) == took
