@@ -61,14 +61,14 @@ static void ask(struct connection *to, const char *key, long batch, const char *
 {
     size_t length = 0;
     if (batch > 1)
-        body[length++] = '[';
+        length += (size_t)sprintf(body, "{\"events\":[");
     for (long number = 0; number < batch; number++) {
         if (number)
             body[length++] = ',';
         length += write_event(body + length, name);
     }
     if (batch > 1)
-        body[length++] = ']';
+        length += (size_t)sprintf(body + length, "]}");
     int head = sprintf(
         request,
         "POST /v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"

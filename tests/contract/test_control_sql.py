@@ -1,13 +1,15 @@
 """Tables of access, responses, mails and statistics, and their retention."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 from sqlalchemy import URL, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
@@ -16,6 +18,7 @@ from streams.adapters.sql.account_tables import mails as mails_table
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.database import Database
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.pruning import SqlPruning
@@ -191,6 +194,24 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
     rest = await producer.list(AuditFilter(), first.next, 3)
     assert ([one.id for one in rest.rows], rest.next) == (["audit_0"], None)
     assert len((await producer.list(AuditFilter("acme"), None, 10)).rows) == 3
+
+
+async def test_a_thousand_unknown_keys_use_one_connection(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, open_now, most, queries = SqlApiKeys(database.database), 0, 0, 0
+    reading = type(database.database).reading
+
+    @asynccontextmanager
+    async def counted(self: Database) -> AsyncIterator[AsyncConnection]:
+        nonlocal open_now, most, queries
+        open_now, queries = open_now + 1, queries + 1
+        most = max(most, open_now)
+        async with reading(self) as connection:
+            yield connection
+        open_now -= 1
+
+    monkeypatch.setattr(Database, "reading", counted)
+    assert await asyncio.gather(*(keys.find(f"unknown-{number}") for number in range(1000))) == [None] * 1000
+    assert (most, queries) == (1, 2)
 
 
 async def test_only_the_first_request_of_an_idempotency_key_runs(database: SqlStore) -> None:

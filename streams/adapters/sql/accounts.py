@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
@@ -21,6 +22,7 @@ from streams.core.audit import AuditEntry
 from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
+KEYS_AT_ONCE = 500
 _TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
 _TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
 
@@ -76,10 +78,11 @@ async def accounts_page(
 
 
 class SqlApiKeys:
-    """`ApiKeys` in SQL."""
+    """`ApiKeys` in SQL. Strangers with keys that do not exist have one connection between them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._look_ups = Batches(self._find_all, KEYS_AT_ONCE)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
         active = api_keys.c.revoked_at.is_(None) & (
@@ -100,9 +103,13 @@ class SqlApiKeys:
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
+        return await self._look_ups.result(sha256)
+
+    async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
+        query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(api_keys).where(api_keys.c.sha256 == sha256))).one_or_none()
-            return _key(row) if row else None
+            found = {row.sha256: _key(row) for row in await connection.execute(query)}
+        return [found.get(sha256) for sha256 in hashes]
 
     async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
         this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
