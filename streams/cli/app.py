@@ -86,6 +86,7 @@ STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; produce one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
     "record": "Store in SQL what happened; count health; pause webhooks.",
+    "maintain": "Do jobs, erasures and retention; expose what waits in the whole deployment.",
     "meter": "Count launches by account and month; raise usage.threshold.",
     "notify": "Send the mails that are owed.",
     "api": "Serve the admin API, with its documentation at /docs.",

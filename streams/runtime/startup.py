@@ -82,6 +82,12 @@ def _publish() -> Factory:
     return _with_sql(PublishProcess)
 
 
+def _maintain() -> Factory:
+    from streams.runtime.sql_stages import MaintainProcess
+
+    return _with_sql(MaintainProcess)
+
+
 def _meter() -> Factory:
     from streams.runtime.sql_stages import MeterProcess
 
@@ -138,7 +144,17 @@ STAGES: dict[str, StageSpec] = {
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
     "publish": StageSpec(
-        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True
+        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
+        load=_publish,
+        database=True,
+        check=lambda deployment: deployment.event_codec,
+    ),
+    # It reads past events for backfills.
+    "maintain": StageSpec(
+        topics=lambda _: [SESSION_EVENTS],
+        load=_maintain,
+        database=True,
+        check=lambda deployment: deployment.event_codec,
     ),
     "meter": StageSpec(
         topics=lambda _: [SESSION_EVENTS], load=_meter, database=True, check=lambda deployment: deployment.event_codec

@@ -1,4 +1,4 @@
-"""Maintenance by the publisher: jobs that people start, and retention."""
+"""maintain: jobs that people start, and retention."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ class _JobTurns:
         """Returns how many jobs advanced."""
         self._rounds += 1
         advanced, postponed, account_id = 0, dict[str, Outage](), ""
-        with suppress(Unavailable):  # The publisher logs it.
+        with suppress(Unavailable):  # The lease logs it.
             while mine := await self._jobs.unfinished(account_id):
                 account_id = mine[0].account_id
                 advanced += await self._turn(mine)

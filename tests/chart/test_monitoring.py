@@ -29,7 +29,7 @@ def test_a_service_monitor_reads_each_stage_once() -> None:
         for service in render().of_kind("Service")
         if any(port["name"] == "metrics" for port in service["spec"]["ports"])
     ]
-    assert sorted(services) == ["api", "deliver", "fan-out", "meter", "notify", "publish", "record"]
+    assert sorted(services) == ["api", "deliver", "fan-out", "maintain", "meter", "notify", "publish", "record"]
 
 
 def test_the_rules_are_those_of_the_file() -> None:

@@ -8,6 +8,7 @@ fanOut: {kafka: true, registry: true, static: true, partitions: eventPartitions}
 deliver: {kafka: true, database: true, encryption: true, internet: true, static: true, partitions: deliveryPartitions}
 record: {kafka: true, database: true, encryption: true, partitions: deliveryPartitions}
 publish: {kafka: true, registry: true, database: true, encryption: true}
+maintain: {kafka: true, registry: true, database: true, encryption: true}
 meter: {kafka: true, registry: true, database: true, partitions: eventPartitions}
 notify: {database: true, encryption: true, mail: true}
 api: {kafka: true, registry: true, database: true, encryption: true, signIn: true, http: true}
