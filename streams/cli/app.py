@@ -18,6 +18,7 @@ from streams.cli.invalid import invalid
 from streams.cli.learners import learners
 from streams.cli.output import JsonOption, say, show
 from streams.cli.replays import jobs
+from streams.cli.stage_list import BACKGROUND_STAGES
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
@@ -127,6 +128,28 @@ def publish(
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
         run_stage("publish", health_fd, sole_member=sole_member)
+
+
+@app.command(rich_help_panel="Stages")
+def run(
+    stages: Annotated[
+        str,
+        typer.Option(metavar="STAGE,STAGE,…", help=f"The stages, from {', '.join(BACKGROUND_STAGES)}."),
+    ] = ",".join(BACKGROUND_STAGES),
+    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run several stages in one process: a third of the memory, for a small deployment.
+
+    Example: `scorm-webhooks run --stages publish,meter,notify,maintain`. With `fan-out`, `deliver`, `record` and `api`,
+    each a process of its own, this is a whole deployment (docs/small-deployment.md).
+
+    There is one health port: `/readyz` names the stage that is not ready, and each metric has the label `stage`. A
+    stage that loses its lease starts again by itself. Any other error of a stage ends the process.
+    """
+    from streams.cli.stages import run_stages
+
+    run_stages(stages, health_fd, sole_member=sole_member)
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Make the stage of a name, after what it needs is there."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from streams.adapters.threads import in_daemon_thread
 from streams.runtime.deployment import Deployment
-from streams.runtime.process import Runnable
+from streams.runtime.running_stage import Runnable
 from streams.runtime.startup_checks import StartupChecks
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
@@ -47,10 +48,20 @@ class StageSpec:
 
 
 async def prepare_stage(
-    name: str, deployment: Deployment, telemetry: PrometheusTelemetry, note: Callable[[str], None]
+    name: str,
+    deployment: Deployment,
+    telemetry: PrometheusTelemetry,
+    note: Callable[[str], None],
+    importing: asyncio.Lock | None = None,
 ) -> Runnable:
-    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`."""
+    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`.
+
+    Stages of one process share `importing`: a thread must not see a module that another one has half imported.
+    """
     spec = STAGES[name]
+    if importing:
+        async with importing:
+            await in_daemon_thread(spec.load)
     await in_daemon_thread(lambda: spec.check(deployment))
     await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
     factory = await in_daemon_thread(spec.load)
