@@ -18,10 +18,10 @@ from streams.cli.invalid import invalid
 from streams.cli.learners import learners
 from streams.cli.output import JsonOption, say, show
 from streams.cli.replays import jobs
-from streams.cli.stage_list import BACKGROUND_STAGES
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
+from streams.runtime.background import BACKGROUND_STAGES
 from streams.topics import RETRY_PREFIX
 
 if TYPE_CHECKING:
@@ -159,7 +159,11 @@ def _may_delete(webhook_ids: Sequence[str]) -> bool:
 
 
 @app.command()
-def up() -> None:
+def up(
+    small: Annotated[
+        bool, typer.Option("--small", help=f"Run {', '.join(BACKGROUND_STAGES)} in one process: less memory.")
+    ] = False,
+) -> None:
     """Run every stage on this machine, each in a process that is restarted when it ends.
 
     Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
@@ -167,7 +171,7 @@ def up() -> None:
     """
     from streams.cli.stages import run_up
 
-    run_up()
+    run_up(small=small)
 
 
 @app.command()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 
-from streams.cli.stage_list import BACKGROUND, parse_stages
 from streams.core.errors import Misconfigured
 from streams.log_lines import configure_logging
+from streams.runtime.background import BACKGROUND, parse_stages
 from streams.telemetry import PrometheusTelemetry, StagesCollector
 
 if TYPE_CHECKING:
@@ -135,8 +135,8 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     _run(run)
 
 
-def run_up() -> None:
-    """Run all stages, each in a child process."""
+def run_up(*, small: bool) -> None:
+    """Run all stages, each in a child process; `small`: some of them in one."""
     _end_quietly_on_sigterm()
     from streams.runtime.fatal_errors import fatal_errors_logged
 
@@ -146,7 +146,7 @@ def run_up() -> None:
 
         deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **os.environ})
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, "up")
-        _run(lambda: serve_up(deployment))
+        _run(lambda: serve_up(deployment, small=small))
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:

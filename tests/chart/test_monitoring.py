@@ -19,7 +19,7 @@ def test_a_monitor_selects_the_release(option: str, kind: str) -> None:
     assert selector == {"app.kubernetes.io/name": "scorm-webhooks", "app.kubernetes.io/instance": "acme"}
     [endpoint] = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
     stage = {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "targetLabel": "stage"}
-    assert endpoint == {"port": "metrics", "interval": "30s", "relabelings": [stage]}
+    assert endpoint == {"port": "metrics", "interval": "30s", "honorLabels": True, "relabelings": [stage]}
     assert problems(monitor) == []
 
 

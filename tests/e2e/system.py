@@ -19,11 +19,9 @@ from psycopg.rows import dict_row
 
 from e2e.commands import run_forked
 from real.process import free_ports
+from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
 
 STAGES = ("publish", "fan-out", "deliver", "record")
-# One process with several stages.
-BACKGROUND = "background"
-RUN_BACKGROUND = ("run", "--stages", "publish,meter,notify,maintain")
 START_SECONDS = 60
 
 

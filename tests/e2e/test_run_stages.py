@@ -12,9 +12,9 @@ from conftest import Broker, random_prefix
 from e2e.conftest import prepared
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Receiver
-from e2e.system import BACKGROUND, System, until
+from e2e.system import System, until
 from real.postgres import Postgres
-from streams.cli.stage_list import BACKGROUND_STAGES
+from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES
 
 pytestmark = pytest.mark.e2e
 

@@ -5,6 +5,7 @@ from streams.core.errors import Misconfigured
 # The name of such a process in logs, metrics and deployments.
 BACKGROUND = "background"
 BACKGROUND_STAGES = ("publish", "meter", "notify", "maintain")
+RUN_BACKGROUND = ("run", "--stages", ",".join(BACKGROUND_STAGES))
 # Why a stage has a process of its own.
 ALONE = {
     "fan-out": "Faust runs one consumer in a process, and every event waits for it",
