@@ -4,7 +4,7 @@ from ulid import ULID
 
 from streams.adapters.threads import in_worker_thread
 from streams.ports import Telemetry
-from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.sql_parts import SqlParts
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.erasures import finish_erasures
@@ -21,7 +21,7 @@ from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
-def _lease(stage: str, deployment: SqlDeployment, telemetry: Telemetry) -> LeaseKeeper:
+def _lease(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
     outages = deployment.outages(telemetry)
     return LeaseKeeper(deployment.lease(stage), deployment.encryption_check, telemetry, outages)
 
@@ -29,7 +29,7 @@ def _lease(stage: str, deployment: SqlDeployment, telemetry: Telemetry) -> Lease
 class PublishProcess:
     """The `publish` stage: what an event or a change of a webhook waits for."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._outages = deployment.outages(telemetry)
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
@@ -121,7 +121,7 @@ class PublishProcess:
 class MaintainProcess:
     """The `maintain` stage. No event and no webhook change waits for it."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._deployment, self._telemetry = deployment, telemetry
         self._outages = deployment.outages(telemetry)
         self._lease = _lease("maintain", deployment, telemetry)
@@ -179,7 +179,7 @@ class MaintainProcess:
 class MeterProcess:
     """The `meter` stage."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
@@ -210,7 +210,7 @@ class MeterProcess:
 class NotifyProcess:
     """The `notify` stage."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._database = deployment.database
         self._stage = Notify(

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from streams.adapters.threads import in_daemon_thread
 from streams.runtime.deployment import Deployment
@@ -24,8 +24,9 @@ from streams.topics import (
 )
 
 if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+    from streams.runtime.sql_parts import SqlParts
 
+AnySqlParts = TypeVar("AnySqlParts", bound="SqlParts")
 Factory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 
@@ -113,23 +114,30 @@ def _notify() -> Factory:
 
 def _api() -> Factory:
     from streams.runtime.api_stage import ApiProcess
-
-    return _with_sql(ApiProcess)
-
-
-def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable]) -> Factory:
-    """The factory of a stage that uses the database."""
     from streams.runtime.bootstrap import SqlDeployment
 
+    return _made_with(SqlDeployment, ApiProcess)
+
+
+def _with_sql(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> Factory:
+    """The factory of a stage that uses the database, and no service."""
+    from streams.runtime.sql_parts import SqlParts
+
+    return _made_with(SqlParts, process)
+
+
+def _made_with(
+    deployment_with_sql: "type[AnySqlParts]", process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
+) -> Factory:
     def make(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
-        with_sql = SqlDeployment(deployment.settings, deployment.environ, deployment.sole_member)
+        with_sql = deployment_with_sql(deployment.settings, deployment.environ, deployment.sole_member)
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
         return process(with_sql, telemetry)
 
     return make
 
 
-def _report_pool(deployment: "SqlDeployment", telemetry: PrometheusTelemetry) -> None:
+def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None:
     use = deployment.database.pool_use()
     telemetry.gauge("database_pool_size", use.size)
     telemetry.gauge_all("database_connections", {("in_use",): use.in_use, ("idle",): use.idle})
