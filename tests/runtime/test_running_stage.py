@@ -96,7 +96,7 @@ async def test_a_lost_lease_restarts_that_stage_alone(group: GroupFixture, froze
     await quiet()
     assert (len(group.made["a"]), len(group.made["b"])) == (2, 1)
     assert group.telemetries["a"][0].logged_count("stage_restarted") == 1
-    # Its gauges begin anew: it is no publisher any more.
+    # Its gauges begin again: it is no publisher any more.
     assert (len(group.telemetries["a"]), group.stages[0].telemetry) == (2, group.telemetries["a"][1])
     assert not group.running.done()
     assert frozen == ["freeze"]
