@@ -178,7 +178,7 @@ class Deployment:
 
     def schema_problem(self) -> str | None:
         """Why the database's schema is not this version's. None when it is. Raises `Unavailable`."""
-        from streams.adapters.sql.migrate import SchemaDiffers, require_schema
+        from streams.adapters.sql.schema_check import SchemaDiffers, require_schema
 
         try:
             require_schema(self.database_url)
