@@ -12,6 +12,7 @@ from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day, idle
+from bench.footprint import footprint
 from bench.front_door import front_door
 from bench.http_sender import http_sender
 from bench.kills import kills
@@ -37,6 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     bursts,
     held,
     memory,
+    footprint,
     scale,
     listing,
     pages,
@@ -66,6 +68,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (bursts, {"events": 10_000, "webhooks": 100}),
     (held, {}),
     (memory, {}),
+    (footprint, {}),
     (scale, {}),
     (listing, {}),
     (pages, {}),

@@ -14,8 +14,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 from bench.day import OPERATOR_KEY
 from bench.event_senders import KafkaSender
 from bench.producer import launch
-from bench.stack import WARM_DELIVERIES, Stack, percentile, running, stack_with_api
-from e2e.system import STAGES, until
+from bench.stack import WARM_DELIVERIES, WHOLE, Stack, percentile, running, stack_with_api
+from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
 from streams.core.event import Event
@@ -44,7 +44,7 @@ def bursts(
     """Latency of an account's events, 20 a second, before and during another account's burst, and where it arises."""
     env = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": str(limit)}
     with running(stack_with_api(**env)) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         bursting = stack.register_account([f"/ok/burst/{number}" for number in range(webhooks)])
         [(other, _)] = stack.register(["/ok/other"])
         stack.warm_up([other], warm)

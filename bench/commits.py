@@ -16,8 +16,8 @@ import psycopg
 import typer
 from confluent_kafka import Consumer
 
-from bench.stack import Stack, percentile, running, stack_with_api
-from e2e.system import STAGES, until
+from bench.stack import WHOLE, Stack, percentile, running, stack_with_api
+from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import Event
 
@@ -161,7 +161,7 @@ def commits(
 ) -> dict[str, object]:
     """Commits at a rate, without Kafka, and as many as possible; one in ten makes an event. All stages run."""
     with running(stack_with_api()) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         made = stack.system.run("accounts", "create", "Platform", "--json")
         stack.system.webhook(made["id"], stack.sink.url("/ok"))
         players = Players(stack.api_url, _opened(stack, made["apiKey"], sessions))

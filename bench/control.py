@@ -10,8 +10,8 @@ import psycopg
 import typer
 
 from bench.apart import paced
-from bench.stack import Stack, percentile, running, stack_with_api
-from e2e.system import STAGES, until
+from bench.stack import WHOLE, Stack, percentile, running, stack_with_api
+from e2e.system import until
 
 MEASURED_SECONDS = 30
 ROWS = """
@@ -47,7 +47,7 @@ def listing(
 ) -> dict[str, object]:
     """Time of `GET /v1/deliveries` by filter, for an account with a million deliveries."""
     with running(stack_with_api()) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         made = stack.system.run("accounts", "create", "Large", "--json")
         with psycopg.connect(stack.system.env["DATABASE_URL"], autocommit=True) as connection:
             connection.execute(ROWS.encode(), {"account": made["id"], "rows": deliveries})
@@ -72,7 +72,7 @@ def listing(
 def first_delivery(times: Annotated[int, typer.Option(help="Repetitions.")] = 20) -> dict[str, object]:
     """Time from the call that registers a webhook to the arrival of an event published after its response."""
     with running(stack_with_api()) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         made = stack.system.run("accounts", "create", "New", "--json")
         answered, arrived = [], []
         with _client(stack, made["apiKey"]) as client:
@@ -103,7 +103,7 @@ def replay(
 ) -> dict[str, object]:
     """Throughput of a replay of dead letters by one call, and the latency of another webhook meanwhile."""
     with running(stack_with_api()) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         made = stack.system.run("accounts", "create", "Broken", "--json")
         with _client(stack, made["apiKey"]) as client:
             url = stack.sink.url("/ok/dead")

@@ -13,8 +13,8 @@ import typer
 
 from bench.event_senders import CONNECTIONS, EventSender, KafkaSender, RestSender
 from bench.producer import launch
-from bench.stack import WARM_DELIVERIES, Stack, percentile, running, stack_with_api
-from e2e.system import STAGES, until
+from bench.stack import WARM_DELIVERIES, WHOLE, Stack, percentile, running, stack_with_api
+from e2e.system import until
 
 RATES = [30.0, 150.0, 300.0, 1000.0]
 # Part of the load, not of the system.
@@ -44,7 +44,7 @@ def day(
     """CPU of each part for an event, and the time from publishing to arrival, by rate and by Kafka or REST."""
     settings = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", **_partitions(partitions)}
     with running(stack_with_api(**settings)) as stack, ExitStack() as opened:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
         senders: dict[Via, EventSender] = {
@@ -69,7 +69,7 @@ def idle(
 ) -> dict[str, object]:
     """CPU, wake-ups and broker requests of each part while nothing happens, of which the broker alone has a part."""
     with running(stack_with_api(**_partitions(partitions))) as stack:
-        stack.start((*STAGES, "meter", "notify", "api"))
+        stack.start((*WHOLE, "meter", "notify", "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
         time.sleep(rest)

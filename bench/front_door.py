@@ -17,8 +17,7 @@ from bench.day import OPERATOR_KEY, per_event
 from bench.event_senders import KafkaSender
 from bench.producer import launch
 from bench.sink import RECEIPT_BYTES, compile_c
-from bench.stack import WARM_DELIVERIES, Stack, running, stack_with_api
-from e2e.system import STAGES
+from bench.stack import WARM_DELIVERIES, WHOLE, Stack, running, stack_with_api
 
 _CLIENT = Path(__file__).with_name("client.c")
 
@@ -37,7 +36,7 @@ def front_door(
     with running(stack_with_api(SCORM_WEBHOOKS_OPERATOR_KEYS=keys)) as stack, tempfile.TemporaryDirectory() as folder:
         client = Path(folder, "client")
         compile_c(_CLIENT, client)
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         accounts = [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)])]
         stack.warm_up(accounts, warm)
         measured: dict[str, list[dict[str, Any]]] = {"rest": [], "producer": []}

@@ -9,8 +9,7 @@ import httpx
 import psycopg
 import typer
 
-from bench.stack import Stack, percentile, running, stack_with_api
-from e2e.system import STAGES
+from bench.stack import WHOLE, Stack, percentile, running, stack_with_api
 
 WEBHOOKS = 10
 EVENTS = """
@@ -62,7 +61,7 @@ def pages(
 ) -> dict[str, object]:
     """Time to the first byte of each page, and its size, for an account with a million deliveries."""
     with running(stack_with_api()) as stack:
-        stack.start((*STAGES, "api"))
+        stack.start((*WHOLE, "api"))
         paths = _seed(stack, deliveries)
         headers = {"Accept-Encoding": "gzip", "Origin": stack.api_url}
         with httpx.Client(base_url=stack.api_url, headers=headers, timeout=30, follow_redirects=True) as client:

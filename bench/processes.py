@@ -45,3 +45,9 @@ def memory_mb(pid: int) -> float:
     """Resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def shared_memory_mb(pid: int) -> float:
+    """Proportional set size: each page counts by the number of processes that share it, so that sums are right."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(rollup.split("\nPss:")[1].split()[0]) / 1024

@@ -1,4 +1,4 @@
-"""How fast `publish` deletes old rows while others are stored, who notices, and whether the disk comes back."""
+"""How fast `maintain` deletes old rows while others are stored, who notices, and whether the disk comes back."""
 
 import statistics
 import time
@@ -10,7 +10,7 @@ import typer
 
 from bench.old_rows import TABLES, fill
 from bench.stack import WARM_DELIVERIES, Stack, percentile, running
-from e2e.system import STAGES, until
+from e2e.system import until
 
 _KEPT_LONGER = {"SCORM_WEBHOOKS_RETENTION_DAYS": "3650"}
 
@@ -23,7 +23,7 @@ def retention(
 ) -> dict[str, object]:
     """Deliveries deleted a second, with their attempts and events, and the latency of events before and meanwhile."""
     with running(Stack(**_KEPT_LONGER)) as stack:
-        stack.start(STAGES)
+        stack.start()
         owners = stack.register([f"/ok/{number}" for number in range(100)], max_concurrency=64)
         stack.warm_up([account for account, _ in owners], warm)
         load, url = _Load(stack, owners), stack.system.env["DATABASE_URL"]
@@ -31,7 +31,7 @@ def retention(
         fill(url, owners, rows)
         _settle(url)
         sizes = {"filled": _megabytes(url)}
-        _restart_publish(stack, days=30)
+        _restart_maintain(stack, days=30)
         recorded, deleted, began = load.recorded(), _deleted(stack), time.monotonic()
         meanwhile = load.run("meanwhile", rate, seconds)
         took = time.monotonic() - began
@@ -39,7 +39,7 @@ def retention(
         until(lambda: _deleted(stack) >= rows, 300, "all old rows are deleted", 0.2)
         until(lambda: _are_vacuumed(url, rows), 240, "autovacuum came by", 1)
         sizes["vacuumed"] = _megabytes(url)
-        _restart_publish(stack, days=3650)
+        _restart_maintain(stack, days=3650)
         fill(url, owners, rows)
         sizes["filled_again"] = _megabytes(url)
         return stack.say(
@@ -86,19 +86,19 @@ class _Load:
 
 def _alone(stack: Stack, rows: int) -> int:
     """Deliveries that retention deletes a second while nothing else happens."""
-    _restart_publish(stack, days=30)
+    _restart_maintain(stack, days=30)
     deleted, began = _deleted(stack), time.monotonic()
     until(lambda: _deleted(stack) >= 0.9 * rows, 300, "old rows are deleted", 0.1)
     return round((_deleted(stack) - deleted) / (time.monotonic() - began))
 
 
-def _restart_publish(stack: Stack, days: int) -> None:
-    stack.system.stop("publish")
-    stack.system.start(["publish"], SCORM_WEBHOOKS_RETENTION_DAYS=str(days))
+def _restart_maintain(stack: Stack, days: int) -> None:
+    stack.system.stop("maintain")
+    stack.system.start(["maintain"], SCORM_WEBHOOKS_RETENTION_DAYS=str(days))
 
 
 def _deleted(stack: Stack) -> float:
-    return stack.system.metric("publish", "rows_pruned_total")
+    return stack.system.metric("maintain", "rows_pruned_total")
 
 
 def _settle(url: str) -> None:

@@ -20,7 +20,7 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from bench.closed_loop import closed_loop
-from bench.processes import cpu, cpu_of_tree, family, memory_mb, wakeups
+from bench.processes import cpu, cpu_of_tree, family, memory_mb, shared_memory_mb, wakeups
 from bench.servers import ProductionKafka, kafka_settings, postgres_settings, production_postgres
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
@@ -32,10 +32,12 @@ from streams.services.webhook_input import WebhookInput
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
+# The stages that an event passes, and what runs beside them.
+WHOLE = (*STAGES, "maintain")
 # The broker's just-in-time compiler needs half a minute of load.
 WARM_DELIVERIES = 30_000
 # CPU shares, as CPU requests of a deployment: stages on the path of an event come first.
-_COMES_LATER = ("publish", "record")
+_COMES_LATER = ("publish", "record", "maintain")
 _LATER = "10"
 
 _Number = TypeVar("_Number", int, float)
@@ -91,7 +93,7 @@ class Stack:
         """The address of the broker."""
         return self._kafka.bootstrap
 
-    def start(self, stages: Sequence[str] = STAGES) -> None:
+    def start(self, stages: Sequence[str] = WHOLE) -> None:
         self.system.start(stages)
         self._started |= set(stages)
 
@@ -256,6 +258,10 @@ class Stack:
         """Resident memory of a stage's process."""
         return memory_mb(self.system.pid(stage))
 
+    def shared_memory_mb(self, stage: str) -> float:
+        """Memory of a stage's process; what it shares with other processes is divided among them."""
+        return shared_memory_mb(self.system.pid(stage))
+
     def states(self, webhook_id: str | None = None) -> dict[str, int]:
         """Number of deliveries by state, of one webhook or all."""
         where = "WHERE webhook_id = %s" if webhook_id else ""
@@ -297,7 +303,7 @@ class Stack:
 
     def _set_cpu_shares(self) -> None:
         """Set CPU shares: each process is a session with its own share, and some get a smaller one."""
-        later = [self.system.pid(stage) for stage in _COMES_LATER]
+        later = [self.system.pid(stage) for stage in _COMES_LATER if stage in self._started]
         for pid in [*later, *family(self._postgres.pid)]:
             # The kernel may not support this, and a process may have ended.
             with suppress(OSError):

@@ -56,9 +56,8 @@ ACCESS = {
         DELIVER_GROUP,
     ),
     "record": Access(RECORDED, (INVALID,), RECORD_GROUP),
-    "publish": Access(
-        (SESSION_EVENTS, SUBSCRIPTIONS), (SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS), lags=True
-    ),
+    "publish": Access((SUBSCRIPTIONS,), (SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS)),
+    "maintain": Access((SESSION_EVENTS,), lags=True),
     "meter": Access((SESSION_EVENTS,), (), METER_GROUP),
     "api": Access((SESSION_EVENTS,), (SESSION_EVENTS, TEST_DELIVERIES), lags=True),
 }

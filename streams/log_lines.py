@@ -9,9 +9,14 @@ import sys
 from contextlib import suppress
 from typing import Literal, TextIO, cast
 
-import structlog
-
 from streams.core.text import escape_controls
+
+# structlog imports rich for tracebacks that we do not use: 4 MB of each process. None makes an import of it fail.
+_hidden = sys.modules.setdefault("rich", None) is None  # type: ignore[arg-type]
+import structlog  # noqa: E402
+
+if _hidden:
+    del sys.modules["rich"]
 
 # A traceback keeps its line breaks.
 MANY_LINES = ("exception", "stack")

@@ -79,7 +79,11 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
 GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "build_info": ("1, with the release and the Python that it runs on.", ["version", "python"]),
     "ready": ("1 when this stage can work.", []),
-    "publisher": ("1 in the process that publishes; it alone has the gauges of the whole deployment.", []),
+    "publisher": ("1 in the process of publish that works.", []),
+    "maintainer": (
+        "1 in the process of maintain that works; it alone has the gauges of the whole deployment.",
+        [],
+    ),
     "webhooks": ("Webhooks by status: active, paused. Of the whole deployment.", ["status"]),
     "retries_waiting": ("Deliveries that wait for a retry, by tier. Of the whole deployment.", ["tier"]),
     "retries_overdue_seconds": ("How late the oldest retry is, by tier. Of the whole deployment.", ["tier"]),

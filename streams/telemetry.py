@@ -112,6 +112,25 @@ class PrometheusTelemetry(Collector):
         self._logger.error(event, **_present(fields))
 
 
+class StagesCollector(Collector):
+    """The metrics of the stages of one process, by their own names, each with the label `stage`."""
+
+    def __init__(self, stages: Callable[[], Mapping[str, PrometheusTelemetry]]) -> None:
+        self._stages = stages
+
+    def collect(self) -> Iterator[Metric]:
+        stages = self._stages()
+        # Every stage has every metric, in the same order.
+        for metrics in zip(*(telemetry.collect() for telemetry in stages.values()), strict=True):
+            merged = metrics[0]
+            merged.samples = [
+                sample._replace(labels={"stage": stage, **sample.labels})
+                for stage, metric in zip(stages, metrics, strict=True)
+                for sample in metric.samples
+            ]
+            yield merged
+
+
 def _present(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 

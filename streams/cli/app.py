@@ -21,6 +21,7 @@ from streams.cli.replays import jobs
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
 from streams.core.text import escape_controls
+from streams.runtime.background import BACKGROUND_STAGES
 from streams.topics import RETRY_PREFIX
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ STAGE_HELP = {
     "fan-out": "Join each event with the webhooks that want it; produce one delivery each.",
     "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
     "record": "Store in SQL what happened; count health; pause webhooks.",
+    "maintain": "Do jobs, erasures and retention; expose what waits in the whole deployment.",
     "meter": "Count launches by account and month; raise usage.threshold.",
     "notify": "Send the mails that are owed.",
     "api": "Serve the admin API, with its documentation at /docs.",
@@ -128,6 +130,28 @@ def publish(
         run_stage("publish", health_fd, sole_member=sole_member)
 
 
+@app.command(rich_help_panel="Stages")
+def run(
+    stages: Annotated[
+        str,
+        typer.Option(metavar="STAGE,STAGE,…", help=f"The stages, from {', '.join(BACKGROUND_STAGES)}."),
+    ] = ",".join(BACKGROUND_STAGES),
+    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run several stages in one process: a third of the memory, for a small deployment.
+
+    Example: `scorm-webhooks run --stages publish,meter,notify,maintain`. With `fan-out`, `deliver`, `record` and `api`,
+    each a process of its own, this is a whole deployment (docs/small-deployment.md).
+
+    There is one health port: `/readyz` names the stage that is not ready, and each metric has the label `stage`. A
+    stage that loses its lease starts again by itself. Any other error of a stage ends the process.
+    """
+    from streams.cli.stages import run_stages
+
+    run_stages(stages, health_fd, sole_member=sole_member)
+
+
 def _may_delete(webhook_ids: Sequence[str]) -> bool:
     shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
     message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({shown}). Delete them from the topic?"
@@ -135,7 +159,11 @@ def _may_delete(webhook_ids: Sequence[str]) -> bool:
 
 
 @app.command()
-def up() -> None:
+def up(
+    small: Annotated[
+        bool, typer.Option("--small", help=f"Run {', '.join(BACKGROUND_STAGES)} in one process: less memory.")
+    ] = False,
+) -> None:
     """Run every stage on this machine, each in a process that is restarted when it ends.
 
     Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
@@ -143,7 +171,7 @@ def up() -> None:
     """
     from streams.cli.stages import run_up
 
-    run_up()
+    run_up(small=small)
 
 
 @app.command()

@@ -70,7 +70,7 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
         try:
             return await work(deployment)
         except Unavailable:
-            from streams.adapters.sql.migrate import require_schema
+            from streams.adapters.sql.schema_check import require_schema
 
             # The database's own error of a missing table does not say what to do.
             await asyncio.to_thread(require_schema, deployment.database_url)

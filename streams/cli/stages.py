@@ -1,18 +1,27 @@
-"""Run one stage, or all of them, until a signal ends it."""
+"""Run one stage, some of them, or all, until a signal ends it."""
 
+import asyncio
 import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
 
 from streams.core.errors import Misconfigured
 from streams.log_lines import configure_logging
-from streams.telemetry import PrometheusTelemetry
+from streams.runtime.background import BACKGROUND, parse_stages
+from streams.telemetry import PrometheusTelemetry, StagesCollector
+
+if TYPE_CHECKING:
+    from streams.runtime.deployment import Deployment
+    from streams.runtime.running_stage import RunningStage
 
 LOG_FORMAT = "SCORM_WEBHOOKS_LOG_FORMAT"
 
@@ -22,46 +31,85 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
     `sole_member` says that no other process joins its consumer group.
     """
+    with _process(name, sole_member) as deployment:
+        from streams.adapters.otel import otel_tracer
+        from streams.runtime.running_stage import RunningStage
+        from streams.runtime.startup import prepare_stage
+
+        tracer = otel_tracer(deployment.environ, name)
+        telemetry = PrometheusTelemetry(name, tracer)
+        try:
+            prepare = partial(prepare_stage, name, deployment)
+            _serve(lambda: [RunningStage(prepare, telemetry)], telemetry, telemetry.registry, deployment, health_fd)
+        finally:
+            if tracer:
+                tracer.close()
+
+
+def run_stages(wanted: str, health_fd: int | None, *, sole_member: bool = False) -> None:
+    """Run the stages of a list in one process, with the options of `run_stage`."""
+    with _process(BACKGROUND, sole_member) as deployment:
+        names = parse_stages(wanted)
+        from streams.runtime.running_stage import GroupedStage
+        from streams.runtime.startup import prepare_stage
+
+        telemetry, registry = PrometheusTelemetry(BACKGROUND), CollectorRegistry()
+        stages: list[GroupedStage[PrometheusTelemetry]] = []
+
+        def make() -> list[GroupedStage[PrometheusTelemetry]]:
+            importing = asyncio.Lock()
+            for name in names:
+                prepare = partial(prepare_stage, name, deployment, importing=importing)
+                stages.append(GroupedStage(name, prepare, PrometheusTelemetry))
+            return stages
+
+        registry.register(
+            StagesCollector(lambda: {BACKGROUND: telemetry, **{stage.name: stage.telemetry for stage in stages}})
+        )
+        _serve(make, telemetry, registry, deployment, health_fd)
+
+
+@contextmanager
+def _process(name: str, sole_member: bool) -> Iterator["Deployment"]:
+    """The settings and the log of a process. Logs the error that ends it."""
     _end_quietly_on_sigterm()
     from streams.runtime.fatal_errors import fatal_errors_logged
 
     with fatal_errors_logged(name, os.environ.get(LOG_FORMAT, "json")):
-        _run_stage(name, health_fd, sole_member)
+        from streams.runtime.deployment import Deployment
+
+        deployment = replace(Deployment.from_environment(), sole_member=sole_member)
+        configure_logging(deployment.settings.log_format, deployment.settings.log_level, name)
+        yield deployment
 
 
-def _run_stage(name: str, health_fd: int | None, sole_member: bool) -> None:
-    from streams.adapters.otel import otel_tracer
-    from streams.runtime.deployment import Deployment
+def _serve(
+    make: "Callable[[], Sequence[RunningStage[PrometheusTelemetry]]]",
+    telemetry: PrometheusTelemetry,
+    registry: CollectorRegistry,
+    deployment: "Deployment",
+    health_fd: int | None,
+) -> None:
     from streams.runtime.process import run_process
     from streams.runtime.sockets import listen
-    from streams.runtime.startup import prepare_stage
 
-    deployment = replace(Deployment.from_environment(), sole_member=sole_member)
     settings = deployment.settings
-    configure_logging(settings.log_format, settings.log_level, name)
-    tracer = otel_tracer(deployment.environ, name)
-    telemetry = PrometheusTelemetry(name, tracer)
     if health_fd is None:
         listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
         listening = socket.socket(fileno=health_fd)
 
     async def run() -> None:
-        prepare = partial(prepare_stage, name, deployment, telemetry)
         await run_process(
-            prepare,
+            make(),
             telemetry,
-            telemetry.registry,
+            registry,
             listening,
             stop_seconds=settings.time_limits.stop,
             until_stdin_closes=health_fd is not None,
         )
 
-    try:
-        _run(run)
-    finally:
-        if tracer:
-            tracer.close()
+    _run(run)
 
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
@@ -87,8 +135,8 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     _run(run)
 
 
-def run_up() -> None:
-    """Run all stages, each in a child process."""
+def run_up(*, small: bool) -> None:
+    """Run all stages, each in a child process; `small`: some of them in one."""
     _end_quietly_on_sigterm()
     from streams.runtime.fatal_errors import fatal_errors_logged
 
@@ -98,7 +146,7 @@ def run_up() -> None:
 
         deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **os.environ})
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, "up")
-        _run(lambda: serve_up(deployment))
+        _run(lambda: serve_up(deployment, small=small))
 
 
 def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:

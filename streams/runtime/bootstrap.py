@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
 from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.delivery_search import SqlDeliverySearch
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
-from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
-from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
+from streams.adapters.sql.usage import SqlUsage
 from streams.adapters.sql.webhook_stats import SqlWebhookStats
-from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.oidc import OidcRules
 from streams.ports import RecordProducer, Telemetry
 from streams.runtime.sql_parts import SqlParts
@@ -93,14 +90,8 @@ class SqlDeployment(SqlParts):
     def accounts(self) -> AccountService:
         return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_id, self.new_token)
 
-    def usage_meter(self) -> SqlUsageMeter:
-        return SqlUsageMeter(self.database, self.event_codec)
-
     def usage(self) -> UsageService:
         return UsageService(SqlAccounts(self.database), SqlUsage(self.database), self.clock)
-
-    def outgoing_events(self) -> SqlOutgoingEvents:
-        return SqlOutgoingEvents(self.database)
 
     def access(self) -> AccessService:
         database = self.database
@@ -228,9 +219,6 @@ class SqlDeployment(SqlParts):
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
         return IngestService(producer, self.event_codec, recipients, self.clock, self.new_id)
 
-    def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
-        return SqlCourseSessions(self.database, self.event_codec, telemetry)
-
     def course_sessions(self, telemetry: Telemetry) -> CourseSessionService:
         return CourseSessionService(
             self.stored_course_sessions(telemetry),
@@ -247,6 +235,3 @@ class SqlDeployment(SqlParts):
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))
-
-    def stored_webhooks(self) -> SqlWebhooks:
-        return SqlWebhooks(self.database, self.clock, self.encryption_check)

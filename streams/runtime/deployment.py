@@ -149,9 +149,7 @@ class Deployment:
         from streams.adapters.sql.database import Database
 
         settings = self.settings
-        return Database(
-            self.database_url, settings.database_connections, behind_pooler=settings.is_behind_pooler
-        )
+        return Database(self.database_url, settings.database_connections, behind_pooler=settings.is_behind_pooler)
 
     @cached_property
     def encryption(self) -> "FernetEncryption":
@@ -184,8 +182,8 @@ class Deployment:
 
         Raises `Unavailable`, and `Misconfigured` for a pooler that the settings do not name.
         """
-        from streams.adapters.sql.migrate import SchemaDiffers, require_schema
         from streams.adapters.sql.pooler import SessionsDiffer, require_pooler
+        from streams.adapters.sql.schema_check import SchemaDiffers, require_schema
 
         try:
             require_schema(self.database_url)

@@ -17,6 +17,7 @@ from streams.adapters.sql.pooler import give_sessions_settings
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
+from streams.runtime.background import ALONE, BACKGROUND
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
@@ -33,9 +34,12 @@ EMBEDDED_WARNING = (
 
 @asynccontextmanager
 async def system(
-    deployment: SqlDeployment, telemetry: PrometheusTelemetry, logs: Path | None = None
+    deployment: SqlDeployment, telemetry: PrometheusTelemetry, logs: Path | None = None, *, small: bool = False
 ) -> AsyncIterator[Supervisor]:
-    """Run all stages of a deployment during the block. The data directory has the embedded broker's address."""
+    """Run all stages of a deployment during the block, some of them in one process if it is `small`.
+
+    The data directory has the embedded broker's address.
+    """
     deployment.make_data_dir()
     with _broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
@@ -44,7 +48,8 @@ async def system(
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
-        supervisor = Supervisor(list(STAGES), environ, telemetry, deployment.settings.time_limits.kill, logs, options)
+        stages = [*ALONE, BACKGROUND] if small else list(STAGES)
+        supervisor = Supervisor(stages, environ, telemetry, deployment.settings.time_limits.kill, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let the supervisor start its children first.
@@ -99,17 +104,19 @@ async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: Prometh
         )
 
 
-async def serve_up(deployment: SqlDeployment) -> None:
+async def serve_up(deployment: SqlDeployment, *, small: bool) -> None:
     """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
     telemetry = PrometheusTelemetry("up")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with _locked(deployment.make_data_dir()):
-        await _serve(deployment, telemetry, stopping)
+        await _serve(deployment, telemetry, stopping, small)
 
 
-async def _serve(deployment: SqlDeployment, telemetry: PrometheusTelemetry, stopping: asyncio.Event) -> None:
+async def _serve(
+    deployment: SqlDeployment, telemetry: PrometheusTelemetry, stopping: asyncio.Event, small: bool
+) -> None:
     settings = deployment.settings
     listening = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
     started: list[Supervisor] = []
@@ -120,7 +127,7 @@ async def _serve(deployment: SqlDeployment, telemetry: PrometheusTelemetry, stop
     try:
         async with (
             serving(listening, readiness_problems, telemetry.registry) as port,
-            system(deployment, telemetry) as supervisor,
+            system(deployment, telemetry, small=small) as supervisor,
         ):
             started.append(supervisor)
             telemetry.info(

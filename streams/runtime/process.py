@@ -1,4 +1,4 @@
-"""Run a stage as a process, with probes, signals and a drain."""
+"""Run a stage, or several, as a process, with probes, signals and a drain."""
 
 import asyncio
 import gc
@@ -9,15 +9,16 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import Protocol
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from streams.ports import Telemetry
 from streams.runtime.health_server import serving
+from streams.runtime.running_stage import RunningStage
 
 # Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
 # took a third of a busy stage's time.
@@ -27,55 +28,8 @@ LOOP_LAG_EVERY_SECONDS = 0.5
 READINESS_EVERY_SECONDS = 0.5
 
 
-class Runnable(Protocol):
-    """What a process runs, until it is cancelled or fails."""
-
-    async def run(self) -> None: ...
-
-    async def drain(self) -> None:
-        """Accept nothing new, finish what has begun, and commit it.
-
-        Raises `TimeoutError` when that takes too long. What is complete is committed before.
-        """
-
-    def readiness_problems(self) -> list[str]:
-        """Why it cannot work at the moment. Empty when it can."""
-
-
-# Waits for what a stage needs, then makes the stage. Its argument takes the reason for each wait.
-Prepare = Callable[[Callable[[str], None]], Awaitable[Runnable]]
-
-
-class _Stage:
-    """A stage from its start. It is not ready until it is made."""
-
-    def __init__(self, prepare: Prepare) -> None:
-        self._prepare = prepare
-        self._waits_for = "is starting"
-        self._stage: Runnable | None = None
-
-    @property
-    def is_made(self) -> bool:
-        return self._stage is not None
-
-    async def run(self) -> None:
-        self._stage = await self._prepare(self._note)
-        gc.freeze()  # imported modules are never freed
-        await self._stage.run()
-
-    async def drain(self) -> None:
-        if self._stage:
-            await self._stage.drain()
-
-    def readiness_problems(self) -> list[str]:
-        return self._stage.readiness_problems() if self._stage else [self._waits_for]
-
-    def _note(self, reason: str) -> None:
-        self._waits_for = reason
-
-
 async def run_process(
-    prepare: Prepare,
+    stages: Sequence[RunningStage[Any]],
     telemetry: Telemetry,
     registry: CollectorRegistry,
     listening: socket.socket,
@@ -83,9 +37,9 @@ async def run_process(
     stop_seconds: float,
     until_stdin_closes: bool,
 ) -> None:
-    """Run until SIGTERM or SIGINT, then drain. Raises what the stage raises.
+    """Run stages until SIGTERM or SIGINT, or until one ends. Then drain. Raises what a stage raises.
 
-    The socket `listening` serves the probes. `/healthz` answers before the stage is made, and `/readyz` says what the
+    The socket `listening` serves the probes. `/healthz` answers before a stage is made, and `/readyz` says what the
     start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the latest,
     even if no broker answers.
     """
@@ -97,34 +51,50 @@ async def run_process(
     if until_stdin_closes:
         _watch_stdin(stopping.set)
 
-    stage = _Stage(prepare)
-
     async def readiness_problems() -> list[str]:
-        return stage.readiness_problems()
+        return _problems(stages)
 
     async with serving(listening, readiness_problems, registry) as bound:
         telemetry.info("started", health_port=bound)
         telemetry.gauge("build_info", 1, version=version("scorm-webhooks"), python=platform.python_version())
-        running = asyncio.create_task(stage.run())
-        watching = asyncio.gather(_report_readiness(stage, telemetry), _report_loop_lag(telemetry))
+        running = [asyncio.create_task(stage.run()) for stage in stages]
+        watching = asyncio.gather(
+            *(_report_readiness(stage) for stage in stages),
+            _report_process(stages, telemetry),
+            _report_loop_lag(telemetry),
+            _freeze_garbage(stages),
+        )
         waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
-        if not running.done() and stage.is_made:
-            telemetry.info("draining")
+        if any(stage.made.is_set() and not task.done() for stage, task in zip(stages, running, strict=True)):
             _end_in_time(telemetry, stop_seconds)
-            try:
-                await stage.drain()
-                telemetry.info("drained")
-            except TimeoutError as cut:
-                effect = "what is not finished is handled again by the next process"
-                telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
-        running.cancel()
+        await asyncio.gather(*map(_end, stages, running))
         waiting.cancel()
         await asyncio.gather(watching, waiting, return_exceptions=True)
-        with suppress(asyncio.CancelledError):
-            await running
+        for task in running:
+            with suppress(asyncio.CancelledError):
+                await task
         telemetry.info("stopped")
+
+
+async def _end(stage: RunningStage[Any], running: "asyncio.Task[None]") -> None:
+    """Drain a stage and end it. It waits for no other stage: another process may want its lease."""
+    if not running.done():
+        await stage.drain()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+def _problems(stages: Sequence[RunningStage[Any]]) -> list[str]:
+    return [problem for stage in stages for problem in stage.readiness_problems()]
+
+
+async def _freeze_garbage(stages: Sequence[RunningStage[Any]]) -> None:
+    """Once all stages are made: imported modules are never freed."""
+    for stage in stages:
+        await stage.made.wait()
+    gc.freeze()
 
 
 def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
@@ -139,14 +109,20 @@ def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
     timer.start()
 
 
-async def _report_readiness(stage: _Stage, telemetry: Telemetry) -> None:
+async def _report_readiness(stage: RunningStage[Any]) -> None:
     logged: list[str] = []
     while True:
-        readiness_problems = stage.readiness_problems()
-        telemetry.gauge("ready", 0 if readiness_problems else 1)
-        if readiness_problems != logged:
-            telemetry.info("not_ready" if readiness_problems else "ready", why="; ".join(readiness_problems) or None)
-            logged = readiness_problems
+        problems = stage.readiness_problems()
+        stage.telemetry.gauge("ready", 0 if problems else 1)
+        if problems != logged:
+            stage.telemetry.info("not_ready" if problems else "ready", why="; ".join(problems) or None)
+            logged = problems
+        await asyncio.sleep(READINESS_EVERY_SECONDS)
+
+
+async def _report_process(stages: Sequence[RunningStage[Any]], telemetry: Telemetry) -> None:
+    while True:
+        telemetry.gauge("ready", 0 if _problems(stages) else 1)
         await asyncio.sleep(READINESS_EVERY_SECONDS)
 
 

@@ -12,8 +12,8 @@ from ulid import ULID
 from streams.adapters.certificates import trust
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
-from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.adapters.sql.backlog import SqlBacklogs
+from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
@@ -21,9 +21,12 @@ from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
+from streams.adapters.sql.usage import SqlUsageMeter
+from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.session import CODE_DIGITS, code_of
 from streams.core.usage import LATE_DAYS
 from streams.ports import (
@@ -38,7 +41,6 @@ from streams.ports import (
     Telemetry,
 )
 from streams.runtime.deployment import Deployment, new_id
-from streams.services.oidc import OIDC_CALLBACK
 from streams.topics import STAGE_TOPICS, retentions
 
 
@@ -101,6 +103,18 @@ class SqlParts(Deployment):
         holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
         return SqlLease(self.database, self.clock, f"{self.settings.topic_prefix}{name}", holder)
 
+    def usage_meter(self) -> SqlUsageMeter:
+        return SqlUsageMeter(self.database, self.event_codec)
+
+    def outgoing_events(self) -> SqlOutgoingEvents:
+        return SqlOutgoingEvents(self.database)
+
+    def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
+        return SqlCourseSessions(self.database, self.event_codec, telemetry)
+
+    def stored_webhooks(self) -> SqlWebhooks:
+        return SqlWebhooks(self.database, self.clock, self.encryption_check)
+
     def jobs(self) -> SqlJobs:
         return SqlJobs(self.database, self.clock, self.encryption)
 
@@ -147,6 +161,8 @@ class SqlParts(Deployment):
         url = self.environ.get("SMTP_URL")
         if not url:
             return None
+        from streams.adapters.smtp import SmtpTransport, smtp_server
+
         return SmtpTransport(smtp_server(url), self.settings.mail_from, self._tls())
 
     def identity_provider(self) -> IdentityProvider | None:
@@ -155,6 +171,7 @@ class SqlParts(Deployment):
         if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
             return None
         from streams.adapters.oidc.provider import OidcClient, OidcProvider
+        from streams.services.oidc import OIDC_CALLBACK
 
         client = OidcClient(
             settings.oidc_issuer,

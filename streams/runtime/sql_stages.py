@@ -1,14 +1,15 @@
-"""The stages `publish` and `notify`, with their parts."""
+"""The stages `publish`, `maintain`, `meter` and `notify`, with their parts."""
 
 from ulid import ULID
 
 from streams.adapters.threads import in_worker_thread
 from streams.ports import Telemetry
-from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.sql_parts import SqlParts
 from streams.stages.backfill import HistoryBackfill
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.erasures import finish_erasures
-from streams.stages.maintenance import run_jobs
+from streams.stages.jobs import run_jobs
+from streams.stages.lease import LeaseKeeper
 from streams.stages.meter import Meter
 from streams.stages.notify import Notify
 from streams.stages.outgoing_events import send_outgoing_events
@@ -21,17 +22,23 @@ from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
-class PublishProcess:
-    """The `publish` stage."""
+def _lease(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
+    outages = deployment.outages(telemetry)
+    return LeaseKeeper(deployment.lease(stage), deployment.encryption_check, telemetry, outages)
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+
+class PublishProcess:
+    """The `publish` stage: what an event or a change of a webhook waits for."""
+
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._outages = deployment.outages(telemetry)
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._database = deployment.database
+        self._lease = _lease("publish", deployment, telemetry)
         self._stage = Publish(
             deployment.outbox(),
-            deployment.lease("publish"),
+            self._lease,
             self._producer,
             deployment.codec,
             telemetry,
@@ -52,16 +59,6 @@ class PublishProcess:
             deployment.settings.release_rate,
         )
 
-        self._jobs = deployment.jobs()
-        self._backfill = HistoryBackfill(
-            self._jobs,
-            deployment.stored_webhooks(),
-            deployment.event_history(),
-            deployment.event_codec,
-            deployment.clock,
-            self._outages,
-        )
-
     async def run(self) -> None:
         try:
             await together(self._check_keys, self._work)
@@ -74,21 +71,12 @@ class PublishProcess:
 
     async def _work(self) -> None:
         # Read the topic only when no other process writes to it.
-        await self._stage.take_lease()
-        await together(
-            self._subscriptions.run,
-            self._publish,
-            self._release,
-            self._send_own,
-            self._report_scores,
-            self._do_jobs,
-            self._finish_erasures,
-            self._prune,
-            self._send_overdue_again,
-            self._expose_backlog,
+        await self._lease.hold(
+            self._subscriptions.run, self._publish, self._release, self._send_own, self._report_scores
         )
 
     async def _publish(self) -> None:
+        self._telemetry.gauge("publisher", 1)
         await self._subscriptions.wait_until_read()
         await self._stage.run(self._subscriptions.table)
 
@@ -104,6 +92,63 @@ class PublishProcess:
         deployment = self._deployment
         sessions = deployment.stored_course_sessions(self._telemetry)
         await report_scores(sessions, deployment.clock, lambda: deployment.new_id("evt"), self._outages)
+
+    async def reconcile(self, may_delete: MayDelete) -> Reconciled:
+        """Bring the topic to the state of SQL, once, as the only publisher."""
+        done: list[Reconciled] = []
+
+        async def once() -> None:
+            await self._subscriptions.wait_until_read()
+            done.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
+
+        try:
+            await self._lease.hold(self._subscriptions.run, once)
+        finally:
+            await self._producer.close()
+            await self._database.close()
+        return done[0]
+
+    async def drain(self) -> None:
+        return
+
+    def readiness_problems(self) -> list[str]:
+        return [
+            *self._deployment.encryption_check.problems(),
+            *self._database.readiness_problems(),
+            *self._producer.readiness_problems(),
+        ]
+
+
+class MaintainProcess:
+    """The `maintain` stage. No event and no webhook change waits for it."""
+
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
+        self._deployment, self._telemetry = deployment, telemetry
+        self._outages = deployment.outages(telemetry)
+        self._lease = _lease("maintain", deployment, telemetry)
+        self._jobs = deployment.jobs()
+        self._backfill = HistoryBackfill(
+            self._jobs,
+            deployment.stored_webhooks(),
+            deployment.event_history(),
+            deployment.event_codec,
+            deployment.clock,
+            self._outages,
+        )
+
+    async def run(self) -> None:
+        try:
+            await together(self._check_keys, self._work)
+        finally:
+            await self._deployment.database.close()
+
+    async def _check_keys(self) -> None:
+        await self._deployment.encryption_check.watch(self._outages)
+
+    async def _work(self) -> None:
+        await self._lease.hold(
+            self._do_jobs, self._finish_erasures, self._prune, self._send_overdue_again, self._expose_backlog
+        )
 
     async def _do_jobs(self) -> None:
         await run_jobs(self._jobs, self._backfill, self._telemetry)
@@ -125,38 +170,17 @@ class PublishProcess:
         deployment = self._deployment
         await prune_regularly(deployment.pruning(), deployment.retention(), deployment.clock, self._telemetry)
 
-    async def reconcile(self, may_delete: MayDelete) -> Reconciled:
-        """Bring the topic to the state of SQL, once, as the only publisher."""
-        await self._stage.take_lease()
-        done: list[Reconciled] = []
-
-        async def once() -> None:
-            await self._subscriptions.wait_until_read()
-            done.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
-
-        try:
-            await together(self._subscriptions.run, self._stage.keep_lease, once)
-        finally:
-            await self._stage.give_lease_back()
-            await self._producer.close()
-            await self._database.close()
-        return done[0]
-
     async def drain(self) -> None:
         return
 
     def readiness_problems(self) -> list[str]:
-        return [
-            *self._deployment.encryption_check.problems(),
-            *self._database.readiness_problems(),
-            *self._producer.readiness_problems(),
-        ]
+        return [*self._deployment.encryption_check.problems(), *self._deployment.database.readiness_problems()]
 
 
 class MeterProcess:
     """The `meter` stage."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
@@ -187,7 +211,7 @@ class MeterProcess:
 class NotifyProcess:
     """The `notify` stage."""
 
-    def __init__(self, deployment: SqlDeployment, telemetry: Telemetry) -> None:
+    def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._database = deployment.database
         self._stage = Notify(

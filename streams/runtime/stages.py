@@ -31,7 +31,7 @@ from streams.topics import (
 )
 
 if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+    from streams.runtime.sql_parts import SqlParts
 
 # The customer has the event by then. Records about it wait for others, which saves the broker requests.
 LINGER_MS = 20
@@ -167,7 +167,7 @@ class DeliverProcess:
 class RecordProcess:
     """The `record` stage."""
 
-    def __init__(self, deployment: "SqlDeployment", telemetry: Telemetry) -> None:
+    def __init__(self, deployment: "SqlParts", telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._producer = deployment.producer(telemetry)
         self._consumer = deployment.consumer(RECORD_GROUP, RECORDED, telemetry, in_bulk=True)

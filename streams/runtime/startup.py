@@ -1,13 +1,14 @@
 """Make the stage of a name, after what it needs is there."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from streams.adapters.threads import in_daemon_thread
 from streams.runtime.deployment import Deployment
-from streams.runtime.process import Runnable
+from streams.runtime.running_stage import Runnable
 from streams.runtime.startup_checks import StartupChecks
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
@@ -23,8 +24,9 @@ from streams.topics import (
 )
 
 if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+    from streams.runtime.sql_parts import SqlParts
 
+AnySqlParts = TypeVar("AnySqlParts", bound="SqlParts")
 Factory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 
@@ -47,10 +49,20 @@ class StageSpec:
 
 
 async def prepare_stage(
-    name: str, deployment: Deployment, telemetry: PrometheusTelemetry, note: Callable[[str], None]
+    name: str,
+    deployment: Deployment,
+    telemetry: PrometheusTelemetry,
+    note: Callable[[str], None],
+    importing: asyncio.Lock | None = None,
 ) -> Runnable:
-    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`."""
+    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`.
+
+    Stages of one process share `importing`: a thread must not see a module that another one has half imported.
+    """
     spec = STAGES[name]
+    if importing:
+        async with importing:
+            await in_daemon_thread(spec.load)
     await in_daemon_thread(lambda: spec.check(deployment))
     await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
     factory = await in_daemon_thread(spec.load)
@@ -82,6 +94,12 @@ def _publish() -> Factory:
     return _with_sql(PublishProcess)
 
 
+def _maintain() -> Factory:
+    from streams.runtime.sql_stages import MaintainProcess
+
+    return _with_sql(MaintainProcess)
+
+
 def _meter() -> Factory:
     from streams.runtime.sql_stages import MeterProcess
 
@@ -96,23 +114,32 @@ def _notify() -> Factory:
 
 def _api() -> Factory:
     from streams.runtime.api_stage import ApiProcess
-
-    return _with_sql(ApiProcess)
-
-
-def _with_sql(process: Callable[["SqlDeployment", PrometheusTelemetry], Runnable]) -> Factory:
-    """The factory of a stage that uses the database."""
     from streams.runtime.bootstrap import SqlDeployment
 
+    return _made_with(SqlDeployment, ApiProcess)
+
+
+def _with_sql(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> Factory:
+    """The factory of a stage that uses the database, and no service."""
+    from streams.runtime.sql_parts import SqlParts
+
+    return _made_with(SqlParts, process)
+
+
+def _made_with(
+    deployment_with_sql: "type[AnySqlParts]", process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
+) -> Factory:
     def make(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
-        with_sql = SqlDeployment(deployment.settings, deployment.environ, deployment.sole_member)
+        with_sql = deployment_with_sql(deployment.settings, deployment.environ, deployment.sole_member)
+        # The stages of a process have one pool.
+        vars(with_sql)["database"] = deployment.database.shared()
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
         return process(with_sql, telemetry)
 
     return make
 
 
-def _report_pool(deployment: "SqlDeployment", telemetry: PrometheusTelemetry) -> None:
+def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None:
     use = deployment.database.pool_use()
     telemetry.gauge("database_pool_size", use.size)
     telemetry.gauge_all("database_connections", {("in_use",): use.in_use, ("idle",): use.idle})
@@ -138,7 +165,17 @@ STAGES: dict[str, StageSpec] = {
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
     "publish": StageSpec(
-        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS], load=_publish, database=True
+        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
+        load=_publish,
+        database=True,
+        check=lambda deployment: deployment.event_codec,
+    ),
+    # It reads past events for backfills.
+    "maintain": StageSpec(
+        topics=lambda _: [SESSION_EVENTS],
+        load=_maintain,
+        database=True,
+        check=lambda deployment: deployment.event_codec,
     ),
     "meter": StageSpec(
         topics=lambda _: [SESSION_EVENTS], load=_meter, database=True, check=lambda deployment: deployment.event_codec

@@ -14,6 +14,7 @@ import aiohttp
 
 from streams.core.errors import Misconfigured
 from streams.ports import Telemetry
+from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
 from streams.runtime.fatal_errors import EXIT_MISCONFIGURED
 
 FIRST_BACKOFF_SECONDS = 0.5
@@ -34,7 +35,7 @@ class Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs `stages` with `environ` and `options` on the command line.
+    """Runs `stages`, and `BACKGROUND` if it is among them, with `environ` and `options` on the command line.
 
     Their output goes to the folder `logs`, or to this process's output. A child that does not end is killed
     `kill_seconds` after SIGTERM.
@@ -102,7 +103,7 @@ class Supervisor:
                 sys.executable,
                 "-m",
                 "streams",
-                child.stage,
+                *(RUN_BACKGROUND if child.stage == BACKGROUND else (child.stage,)),
                 "--health-fd",
                 str(listening.fileno()),
                 *self.options,

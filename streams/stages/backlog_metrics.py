@@ -1,4 +1,4 @@
-"""Metrics of the whole deployment, which the one publisher exposes."""
+"""Metrics of the whole deployment, which the one `maintain` process at work exposes."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, tele
     async def groups() -> None:
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
 
-    telemetry.gauge("publisher", 1)
+    telemetry.gauge("maintainer", 1)
     await together(lambda: _regularly(deliveries), lambda: _regularly(groups))
 
 

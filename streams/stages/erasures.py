@@ -20,7 +20,7 @@ async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry
     """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
     while True:
         unfinished: Sequence[Erasure] = ()
-        with suppress(Unavailable):  # The publisher logs it.
+        with suppress(Unavailable):  # The lease logs it.
             unfinished = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
         advanced = 0
         for one in unfinished:

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from streams.core.encryption import WrongKeys
-from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksError, Unavailable
+from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.subscription_record import read
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
-from streams.ports import Clock, Codec, Due, EncryptionCheck, Lease, Outbox, Outgoing, RecordProducer, Telemetry
+from streams.ports import Clock, Codec, Due, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
 from streams.stages.invalid_records import run_pure
-from streams.tasks import together
+from streams.stages.lease import LeaseKeeper
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
-RENEW_EVERY_SECONDS = 3.0
-# A connection may be dead without a sign. Two renewals fit into a lease.
-RENEWAL_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 REPEAT_SENTINEL_SECONDS = 10.0
 COMPARE_EVERY_SECONDS = 60.0
@@ -28,10 +24,6 @@ COMPARE_EVERY_SECONDS = 60.0
 
 # Whether these webhooks may be deleted from the topic.
 MayDelete = Callable[[Sequence[str]], Awaitable[bool]]
-
-
-class LeaseLost(ScormWebhooksError):
-    """Another publisher holds the lease. This one must stop before it writes an older state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +38,13 @@ class Reconciled:
 class Publish:
     """Publishes each dirty webhook: produce its state → acknowledged → not dirty, if its version is still the same.
 
-    `new_incarnation` makes an id for a topic without a sentinel.
+    It runs while its process holds the lease. `new_incarnation` makes an id for a topic without a sentinel.
     """
 
     def __init__(
         self,
         outbox: Outbox,
-        lease: Lease,
+        lease: LeaseKeeper,
         producer: RecordProducer,
         codec: Codec,
         telemetry: Telemetry,
@@ -78,57 +70,13 @@ class Publish:
         self._incarnation = self._compared_to = ""
         self._outages = outages
 
-    async def take_lease(self) -> None:
-        """Wait until this process holds the lease."""
-        told = False
-        # A process with wrong keys publishes nothing; another one may have the right keys.
-        await self._patiently(self._keys.verified)
-        while not await self._patiently(self._renew):
-            if not told:
-                self._telemetry.info("lease_held_elsewhere")
-            told = True
-            await asyncio.sleep(RETRY_SECONDS)
-
     async def run(self, topic: SubscriptionsTable) -> None:
-        """Publish until cancelled, beginning with the topic as it is. Raises `LeaseLost`."""
-        try:
-            await together(self.keep_lease, lambda: self._publish_regularly(topic))
-        finally:
-            await self.give_lease_back()
-
-    async def give_lease_back(self) -> None:
-        with suppress(Unavailable):
-            await self._lease.release()
-
-    async def keep_lease(self) -> None:
-        """Renew the lease until cancelled. Raises `LeaseLost`."""
+        """Publish until cancelled, beginning with the topic as it is."""
+        await self._patiently(lambda: self._begin(topic))
         while True:
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
-            await self._check_lease()
-            try:
-                await self._keys.verified()
-            except WrongKeys as wrong:
-                # Another publisher may have the right keys.
-                raise LeaseLost(str(wrong)) from None
-            except Unavailable:
-                pass  # The next renewal waits for the database.
-
-    async def _check_lease(self) -> None:
-        if not await self._patiently(self._renew):
-            raise LeaseLost("another publisher took the lease over")
-
-    async def _renew(self) -> bool:
-        renewal = asyncio.ensure_future(self._lease.renew())
-        try:
-            await asyncio.wait({renewal}, timeout=RENEWAL_SECONDS)
-            if renewal.done():
-                return await renewal
-        finally:
-            if not renewal.done():
-                # The driver waits for the server even after this. The next renewal has another connection.
-                renewal.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-                renewal.cancel()
-        raise Unavailable("the database does not answer in time")
+            if await self._patiently(lambda: self._publish_once(topic)) == 0:
+                with suppress(Unavailable):  # The next step logs it.
+                    await self._outbox.changed()
 
     async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> Reconciled:
         """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.
@@ -139,7 +87,7 @@ class Publish:
         await self._outbox.restart_health()
         strangers = await self._begin(topic)
         deleted = strangers if strangers and await may_delete(strangers) else ()
-        await self._check_lease()
+        await self._lease.check()
         versions = topic.versions()
         await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted])
         self._live -= set(deleted)
@@ -147,13 +95,6 @@ class Publish:
         while count := await self.publish_due():
             published += count
         return Reconciled(published, len(deleted), len(strangers) - len(deleted))
-
-    async def _publish_regularly(self, topic: SubscriptionsTable) -> None:
-        await self._patiently(lambda: self._begin(topic))
-        while True:
-            if await self._patiently(lambda: self._publish_once(topic)) == 0:
-                with suppress(Unavailable):  # The next step logs it.
-                    await self._outbox.changed()
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
         await self._look_back(topic)

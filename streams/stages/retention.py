@@ -1,4 +1,4 @@
-"""Retention by the publisher: delete old rows as fast as they age."""
+"""Retention: delete old rows as fast as they age."""
 
 import asyncio
 from collections.abc import Mapping

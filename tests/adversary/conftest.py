@@ -76,7 +76,7 @@ def clustered(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPa
     [api_port] = free_ports(1)
     settings = {**SETTINGS, "SCORM_WEBHOOKS_API_PORT": str(api_port)}
     for system in prepared(kafka, postgres, prefix, Path(folder), **settings):
-        system.start((*STAGES, "meter", "api"))
+        system.start((*STAGES, "maintain", "meter", "api"))
         attacked = AdversarySystem(system, receiver, kafka.bootstrap, prefix, api_port, system.health_port("deliver"))
         yield attacked
         print(f"\nclustered: {attacked.figures()}")

@@ -38,7 +38,7 @@ def largest(metric: str, by: str = "", selector: str = "") -> str:
 
 
 def whole(metric: str, by: str) -> str:
-    """A metric that only the publisher exposes, for the whole deployment."""
+    """A metric that only `maintain` exposes, for the whole deployment."""
     return f"sum by ({by}) (max by (namespace, {by}) (scorm_webhooks_{metric}{{$deployment}}))"
 
 

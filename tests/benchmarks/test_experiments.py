@@ -12,13 +12,13 @@ from bench.kills import kills, repeats
 from bench.results import Experiment, Run, read_runs, run_experiment
 from bench.retention import retention
 from bench.scale import scale
+from bench.stack import WHOLE
 from bench.whole import throughput
 from conftest import left_out
-from e2e.system import STAGES
 
 pytestmark = [pytest.mark.real, pytest.mark.e2e]
 
-PARTS = {*STAGES, "kafka", "postgres", "sink", "generator"}
+PARTS = {*WHOLE, "kafka", "postgres", "sink", "generator"}
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from alerts.pictures import take_alerts, take_graphs
 from alerts.rules import RULES, RUNBOOKS
 from chaos.clocks import WRONG_CLOCK
 from chaos.scenario import ScenarioRun
-from e2e.system import STAGES, until
+from chaos.supervisor import WORLD
+from e2e.system import until
 from real.prometheus import Prometheus
 
 # From a fault until Prometheus has read it twice and evaluated its rules.
@@ -88,7 +89,7 @@ class Watching:
         return name_of(alert) not in self._firing()
 
     def _firing(self) -> set[str]:
-        self._server.watch({stage: self._system.health_port(stage) for stage in STAGES})
+        self._server.watch({stage: self._system.health_port(stage) for stage in WORLD})
         return self._server.firing()
 
 
@@ -99,8 +100,8 @@ def prometheus(scenario_run: ScenarioRun, pictures: Path | None) -> Iterator[Wat
     try:
         watching = Watching(scenario_run, server, pictures)
         system = scenario_run.loaded.system
-        server.watch({stage: system.health_port(stage) for stage in STAGES})
-        until(lambda: server.value("scorm_webhooks_ready") == len(STAGES), READ_SECONDS, "metrics read", POLL_SECONDS)
+        server.watch({stage: system.health_port(stage) for stage in WORLD})
+        until(lambda: server.value("scorm_webhooks_ready") == len(WORLD), READ_SECONDS, "metrics read", POLL_SECONDS)
         assert server.firing() == set()
         yield watching
     finally:

@@ -40,13 +40,13 @@ def restore(scenario_run: ScenarioRun) -> None:
     recorded = scenario_run.supervisor.progress("record")
 
     began_at = time.time()
-    for stage in ("publish", "record"):
+    for stage in ("publish", "maintain", "record"):
         assert scenario_run.supervisor.stop(stage) == 0
     _run("pg_restore", "--clean", "--if-exists", "-d", scenario_run.loaded.database_url, dump)
     read_again(scenario_run)
     output = scenario_run.loaded.system.run("publish", "--reconcile", "--yes")
     assert ", 1 deleted" in output, output
-    scenario_run.supervisor.start("record", "publish")
+    scenario_run.supervisor.start("record", "publish", "maintain")
     scenario_run.await_progress("record", recorded, began_at)
     assert status_of(scenario_run, healed) == "active", "old failures have paused a webhook again"
 
@@ -73,12 +73,12 @@ def restore_with_deletions(scenario_run: ScenarioRun) -> None:
     assert run("webhooks", "delete", webhook, "--json")["propagated"]
     recorded, began_at = scenario_run.supervisor.progress("record"), time.time()
     until(lambda: scenario_run.supervisor.progress("record") > recorded + 100, 60, "work after the deletion")
-    for stage in ("publish", "record"):
+    for stage in ("publish", "maintain", "record"):
         assert scenario_run.supervisor.stop(stage) == 0
     _run("pg_restore", "--clean", "--if-exists", "-d", scenario_run.loaded.database_url, dump)
     read_again(scenario_run)
     run("publish", "--reconcile", "--yes")
-    scenario_run.supervisor.start("record", "publish")
+    scenario_run.supervisor.start("record", "publish", "maintain")
     scenario_run.await_progress("record", 0, began_at)
     scenario_run.supervisor.wait_until_ready()
     scenario_run.add(account)

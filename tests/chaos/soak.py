@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import linear_regression, median
 
 from chaos.scenario import Row, Scenario, ScenarioRun, perform
+from chaos.supervisor import WORLD
 from chaos.system import FastSessionKafka, LoadedSystem
 from chaos.table import table
 from e2e.system import STAGES, until
@@ -25,7 +26,7 @@ from real.postgres import PRODUCTION, Postgres
 from real.process import free_ports
 
 OTHERS = ("meter", "notify", "api")
-EVERY = (*STAGES, *OTHERS)
+EVERY = (*WORLD, *OTHERS)
 # Kills fill the first part of the time. In the rest no process may end, and after its first quarter none may grow.
 KILLS_SHARE = 0.4
 WARM_UP_SHARE = 0.25
@@ -153,9 +154,12 @@ def _kill(scenario_run: ScenarioRun, stage: str) -> None:
         scenario_run.kill(stage)
         return
     system = scenario_run.loaded.system
-    system.kill(stage)
     scenario_run.kills += 1
-    system.launch(stage)
+    if stage in WORLD:
+        scenario_run.supervisor.kill(stage)
+    else:
+        system.kill(stage)
+        system.launch(stage)
     until(partial(system.is_ready, stage), READY_SECONDS, f"{stage} ready")
 
 

@@ -24,6 +24,7 @@ STAGES = {
     "deliver": "deliver",
     "record": "record",
     "publish": "publish",
+    "maintain": "maintain",
     "meter": "meter",
     "notify": "notify",
     "api": "api",

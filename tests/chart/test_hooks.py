@@ -72,7 +72,7 @@ def test_only_the_migration_has_the_owner_of_the_tables() -> None:
     [container] = rendered.find("Job", "db-upgrade")["spec"]["template"]["spec"]["containers"]
     assert variables_of(container)["DATABASE_URL"] == "owner/uri"
     assert container["args"] == ["db", "upgrade", "--grant-to", "stages"]
-    for stage in ("deliver", "record", "publish", "meter", "notify", "api"):
+    for stage in ("deliver", "record", "publish", "maintain", "meter", "notify", "api"):
         assert rendered.variables(stage)["DATABASE_URL"] == "webhooks-database/url", stage
 
 

@@ -19,7 +19,7 @@ def test_a_monitor_selects_the_release(option: str, kind: str) -> None:
     assert selector == {"app.kubernetes.io/name": "scorm-webhooks", "app.kubernetes.io/instance": "acme"}
     [endpoint] = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
     stage = {"sourceLabels": ["__meta_kubernetes_pod_label_app_kubernetes_io_component"], "targetLabel": "stage"}
-    assert endpoint == {"port": "metrics", "interval": "30s", "relabelings": [stage]}
+    assert endpoint == {"port": "metrics", "interval": "30s", "honorLabels": True, "relabelings": [stage]}
     assert problems(monitor) == []
 
 
@@ -29,7 +29,7 @@ def test_a_service_monitor_reads_each_stage_once() -> None:
         for service in render().of_kind("Service")
         if any(port["name"] == "metrics" for port in service["spec"]["ports"])
     ]
-    assert sorted(services) == ["api", "deliver", "fan-out", "meter", "notify", "publish", "record"]
+    assert sorted(services) == ["api", "deliver", "fan-out", "maintain", "meter", "notify", "publish", "record"]
 
 
 def test_the_rules_are_those_of_the_file() -> None:

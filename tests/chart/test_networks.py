@@ -51,6 +51,7 @@ def test_every_process_may_ask_for_names(name: str) -> None:
         ("fan-out", {9092}),
         ("record", {9092, 5432}),
         ("publish", {9092, 5432}),
+        ("maintain", {9092, 5432}),
         ("meter", {9092, 5432}),
         ("api", {9092, 5432}),
         ("notify", {5432}),
@@ -81,7 +82,7 @@ def test_other_ports_can_be_set() -> None:
     [("https://registry.example.com", 443), ("http://registry", 80), ("http://registry:8081/api", 8081)],
 )
 def test_the_registry_is_reached_by_those_who_read_events(url: str, port: int) -> None:
-    for name in ("fan-out", "publish", "meter", "api"):
+    for name in ("fan-out", "publish", "maintain", "meter", "api"):
         assert port in egress_to(name, at("schemaRegistry.url", url))
     assert port not in egress_to("record", at("schemaRegistry.url", url))
 

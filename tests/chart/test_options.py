@@ -169,8 +169,8 @@ OF_A_STAGE: dict[str, Any] = {
     "podDisruptionBudget": None,
     "pod": {"labels": {"a": "b"}},
 }
-# A test of its own: the two monitors exclude each other.
-ELSEWHERE = {"monitoring.serviceMonitor.enabled"}
+# Tests of their own: the two monitors exclude each other, and `runs` needs `background`.
+ELSEWHERE = {"monitoring.serviceMonitor.enabled", "stages.background.runs"}
 
 
 def leaves(values: Any, path: str = "") -> Iterator[str]:
@@ -215,7 +215,9 @@ def test_an_option_has_an_effect(path: str) -> None:
 @pytest.mark.parametrize("path", stages_options())
 def test_an_option_of_a_stage_has_an_effect(path: str) -> None:
     stage, option = path.split(".")[1:]
-    assert differs({}, at(f"stages.{stage}.{option}", OF_A_STAGE[option]))
+    # `background` is not enabled by default.
+    usual = at("stages.background.enabled", stage == "background")
+    assert differs(usual, merged(usual, at(f"stages.{stage}.{option}", OF_A_STAGE[option])))
 
 
 def test_an_object_of_yours_may_be_a_template() -> None:

@@ -98,7 +98,7 @@ def test_an_autoscaled_deliver_is_a_deployment_without_names(by: str) -> None:
     assert "SCORM_WEBHOOKS_INSTANCE_ID" not in rendered.variables("deliver")
 
 
-@pytest.mark.parametrize("stage", ["record", "publish", "meter", "notify", "api"])
+@pytest.mark.parametrize("stage", ["record", "publish", "maintain", "meter", "notify", "api"])
 def test_the_other_stages_are_deployments(stage: str) -> None:
     workload = render().workload(stage)
     assert workload["kind"] == "Deployment"

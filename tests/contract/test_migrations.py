@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ProgrammingError
@@ -15,7 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 from builders import NOON, attempt, delivery, webhook
 from fakes import FakeClock, FakeEncryption, FakeTelemetry
 from real.postgres import ROLE, Postgres
-from streams.adapters.sql import migrate
+from streams.adapters.sql import migrate, schema_check
 from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
@@ -33,7 +34,11 @@ from streams.core.webhook import Registration
 
 def revisions() -> list[str]:
     """The ids of all migrations, oldest first."""
-    return sorted(script.revision for script in migrate._scripts().walk_revisions())
+    return sorted(script.revision for script in ScriptDirectory.from_config(migrate._config()).walk_revisions())
+
+
+def test_the_revisions_are_read_without_alembic() -> None:
+    assert list(schema_check.revisions()) == revisions()
 
 
 def tables(url: URL) -> set[str]:
@@ -97,9 +102,9 @@ def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
 
 def test_an_empty_database_names_the_command_to_run(url: URL) -> None:
     with pytest.raises(Misconfigured, match=r"schema is empty, this release needs .*: run `scorm-webhooks db upgrade`"):
-        migrate.require_schema(url)
+        schema_check.require_schema(url)
     migrate.upgrade(url)
-    migrate.require_schema(url)
+    schema_check.require_schema(url)
 
 
 async def test_this_release_runs_on_the_tables_of_the_next(url: URL) -> None:
@@ -111,7 +116,7 @@ async def test_this_release_runs_on_the_tables_of_the_next(url: URL) -> None:
         "CREATE TABLE added_later (id INTEGER PRIMARY KEY)",
         f"UPDATE alembic_version SET version_num = '9999.{head[:4]}'",
     )
-    migrate.require_schema(url)
+    schema_check.require_schema(url)
     migrate.upgrade(url)
     assert execute(url, "SELECT version_num FROM alembic_version") == [(f"9999.{head[:4]}",)]
     assert await fill(url) == 1
@@ -121,7 +126,7 @@ async def test_this_release_runs_on_the_tables_of_the_next(url: URL) -> None:
 def test_a_release_that_must_not_run_on_the_tables_says_so(url: URL, revision: str) -> None:
     migrate.upgrade(url)
     execute(url, f"UPDATE alembic_version SET version_num = '{revision}'")
-    for verb in (migrate.require_schema, migrate.upgrade):
+    for verb in (schema_check.require_schema, migrate.upgrade):
         with pytest.raises(
             Misconfigured, match=f"schema is {revision}, .*: a newer release made it: upgrade this process"
         ):
@@ -143,7 +148,7 @@ async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
     path = tmp_path / "db.sqlite"
     path.write_bytes(b"this is no database at all, but it is long enough to look like a file of one" * 100)
     url = url_of(f"sqlite:///{path}")
-    for verb in (migrate.require_schema, migrate.upgrade):
+    for verb in (schema_check.require_schema, migrate.upgrade):
         with pytest.raises(Misconfigured, match=r"^DATABASE_URL: .*not a database$"):
             verb(url)
     database = Database(url)
@@ -157,7 +162,7 @@ async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named_by_its_variable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: unable to open database file$"):
-        migrate.require_schema(url_of(f"sqlite:///{tmp_path}/nowhere/db.sqlite"))
+        schema_check.require_schema(url_of(f"sqlite:///{tmp_path}/nowhere/db.sqlite"))
 
 
 @contextmanager
@@ -198,7 +203,7 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
     with pytest.raises(Unavailable):
         await outbox.due(1)
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: "):
-        migrate.require_schema(url)
+        schema_check.require_schema(url)
     assert database.readiness_problems()
     own_postgres.start()
     assert await outbox.due(1) == []
@@ -212,7 +217,7 @@ def test_the_role_of_the_stages_changes_rows_and_no_tables(postgres: Postgres) -
     migrate.grant(owner, ROLE)
     migrate.grant(owner, ROLE)
     stages = owner.set(username=ROLE)
-    migrate.require_schema(stages)
+    schema_check.require_schema(stages)
     assert execute(stages, "DELETE FROM deliveries", "SELECT count(*) FROM deliveries") == [(0,)]
     for forbidden in (
         "CREATE TABLE more (id INTEGER)",

@@ -85,7 +85,9 @@ def test_sessions_begin_with_the_settings_of_an_upgrade(place: URL, pooler: PgBo
 
 def test_a_role_that_may_not_says_what_to_run(place: URL) -> None:
     role = place.set(username=ROLE)
-    with pytest.raises(Misconfigured, match=r'run as a superuser: ALTER ROLE "postgres" IN DATABASE ".*" SET "jit" = \'off'):
+    with pytest.raises(
+        Misconfigured, match=r'run as a superuser: ALTER ROLE "postgres" IN DATABASE ".*" SET "jit" = \'off'
+    ):
         give_sessions_settings(role, "postgres")
     give_sessions_settings(place, "postgres")
     give_sessions_settings(role, "postgres")

@@ -12,7 +12,7 @@ from sqlalchemy import text
 import parts
 from conftest import left_out
 from real.postgres import FAST, Postgres, other_user
-from streams.adapters.sql import migrate
+from streams.adapters.sql import migrate, schema_check
 from streams.adapters.sql.database import Database, database_url
 from streams.core.errors import Unavailable
 
@@ -83,7 +83,7 @@ async def test_another_host_name_is_refused_and_named(url: str) -> None:
 async def refused(url: str, message: str) -> None:
     """Neither a migration nor a stage connects, and the error says why."""
     with pytest.raises(Unavailable, match=message):
-        migrate.require_schema(database_url(url))
+        schema_check.require_schema(database_url(url))
     database = Database(database_url(url))
     with pytest.raises(Unavailable, match=message):
         await database.ping()

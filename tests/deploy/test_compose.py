@@ -15,11 +15,13 @@ from cryptography.fernet import Fernet
 import parts
 from conftest import left_out
 from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.runtime.background import ALONE, BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
+SMALL = DEPLOY / "compose.small.yaml"
 TEXT = COMPOSE.read_text()
 EXAMPLE = (DEPLOY / ".env.example").read_text()
 VARIABLE = re.compile(r"\$\{(\w+)(:[-?])?([^}]*)\}")
@@ -52,16 +54,19 @@ def filled(environment: dict[str, str]) -> dict[str, str]:
     return {name: VARIABLE.sub(value, text) for name, text in environment.items()}
 
 
-def test_it_is_valid() -> None:
+@pytest.mark.parametrize("file", [COMPOSE, SMALL], ids=["whole", "small"])
+def test_it_is_valid(file: Path) -> None:
     schema = parts.compose_schema()
     if not schema:
         left_out("schema of compose files")
-    errors = jsonschema_rs.validator_for(json.loads(schema.read_text())).iter_errors(yaml.safe_load(TEXT))
+    errors = jsonschema_rs.validator_for(json.loads(schema.read_text())).iter_errors(yaml.safe_load(file.read_text()))
     assert [f"{error.instance_path}: {error.message}" for error in errors] == []
 
 
-def test_docker_reads_it(tmp_path: Path) -> None:
-    command = ["docker", "compose", "--file", str(COMPOSE), "--env-file", str(tmp_path / "env"), "config", "--quiet"]
+@pytest.mark.parametrize("files", [(COMPOSE,), (COMPOSE, SMALL)], ids=["whole", "small"])
+def test_docker_reads_it(tmp_path: Path, files: tuple[Path, ...]) -> None:
+    named = [part for file in files for part in ("--file", str(file))]
+    command = ["docker", "compose", *named, "--env-file", str(tmp_path / "env"), "config", "--quiet"]
     if not shutil.which("docker") or subprocess.run([*command[:2], "version"], capture_output=True).returncode:
         pytest.skip("no `docker compose` on this machine")
     (tmp_path / "env").write_text("\n".join(f"{name}={value}" for name, value in EXAMPLE_VALUES.items()))
@@ -73,6 +78,34 @@ def test_every_stage_is_there_and_scraped() -> None:
     assert {name: services()[name]["command"] for name in STAGES} == {name: [name] for name in STAGES}
     [scraped] = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]
     assert sorted(scraped["static_configs"][0]["targets"]) == sorted(f"{stage}:9000" for stage in STAGES)
+
+
+def test_the_small_variant_replaces_four_containers_by_one() -> None:
+    small = yaml.safe_load(SMALL.read_text())["services"]
+    left_out = {name for name, service in small.items() if service.get("profiles") == ["apart"]}
+    assert left_out == set(BACKGROUND_STAGES)
+    background = small[BACKGROUND]
+    assert background["command"] == list(RUN_BACKGROUND)
+    # `notify` has all settings that the others have, and the mail server.
+    assert background["extends"] == {"file": COMPOSE.name, "service": "notify"}
+    settings = [services()[name]["environment"].items() for name in BACKGROUND_STAGES]
+    assert all(of_one <= services()["notify"]["environment"].items() for of_one in settings)
+    needed = {**services()["demo"]["depends_on"], **small["demo"]["depends_on"]}
+    assert {name for name, how in needed.items() if how.get("required", True)}.isdisjoint(left_out)
+
+
+def test_prometheus_reads_the_processes_of_the_small_variant() -> None:
+    [whole], [small] = (
+        yaml.safe_load((DEPLOY / name).read_text())["scrape_configs"]
+        for name in ("prometheus.yml", "prometheus.small.yml")
+    )
+    targets = small["static_configs"][0].pop("targets")
+    assert set(targets) == {f"{name}:9000" for name in (*ALONE, BACKGROUND)}
+    whole["static_configs"][0].pop("targets")
+    assert small == whole
+    assert small["honor_labels"] is True
+    mounts = yaml.safe_load(SMALL.read_text())["services"]["prometheus"]["volumes"]
+    assert mounts == ["./prometheus.small.yml:/etc/prometheus/prometheus.yml:ro"]
 
 
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:

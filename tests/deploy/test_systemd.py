@@ -51,6 +51,12 @@ def test_the_unit_starts_after_what_it_needs() -> None:
     assert unit["EnvironmentFile"] == "/etc/scorm-webhooks/environment"
 
 
+def test_the_small_variant_changes_the_command_alone() -> None:
+    unit = re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M)
+    small = re.findall(r"^(\w+)=(.*)$", (UNITS / "small.conf").read_text(), re.M)
+    assert small == [("ExecStart", ""), ("ExecStart", f"{dict(unit)['ExecStart']} --small")]
+
+
 def test_the_unit_gives_up_the_time_that_any_attempt_needs() -> None:
     unit = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M))
     # `up` stops its embedded broker after its stages.

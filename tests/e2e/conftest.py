@@ -8,7 +8,7 @@ import pytest
 from conftest import Broker, random_prefix
 from e2e.learning_platform import Platform
 from e2e.receiver import Receiver
-from e2e.system import System
+from e2e.system import STAGES, System
 from real.postgres import ROLE, Postgres, of_role
 
 
@@ -27,9 +27,9 @@ def system(kafka: Broker, postgres: Postgres, topic_prefix: str, tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A system with every stage, for a module; each test uses its own accounts."""
+    """A system with the stages that an event passes and `maintain`, for a module; each test uses its own accounts."""
     for system in prepared(kafka, postgres, random_prefix(), tmp_path_factory.mktemp("running")):
-        system.start()
+        system.start((*STAGES, "maintain"))
         yield system
 
 

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import run_forked
 from real.process import free_ports
+from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
 
 STAGES = ("publish", "fan-out", "deliver", "record")
 START_SECONDS = 60
@@ -149,12 +150,12 @@ class System:
             )
 
     def launch(self, stage: str, **env: str) -> None:
-        """Start a stage without waiting."""
+        """Start a stage, or `BACKGROUND`, without waiting."""
         [port] = free_ports(1)
         self._ports[stage] = port
         with (self.folder / f"{stage}.log").open("ab") as log:
             self._processes[stage] = subprocess.Popen(
-                [sys.executable, "-m", "streams", stage],
+                [sys.executable, "-m", "streams", *(RUN_BACKGROUND if stage == BACKGROUND else (stage,))],
                 env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -119,7 +119,7 @@ def test_the_path_of_an_event_needs_no_other_rule(system: System, guarded: Guard
     system.run("webhooks", "test", webhook_id)
     until(lambda: len(receiver.at("/paused")) == 2, 60, "a test event")
     groups = 'group="deliver",topic="deliveries"'
-    until(lambda: groups in system.metrics("publish"), 60, "the lag of every group")
+    until(lambda: groups in system.metrics("maintain"), 60, "the lag of every group")
     for stage in ACCESS:
         assert system.is_ready(stage), stage
         unwritable = [

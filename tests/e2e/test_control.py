@@ -54,7 +54,7 @@ def system(
     }
     folder = tmp_path_factory.mktemp("control")
     for system in prepared(kafka, postgres, random_prefix(), folder, **settings):
-        system.start((*STAGES, "notify", "api"))
+        system.start((*STAGES, "maintain", "notify", "api"))
         yield system
     controller.stop()
 
@@ -243,8 +243,8 @@ def test_no_secret_key_or_payload_is_in_any_log_line_or_metric(
     until(lambda: system.states(made["id"]) == {"delivered": 1}, 20, "recorded")
     api("POST", "/v1/webhooks", {"url": "http://user:canary-of-a-password@x.example.com"})
     api("POST", "/v1/events", {"type": "session.completed", "data": {"learnerId": "canary-of-a-bad-event"}})
-    everything = "".join(system.log(stage) for stage in (*STAGES, "notify", "api"))
-    everything += "".join(system.metrics(stage) for stage in (*STAGES, "notify", "api"))
+    everything = "".join(system.log(stage) for stage in (*STAGES, "maintain", "notify", "api"))
+    everything += "".join(system.metrics(stage) for stage in (*STAGES, "maintain", "notify", "api"))
     assert "evt_canary" in everything
     secrets = [made["secret"], account["apiKey"], OPERATOR_KEY, system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]]
     for canary in (*secrets, "canary-of-", "learner-42"):

@@ -127,7 +127,7 @@ def test_records_that_are_read_after_an_erasure_stay_out(
     assert traces(system) == []
 
 
-def test_a_killed_erasure_is_finished_by_publish(system: System, platform: Platform, receiver: Receiver) -> None:
+def test_a_killed_erasure_is_finished_by_maintain(system: System, platform: Platform, receiver: Receiver) -> None:
     account = system.account()
     webhook = system.webhook(account, receiver.url("/idle"))["id"]
     system.run("webhooks", "pause", webhook)
@@ -139,8 +139,7 @@ def test_a_killed_erasure_is_finished_by_publish(system: System, platform: Platf
     begun = "SELECT 1 FROM erasures WHERE (counts->>'events')::int > 0"
     until(lambda: system._rows(begun), 30, "a portion is erased", 0.005)
     system._commands[-1].kill()
-    system.kill("publish")
-    system.launch("publish")
+    system.launch("maintain")
     finished = "SELECT counts FROM erasures WHERE finished_at IS NOT NULL"
     until(lambda: system._rows(finished), 60, "the erasure is finished")
     assert system._rows(finished)[0]["counts"]["events"] == MANY

@@ -36,14 +36,19 @@ def test_a_stage_with_a_database_says_how_full_its_pool_is(running: System) -> N
     assert connections.keys() == {'state="in_use"', 'state="idle"'}
 
 
-def test_the_publisher_exposes_what_waits_everywhere(running: System) -> None:
+def test_one_process_publishes_and_one_maintains(running: System) -> None:
+    every = (*STAGES, "maintain")
+    assert [running.metric(stage, "publisher") for stage in every] == [1, 0, 0, 0, 0]
+    assert [running.metric(stage, "maintainer") for stage in every] == [0, 0, 0, 0, 1]
+
+
+def test_maintain_exposes_what_waits_everywhere(running: System) -> None:
     account = running.account()
     running.webhook(account, "http://127.0.0.1:1/nobody")
-    assert [running.metric(stage, "publisher") for stage in STAGES] == [1, 0, 0, 0]
-    until(lambda: sample(running, "publish", "webhooks").get('status="active"', 0) >= 1, 40, "webhooks are counted")
+    until(lambda: sample(running, "maintain", "webhooks").get('status="active"', 0) >= 1, 40, "webhooks are counted")
     groups = {'group="fan-out",topic="session-events"', 'group="deliver",topic="deliveries"'}
-    until(lambda: groups <= sample(running, "publish", "group_lag_records").keys(), 40, "the lags of the groups")
-    assert groups <= sample(running, "publish", "group_lag_seconds").keys()
+    until(lambda: groups <= sample(running, "maintain", "group_lag_records").keys(), 40, "the lags of the groups")
+    assert groups <= sample(running, "maintain", "group_lag_seconds").keys()
 
 
 def test_the_lag_of_a_stage_that_stands_still_grows(running: System) -> None:
@@ -53,11 +58,11 @@ def test_the_lag_of_a_stage_that_stands_still_grows(running: System) -> None:
     running.send("record", signal.SIGSTOP)
     try:
         running.launch_command("webhooks", "test", webhook)
-        until(lambda: sample(running, "publish", "group_lag_records").get(name, 0) >= 1, 60, "a record of lag")
-        until(lambda: sample(running, "publish", "group_lag_seconds")[name] > 0, 60, "seconds of lag")
+        until(lambda: sample(running, "maintain", "group_lag_records").get(name, 0) >= 1, 60, "a record of lag")
+        until(lambda: sample(running, "maintain", "group_lag_seconds")[name] > 0, 60, "seconds of lag")
     finally:
         running.send("record", signal.SIGCONT)
-    until(lambda: sample(running, "publish", "group_lag_seconds")[name] == 0, 60, "no lag")
+    until(lambda: sample(running, "maintain", "group_lag_seconds")[name] == 0, 60, "no lag")
 
 
 def test_the_clocks_are_compared(running: System) -> None:

@@ -1,4 +1,4 @@
-"""A replay with a backfill survives kill -9 of `publish`, and sends each delivery once more, not twice."""
+"""A replay with a backfill survives kill -9 of `maintain`, and sends each delivery once more, not twice."""
 
 from collections import Counter
 from functools import partial
@@ -8,7 +8,7 @@ import pytest
 
 from e2e.learning_platform import Platform, launched
 from e2e.receiver import Receiver
-from e2e.system import System, until
+from e2e.system import STAGES, System, until
 
 pytestmark = pytest.mark.e2e
 
@@ -35,8 +35,8 @@ def is_delivered(system: System, webhook_id: str) -> bool:
     return system.states(webhook_id) == {"delivered": EVENTS}
 
 
-def test_a_killed_publisher_replays_each_delivery_once(system: System, platform: Platform, receiver: Receiver) -> None:
-    system.start()
+def test_a_killed_maintainer_replays_each_delivery_once(system: System, platform: Platform, receiver: Receiver) -> None:
+    system.start((*STAGES, "maintain"))
     account = system.account()
     known = system.webhook(account, receiver.url("/known"))["id"]
     for number in range(EVENTS):
@@ -47,8 +47,8 @@ def test_a_killed_publisher_replays_each_delivery_once(system: System, platform:
     for webhook_id in (known, late):
         start(system, webhook_id)
         until(partial(progress, system, webhook_id), 60, "a portion is done", 0.01)
-        system.kill("publish")
-        system.launch("publish")
+        system.kill("maintain")
+        system.launch("maintain")
     for webhook_id in (known, late):
         until(partial(is_finished, system, webhook_id), 120, lambda: str(system._rows("SELECT * FROM jobs")))
         until(partial(is_delivered, system, webhook_id), 120, lambda: f"delivered again: {system.states()}")

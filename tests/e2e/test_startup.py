@@ -14,7 +14,7 @@ from real.postgres import Postgres
 
 pytestmark = pytest.mark.e2e
 
-EVERY_STAGE = ("fan-out", "deliver", "record", "publish", "meter", "notify", "api")
+EVERY_STAGE = ("fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api")
 NOWHERE = "127.0.0.1:1"
 # Much less than a liveness probe allows; imports take a second.
 SOON_SECONDS = 10.0

@@ -52,6 +52,24 @@ def test_up_delivers_and_names_waiting_deliveries_at_its_end(up: System, receive
     until(lambda: up.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
 
 
+def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> None:
+    env = {"SCORM_WEBHOOKS_LOG_FORMAT": "json"}
+    with running_up(tmp_path, env, options=("--small",)) as (system, running):
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+        assert len(children) == 5
+        account = system.account()
+        webhook = system.webhook(account, receiver.url("/crm"))["id"]
+        system.run("events", "publish", "-", stdin=updated(account, 1))
+        until(lambda: receiver.ids("/crm") == ["evt_1"], 30, "the event at the customer")
+        # A job of `maintain`, and a release by `publish`.
+        until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "recorded")
+        system.run("deliveries", "replay", webhook, "--since", "2026-04-10T14:32:00Z", "--yes", "--json")
+        until(lambda: receiver.ids("/crm") == ["evt_1", "evt_1"], 30, "sent again")
+    drained = {line["stage"] for line in log_events_of(tmp_path) if line["event"] == "drained"}
+    assert drained == set(STAGES)
+
+
 def test_up_continues_when_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
     env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
     with running_up(tmp_path, env) as (system, running):

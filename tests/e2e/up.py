@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from real.process import free_ports
 
 @contextmanager
 def running_up(
-    folder: Path, env: dict[str, str], end: signal.Signals = signal.SIGTERM
+    folder: Path, env: dict[str, str], end: signal.Signals = signal.SIGTERM, options: Sequence[str] = ()
 ) -> Iterator[tuple[System, "subprocess.Popen[bytes]"]]:
     """Run `up` in its own data directory; end it by SIGTERM (exit code 0) or another signal."""
     [port] = free_ports(1)
@@ -24,7 +24,9 @@ def running_up(
     if "KAFKA_BOOTSTRAP_SERVERS" not in env:
         del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
     with (folder / "up.log").open("ab") as log:
-        running = subprocess.Popen([sys.executable, "-m", "streams", "up"], env=system.env, cwd=folder, stderr=log)
+        running = subprocess.Popen(
+            [sys.executable, "-m", "streams", "up", *options], env=system.env, cwd=folder, stderr=log
+        )
     try:
         yield system, running
     finally:

@@ -26,7 +26,7 @@ def running(kafka: Broker, postgres: Postgres, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("running")
     for system in prepared(kafka, postgres, random_prefix(), folder, SCORM_WEBHOOKS_RETRY_SCHEDULE="1s,2s,3s,5s,8s"):
         system.env["SCORM_WEBHOOKS_API_PORT"] = str(free_ports(1)[0])
-        system.start((*STAGES, "meter", "api"))
+        system.start((*STAGES, "maintain", "meter", "api"))
         yield system
 
 

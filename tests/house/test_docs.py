@@ -97,7 +97,7 @@ def test_a_topic_matches_its_document(name: str) -> None:
     key, partitions, policy, written_by, read_by = rows("topics.md")[name]
     topic = declared_topics()[name]
     assert (key, partitions, policy) == (topic.key, str(topic.partitions), policy_of(topic))
-    known = {"fan-out", "deliver", "record", "publish", "meter", "api", "producers", "people"}
+    known = {"fan-out", "deliver", "record", "publish", "maintain", "meter", "api", "producers", "people"}
     assert {*written_by.split(", "), *read_by.split(", ")} <= known
 
 
@@ -240,7 +240,7 @@ def test_every_command_in_the_readme_exists() -> None:
 
 
 def test_every_stage_is_in_the_readme() -> None:
-    assert {"fan-out", "deliver", "record", "publish", "meter", "notify", "api"} <= {
+    assert {"fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api"} <= {
         words[0] for words in readme_commands()
     }
 

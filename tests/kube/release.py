@@ -11,7 +11,7 @@ from kube.stores import DATABASE_URL
 
 NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
 VALUES = Path(__file__).with_name("values.yaml")
-STAGES = ("fan-out", "deliver", "record", "publish", "meter", "notify", "api")
+STAGES = ("fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api")
 STATEFUL = ("fan-out", "deliver")
 TIMEOUT = "4m"
 

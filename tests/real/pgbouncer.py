@@ -39,9 +39,7 @@ class PgBouncer:
         assert program, "tests/parts.py brings PgBouncer"
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         (self._port,) = free_ports(1)
-        config = CONFIG.format(
-            postgres_port=postgres.port, port=self._port, folder=self._folder, sessions=sessions
-        )
+        config = CONFIG.format(postgres_port=postgres.port, port=self._port, folder=self._folder, sessions=sessions)
         (self._folder / "config").write_text(config)
         (self._folder / "users").write_text(f'"postgres" ""\n"{ROLE}" ""\n')
         user = other_user()

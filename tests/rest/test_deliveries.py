@@ -21,7 +21,7 @@ from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.mail_text import together
 from streams.core.outcome import OutcomeKind
-from streams.stages.maintenance import run_jobs
+from streams.stages.jobs import run_jobs
 from streams.topics import TEST_DELIVERIES
 
 

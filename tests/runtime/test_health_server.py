@@ -85,3 +85,52 @@ def test_it_serves_on_uvloop_too() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(response()).endswith(b"ready\n")
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET /readyz?verbose=1 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+        (b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+        (b"POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: " + b"a" * health_server.HEAD_BYTES, 431),
+    ],
+)
+async def test_a_request_has_its_status(port: int, request_head: bytes, status: int) -> None:
+    assert (await response_to(port, request_head)).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def test_a_head_request_has_no_body(port: int) -> None:
+    response = await response_to(port, b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert b"Content-Length: 3\r\n" in response
+    assert response.endswith(b"\r\n\r\n")
+
+
+async def test_a_page_that_fails_is_an_error_of_its_request(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> list[str]:
+        raise ValueError("broken")
+
+    async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), broken, CollectorRegistry()) as port:
+        assert b" 500 " in await response_to(port, b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b" 200 " in await response_to(port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert "broken" in caplog.text
+
+
+async def test_a_client_may_close_its_side_after_the_request(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        assert (await reader.read()).endswith(b"ok\n")
+    writer.close()
+
+
+async def response_to(port: int, request_head: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_head)
+    async with asyncio.timeout(5):
+        response = await reader.read()
+    writer.close()
+    return response

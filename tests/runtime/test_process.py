@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from fakes import FakeTelemetry
 from streams.runtime import process as process_module
-from streams.runtime.process import Runnable, run_process
+from streams.runtime.process import run_process
+from streams.runtime.running_stage import Runnable, RunningStage
 from streams.runtime.sockets import listen
 
 
@@ -41,11 +42,11 @@ async def test_a_cut_drain_is_logged(error: Exception | None, expected: str, mon
     monkeypatch.setattr(process_module, "GARBAGE_THRESHOLDS", gc.get_threshold())
     telemetry = FakeTelemetry()
 
-    async def prepare(note: Callable[[str], None]) -> Runnable:
+    async def prepare(telemetry: FakeTelemetry, note: Callable[[str], None]) -> Runnable:
         return StageThatDrains(error)
 
     await run_process(
-        prepare,
+        [RunningStage(prepare, telemetry)],
         telemetry,
         CollectorRegistry(),
         listen("127.0.0.1", 0, "HEALTH"),

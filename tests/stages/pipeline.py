@@ -39,6 +39,7 @@ from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
+from streams.stages.lease import LeaseKeeper
 from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
@@ -116,9 +117,10 @@ class Pipeline:
             outages,
             now=lambda: self.clock.now().timestamp(),
         )
+        keeper = LeaseKeeper(FakeLease(), FakeEncryptionCheck(), self.telemetry, outages)
         publish = Publish(
             self._port("publish.outbox", self.outbox),
-            FakeLease(),
+            keeper,
             self._port("publish.producer", kafka),
             CODEC,
             self.telemetry,
@@ -156,7 +158,8 @@ class Pipeline:
             RELEASE_RATE,
         )
         self.table.find("")
-        parts = publish.run(self.table.table), partition_consumer.run(), record.run()
+        publishing = keeper.hold(lambda: publish.run(self.table.table))
+        parts = publishing, partition_consumer.run(), record.run()
         self.running = [asyncio.create_task(part) for part in parts]
 
     def _port(self, name: str, port: Port) -> Port:

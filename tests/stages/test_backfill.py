@@ -31,9 +31,9 @@ from streams.core.job import Job, JobKind, JobStatus
 from streams.outage import Outages
 from streams.ports import Outgoing
 from streams.stages import backfill as stage
-from streams.stages import maintenance
+from streams.stages import jobs as jobs_module
 from streams.stages.backfill import HistoryBackfill
-from streams.stages.maintenance import run_jobs
+from streams.stages.jobs import run_jobs
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -103,7 +103,7 @@ class Backfilling:
 @pytest.fixture
 def backfilling(monkeypatch: pytest.MonkeyPatch) -> Backfilling:
     for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0)
+        monkeypatch.setattr(jobs_module, name, 0)
     monkeypatch.setattr(stage, "RECORDS_AT_ONCE", 2)
     monkeypatch.setattr(stage, "REST_SECONDS", 0)
     return Backfilling()

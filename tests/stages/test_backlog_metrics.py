@@ -73,7 +73,7 @@ async def test_deliveries_are_exposed_by_tier_and_reason(fixture: Fixture) -> No
     fixture.start()
     await fixture.read_again()
     found = fixture.telemetry.replaced
-    assert fixture.telemetry.gauges["publisher"] == 1
+    assert fixture.telemetry.gauges["maintainer"] == 1
     assert found["webhooks"] == {("active",): 3, ("paused",): 1}
     assert found["retries_waiting"] == {("30s",): 5, ("6h",): 1}
     assert found["retries_overdue_seconds"] == {("30s",): 0, ("6h",): 3600}

@@ -14,6 +14,7 @@ from streams.core.webhook import Status
 from streams.outage import Outages
 from streams.ports import Outgoing, Record
 from streams.stages import release_held as release_held_module
+from streams.stages.lease import LeaseKeeper
 from streams.stages.publish import Publish
 from streams.topics import DELIVERIES, HELD, SUBSCRIPTIONS
 
@@ -95,7 +96,7 @@ async def records_without_a_sentinel(pipeline: Pipeline) -> Sequence[Outgoing]:
     pipeline.outbox.put(webhook())
     publish = Publish(
         pipeline.outbox,
-        FakeLease(),
+        LeaseKeeper(FakeLease(), FakeEncryptionCheck(), pipeline.telemetry, Outages(pipeline.telemetry)),
         pipeline.kafka,
         CODEC,
         pipeline.telemetry,

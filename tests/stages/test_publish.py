@@ -28,8 +28,10 @@ from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Senti
 from streams.core.webhook import Webhook
 from streams.outage import Outages
 from streams.ports import Outgoing, Record
+from streams.stages import lease as lease_module
 from streams.stages import publish as publish_module
-from streams.stages.publish import LeaseLost, Publish, Reconciled
+from streams.stages.lease import LeaseKeeper, LeaseLost
+from streams.stages.publish import Publish, Reconciled
 from streams.topics import SUBSCRIPTIONS
 
 CODEC = AvroCodec()
@@ -45,11 +47,12 @@ class PublisherFixture:
         self.lease = FakeLease()
         self.rival = self.lease.rival()
         self.telemetry = FakeTelemetry()
+        self.outages = Outages(self.telemetry)
         self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
 
     def start(self) -> asyncio.Task[None]:
-        return asyncio.create_task(self._run(self._publish()))
+        return asyncio.create_task(self._run())
 
     def read(self) -> None:
         """Let the running publisher read its topic."""
@@ -62,28 +65,35 @@ class PublisherFixture:
         async def ask(webhook_ids: Sequence[str]) -> bool:
             return may_delete(webhook_ids)
 
-        publish = self._publish()
-        await publish.take_lease()
-        try:
-            return await publish.reconcile(subscriptions.table, ask)
-        finally:
-            await publish.give_lease_back()
+        keeper, done = self._keeper(), list[Reconciled]()
 
-    def _publish(self) -> Publish:
+        async def once() -> None:
+            done.append(await self._publish(keeper).reconcile(subscriptions.table, ask))
+
+        await keeper.hold(once)
+        return done[0]
+
+    def _keeper(self) -> LeaseKeeper:
+        return LeaseKeeper(self.lease, self.keys, self.telemetry, self.outages)
+
+    def _publish(self, keeper: LeaseKeeper) -> Publish:
         return Publish(
             self.outbox,
-            self.lease,
+            keeper,
             self.kafka,
             CODEC,
             self.telemetry,
             self.keys,
             self.clock,
             lambda: next(self.incarnations),
-            Outages(self.telemetry),
+            self.outages,
         )
 
-    async def _run(self, publish: Publish) -> None:
-        await publish.take_lease()
+    async def _run(self) -> None:
+        keeper = self._keeper()
+        await keeper.hold(lambda: self._work(self._publish(keeper)))
+
+    async def _work(self, publish: Publish) -> None:
         self._tail = self.subscriptions()
         self.read()
         await publish.run(self._tail.table)
@@ -104,7 +114,8 @@ class PublisherFixture:
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
     monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RENEW_EVERY_SECONDS", 0)
     yield PublisherFixture()
     await cancel_others()
 
@@ -295,7 +306,7 @@ async def test_a_second_publisher_waits_and_logs_it_once(fixture: PublisherFixtu
 async def test_a_renewal_without_an_answer_is_tried_again(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(lease_module, "RENEWAL_SECONDS", 0.01)
     renew, dead = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
 
     async def renew_over_a_dead_connection() -> bool:
@@ -632,7 +643,7 @@ async def test_with_wrong_keys_the_lease_is_not_taken(fixture: PublisherFixture)
 async def test_a_publisher_with_wrong_keys_releases_the_lease(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "RENEW_EVERY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RENEW_EVERY_SECONDS", 0)
     running = fixture.start()
     await until(lambda: SENTINEL_KEY in fixture.names)
     fixture.keys.wrong = True

@@ -52,6 +52,7 @@ class Database:
 
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
+        self._users = 0
         self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
@@ -60,8 +61,8 @@ class Database:
             self._reader = _sqlite_engine(url, self._connections, "BEGIN")
         else:
             self._engine = self._reader = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
-            # A second one is opened only while the first one is dead without a sign.
-            self._apart = _postgres_engine(url, 2, pool_seconds, behind_pooler)
+            # One stays open. Others are for the time in which it is dead without a sign.
+            self._apart = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
         address = url.render_as_string(hide_password=False)
         self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(address), behind_pooler)
 
@@ -126,7 +127,16 @@ class Database:
         self._away = None
         return bool(found)
 
+    def shared(self) -> "Database":
+        """The same for one more stage of this process."""
+        self._users += 1
+        return self
+
     async def close(self) -> None:
+        """Close the connections, once the last stage that shares them does."""
+        self._users -= 1
+        if self._users > 0:
+            return
         if self._driver:
             await self._driver.close()
         for engine in {self._engine, self._reader, self._apart}:
@@ -141,12 +151,14 @@ def _message(error: Exception) -> str:
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
 
-def _postgres_engine(url: URL, pool_size: int, pool_seconds: float, behind_pooler: bool) -> AsyncEngine:
+def _postgres_engine(
+    url: URL, pool_size: int, pool_seconds: float, behind_pooler: bool, max_overflow: int = 0
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         # A connection beyond the pool would be opened and closed for each use, which costs more than the query.
-        max_overflow=0,
+        max_overflow=max_overflow,
         pool_timeout=pool_seconds,
         pool_use_lifo=True,
         pool_pre_ping=True,

@@ -8,8 +8,10 @@ fanOut: {kafka: true, registry: true, static: true, partitions: eventPartitions}
 deliver: {kafka: true, database: true, encryption: true, internet: true, static: true, partitions: deliveryPartitions}
 record: {kafka: true, database: true, encryption: true, partitions: deliveryPartitions}
 publish: {kafka: true, registry: true, database: true, encryption: true}
+maintain: {kafka: true, registry: true, database: true, encryption: true}
 meter: {kafka: true, registry: true, database: true, partitions: eventPartitions}
 notify: {database: true, encryption: true, mail: true}
+background: {kafka: true, registry: true, database: true, encryption: true, mail: true}
 api: {kafka: true, registry: true, database: true, encryption: true, signIn: true, http: true}
 {{- end }}
 
@@ -23,6 +25,20 @@ db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.d
 {{- end }}
 {{- end }}
 
+{{/* "true" if a key of `stages` has pods of its own: it is enabled, and `background` does not run it. */}}
+{{- define "scorm-webhooks.hasPods" -}}
+{{- $background := .root.Values.stages.background -}}
+{{- $isInBackground := and $background.enabled (has .key $background.runs) -}}
+{{- if and (index .root.Values.stages .key).enabled (not $isInBackground) }}true{{ end -}}
+{{- end }}
+
+{{/* The stages that `background` runs, with commas between them. */}}
+{{- define "scorm-webhooks.inBackground" -}}
+{{- $found := list -}}
+{{- range .Values.stages.background.runs }}{{ if (index $.Values.stages .).enabled }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{- join "," $found -}}
+{{- end }}
+
 {{/* The stage of a key of `stages`: its name, what it needs, and its values with those of `pod` as defaults. */}}
 {{- define "scorm-webhooks.stage" -}}
 {{- $stage := index .root.Values.stages .key -}}
@@ -32,7 +48,9 @@ db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.d
 {{- $_ := set $pod $list (concat (index $.root.Values.pod $list) (default list (index (default dict $stage.pod) $list))) -}}
 {{- end -}}
 {{- $by := dig "autoscaling" "by" "nothing" $stage -}}
-{{- dict "name" (kebabcase .key) "needs" $needs "values" $stage "pod" $pod "autoscaledBy" $by
+{{- $command := list (kebabcase .key) -}}
+{{- if eq .key "background" }}{{ $command = list "run" "--stages" (include "scorm-webhooks.inBackground" .root) }}{{ end -}}
+{{- dict "name" (kebabcase .key) "command" $command "needs" $needs "values" $stage "pod" $pod "autoscaledBy" $by
   "static" (and (default false $needs.static) (eq $by "nothing")) | toYaml -}}
 {{- end }}
 

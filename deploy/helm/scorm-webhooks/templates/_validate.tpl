@@ -83,6 +83,9 @@
 {{- $wrong = append $wrong (printf "stages.%s.autoscaling has nothing to scale by: set its cpuPercent." $key) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $values.stages.background.enabled (not (include "scorm-webhooks.inBackground" .)) -}}
+{{- $wrong = append $wrong "stages.background runs nothing: none of the stages in stages.background.runs is enabled. Enable one, or set stages.background.enabled to false." -}}
+{{- end -}}
 {{- if $wrong -}}
 {{- fail (printf "\n%s" (join "\n" $wrong)) -}}
 {{- end -}}

@@ -1,4 +1,4 @@
-"""Jobs that people start, worked off by the publisher."""
+"""Jobs that people start: replays, backfills, retries and discards, in portions."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from streams.ports import Jobs, Telemetry
 from streams.stages.backfill import HistoryBackfill
 
 LOOK_EVERY_SECONDS = 0.5
-# The pause between two portions, so that `publish` and `record` do not wait.
+# The pause between two portions, so that other stages do not wait for the database.
 PORTION_PAUSE_SECONDS = 0.2
 
 
@@ -40,7 +40,7 @@ class _JobTurns:
         """Returns how many jobs advanced."""
         self._rounds += 1
         advanced, postponed, account_id = 0, dict[str, Outage](), ""
-        with suppress(Unavailable):  # The publisher logs it.
+        with suppress(Unavailable):  # The lease logs it.
             while mine := await self._jobs.unfinished(account_id):
                 account_id = mine[0].account_id
                 advanced += await self._turn(mine)

@@ -11,8 +11,8 @@ from fakes import FakeTelemetry, cancel_others, quiet, until
 from streams.core.account import DeliveryFilter
 from streams.core.errors import Unavailable
 from streams.core.job import Job, JobKind
-from streams.stages import maintenance
-from streams.stages.maintenance import run_jobs
+from streams.stages import jobs as jobs_module
+from streams.stages.jobs import run_jobs
 
 DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
 
@@ -52,7 +52,7 @@ def _account(job_id: str) -> str:
 
 async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0)
+        monkeypatch.setattr(jobs_module, name, 0)
     jobs, telemetry = FakeJobs("job_1", "job_2", stuck={"job_1"}), FakeTelemetry()
     asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: jobs.advanced == ["job_2"])
@@ -69,7 +69,7 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
 
 async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
-        monkeypatch.setattr(maintenance, name, 0)
+        monkeypatch.setattr(jobs_module, name, 0)
     jobs = FakeJobs(*(f"acme_{number}" for number in range(1200)))
     asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: len(jobs.advanced) == 3)
@@ -80,7 +80,7 @@ async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maintenance, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "LOOK_EVERY_SECONDS", 0)
     jobs = FakeJobs("job_1", away=1)
     asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: jobs.advanced == ["job_1"])
@@ -89,8 +89,8 @@ async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_a_job_that_waits_gives_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # A job that waits is no reason to look again at once.
-    monkeypatch.setattr(maintenance, "PORTION_PAUSE_SECONDS", 1000)
-    monkeypatch.setattr(maintenance, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "PORTION_PAUSE_SECONDS", 1000)
+    monkeypatch.setattr(jobs_module, "LOOK_EVERY_SECONDS", 0)
     jobs, telemetry = FakeJobs("job_1", waiting={"job_1"}), FakeTelemetry()
     asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
     await quiet()

@@ -1,0 +1,32 @@
+"""The stages that one process may run together."""
+
+from streams.core.errors import Misconfigured
+
+# The name of such a process in logs, metrics and deployments.
+BACKGROUND = "background"
+BACKGROUND_STAGES = ("publish", "meter", "notify", "maintain")
+RUN_BACKGROUND = ("run", "--stages", ",".join(BACKGROUND_STAGES))
+# Why a stage has a process of its own.
+ALONE = {
+    "fan-out": "Faust runs one consumer in a process, and every event waits for it",
+    "deliver": "its requests would wait for the work of the other stages",
+    "record": "under load it needs a core for itself",
+    "api": "a request would wait for the work of the other stages",
+}
+
+
+def parse_stages(text: str) -> tuple[str, ...]:
+    """The stages of a list with commas. Raises `Misconfigured`."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise Misconfigured(f"--stages: name one stage or more, such as {','.join(BACKGROUND_STAGES)}")
+    for name in names:
+        if name in ALONE:
+            raise Misconfigured(
+                f"--stages: {name} has a process of its own ({ALONE[name]}): run `scorm-webhooks {name}`"
+            )
+        if name not in BACKGROUND_STAGES:
+            raise Misconfigured(f"--stages: there is no stage {name!r}; choose from {', '.join(BACKGROUND_STAGES)}")
+        if names.count(name) > 1:
+            raise Misconfigured(f"--stages: {name} is there twice")
+    return names

@@ -1,0 +1,87 @@
+"""A stage within its process, from its start."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from streams.ports import Telemetry
+from streams.stages.lease import LeaseLost
+
+
+class Runnable(Protocol):
+    """What a process runs, until it is cancelled or fails."""
+
+    async def run(self) -> None: ...
+
+    async def drain(self) -> None:
+        """Accept nothing new, finish what has begun, and commit it.
+
+        Raises `TimeoutError` when that takes too long. What is complete is committed before.
+        """
+
+    def readiness_problems(self) -> list[str]:
+        """Why it cannot work at the moment. Empty when it can."""
+
+
+AnyTelemetry = TypeVar("AnyTelemetry", bound=Telemetry)
+# Waits for what a stage needs, then makes it. The second argument takes the reason for each wait.
+Prepare = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnable]]
+
+
+class RunningStage(Generic[AnyTelemetry]):
+    """A stage from its start. It is not ready until it is made; `made` is set then."""
+
+    def __init__(self, prepare: Prepare[AnyTelemetry], telemetry: AnyTelemetry) -> None:
+        self.telemetry = telemetry
+        self.made = asyncio.Event()
+        self._prepare = prepare
+        self._stage: Runnable | None = None
+        self._waits_for = "is starting"
+
+    async def run(self) -> None:
+        self._stage = stage = await self._prepare(self.telemetry, self._note)
+        self.made.set()
+        await stage.run()
+
+    async def drain(self) -> None:
+        """Drain it, and log how that went."""
+        if self._stage is None:
+            return
+        self.telemetry.info("draining")
+        try:
+            await self._stage.drain()
+            self.telemetry.info("drained")
+        except TimeoutError as cut:
+            effect = "what is not finished is handled again by the next process"
+            self.telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
+
+    def readiness_problems(self) -> list[str]:
+        return self._stage.readiness_problems() if self._stage else [self._waits_for]
+
+    def _note(self, reason: str) -> None:
+        self._waits_for = reason
+
+
+class GroupedStage(RunningStage[AnyTelemetry]):
+    """A stage beside others. When it loses its lease, it starts again with new metrics, and the others go on."""
+
+    def __init__(self, name: str, prepare: Prepare[AnyTelemetry], new_telemetry: Callable[[str], AnyTelemetry]) -> None:
+        super().__init__(prepare, new_telemetry(name))
+        self.name = name
+        self._new_telemetry = new_telemetry
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await super().run()
+            except LeaseLost as lost:
+                self.telemetry.warning("stage_restarted", why=str(lost))
+            except Exception as error:
+                self.telemetry.error("stage_failed", why=str(error), effect="the process ends")
+                raise
+            # As after a restart of a process: this stage is no `publisher` any more, for example.
+            self.telemetry = self._new_telemetry(self.name)
+            self._stage, self._waits_for = None, "is starting again"
+
+    def readiness_problems(self) -> list[str]:
+        return [f"{self.name}: {problem}" for problem in super().readiness_problems()]

@@ -1,0 +1,87 @@
+"""Hold a lease: only one process of a deployment does this work."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from streams.core.encryption import WrongKeys
+from streams.core.errors import ScormWebhooksError, Unavailable
+from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
+from streams.ports import EncryptionCheck, Lease, Telemetry
+from streams.tasks import together
+
+RENEW_EVERY_SECONDS = 3.0
+# A connection may be dead without a sign. Two renewals fit into a lease.
+RENEWAL_SECONDS = 4.0
+RETRY_SECONDS = 1.0
+
+
+class LeaseLost(ScormWebhooksError):
+    """Another process holds the lease. This one must stop before it does the same work."""
+
+
+class LeaseKeeper:
+    """Takes a lease, and renews it until it is lost. A process with wrong keys neither takes nor keeps it."""
+
+    def __init__(self, lease: Lease, keys: EncryptionCheck, telemetry: Telemetry, outages: Outages) -> None:
+        self._lease = lease
+        self._keys = keys
+        self._telemetry = telemetry
+        self._outages = outages
+
+    async def hold(self, *parts: Callable[[], Awaitable[None]]) -> None:
+        """Wait until this process holds the lease, then run `parts` together. Raises `LeaseLost`."""
+        await self._take()
+        try:
+            await together(self._keep, self._watch_keys, *parts)
+        finally:
+            with suppress(Unavailable):
+                await self._lease.release()
+
+    async def check(self) -> None:
+        """Renew the lease now. Raises `LeaseLost`."""
+        if not await self._renewed():
+            raise LeaseLost("another process took the lease over")
+
+    async def _take(self) -> None:
+        told = False
+        # Another process may have the right keys.
+        await self._outages.retry(self._keys.verified, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+        while not await self._renewed():
+            if not told:
+                self._telemetry.info("lease_held_elsewhere")
+            told = True
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            await self.check()
+
+    async def _watch_keys(self) -> None:
+        """Raises `LeaseLost` for keys that became wrong. It waits for the database, which must delay no renewal."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            try:
+                await self._keys.verified()
+            except WrongKeys as wrong:
+                # Another process may have the right keys.
+                raise LeaseLost(str(wrong)) from None
+            except Unavailable:
+                pass  # A renewal logs it.
+
+    async def _renewed(self) -> bool:
+        return await self._outages.retry(self._renew, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+
+    async def _renew(self) -> bool:
+        renewal = asyncio.ensure_future(self._lease.renew())
+        try:
+            await asyncio.wait({renewal}, timeout=RENEWAL_SECONDS)
+            if renewal.done():
+                return await renewal
+        finally:
+            if not renewal.done():
+                # The driver waits for the server even after this. The next renewal has another connection.
+                renewal.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                renewal.cancel()
+        raise Unavailable("the database does not answer in time")

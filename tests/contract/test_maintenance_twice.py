@@ -1,0 +1,95 @@
+"""In an upgrade `maintain` and a `publish` of the release before do the same work: each piece is done once."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from builders import NOON, attempt, dead_letter, delivery
+from contract.learners import ADA, learners, record_each_state, traces
+from contract.stores import SqlStore
+from streams.adapters.sql import jobs as jobs_module
+from streams.adapters.sql.audit import SqlAuditLog
+from streams.adapters.sql.overdue_retries import SqlOverdueRetries
+from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.core.account import DeliveryFilter
+from streams.core.attempt import NextStep
+from streams.core.audit import AuditEntry, AuditFilter
+from streams.core.delivery import State
+from streams.core.delivery_state import RecordedValue, fold
+from streams.core.job import Job, JobKind, JobStatus
+from streams.core.outcome import OutcomeKind
+from streams.ports import Prunable
+
+MANY = 60
+PORTION = 7
+ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
+
+
+async def test_two_processes_of_one_job_send_each_delivery_once(
+    database: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "PORTION", PORTION)
+    dead = [delivery(event_id=f"evt_{number}", step=7, attempt=7) for number in range(MANY)]
+    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
+    wanted = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)
+    await database.jobs.add(Job("job_1", "acme", JobKind.RETRY, wanted, NOON), ENTRY)
+
+    async def finish() -> Job:
+        while (job := await database.jobs.advance("job_1")).finished_at is None:
+            database.clock.advance(1)
+        return job
+
+    for done in await asyncio.gather(finish(), finish()):
+        assert (done.done, done.failed, done.status) == (MANY, 0, JobStatus.FINISHED)
+    rows = (await database.producer.list(DeliveryFilter("acme", limit=MANY))).rows
+    assert [(row.state, row.generation) for row in rows] == [(State.HELD, 2)] * MANY
+
+
+async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore) -> None:
+    for number in range(MANY):
+        made = attempt(event_id=f"evt_{number}", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
+        first = RecordedValue(delivery(event_id=f"evt_{number}"), NOON)
+        await database.recorder.record(fold([first, RecordedValue(made, NOON)]))
+    overdue = SqlOverdueRetries(database.database, database.clock)
+
+    async def send() -> int:
+        counts = [await overdue.send_again(NOON + timedelta(hours=1), PORTION) for _ in range(MANY)]
+        return sum(counts)
+
+    assert sum(await asyncio.gather(send(), send())) == MANY
+    rows = (await database.producer.list(DeliveryFilter("acme", limit=MANY))).rows
+    assert {row.generation for row in rows} == {2}
+
+
+async def test_two_processes_finish_an_erasure_once(database: SqlStore) -> None:
+    await record_each_state(database)
+    service = learners(database)
+    erasure = await service.start("acme", ADA, by="key:key_1")
+
+    async def finish() -> None:
+        while not (await database.erasures.advance(erasure.id)).is_finished:
+            pass
+
+    await asyncio.gather(finish(), finish())
+    page = await SqlAuditLog(database.database).list(AuditFilter("acme"), None, 100)
+    assert [row.action for row in page.rows].count("learner.erasure_finished") == 1
+    assert await traces(database) == []
+
+
+async def test_two_processes_delete_each_old_row_once(database: SqlStore) -> None:
+    made = [attempt(event_id=f"evt_{number}", next_step=NextStep.DONE) for number in range(MANY)]
+    for one in made:
+        await database.recorder.record(
+            fold([RecordedValue(delivery(event_id=one.event_id), NOON), RecordedValue(one, NOON)])
+        )
+
+    async def prune() -> int:
+        pruning, gone = SqlPruning(database.database), 0
+        while count := (await pruning.prune(Prunable.DELIVERIES, NOON + timedelta(days=1), PORTION)).rows:
+            gone += count
+        return gone
+
+    assert sum(await asyncio.gather(prune(), prune())) == MANY
+    assert [await database.count(table) for table in (deliveries, attempts, events)] == [0, 0, 0]
