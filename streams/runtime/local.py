@@ -13,8 +13,8 @@ from pathlib import Path
 
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
-from streams.adapters.sql.pooler import give_sessions_settings
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
+from streams.adapters.sql.pooler import give_sessions_settings
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
 from streams.runtime.background import ALONE, BACKGROUND

@@ -58,6 +58,13 @@ class PgBouncer:
         with psycopg.connect(self._console(), autocommit=True) as console:
             console.execute("RECONNECT")
 
+    def clients(self, database: str) -> int:
+        """The number of connections of clients to a database."""
+        with psycopg.connect(self._console(), autocommit=True) as console:
+            rows = console.execute("SHOW CLIENTS")
+            column = [named.name for named in rows.description or ()].index("database")
+            return sum(row[column] == database for row in rows)
+
     def remove(self) -> None:
         self._process.end(signal.SIGTERM)
         shutil.rmtree(self._folder, ignore_errors=True)

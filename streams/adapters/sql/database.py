@@ -46,8 +46,8 @@ class PoolUse(NamedTuple):
 class Database:
     """A pool of connections. `transaction` yields one, and commits at the end of the block.
 
-    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`: between
-    us and PostgreSQL is a pooler in transaction mode.
+    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`:
+    they lead to a pooler in transaction mode.
     """
 
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:

@@ -75,8 +75,8 @@ def require_pooler(url: URL, behind_pooler: bool) -> None:
             [(found,)] = connection.execute("SELECT current_setting(%s)", (name,)).fetchall()
             if found != value:
                 raise SessionsDiffer(
-                    f"DATABASE_URL: the pooler's sessions begin with {name}={found}, not {value}: run `scorm-webhooks db "
-                    "upgrade` with SCORM_WEBHOOKS_DATABASE_POOLER=transaction, then RECONNECT in PgBouncer's console"
+                    f"DATABASE_URL: the pooler's sessions begin with {name}={found}, not {value}: run `scorm-webhooks "
+                    "db upgrade` with SCORM_WEBHOOKS_DATABASE_POOLER=transaction, then RECONNECT on PgBouncer's console"
                 )
 
 
@@ -87,9 +87,9 @@ def _shares_sessions(url: URL) -> bool:
         if _session(first) == first.info.backend_pid:
             return False
         with _connection(url) as second:
-            looks = [(_session(first), _session(second)) for _ in range(_LOOKS)]
-    firsts, seconds = map(set, zip(*looks, strict=True))
-    return len(firsts) > 1 or len(seconds) > 1 or firsts == seconds
+            # In turn, two connections could get two sessions in turn.
+            firsts, seconds = ({_session(each) for _ in range(_LOOKS)} for each in (first, second))
+            return len(firsts) > 1 or len(seconds) > 1 or firsts == seconds
 
 
 def _session(connection: psycopg.Connection[Any]) -> int:
