@@ -333,10 +333,10 @@ async def test_a_lease_is_renewed_while_the_pool_is_busy(
     await quiet()
     # Every other query waits for a connection.
     monkeypatch.setattr(fixture.keys, "verified", asyncio.Event().wait)
+    clock, ends = fixture.lease.clock, fixture.lease.ends
     for _ in range(3):
-        fixture.lease.clock.advance(14)
-        now = fixture.lease.clock.now()
-        await until(lambda now=now: fixture.lease.ends["publisher"] > now + timedelta(seconds=14))
+        clock.advance(14)
+        await until(lambda: ends["publisher"] > clock.now() + timedelta(seconds=14))
     assert not running.done()
 
 

@@ -60,7 +60,7 @@ def give_sessions_settings(url: URL, role: str | None = None) -> None:
 def require_pooler(url: URL, behind_pooler: bool) -> None:
     """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin as ours do.
 
-    Raises `Misconfigured`, `SessionsDiffer` for what `db upgrade` mends, and `Unavailable`.
+    Raises `Misconfigured`, `SessionsDiffer` for what `db upgrade` corrects, and `Unavailable`.
     """
     if url.get_backend_name() != "postgresql":
         return
