@@ -90,7 +90,6 @@ STAGE_HELP = {
     "maintain": "Do jobs, erasures and retention; expose what waits in the whole deployment.",
     "meter": "Count launches by account and month; raise usage.threshold.",
     "notify": "Send the mails that are owed.",
-    "api": "Serve the admin API, with its documentation at /docs.",
 }
 
 
@@ -128,6 +127,28 @@ def publish(
         run_reconciliation(lambda strangers: yes or _may_delete(strangers))
     else:
         run_stage("publish", health_fd, sole_member=sole_member)
+
+
+@app.command(rich_help_panel="Stages")
+def api(
+    processes: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes on the one port, for a machine with several cores.")
+    ] = 1,
+    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
+    shares_port: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Serve the admin API, with its documentation at /docs.
+
+    With several processes the health port is for all of them: `/readyz` is ready while one of them is, and each metric
+    has the label `process`. Each has its own pool of database connections, and its own counts of the rate limits.
+    """
+    from streams.cli.stages import run_api_processes, run_stage
+
+    if processes > 1:
+        run_api_processes(processes)
+    else:
+        run_stage("api", health_fd, sole_member=sole_member, shares_api_port=shares_port)
 
 
 @app.command(rich_help_panel="Stages")

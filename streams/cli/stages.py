@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 LOG_FORMAT = "SCORM_WEBHOOKS_LOG_FORMAT"
 
 
-def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) -> None:
+def run_stage(name: str, health_fd: int | None, **about: Any) -> None:
     """Run one stage. With a health port inherited from a supervisor, it also ends when its standard input closes.
 
-    `sole_member` says that no other process joins its consumer group.
+    `about` are fields of `Deployment` that only who starts the process knows.
     """
-    with _process(name, sole_member) as deployment:
+    with _process(name, **about) as deployment:
         from streams.adapters.otel import otel_tracer
         from streams.runtime.running_stage import RunningStage
         from streams.runtime.startup import prepare_stage
@@ -48,7 +48,7 @@ def run_stage(name: str, health_fd: int | None, *, sole_member: bool = False) ->
 
 def run_stages(wanted: str, health_fd: int | None, *, sole_member: bool = False) -> None:
     """Run the stages of a list in one process, with the options of `run_stage`."""
-    with _process(BACKGROUND, sole_member) as deployment:
+    with _process(BACKGROUND, sole_member=sole_member) as deployment:
         names = parse_stages(wanted)
         from streams.runtime.running_stage import GroupedStage
         from streams.runtime.startup import prepare_stage
@@ -69,8 +69,16 @@ def run_stages(wanted: str, health_fd: int | None, *, sole_member: bool = False)
         _serve(make, telemetry, registry, deployment, health_fd)
 
 
+def run_api_processes(count: int) -> None:
+    """Run several processes of `api` on one port."""
+    with _process("api") as deployment:
+        from streams.runtime.api_processes import serve_api
+
+        _run(lambda: serve_api(deployment, count))
+
+
 @contextmanager
-def _process(name: str, sole_member: bool) -> Iterator["Deployment"]:
+def _process(name: str, **about: Any) -> Iterator["Deployment"]:
     """The settings and the log of a process. Logs the error that ends it."""
     _end_quietly_on_sigterm()
     from streams.runtime.fatal_errors import fatal_errors_logged
@@ -78,7 +86,7 @@ def _process(name: str, sole_member: bool) -> Iterator["Deployment"]:
     with fatal_errors_logged(name, os.environ.get(LOG_FORMAT, "json")):
         from streams.runtime.deployment import Deployment
 
-        deployment = replace(Deployment.from_environment(), sole_member=sole_member)
+        deployment = replace(Deployment.from_environment(), **about)
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, name)
         yield deployment
 

@@ -58,7 +58,9 @@ class ApiProcess:
             ),
             timeout_graceful_shutdown=int(settings.time_limits.drain),
         )
-        self._socket = listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API")
+        self._socket = listen(
+            settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", shared=deployment.shares_api_port
+        )
         self._server = GracefulServer(config)
         self._ended = asyncio.Event()
 

@@ -78,6 +78,8 @@ class Deployment:
     environ: Mapping[str, str] = field(repr=False)
     # With an embedded broker, `up` runs one process of each stage, and no other process joins its groups.
     sole_member: bool = False
+    # Other processes of `api` listen on the same port.
+    shares_api_port: bool = False
 
     @classmethod
     def from_environment(cls: type[AnyDeployment], environ: Mapping[str, str] | None = None) -> AnyDeployment:

@@ -99,9 +99,14 @@ class _Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def serving(
-    listening: socket.socket, readiness_problems: Callable[[], Awaitable[list[str]]], registry: CollectorRegistry
+    listening: socket.socket,
+    readiness_problems: Callable[[], Awaitable[list[str]]],
+    metrics_of: CollectorRegistry | Callable[[], Awaitable[tuple[bytes, str]]],
 ) -> AsyncIterator[int]:
-    """Serve `/healthz`, `/readyz` (503 with what is missing) and `/metrics` during the block. Yields the port."""
+    """Serve `/healthz`, `/readyz` (503 with what is missing) and `/metrics` during the block. Yields the port.
+
+    Instead of a registry, a function may return the metrics as they are sent, with their content type.
+    """
 
     async def healthz() -> _Response:
         return _Response(HTTPStatus.OK, b"ok\n")
@@ -112,7 +117,9 @@ async def serving(
         return _Response(HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK, text.encode())
 
     async def metrics() -> _Response:
-        return _Response(HTTPStatus.OK, generate_latest(registry), CONTENT_TYPE_LATEST)
+        if isinstance(metrics_of, CollectorRegistry):
+            return _Response(HTTPStatus.OK, generate_latest(metrics_of), CONTENT_TYPE_LATEST)
+        return _Response(HTTPStatus.OK, *await metrics_of())
 
     pages: Pages = {"/healthz": healthz, "/readyz": readyz, "/metrics": metrics}
     open_ones: dict[_Connection, None] = {}

@@ -7,10 +7,15 @@ import socket
 from streams.core.errors import Misconfigured
 
 
-def listen(host: str, port: int, settings: str) -> socket.socket:
-    """Listen on a port. Port 0 is any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`."""
+def listen(host: str, port: int, settings: str, *, shared: bool = False) -> socket.socket:
+    """Listen on a port. Port 0 is any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`.
+
+    Several processes may listen on a `shared` port: the kernel deals its connections out.
+    """
     try:
-        return socket.create_server((host, port), family=_family(host, port), backlog=socket.SOMAXCONN)
+        return socket.create_server(
+            (host, port), family=_family(host, port), backlog=socket.SOMAXCONN, reuse_port=shared
+        )
     except socket.gaierror as error:
         wrong, why, instead = "HOST", error.strerror, "an address of this machine"
     except UnicodeError:

@@ -130,7 +130,9 @@ def _made_with(
     deployment_with_sql: "type[AnySqlParts]", process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
 ) -> Factory:
     def make(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
-        with_sql = deployment_with_sql(deployment.settings, deployment.environ, deployment.sole_member)
+        with_sql = deployment_with_sql(
+            deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
+        )
         # The stages of a process have one pool.
         vars(with_sql)["database"] = deployment.database.shared()
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))

@@ -6,7 +6,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +26,9 @@ SETTLED_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Child:
-    """The process of one stage."""
+    """One process; `name` is what logs and problems call it."""
 
-    stage: str
+    name: str
     port: int = 0
     restarts: int = 0
     process: asyncio.subprocess.Process | None = None
@@ -36,6 +37,8 @@ class Child:
 @dataclass(slots=True)
 class Supervisor:
     """Runs `stages`, and `BACKGROUND` if it is among them, with `environ` and `options` on the command line.
+
+    Where several processes run one stage, `stages` has a name for each, and `stage_of` knows the stage of a name.
 
     Their output goes to the folder `logs`, or to this process's output. A child that does not end is killed
     `kill_seconds` after SIGTERM.
@@ -47,6 +50,7 @@ class Supervisor:
     kill_seconds: float
     logs: Path | None = None
     options: Sequence[str] = ()
+    stage_of: Callable[[str], str] = lambda name: name
     children: dict[str, Child] = field(default_factory=dict)
     _stopping: bool = False
 
@@ -72,10 +76,17 @@ class Supervisor:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             responses = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
         return [
-            f"{child.stage}: {message}"
+            f"{child.name}: {message}"
             for child, message in zip(self.children.values(), responses, strict=True)
             if message
         ]
+
+    async def metrics(self) -> dict[str, str]:
+        """The metrics of every process that answers, by its name."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+            children = list(self.children.values())
+            texts = await asyncio.gather(*(_metrics_of(session, child) for child in children))
+        return {child.name: text for child, text in zip(children, texts, strict=True) if text}
 
     async def _supervise(self, child: Child) -> None:
         backoff = FIRST_BACKOFF_SECONDS
@@ -85,11 +96,11 @@ class Supervisor:
             if self._stopping:
                 return
             if code == EXIT_MISCONFIGURED:
-                raise Misconfigured(f"{child.stage} cannot start{self._why(child)}")
+                raise Misconfigured(f"{child.name} cannot start{self._why(child)}")
             if time.monotonic() - started > SETTLED_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             child.restarts += 1
-            self.telemetry.warning("stage_ended", child=child.stage, code=code, restart_after_seconds=backoff)
+            self.telemetry.warning("stage_ended", child=child.name, code=code, restart_after_seconds=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
 
@@ -97,13 +108,13 @@ class Supervisor:
         # The child inherits the socket: another process could take a port that is only chosen here.
         listening = socket.create_server(("127.0.0.1", 0))
         child.port = listening.getsockname()[1]
-        output = (self.logs / f"{child.stage}.log").open("ab") if self.logs else None
+        output = (self.logs / f"{child.name}.log").open("ab") if self.logs else None
         try:
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "streams",
-                *(RUN_BACKGROUND if child.stage == BACKGROUND else (child.stage,)),
+                *(RUN_BACKGROUND if child.name == BACKGROUND else (self.stage_of(child.name),)),
                 "--health-fd",
                 str(listening.fileno()),
                 *self.options,
@@ -125,7 +136,7 @@ class Supervisor:
     def _why(self, child: Child) -> str:
         if self.logs is None:
             return "; its own line says what to set"
-        lines = (self.logs / f"{child.stage}.log").read_text(errors="replace").splitlines()
+        lines = (self.logs / f"{child.name}.log").read_text(errors="replace").splitlines()
         return f": {_message(lines[-1])}" if lines else ""
 
     async def _stop(self, supervising: Sequence["asyncio.Task[None]"]) -> None:
@@ -161,3 +172,10 @@ async def _ask(session: aiohttp.ClientSession, child: Child) -> str:
             return "" if response.status == 200 else "; ".join(text.splitlines())
     except (aiohttp.ClientError, TimeoutError):
         return "is starting"
+
+
+async def _metrics_of(session: aiohttp.ClientSession, child: Child) -> str:
+    with suppress(aiohttp.ClientError, TimeoutError):
+        async with session.get(f"http://127.0.0.1:{child.port}/metrics") as response:
+            return await response.text()
+    return ""

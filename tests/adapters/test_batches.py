@@ -43,7 +43,7 @@ async def test_callers_during_a_batch_are_in_the_next_one() -> None:
     assert await batches.result(7) == 14
 
 
-async def test_batches_begin_a_moment_apart_and_a_lone_item_does_not_wait() -> None:
+async def test_batches_begin_apart_and_a_lone_item_waits_for_none() -> None:
     doubling = Doubling()
     batches = Batches(doubling, most=10, apart=0.1)
     now = asyncio.get_running_loop().time

@@ -149,13 +149,13 @@ class System:
                 f"{stage} ready; its log is in {self.folder}",
             )
 
-    def launch(self, stage: str, **env: str) -> None:
+    def launch(self, stage: str, *options: str, **env: str) -> None:
         """Start a stage, or `BACKGROUND`, without waiting."""
         [port] = free_ports(1)
         self._ports[stage] = port
         with (self.folder / f"{stage}.log").open("ab") as log:
             self._processes[stage] = subprocess.Popen(
-                [sys.executable, "-m", "streams", *(RUN_BACKGROUND if stage == BACKGROUND else (stage,))],
+                [sys.executable, "-m", "streams", *(RUN_BACKGROUND if stage == BACKGROUND else (stage,)), *options],
                 env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

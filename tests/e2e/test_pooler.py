@@ -47,7 +47,7 @@ def running(
 def documented_connections() -> int:
     """The connections of one process of each stage, by docs/capacity.md."""
     page = (ROOT / "docs" / "capacity.md").read_text()
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) \|", page, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) ", page, re.MULTILINE))
     return sum(int(rows[stage]) for stage in STAGES)
 
 

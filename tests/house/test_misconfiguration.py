@@ -139,7 +139,7 @@ def reason_in(line: str) -> str:
     return str(logged["why"])
 
 
-COMMANDS = ["up", "publish", *STAGE_HELP]
+COMMANDS = ["up", "publish", "api", *STAGE_HELP]
 MOST_CHARACTERS = 500
 
 

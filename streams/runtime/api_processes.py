@@ -1,0 +1,83 @@
+"""Several processes of the `api` stage on one port, with one health port for all of them."""
+
+import asyncio
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from streams.runtime.deployment import Deployment
+from streams.runtime.health_server import serving
+from streams.runtime.sockets import listen
+from streams.runtime.supervisor import Supervisor
+from streams.telemetry import PrometheusTelemetry
+
+SHARES_PORT = "--shares-port"
+
+
+async def serve_api(deployment: Deployment, count: int) -> None:
+    """Run `count` processes of `api` until SIGTERM or SIGINT; one that ends is started again.
+
+    The kernel deals new connections out to them. It is ready while one of them is. Raises `Misconfigured`.
+    """
+    settings, telemetry = deployment.settings, PrometheusTelemetry("api")
+    # A port that another program has would be shared with it.
+    listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API").close()
+    listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    names = [f"api-{number}" for number in range(1, count + 1)]
+    supervisor = Supervisor(
+        names,
+        dict(deployment.environ),
+        telemetry,
+        settings.time_limits.kill,
+        options=(SHARES_PORT,),
+        stage_of=lambda _: "api",
+    )
+
+    async def readiness_problems() -> list[str]:
+        problems = await supervisor.readiness_problems()
+        return problems if len(problems) == count else []
+
+    async def metrics() -> tuple[bytes, str]:
+        return generate_latest(_registry(await supervisor.metrics())), CONTENT_TYPE_LATEST
+
+    async with serving(listening, readiness_problems, metrics) as port:
+        telemetry.info("started", health_port=port, processes=count)
+        running = asyncio.create_task(supervisor.run())
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            telemetry.info("stopped")
+
+
+def _registry(texts: Mapping[str, str]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Merged(merge(texts)))
+    return registry
+
+
+def merge(texts: Mapping[str, str]) -> Iterable[Metric]:
+    """The metrics of all processes, each with the label `process`."""
+    merged: dict[str, Metric] = {}
+    for process, text in texts.items():
+        for family in text_string_to_metric_families(text):
+            into = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            into.samples += [sample._replace(labels={"process": process, **sample.labels}) for sample in family.samples]
+    return merged.values()
+
+
+class _Merged(Collector):
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
