@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL
 
-from contract import test_erasure, test_jobs, test_lease, test_outbox, test_recorder, test_replays
+from contract import test_recorder, test_lease
 from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.driver_queries import PostgresQueries, libpq_url
@@ -41,7 +41,7 @@ def _tests_of(suite: ModuleType) -> dict[str, object]:
 
 
 # The tests of these files, with the fixtures of this one.
-for suite in (test_erasure, test_jobs, test_lease, test_outbox, test_recorder, test_replays):
+for suite in (test_recorder, test_lease):
     globals().update(_tests_of(suite))
 
 

@@ -1,4 +1,4 @@
-"""Every stage through PgBouncer in transaction mode, each with its pool of five connections."""
+"""Every stage through PgBouncer in transaction mode, each process with its pool of five connections."""
 
 import re
 from collections.abc import Iterator
@@ -18,12 +18,14 @@ from e2e.system import System, until
 from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.process import free_ports
-from streams.runtime.startup import STAGES
+from streams.runtime.background import BACKGROUND
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
+PROCESSES = (BACKGROUND, "fan-out", "deliver", "record", "api")
 REGISTRATIONS = 20
+EVENTS = 20
 # To wait ten seconds for a connection of the pool is an outage.
 PROBLEMS = ("database_unreachable", "stage_failed", "misconfigured")
 
@@ -40,15 +42,15 @@ def running(
         assert system.has_published()
         url = pgbouncer.before(make_url(system.env["DATABASE_URL"]))
         system.env["DATABASE_URL"] = url.render_as_string(hide_password=False)
-        system.start(STAGES)
+        system.start(PROCESSES)
         yield system
 
 
 def documented_connections() -> int:
-    """The connections of one process of each stage, by docs/capacity.md."""
+    """The connections of these processes, by docs/capacity.md."""
     page = (ROOT / "docs" / "capacity.md").read_text()
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| (\d+) ", page, re.MULTILINE))
-    return sum(int(rows[stage]) for stage in STAGES)
+    rows = dict(re.findall(r"^\| `([a-z-]+)`[^|]* \| (\d+) ", page, re.MULTILINE))
+    return sum(int(rows[stage]) for stage in PROCESSES)
 
 
 def test_twenty_registrations_at_once_wait_for_no_connection(running: System, pgbouncer: PgBouncer) -> None:
@@ -72,13 +74,13 @@ def test_the_path_of_an_event_and_of_a_job(running: System, receiver: Receiver) 
     platform = Platform(running.env["KAFKA_BOOTSTRAP_SERVERS"], f"{prefix}session-events")
     account = running.account()
     webhook = str(running.webhook(account, receiver.url("/crm"))["id"])
-    for number in range(REGISTRATIONS):
+    for number in range(EVENTS):
         platform.publish(f"evt_{number}", launched(f"evt_{number}", account), key=f"evt_{number}")
     platform.flush()
-    until(lambda: running.states(webhook) == {"delivered": REGISTRATIONS}, 60, lambda: str(running.states(webhook)))
+    until(lambda: running.states(webhook) == {"delivered": EVENTS}, 60, lambda: str(running.states(webhook)))
     running.run("deliveries", "replay", webhook, "--since", "2026-04-10T00:00:00Z", "--yes", "--json")
-    until(lambda: len(receiver.at("/crm")) == 2 * REGISTRATIONS, 60, "sent again")
-    for stage in STAGES:
+    until(lambda: len(receiver.at("/crm")) == 2 * EVENTS, 60, "sent again")
+    for stage in PROCESSES:
         assert [line for line in running.log_events(stage) if line["event"] in PROBLEMS] == [], stage
 
 
