@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL
 
-from contract import test_recorder, test_lease
+from contract import test_lease, test_recorder
 from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.driver_queries import PostgresQueries, libpq_url
@@ -86,7 +86,7 @@ def test_sessions_begin_with_the_settings_of_an_upgrade(place: URL, pooler: PgBo
 def test_a_role_that_may_not_says_what_to_run(place: URL) -> None:
     role = place.set(username=ROLE)
     with pytest.raises(
-        Misconfigured, match=r'run as a superuser: ALTER ROLE "postgres" IN DATABASE ".*" SET "jit" = \'off'
+        Misconfigured, match=r'run as postgres or a superuser: ALTER ROLE "postgres" IN DATABASE ".*" SET "jit" = \'off'
     ):
         give_sessions_settings(role, "postgres")
     give_sessions_settings(place, "postgres")

@@ -21,7 +21,7 @@ WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_da
 
 @pytest_asyncio.fixture
 async def store(postgresql: str) -> AsyncIterator[SqlStore]:
-    async with sql_store(database_url(postgresql)) as store:
+    async with sql_store(database_url(postgresql), connections=4) as store:
         await store.webhooks.add(Registration(webhook(id="wh_lms"), NOON))
         yield store
 

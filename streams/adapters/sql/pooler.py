@@ -54,7 +54,9 @@ def give_sessions_settings(url: URL, role: str | None = None) -> None:
                 connection.execute(command)
         except psycopg.errors.InsufficientPrivilege:
             shown = "; ".join(command.as_string(connection) for command in commands)
-            raise Misconfigured(f"DATABASE_URL: {user} may not change {role}; run as a superuser: {shown}") from None
+            raise Misconfigured(
+                f"DATABASE_URL: {user} may not change {role}; run as {role} or a superuser: {shown}"
+            ) from None
 
 
 def require_pooler(url: URL, behind_pooler: bool) -> None:
