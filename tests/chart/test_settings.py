@@ -14,6 +14,8 @@ from streams.settings import PREFIX, Settings, load_settings
 
 # A value of each setting that is not its default.
 GIVEN: dict[str, Any] = {
+    "databaseConnections": 2,
+    "databasePooler": "transaction",
     "retrySchedule": ["5s", "1m"],
     "topicPrefix": "acme.",
     "eventPartitions": 6,
