@@ -48,6 +48,13 @@ class Settings(BaseModel):
         BeforeValidator(values.split),
         Field(description="keys that encrypt secrets, newest first, comma-separated; `keys generate` makes one"),
     ] = ()
+    database_connections: Annotated[
+        int, Field(ge=1, le=1000, description="connections to PostgreSQL in the pool of one process")
+    ] = 5
+    database_pooler: Annotated[
+        Literal["none", "transaction"],
+        Field(description="`transaction`: DATABASE_URL leads to a pooler in transaction mode, such as PgBouncer"),
+    ] = "none"
     retry_schedule: Annotated[Schedule, BeforeValidator(values.schedule), Field(description="waits between attempts")]
     topic_prefix: Annotated[
         str,
@@ -258,6 +265,11 @@ class Settings(BaseModel):
     def url(self) -> str:
         """The URL of the API and the dashboard."""
         return self.public_url or f"http://{self.api_host}:{self.api_port}"
+
+    @property
+    def is_behind_pooler(self) -> bool:
+        """Whether two transactions of one connection may run in two sessions of PostgreSQL."""
+        return self.database_pooler == "transaction"
 
     @property
     def broker_file(self) -> Path:

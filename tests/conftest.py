@@ -19,6 +19,7 @@ from nightly import leave_out
 import parts
 from real.container import KafkaInContainer
 from real.kafka import Kafka
+from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.secured_kafka import SecuredKafka
 
@@ -35,6 +36,7 @@ REAL = {
     "kafka_in_container",
     "postgres",
     "own_postgres",
+    "pgbouncer",
     "image",
     "helm_program",
     "promtool_program",
@@ -152,6 +154,18 @@ def own_postgres() -> Iterator[Postgres]:
     """A server for one test; the test may stop or kill it."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    """A pooler in transaction mode before the session's PostgreSQL."""
+    if not parts.pgbouncer():
+        left_out("PgBouncer")
+    server = PgBouncer(postgres)
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -52,6 +52,7 @@ PAGE_PACKAGES = (
     "libjs-popper.js",
     "libjs-rickshaw",
 )
+PGBOUNCER = PARTS / "pgbouncer"
 KUBE = PARTS / "kube"
 KUBE_LOCKS = ROOT / "tests" / "real" / "kube"
 KUBE_SCHEMAS = "v1.37.0-local-strict"
@@ -120,6 +121,16 @@ def postgres() -> Path | None:
     servers = Path("/usr/lib/postgresql").glob("*/bin/postgres")
     newest = max(servers, key=lambda server: float(server.parts[-3]), default=None)
     return newest.parent if newest else None
+
+
+def pgbouncer() -> Path | None:
+    places = (PGBOUNCER / "usr" / "sbin" / "pgbouncer", Path("/usr/sbin/pgbouncer"))
+    return next((place for place in places if place.exists()), None)
+
+
+def pgbouncer_libraries() -> Path | None:
+    """The folder of libraries that came with it; None where this machine had all of them."""
+    return next((PGBOUNCER / "usr" / "lib").glob("*-linux-*"), None)
 
 
 def node() -> Path | None:
@@ -328,6 +339,14 @@ def bring_postgres() -> None:
         root("rm", "-f", NO_CLUSTER)
 
 
+def bring_pgbouncer() -> None:
+    # Installed, it would start a service.
+    update_apt()
+    ask = ["apt-get", "--simulate", "install", "--no-install-recommends", "pgbouncer"]
+    plan = subprocess.run(ask, check=True, capture_output=True, text=True).stdout
+    unpack(PGBOUNCER, *re.findall(r"^Inst (\S+)", plan, re.MULTILINE))
+
+
 def bring_node() -> None:
     apt("nodejs")
 
@@ -429,6 +448,7 @@ ALL: list[Part] = [
     ("Java", java, bring_java, "Java 17 or newer: apt-get install openjdk-17-jre-headless"),
     ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
+    ("PgBouncer", pgbouncer, bring_pgbouncer, "Debian's package pgbouncer"),
     ("Node", node, bring_node, "apt-get install nodejs"),
     ("verifiers for Node", verifiers, partial(bring_packages, VERIFIERS), "npm: apt-get install npm"),
     ("PHP", php, partial(apt, "php-cli"), "apt-get install php-cli"),

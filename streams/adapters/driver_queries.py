@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,9 +35,8 @@ class Queries(Protocol):
         """A time as a parameter."""
 
 
-# A server that loses its power ends no connection, and without these libpq waits for hours. What DATABASE_URL says
-# counts more.
-TIME_LIMITS: Mapping[str, int] = {
+# A server that loses its power ends no connection, and without these libpq waits for hours.
+_TIME_LIMITS: Mapping[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -46,14 +45,21 @@ TIME_LIMITS: Mapping[str, int] = {
 }
 
 
+def connect_options(url_options: Collection[str], behind_pooler: bool) -> dict[str, Any]:
+    """Options of a connection. Those in DATABASE_URL count more.
+
+    `behind_pooler`: a pooler gives each transaction any of its sessions, so no statement stays prepared.
+    """
+    limits: dict[str, Any] = {name: value for name, value in _TIME_LIMITS.items() if name not in url_options}
+    return {**limits, "prepare_threshold": None} if behind_pooler else limits
+
+
 class PostgresQueries:
     """PostgreSQL's, by one connection that is reopened after a failure."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, behind_pooler: bool = False) -> None:
         self._url = url
-        self._limits: dict[str, Any] = {
-            name: value for name, value in TIME_LIMITS.items() if name not in conninfo_to_dict(url)
-        }
+        self._options = connect_options(conninfo_to_dict(url), behind_pooler)
         self._connection: psycopg.AsyncConnection | None = None
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
@@ -70,7 +76,7 @@ class PostgresQueries:
     async def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
         try:
             if self._connection is None:
-                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._limits)
+                self._connection = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **self._options)
             cursor = await self._connection.execute(query.encode(), parameters)
             return await cursor.fetchall()
         except BaseException:
@@ -116,7 +122,7 @@ class SqliteQueries:
         return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
-def queries_of(url: str) -> Queries | None:
+def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
     """The database at `url`, a `DATABASE_URL`; None for a file that does not exist. Raises `Misconfigured`."""
     scheme, _, rest = url.partition(":")
     if scheme.startswith("sqlite"):
@@ -127,7 +133,7 @@ def queries_of(url: str) -> Queries | None:
         conninfo_to_dict(libpq)
     except psycopg.Error:
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
-    return PostgresQueries(libpq)
+    return PostgresQueries(libpq, behind_pooler)
 
 
 def libpq_url(url: str) -> str:

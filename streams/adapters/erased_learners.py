@@ -81,6 +81,8 @@ def _moment(value: datetime | str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def erased_learners(url: str, encryption: Encryption, outages: Outages) -> SqlErasedLearners:
+def erased_learners(
+    url: str, encryption: Encryption, outages: Outages, behind_pooler: bool = False
+) -> SqlErasedLearners:
     """The erased learners in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
-    return SqlErasedLearners(queries_of(url), encryption, outages)
+    return SqlErasedLearners(queries_of(url, behind_pooler), encryption, outages)

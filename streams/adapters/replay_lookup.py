@@ -98,7 +98,7 @@ class DriverTable:
         return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 
 
-def replay_lookup(url: str, outages: Outages) -> ReplayLookup:
+def replay_lookup(url: str, outages: Outages, behind_pooler: bool = False) -> ReplayLookup:
     """The look-up in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
-    queries = queries_of(url)
+    queries = queries_of(url, behind_pooler)
     return NoReplayLookup() if queries is None else SqlReplayLookup(DriverTable(queries), outages)

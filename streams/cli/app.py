@@ -296,13 +296,17 @@ def db_upgrade(
 ) -> None:
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import grant, upgrade
+    from streams.adapters.sql.pooler import give_sessions_settings
     from streams.runtime.bootstrap import SqlDeployment
 
-    url = SqlDeployment.from_environment().database_url
+    deployment = SqlDeployment.from_environment()
+    url = deployment.database_url
     upgrade(url)
     if grant_to is not None:
         grant(url, grant_to)
         say(f"{grant_to} may read and write rows")
+    if deployment.settings.is_behind_pooler:
+        give_sessions_settings(url, grant_to)
     say(f"{url.render_as_string(hide_password=True)} is up to date")
 
 

@@ -150,7 +150,8 @@ class Deployment:
     def database(self) -> "Database":
         from streams.adapters.sql.database import Database
 
-        return Database(self.database_url)
+        settings = self.settings
+        return Database(self.database_url, settings.database_connections, behind_pooler=settings.is_behind_pooler)
 
     @cached_property
     def encryption(self) -> "FernetEncryption":
@@ -179,12 +180,17 @@ class Deployment:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
     def schema_problem(self) -> str | None:
-        """Why the database's schema is not this version's. None when it is. Raises `Unavailable`."""
+        """Why the database is not as this version needs it. None when it is.
+
+        Raises `Unavailable`, and `Misconfigured` for a pooler that the settings do not name.
+        """
+        from streams.adapters.sql.pooler import SessionsDiffer, require_pooler
         from streams.adapters.sql.schema_check import SchemaDiffers, require_schema
 
         try:
             require_schema(self.database_url)
-        except SchemaDiffers as differs:
+            require_pooler(self.database_url, self.settings.is_behind_pooler)
+        except (SchemaDiffers, SessionsDiffer) as differs:
             return str(differs)
         return None
 
@@ -206,13 +212,14 @@ class Deployment:
         """The look-up of replays for `deliver`. Without a database it knows none."""
         from streams.adapters.replay_lookup import replay_lookup
 
-        return replay_lookup(self.database_address, self.outages(telemetry))
+        return replay_lookup(self.database_address, self.outages(telemetry), self.settings.is_behind_pooler)
 
     def erased_learners(self, telemetry: Telemetry) -> "SqlErasedLearners":
         """The erased learners for `deliver`. Without a database it knows none."""
         from streams.adapters.erased_learners import erased_learners
 
-        return erased_learners(self.database_address, self.encryption, self.outages(telemetry))
+        address, behind_pooler = self.database_address, self.settings.is_behind_pooler
+        return erased_learners(address, self.encryption, self.outages(telemetry), behind_pooler)
 
     def outages(self, telemetry: Telemetry) -> Outages:
         """The outages of this process. Its clients share them, so that each outage is logged once."""

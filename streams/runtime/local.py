@@ -14,6 +14,7 @@ from pathlib import Path
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
+from streams.adapters.sql.pooler import give_sessions_settings
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
 from streams.runtime.background import ALONE, BACKGROUND
@@ -42,6 +43,8 @@ async def system(
     deployment.make_data_dir()
     with _broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
+        if deployment.settings.is_behind_pooler:
+            give_sessions_settings(deployment.database_url)
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()

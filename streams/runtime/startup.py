@@ -133,6 +133,8 @@ def _made_with(
         with_sql = deployment_with_sql(
             deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
         )
+        # The stages of a process have one pool.
+        vars(with_sql)["database"] = deployment.database.shared()
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
         return process(with_sql, telemetry)
 

@@ -33,7 +33,7 @@ class LeaseKeeper:
         """Wait until this process holds the lease, then run `parts` together. Raises `LeaseLost`."""
         await self._take()
         try:
-            await together(self._keep, *parts)
+            await together(self._keep, self._watch_keys, *parts)
         finally:
             with suppress(Unavailable):
                 await self._lease.release()
@@ -57,13 +57,18 @@ class LeaseKeeper:
         while True:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             await self.check()
+
+    async def _watch_keys(self) -> None:
+        """Raises `LeaseLost` for keys that became wrong. It waits for the database, which must delay no renewal."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_SECONDS)
             try:
                 await self._keys.verified()
             except WrongKeys as wrong:
                 # Another process may have the right keys.
                 raise LeaseLost(str(wrong)) from None
             except Unavailable:
-                pass  # The next renewal waits for the database.
+                pass  # A renewal logs it.
 
     async def _renewed(self) -> bool:
         return await self._outages.retry(self._renew, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)

@@ -9,6 +9,7 @@ from sqlalchemy.engine import URL
 from conftest import Broker
 from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster, cluster_on
 from contract.stores import SqlStore, Store, fake_store, sql_store, unmigrated
+from real.pgbouncer import PgBouncer
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.database import database_url as url_of
 
@@ -53,13 +54,25 @@ def place(request: pytest.FixtureRequest) -> URL | None:
     return None if request.param == "fake" else url_of(request.getfixturevalue(request.param))
 
 
+@pytest.fixture
+def connections() -> int:
+    """The size of a database's pool. A file whose tests hold several connections has its own."""
+    return 1
+
+
+@pytest.fixture
+def pooler() -> PgBouncer | None:
+    """The pooler between us and PostgreSQL."""
+    return None
+
+
 @pytest_asyncio.fixture
-async def store(place: URL | None) -> AsyncIterator[Store]:
+async def store(place: URL | None, connections: int, pooler: PgBouncer | None) -> AsyncIterator[Store]:
     """Each kind of database, the fake included."""
     if place is None:
         yield fake_store()
         return
-    async with sql_store(place) as store:
+    async with sql_store(place, connections, pooler) as store:
         yield store
 
 
@@ -79,7 +92,7 @@ def url(database_url: str) -> URL:
 
 
 @pytest_asyncio.fixture
-async def database(url: URL) -> AsyncIterator[SqlStore]:
+async def database(url: URL, connections: int, pooler: PgBouncer | None) -> AsyncIterator[SqlStore]:
     """Each kind of database with tables."""
-    async with sql_store(url) as store:
+    async with sql_store(url, connections, pooler) as store:
         yield store

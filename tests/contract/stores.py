@@ -22,6 +22,7 @@ from fakes import (
     FakeTelemetry,
 )
 from real.migrated import make_tables
+from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
@@ -32,6 +33,7 @@ from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
+from streams.adapters.sql.pooler import give_sessions_settings
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.adapters.sql.webhooks import SqlWebhooks
@@ -120,13 +122,19 @@ def fake_store(*, away: bool = False) -> Store:
 
 
 @asynccontextmanager
-async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
-    """A migrated database with one account and one webhook of it."""
+async def sql_store(url: URL, connections: int = 1, pooler: PgBouncer | None = None) -> AsyncIterator[SqlStore]:
+    """A migrated database with one account and one webhook of it.
+
+    With one connection, a second one that is taken while the first is held would never come.
+    """
     make_tables(url)
     if url.get_backend_name() == "postgresql":
         migrate.grant(url, ROLE)
         url = url.set(username=ROLE)
-    async with unmigrated(url) as store:
+    if pooler:
+        give_sessions_settings(url)
+        url = pooler.before(url)
+    async with unmigrated(url, connections, behind_pooler=pooler is not None) as store:
         account = Account("acme", "Acme", ("ops@acme.example",), NOON)
         await SqlAccounts(store.database).add(account, ApiKey("key_1", "acme", "first", "sk_", "hash", NOON))
         await store.webhooks.add(Registration(webhook(), NOON))
@@ -134,10 +142,12 @@ async def sql_store(url: URL) -> AsyncIterator[SqlStore]:
 
 
 @asynccontextmanager
-async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
+async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = False) -> AsyncIterator[SqlStore]:
     """A database without tables."""
-    database, clock = Database(url), FakeClock()
+    database, clock = Database(url, connections, pool_seconds=5.0, behind_pooler=behind_pooler), FakeClock()
     ids, outbox, encryption = iter(range(1, 1_000_000)), SqlOutbox(database, clock), FakeEncryption()
+
+    address = url.render_as_string(hide_password=False)
 
     def new_id(prefix: str) -> str:
         return f"{prefix}_{next(ids)}"
@@ -152,7 +162,7 @@ async def unmigrated(url: URL) -> AsyncIterator[SqlStore]:
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock, encryption),
-        replay_lookup=replay_lookup(url.render_as_string(hide_password=False), Outages(FakeTelemetry())),
+        replay_lookup=replay_lookup(address, Outages(FakeTelemetry()), behind_pooler),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
         erasures=SqlErasures(database, encryption, clock, new_id, lambda size: b"k" * size),

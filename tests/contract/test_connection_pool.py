@@ -32,6 +32,16 @@ async def test_a_busy_moment_opens_no_further_connections(postgresql: str) -> No
         await database.close()
 
 
+async def test_the_last_stage_of_a_process_closes_its_pool(postgresql: str) -> None:
+    database = Database(database_url(postgresql))
+    first, second = database.shared(), database.shared()
+    await first.ping()
+    await first.close()
+    assert second.pool_use().idle == 1
+    await second.close()
+    assert database.pool_use().idle == 0
+
+
 @pytest.mark.parametrize(("option", "limit"), [("", "20000"), ("?tcp_user_timeout=7000", "7000")])
 async def test_a_connection_that_died_without_a_sign_ends(postgresql: str, option: str, limit: str) -> None:
     database = Database(database_url(postgresql + option))

@@ -357,6 +357,7 @@ async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> N
     assert await store.held.oldest("wh_crm", 10) == []
 
 
+@pytest.mark.parametrize("connections", [3])
 async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite has one writer at a time")

@@ -48,6 +48,14 @@ async def test_a_process_whose_clock_is_ahead_keeps_it_no_longer(store: Store) -
     assert await second.renew()
 
 
+async def test_a_full_pool_does_not_cost_the_lease(store: Store) -> None:
+    if not isinstance(store, SqlStore) or store.database.is_sqlite:
+        pytest.skip("it has no pool")
+    async with store.database.transaction():
+        assert await store.lease("first").renew()
+        await store.lease("first").release()
+
+
 async def test_a_process_cannot_release_another_ones_lease(store: Store) -> None:
     first, second = store.lease("first"), store.lease("second")
     await first.renew()

@@ -30,7 +30,6 @@ TABLES = {
     "streams/adapters/batches.py Batches._waiting": CALLERS,
     "streams/adapters/compact_subscriptions.py CompactSubscriptions._packed": WEBHOOKS,
     "streams/adapters/compact_subscriptions.py _Cache": "CACHE_BYTES",
-    "streams/adapters/driver_queries.py PostgresQueries._limits": FIXED,
     "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB an erased learner: ERASURES_PER_DAY",
     "streams/adapters/faust/read_ahead.py ReadAhead._done": "MAX_EVENTS and MAX_BYTES",
     "streams/adapters/faust/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",

@@ -51,6 +51,10 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self._address(name)
 
+    @property
+    def port(self) -> int:
+        return self._port
+
     def start(self) -> None:
         assert self._process is None, "it runs"
         options = [word for key, value in self._settings.items() for word in ("-c", f"{key}={value}")]

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Reads our pipe, which closes when this process ends, even by kill -9. Then it kills the process group.
@@ -23,7 +23,13 @@ _SHARED = (Path(tempfile.gettempdir()) / f"scorm-webhooks-ports-{os.getuid()}").
 class Process:
     """A server in its own process group. Its output goes to a file."""
 
-    def __init__(self, command: Sequence[str | Path], log: Path, user: str | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        user: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self._log = log
         groups: list[str] | None = None if user is None else []
         with log.open("ab") as output:
@@ -35,6 +41,7 @@ class Process:
                 start_new_session=True,
                 user=user,
                 extra_groups=groups,
+                env=env,
             )
         self._watcher = subprocess.Popen(
             ["sh", "-c", WATCHER, str(self._server.pid)], stdin=subprocess.PIPE, start_new_session=True

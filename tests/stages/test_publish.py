@@ -326,6 +326,20 @@ async def test_a_renewal_without_an_answer_is_tried_again(
     assert fixture.telemetry.logged_count("database_reachable") == 1
 
 
+async def test_a_lease_is_renewed_while_the_pool_is_busy(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = fixture.start()
+    await quiet()
+    # Every other query waits for a connection.
+    monkeypatch.setattr(fixture.keys, "verified", asyncio.Event().wait)
+    clock, ends = fixture.lease.clock, fixture.lease.ends
+    for _ in range(3):
+        clock.advance(14)
+        await until(lambda: ends["publisher"] > clock.now() + timedelta(seconds=14))
+    assert not running.done()
+
+
 async def test_a_publisher_that_ends_releases_its_lease(fixture: PublisherFixture) -> None:
     running = fixture.start()
     await quiet()

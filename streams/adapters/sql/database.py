@@ -11,7 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import QueuePool
 
-from streams.adapters.driver_queries import DRIVER_ERRORS, TIME_LIMITS, PostgresQueries, libpq_url
+from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, connect_options, libpq_url
+from streams.adapters.sql.pooler import SESSION_SETTINGS
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, Refused, Unavailable
 
@@ -45,20 +46,25 @@ class PoolUse(NamedTuple):
 class Database:
     """A pool of connections. `transaction` yields one, and commits at the end of the block.
 
-    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`.
+    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`:
+    they lead to a pooler in transaction mode.
     """
 
-    def __init__(self, url: URL, pool_size: int = 15, pool_seconds: float = 10.0) -> None:
+    def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
+        self._users = 0
         self._away: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
         if self._connections:
-            self._engine = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
+            self._engine = self._apart = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
             self._reader = _sqlite_engine(url, self._connections, "BEGIN")
         else:
-            self._engine = self._reader = _postgres_engine(url, pool_size, pool_seconds)
-        self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(url.render_as_string(hide_password=False)))
+            self._engine = self._reader = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
+            # One stays open. Others are for the time in which it is dead without a sign.
+            self._apart = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
+        address = url.render_as_string(hide_password=False)
+        self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(address), behind_pooler)
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
@@ -71,6 +77,10 @@ class Database:
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads. On SQLite it takes no write lock."""
         return self._translated(self._reader)
+
+    def apart(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction on a connection beside the pool: it waits for no other work of this process."""
+        return self._translated(self._apart)
 
     @asynccontextmanager
     async def _translated(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -117,11 +127,20 @@ class Database:
         self._away = None
         return bool(found)
 
+    def shared(self) -> "Database":
+        """The same for one more stage of this process."""
+        self._users += 1
+        return self
+
     async def close(self) -> None:
+        """Close the connections, once the last stage that shares them does."""
+        self._users -= 1
+        if self._users > 0:
+            return
         if self._driver:
             await self._driver.close()
-        await self._engine.dispose()
-        await self._reader.dispose()
+        for engine in {self._engine, self._reader, self._apart}:
+            await engine.dispose()
         if self._connections:
             await self._connections.wait_until_ended()
 
@@ -132,27 +151,29 @@ def _message(error: Exception) -> str:
     return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
 
 
-def _postgres_engine(url: URL, pool_size: int, pool_seconds: float) -> AsyncEngine:
+def _postgres_engine(
+    url: URL, pool_size: int, pool_seconds: float, behind_pooler: bool, max_overflow: int = 0
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         # A connection beyond the pool would be opened and closed for each use, which costs more than the query.
-        max_overflow=0,
+        max_overflow=max_overflow,
         pool_timeout=pool_seconds,
         pool_use_lifo=True,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={name: value for name, value in TIME_LIMITS.items() if name not in url.query},
+        connect_args=connect_options(url.query, behind_pooler),
     )
+    if behind_pooler:  # A session is not ours to set: it begins with these settings.
+        return engine
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         # Poolers refuse these as parameters of the start.
         cursor = connection.cursor()
-        # Without sorts the estimates are so high that short queries were compiled.
-        cursor.execute("SET jit = off")
-        # In the server's own zone the last hours of the year 9999 cannot be read.
-        cursor.execute("SET TIME ZONE 'UTC'")
+        for name, value in SESSION_SETTINGS.items():
+            cursor.execute(f"SET {name} = '{value}'")
         cursor.close()
         connection.commit()
 

@@ -177,6 +177,7 @@ class SqlLease:
     """A `Lease`: a row that expires unless its holder renews it.
 
     PostgreSQL's own clock decides: a process whose clock is ahead would keep the lease for as long after its death.
+    A busy pool does not delay a renewal.
     """
 
     def __init__(self, database: Database, clock: Clock, name: str, holder: str) -> None:
@@ -195,10 +196,10 @@ class SqlLease:
             set_={"holder": self._holder, "expires_at": expires_at},
             where=or_(leases.c.holder == self._holder, leases.c.expires_at < now),
         )
-        async with self._database.transaction() as connection:
+        async with self._database.apart() as connection:
             result = await connection.execute(statement.returning(leases.c.holder))
             return result.first() is not None
 
     async def release(self) -> None:
-        async with self._database.transaction() as connection:
+        async with self._database.apart() as connection:
             await connection.execute(delete(leases).where(leases.c.name == self._name, leases.c.holder == self._holder))

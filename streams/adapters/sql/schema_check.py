@@ -65,7 +65,9 @@ def revisions() -> tuple[str, ...]:
 def connection_to(url: URL) -> Iterator[Connection]:
     """One transaction of a database. Raises `Unavailable` and `Misconfigured`."""
     sync = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
-    options = {"connect_timeout": CONNECT_SECONDS} if sync.get_backend_name() == "postgresql" else {}
+    # Behind a pooler no statement stays prepared.
+    postgres = {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
+    options = postgres if sync.get_backend_name() == "postgresql" else {}
     if sync.get_backend_name() == "sqlite":
         make_private_file(url)
     engine = create_engine(sync, hide_parameters=True, connect_args=options)
