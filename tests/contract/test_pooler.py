@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import URL
 
-from contract import test_recorder, test_lease
+from contract import test_lease, test_recorder
 from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.driver_queries import PostgresQueries, libpq_url
