@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.messages import LIBRDKAFKA, is_stored
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent
@@ -141,6 +141,11 @@ class EventProducer:
         event_id = event.id
 
         def settle(error: KafkaError | None, message: Any) -> None:
+            if error is None and not is_stored(message):
+                # Its receivers see one event of an id, and it may not be there at all.
+                error = self._try_again(value, event, settle)
+                if error is None:
+                    return
             self._unacknowledged.discard(event_id)
             if error is None:
                 self._reasons.forget()
@@ -161,6 +166,19 @@ class EventProducer:
                 self._unacknowledged.discard(event_id)
                 raise _in_words(error.args[0], None) from error
         return future
+
+    def _try_again(
+        self, value: bytes, event: Event, settle: Callable[[KafkaError | None, Any], None]
+    ) -> KafkaError | None:
+        """Queue an event once more. Returns why that is not possible."""
+        try:
+            self._producer.produce(self._topic, value, partition_key(event), on_delivery=settle)
+        except BufferError:
+            return KafkaError(KafkaError._QUEUE_FULL)
+        except KafkaException as error:
+            found: KafkaError = error.args[0]
+            return found
+        return None
 
     def flush(self, timeout_seconds: float = 10) -> bool:
         """Wait for all that was published; False when some of it is not acknowledged in time."""

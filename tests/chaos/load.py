@@ -36,7 +36,11 @@ class Load:
         # Broker faults must not make this producer give up: unacknowledged events are not expected.
         # Where a broker's pod gets another address, nothing ends the old connection but this timeout.
         away = {"socket.timeout.ms": 10_000, "socket.connection.setup.timeout.ms": 5_000}
-        config = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 0, "log_level": 2, **away}
+        # It writes to new partitions within a second. With more requests in flight librdkafka may acknowledge a record
+        # that Kafka does not have, while a new partition has no leader yet.
+        growing = {"topic.metadata.refresh.interval.ms": 1_000, "max.in.flight": 1}
+        reliable = {"enable.idempotence": True, "linger.ms": 0}
+        config = {"bootstrap.servers": bootstrap, "log_level": 2, **reliable, **away, **growing}
         self._producer = Producer(config)
         self._topic = topic
         self._published = (folder / "published").open("a", buffering=1)

@@ -11,6 +11,7 @@ from chaos import (
     databases,
     faults,
     freezes,
+    growth,
     kills,
     members,
     meters,
@@ -69,6 +70,6 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("encryption-keys", upgrades.keys),
         Scenario("retry-schedule", upgrades.schedule),
         Scenario("processes", partial(upgrades.processes, seconds=choose(5, 30))),
-        Scenario("partitions", upgrades.partitions),
+        Scenario("partitions", partial(growth.partitions, seconds=choose(1, 30))),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), apart=True),
     ]

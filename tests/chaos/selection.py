@@ -31,7 +31,7 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "encryption-keys": ("publish",),
     "retry-schedule": ("deliver",),
     "processes": ("fan-out", "deliver"),
-    "partitions": ("deliver",),
+    "partitions": ("deliver", "meter", "maintain", "background"),
 }
 # Where a stage's own code is. A path is a file or a folder.
 CODE_OF: dict[str, tuple[str, ...]] = {
@@ -68,6 +68,9 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/adapters/sql/held.py": ("publish",),
     "api/player": ("api",),
     "streams/services/course_sessions.py": ("api",),
+    "streams/runtime/background.py": ("background",),
+    "streams/runtime/running_stage.py": ("background",),
+    "streams/adapters/kafka/topics_admin.py": ("background",),
 }
 THIRDS = 3
 

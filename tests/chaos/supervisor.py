@@ -23,7 +23,7 @@ START_SECONDS = 90.0
 
 
 class StageSupervisor:
-    """Runs each stage under a static member name, as a StatefulSet does."""
+    """Runs each stage under a static member name, as a StatefulSet does; `background` without one."""
 
     def __init__(self, system: System, bootstrap: str, prefix: str) -> None:
         self.system = system
@@ -45,7 +45,7 @@ class StageSupervisor:
         """Launch stages (default: all) with more settings, and restart them when they end."""
         with self._lock:
             for stage in stages or WORLD:
-                self.system.launch(stage, **self._env[stage], **env)
+                self.system.launch(stage, **self._env.get(stage, {}), **env)
                 self._running.add(stage)
 
     def wait_until_ready(self) -> None:
@@ -76,8 +76,8 @@ class StageSupervisor:
     def resume(self, stage: str) -> None:
         self.system.send(stage, signal.SIGCONT)
 
-    def progress(self, stage: str) -> int:
-        """Number of records committed or, for `publish`, written; 0 without a broker."""
+    def progress(self, stage: str, first: int = 0) -> int:
+        """Number of records committed, from partition `first` on, or, for `publish`, written; 0 without a broker."""
         consumer = self._consumers[stage]
         try:
             if stage == "publish":
@@ -85,7 +85,7 @@ class StageSupervisor:
             partitions = [
                 TopicPartition(self._prefix + topic, number)
                 for topic in READS[stage]
-                for number in range(self._partitions[topic])
+                for number in range(first, self._partitions[topic])
             ]
             return sum(max(0, found.offset) for found in consumer.committed(partitions, timeout=2))
         except KafkaException:
@@ -106,4 +106,4 @@ class StageSupervisor:
                     code = self.system.exit_code(stage)
                     if code is not None:
                         self.exits[stage, code] += 1
-                        self.system.launch(stage, **self._env[stage])
+                        self.system.launch(stage, **self._env.get(stage, {}))

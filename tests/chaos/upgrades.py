@@ -1,4 +1,4 @@
-"""What an operator changes while events flow: release, keys, retry schedule, partitions, numbers of processes."""
+"""What an operator changes while events flow: release, keys, retry schedule, numbers of processes."""
 
 import json
 import shutil
@@ -19,9 +19,6 @@ from streams.adapters.encryption import generate_key
 RECORD_SCHEMAS = "SCORM_WEBHOOKS_RECORD_SCHEMAS"
 KEYS = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
 SCHEDULE = "SCORM_WEBHOOKS_RETRY_SCHEDULE"
-MORE_PARTITIONS = {"SCORM_WEBHOOKS_EVENT_PARTITIONS": "5", "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "6"}
-# Clients detect new partitions at their next metadata refresh.
-REFRESH = "KAFKA_CONFIG_TOPIC_METADATA_REFRESH_INTERVAL_MS"
 SHARED = ("deliver", "record", "fan-out")
 WAIT_SECONDS = 60.0
 SETTLE_SECONDS = 120.0
@@ -127,27 +124,13 @@ def schedule(scenario_run: ScenarioRun) -> None:
             restart(scenario_run, *STAGES)
 
 
-def partitions(scenario_run: ScenarioRun) -> None:
-    """More partitions of every topic; then webhooks whose records go to the new ones."""
-    with restless_customer(scenario_run):
-        system = scenario_run.loaded.system
-        set_env(scenario_run, {REFRESH: "1000"})
-        restart(scenario_run, *STAGES)
-        set_env(scenario_run, MORE_PARTITIONS)
-        system.run("topics", "apply")
-        for number in range(6):
-            scenario_run.customer(f"added-{number}", types="session.completed")
-        scenario_run.supervisor.count_partitions(events=5, deliveries=6)
-        restart(scenario_run, *STAGES)
-
-
-def processes(scenario_run: ScenarioRun, seconds: float) -> None:
-    """One process, three, and one again, of each stage that shares its work.
+def processes(scenario_run: ScenarioRun, seconds: float, more: int = 2) -> None:
+    """One process, more, and one again, of each stage that shares its work.
 
     What takes longer than the three seconds of a handover is repeated: on a slow machine a batch of events.
     """
     with ExitStack() as stack:
-        extras = [stack.enter_context(scenario_run.member(f"extra-{number}")) for number in range(2)]
+        extras = [stack.enter_context(scenario_run.member(f"extra-{number}")) for number in range(more)]
         for stage in SHARED:
             for number, extra in enumerate(extras, 1):
                 # A member of a StatefulSet has a name.

@@ -4,11 +4,13 @@ from functools import reduce
 
 import pytest
 
-from chart.rendering import FULLNAME, STAGES, at, merged, refusal, render
+from chart.generated import ROOT
+from chart.rendering import FULLNAME, STAGES, at, merged, pod_of, refusal, render, render_file, variables_of
 from chart.schemas import problems
 from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES
 
 SMALL = at("stages.background.enabled", True)
+VALUES = ROOT / "deploy" / "helm" / "values" / "small.yaml"
 KINDS = ("Deployment", "StatefulSet", "Service", "PodDisruptionBudget", "NetworkPolicy")
 
 
@@ -68,3 +70,12 @@ def test_helm_test_asks_the_background() -> None:
 def test_kubernetes_accepts_it() -> None:
     rendered = render(merged(SMALL, at("networkPolicy.enabled", True)))
     assert [problem for one in rendered.resources for problem in problems(one)] == []
+
+
+def test_the_values_file_has_fewer_partitions() -> None:
+    rendered = render_file(VALUES)
+    assert rendered.container(BACKGROUND)["args"][0] == "run"
+    [topics] = [job for job in rendered.of_kind("Job") if job["metadata"]["name"].endswith("topics-apply")]
+    [container] = pod_of(topics)["spec"]["containers"]
+    found = {name: value for name, value in variables_of(container).items() if name.endswith("_PARTITIONS")}
+    assert found == {"SCORM_WEBHOOKS_EVENT_PARTITIONS": "6", "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "6"}

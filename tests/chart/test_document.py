@@ -22,6 +22,7 @@ VALUES_AS_SHIPPED = yaml.safe_load(VALUES.read_text())
 PRODUCTION = yaml.safe_load((ROOT / "deploy" / "helm" / "values" / "production.yaml").read_text())
 TEXT = DOCUMENT.read_text()
 COMMANDS = blocks(TEXT)
+SMALL = ROOT / "docs" / "small-deployment.md"
 
 
 def test_the_table_has_every_value() -> None:
@@ -36,7 +37,8 @@ def test_every_value_says_what_it_is_for() -> None:
 
 
 def helm_commands() -> list[list[str]]:
-    return [words for words in COMMANDS if words[0] == "helm" and words[1] in ("install", "upgrade")]
+    commands = [*COMMANDS, *blocks(SMALL.read_text())]
+    return [words for words in commands if words[0] == "helm" and words[1] in ("install", "upgrade")]
 
 
 @pytest.mark.parametrize("words", helm_commands(), ids=" ".join)

@@ -10,7 +10,7 @@ from chart.schemas import problems
 
 
 def test_there_are_values_files_for_each_case() -> None:
-    assert {path.stem for path in VALUES_FILES} == {"minimal", "production", "strimzi-cloudnativepg", "keda"}
+    assert {path.stem for path in VALUES_FILES} == {"minimal", "small", "production", "strimzi-cloudnativepg", "keda"}
 
 
 @pytest.mark.parametrize("path", VALUES_FILES, ids=lambda path: path.stem)

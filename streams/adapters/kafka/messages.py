@@ -68,3 +68,13 @@ def headers_of(pairs: Iterable[tuple[str, bytes | None]] | None) -> tuple[tuple[
 def commit_of(tp: TopicPartition) -> Commit | None:
     """The commit of a partition. None without a commit."""
     return Commit(tp.offset, tp.metadata or "") if tp.offset >= 0 else None
+
+
+def is_stored(message: Message) -> bool:
+    """Whether a record that was acknowledged is surely on its topic.
+
+    librdkafka 2.16 takes a broker's "duplicate sequence number" for an acknowledgement, which then has no offset. After
+    an error on a partition that was just made, the record it speaks of may be another.
+    """
+    offset = message.offset()
+    return offset is not None and offset >= 0

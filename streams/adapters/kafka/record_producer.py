@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.messages import LIBRDKAFKA, is_stored
 from streams.adapters.kafka.produce_errors import ProduceError, class_of
 from streams.adapters.kafka.produce_outages import ProduceOutages
 from streams.core.errors import RecordsRefused, ScormWebhooksError
@@ -190,6 +190,11 @@ class KafkaRecordProducer:
         if error is None:
             self._outages.succeeded(topic)
             self._errors.forget()
+            if not is_stored(message):
+                # Twice on the topic is better than not at all.
+                self._telemetry.count("produce_errors_total")
+                self._produce_later(pending, index, producer, 0)
+                return
             pending.append(index, _time(message.timestamp()[1]))
             return
         match self._class_of(error, topic):
