@@ -58,5 +58,7 @@ def two_publishers(scenario_run: ScenarioRun) -> None:
 def holder(scenario_run: ScenarioRun) -> int:
     """The process id of the publisher that holds the lease; 0 without one."""
     with psycopg.connect(scenario_run.loaded.database_url) as connection:
-        row = connection.execute("SELECT holder FROM leases WHERE name LIKE '%publish' AND expires_at > now()").fetchone()
+        # Its name has the prefix of the topics.
+        query = b"SELECT holder FROM leases WHERE name LIKE '%publish' AND expires_at > now()"
+        row = connection.execute(query).fetchone()
     return int(row[0].split("/")[1]) if row else 0
