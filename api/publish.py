@@ -14,11 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import known_caller, require_scopes
 from api.event_limits import EventLimits
 from api.idempotency import fingerprint_of, require_key_form
-from api.problems import TooMany, http_problem, our_problem
+from api.problems import TooMany, response_or_problem
 from api.services import Services
 from streams.core.access import Caller
 from streams.core.access import Scope as KeyScope
-from streams.core.errors import FieldError, Invalid, ScormWebhooksError
+from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event
 from streams.core.trace import SpanName, is_trace_parent
 from streams.services.ingest import check_count
@@ -48,12 +48,7 @@ class PublishEvents:
         scope["route"] = _Route
         scope["state"]["is_frequent"] = True
         request = Request(scope, receive)
-        try:
-            response = await self._publish(request)
-        except ScormWebhooksError as error:
-            response = await our_problem(request, error)
-        except HTTPException as error:
-            response = await http_problem(request, error)
+        response = await response_or_problem(request, self._publish(request))
         await response(scope, receive, send)
 
     async def _publish(self, request: Request) -> Response:

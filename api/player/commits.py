@@ -6,13 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.player.bodies import NotScorm, parse_commit
-from api.problems import TooMany, http_problem, our_problem, problem
+from api.problems import TooMany, problem, response_or_problem
 from api.services import services_of
-from streams.core.errors import NotFound, ScormWebhooksError
+from streams.core.errors import NotFound
 from streams.core.rate import RateLimits
 from streams.services.course_sessions import COMMIT_PATH
 
@@ -93,12 +92,7 @@ class TakeCommits:
         scope["route"] = _Route
         scope["state"]["is_frequent"] = True
         request = Request(scope, receive)
-        try:
-            response = await _take(token, request)
-        except ScormWebhooksError as error:
-            response = await our_problem(request, error)
-        except HTTPException as error:
-            response = await http_problem(request, error)
+        response = await response_or_problem(request, _take(token, request))
         await response(scope, receive, send)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-# A fetch costs as much as twenty events in a batch, at the broker too.
+# A fetch costs as much as ten events in a batch, and costs the broker too.
 GATHER_MS = 20
 GATHER_BYTES = 262_144
 MANY_A_SECOND = 400
