@@ -17,11 +17,11 @@ _KEPT_LONGER = {"SCORM_WEBHOOKS_RETENTION_DAYS": "3650"}
 
 def retention(
     rows: Annotated[int, typer.Option(help="Deliveries that are older than their retention.")] = 200_000,
-    rate: Annotated[float, typer.Option(help="Events a second meanwhile.")] = 1000,
-    seconds: Annotated[float, typer.Option(help="Seconds of publishing, before and meanwhile.")] = 15,
+    rate: Annotated[float, typer.Option(help="Events a second while rows are deleted.")] = 1000,
+    seconds: Annotated[float, typer.Option(help="Seconds of publishing, before the deletion and during it.")] = 15,
     warm: Annotated[int, typer.Option(help="Deliveries before the measurement.")] = WARM_DELIVERIES,
 ) -> dict[str, object]:
-    """Deliveries deleted a second, with their attempts and events, and the latency of events before and meanwhile."""
+    """Deliveries deleted a second, with their attempts and events, and the latency of events before and during it."""
     with running(Stack(**_KEPT_LONGER)) as stack:
         stack.start()
         owners = stack.register([f"/ok/{number}" for number in range(100)], max_concurrency=64)
