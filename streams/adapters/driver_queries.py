@@ -1,5 +1,6 @@
 """Query the database by its driver: SQLAlchemy takes 20 MB, too much for a stage with a few queries."""
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
@@ -61,17 +62,20 @@ class PostgresQueries:
         self._url = url
         self._options = connect_options(conninfo_to_dict(url), behind_pooler)
         self._connection: psycopg.AsyncConnection | None = None
+        # Two callers at once would open two connections, and forget one.
+        self._turn = asyncio.Lock()
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
-        was_open = self._connection is not None
         query = query.replace("?", "%s")
-        try:
-            return await self._rows(query, parameters)
-        except psycopg.OperationalError:
-            # The server or a proxy may have closed the idle connection.
-            if not was_open:
-                raise
-            return await self._rows(query, parameters)
+        async with self._turn:
+            was_open = self._connection is not None
+            try:
+                return await self._rows(query, parameters)
+            except psycopg.OperationalError:
+                # The server or a proxy may have closed the idle connection.
+                if not was_open:
+                    raise
+                return await self._rows(query, parameters)
 
     async def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
         try:

@@ -1,5 +1,7 @@
 """A database whose connections are all in use is a database that does not answer."""
 
+import asyncio
+
 import pytest
 from sqlalchemy import text
 
@@ -40,6 +42,13 @@ async def test_the_last_stage_of_a_process_closes_its_pool(postgresql: str) -> N
     assert second.pool_use().idle == 1
     await second.close()
     assert database.pool_use().idle == 0
+
+
+async def test_looks_at_once_share_one_connection(postgresql: str) -> None:
+    queries = PostgresQueries(postgresql)
+    found = await asyncio.gather(*(queries.rows("SELECT pg_backend_pid()") for _ in range(5)))
+    await queries.close()
+    assert len({rows[0] for rows in found}) == 1
 
 
 @pytest.mark.parametrize(("option", "limit"), [("", "20000"), ("?tcp_user_timeout=7000", "7000")])
