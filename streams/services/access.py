@@ -1,5 +1,6 @@
 """API keys and users of accounts; authentication."""
 
+import asyncio
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -56,6 +57,7 @@ class AccessService:
         self._operators = parse_operator_keys(operator_keys)
         self._found: RecentlyFound[ApiKey] = RecentlyFound()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
+        self._noting: set[asyncio.Task[None]] = set()
         self._audit_entry = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
@@ -91,9 +93,19 @@ class AccessService:
             return recent
         self._remember(sha256, key, now)
         if key and key.opens(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
-            with contextlib.suppress(Unavailable):
-                await self._keys.used(key.id, now)
+            self._note_use(key.id, now)
         return key
+
+    def _note_use(self, key_id: str, now: datetime) -> None:
+        """Store it without a wait: no request needs it."""
+
+        async def store() -> None:
+            with contextlib.suppress(Unavailable):
+                await self._keys.used(key_id, now)
+
+        noting = asyncio.create_task(store())
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
 
     def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
         self._recent.pop(sha256, None)

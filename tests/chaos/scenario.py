@@ -16,6 +16,8 @@ COMMIT_SECONDS = 1.0
 REQUEST_SECONDS = 0.1
 RECOVERY_SECONDS = 90.0
 SETTLE_SECONDS = 180.0
+# `fan-out` has produced again what it had not committed, and `deliver` has dropped it.
+DROPPED_SECONDS = 20.0
 # Records to commit after a fault until the stage counts as recovered.
 ENOUGH = {"fan-out": 20, "deliver": 20, "record": 20, "publish": 1}
 
@@ -48,6 +50,7 @@ class ScenarioRun:
         self.kills = 0
         self._may_repeat = 0
         self._doubts: list[tuple[float, float]] = []
+        self._fan_out_kills: list[float] = []
         self._recoveries: list[float] = []
         self._own: set[str] = set()
 
@@ -91,9 +94,14 @@ class ScenarioRun:
         before = self.supervisor.progress(stage)
         at = self.supervisor.kill(stage)
         self.kills += 1
-        # `deliver` or the database drops repeats of other stages.
+        # `deliver` or the database drops repeats of other stages, `deliver` unless it has just forgotten what it sent.
+        if stage == "fan-out":
+            self._fan_out_kills.append(at)
         if stage == "deliver":
             self.may_duplicate(at)
+            for earlier in self._fan_out_kills:
+                if earlier > at - DROPPED_SECONDS:
+                    self.may_duplicate(earlier, earlier)
         self.await_progress(stage, before, at)
 
     def restart(self, stage: str) -> None:

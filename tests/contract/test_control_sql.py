@@ -49,6 +49,19 @@ def audit_entry(number: int | str = 1, **changes: object) -> AuditEntry:
 # -- access ----------------------------------------------------------------------------------------------------
 
 
+async def test_uses_at_once_are_stored_for_each_key(database: SqlStore) -> None:
+    keys = SqlApiKeys(database.database)
+    for number in (2, 3):
+        key = ApiKey(
+            f"key_{number}", "acme", "export", "sk_abc", f"sha-{number}", NOON, frozenset({Scope.EVENTS_WRITE})
+        )
+        await keys.add(key, audit_entry(number))
+    await asyncio.gather(*(keys.used(f"key_{number}", NOON + timedelta(hours=number)) for number in (2, 2, 3)))
+    used = {key.id: key.last_used_at for key in await keys.list("acme")}
+    assert used["key_1"] is None
+    assert {used["key_2"], used["key_3"]} <= {NOON + timedelta(hours=2), NOON + timedelta(hours=3)}
+
+
 async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: SqlStore) -> None:
     keys = SqlApiKeys(database.database)
     key = ApiKey("key_2", "acme", "export", "sk_abc", "sha", NOON, frozenset({Scope.EVENTS_WRITE}), NOON + DAY)

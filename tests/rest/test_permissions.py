@@ -1,5 +1,6 @@
 """Every route requires its scope, and no account sees the data of another."""
 
+import asyncio
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
+from streams.adapters.sql.accounts import SqlApiKeys
 from streams.core.access import OPERATOR, Scope
 
 OPEN = {
@@ -203,4 +205,27 @@ async def test_a_revoked_or_expired_key_is_refused(api: ApiFixture, end: str) ->
     [key] = [key for key in await api.operator.get(path) if key["id"] == made["id"]]
     assert made["apiKey"].startswith(key["prefix"])
     assert made["apiKey"] not in str(key)
+
+
+async def test_the_last_use_of_a_key_is_shown(api: ApiFixture) -> None:
+    path = f"/v1/accounts/{api.acme.account_id}/keys"
+    made = await api.operator.post(path, {"name": "short", "scopes": ["webhooks:read"]})
+    await ApiClient(api.client, made["apiKey"]).get("/v1/webhooks")
+    [key] = [key for key in await api.operator.get(path) if key["id"] == made["id"]]
+    async with asyncio.timeout(10):
+        # It is stored after the answer.
+        while "lastUsedAt" not in key:
+            [key] = [key for key in await api.operator.get(path) if key["id"] == made["id"]]
     assert key["lastUsedAt"] == "2026-04-10T12:00:00Z"
+
+
+async def test_a_request_does_not_wait_for_its_use(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(SqlApiKeys, "used", never)
+    made = await api.operator.post(
+        f"/v1/accounts/{api.acme.account_id}/keys", {"name": "a", "scopes": ["webhooks:read"]}
+    )
+    async with asyncio.timeout(10):
+        assert (await ApiClient(api.client, made["apiKey"]).get("/v1/webhooks"))["data"] == []

@@ -78,11 +78,12 @@ async def accounts_page(
 
 
 class SqlApiKeys:
-    """`ApiKeys` in SQL. Strangers with keys that do not exist have one connection between them."""
+    """`ApiKeys` in SQL. Look-ups have one connection between them, so that strangers cannot take all; uses one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._look_ups = Batches(self._find_all, KEYS_AT_ONCE)
+        self._uses = Batches(self._store_uses, KEYS_AT_ONCE)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
         active = api_keys.c.revoked_at.is_(None) & (
@@ -121,8 +122,13 @@ class SqlApiKeys:
             return row is not None
 
     async def used(self, key_id: str, at: datetime) -> None:
+        await self._uses.result((key_id, at))
+
+    async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
+        used = api_keys.c.id.in_({key_id for key_id, _ in uses})
         async with self._database.transaction() as connection:
-            await connection.execute(update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at))
+            await connection.execute(update(api_keys).where(used).values(last_used_at=max(at for _, at in uses)))
+        return [None] * len(uses)
 
 
 class SqlUsers:
