@@ -275,6 +275,7 @@ class Deployment:
             self.outages(telemetry),
             sole_member=self.sole_member,
             watchdog=self._watchdogs(telemetry),
+            protocol=self.settings.kafka_group_protocol,
         )
 
     def _watchdogs(self, telemetry: Telemetry, most_seconds: float = math.inf) -> NewWatchdog:

@@ -18,6 +18,7 @@ GIVEN: dict[str, Any] = {
     "databasePooler": "transaction",
     "retrySchedule": ["5s", "1m"],
     "topicPrefix": "acme.",
+    "kafkaGroupProtocol": "classic",
     "eventPartitions": 6,
     "deliveryPartitions": 48,
     "replicationFactor": 2,

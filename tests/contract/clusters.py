@@ -6,6 +6,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import pytest
+
 from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
@@ -13,6 +15,7 @@ from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
 from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog
 from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.group_protocol import AUTO
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -27,6 +30,8 @@ from streams.topics import SESSION_EVENTS, declare
 PARTITIONS = 3
 TOPICS = declare(parse_schedule("1s,2s"), PARTITIONS, PARTITIONS)
 SECONDS = 60.0
+# For members of groups: each protocol, and brokers without KIP-848.
+EVERY_KAFKA = [pytest.param(name, marks=pytest.mark.real) for name in ("apache", "classic", "apache_3_7", "apache_3_9")]
 CODEC = AvroCodec()
 CLOCK = SystemClock()
 
@@ -67,6 +72,7 @@ class KafkaCluster:
     prefix: str
     session_seconds: float = SESSION_SECONDS
     embedded: EmbeddedBroker | None = None
+    protocol: str = AUTO
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[RecordProducer]:
@@ -80,7 +86,9 @@ class KafkaCluster:
     def consumer(self, topic: str, group: str = "group", watchdog: NewWatchdog | None = None) -> KafkaRecordConsumer:
         telemetry, config = FakeTelemetry(), consumer_config(self.properties, self.prefix + group)
         outages = Outages(telemetry)
-        return KafkaRecordConsumer(config, [topic], self.prefix, telemetry, outages, watchdog=watchdog)
+        return KafkaRecordConsumer(
+            config, [topic], self.prefix, telemetry, outages, watchdog=watchdog, protocol=self.protocol
+        )
 
     @asynccontextmanager
     async def subscriptions(self) -> AsyncIterator[Subscriptions]:
@@ -109,12 +117,12 @@ class KafkaCluster:
         return lambda name, positions: ConsumerWatchdog(name, positions, probe, telemetry, seconds)
 
 
-def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
+def cluster_on(bootstrap: str, prefix: str = "", protocol: str = AUTO) -> KafkaCluster:
     """The broker with every topic."""
     properties = {"bootstrap.servers": bootstrap}
     admin = TopicsAdmin(properties, prefix)
     admin.apply(admin.plan(TOPICS))
-    return KafkaCluster(properties, prefix)
+    return KafkaCluster(properties, prefix, protocol=protocol)
 
 
 @dataclass

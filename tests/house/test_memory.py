@@ -92,6 +92,7 @@ TABLES = {
     "streams/outage.py Outages._outages": FIXED,
     "streams/producer.py EventProducer._unacknowledged": "most_unacknowledged of the caller's own process",
     "streams/runtime/supervisor.py Supervisor.children": FIXED,
+    "streams/services/access.py AccessService._noting": "KNOWN_KEYS",
     "streams/services/access.py AccessService._recent": "KNOWN_KEYS",
     "streams/services/account_turns.py AccountTurns._accounts": CALLERS,
     "streams/services/invalid_records.py Replayed.left": "the records that an operator replays",

@@ -57,6 +57,7 @@ WRONG = {
     "DATA_DIR": (),
     "CA_FILE": (),
     "DATABASE_CONNECTIONS": (*NOT_A_NUMBER, "1001"),
+    "KAFKA_GROUP_PROTOCOL": ("eager", "KIP-848", STEERING),
     "DATABASE_POOLER": ("session", "pgbouncer", STEERING),
     "RETRY_SCHEDULE": ("soon", ",", "0s", "-1s", "2m,30s", "1s,1s", "400d", "9" * 5000 + "d", STEERING, MANY_WAITS),
     "TOPIC_PREFIX": ("a b", "x" * 65, "\u00e4", STEERING),
