@@ -32,6 +32,7 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "retry-schedule": ("deliver",),
     "processes": ("fan-out", "deliver"),
     "partitions": ("deliver", "meter", "maintain", "background"),
+    "classic": ("classic groups",),
 }
 # Where a stage's own code is. A path is a file or a folder.
 CODE_OF: dict[str, tuple[str, ...]] = {
@@ -71,6 +72,8 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/runtime/background.py": ("background",),
     "streams/runtime/running_stage.py": ("background",),
     "streams/adapters/kafka/topics_admin.py": ("background",),
+    "streams/adapters/kafka/group_protocol.py": ("classic groups",),
+    "streams/adapters/kafka/consumer_thread.py": ("classic groups",),
 }
 THIRDS = 3
 
