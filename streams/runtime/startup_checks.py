@@ -109,7 +109,7 @@ def check_group(client_ids: Callable[[], Sequence[str]], group: str, client: str
         names = ", ".join(sorted(set(others)))
         raise MissingPrerequisite(
             f"the group {group} has members of another client ({names}), and SCORM_WEBHOOKS_FAN_OUT_CONSUMER is "
-            f"{client}; stop every fan-out process that is set otherwise: this one goes on when they have left the group"
+            f"{client}; stop every fan-out process that is set otherwise; this one goes on when they have left"
         )
 
 

@@ -7,7 +7,7 @@ from streams.core.offset_tracker import Commit
 from streams.fair_batches import FairBatches
 from streams.outage import Outages
 from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, RecordConsumer, Telemetry
-from streams.read_ahead import MAX_EVENTS, ReadAhead
+from streams.read_ahead import ReadAhead
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.tasks import together
 
@@ -23,12 +23,10 @@ class FairConsumer:
     All partitions are paused while as much is read ahead as may be, and read again when half of it is done.
     """
 
-    def __init__(
-        self, consumer: RecordConsumer, telemetry: Telemetry, outages: Outages, max_events: int = MAX_EVENTS
-    ) -> None:
+    def __init__(self, consumer: RecordConsumer, telemetry: Telemetry, outages: Outages) -> None:
         self._consumer = consumer
         self._telemetry = telemetry
-        self._read_ahead = ReadAhead[Record](max_events)
+        self._read_ahead = ReadAhead[Record]()
         self._batches = FairBatches(self._read_ahead, self._acknowledge, telemetry)
         self._done = StoredOffsets(consumer, telemetry, outages)
         self._has_done = asyncio.Event()
