@@ -33,6 +33,7 @@ LEFT_OUT: dict[str, str] = {
     "tests/rest/test_fuzz.py[sqlite]": "tests/rest/test_fuzz.py[postgresql]",
     # `up` has one member in each group: rebalances on the embedded broker are not its life.
     "tests/contract/test_faust.py[embedded]": "tests/contract/test_faust.py[apache]",
+    "tests/contract/test_event_consumers.py[embedded]": "tests/contract/test_event_consumers.py[apache]",
     "tests/contract/test_record_consumer.py[embedded]": "tests/contract/test_record_consumer.py[apache]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from streams.read_ahead import PendingEvent, ReadAhead
 
 from streams.ports import Partition, Record
+from streams.read_ahead import PendingEvent, ReadAhead
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PARTITIONS = (0, 1)

@@ -236,7 +236,20 @@ class Step(NamedTuple):
     accounts: str
 
 
-ACTIONS = ("append", "append", "append", "finish", "finish", "finish", "join", "leave", "move", "lose", "kill", "refuse")
+ACTIONS = (
+    "append",
+    "append",
+    "append",
+    "finish",
+    "finish",
+    "finish",
+    "join",
+    "leave",
+    "move",
+    "lose",
+    "kill",
+    "refuse",
+)
 STEPS = st.builds(
     Step,
     st.sampled_from(ACTIONS),

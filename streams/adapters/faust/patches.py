@@ -177,7 +177,9 @@ def pending_error(app: faust.App) -> Exception | None:
     aiokafka 0.14.0 keeps the error for the next read and waits, and faust-streaming 0.15.3 reads only what is assigned:
     a member that was refused would wait for ever. Ends when Faust asks for errors without an assignment.
     """
-    error: Exception | None = aiokafka_consumer(app)._coordinator._pending_exception
+    consumer = aiokafka_consumer(app)
+    coordinator = consumer and consumer._coordinator
+    error: Exception | None = coordinator and coordinator._pending_exception
     return error
 
 

@@ -109,8 +109,8 @@ class FaustStage:
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch(self._app, self._fetch_wait_ms, 1)
-            watching = [self._watchdog.run] if self._watchdog else []
-            await together(lambda: failed, lambda: self._batches.run(handle, cost_of), self._until_crashed, *watching)
+            watching = [self._until_crashed, self._until_refused, *([self._watchdog.run] if self._watchdog else [])]
+            await together(lambda: failed, lambda: self._batches.run(handle, cost_of), *watching)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -182,15 +182,18 @@ class FaustStage:
 
     async def _start(self) -> None:
         try:
-            await self._app.start()
+            await together(self._app.start, self._until_refused)
         except KafkaError as error:
             raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
 
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
-            if error := patches.pending_error(self._app):
-                raise FaustCrashed(f"Faust: {error!r}") from error
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _until_refused(self) -> None:
+        while not (error := patches.pending_error(self._app)):
+            await asyncio.sleep(WATCH_SECONDS)
+        raise FaustCrashed(f"Faust: {error!r}") from error
 
 
 async def _forever() -> None:
