@@ -29,8 +29,8 @@ from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow
 
-# Only a small window gets full.
-ROOM = 50
+# A window that gets full several times. After each pause of all partitions, librdkafka fetches half a second later.
+ROOM = 1000
 BACKLOG = 6000
 CLIENTS = ["faust", "librdkafka"]
 COMPRESSIONS = ("none", "gzip", "lz4", "snappy", "zstd")
