@@ -88,6 +88,10 @@ class Settings(BaseModel):
             "reads too, or the `newest`, once no older release runs"
         ),
     ] = "compatible"
+    fan_out_consumer: Annotated[
+        Literal["faust", "librdkafka"],
+        Field(description="client that `fan-out` reads with; all its processes have the same (docs/upgrades.md)"),
+    ] = "faust"
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(values.networks),

@@ -33,6 +33,7 @@ LEFT_OUT: dict[str, str] = {
     "tests/rest/test_fuzz.py[sqlite]": "tests/rest/test_fuzz.py[postgresql]",
     # `up` has one member in each group: rebalances on the embedded broker are not its life.
     "tests/contract/test_faust.py[embedded]": "tests/contract/test_faust.py[apache]",
+    "tests/contract/test_event_consumers.py[embedded]": "tests/contract/test_event_consumers.py[apache]",
     "tests/contract/test_record_consumer.py[embedded]": "tests/contract/test_record_consumer.py[apache]",
     # Kafka 3.9 and a forced choice are as Kafka 3.7: no KIP-848.
     "tests/contract/test_record_consumer.py[apache_3_9]": "tests/contract/test_record_consumer.py[apache_3_7]",

@@ -71,6 +71,9 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("encryption-keys", upgrades.keys),
         Scenario("retry-schedule", upgrades.schedule),
         Scenario("processes", partial(upgrades.processes, seconds=choose(5, 30))),
+        Scenario(
+            "fan-out-consumer", partial(upgrades.fan_out_consumer, times=choose(2, 8), seconds=choose(3, 30)), copies=3
+        ),
         Scenario("partitions", partial(growth.partitions, seconds=choose(1, 30))),
         Scenario("leader-kill", partial(brokers.kill_leader, times=times), on=THREE),
         # Three in a row, of which each run plays one: groups of the classic protocol.

@@ -24,6 +24,7 @@ GIVEN: dict[str, Any] = {
     "replicationFactor": 2,
     "eventFraming": "confluent",
     "recordSchemas": "newest",
+    "fanOutConsumer": "librdkafka",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],
     "allowHttp": True,
     "controlHost": "example.com",

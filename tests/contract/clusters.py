@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pytest
+from confluent_kafka import Producer
 
 from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
+from real.kafka import partition_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
@@ -25,6 +27,7 @@ from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
 from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
+from streams.stages.consuming.fair_consumer import FairConsumer
 from streams.topics import SESSION_EVENTS, declare
 
 PARTITIONS = 3
@@ -34,6 +37,8 @@ SECONDS = 60.0
 EVERY_KAFKA = [pytest.param(name, marks=pytest.mark.real) for name in ("apache", "classic", "apache_3_7", "apache_3_9")]
 CODEC = AvroCodec()
 CLOCK = SystemClock()
+# What `fan-out` may read with.
+EventClient = FaustStage | FairConsumer
 
 
 class Cluster(Protocol):
@@ -111,6 +116,13 @@ class KafkaCluster:
         telemetry, session = FakeTelemetry(), self.session_seconds
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
 
+    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventClient:
+        if client == "faust":
+            return self.faust(watchdog)
+        telemetry = FakeTelemetry()
+        consumer = self.consumer(SESSION_EVENTS, "fan-out", watchdog)
+        return FairConsumer(consumer, telemetry, Outages(telemetry))
+
     def watchdog(self, seconds: float, telemetry: FakeTelemetry) -> NewWatchdog:
         """Makes watchdogs that end a consumer after a standstill of `seconds`."""
         probe = RecordProbe(self.properties, self.prefix)
@@ -168,6 +180,29 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def produce_backlog(cluster: KafkaCluster, count: int) -> None:
+    """Produce events in large batches. Small ones never fill a buffer."""
+    producer = Producer(producer_config(cluster.properties, linger_ms=1000))
+    for event in numbered(SESSION_EVENTS, count):
+        producer.produce(cluster.prefix + event.topic, event.value, event.key)
+    assert producer.flush(30) == 0
+
+
+def assert_once_and_in_order(records: Sequence[Record], count: int) -> None:
+    """Each of `count` numbered records is there once, those of a partition in their order."""
+    assert sorted(int(record.value or b"") for record in records) == list(range(count))
+    for partition in {record.partition for record in records}:
+        offsets = [record.offset for record in records if record.partition == partition]
+        assert offsets == list(range(len(offsets)))
+
+
+# One key for each partition.
+KEYS = [
+    next(key for key in (b"%d" % n for n in range(100)) if partition_of(key, PARTITIONS) == partition)
+    for partition in range(PARTITIONS)
+]
 
 
 def numbered(topic: str, count: int, key: bytes | None = None) -> list[Outgoing]:

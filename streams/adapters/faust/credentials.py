@@ -36,7 +36,7 @@ def faust_security(properties: Mapping[str, str]) -> CredentialsT | None:
     """
     for name in properties:
         if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _KNOWN:
-            raise Misconfigured(f"{variable(name)} cannot be used: fan-out runs on Faust, which has no such option")
+            raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()
     context = _ssl_context(properties) if protocol.endswith("ssl") else None
     if protocol.startswith("sasl_"):
