@@ -19,6 +19,7 @@ from bench.kills import kills
 from bench.memory import memory
 from bench.pages import pages
 from bench.producer import producer
+from bench.rebalances import rebalances
 from bench.results import RESULTS, Experiment, read_runs, run_experiment
 from bench.retention import retention
 from bench.scale import scale
@@ -48,6 +49,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     replay,
     retention,
     kills,
+    rebalances,
     http_sender,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
@@ -78,6 +80,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (replay, {}),
     (retention, {}),
     (kills, {}),
+    (rebalances, {}),
     (http_sender, {}),
 )
 

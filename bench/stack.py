@@ -121,11 +121,15 @@ class Stack:
 
     def start_more(self, stages: Sequence[str]) -> None:
         """Start more processes of running stages."""
+        self.another(stages).start(stages)
+
+    def another(self, stages: Sequence[str] = ()) -> System:
+        """A place for more processes of running stages; the CPU of `stages` counts with that of the first ones."""
         folder = Path(self._folder.name) / f"more-{len(self._more)}"
         folder.mkdir()
         more = System(folder, self.system.env, own_sessions=True)
-        more.start(stages)
         self._more.append((more, stages))
+        return more
 
     def stop_kafka(self) -> None:
         """Kill the broker."""

@@ -29,6 +29,7 @@ LEFT_OUT: dict[str, str] = {
     f"{BENCH}::test_a_prediction_is_beside_what_was_measured": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_old_rows_are_deleted_while_others_are_stored": f"{BENCH}::test_throughput_of_a_backlog",
     f"{BENCH}::test_kills_count_each_repeated_event": f"{BENCH}::test_throughput_of_a_backlog",
+    f"{BENCH}::test_each_protocol_has_the_cost_of_a_rebalance": f"{BENCH}::test_throughput_of_a_backlog",
     # What SQLite does otherwise than PostgreSQL is in tests/contract; PostgreSQL refuses more.
     "tests/rest/test_fuzz.py[sqlite]": "tests/rest/test_fuzz.py[postgresql]",
     # `up` has one member in each group: rebalances on the embedded broker are not its life.

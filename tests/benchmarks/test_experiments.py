@@ -9,6 +9,7 @@ import pytest
 import parts
 from bench.day import Via, day, idle
 from bench.kills import kills, repeats
+from bench.rebalances import rebalances
 from bench.results import Experiment, Run, read_runs, run_experiment
 from bench.retention import retention
 from bench.scale import scale
@@ -105,6 +106,13 @@ def test_kills_count_each_repeated_event(tmp_path: Path) -> None:
     assert figures["lost"] == 0
     assert figures["in_flight"] == 10
     assert len(figures["repeated"]) == 1
+
+
+def test_each_protocol_has_the_cost_of_a_rebalance(tmp_path: Path) -> None:
+    runs = kept(rebalances, tmp_path, count=1, rate=50.0, every=3.0)
+    assert [run["figures"]["protocol"] for run in runs] == ["consumer", "classic"]
+    for run in runs:
+        assert all(run["figures"][change]["longest_s"] for change in ("join", "leave"))
 
 
 def test_a_repeat_belongs_to_the_kill_before_it() -> None:
