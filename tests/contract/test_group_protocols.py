@@ -12,6 +12,7 @@ from fakes import FakeTelemetry
 from real.kafka import Kafka
 from real.older_kafka import Kafka39, UnfinishedKafka
 from streams.adapters.kafka.config import consumer_config
+from streams.adapters.kafka.consumer_thread import ConsumerFailed
 from streams.adapters.kafka.group_protocol import AUTO, CLASSIC, CONSUMER
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.core.errors import Misconfigured
@@ -109,6 +110,16 @@ async def test_a_member_with_a_name_comes_back_without_a_rebalance(classic: Kafk
         async with again.joined():
             assert set(again.committed) == had
         assert other.gone == gone
+
+
+async def test_of_two_members_with_one_name_the_later_one_stays(classic: KafkaCluster) -> None:
+    first, second = Member(classic, CLASSIC, "pod-0"), Member(classic, CLASSIC, "pod-0")
+    reading = asyncio.create_task(first.consumer.run(first))
+    await until(lambda: has_all(first))
+    async with second.joined():
+        with pytest.raises(ConsumerFailed, match="fenced"):
+            await asyncio.wait_for(reading, SECONDS)
+        assert has_all(second)
 
 
 @pytest.fixture
