@@ -39,6 +39,7 @@ LEFT_OUT: dict[str, str] = {
     # Kafka 3.9 and a forced choice are as Kafka 3.7: no KIP-848.
     "tests/contract/test_record_consumer.py[apache_3_9]": "tests/contract/test_record_consumer.py[apache_3_7]",
     "tests/contract/test_record_consumer.py[classic]": "tests/contract/test_record_consumer.py[apache_3_7]",
+    "tests/contract/test_standstills.py[classic]": "tests/contract/test_standstills.py[auto]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
 }

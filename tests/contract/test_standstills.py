@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from conftest import Broker
 from contract.clusters import (
     PARTITIONS,
     SECONDS,
@@ -27,6 +28,7 @@ from streams.adapters.faust import patches
 from streams.adapters.faust.stage import FaustStage
 from streams.adapters.kafka import subscriptions_thread
 from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
+from streams.adapters.kafka.group_protocol import AUTO, CLASSIC
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
 from streams.core.errors import NewerRecord, Unavailable
@@ -61,6 +63,13 @@ class LookCounter(FakeTelemetry):
         if metric == "consumer_standstill_seconds":
             self.looks += 1
             self.longest = max(self.longest, value)
+
+    async def look_again(self, looks: int = LOOKS) -> None:
+        """Wait for so many looks. What was found before them does not count: a first fetch takes its time."""
+        before = self.looks
+        await until(lambda: self.looks >= before + 2)
+        before, self.longest = self.looks, 0.0
+        await until(lambda: self.looks >= before + looks)
 
 
 class Owner(RecordCollector):
@@ -99,6 +108,12 @@ class WatchedConsumer:
         await until(lambda: self.telemetry.looks >= seen + looks or self.telemetry.logged_count(EVENT) > 0)
 
 
+@pytest.fixture(params=[AUTO, CLASSIC])
+def kafka4(request: pytest.FixtureRequest, kafka: Broker, topic_prefix: str) -> KafkaCluster:
+    """Kafka 4, with groups of either protocol."""
+    return cluster_on(kafka.bootstrap, topic_prefix, request.param)
+
+
 def stop_fetching(consumer: KafkaRecordConsumer) -> None:
     """Stop the fetches of the real client, without the knowledge of our code."""
     consumer._command(lambda client: client.pause(client.assignment()))
@@ -135,27 +150,27 @@ async def test_a_member_that_fetches_no_more_ends(kafka_cluster: KafkaCluster) -
     assert len(member.handler.gone) == len(member.handler.committed)
 
 
-async def test_a_member_that_never_read_ends(apache: KafkaCluster) -> None:
-    member = WatchedConsumer(apache)
+async def test_a_member_that_never_read_ends(kafka4: KafkaCluster) -> None:
+    member = WatchedConsumer(kafka4)
     serving = asyncio.create_task(member.run())
     await until(lambda: bool(member.handler.committed))
     member.stop_fetching()
     await member.watched()
-    async with apache.producer() as producer:
+    async with kafka4.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
     with pytest.raises(ConsumerStandsStill):
         await asyncio.wait_for(serving, SECONDS)
 
 
-async def test_a_steady_trickle_is_no_standstill(apache: KafkaCluster) -> None:
-    async with watched(apache, PATIENT_SECONDS) as member, apache.producer() as producer:
+async def test_a_steady_trickle_is_no_standstill(kafka4: KafkaCluster) -> None:
+    async with watched(kafka4, PATIENT_SECONDS) as member, kafka4.producer() as producer:
         while member.telemetry.looks < PATIENT_LOOKS:
             await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
             await asyncio.sleep(0.01)
 
 
-async def test_a_paused_partition_is_no_standstill(apache: KafkaCluster) -> None:
-    async with watched(apache) as member, apache.producer() as producer:
+async def test_a_paused_partition_is_no_standstill(kafka4: KafkaCluster) -> None:
+    async with watched(kafka4) as member, kafka4.producer() as producer:
         for partition in member.handler.committed:
             member.consumer.pause(partition, 0)
         await producer.produce(numbered(ATTEMPTS, 30))
@@ -166,10 +181,10 @@ async def test_a_paused_partition_is_no_standstill(apache: KafkaCluster) -> None
         await member.watched()
 
 
-async def test_a_retry_that_is_not_due_is_no_standstill(apache: KafkaCluster) -> None:
+async def test_a_retry_that_is_not_due_is_no_standstill(kafka4: KafkaCluster) -> None:
     telemetry, handled = LookCounter(), list[Record]()
     tier = retry_topic(Tier("1s"))
-    consumer = apache.consumer(tier, watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.consumer(tier, watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
 
     def prepare(record: Record) -> Handler:
         async def handle(still_assigned: StillAssigned) -> None:
@@ -179,27 +194,25 @@ async def test_a_retry_that_is_not_due_is_no_standstill(apache: KafkaCluster) ->
 
     # By this clock nothing ever falls due.
     stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
-    async with apache.producer() as producer, running(stage.run()):
+    async with kafka4.producer() as producer, running(stage.run()):
         await producer.produce(numbered(tier, 200, key=KEY))
-        await until(lambda: telemetry.looks >= 2 * LOOKS)
+        await telemetry.look_again(2 * LOOKS)
     assert not handled
     assert telemetry.longest == 0
 
 
-async def test_a_partition_of_a_newer_release_is_no_standstill(apache: KafkaCluster) -> None:
+async def test_a_partition_of_a_newer_release_is_no_standstill(kafka4: KafkaCluster) -> None:
     telemetry = LookCounter()
-    consumer = apache.consumer(ATTEMPTS, watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.consumer(ATTEMPTS, watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
 
     def prepare(record: Record) -> Handler:
         raise NewerRecord("a schema of tomorrow")
 
     stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
-    async with apache.producer() as producer, running(stage.run()):
+    async with kafka4.producer() as producer, running(stage.run()):
         await producer.produce(numbered(ATTEMPTS, 200, key=KEY))
         await until(lambda: bool(stage.readiness_problems()))
-        # The first fetch may have taken longer than a look.
-        looks, telemetry.longest = telemetry.looks, 0.0
-        await until(lambda: telemetry.looks >= looks + 2 * LOOKS)
+        await telemetry.look_again(2 * LOOKS)
         assert stage.readiness_problems()
     assert telemetry.longest == 0
 
@@ -216,41 +229,41 @@ async def test_an_outage_is_no_standstill(own_kafka: Kafka) -> None:
         await until(lambda: len(member.handler.records) == 60)
 
 
-async def test_a_transaction_marker_is_no_record(apache: KafkaCluster) -> None:
-    async with watched(apache, PATIENT_SECONDS) as member:
-        committed, aborted = transactional(apache, "committed"), transactional(apache, "aborted")
+async def test_a_transaction_marker_is_no_record(kafka4: KafkaCluster) -> None:
+    async with watched(kafka4, PATIENT_SECONDS) as member:
+        committed, aborted = transactional(kafka4, "committed"), transactional(kafka4, "aborted")
         committed.begin_transaction()
-        committed.produce(apache.prefix + ATTEMPTS, b"1", KEY)
+        committed.produce(kafka4.prefix + ATTEMPTS, b"1", KEY)
         committed.commit_transaction()
         await until(lambda: len(member.handler.records) == 1)
         aborted.begin_transaction()
-        aborted.produce(apache.prefix + ATTEMPTS, b"2", KEY)
+        aborted.produce(kafka4.prefix + ATTEMPTS, b"2", KEY)
         aborted.flush()
         aborted.abort_transaction()
         await member.watched(PATIENT_LOOKS)
     assert len(member.handler.records) == 1
 
 
-async def test_deleted_records_are_no_records(apache: KafkaCluster) -> None:
-    async with apache.producer() as producer:
+async def test_deleted_records_are_no_records(kafka4: KafkaCluster) -> None:
+    async with kafka4.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 30))
-    admin = AdminClient(dict(apache.properties))
-    names = [TopicPartition(apache.prefix + ATTEMPTS, number, -1) for number in range(3)]
+    admin = AdminClient(dict(kafka4.properties))
+    names = [TopicPartition(kafka4.prefix + ATTEMPTS, number, -1) for number in range(3)]
     for deleted in admin.delete_records(names).values():
         deleted.result(SECONDS)
-    async with watched(apache) as member:
+    async with watched(kafka4) as member:
         await member.watched()
     assert member.telemetry.longest == 0
 
 
-async def test_a_probe_finds_records_behind_a_hole(apache: KafkaCluster) -> None:
-    producer = transactional(apache, "hole")
+async def test_a_probe_finds_records_behind_a_hole(kafka4: KafkaCluster) -> None:
+    producer = transactional(kafka4, "hole")
     for end in (producer.abort_transaction, producer.commit_transaction):
         producer.begin_transaction()
-        producer.produce(apache.prefix + DELIVERIES, b"x", partition=1)
+        producer.produce(kafka4.prefix + DELIVERIES, b"x", partition=1)
         producer.flush()
         end()
-    probe = RecordProbe(apache.properties, apache.prefix)
+    probe = RecordProbe(kafka4.properties, kafka4.prefix)
     places = {number: Partition(DELIVERIES, number) for number in range(3)}
     # Right after a topic was made, a broker may not know its leader yet.
     await until_known(probe, places[0])
@@ -269,12 +282,12 @@ async def until_known(probe: RecordProbe, partition: Partition) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_rebalance_is_no_standstill(apache: KafkaCluster) -> None:
+async def test_a_rebalance_is_no_standstill(kafka4: KafkaCluster) -> None:
     """Nothing is committed, so each assignment has records to read. Together they last longer than a standstill."""
-    async with apache.producer() as producer, watched(apache, PATIENT_SECONDS) as member:
+    async with kafka4.producer() as producer, watched(kafka4, PATIENT_SECONDS) as member:
         await producer.produce(numbered(ATTEMPTS, 30))
         while member.telemetry.looks < PATIENT_LOOKS:
-            async with running(apache.consumer(ATTEMPTS).run(RecordCollector())):
+            async with running(kafka4.consumer(ATTEMPTS).run(RecordCollector())):
                 await until(lambda: len(member.handler.owned) < PARTITIONS)
             await until(lambda: len(member.handler.owned) == PARTITIONS)
 
@@ -293,18 +306,18 @@ def client(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def test_an_event_consumer_that_fetches_no_more_ends(apache: KafkaCluster, client: str) -> None:
+async def test_an_event_consumer_that_fetches_no_more_ends(kafka4: KafkaCluster, client: str) -> None:
     telemetry, seen = LookCounter(), list[Record]()
-    consumer = apache.event_consumer(client, apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.event_consumer(client, kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
 
     async def handle(records: Sequence[Record]) -> None:
         seen.extend(records)
 
     serving = asyncio.create_task(consumer.run(handle))
-    async with apache.producer() as producer:
+    async with kafka4.producer() as producer:
         await producer.produce(numbered(SESSION_EVENTS, 30))
         await until(lambda: len(seen) == 30)
-        await until(lambda: telemetry.looks >= LOOKS)
+        await telemetry.look_again()
         assert telemetry.longest == 0
         stop_events(consumer)
         await producer.produce(numbered(SESSION_EVENTS, 30))
@@ -322,15 +335,15 @@ def stop_events(consumer: EventClient) -> None:
     fetcher._fetch_task.get_loop().call_soon_threadsafe(fetcher._fetch_task.cancel)
 
 
-async def test_a_slow_batch_is_no_standstill(apache: KafkaCluster, client: str) -> None:
+async def test_a_slow_batch_is_no_standstill(kafka4: KafkaCluster, client: str) -> None:
     telemetry, seen, released = LookCounter(), list[Record](), asyncio.Event()
-    consumer = apache.event_consumer(client, apache.watchdog(PATIENT_SECONDS, telemetry))
+    consumer = kafka4.event_consumer(client, kafka4.watchdog(PATIENT_SECONDS, telemetry))
 
     async def handle(records: Sequence[Record]) -> None:
         seen.extend(records)
         await released.wait()
 
-    async with apache.producer() as producer, running(consumer.run(handle)):
+    async with kafka4.producer() as producer, running(consumer.run(handle)):
         await producer.produce(numbered(SESSION_EVENTS, 1, key=KEY))
         await until(lambda: len(seen) == 1)
         await producer.produce(numbered(SESSION_EVENTS, 100))
@@ -344,7 +357,7 @@ async def test_a_slow_batch_is_no_standstill(apache: KafkaCluster, client: str) 
 
 
 async def test_a_subscriptions_reader_that_reads_no_more_ends(
-    apache: KafkaCluster, monkeypatch: pytest.MonkeyPatch
+    kafka4: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, stopped = threading.Event(), threading.Event()
 
@@ -357,13 +370,13 @@ async def test_a_subscriptions_reader_that_reads_no_more_ends(
 
     monkeypatch.setattr(subscriptions_thread, "Consumer", StoppableConsumer)
     telemetry = LookCounter()
-    reader = apache.reader(watchdog=apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    reader = kafka4.reader(watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
     sentinel = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 0).encode())
-    async with apache.producer() as producer:
+    async with kafka4.producer() as producer:
         await producer.produce([sentinel])
         serving = asyncio.create_task(reader.run())
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        await until(lambda: telemetry.looks >= LOOKS)
+        await telemetry.look_again()
         assert telemetry.longest == 0
         stopping.set()
         await until(stopped.is_set)
