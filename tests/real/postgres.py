@@ -78,7 +78,8 @@ class Postgres:
     def remove(self) -> None:
         """Stop it and delete its data."""
         self.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        # A thousand databases are 300 000 files, which take a minute: nobody waits for it.
+        subprocess.Popen(["rm", "-rf", self._folder], start_new_session=True)
 
     def _end(self, with_signal: signal.Signals) -> None:
         if self._process:
