@@ -8,7 +8,7 @@ from functools import partial
 
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
-from streams.outage import BROKER, DATABASE, OutageKind, Outages
+from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages
 from streams.runtime.deployment import Deployment
 
 START_SECONDS = 60.0
@@ -59,7 +59,7 @@ class StartupChecks:
         """
         for kind, check in list(self.checks(deployment)):
             step = partial(_attempt, check, note)
-            await outages.retry(step, RETRY_SECONDS, PREREQUISITE, kind)
+            await outages.retry(step, RETRY_SECONDS, PREREQUISITE, KAFKA_TOKEN, kind)
 
     def require(self, deployment: Deployment) -> None:
         """Wait up to a minute, for a command.
