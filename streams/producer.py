@@ -21,7 +21,8 @@ from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA, is_stored
-from streams.adapters.kafka.security import secured
+from streams.adapters.kafka.msk import msk_properties
+from streams.adapters.kafka.security import secured, token_source
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent

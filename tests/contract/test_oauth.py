@@ -1,19 +1,24 @@
 """Every Kafka client signs in with tokens, and goes on when they end. Outages of the token endpoint say why."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
 import parts
 from builders import webhook
-from contract.test_security import SECONDS, TOPICS, RecordCollector, in_background, log_of
+from contract.test_security import EVENT, SECONDS, TOPICS, RecordCollector, in_background, log_of
 from fakes import FakeTelemetry, until
 from real.oauth_kafka import OAuthKafka
-from real.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
+from real.token_endpoint import AUDIENCE, CLIENT_ID, CLIENT_SECRET, TokenEndpoint
+from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.tokens import keep_token
+from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, Record
+from streams.producer import EventProducer
 from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import ATTEMPTS, SESSION_EVENTS, SUBSCRIPTIONS
 
@@ -26,6 +31,13 @@ def endpoint() -> Iterator[TokenEndpoint]:
     endpoint.start()
     yield endpoint
     endpoint.stop()
+
+
+@pytest.fixture(autouse=True)
+def honest(endpoint: TokenEndpoint) -> Iterator[None]:
+    """Each test starts with an endpoint that answers, with tokens of a minute."""
+    endpoint.instead, endpoint.seconds, endpoint.audience = None, 60, AUDIENCE
+    yield
 
 
 @pytest.fixture(scope="module")
@@ -55,33 +67,129 @@ def environ(oauth_kafka: OAuthKafka, endpoint: TokenEndpoint, topic_prefix: str)
     return found
 
 
+class Flow:
+    """A load for every kind of client: what was produced, and what each consumer has read of it."""
+
+    def __init__(self, deployment: SqlDeployment) -> None:
+        self.deployment = deployment
+        self.telemetry = FakeTelemetry()
+        self.produced: list[bytes] = []
+        self.handler = RecordCollector()
+        self.events: list[bytes] = []
+        self.consumer = deployment.consumer("record", [ATTEMPTS], self.telemetry)
+        self.subscriptions = deployment.subscriptions_reader(self.telemetry)
+        self.faust = deployment.faust_stage(self.telemetry)
+
+    async def handle(self, records: Sequence[Record]) -> None:
+        self.events += [record.value or b"" for record in records]
+
+    def has_all(self) -> bool:
+        wanted = set(self.produced)
+        return wanted <= {record.value for record in self.handler.records} and wanted <= set(self.events)
+
+    async def produce(self, producer: KafkaRecordProducer, seconds: float) -> None:
+        """Produce for a while, and read, ask and commit meanwhile."""
+        known = Outgoing(SUBSCRIPTIONS, b"wh_1", self.deployment.codec.encode(webhook(id="wh_1")))
+        await producer.produce([known, Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode())])
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            value = f"{len(self.produced)}".encode()
+            await producer.produce([Outgoing(ATTEMPTS, b"key", value), Outgoing(SESSION_EVENTS, b"key", value)])
+            self.produced.append(value)
+            await self.subscriptions.catch_up()
+            if self.handler.records:
+                last = self.handler.records[-1]
+                await self.consumer.commit({last.partition: Commit(last.offset + 1, "")})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[KafkaRecordProducer]:
+        source = self.deployment.token_source
+        assert source
+        async with (
+            log_of(self.deployment) as producer,
+            in_background(keep_token(source, self.deployment.outages(self.telemetry))),
+            in_background(self.consumer.run(self.handler)),
+            in_background(self.subscriptions.run()),
+            in_background(self.faust.run(self.handle)),
+        ):
+            yield producer
+
+
 async def test_every_client_of_a_process_shares_one_token(environ: Environ, endpoint: TokenEndpoint) -> None:
     asked = len(endpoint.forms)
-    deployment, handler, telemetry = SqlDeployment.from_environment(environ), RecordCollector(), FakeTelemetry()
-    assert deployment.topics_admin().existing() == {topic.name: topic.partitions for topic in TOPICS}
-    consumer, subscriptions = (
-        deployment.consumer("record", [ATTEMPTS], telemetry),
-        deployment.subscriptions_reader(telemetry),
-    )
-    faust = deployment.faust_stage(telemetry)
-    read: list[Record] = []
+    flow = Flow(SqlDeployment.from_environment(environ))
+    assert flow.deployment.topics_admin().existing() == {topic.name: topic.partitions for topic in TOPICS}
+    async with flow.running() as producer:
+        await asyncio.wait_for(flow.produce(producer, 0.1), SECONDS)
+        await until(flow.has_all, SECONDS)
+    assert flow.subscriptions.find("wh_1")
+    assert endpoint.forms[asked:] == [{"grant_type": "client_credentials"}]
 
-    async def handle(records: Sequence[Record]) -> None:
-        read.extend(records)
 
-    async with (
-        log_of(deployment) as producer,
-        in_background(consumer.run(handler)),
-        in_background(subscriptions.run()),
-        in_background(faust.run(handle)),
-    ):
-        known = Outgoing(SUBSCRIPTIONS, b"wh_1", deployment.codec.encode(webhook(id="wh_1")))
-        all_of_them = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode())
-        attempt, event = Outgoing(ATTEMPTS, b"key", b"value"), Outgoing(SESSION_EVENTS, b"key", b"event")
-        await asyncio.wait_for(producer.produce([known, all_of_them, attempt, event]), SECONDS)
-        await asyncio.wait_for(subscriptions.wait_until_ready(), SECONDS)
-        await asyncio.wait_for(subscriptions.catch_up(), SECONDS)
-        await until(lambda: bool(handler.records) and bool(read), SECONDS)
-        await asyncio.wait_for(consumer.commit({handler.records[0].partition: Commit(1, "")}), SECONDS)
-    assert len(endpoint.forms) == asked + 1
-    assert endpoint.forms[-1] == {"grant_type": "client_credentials"}
+def rebalances(flow: Flow) -> int:
+    return flow.telemetry.counts["rebalances_total"]
+
+
+async def test_tokens_end_under_load_and_nothing_is_lost(environ: Environ, endpoint: TokenEndpoint) -> None:
+    endpoint.seconds = 8
+    flow = Flow(SqlDeployment.from_environment(environ))
+    async with flow.running() as producer:
+        await asyncio.wait_for(flow.produce(producer, 10), 3 * SECONDS)
+        await until(flow.has_all, SECONDS)
+        assert rebalances(flow) == 1
+    assert flow.telemetry.logged == []
+
+
+async def test_many_tokens_end_under_load(environ: Environ, endpoint: TokenEndpoint) -> None:
+    endpoint.seconds = 10
+    flow = Flow(SqlDeployment.from_environment(environ))
+    async with flow.running() as producer:
+        await asyncio.wait_for(flow.produce(producer, 60), 5 * SECONDS)
+        await until(flow.has_all, SECONDS)
+        assert rebalances(flow) == 1
+    assert flow.telemetry.logged == []
+    assert len(endpoint.tokens) > 7
+
+
+async def test_clients_wait_for_a_token_endpoint_that_is_away(environ: Environ, endpoint: TokenEndpoint) -> None:
+    endpoint.seconds = 4
+    flow = Flow(SqlDeployment.from_environment(environ))
+    async with flow.running() as producer:
+        await asyncio.wait_for(flow.produce(producer, 0.1), SECONDS)
+        endpoint.instead = lambda: (503, b"")
+        await until(lambda: flow.telemetry.logged_count("broker_unreachable") > 0, 2 * SECONDS)
+        [(event, details), *_] = flow.telemetry.logged
+        assert event == "kafka_token_unavailable"
+        assert details["why"] == "the token endpoint answers with status 503"
+        endpoint.instead, endpoint.seconds = None, 60
+        await asyncio.wait_for(flow.produce(producer, 0.1), 2 * SECONDS)
+        await until(flow.has_all, 2 * SECONDS)
+    assert "kafka_token_available" in [event for event, _ in flow.telemetry.logged]
+    assert CLIENT_SECRET not in str(flow.telemetry.logged)
+
+
+async def test_a_refused_token_is_told_as_an_outage(environ: Environ, endpoint: TokenEndpoint) -> None:
+    endpoint.audience = "another cluster"
+    admin = SqlDeployment.from_environment(environ).topics_admin()
+    with pytest.raises(Unavailable, match="SASL authentication error"):
+        await asyncio.to_thread(admin.existing)
+
+
+def test_an_event_producer_says_why_it_has_no_token(environ: Environ, endpoint: TokenEndpoint) -> None:
+    theirs = {
+        variable.removeprefix("KAFKA_CONFIG_").lower().replace("_", "."): value
+        for variable, value in environ.items()
+        if variable.startswith("KAFKA_CONFIG_")
+    }
+    endpoint.instead = lambda: (200, b"<html>")
+    topic = environ["SCORM_WEBHOOKS_TOPIC_PREFIX"] + SESSION_EVENTS
+    properties = {**theirs, "message.timeout.ms": "3000"}
+    with EventProducer(environ["KAFKA_BOOTSTRAP_SERVERS"], topic=topic, properties=properties) as producer:
+        error = producer.publish(EVENT).exception(SECONDS)
+        assert isinstance(error, Unavailable)
+        assert "the token endpoint answers with something else than a JSON object" in str(error)
+        endpoint.instead = None
+        while isinstance(producer.publish(EVENT).exception(SECONDS), Unavailable):
+            pass
+        assert producer.publish(EVENT).result(SECONDS).topic == topic

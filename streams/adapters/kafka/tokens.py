@@ -11,15 +11,15 @@ from streams.adapters.threads import THREADS, in_daemon_thread
 from streams.core.errors import TokenUnavailable
 from streams.outage import KAFKA_TOKEN, Outages
 
-# Clients renew at 80 % of the time that is left: they get a token that was renewed before.
-RENEW_AFTER = 0.7
+# librdkafka looks for a new token each second, and authenticates again after 90 % of the time that a token is valid.
+RENEW_AFTER = 0.6
+# The part of a token's time after which librdkafka asks for the next.
+ASKS_AFTER = 0.8
 FETCH_SECONDS = 10.0
 # confluent-kafka waits ten seconds for the token of a new client, and fails then.
 CALLBACK_SECONDS = 6.0
 RETRY_SECONDS = 2.0
 MOST_TOKEN_CHARACTERS = 64 * 1024
-# librdkafka refuses a token that has ended.
-LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,10 @@ class TokenSource:
         try:
             token = self.token(CALLBACK_SECONDS)
         except TokenUnavailable:
-            token = Token(self._token.value if self._token else "unavailable", RETRY_SECONDS)
-        seconds = min(token.seconds, RETRY_SECONDS) if self._seconds_until_renewal() <= 0 else token.seconds
-        return token.value, time.time() + max(seconds, LEAST_SECONDS), "", self.extensions
+            token = self._token or Token("unavailable", 0)
+        # It shall ask when the next one is there: the end that it is told is earlier than that of the token.
+        seconds = max(self._seconds_until_renewal() / ASKS_AFTER, RETRY_SECONDS)
+        return token.value, time.time() + seconds, "", self.extensions
 
     def _seconds_left(self) -> float:
         return self._token.seconds - (self._now() - self._fetched_at) if self._token else 0.0
