@@ -7,6 +7,7 @@ from changes import has_changed
 
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
 BENCH = "tests/benchmarks/test_experiments.py"
+OAUTH = "tests/contract/test_oauth.py"
 PLAIN = "tests/browser/test_without_javascript.py"
 
 # A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
@@ -34,6 +35,9 @@ LEFT_OUT: dict[str, str] = {
     # `up` has one member in each group: rebalances on the embedded broker are not its life.
     "tests/contract/test_faust.py[embedded]": "tests/contract/test_faust.py[apache]",
     "tests/contract/test_record_consumer.py[embedded]": "tests/contract/test_record_consumer.py[apache]",
+    # A short form shows the end of one token, and tests of the token source show each failure.
+    f"{OAUTH}::test_many_tokens_end_under_load": f"{OAUTH}::test_tokens_end_under_load_and_nothing_is_lost",
+    f"{OAUTH}::test_clients_wait_while_the_token_endpoint_is_away": "tests/adapters/test_tokens.py",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
 }

@@ -129,8 +129,9 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         raise Misconfigured(
             f"{variable(owned[0])} cannot be set: this program's guarantees depend on its value of {owned[0]}"
         )
+    complete = secured(_for_msk(properties, environ), variable)
     _try(properties)
-    return {"bootstrap.servers": servers, **secured(_for_msk(properties, environ), variable)}
+    return {"bootstrap.servers": servers, **complete}
 
 
 def variable(property_name: str) -> str:
@@ -139,13 +140,13 @@ def variable(property_name: str) -> str:
 
 
 def _for_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
-    msk = msk_of(environ)
-    if msk is None:
-        return properties
-    for name, value in properties.items():
-        if name.startswith("sasl.") or (name == "security.protocol" and value.lower() != "sasl_ssl"):
-            raise Misconfigured(f"{variable(name)} cannot be set together with {REGION}, which sets it")
-    return {**properties, **msk}
+    """The properties with those of Amazon MSK, where `KAFKA_MSK_REGION` is set."""
+    taken = [name for name in properties if name.startswith("sasl.")]
+    if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
+        taken.append("security.protocol")
+    if taken and environ.get(REGION):
+        raise Misconfigured(f"{variable(taken[0])} cannot be set together with {REGION}, which sets it")
+    return {**properties, **msk_of(environ)}
 
 
 def _try(properties: Properties) -> None:

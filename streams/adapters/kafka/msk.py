@@ -16,12 +16,12 @@ STS_SECONDS = 3.0
 ROLE_SESSION = "scorm-webhooks"
 
 
-def msk_of(environ: Mapping[str, str]) -> dict[str, Any] | None:
-    """librdkafka's properties for MSK; None without `KAFKA_MSK_REGION`. Raises `Misconfigured`."""
+def msk_of(environ: Mapping[str, str]) -> dict[str, Any]:
+    """librdkafka's properties for MSK; none without `KAFKA_MSK_REGION`. Raises `Misconfigured`."""
     region, role = environ.get(REGION, "").strip(), environ.get(ROLE_ARN, "").strip()
     if role and not region:
         raise Misconfigured(f"{ROLE_ARN} is set, but {REGION} is not")
-    return msk_properties(region, role or None, REGION) if region else None
+    return msk_properties(region, role or None, REGION) if region else {}
 
 
 def msk_properties(region: str, role_arn: str | None = None, name: str = "region") -> dict[str, Any]:
