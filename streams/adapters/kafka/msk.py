@@ -38,44 +38,56 @@ def msk_properties(region: str, role_arn: str | None = None, name: str = "region
 
 
 class MskTokens:
-    """Signs tokens with the credentials that AWS's libraries find, or those of `role`. They refresh them themselves."""
+    """Signs tokens with the credentials that AWS's libraries find, or with those of `role_arn`."""
 
-    def __init__(self, region: str, role: str | None) -> None:
+    def __init__(self, region: str, role_arn: str | None) -> None:
         self._region = region
-        self._role = role
+        self._role_arn = role_arn
+        # It keeps credentials, and refreshes them.
         self._session: Any = None
 
     def fetch(self) -> Token:
         """Raises `TokenUnavailable`."""
+        # Imported here: without MSK no process needs these.
         from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
-        from botocore.credentials import CredentialProvider
         from botocore.exceptions import BotoCoreError, ClientError
 
-        class Provider(CredentialProvider):  # type: ignore[misc]
-            def load(provider) -> Any:
-                return self._credentials()
-
         try:
-            value, end_ms = MSKAuthTokenProvider.generate_auth_token_from_credentials_provider(self._region, Provider())
+            provider = _provider(self._credentials())
+            value, end_ms = MSKAuthTokenProvider.generate_auth_token_from_credentials_provider(self._region, provider)
         except ClientError as refused:
             code = refused.response.get("Error", {}).get("Code", "an unknown error")
-            raise TokenUnavailable(f"AWS refuses to give credentials: {code} ({refused.operation_name})") from None
+            raise TokenUnavailable(f"AWS refuses {refused.operation_name}: {code}") from None
         except BotoCoreError as error:
             raise TokenUnavailable(f"AWS gives no credentials: {error}") from None
         return Token(value, end_ms / 1000 - time.time())
 
     def _credentials(self) -> Any:
         import botocore.session
-        from botocore.config import Config
 
         if self._session is None:
             self._session = botocore.session.Session()
         own = self._session.get_credentials()
         if own is None:
-            raise TokenUnavailable("AWS's libraries find no credentials: give this process a role or access keys")
-        if self._role is None:
-            return own.get_frozen_credentials()
+            raise TokenUnavailable("AWS's libraries find no credentials: give this process a role, or access keys")
+        return self._assume_role() if self._role_arn else own
+
+    def _assume_role(self) -> Any:
+        from botocore.config import Config
+        from botocore.credentials import Credentials
+
         limits = Config(connect_timeout=STS_SECONDS, read_timeout=STS_SECONDS, retries={"total_max_attempts": 1})
         sts = self._session.create_client("sts", region_name=self._region, config=limits)
-        found = sts.assume_role(RoleArn=self._role, RoleSessionName=ROLE_SESSION)["Credentials"]
-        return botocore.credentials.Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+        found = sts.assume_role(RoleArn=self._role_arn, RoleSessionName=ROLE_SESSION)["Credentials"]
+        return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+
+
+def _provider(credentials: Any) -> Any:
+    """Credentials in the form that AWS's signer takes."""
+    from botocore.credentials import CredentialProvider
+
+    class Given(CredentialProvider):  # type: ignore[misc]
+        def load(self) -> Any:
+            return credentials.get_frozen_credentials()
+
+    return Given()
