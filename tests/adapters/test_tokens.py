@@ -160,7 +160,7 @@ async def test_aiokafka_gets_an_error_that_it_waits_for(provider: Provider) -> N
         await faust.token()
 
 
-async def test_an_outage_is_told_before_the_token_ends(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_outage_is_logged_before_the_token_ends(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "RETRY_SECONDS", 0.01)
     source, telemetry = provider.source(), FakeTelemetry()
     source.token()

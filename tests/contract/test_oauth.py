@@ -20,6 +20,7 @@ from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, Record
 from streams.producer import EventProducer
 from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.startup_checks import StartupChecks
 from streams.topics import ATTEMPTS, SESSION_EVENTS, SUBSCRIPTIONS
 
 Environ = Mapping[str, str]
@@ -176,7 +177,20 @@ async def test_clients_wait_while_the_token_endpoint_is_away(environ: Environ, e
     assert CLIENT_SECRET not in str(flow.telemetry.logged)
 
 
-async def test_a_refused_token_is_told_as_an_outage(environ: Environ, endpoint: TokenEndpoint) -> None:
+async def test_a_stage_waits_for_its_first_token(environ: Environ, endpoint: TokenEndpoint) -> None:
+    endpoint.instead = lambda: (401, b'{"error": "invalid_client"}')
+    telemetry, notes = FakeTelemetry(), list[str]()
+    deployment = SqlDeployment.from_environment(environ)
+    checks = StartupChecks([ATTEMPTS]).wait(deployment, deployment.outages(telemetry), notes.append)
+    waiting = asyncio.create_task(checks)
+    await until(lambda: bool(telemetry.logged), SECONDS)
+    assert telemetry.logged == [("kafka_token_unavailable", {"why": notes[0]})]
+    assert notes[0] == "the token endpoint refuses this client: invalid_client"
+    endpoint.instead = None
+    await asyncio.wait_for(waiting, SECONDS)
+
+
+async def test_a_refused_token_is_an_outage(environ: Environ, endpoint: TokenEndpoint) -> None:
     endpoint.audience = "another cluster"
     admin = SqlDeployment.from_environment(environ).topics_admin()
     with pytest.raises(Unavailable, match="SASL authentication error"):
