@@ -33,6 +33,7 @@ REAL = {
     "kafka",
     "own_kafka",
     "secured_kafka",
+    "oauth_kafka",
     "kafka_in_container",
     "postgres",
     "own_postgres",

@@ -136,7 +136,7 @@ def test_a_registry_takes_tokens(httpserver: HTTPServer) -> None:
     endpoint.start()
     httpserver.expect_request("/schemas/ids/1").respond_with_json({"schema": '"string"'})
     registry = ConfluentRegistry(httpserver.url_for(""), bearer(endpoint))
-    assert registry.schema(1) == "string"
+    assert json.dumps(registry.schema(1)) == '"string"'
     [(request, _)] = httpserver.log
     assert request.headers["Authorization"] == f"Bearer {endpoint.tokens[0]}"
     endpoint.instead = lambda: (500, b"")
