@@ -58,7 +58,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (day, {}),
     (idle, {}),
     (front_door, {}),
-    (front_door, {"batch": 500}),
+    (front_door, {"batch": 500, "undelivered": 20_000}),
     (producer, {}),
     (alone, {"stage": Stage.FAN_OUT}),
     (alone, {"stage": Stage.DELIVER}),

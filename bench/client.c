@@ -33,6 +33,8 @@ static struct connection *connections[CONNECTIONS];
 static float answers[ANSWERS];
 static size_t accounts_count, answers_count;
 static long sent, accepted, refused;
+static uint16_t port;
+static int epoll;
 
 static double now(void)
 {
@@ -86,12 +88,32 @@ static void ask(struct connection *to, const char *key, long batch, const char *
     }
 }
 
-/* Read what there is; the answer is whole when its body is. */
-static void hear(struct connection *from, long batch)
+static void join(uint32_t number)
 {
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = number};
+    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons(port)};
+    int yes = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&place, sizeof place))
+        err(1, "connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    connections[number]->fd = fd;
+    epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Read what there is; the answer is whole when its body is. */
+static void hear(uint32_t number, long batch)
+{
+    struct connection *from = connections[number];
     ssize_t some = recv(from->fd, from->received + from->length, ROOM - 1 - from->length, 0);
-    if (some <= 0)
-        errx(1, "the API ended a connection");
+    if (some <= 0 && from->is_busy)
+        errx(1, "the API ended a connection without an answer");
+    if (some <= 0) {
+        /* It was idle for too long. */
+        close(from->fd);
+        join(number);
+        return;
+    }
     from->length += (size_t)some;
     from->received[from->length] = 0;
     char *end = strstr(from->received, "\r\n\r\n"), *field = strcasestr(from->received, "\r\ncontent-length:");
@@ -104,17 +126,6 @@ static void hear(struct connection *from, long batch)
     if (answers_count < ANSWERS)
         answers[answers_count++] = (float)(1000 * (now() - from->since));
     from->is_busy = 0;
-}
-
-static int connect_to(int port)
-{
-    struct sockaddr_in place = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    int yes = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&place, sizeof place))
-        err(1, "connect");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    return fd;
 }
 
 static long delivered(const char *receipts, long bytes)
@@ -138,18 +149,17 @@ int main(int count, char **given)
     const char *key = given[2], *name = given[6], *receipts = given[8];
     long wanted = atol(given[3]), batch = atol(given[5]), limit = atol(given[7]), bytes = atol(given[9]);
     double began, ends;
-    int epoll = epoll_create1(0);
 
+    port = (uint16_t)atoi(given[1]);
+    epoll = epoll_create1(0);
     while (accounts_count < ACCOUNTS && scanf("%63s", accounts[accounts_count]) == 1)
         accounts_count++;
     if (!accounts_count || wanted < 1 || wanted > CONNECTIONS || batch < 1 || batch * 300 > ROOM)
         errx(2, "no accounts, or too many connections or events");
     for (long number = 0; number < wanted; number++) {
-        struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)number};
         if (!(connections[number] = calloc(1, sizeof **connections)))
             err(1, "a connection");
-        connections[number]->fd = connect_to(atoi(given[1]));
-        epoll_ctl(epoll, EPOLL_CTL_ADD, connections[number]->fd, &event);
+        join((uint32_t)number);
     }
     long before = delivered(receipts, bytes), busy = 0;
     began = now();
@@ -166,8 +176,9 @@ int main(int count, char **given)
         int found = epoll_wait(epoll, events, 64, 1);
         for (int place = 0; place < found; place++) {
             struct connection *from = connections[events[place].data.u32];
-            hear(from, batch);
-            busy -= !from->is_busy;
+            int was_busy = from->is_busy;
+            hear(events[place].data.u32, batch);
+            busy -= was_busy && !from->is_busy;
         }
     }
     double seconds = now() - began;

@@ -88,7 +88,7 @@ def _by_rest(
         [client, *map(str, arguments), str(RECEIPT_BYTES)],
         input="\n".join(accounts),
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     ).stdout

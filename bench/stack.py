@@ -32,6 +32,8 @@ from streams.services.webhook_input import WebhookInput
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
+# Settings of the caller that reach the stages, so that both values of a choice can be measured.
+CHOICES = ("SCORM_WEBHOOKS_FAN_OUT_CONSUMER",)
 # The stages that an event passes, and what runs beside them.
 WHOLE = (*STAGES, "maintain")
 # The broker's just-in-time compiler needs half a minute of load.
@@ -61,6 +63,7 @@ class Stack:
                 "SCORM_WEBHOOKS_EVENT_PARTITIONS": "12",
                 "SCORM_WEBHOOKS_DELIVERY_PARTITIONS": "24",
                 "SCORM_WEBHOOKS_LOG_LEVEL": "warning",
+                **{name: os.environ[name] for name in CHOICES if name in os.environ},
                 **env,
             },
             own_sessions=True,

@@ -60,6 +60,13 @@ class Settings(BaseModel):
         str,
         Field(pattern=r"^[A-Za-z0-9._-]{0,64}$", description="prefix of every topic and consumer group"),
     ] = ""
+    kafka_group_protocol: Annotated[
+        Literal["auto", "consumer", "classic"],
+        Field(
+            description="protocol of the groups of `deliver`, `record` and `meter`: `consumer` is KIP-848, which "
+            "brokers have since Kafka 4.0; `auto` takes it where the brokers have it, and else `classic`"
+        ),
+    ] = "auto"
     event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]
     delivery_partitions: Annotated[
         int, Field(ge=1, le=10_000, description="partitions of every topic keyed by webhook id; may only grow")
@@ -81,6 +88,10 @@ class Settings(BaseModel):
             "reads too, or the `newest`, once no older release runs"
         ),
     ] = "compatible"
+    fan_out_consumer: Annotated[
+        Literal["faust", "librdkafka"],
+        Field(description="client that `fan-out` reads with; all its processes have the same (docs/upgrades.md)"),
+    ] = "faust"
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(values.networks),

@@ -19,6 +19,7 @@ from nightly import leave_out
 import parts
 from real.container import KafkaInContainer
 from real.kafka import Kafka
+from real.older_kafka import OLDER
 from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.secured_kafka import SecuredKafka
@@ -32,6 +33,10 @@ gc.set_threshold(50_000, 20, 20)
 REAL = {
     "kafka",
     "own_kafka",
+    "kafka_3_7",
+    "kafka_3_9",
+    "unfinished_kafka",
+    "upgraded",
     "secured_kafka",
     "oauth_kafka",
     "kafka_in_container",
@@ -100,6 +105,18 @@ def own_kafka() -> Iterator[Kafka]:
     if not (parts.java() and parts.kafka()):
         left_out("Kafka")
     with running_kafka() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kafka_3_7() -> Iterator[Kafka]:
+    with older_kafka("3.7") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def kafka_3_9() -> Iterator[Kafka]:
+    with older_kafka("3.9") as server:
         yield server
 
 
@@ -183,6 +200,17 @@ def postgresql(postgres: Postgres) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, of each supported kind."""
     return str(request.getfixturevalue(request.param))
+
+
+@contextmanager
+def older_kafka(release: str) -> Iterator[Kafka]:
+    if not (parts.java() and parts.kafka(release)):
+        left_out(f"Kafka {release}")
+    server = OLDER[release]()
+    try:
+        yield server
+    finally:
+        server.remove()
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / ".parts"
-KAFKA_LIB = PARTS / "kafka" / "lib"
 VERIFIERS = PARTS / "verifiers"
 CLIENTS = PARTS / "clients"
 AXE = PARTS / "axe"
@@ -77,7 +76,9 @@ CUSTOM_RESOURCES = {
     "github.com/kedacore/keda/v2": ["config/crd/bases/keda.sh_scaledobjects.yaml"],
     "sigs.k8s.io/gateway-api": ["config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"],
 }
-KAFKA_POM = ROOT / "tests" / "real" / "kafka-pom.xml"
+# The newest release, of which nearly all tests are, and older ones, which have no KIP-848.
+KAFKA_POMS = {release: ROOT / "tests" / "real" / f"kafka-{release}-pom.xml" for release in ("3.7", "3.9", "4")}
+NEWEST_KAFKA = "4"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
 NO_ENGINE = "no Docker engine answers on this machine"
@@ -110,10 +111,16 @@ def java_version(java: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def kafka() -> Path | None:
-    version = re.search(r"kafka_2\.13</artifactId><version>([\d.]+)", KAFKA_POM.read_text())
+def kafka(release: str = NEWEST_KAFKA) -> Path | None:
+    """The folder of the jars of a release."""
+    version = re.search(r"kafka_2\.13</artifactId><version>([\d.]+)", KAFKA_POMS[release].read_text())
     assert version, "the pom names Kafka's version"
-    return KAFKA_LIB if (KAFKA_LIB / f"kafka_2.13-{version[1]}.jar").exists() else None
+    folder = _kafka_folder(release)
+    return folder if (folder / f"kafka_2.13-{version[1]}.jar").exists() else None
+
+
+def _kafka_folder(release: str) -> Path:
+    return PARTS / ("kafka" if release == NEWEST_KAFKA else f"kafka-{release}") / "lib"
 
 
 def postgres() -> Path | None:
@@ -314,19 +321,20 @@ def bring_java() -> None:
         return
 
 
-def bring_kafka() -> None:
+def bring_kafka(release: str = NEWEST_KAFKA) -> None:
     if not shutil.which("mvn"):
         apt("maven")
-    fresh = PARTS / "kafka" / "fresh"
+    folder = _kafka_folder(release)
+    fresh = folder.with_name("fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.rmtree(KAFKA_LIB, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     options = ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
     subprocess.run(
-        ["mvn", "-q", "-B", "-U", "-Dstyle.color=never", "-f", KAFKA_POM, COPY_JARS, *options],
+        ["mvn", "-q", "-B", "-U", "-Dstyle.color=never", "-f", KAFKA_POMS[release], COPY_JARS, *options],
         check=True,
         capture_output=True,
     )
-    fresh.rename(KAFKA_LIB)  # atomic
+    fresh.rename(folder)  # atomic
 
 
 def bring_postgres() -> None:
@@ -447,6 +455,10 @@ CHROMIUM: Part = ("Chromium", chromium, bring_chromium, "apt-get install chromiu
 ALL: list[Part] = [
     ("Java", java, bring_java, "Java 17 or newer: apt-get install openjdk-17-jre-headless"),
     ("Kafka", kafka, bring_kafka, "Java and Maven: apt-get install maven"),
+    *(
+        (f"Kafka {release}", partial(kafka, release), partial(bring_kafka, release), "Java and Maven")
+        for release in ("3.7", "3.9")
+    ),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("PgBouncer", pgbouncer, bring_pgbouncer, "Debian's package pgbouncer"),
     ("Node", node, bring_node, "apt-get install nodejs"),

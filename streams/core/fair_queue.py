@@ -21,6 +21,11 @@ class FairQueue(Generic[Item]):
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)
 
+    def keep(self, is_kept: Callable[[Item], bool]) -> None:
+        """Remove all other items."""
+        queues = {owner: deque(filter(is_kept, queue)) for owner, queue in self._queues.items()}
+        self._queues = {owner: queue for owner, queue in queues.items() if queue}
+
     def take(self, limit: int, turn: int, cost: Callable[[str], int]) -> list[Item]:
         """Take items until their costs reach `limit`, or none is left.
 

@@ -24,10 +24,14 @@ from streams.ports.delivery import (
     Subscriptions,
 )
 from streams.ports.kafka import (
+    AccountOf,
     Codec,
+    CostOf,
     EventCodec,
+    EventConsumer,
     EventHistory,
     GroupLags,
+    HandleEvents,
     HistoryPortion,
     Outgoing,
     Partition,
@@ -77,6 +81,7 @@ from streams.ports.webhooks import (
 )
 
 __all__ = [
+    "AccountOf",
     "AccountWebhooks",
     "Accounts",
     "ApiKeys",
@@ -84,6 +89,7 @@ __all__ = [
     "Backlogs",
     "Clock",
     "Codec",
+    "CostOf",
     "CourseSessions",
     "DeliveryLog",
     "DeliverySearch",
@@ -96,8 +102,10 @@ __all__ = [
     "ErasedLearners",
     "Erasures",
     "EventCodec",
+    "EventConsumer",
     "EventHistory",
     "GroupLags",
+    "HandleEvents",
     "HeldDeliveries",
     "HistoryPortion",
     "IdempotencyStore",

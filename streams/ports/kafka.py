@@ -1,6 +1,6 @@
 """Records: how they are read, produced and encoded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -122,6 +122,33 @@ class RecordConsumer(Protocol):
         """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
 
     def resume(self, partition: Partition) -> None: ...
+
+    def readiness_problems(self) -> list[str]:
+        """Why nothing can be read at the moment."""
+
+
+# Handles a batch. It returns when all that follows from it is acknowledged.
+HandleEvents = Callable[[Sequence[Record]], Awaitable[None]]
+# The account of a record, and what handling one of its records costs.
+AccountOf = Callable[[Record], str]
+CostOf = Callable[[str], int]
+
+
+class EventConsumer(Protocol):
+    """A member of a consumer group that hands over batches, one at a time, in which accounts take turns.
+
+    It commits each partition behind the last event that is handled without a gap: a crash repeats events, and loses
+    none.
+    """
+
+    async def run(self, handle: HandleEvents, account_of: AccountOf, cost_of: CostOf) -> None:
+        """Serve until cancelled. Raises what `handle` raised; its batch is not committed."""
+
+    async def drain(self, seconds: float) -> None:
+        """Start no other batch, and wait until the one in hand is handled. Raises `TimeoutError`."""
+
+    def readiness_problems(self) -> list[str]:
+        """Why nothing can be read at the moment."""
 
 
 class GroupLags(Protocol):

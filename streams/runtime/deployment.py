@@ -24,6 +24,7 @@ from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
 from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
 from streams.adapters.kafka.event_history import KafkaEventHistory
+from streams.adapters.kafka.group_members import GroupMembers
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
@@ -35,7 +36,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, EventCodec, EventHistory, ReplayLookup, Telemetry
+from streams.ports import Clock, EventCodec, EventConsumer, EventHistory, ReplayLookup, Telemetry
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     from streams.adapters.encryption import FernetEncryption
     from streams.adapters.erased_learners import SqlErasedLearners
-    from streams.adapters.faust.stage import FaustStage
     from streams.adapters.sql.database import Database
 
 # All events wait for this reader, and it has few records to read.
@@ -201,7 +201,10 @@ class Deployment:
             return str(differs)
         return None
 
-    def faust_stage(self, telemetry: Telemetry) -> "FaustStage":
+    def event_consumer(self, telemetry: Telemetry) -> EventConsumer:
+        """What `fan-out` reads with."""
+        if self.settings.fan_out_consumer == "librdkafka":
+            return self._fair_consumer(telemetry)
         from streams.adapters.faust.stage import FaustStage
 
         settings = self.settings
@@ -214,6 +217,17 @@ class Deployment:
             telemetry,
             watchdog=self._watchdogs(telemetry),
         )
+
+    def _fair_consumer(self, telemetry: Telemetry) -> EventConsumer:
+        from streams.stages.consuming.fair_consumer import FairConsumer
+
+        return FairConsumer(
+            self.consumer(FAN_OUT_GROUP, [SESSION_EVENTS], telemetry), telemetry, self.outages(telemetry)
+        )
+
+    def client_ids(self, group: str) -> Callable[[], Sequence[str]]:
+        """Asks for the client id of each member of a group. It raises `Unavailable`."""
+        return GroupMembers(self.kafka, group).client_ids
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
         """The look-up of replays for `deliver`. Without a database it knows none."""
@@ -282,6 +296,7 @@ class Deployment:
             self.outages(telemetry),
             sole_member=self.sole_member,
             watchdog=self._watchdogs(telemetry),
+            protocol=self.settings.kafka_group_protocol,
         )
 
     def _watchdogs(self, telemetry: Telemetry, most_seconds: float = math.inf) -> NewWatchdog:

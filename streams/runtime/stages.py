@@ -1,6 +1,7 @@
 """The stages `fan-out`, `deliver` and `record`, with their parts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streams.adapters.http.sender import MOST_CONNECTIONS, HttpSender
@@ -8,9 +9,10 @@ from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.open_files import connections_that_fit
 from streams.core.slots import Slots
+from streams.outage import BROKER
 from streams.ports import Telemetry
 from streams.runtime.deployment import Deployment
-from streams.runtime.startup_checks import missing_topics
+from streams.runtime.startup_checks import check_group, missing_topics, wait_until_met
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
@@ -23,6 +25,7 @@ from streams.topics import (
     BULK_DELIVERIES,
     DELIVER_GROUP,
     DELIVERIES,
+    FAN_OUT_GROUP,
     RECORD_GROUP,
     RECORDED,
     TEST_DELIVERIES,
@@ -48,35 +51,46 @@ def watch(
 
 
 class FanOutProcess:
-    """The `fan-out` stage, which Faust feeds. A drain finishes the current batch and starts no other."""
+    """The `fan-out` stage. A drain finishes the current batch and starts no other."""
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
-        outages = deployment.outages(telemetry)
-        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, outages)
-        self._faust = deployment.faust_stage(telemetry)
+        self._outages = deployment.outages(telemetry)
+        self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
+        self._consumer = deployment.event_consumer(telemetry)
+        settings = deployment.settings
+        group, client = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
+        self._check_group = partial(check_group, deployment.client_ids(group), group, client)
+        # Why it does not join its group yet.
+        self._waits_for: str | None = None
         self._drain_seconds = deployment.settings.time_limits.drain
 
     async def run(self) -> None:
         try:
-            await together(self._subscriptions.run, self._consumer)
+            await together(self._subscriptions.run, self._consume)
         finally:
             await self._producer.close()
 
-    async def _consumer(self) -> None:
+    async def _consume(self) -> None:
         # The first question for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
-        await self._faust.run(self._fan_out.handle, self._fan_out.account_of, self._fan_out.cost_of)
+        # A member that joined in spite of it would fail again and again.
+        await wait_until_met(self._check_group, BROKER, self._outages, self._note)
+        self._waits_for = None
+        await self._consumer.run(self._fan_out.handle, self._fan_out.account_of, self._fan_out.cost_of)
+
+    def _note(self, reason: str) -> None:
+        self._waits_for = reason
 
     async def drain(self) -> None:
-        await self._faust.drain(self._drain_seconds)
+        await self._consumer.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return [
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
-            *self._faust.readiness_problems(),
+            *([self._waits_for] if self._waits_for else self._consumer.readiness_problems()),
         ]
 
 

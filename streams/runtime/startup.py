@@ -42,7 +42,7 @@ class StageSpec:
     """
 
     topics: Callable[[Deployment], Sequence[str]]
-    load: Callable[[], Factory]
+    load: Callable[[Deployment], Factory]
     database: bool = False
     check: Callable[[Deployment], object] = lambda _: None
 
@@ -66,10 +66,10 @@ async def prepare_stage(
     spec = STAGES[name]
     if importing:
         async with importing:
-            await in_daemon_thread(spec.load)
+            await in_daemon_thread(lambda: spec.load(deployment))
     await in_daemon_thread(lambda: spec.check(deployment))
     await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
-    factory = await in_daemon_thread(spec.load)
+    factory = await in_daemon_thread(lambda: spec.load(deployment))
     stage = factory(deployment, telemetry)
     source = deployment.token_source
     return WithToken(stage, source, deployment.outages(telemetry)) if source else stage
@@ -87,50 +87,51 @@ class WithToken:
         await together(self._stage.run, self._keep_token)
 
 
-def _fan_out() -> Factory:
-    import_module("streams.adapters.faust.stage")
+def _fan_out(deployment: Deployment) -> Factory:
+    if deployment.settings.fan_out_consumer == "faust":
+        import_module("streams.adapters.faust.stage")
     from streams.runtime.stages import FanOutProcess
 
     return FanOutProcess
 
 
-def _deliver() -> Factory:
+def _deliver(_: Deployment) -> Factory:
     from streams.runtime.stages import DeliverProcess
 
     return DeliverProcess
 
 
-def _record() -> Factory:
+def _record(_: Deployment) -> Factory:
     from streams.runtime.stages import RecordProcess
 
     return _with_sql(RecordProcess)
 
 
-def _publish() -> Factory:
+def _publish(_: Deployment) -> Factory:
     from streams.runtime.sql_stages import PublishProcess
 
     return _with_sql(PublishProcess)
 
 
-def _maintain() -> Factory:
+def _maintain(_: Deployment) -> Factory:
     from streams.runtime.sql_stages import MaintainProcess
 
     return _with_sql(MaintainProcess)
 
 
-def _meter() -> Factory:
+def _meter(_: Deployment) -> Factory:
     from streams.runtime.sql_stages import MeterProcess
 
     return _with_sql(MeterProcess)
 
 
-def _notify() -> Factory:
+def _notify(_: Deployment) -> Factory:
     from streams.runtime.sql_stages import NotifyProcess
 
     return _with_sql(NotifyProcess)
 
 
-def _api() -> Factory:
+def _api(_: Deployment) -> Factory:
     from streams.runtime.api_stage import ApiProcess
     from streams.runtime.bootstrap import SqlDeployment
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from streams.adapters.kafka.group_members import FAUST
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages
@@ -58,8 +59,7 @@ class StartupChecks:
         starts as soon as Kafka and the database are there. Its probe says what is missing.
         """
         for kind, check in list(self.checks(deployment)):
-            step = partial(_attempt, check, note)
-            await outages.retry(step, RETRY_SECONDS, PREREQUISITE, KAFKA_TOKEN, kind)
+            await wait_until_met(check, kind, outages, note)
 
     def require(self, deployment: Deployment) -> None:
         """Wait up to a minute, for a command.
@@ -80,6 +80,11 @@ class StartupChecks:
                 time.sleep(RETRY_SECONDS)
 
 
+async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, note: Callable[[str], None]) -> None:
+    """Repeat a check while it raises `MissingPrerequisite`, or what an outage of this kind raises."""
+    await outages.retry(partial(_attempt, check, note), RETRY_SECONDS, PREREQUISITE, KAFKA_TOKEN, kind)
+
+
 async def _attempt(check: Check, note: Callable[[str], None]) -> None:
     try:
         async with asyncio.timeout(HANGING_SECONDS):
@@ -95,6 +100,17 @@ def missing_topics(missing: Sequence[str], prefix: str) -> str:
     """The message for topics that do not exist, with the command that creates them."""
     names = ", ".join(prefix + name for name in missing)
     return f"missing topics: {names}; run `scorm-webhooks topics apply` (and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
+
+
+def check_group(client_ids: Callable[[], Sequence[str]], group: str, client: str) -> None:
+    """Raises `MissingPrerequisite` while the group has members of the other client, with which it cannot be shared."""
+    others = [one for one in client_ids() if one.startswith(FAUST) != (client == "faust")]
+    if others:
+        names = ", ".join(sorted(set(others)))
+        raise MissingPrerequisite(
+            f"the group {group} has members of another client ({names}), and SCORM_WEBHOOKS_FAN_OUT_CONSUMER is "
+            f"{client}; stop every fan-out process that is set otherwise; this one goes on when they have left"
+        )
 
 
 def _existing_topics(deployment: Deployment) -> Callable[[], Mapping[str, int]]:

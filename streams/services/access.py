@@ -57,7 +57,7 @@ class AccessService:
         self._operators = parse_operator_keys(operator_keys)
         self._found: RecentlyFound[ApiKey] = RecentlyFound()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
-        self._noting: set[asyncio.Task[None]] = set()
+        self._noting: dict[str, asyncio.Task[None]] = {}
         self._audit_entry = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
@@ -98,14 +98,17 @@ class AccessService:
 
     def _note_use(self, key_id: str, now: datetime) -> None:
         """Store it without a wait: no request needs it."""
+        if key_id in self._noting or len(self._noting) >= KNOWN_KEYS:
+            return
 
         async def store() -> None:
-            with contextlib.suppress(Unavailable):
-                await self._keys.used(key_id, now)
+            try:
+                with contextlib.suppress(Unavailable):
+                    await self._keys.used(key_id, now)
+            finally:
+                del self._noting[key_id]
 
-        noting = asyncio.create_task(store())
-        self._noting.add(noting)
-        noting.add_done_callback(self._noting.discard)
+        self._noting[key_id] = asyncio.create_task(store())
 
     def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
         self._recent.pop(sha256, None)

@@ -18,6 +18,7 @@ from streams.adapters.kafka.config import (
     producer_config,
     subscriptions_config,
 )
+from streams.adapters.kafka.group_protocol import GroupProtocol
 from streams.core.errors import Misconfigured
 
 SERVERS = {"KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092"}
@@ -80,7 +81,7 @@ def murmur2(data: bytes) -> int:
 
 def test_a_new_group_reads_from_the_start(base: dict[str, Any]) -> None:
     produce(base, "earlier", ["a", "b", "c"])
-    consumer = Consumer(consumer_config(base, "newcomers", "pod-0"))
+    consumer = Consumer(consumer_config(base, "newcomers", "pod-0") | GroupProtocol("consumer").properties)
     consumer.subscribe(["earlier"])
     assert sorted(read(consumer, 3)) == ["a", "b", "c"]
     consumer.close()
@@ -117,7 +118,7 @@ def test_the_operator_may_set_other_properties() -> None:
 
 @pytest.mark.parametrize(
     ("owned", "value"),
-    [("enable.auto.commit", False), ("auto.offset.reset", "earliest"), ("group.protocol", "consumer")],
+    [("enable.auto.commit", False), ("auto.offset.reset", "earliest"), ("group.id", "g")],
 )
 def test_no_property_of_the_base_breaks_a_promise(owned: str, value: object) -> None:
     assert consumer_config({owned: "broken"}, "g")[owned] == value

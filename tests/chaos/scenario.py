@@ -11,6 +11,9 @@ from chaos.checker import check, read
 from chaos.system import LoadedSystem
 from e2e.system import System, until
 
+# Kinds of brokers: those that scenarios share, and others that a scenario has for itself.
+SHARED, THREE, CLASSIC, KAFKA_3_7, KAFKA_3_9 = "shared", "three", "classic", "3.7", "3.9"
+
 # The longest time between two commits; a request before the commit took time too.
 COMMIT_SECONDS = 1.0
 REQUEST_SECONDS = 0.1
@@ -152,14 +155,14 @@ class ScenarioRun:
 
 @dataclass(frozen=True)
 class Scenario:
-    """`play` injects the faults under load; `apart` uses its own cluster of three brokers."""
+    """`play` injects the faults under load, on brokers of their own where `on` names a kind of them."""
 
     name: str
     play: Callable[[ScenarioRun], None]
     rate: float = 60.0
     copies: int = 1
     invalid_share: float = 0.0
-    apart: bool = False
+    on: str = SHARED
 
 
 def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:

@@ -18,7 +18,7 @@ from chaos import (
     upgrades,
     webhooks,
 )
-from chaos.scenario import Scenario
+from chaos.scenario import CLASSIC, KAFKA_3_7, KAFKA_3_9, THREE, Scenario
 from e2e.system import STAGES
 
 
@@ -71,6 +71,13 @@ def _both(long: bool) -> list[Scenario]:
         Scenario("encryption-keys", upgrades.keys),
         Scenario("retry-schedule", upgrades.schedule),
         Scenario("processes", partial(upgrades.processes, seconds=choose(5, 30))),
+        Scenario(
+            "fan-out-consumer", partial(upgrades.fan_out_consumer, times=choose(2, 8), seconds=choose(3, 30)), copies=3
+        ),
         Scenario("partitions", partial(growth.partitions, seconds=choose(1, 30))),
-        Scenario("leader-kill", partial(brokers.kill_leader, times=times), apart=True),
+        Scenario("leader-kill", partial(brokers.kill_leader, times=times), on=THREE),
+        # Three in a row, of which each run plays one: groups of the classic protocol.
+        Scenario("classic", partial(kills.kill_all, times=choose(2, 10), publish_times=0), on=CLASSIC),
+        Scenario("kafka-3-7", partial(members.storm, seconds=choose(15, 60)), on=KAFKA_3_7),
+        Scenario("kafka-3-9", partial(kills.kill_all, times=choose(2, 10), publish_times=0), on=KAFKA_3_9),
     ]

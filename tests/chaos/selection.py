@@ -31,12 +31,17 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
     "encryption-keys": ("publish",),
     "retry-schedule": ("deliver",),
     "processes": ("fan-out", "deliver"),
+    "fan-out-consumer": ("fan-out",),
     "partitions": ("deliver", "meter", "maintain", "background"),
+    "classic": ("classic groups",),
 }
 # Where a stage's own code is. A path is a file or a folder.
 CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/fan_out.py": ("fan-out",),
     "streams/adapters/faust": ("fan-out",),
+    "streams/read_ahead.py": ("fan-out",),
+    "streams/fair_batches.py": ("fan-out",),
+    "streams/stages/consuming/fair_consumer.py": ("fan-out",),
     "streams/stages/deliver.py": ("deliver",),
     "streams/stages/attempt.py": ("deliver",),
     "streams/stages/limiting": ("deliver",),
@@ -46,7 +51,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/consuming/deduplicator.py": ("deliver",),
     "streams/stages/consuming/newer_record.py": ("deliver", "record"),
     "streams/stages/consuming/batch_consumer.py": ("record", "meter"),
-    "streams/stages/consuming/stored_offsets.py": ("record", "meter"),
+    "streams/stages/consuming/stored_offsets.py": ("fan-out", "record", "meter"),
     "streams/stages/consuming/write_buffer.py": ("record", "meter"),
     "streams/stages/invalid_records.py": ("fan-out", "deliver", "record"),
     "streams/stages/record.py": ("record",),
@@ -71,6 +76,8 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/runtime/background.py": ("background",),
     "streams/runtime/running_stage.py": ("background",),
     "streams/adapters/kafka/topics_admin.py": ("background",),
+    "streams/adapters/kafka/group_protocol.py": ("classic groups",),
+    "streams/adapters/kafka/consumer_thread.py": ("classic groups",),
 }
 THIRDS = 3
 

@@ -1,12 +1,27 @@
 """The servers for scenarios, and a system that scenarios share until one fails."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 
-from chaos.scenario import Row, Scenario, perform
+from chaos.scenario import CLASSIC, KAFKA_3_7, KAFKA_3_9, SHARED, THREE, Row, Scenario, perform
 from chaos.system import FastSessionKafka, LoadedSystem
+from real.kafka import Kafka
 from real.kafka_cluster import KafkaCluster
+from real.older_kafka import Kafka37, Kafka39
 from real.postgres import Postgres
+
+# Brokers that a scenario has for itself, and the settings of their clients. Members of the classic protocol have a name
+# where they are killed: without one, the others wait for the end of its session.
+OWN: dict[str, tuple[Callable[[], Kafka | KafkaCluster], dict[str, str]]] = {
+    THREE: (KafkaCluster, {}),
+    CLASSIC: (
+        Kafka,
+        {"SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL": "classic", "SCORM_WEBHOOKS_INSTANCE_ID": "machine-1"},
+    ),
+    KAFKA_3_7: (Kafka37, {}),
+    KAFKA_3_9: (Kafka39, {"SCORM_WEBHOOKS_INSTANCE_ID": "machine-1"}),
+}
 
 
 class Servers:
@@ -33,7 +48,7 @@ class Servers:
         self._stack.close()
 
     def play(self, scenario: Scenario) -> Row:
-        return self._play_apart(scenario) if scenario.apart else self._play_shared(scenario)
+        return self._play_shared(scenario) if scenario.on == SHARED else self._play_apart(scenario)
 
     def _play_shared(self, scenario: Scenario) -> Row:
         self._systems += self._loaded is None
@@ -44,15 +59,16 @@ class Servers:
         return row
 
     def _play_apart(self, scenario: Scenario) -> Row:
-        cluster = KafkaCluster()
+        make, settings = OWN[scenario.on]
+        kafka = make()
         try:
-            loaded = LoadedSystem(cluster, self._postgres, "")
+            loaded = LoadedSystem(kafka, self._postgres, "", **settings)
             row = self._perform(loaded, scenario)
             if row.is_good:
                 loaded.close()
             return row
         finally:
-            cluster.remove()
+            kafka.remove()
 
     def _perform(self, loaded: LoadedSystem, scenario: Scenario) -> Row:
         row = None

@@ -31,7 +31,7 @@ class FastSessionKafka(Kafka):
 class LoadedSystem:
     """A system for several scenarios, one after the other."""
 
-    def __init__(self, kafka: Kafka | KafkaCluster, postgres: Postgres, prefix: str) -> None:
+    def __init__(self, kafka: Kafka | KafkaCluster, postgres: Postgres, prefix: str, **settings: str) -> None:
         self.kafka, self.postgres, self.prefix = kafka, postgres, prefix
         self.folder = Path(tempfile.mkdtemp(prefix="chaos-"))
         self.database_url = postgres.url()
@@ -41,6 +41,7 @@ class LoadedSystem:
             "SCORM_WEBHOOKS_TOPIC_PREFIX": prefix,
             # Six times as strict as the default: no fault may be taken for a standstill.
             "SCORM_WEBHOOKS_WATCHDOG_SECONDS": "10",
+            **settings,
         }
         self.system = System(self.folder, env)
         self.system.prepare()

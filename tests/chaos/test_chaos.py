@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 SHORT = scenarios(long=False)
 SELECTED = selected([scenario.name for scenario in SHORT])
-NEEDS = {"Java": parts.java, "Kafka": parts.kafka, "PostgreSQL": parts.postgres}
+NEEDS = {
+    "Java": parts.java,
+    "Kafka": parts.kafka,
+    "Kafka 3.7": partial(parts.kafka, "3.7"),
+    "Kafka 3.9": partial(parts.kafka, "3.9"),
+    "PostgreSQL": parts.postgres,
+}
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from e2e.system import STAGES, until
 from fakes import newer_schemas
 from streams.adapters.encryption import generate_key
 
+CONSUMER = "SCORM_WEBHOOKS_FAN_OUT_CONSUMER"
 RECORD_SCHEMAS = "SCORM_WEBHOOKS_RECORD_SCHEMAS"
 KEYS = "SCORM_WEBHOOKS_ENCRYPTION_KEYS"
 SCHEDULE = "SCORM_WEBHOOKS_RETRY_SCHEDULE"
@@ -124,22 +125,35 @@ def schedule(scenario_run: ScenarioRun) -> None:
             restart(scenario_run, *STAGES)
 
 
-def processes(scenario_run: ScenarioRun, seconds: float, more: int = 2) -> None:
+def fan_out_consumer(scenario_run: ScenarioRun, times: int, seconds: float) -> None:
+    """Read events with librdkafka, under kills and with more processes, and then with Faust again."""
+    with restless_customer(scenario_run):
+        set_env(scenario_run, {CONSUMER: "librdkafka"})
+        restart(scenario_run, "fan-out")
+        for _ in range(times):
+            scenario_run.hold_for(scenario_run.random.random())
+            scenario_run.kill("fan-out")
+        processes(scenario_run, seconds, stages=("fan-out",))
+        set_env(scenario_run, {CONSUMER: "faust"})
+        restart(scenario_run, "fan-out")
+
+
+def processes(scenario_run: ScenarioRun, seconds: float, more: int = 2, stages: Sequence[str] = SHARED) -> None:
     """One process, more, and one again, of each stage that shares its work.
 
     What takes longer than the three seconds of a handover is repeated: on a slow machine a batch of events.
     """
     with ExitStack() as stack:
         extras = [stack.enter_context(scenario_run.member(f"extra-{number}")) for number in range(more)]
-        for stage in SHARED:
+        for stage in stages:
             for number, extra in enumerate(extras, 1):
                 # A member of a StatefulSet has a name.
                 extra.launch(stage, SCORM_WEBHOOKS_INSTANCE_ID=f"{stage}-{number}")
-        for stage in SHARED:
+        for stage in stages:
             for extra in extras:
                 until(partial(extra.is_ready, stage), WAIT_SECONDS, f"another {stage} is ready")
         scenario_run.hold_for(seconds)
-        for stage in SHARED:
+        for stage in stages:
             before, at = scenario_run.supervisor.progress(stage), time.time()
             for extra in extras:
                 extra.send(stage, signal.SIGTERM)

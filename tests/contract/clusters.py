@@ -6,13 +6,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import pytest
+from confluent_kafka import Producer
+
 from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
+from real.kafka import partition_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
 from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
 from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog
 from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.group_protocol import AUTO
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -22,13 +27,18 @@ from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
 from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
+from streams.stages.consuming.fair_consumer import FairConsumer
 from streams.topics import SESSION_EVENTS, declare
 
 PARTITIONS = 3
 TOPICS = declare(parse_schedule("1s,2s"), PARTITIONS, PARTITIONS)
 SECONDS = 60.0
+# For members of groups: each protocol, and brokers without KIP-848.
+EVERY_KAFKA = [pytest.param(name, marks=pytest.mark.real) for name in ("apache", "classic", "apache_3_7", "apache_3_9")]
 CODEC = AvroCodec()
 CLOCK = SystemClock()
+# What `fan-out` may read with.
+EventClient = FaustStage | FairConsumer
 
 
 class Cluster(Protocol):
@@ -67,6 +77,7 @@ class KafkaCluster:
     prefix: str
     session_seconds: float = SESSION_SECONDS
     embedded: EmbeddedBroker | None = None
+    protocol: str = AUTO
 
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[RecordProducer]:
@@ -80,7 +91,9 @@ class KafkaCluster:
     def consumer(self, topic: str, group: str = "group", watchdog: NewWatchdog | None = None) -> KafkaRecordConsumer:
         telemetry, config = FakeTelemetry(), consumer_config(self.properties, self.prefix + group)
         outages = Outages(telemetry)
-        return KafkaRecordConsumer(config, [topic], self.prefix, telemetry, outages, watchdog=watchdog)
+        return KafkaRecordConsumer(
+            config, [topic], self.prefix, telemetry, outages, watchdog=watchdog, protocol=self.protocol
+        )
 
     @asynccontextmanager
     async def subscriptions(self) -> AsyncIterator[Subscriptions]:
@@ -103,18 +116,25 @@ class KafkaCluster:
         telemetry, session = FakeTelemetry(), self.session_seconds
         return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
 
+    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventClient:
+        if client == "faust":
+            return self.faust(watchdog)
+        telemetry = FakeTelemetry()
+        consumer = self.consumer(SESSION_EVENTS, "fan-out", watchdog)
+        return FairConsumer(consumer, telemetry, Outages(telemetry))
+
     def watchdog(self, seconds: float, telemetry: FakeTelemetry) -> NewWatchdog:
         """Makes watchdogs that end a consumer after a standstill of `seconds`."""
         probe = RecordProbe(self.properties, self.prefix)
         return lambda name, positions: ConsumerWatchdog(name, positions, probe, telemetry, seconds)
 
 
-def cluster_on(bootstrap: str, prefix: str = "") -> KafkaCluster:
+def cluster_on(bootstrap: str, prefix: str = "", protocol: str = AUTO) -> KafkaCluster:
     """The broker with every topic."""
     properties = {"bootstrap.servers": bootstrap}
     admin = TopicsAdmin(properties, prefix)
     admin.apply(admin.plan(TOPICS))
-    return KafkaCluster(properties, prefix)
+    return KafkaCluster(properties, prefix, protocol=protocol)
 
 
 @dataclass
@@ -160,6 +180,29 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def produce_backlog(cluster: KafkaCluster, count: int) -> None:
+    """Produce events in large batches. Small ones never fill a buffer."""
+    producer = Producer(producer_config(cluster.properties, linger_ms=1000))
+    for event in numbered(SESSION_EVENTS, count):
+        producer.produce(cluster.prefix + event.topic, event.value, event.key)
+    assert producer.flush(30) == 0
+
+
+def assert_once_and_in_order(records: Sequence[Record], count: int) -> None:
+    """Each of `count` numbered records is there once, those of a partition in their order."""
+    assert sorted(int(record.value or b"") for record in records) == list(range(count))
+    for partition in {record.partition for record in records}:
+        offsets = [record.offset for record in records if record.partition == partition]
+        assert offsets == list(range(len(offsets)))
+
+
+# One key for each partition.
+KEYS = [
+    next(key for key in (b"%d" % n for n in range(100)) if partition_of(key, PARTITIONS) == partition)
+    for partition in range(PARTITIONS)
+]
 
 
 def numbered(topic: str, count: int, key: bytes | None = None) -> list[Outgoing]:

@@ -9,8 +9,10 @@ from sqlalchemy.engine import URL
 from conftest import Broker
 from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster, cluster_on
 from contract.stores import SqlStore, Store, fake_store, sql_store, unmigrated
+from real.kafka import Kafka
 from real.pgbouncer import PgBouncer
 from streams.adapters.kafka.embedded import EmbeddedBroker
+from streams.adapters.kafka.group_protocol import CLASSIC
 from streams.adapters.sql.database import database_url as url_of
 
 # -- Kafka -----------------------------------------------------------------------------------------------------
@@ -43,6 +45,22 @@ def embedded(topic_prefix: str) -> Iterator[KafkaCluster]:
 @pytest.fixture
 def apache(kafka: Broker, topic_prefix: str) -> KafkaCluster:
     return cluster_on(kafka.bootstrap, topic_prefix)
+
+
+@pytest.fixture
+def classic(kafka: Broker, topic_prefix: str) -> KafkaCluster:
+    """Members speak the classic protocol, although the broker has the newer one."""
+    return cluster_on(kafka.bootstrap, topic_prefix, CLASSIC)
+
+
+@pytest.fixture
+def apache_3_7(kafka_3_7: Kafka, topic_prefix: str) -> KafkaCluster:
+    return cluster_on(kafka_3_7.bootstrap, topic_prefix)
+
+
+@pytest.fixture
+def apache_3_9(kafka_3_9: Kafka, topic_prefix: str) -> KafkaCluster:
+    return cluster_on(kafka_3_9.bootstrap, topic_prefix)
 
 
 # -- the database ----------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Flow:
         self.events: list[bytes] = []
         self.consumer = deployment.consumer("record", [ATTEMPTS], self.telemetry)
         self.subscriptions = deployment.subscriptions_reader(self.telemetry)
-        self.faust = deployment.faust_stage(self.telemetry)
+        self.event_consumer = deployment.event_consumer(self.telemetry)
 
     async def handle(self, records: Sequence[Record]) -> None:
         self.events += [record.value or b"" for record in records]
@@ -118,7 +118,7 @@ class Flow:
             in_background(keep_token(source, self.deployment.outages(self.telemetry))),
             in_background(self.consumer.run(self.handler)),
             in_background(self.subscriptions.run()),
-            in_background(self.faust.run(self.handle)),
+            in_background(self.event_consumer.run(self.handle, lambda _: "", lambda _: 1)),
         ):
             yield producer
 

@@ -10,7 +10,17 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, RecordCollector, cluster_on, numbered, running, until
+from contract.clusters import (
+    PARTITIONS,
+    SECONDS,
+    EventClient,
+    KafkaCluster,
+    RecordCollector,
+    cluster_on,
+    numbered,
+    running,
+    until,
+)
 from fakes import FakeClock, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.faust import patches
@@ -278,40 +288,49 @@ def transactional(cluster: KafkaCluster, name: str) -> Producer:
 # -- fan-out ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_faust_that_fetches_no_more_ends(apache: KafkaCluster) -> None:
+@pytest.fixture(params=["faust", "librdkafka"])
+def client(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_an_event_consumer_that_fetches_no_more_ends(apache: KafkaCluster, client: str) -> None:
     telemetry, seen = LookCounter(), list[Record]()
-    stage = apache.faust(apache.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = apache.event_consumer(client, apache.watchdog(STANDSTILL_SECONDS, telemetry))
 
     async def handle(records: Sequence[Record]) -> None:
         seen.extend(records)
 
-    serving = asyncio.create_task(stage.run(handle))
+    serving = asyncio.create_task(consumer.run(handle))
     async with apache.producer() as producer:
         await producer.produce(numbered(SESSION_EVENTS, 30))
         await until(lambda: len(seen) == 30)
         await until(lambda: telemetry.looks >= LOOKS)
         assert telemetry.longest == 0
-        stop_faust(stage)
+        stop_events(consumer)
         await producer.produce(numbered(SESSION_EVENTS, 30))
     with pytest.raises(ConsumerStandsStill):
         await asyncio.wait_for(serving, SECONDS)
 
 
-def stop_faust(stage: FaustStage) -> None:
-    """End the fetches of the real client, as a defect of its task would."""
-    fetcher = patches.aiokafka_consumer(stage._app)._fetcher
+def stop_events(consumer: EventClient) -> None:
+    """End the fetches of the real client, as a defect of it would."""
+    if not isinstance(consumer, FaustStage):
+        assert isinstance(consumer._consumer, KafkaRecordConsumer)
+        stop_fetching(consumer._consumer)
+        return
+    fetcher = patches.aiokafka_consumer(consumer._app)._fetcher
     fetcher._fetch_task.get_loop().call_soon_threadsafe(fetcher._fetch_task.cancel)
 
 
-async def test_a_slow_batch_is_no_standstill(apache: KafkaCluster) -> None:
+async def test_a_slow_batch_is_no_standstill(apache: KafkaCluster, client: str) -> None:
     telemetry, seen, released = LookCounter(), list[Record](), asyncio.Event()
-    stage = apache.faust(apache.watchdog(PATIENT_SECONDS, telemetry))
+    consumer = apache.event_consumer(client, apache.watchdog(PATIENT_SECONDS, telemetry))
 
     async def handle(records: Sequence[Record]) -> None:
         seen.extend(records)
         await released.wait()
 
-    async with apache.producer() as producer, running(stage.run(handle)):
+    async with apache.producer() as producer, running(consumer.run(handle)):
         await producer.produce(numbered(SESSION_EVENTS, 1, key=KEY))
         await until(lambda: len(seen) == 1)
         await producer.produce(numbered(SESSION_EVENTS, 100))

@@ -64,3 +64,12 @@ def test_nobody_waits_longer_than_a_turn_of_each_other(owners: list[str], limit:
         before += sum(costs[owner] for owner, _ in batch)
     # A turn may end with an item that costs more than what is left of it, and a batch may cut a turn short.
     assert before <= len(set(owners)) * (turn + max(costs[owner] for owner in owners))
+
+
+def test_items_that_are_not_kept_are_gone() -> None:
+    queue = queue_of(["a", "b", "a"])
+    queue.keep(lambda item: item[1] == 2)
+    assert queue.take(limit=100, turn=10, cost=lambda _: 1) == [("a", 2)]
+    queue.put("b", ("b", 0))
+    queue.keep(lambda item: False)
+    assert not queue

@@ -128,6 +128,19 @@ def test_the_path_of_an_event_needs_no_other_rule(system: System, guarded: Guard
         assert unwritable == [], stage
 
 
+def test_fan_out_by_librdkafka_needs_no_other_rule(system: System, guarded: GuardedKafka, receiver: Receiver) -> None:
+    assert system.stop("fan-out") == 0
+    system.launch("fan-out", SCORM_WEBHOOKS_FAN_OUT_CONSUMER="librdkafka", **credentials(guarded, "fan-out"))
+    until(partial(system.is_ready, "fan-out"), 60, lambda: f"fan-out ready: {system.log('fan-out')[-2000:]}")
+    account = system.account()
+    system.webhook(account, receiver.url("/librdkafka"))
+    platform = Platform(guarded.bootstrap, f"{PREFIX}session-events")
+    platform.publish("evt_2", launched("evt_2", account), key="evt_2")
+    platform.flush()
+    receiver.wait_for("/librdkafka", {"evt_2"})
+    assert [line for line in system.log_events("fan-out") if line["event"] == "commit_failed"] == []
+
+
 @pytest.mark.parametrize("stage", ACCESS)
 def test_a_stage_writes_to_no_other_topic(system: System, guarded: GuardedKafka, stage: str) -> None:
     topics = AdminClient({"bootstrap.servers": guarded.bootstrap}).list_topics(timeout=30).topics

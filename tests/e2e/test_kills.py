@@ -44,6 +44,18 @@ def system(running: System) -> System:
 
 @pytest.mark.parametrize("stage_to_kill", STAGES)
 def test_kill_9_loses_nothing(stage_to_kill: str, system: System, platform: Platform, receiver: Receiver) -> None:
+    kills_lose_nothing(stage_to_kill, system, platform, receiver)
+
+
+def test_kill_9_of_fan_out_by_librdkafka_loses_nothing(system: System, platform: Platform, receiver: Receiver) -> None:
+    assert system.stop("fan-out") == 0
+    system.env["SCORM_WEBHOOKS_FAN_OUT_CONSUMER"] = "librdkafka"
+    # The members of Faust have left when it is ready.
+    system.start(["fan-out"], SCORM_WEBHOOKS_INSTANCE_ID="fan-out-0")
+    kills_lose_nothing("fan-out", system, platform, receiver)
+
+
+def kills_lose_nothing(stage_to_kill: str, system: System, platform: Platform, receiver: Receiver) -> None:
     account = system.account()
     receiver.responses = dict.fromkeys(WEBHOOKS, delayed(200))
     receiver.responses["/flaky"] = fail_some

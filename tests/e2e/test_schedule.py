@@ -17,8 +17,8 @@ RETIRED = "12s"
 RETIRED_SECONDS = 12.0
 LATE_SECONDS = 1.0
 PARTITIONS = 4
-# What `deliver` reads with a schedule of two tiers: first attempts, test events, the tiers.
-FAMILY_READ = 4
+# What `deliver` reads with a schedule of two tiers: first attempts, the bulk, test events, the tiers.
+FAMILY_READ = 5
 CUSTOMERS = ("/crm", "/warehouse")
 
 

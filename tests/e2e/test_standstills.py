@@ -14,12 +14,15 @@ pytestmark = pytest.mark.e2e
 SITE = Path(__file__).parent / "stopped_fetch"
 
 
-@pytest.mark.parametrize("stage", ["deliver", "fan-out"])
-def test_a_stage_that_stands_still_is_started_again(stage: str, tmp_path: Path, receiver: Receiver) -> None:
+@pytest.mark.parametrize(("stage", "client"), [("deliver", "faust"), ("fan-out", "faust"), ("fan-out", "librdkafka")])
+def test_a_stage_that_stands_still_is_started_again(
+    stage: str, client: str, tmp_path: Path, receiver: Receiver
+) -> None:
     orders = tmp_path / "orders"
     orders.mkdir()
     env = {"PYTHONPATH": str(SITE), "STOPPED_FETCHES": str(orders)}
     env |= {"SCORM_WEBHOOKS_WATCHDOG_SECONDS": "5", "SCORM_WEBHOOKS_LOG_FORMAT": "json"}
+    env |= {"SCORM_WEBHOOKS_FAN_OUT_CONSUMER": client}
     with running_up(tmp_path, env) as (up, _):
         until(lambda: is_ready(up), 90, "every stage ready")
         account = up.run("accounts", "create", "Acme", "--json")["id"]

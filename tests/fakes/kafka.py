@@ -192,6 +192,9 @@ class FakeRecordConsumer:
         self.paused.discard(partition)
         self._more.set()
 
+    def readiness_problems(self) -> list[str]:
+        return []
+
     def _fetch(self) -> list[Record]:
         fetched: list[Record] = []
         for partition, position in self._positions.items():

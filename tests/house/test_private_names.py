@@ -40,7 +40,7 @@ USED: dict[type, Sequence[str]] = {
     AIOKafkaConsumerThread: ("_consumer",),
     faust.Stream: ("enable_acks", "events", "ack", "channel"),
     aiokafka.AIOKafkaConsumer: ("_fetcher", "_coordinator"),
-    GroupCoordinator: ("coordinator_id",),
+    GroupCoordinator: ("coordinator_id", "_pending_exception"),
     fetcher.Fetcher: ("_fetch_max_wait_ms", "_fetch_min_bytes"),
     _DefaultRecordBatchPy: ("_maybe_uncompress", "_buffer"),
     aiohttp.TCPConnector: ("_factory", "connect", "close"),

@@ -63,10 +63,11 @@ class Kafka:
     """Runs from its creation. `kill` and `start` keep its data and port."""
 
     java_options: Sequence[str] = LIGHT
+    release = parts.NEWEST_KAFKA
     _format_options: Sequence[str] = ()
 
     def __init__(self, *, started: bool = True) -> None:
-        java, jars = parts.java(), parts.kafka()
+        java, jars = parts.java(), parts.kafka(self.release)
         assert java, "tests/parts.py brings Java"
         assert jars, "tests/parts.py brings Kafka"
         self._java: Path = java

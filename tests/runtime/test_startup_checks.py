@@ -11,7 +11,7 @@ from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import Outages
 from streams.runtime import startup_checks
 from streams.runtime.deployment import Deployment
-from streams.runtime.startup_checks import StartupChecks
+from streams.runtime.startup_checks import MissingPrerequisite, StartupChecks, check_group
 
 SECONDS = 20
 
@@ -87,3 +87,15 @@ class Hanging:
     def existing(self, seconds: float) -> dict[str, int]:
         self.ended.wait(SECONDS)
         return {}
+
+
+@pytest.mark.parametrize(("client", "other"), [("faust", "rdkafka"), ("librdkafka", "faust-0.15.3")])
+def test_a_group_of_another_client_is_named(client: str, other: str) -> None:
+    with pytest.raises(MissingPrerequisite, match=rf"group acme.fan-out .*\({other}\).*_FAN_OUT_CONSUMER is {client};"):
+        check_group(lambda: [other, other], "acme.fan-out", client)
+
+
+@pytest.mark.parametrize(("client", "same"), [("librdkafka", "rdkafka"), ("faust", "faust-0.15.3")])
+def test_a_group_of_the_same_client_is_joined(client: str, same: str) -> None:
+    check_group(lambda: [same], "fan-out", client)
+    check_group(list, "fan-out", client)

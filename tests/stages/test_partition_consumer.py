@@ -454,6 +454,9 @@ class PausingConsumer:
     def resume(self, partition: Partition) -> None:
         self.resumed.append(partition.number)
 
+    def readiness_problems(self) -> list[str]:
+        return []
+
 
 async def test_after_a_pause_partitions_take_turns() -> None:
     """A fetch begins with the same partitions after each pause: those at the end would never be read."""

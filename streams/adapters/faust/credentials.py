@@ -60,7 +60,7 @@ def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
     for name in properties:
         # What a token source honours stands here only beside an option that it does not.
         if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _KNOWN | HONOURED:
-            raise Misconfigured(f"{variable(name)} cannot be used: fan-out runs on Faust, which has no such option")
+            raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()
     context = _ssl_context(properties) if protocol.endswith("ssl") else None
     if protocol.startswith("sasl_") and (source := token_source(properties)):

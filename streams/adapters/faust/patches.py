@@ -171,6 +171,18 @@ def aiokafka_consumer(app: faust.App) -> Any:
     return consumer._thread._consumer
 
 
+def pending_error(app: faust.App) -> Exception | None:
+    """Why the member cannot join its group, or stay in it.
+
+    aiokafka 0.14.0 keeps the error for the next read and waits, and faust-streaming 0.15.3 reads only what is assigned:
+    a member that was refused would wait for ever. Ends when Faust asks for errors without an assignment.
+    """
+    consumer = aiokafka_consumer(app)
+    coordinator = consumer and consumer._coordinator
+    error: Exception | None = coordinator and coordinator._pending_exception
+    return error
+
+
 def set_fetch(app: faust.App, wait_ms: int, bytes_: int) -> None:
     """Set how long a fetch may wait for records, and for how many bytes of them.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import faust
@@ -12,11 +11,12 @@ from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.fetch_pace import FetchPace
 from streams.adapters.faust.lenient_records import read_leniently
-from streams.adapters.faust.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
-from streams.ports import Partition, Record, Telemetry
+from streams.fair_batches import FairBatches
+from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, Telemetry
+from streams.read_ahead import ReadAhead
 from streams.tasks import together
 
 SESSION_SECONDS = 10.0
@@ -24,21 +24,9 @@ SESSION_SECONDS = 10.0
 REFRESH_MS = 30_000
 # Faust logs some of its failures and does nothing more. The process must end then.
 WATCH_SECONDS = 1.0
-REVOKE_SECONDS = 3.0
 # Faust's default.
 FETCH_WAIT_MS = 1500
 COMMIT_SECONDS = 3.0
-# While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
-# an account that sends few may be the last.
-READ_SECONDS = 0.1
-# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
-BUSY_RECORDS, FULL_RECORDS = 10, 500
-COMPANY_SECONDS = 0.02
-
-Handle = Callable[[Sequence[Record]], Awaitable[None]]
-# The account of a record, and what handling one of its records costs.
-AccountOf = Callable[[Record], str]
-CostOf = Callable[[str], int]
 
 
 class FaustCrashed(ScormWebhooksError):
@@ -92,17 +80,14 @@ class FaustStage:
         )
         self._watchdog = watchdog(group, self._to_read) if watchdog else None
         # The next offset of each partition, since its last assignment.
-        self._next: dict[int, int] = {}
+        self._next: dict[Partition, int] = {}
         self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
         self._buffer = patches.StreamBuffer()
         self._stream: Any = None
-        self._read_ahead = ReadAhead()
-        # Set when something was read, when nothing more is to be read at once, and when there is room.
-        self._arrived, self._caught_up, self._freed = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        # Set while no batch is in hand.
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
+        self._read_ahead = ReadAhead[faust.EventT[bytes]]()
+        self._batches = FairBatches(self._read_ahead, self._acknowledge, telemetry)
+        # Set when there is room.
+        self._freed = asyncio.Event()
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
     def readiness_problems(self) -> list[str]:
@@ -112,7 +97,9 @@ class FaustStage:
         coordinator = patches.aiokafka_consumer(self._app)._coordinator
         return [] if coordinator.coordinator_id is not None else ["the broker does not answer"]
 
-    async def run(self, handle: Handle, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1) -> None:
+    async def run(
+        self, handle: HandleEvents, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1
+    ) -> None:
         """Serve until cancelled. Raises what `handle` raised, before its batch is acknowledged."""
         failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failed))
@@ -122,39 +109,35 @@ class FaustStage:
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch(self._app, self._fetch_wait_ms, 1)
-            watching = [self._watchdog.run] if self._watchdog else []
-            await together(lambda: failed, lambda: self._work(handle, cost_of), self._until_crashed, *watching)
+            watching = [self._until_crashed, self._until_refused, *([self._watchdog.run] if self._watchdog else [])]
+            await together(lambda: failed, lambda: self._batches.run(handle, cost_of), *watching)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
 
     async def drain(self, seconds: float) -> None:
         """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""
-        self._draining = True
-        await asyncio.wait_for(self._idle.wait(), seconds)
+        await self._batches.drain(seconds)
 
     def _begin(self, offsets: Mapping[Any, int | None]) -> None:
         """Note from where the partitions are read after an assignment."""
-        self._next = {tp.partition: offset or 0 for tp, offset in offsets.items()}
+        self._next = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
         self._read_ahead.restart(self._next)
         self._freed.set()
         if self._watchdog:
-            self._watchdog.forget([Partition(self._topic, number) for number in self._next])
+            self._watchdog.forget(self._next)
 
     def _to_read(self) -> Mapping[Partition, int]:
-        if self._draining or len(self._read_ahead) or self.readiness_problems():
+        if self._batches.is_draining or len(self._read_ahead) or self.readiness_problems():
             return {}
         # An assigned partition of which the start was never found is not read either.
-        numbers = patches.assigned_numbers(self._app)
-        return {Partition(self._topic, number): self._next.get(number, 0) for number in numbers}
+        assigned = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
+        return {partition: self._next.get(partition, 0) for partition in assigned}
 
     async def _finish(self) -> None:
         """Finish the batch in hand and commit it, each for a limited time."""
-        self._read_ahead.stop()
-        try:
-            await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
-        except TimeoutError:
-            self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
+        self._read_ahead.stop_all()
+        await self._batches.finish()
         try:
             await asyncio.wait_for(patches.commit(self._app), COMMIT_SECONDS)
         except TimeoutError:
@@ -182,59 +165,35 @@ class FaustStage:
         for event in events:
             record = _record(event, self._topic)
             self._read_ahead.add(event, record, account_of(record))
-            if record.partition.number in self._next:
-                self._next[record.partition.number] = record.offset + 1
+            if record.partition in self._next:
+                self._next[record.partition] = record.offset + 1
         self._pace.note(len(events))
         # Some may have been handled before Faust read them again.
-        await self._acknowledge(())
-        self._arrived.set()
-        if self._read_ahead.is_full or not self._buffer.has_events:
-            self._caught_up.set()
-        else:
-            self._caught_up.clear()
+        await self._acknowledge(self._read_ahead.complete(()))
+        self._batches.note_read(more=self._buffer.has_events)
         while self._read_ahead.is_full:
             self._freed.clear()
             await self._freed.wait()
 
-    async def _work(self, handle: Handle, cost_of: CostOf) -> None:
-        """Handle one batch after another."""
-        while True:
-            has_read = await self._until_read()
-            if self._draining:
-                await _forever()
-            self._idle.clear()
-            batch = self._read_ahead.take(cost_of, LARGE_BATCH if has_read else SMALL_BATCH)
-            if batch:
-                await handle([pending.record for pending in batch])
-            await self._acknowledge(batch)
-            self._idle.set()
-            if BUSY_RECORDS <= len(batch) < FULL_RECORDS and not self._read_ahead.has_queued:
-                await asyncio.sleep(COMPANY_SECONDS)
-
-    async def _acknowledge(self, done: Sequence[PendingEvent]) -> None:
-        for event in self._read_ahead.complete(done):
+    async def _acknowledge(self, events: Sequence[faust.EventT[bytes]]) -> None:
+        for event in events:
             await self._stream.ack(event)
         self._freed.set()
 
-    async def _until_read(self) -> bool:
-        """Wait until there is something to do, and a moment longer while more arrives. False when even more arrives."""
-        if not self._read_ahead.has_queued:
-            self._arrived.clear()
-            await self._arrived.wait()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(READ_SECONDS):
-                await self._caught_up.wait()
-        return self._caught_up.is_set()
-
     async def _start(self) -> None:
         try:
-            await self._app.start()
+            await together(self._app.start, self._until_refused)
         except KafkaError as error:
             raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
 
     async def _until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
             await asyncio.sleep(WATCH_SECONDS)
+
+    async def _until_refused(self) -> None:
+        while not (error := patches.pending_error(self._app)):
+            await asyncio.sleep(WATCH_SECONDS)
+        raise FaustCrashed(f"Faust: {error!r}") from error
 
 
 async def _forever() -> None:

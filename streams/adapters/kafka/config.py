@@ -32,19 +32,16 @@ _CONSUMER = {
     # A group's offsets expire, and "latest" would skip records.
     "auto.offset.reset": "earliest",
 }
-# `range` assigns partition i of every retry tier to the member with partition i of `deliveries`. With this protocol
-# the broker sets the timers: librdkafka refuses session and heartbeat settings.
-_GROUP = {"group.protocol": "consumer", "group.remote.assignor": "range"}
-
 OWNED = frozenset(
     {
         *_PRODUCER,
         *_CONSUMER,
-        *_GROUP,
         "bootstrap.servers",
         "enable.partition.eof",
         "group.id",
         "group.instance.id",
+        "group.protocol",
+        "group.remote.assignor",
         "heartbeat.interval.ms",
         "metadata.broker.list",
         "partition.assignment.strategy",
@@ -89,13 +86,14 @@ def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Propert
 def consumer_config(
     base: Mapping[str, Any], group: str, instance_id: str | None = None, *, in_bulk: bool = False
 ) -> Properties:
-    """Properties of a member of `group` that commits explicitly. `instance_id` is a name that survives a restart.
+    """Properties of a member of `group` that commits explicitly, without those of the group's protocol.
 
-    With `in_bulk`, a fetch waits for more records, which saves the broker requests.
+    `instance_id` is a name that survives a restart. With `in_bulk`, a fetch waits for more records, which saves the
+    broker requests.
     """
     static = {"group.instance.id": instance_id} if instance_id else {}
     bulk = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": BULK_WAIT_MS} if in_bulk else {}
-    return {**_PREFETCH, **bulk, **base, **_CONSUMER, **_GROUP, "group.id": group, **static}
+    return {**_PREFETCH, **bulk, **base, **_CONSUMER, "group.id": group, **static}
 
 
 def subscriptions_config(base: Mapping[str, Any]) -> Properties:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
+from streams.adapters.kafka.group_protocol import GroupProtocol, has_consumer_protocol
 from streams.adapters.kafka.last_commits import read_commits, write_commits
 from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
 from streams.core.errors import ScormWebhooksError
@@ -23,6 +24,7 @@ POLL_SECONDS = 0.02
 # The event loop handles a whole batch before it does anything else.
 RECORDS_AT_ONCE = 100
 RETRY_SECONDS = 1.0
+ASK_SECONDS = 5.0
 # The time for a handler to finish revoked partitions, plus the time for the commit after it.
 REVOKE_SECONDS = 8.0
 # Longer than the time between two heartbeats.
@@ -30,6 +32,9 @@ READ_COMMITS_SECONDS = 10.0
 # Shorter than the time after which librdkafka takes a thread that does not poll for dead.
 TAKE_OVER_SECONDS = 120.0
 LAST_COMMIT_SECONDS = 6.0
+
+# The first one is a broker's whose release has the protocol, while its cluster is not finally upgraded.
+_NO_SUCH_PROTOCOL = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 
 Command = Callable[[Consumer], None]
 # Takes the result of a commit.
@@ -46,6 +51,10 @@ class _InstanceInUse(ConsumerFailed):
     """The group still has a member with our instance id."""
 
 
+class _NoSuchProtocol(ConsumerFailed):
+    """The broker does not have the protocol of KIP-848."""
+
+
 class ConsumerThread:
     """The body of the thread is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits.
 
@@ -53,9 +62,15 @@ class ConsumerThread:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], topics: Sequence[str], prefix: str, owner: "KafkaRecordConsumer"
+        self,
+        config: Mapping[str, Any],
+        protocol: GroupProtocol,
+        topics: Sequence[str],
+        prefix: str,
+        owner: "KafkaRecordConsumer",
     ) -> None:
         self._config = config
+        self._protocol = protocol
         self._topics = topics
         self._prefix = prefix
         self._owner = owner
@@ -78,11 +93,14 @@ class ConsumerThread:
         try:
             while not self.stopping:
                 try:
-                    self._consume()
+                    if self._protocol.is_decided or self._decide_protocol():
+                        self._consume()
                 except _InstanceInUse:
                     # The last process with this id was killed. The broker keeps its place for a session timeout.
                     self._owner.tell_loop(self._owner.instance_id_in_use)
                     time.sleep(RETRY_SECONDS)
+                except _NoSuchProtocol:
+                    self._decide(has_consumer=False)
         except (KafkaException, ConsumerFailed) as error:
             outcome = ConsumerFailed(f"Kafka consumer: {error}")
         except Exception as unexpected:
@@ -90,10 +108,27 @@ class ConsumerThread:
             outcome = unexpected
         self._owner.tell_loop(self._owner.finished, outcome)
 
+    def _decide_protocol(self) -> bool:
+        """Ask a broker which protocol it has. False when none answers."""
+        config = {**self._config, "error_cb": self._reasons}
+        try:
+            has_consumer = has_consumer_protocol(config, self._prefix + self._topics[0], ASK_SECONDS)
+        except KafkaException as error:
+            self._owner.tell_loop(self._owner.unavailable, self._reasons.last or error.args[0])
+            time.sleep(RETRY_SECONDS)
+            return False
+        self._decide(has_consumer=has_consumer)
+        return True
+
+    def _decide(self, *, has_consumer: bool) -> None:
+        self._protocol.decide(has_consumer=has_consumer)
+        if not has_consumer:
+            self._owner.tell_loop(self._owner.joins_by_classic)
+
     def _consume(self) -> None:
         self._fatal = None
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA}
-        consumer = Consumer({**self._config, **callbacks})
+        consumer = Consumer({**self._config, **self._protocol.properties, **callbacks})
         try:
             self.subscribe(consumer, self._topics)
             while not self.stopping:
@@ -103,8 +138,7 @@ class ConsumerThread:
                     self._read(consumer)
                 self._check_outage(consumer)
                 if self._fatal is not None:
-                    in_use = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in self._fatal.str()
-                    raise (_InstanceInUse if in_use else ConsumerFailed)(self._fatal)
+                    raise _failure(self._fatal)
             self._run_commands(consumer)
         finally:
             consumer.close()
@@ -114,7 +148,7 @@ class ConsumerThread:
             self.under_way.clear()
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
-        """Subscribe to these topics. With KIP-848 this does not revoke partitions of topics that stay."""
+        """Subscribe to these topics. With the `consumer` protocol this revokes no partitions of topics that stay."""
         self._topics = topics
         consumer.subscribe(
             [self._prefix + topic for topic in topics],
@@ -201,7 +235,7 @@ class ConsumerThread:
                 tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
             # Without the offsets librdkafka asks for them by itself, and not again when the coordinator refuses: the
             # partition would never be read.
-            consumer.incremental_assign(known)
+            self._protocol.assign(consumer, known)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(assigned))
         self._owner.tell_loop(self._owner.assigned, committed)
@@ -237,6 +271,15 @@ class ConsumerThread:
 
     def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
+
+
+def _failure(fatal: KafkaError) -> ConsumerFailed:
+    why = fatal.str()
+    if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in why:
+        return _InstanceInUse(fatal)
+    if any(KafkaError(code).str() in why for code in _NO_SUCH_PROTOCOL):
+        return _NoSuchProtocol(fatal)
+    return ConsumerFailed(fatal)
 
 
 def _named(ends: Sequence[TopicPartition]) -> frozenset[PartitionEnd]:

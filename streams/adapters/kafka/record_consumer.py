@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
+from streams.adapters.kafka.group_protocol import AUTO, GroupProtocol
 from streams.adapters.kafka.membership import Membership
 from streams.adapters.kafka.read_positions import ReadPositions
 from streams.core.errors import Unavailable
@@ -24,6 +25,7 @@ class KafkaRecordConsumer:
     """A `RecordConsumer` of `topics`, whose names get `prefix`.
 
     With `sole_member`, the process is the only member of its group: it is not ready until it has every partition.
+    `protocol` is the group's: `auto`, `consumer` or `classic`.
     """
 
     def __init__(
@@ -36,11 +38,13 @@ class KafkaRecordConsumer:
         *,
         sole_member: bool = False,
         watchdog: NewWatchdog | None = None,
+        protocol: str = AUTO,
     ) -> None:
         self._config = dict(config)
         self._topics = topics
         self._prefix = prefix
         self._telemetry = telemetry
+        self._protocol = GroupProtocol(protocol)
         self._thread: ConsumerThread | None = None
         self._broker = outages[BROKER]
         self._is_id_in_use = False
@@ -57,7 +61,7 @@ class KafkaRecordConsumer:
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._membership.begin()
-        self._thread = ConsumerThread(self._config, self._topics, self._prefix, self)
+        self._thread = ConsumerThread(self._config, self._protocol, self._topics, self._prefix, self)
         thread = threading.Thread(target=self._thread.run, name="kafka-consumer", daemon=True)
         thread.start()
         watching = asyncio.create_task(self._watch())
@@ -87,7 +91,7 @@ class KafkaRecordConsumer:
         return waiting or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:
-        """Read these topics from now on. `partitions` has their partition counts. Topics that stay are undisturbed."""
+        """Read these topics from now on. `partitions` has their partition counts."""
         self._membership.expect(sum(partitions.values()))
         topics = sorted(partitions)
         if topics == sorted(self._topics):
@@ -193,6 +197,14 @@ class KafkaRecordConsumer:
         if not self._is_id_in_use:
             self._is_id_in_use = True
             self._telemetry.warning("instance_id_in_use")
+
+    def joins_by_classic(self) -> None:
+        self._telemetry.warning(
+            "group_protocol_classic",
+            group=self._config["group.id"],
+            why="the broker does not have the protocol of KIP-848",
+            effect="each rebalance stops all members of the group for a moment",
+        )
 
     def last_commit_failed(self, error: str) -> None:
         self._telemetry.warning(

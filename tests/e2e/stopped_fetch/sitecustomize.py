@@ -59,4 +59,5 @@ def stop_aiokafka(order: Path) -> None:
 if "deliver" in sys.orig_argv:
     stop_librdkafka(FOLDER / "deliver")
 if "fan-out" in sys.orig_argv:
-    stop_aiokafka(FOLDER / "fan-out")
+    by_faust = os.environ.get("SCORM_WEBHOOKS_FAN_OUT_CONSUMER") == "faust"
+    (stop_aiokafka if by_faust else stop_librdkafka)(FOLDER / "fan-out")

@@ -7,32 +7,35 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streams.adapters.faust.read_ahead import PendingEvent, ReadAhead
 from streams.ports import Partition, Record
+from streams.read_ahead import PendingEvent, ReadAhead
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PARTITIONS = (0, 1)
+FIRST = Partition("session-events", 0)
 ACCOUNTS = ("a", "b", "c")
+# The number of the partition, and the offset.
+Event = tuple[int, int]
 
 
 def record(partition: int, offset: int, value: bytes = b"", at: datetime = START) -> Record:
     return Record(Partition("session-events", partition), offset, None, value, at + timedelta(seconds=offset))
 
 
-def add(ahead: ReadAhead, account: str, partition: int, offset: int, at: datetime = START) -> None:
+def add(ahead: ReadAhead[Event], account: str, partition: int, offset: int, at: datetime = START) -> None:
     ahead.add((partition, offset), record(partition, offset, at=at), account)
 
 
-def take(ahead: ReadAhead, owners: Sequence[str] = ACCOUNTS) -> list[PendingEvent]:
+def take(ahead: ReadAhead[Event], owners: Sequence[str] = ACCOUNTS) -> list[PendingEvent[Event]]:
     return ahead.take(lambda account: 1000 if account in owners else 1)
 
 
-def events(batch: Sequence[PendingEvent]) -> list[tuple[int, int]]:
+def events(batch: Sequence[PendingEvent[Event]]) -> list[tuple[int, int]]:
     return [pending.event for pending in batch]
 
 
 def test_an_event_is_not_acknowledged_before_an_earlier_one() -> None:
-    ahead = ReadAhead()
+    ahead = ReadAhead[Event]()
     for offset, account in enumerate("aab"):
         add(ahead, account, 0, offset)
     first, second, third = (take(ahead) for _ in range(3))
@@ -44,12 +47,12 @@ def test_an_event_is_not_acknowledged_before_an_earlier_one() -> None:
 
 
 def test_what_was_done_is_not_handled_when_it_is_read_again() -> None:
-    ahead = ReadAhead()
+    ahead = ReadAhead[Event]()
     add(ahead, "a", 0, 0)
     add(ahead, "b", 0, 1)
     take(ahead)
     ahead.complete(take(ahead))
-    ahead.restart({0: 0})
+    ahead.restart({FIRST: 0})
     add(ahead, "a", 0, 0)
     add(ahead, "b", 0, 1)
     again = take(ahead, [])
@@ -58,42 +61,54 @@ def test_what_was_done_is_not_handled_when_it_is_read_again() -> None:
 
 
 def test_a_topic_made_again_has_events_that_were_not_handled() -> None:
-    ahead = ReadAhead()
+    ahead = ReadAhead[Event]()
     add(ahead, "a", 0, 0)
     add(ahead, "b", 0, 1)
     take(ahead)
     ahead.complete(take(ahead))
-    ahead.restart({0: 0})
+    ahead.restart({FIRST: 0})
     add(ahead, "b", 0, 1, at=START + timedelta(hours=1))
     assert events(take(ahead, [])) == [(0, 1)]
 
 
 def test_a_batch_in_hand_acknowledges_nothing_after_a_new_start() -> None:
-    ahead = ReadAhead()
+    ahead = ReadAhead[Event]()
     add(ahead, "a", 0, 0)
     in_hand = take(ahead)
-    ahead.restart({0: 0})
+    ahead.restart({FIRST: 0})
     assert ahead.complete(in_hand) == []
     add(ahead, "a", 0, 0)
     assert events(take(ahead)) == [(0, 0)]
 
 
 def test_nothing_is_handed_out_after_a_stop() -> None:
-    ahead = ReadAhead()
+    ahead = ReadAhead[Event]()
     add(ahead, "a", 0, 0)
-    ahead.stop()
+    ahead.stop_all()
     assert not ahead.has_queued
     assert take(ahead) == []
 
 
+def test_a_partition_that_goes_takes_its_events_with_it() -> None:
+    ahead = ReadAhead[Event]()
+    add(ahead, "a", 0, 0)
+    in_hand = take(ahead)
+    add(ahead, "a", 0, 1)
+    add(ahead, "a", 1, 0)
+    ahead.forget([FIRST])
+    assert ahead.complete(in_hand) == []
+    assert len(ahead) == 1
+    assert events(take(ahead, [])) == [(1, 0)]
+
+
 def test_it_is_full_by_events_or_by_bytes() -> None:
-    by_events, by_bytes = ReadAhead(max_events=2), ReadAhead(max_bytes=10)
+    by_events, by_bytes = ReadAhead[int](max_events=2), ReadAhead[int](max_bytes=10)
     for ahead, value in ((by_events, b""), (by_bytes, b"12345")):
         ahead.add(0, record(0, 0, value), "a")
         assert not ahead.is_full
         ahead.add(1, record(0, 1, value), "a")
         assert ahead.is_full
-        ahead.complete(take(ahead, []))
+        ahead.complete(ahead.take(lambda _: 1))
         assert not ahead.is_full
 
 
@@ -102,12 +117,12 @@ class ReadAheadMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ahead = ReadAhead()
+        self.ahead = ReadAhead[Event]()
         self.accounts: dict[int, list[str]] = {number: [] for number in PARTITIONS}
         self.position = dict.fromkeys(PARTITIONS, 0)
         self.committed = dict.fromkeys(PARTITIONS, 0)
         self.handled: list[tuple[int, int]] = []
-        self.in_hand: list[PendingEvent] = []
+        self.in_hand: list[PendingEvent[Event]] = []
 
     @rule(partition=st.sampled_from(PARTITIONS), account=st.sampled_from(ACCOUNTS))
     def append(self, partition: int, account: str) -> None:
@@ -137,7 +152,7 @@ class ReadAheadMachine(RuleBasedStateMachine):
     def start_again(self) -> None:
         self.end_batch()
         self.position = dict(self.committed)
-        self.ahead.restart(self.position)
+        self.ahead.restart({Partition("session-events", number): start for number, start in self.position.items()})
 
     @invariant()
     def what_is_committed_was_handled(self) -> None:

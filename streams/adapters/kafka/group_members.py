@@ -1,0 +1,49 @@
+"""See which clients the members of a consumer group use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
+from streams.adapters.kafka.messages import LIBRDKAFKA
+
+REQUEST_SECONDS = 5.0
+# The client id of Faust is this and its version.
+FAUST = "faust-"
+# The embedded broker describes no groups. Where a permission is missing, the consumer itself says so better.
+_NO_ANSWER = frozenset(
+    {
+        KafkaError._UNSUPPORTED_FEATURE,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+
+
+class GroupMembers:
+    """The members of one group."""
+
+    def __init__(self, properties: Mapping[str, Any], group: str) -> None:
+        self._errors = ConnectionErrors()
+        self._servers = str(properties["bootstrap.servers"])
+        # librdkafka warns of consumer properties at every start of another client.
+        known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
+        config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._admin = AdminClient(config)
+        self._group = group
+
+    def client_ids(self) -> list[str]:
+        """The client id of each member; none when the broker may not or cannot tell. Raises `Unavailable`."""
+        asked = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
+        try:
+            members = asked[self._group].result().members
+        except KafkaException as refusal:
+            error: KafkaError = refusal.args[0]
+            if error.code() in _NO_ANSWER:
+                return []
+            raise unreachable(self._servers, self._errors.last or error) from None
+        self._errors.forget()
+        return [str(member.client_id) for member in members]

@@ -1,0 +1,87 @@
+"""The two protocols by which the members of a group share its partitions, and which of them a broker has."""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+
+from streams.core.errors import Misconfigured
+
+AUTO, CONSUMER, CLASSIC = "auto", "consumer", "classic"
+
+# `range` assigns partition i of every retry tier to the member with partition i of `deliveries`.
+_PROPERTIES: dict[str, dict[str, Any]] = {
+    # KIP-848. The broker sets the timers: librdkafka refuses session and heartbeat settings.
+    CONSUMER: {"group.protocol": "consumer", "group.remote.assignor": "range"},
+    # A rebalance stops all members: a killed one has time to come back by its name, and heartbeats tell the others.
+    CLASSIC: {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": 30_000,
+        "heartbeat.interval.ms": 1_000,
+    },
+}
+# With an older version, librdkafka asks for ever and reports nothing: only its log tells which one the broker has.
+_VERSIONS = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
+_NEEDED_VERSION = 1
+
+
+class GroupProtocol:
+    """The protocol of one consumer. With `auto`, the brokers decide: `consumer` if they have it."""
+
+    def __init__(self, choice: str = AUTO) -> None:
+        self._choice = choice
+        self._name = CLASSIC if choice == CLASSIC else CONSUMER
+        self.is_decided = choice == CLASSIC
+
+    @property
+    def is_classic(self) -> bool:
+        return self._name == CLASSIC
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """librdkafka's properties for this protocol."""
+        return _PROPERTIES[self._name]
+
+    def decide(self, *, has_consumer: bool) -> None:
+        """Note what the brokers have. Raises `Misconfigured` when they lack what was chosen."""
+        if not has_consumer and self._choice == CONSUMER:
+            raise Misconfigured(
+                "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL is consumer, which the brokers do not have: set it to auto"
+            )
+        self._name = CONSUMER if has_consumer else CLASSIC
+        self.is_decided = True
+
+    def assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Begin to read these: in addition to others, or with `classic` these alone."""
+        if self.is_classic:
+            consumer.assign(partitions)
+        else:
+            consumer.incremental_assign(partitions)
+
+
+class _Versions(logging.Handler):
+    """Finds the newest version of `ConsumerGroupHeartbeat` in librdkafka's log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest = -1
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if found := _VERSIONS.search(record.getMessage()):
+            self.newest = max(self.newest, int(found[1]))
+
+
+def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float) -> bool:
+    """Ask a broker whether it has KIP-848, with a consumer of `config` that joins no group. Raises `KafkaException`."""
+    versions, log = _Versions(), logging.Logger("versions")
+    log.addHandler(versions)
+    consumer = Consumer({**config, "debug": "feature", "logger": log})
+    try:
+        consumer.list_topics(topic, seconds)
+        consumer.poll(0)  # hands over the log
+    finally:
+        consumer.close()
+    return versions.newest >= _NEEDED_VERSION
