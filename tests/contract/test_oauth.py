@@ -123,9 +123,12 @@ class Flow:
             yield producer
 
 
-async def test_every_client_of_a_process_shares_one_token(environ: Environ, endpoint: TokenEndpoint) -> None:
+@pytest.mark.parametrize("consumer", ["faust", "librdkafka"])
+async def test_every_client_of_a_process_shares_one_token(
+    environ: Environ, endpoint: TokenEndpoint, consumer: str
+) -> None:
     asked = len(endpoint.forms)
-    flow = Flow(SqlDeployment.from_environment(environ))
+    flow = Flow(SqlDeployment.from_environment({**environ, "SCORM_WEBHOOKS_FAN_OUT_CONSUMER": consumer}))
     assert flow.deployment.topics_admin().existing() == {topic.name: topic.partitions for topic in TOPICS}
     async with flow.running() as producer:
         await asyncio.wait_for(flow.produce(producer, 0.1), SECONDS)
