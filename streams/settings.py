@@ -63,7 +63,7 @@ class Settings(BaseModel):
     kafka_group_protocol: Annotated[
         Literal["auto", "consumer", "classic"],
         Field(
-            description="protocol of the groups of `deliver`, `record` and `meter`: `consumer` is KIP-848, which "
+            description="protocol of consumer groups (Faust's is always classic): `consumer` is KIP-848, which "
             "brokers have since Kafka 4.0; `auto` takes it where the brokers have it, and else `classic`"
         ),
     ] = "auto"

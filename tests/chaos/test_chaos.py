@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.e2e, pytest.mark.real]
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10**6))
 SHORT = scenarios(long=False)
 SELECTED = selected([scenario.name for scenario in SHORT])
-NEEDS = {
+NEEDS: dict[str, Callable[[], object]] = {
     "Java": parts.java,
     "Kafka": parts.kafka,
     "Kafka 3.7": partial(parts.kafka, "3.7"),
