@@ -167,4 +167,5 @@ async def keep_token(source: TokenSource, outages: Outages) -> None:
     """Renew the token in time until cancelled. A failure is an outage, although the last token may still be valid."""
     while True:
         seconds = await outages.retry(partial(in_daemon_thread, source.renew), RETRY_SECONDS, THREADS, KAFKA_TOKEN)
-        await asyncio.sleep(seconds)
+        # A provider may say that its tokens end at once.
+        await asyncio.sleep(max(seconds, RETRY_SECONDS))
