@@ -157,11 +157,11 @@ format: setup
 # --no-header: the header would repeat options, and with them perhaps the host of a private index.
 LOCK = $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate
 lock: | $(UV)
-	$(LOCK) pyproject.toml --extra demo --extra registry --extra tracing -o requirements/run.txt $(ARGS)
-	$(LOCK) pyproject.toml --extra demo --extra registry --extra tracing --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing -o requirements/run.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing --group test -c requirements/run.txt -o requirements/test.txt $(ARGS)
 	$(LOCK) --group build -c requirements/test.txt -o requirements/build.txt $(ARGS)
 	$(LOCK) --group audit -o requirements/audit.txt $(ARGS)
-	$(LOCK) pyproject.toml --extra demo --extra registry --extra tracing --group mutants -c requirements/run.txt -o requirements/mutants.txt $(ARGS)
+	$(LOCK) pyproject.toml --extra demo --extra msk --extra registry --extra tracing --group mutants -c requirements/run.txt -o requirements/mutants.txt $(ARGS)
 	$(LOCK) examples/receivers/requirements.in --python-version 3.11 -c requirements/test.txt -o examples/receivers/requirements.txt $(ARGS)
 
 .venv/bin/python: | $(UV)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from streams.core.encryption import WrongKeys
-from streams.core.errors import Unavailable
+from streams.core.errors import TokenUnavailable, Unavailable
 from streams.ports import Telemetry
 
 Result = TypeVar("Result")
@@ -24,6 +24,8 @@ class OutageKind:
 
 
 BROKER = OutageKind("broker_unreachable", "broker_reachable")
+# The clients go on with the last token until it ends.
+KAFKA_TOKEN = OutageKind("kafka_token_unavailable", "kafka_token_available", TokenUnavailable)
 DATABASE = OutageKind("database_unreachable", "database_reachable")
 MAIL_SERVER = OutageKind("mail_server_unreachable", "mail_server_reachable")
 SCHEMA_REGISTRY = OutageKind("schema_registry_unreachable", "schema_registry_reachable")

@@ -21,12 +21,14 @@ from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import LIBRDKAFKA, is_stored
+from streams.adapters.kafka.msk import msk_properties
+from streams.adapters.kafka.security import secured, token_source
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent
 from streams.ports import Codec
 
-__all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec"]
+__all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec", "msk_properties"]
 
 EXIT_SECONDS = 5.0
 NAMED_AT_EXIT = 10
@@ -78,7 +80,8 @@ class EventProducer:
     Keep one for the life of the process, and make it after any fork (in gunicorn: in `post_fork`): in a child of the
     process that made it, `publish` raises `Misconfigured`. Close it at the end; without that, the exit of the
     interpreter waits up to five seconds for acknowledgements, and logs what nobody acknowledged.
-    `properties` are librdkafka's, such as `{"security.protocol": "ssl"}`; how many events may wait is
+    `properties` are librdkafka's, such as `{"security.protocol": "ssl"}`, also those of `sasl.oauthbearer.method=oidc`
+    (`msk_properties` makes those of Amazon MSK with IAM); how many events may wait is
     `queue.buffering.max.messages` (100 000). An event leaves at once; who publishes thousands a second spares the
     brokers work by `"linger.ms": 5`.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
@@ -98,9 +101,11 @@ class EventProducer:
         base = dict(properties or {})
         if owned := sorted(OWNED & base.keys()):
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
+        base = secured(base, str)
         if not bootstrap_servers.replace(",", " ").strip():
             raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
         base["bootstrap.servers"] = bootstrap_servers
+        self._tokens = token_source(base)
         self._reasons = ConnectionErrors()
         fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
         try:
@@ -151,7 +156,8 @@ class EventProducer:
                 self._reasons.forget()
                 future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
             else:
-                future.set_exception(_in_words(error, self._reasons.last))
+                no_token = self._tokens.problem() if self._tokens else None
+                future.set_exception(_in_words(error, self._reasons.last, no_token))
 
         with self._lock:
             if not self._open:
@@ -164,7 +170,7 @@ class EventProducer:
                 raise Unavailable("the local queue is full: Kafka takes no events, or too slowly") from None
             except KafkaException as error:
                 self._unacknowledged.discard(event_id)
-                raise _in_words(error.args[0], None) from error
+                raise _in_words(error.args[0]) from error
         return future
 
     def _try_again(
@@ -243,10 +249,12 @@ def _current_trace() -> str | None:
     return format_trace_parent(context.trace_id, context.span_id, context.trace_flags)
 
 
-def _in_words(error: KafkaError, reason: KafkaError | None) -> ScormWebhooksError:
+def _in_words(error: KafkaError, reason: KafkaError | None = None, no_token: str | None = None) -> ScormWebhooksError:
     message = f"Kafka did not take the event: {error.str()}"
     if error.fatal():
         return Unavailable(f"{message}; this producer is broken for good, make a new one")
+    if no_token:
+        return Unavailable(f"{message} ({no_token})")
     if reason and error.code() in _WAITED_IN_VAIN:
         error, message = reason, f"{message} ({reason.str()})"
     # A handshake that fails on a certificate is sometimes told as a broken transport.

@@ -38,6 +38,7 @@ REAL = {
     "unfinished_kafka",
     "upgraded",
     "secured_kafka",
+    "oauth_kafka",
     "kafka_in_container",
     "postgres",
     "own_postgres",

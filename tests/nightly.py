@@ -7,6 +7,7 @@ from changes import has_changed
 
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
 BENCH = "tests/benchmarks/test_experiments.py"
+OAUTH = "tests/contract/test_oauth.py"
 PLAIN = "tests/browser/test_without_javascript.py"
 
 # A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
@@ -36,6 +37,9 @@ LEFT_OUT: dict[str, str] = {
     "tests/contract/test_faust.py[embedded]": "tests/contract/test_faust.py[apache]",
     "tests/contract/test_event_consumers.py[embedded]": "tests/contract/test_event_consumers.py[apache]",
     "tests/contract/test_record_consumer.py[embedded]": "tests/contract/test_record_consumer.py[apache]",
+    # A short form shows the end of one token, and tests of the token source show each failure.
+    f"{OAUTH}::test_many_tokens_end_under_load": f"{OAUTH}::test_tokens_end_under_load_and_nothing_is_lost",
+    f"{OAUTH}::test_clients_wait_while_the_token_endpoint_is_away": "tests/adapters/test_tokens.py",
     # Kafka 3.9 and a forced choice are as Kafka 3.7: no KIP-848.
     "tests/contract/test_record_consumer.py[apache_3_9]": "tests/contract/test_record_consumer.py[apache_3_7]",
     "tests/contract/test_record_consumer.py[classic]": "tests/contract/test_record_consumer.py[apache_3_7]",

@@ -35,6 +35,7 @@ class ScormWebhooksError(Exception):
     ├── Abandoned        a record is left to the partition's next owner
     └── Unavailable      a broker or database is away: wait
         ├── PartiallySent  a mail that only some recipients have
+        ├── TokenUnavailable  there is no token for Kafka at the moment
         └── ProviderFailed the OpenID Connect provider is away, or its response is wrong
     """
 
@@ -122,6 +123,10 @@ class PartiallySent(Unavailable):
     def __init__(self, message: str, unreached: Iterable[str]) -> None:
         super().__init__(message)
         self.unreached = tuple(unreached)
+
+
+class TokenUnavailable(Unavailable):
+    """What gives tokens for Kafka is away, slow, refuses this client, or its response is wrong."""
 
 
 class ProviderFailed(Unavailable):

@@ -106,6 +106,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("Settings.encryption_keys", "Settings.operator_keys", "Settings.oidc_client_secret"),
         *("OidcClient.client_secret", "SmtpServer.password", "DATABASE_URL", "SMTP_URL", "SCHEMA_REGISTRY_URL"),
         *("KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        *("ClientCredentials.client_secret", "ClientCredentials.endpoint"),
     ),
     RETURN_URL: (
         *("NewPortalLink.return_url", "SignIn.return_url", "Session.return_url"),

@@ -29,7 +29,9 @@ from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.security import token_source
 from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
+from streams.adapters.kafka.tokens import TokenSource
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
@@ -93,6 +95,11 @@ class Deployment:
     def kafka(self) -> dict[str, Any]:
         """librdkafka's properties for this deployment's broker."""
         return kafka_properties(find_broker(self.environ, self.settings))
+
+    @property
+    def token_source(self) -> TokenSource | None:
+        """The source of the tokens of the Kafka clients. None without clients, and without OAuth."""
+        return token_source(self.kafka) if "kafka" in vars(self) else None
 
     @cached_property
     def database_address(self) -> str:

@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
+from streams.adapters.kafka.tokens import TokenSource, keep_token
 from streams.adapters.threads import in_daemon_thread
+from streams.outage import Outages
 from streams.runtime.deployment import Deployment
 from streams.runtime.running_stage import Runnable
 from streams.runtime.startup_checks import StartupChecks
+from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
     BULK_DELIVERIES,
@@ -66,7 +70,21 @@ async def prepare_stage(
     await in_daemon_thread(lambda: spec.check(deployment))
     await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
     factory = await in_daemon_thread(lambda: spec.load(deployment))
-    return factory(deployment, telemetry)
+    stage = factory(deployment, telemetry)
+    source = deployment.token_source
+    return WithToken(stage, source, deployment.outages(telemetry)) if source else stage
+
+
+class WithToken:
+    """A stage that renews the token of its Kafka clients."""
+
+    def __init__(self, stage: Runnable, source: TokenSource, outages: Outages) -> None:
+        self._stage = stage
+        self._keep_token = partial(keep_token, source, outages)
+        self.drain, self.readiness_problems = stage.drain, stage.readiness_problems
+
+    async def run(self) -> None:
+        await together(self._stage.run, self._keep_token)
 
 
 def _fan_out(deployment: Deployment) -> Factory:
@@ -134,8 +152,10 @@ def _made_with(
         with_sql = deployment_with_sql(
             deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
         )
-        # The stages of a process have one pool.
+        # The stages of a process have one pool, and one token for Kafka.
         vars(with_sql)["database"] = deployment.database.shared()
+        if "kafka" in vars(deployment):
+            vars(with_sql)["kafka"] = deployment.kafka
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
         return process(with_sql, telemetry)
 

@@ -9,7 +9,7 @@ from functools import partial
 from streams.adapters.kafka.group_members import FAUST
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
-from streams.outage import BROKER, DATABASE, OutageKind, Outages
+from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages
 from streams.runtime.deployment import Deployment
 
 START_SECONDS = 60.0
@@ -82,7 +82,7 @@ class StartupChecks:
 
 async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, note: Callable[[str], None]) -> None:
     """Repeat a check while it raises `MissingPrerequisite`, or what an outage of this kind raises."""
-    await outages.retry(partial(_attempt, check, note), RETRY_SECONDS, PREREQUISITE, kind)
+    await outages.retry(partial(_attempt, check, note), RETRY_SECONDS, PREREQUISITE, KAFKA_TOKEN, kind)
 
 
 async def _attempt(check: Check, note: Callable[[str], None]) -> None:

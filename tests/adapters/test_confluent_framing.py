@@ -10,6 +10,7 @@ from pytest_httpserver import HTTPServer
 import schemas
 from builders import delivery, event
 from fakes import FakeTelemetry
+from real.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from schemas import Schema
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
@@ -115,6 +116,34 @@ def test_a_password_from_the_environment_reaches_the_registry(httpserver: HTTPSe
 
 
 # -- where it is used ------------------------------------------------------------------------------------------
+
+
+def bearer(endpoint: TokenEndpoint) -> dict[str, str]:
+    given = {"CREDENTIALS_SOURCE": "OAUTHBEARER", "ISSUER_ENDPOINT_URL": endpoint.url, "SCOPE": "registry"}
+    client = {
+        "CLIENT_ID": CLIENT_ID,
+        "CLIENT_SECRET": CLIENT_SECRET,
+        "LOGICAL_CLUSTER": "lsrc-1",
+        "IDENTITY_POOL_ID": "p",
+    }
+    return registry_properties(
+        {f"SCHEMA_REGISTRY_CONFIG_BEARER_AUTH_{name}": at for name, at in {**given, **client}.items()}
+    )
+
+
+def test_a_registry_takes_tokens(httpserver: HTTPServer) -> None:
+    endpoint = TokenEndpoint()
+    endpoint.start()
+    httpserver.expect_request("/schemas/ids/1").respond_with_json({"schema": '"string"'})
+    registry = ConfluentRegistry(httpserver.url_for(""), bearer(endpoint))
+    assert json.dumps(registry.schema(1)) == '"string"'
+    [(request, _)] = httpserver.log
+    assert request.headers["Authorization"] == f"Bearer {endpoint.tokens[0]}"
+    endpoint.instead = lambda: (500, b"")
+    with pytest.raises(Unavailable, match="Failed to retrieve token") as raised:
+        ConfluentRegistry(httpserver.url_for(""), bearer(endpoint)).schema(1)
+    assert "\n" not in str(raised.value)
+    endpoint.stop()
 
 
 class NoWebhooks:

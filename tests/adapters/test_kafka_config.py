@@ -273,6 +273,25 @@ def test_faust_signs_in_with_a_password(protocol: str, mechanism: str) -> None:
     assert (credentials.username, credentials.password) == ("alice", "secret")
 
 
+# A grant that librdkafka knows.
+BY_ASSERTION = {
+    "sasl.oauthbearer.method": "oidc",
+    "sasl.oauthbearer.grant.type": "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    "sasl.oauthbearer.token.endpoint.url": "https://login.example.com/token",
+    "sasl.oauthbearer.assertion.file": "/run/assertion.jwt",
+}
+
+
+def test_librdkafka_keeps_a_grant_that_faust_lacks() -> None:
+    environ = {
+        **SERVERS,
+        "KAFKA_CONFIG_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_CONFIG_SASL_MECHANISM": "OAUTHBEARER",
+        **{f"KAFKA_CONFIG_{name.upper().replace('.', '_')}": value for name, value in BY_ASSERTION.items()},
+    }
+    assert BY_ASSERTION.items() <= kafka_properties(environ).items()
+
+
 @pytest.mark.parametrize(
     ("properties", "message"),
     [
@@ -282,6 +301,10 @@ def test_faust_signs_in_with_a_password(protocol: str, mechanism: str) -> None:
         ),
         ({"sasl.mechanisms": "GSSAPI"}, "KAFKA_CONFIG_SASL_MECHANISM is GSSAPI"),
         ({}, "KAFKA_CONFIG_SASL_MECHANISM is GSSAPI"),
+        (
+            {"sasl.mechanism": "OAUTHBEARER", **BY_ASSERTION},
+            "KAFKA_CONFIG_SASL_OAUTHBEARER_ASSERTION_FILE cannot be used",
+        ),
         ({"ssl.crl.location": "/crl.pem"}, "KAFKA_CONFIG_SSL_CRL_LOCATION cannot be used"),
         ({"ssl.ca.location": "/nowhere.pem"}, "KAFKA_CONFIG_SSL_CA_LOCATION: [Errno 2]"),
     ],

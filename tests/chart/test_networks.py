@@ -46,6 +46,19 @@ def test_every_process_may_ask_for_names(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kafka", "port"),
+    [
+        ({"oauth": {"enabled": True, "tokenEndpointUrl": "http://login:8080/token", "existingSecret": "a"}}, 8080),
+        ({"oauth": {"enabled": True, "tokenEndpointUrl": "https://login/token", "existingSecret": "a"}}, 443),
+        ({"msk": {"region": "eu-central-1"}}, 443),
+    ],
+)
+@pytest.mark.parametrize("name", ["fan-out", "topics-apply"])
+def test_who_needs_a_token_may_ask_for_it(name: str, kafka: dict[str, Any], port: int) -> None:
+    assert egress_to(name, {"kafka": kafka}) == {9092, port}
+
+
+@pytest.mark.parametrize(
     ("name", "ports"),
     [
         ("fan-out", {9092}),

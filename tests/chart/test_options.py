@@ -45,6 +45,18 @@ EVERYTHING: dict[str, Any] = {
         "dashboard": {"enabled": True},
     },
 }
+# They exclude one another.
+OTHER_WAYS_TO_SIGN_IN: dict[str, dict[str, Any]] = {
+    "kafka.oauth.": {
+        "oauth": {
+            "enabled": True,
+            "tokenEndpointUrl": "https://login.example.com/token",
+            "existingSecret": "m",
+            "ca": {"existingSecret": "n"},
+        }
+    },
+    "kafka.msk.": {"msk": {"region": "eu-west-1", "roleArn": "arn:aws:iam::123456789012:role/kafka"}},
+}
 # A value for each option that its default does not have. Settings have a test of their own.
 OTHER: dict[str, Any] = {
     "nameOverride": "events",
@@ -71,6 +83,18 @@ OTHER: dict[str, Any] = {
     "kafka.sasl.existingSecret": "other",
     "kafka.sasl.usernameKey": "other",
     "kafka.sasl.passwordKey": "other",
+    "kafka.oauth.enabled": False,
+    "kafka.oauth.tokenEndpointUrl": "https://other.example.com/token",
+    "kafka.oauth.clientId": "me",
+    "kafka.oauth.existingSecret": "other",
+    "kafka.oauth.clientIdKey": "other",
+    "kafka.oauth.clientSecretKey": "other",
+    "kafka.oauth.scope": "kafka",
+    "kafka.oauth.extensions": "logicalCluster=lkc-1",
+    "kafka.oauth.ca.existingSecret": "other",
+    "kafka.oauth.ca.key": "other",
+    "kafka.msk.region": "eu-central-1",
+    "kafka.msk.roleArn": "",
     "kafka.config": {"client.rack": "a"},
     "topics.managedBy": "job",
     "topics.strimzi.apiVersion": "kafka.strimzi.io/v1beta2",
@@ -209,7 +233,11 @@ def test_every_option_is_tried() -> None:
 
 @pytest.mark.parametrize("path", OTHER)
 def test_an_option_has_an_effect(path: str) -> None:
-    assert differs(EVERYTHING, merged(EVERYTHING, at(path, OTHER[path])))
+    everything = EVERYTHING
+    for prefix, kafka in OTHER_WAYS_TO_SIGN_IN.items():
+        if path.startswith(prefix):
+            everything = merged(EVERYTHING, {"kafka": {**kafka, "sasl": {"enabled": False}}})
+    assert differs(everything, merged(everything, at(path, OTHER[path])))
 
 
 @pytest.mark.parametrize("path", stages_options())

@@ -241,6 +241,41 @@ def test_the_protocol_follows_from_tls_and_sasl(tls: bool, sasl: bool, protocol:
     assert variables.get("KAFKA_CONFIG_SASL_MECHANISM") == ("SCRAM-SHA-512" if sasl else None)
 
 
+OAUTH = {"enabled": True, "tokenEndpointUrl": "https://login.example.com/token", "existingSecret": "client"}
+
+
+def test_oauth_reads_its_secret_from_a_secret() -> None:
+    kafka = {"tls": {"enabled": True}, "oauth": {**OAUTH, "clientId": "webhooks", "scope": "kafka"}}
+    variables = render({"kafka": kafka}).variables("fan-out")
+    prefix = "KAFKA_CONFIG_SASL_"
+    assert {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)} == {
+        "MECHANISM": "OAUTHBEARER",
+        "OAUTHBEARER_METHOD": "oidc",
+        "OAUTHBEARER_TOKEN_ENDPOINT_URL": "https://login.example.com/token",
+        "OAUTHBEARER_CLIENT_ID": "webhooks",
+        "OAUTHBEARER_CLIENT_SECRET": "client/client-secret",
+        "OAUTHBEARER_SCOPE": "kafka",
+    }
+    assert variables["KAFKA_CONFIG_SECURITY_PROTOCOL"] == "SASL_SSL"
+    assert "KAFKA_CONFIG_SASL_OAUTHBEARER_CLIENT_SECRET" not in render({"kafka": kafka}).variables("notify")
+
+
+def test_the_authority_of_the_token_endpoint_is_a_file() -> None:
+    values = {"kafka": {"oauth": {**OAUTH, "ca": {"existingSecret": "authority"}}}}
+    assert (
+        render(values).variables("fan-out")["KAFKA_CONFIG_HTTPS_CA_LOCATION"]
+        == "/etc/scorm-webhooks/kafka-oauth-ca/ca.crt"
+    )
+    for name in ("fan-out", "topics-apply"):
+        assert "kafka-oauth-ca" in [one["name"] for one in container(name, values)["volumeMounts"]]
+
+
+def test_msk_needs_a_region_alone() -> None:
+    variables = render({"kafka": {"msk": {"region": "eu-central-1"}}}).variables("deliver")
+    assert variables["KAFKA_MSK_REGION"] == "eu-central-1"
+    assert not [name for name in variables if name.startswith("KAFKA_CONFIG_S")]
+
+
 def test_a_property_of_librdkafka_can_be_set() -> None:
     config = at("kafka.config", {"client.rack": "eu-1a", "socket.keepalive.enable": True, "fetch.max.bytes": 2000000})
     variables = render(config).variables("deliver")

@@ -59,6 +59,13 @@ INCOMPLETE: list[tuple[dict[str, Any], str]] = [
         "stages.deliver.pod.terminationGracePeriodSeconds is 50",
     ),
     (at("kafka.sasl.enabled", True), "kafka.sasl.existingSecret is not set"),
+    (at("kafka.oauth.enabled", True), "kafka.oauth.existingSecret is not set"),
+    (at("kafka.oauth", {"enabled": True, "existingSecret": "a"}), "kafka.oauth.tokenEndpointUrl is not set"),
+    (at("kafka.msk.roleArn", "arn"), "kafka.msk.region is not set"),
+    (
+        at("kafka", {"msk": {"region": "eu-west-1"}, "sasl": {"enabled": True, "existingSecret": "a"}}),
+        "kafka.sasl, kafka.oauth and kafka.msk exclude one another",
+    ),
     (at("settings.oidcIssuer", "https://login.example.com"), "oidcClientSecret.existingSecret is not set"),
     (at("topics.managedBy", "strimzi"), "topics.strimzi.cluster is not set"),
     (at("api.ingress.enabled", True), "api.ingress.hosts is empty"),
@@ -113,7 +120,14 @@ def test_properties_of_kafka_that_are_no_secrets_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["schemaRegistry.url", "keda.prometheusAddress", "settings.publicUrl", "settings.oidcIssuer"]
+    "place",
+    [
+        "schemaRegistry.url",
+        "kafka.oauth.tokenEndpointUrl",
+        "keda.prometheusAddress",
+        "settings.publicUrl",
+        "settings.oidcIssuer",
+    ],
 )
 @pytest.mark.parametrize(
     "url", ["https://user:marker@host.example.com", "https://marker@host", "http://a,http://u:p/marker@b"]

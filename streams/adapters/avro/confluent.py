@@ -72,7 +72,8 @@ class ConfluentRegistry:
                 raise Misconfigured(f"{URL}: the registry rejects the request: {error.error_message}") from None
             raise Unavailable(f"the schema registry fails: {error.error_message}") from None
         except Exception as error:  # its HTTP client may raise anything
-            raise Unavailable(f"the schema registry does not answer: {type(error).__name__}: {error}") from None
+            reason = " ".join(str(error).split())
+            raise Unavailable(f"the schema registry does not answer: {type(error).__name__}: {reason}") from None
 
 
 class ConfluentCodec:

@@ -3,12 +3,18 @@
 import os
 import ssl
 from collections.abc import Mapping
+from typing import Any
 
-from faust.auth import SASLCredentials, SSLCredentials
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.errors import KafkaConnectionError
+from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
 from streams.adapters.kafka.config import variable
-from streams.core.errors import Misconfigured
+from streams.adapters.kafka.security import HONOURED, mechanism_of, token_source
+from streams.adapters.kafka.tokens import TokenSource
+from streams.adapters.threads import in_daemon_thread
+from streams.core.errors import Misconfigured, TokenUnavailable
 
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _KNOWN = frozenset(
@@ -29,16 +35,36 @@ _KNOWN = frozenset(
 )
 
 
-def faust_security(properties: Mapping[str, str]) -> CredentialsT | None:
+class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
+    """The tokens of this process for aiokafka, which asks for one at each new connection."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+
+    async def token(self) -> str:
+        try:
+            return (await in_daemon_thread(self._source.token)).value
+        except TokenUnavailable as problem:
+            # aiokafka logs it, and tries again.
+            raise KafkaConnectionError(str(problem)) from None
+
+    def extensions(self) -> dict[str, str]:
+        return self._source.extensions
+
+
+def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
     """Faust's `broker_credentials` for librdkafka's properties. None for plain text.
 
     Raises `Misconfigured` for a property that Faust does not support: without it the connection may be less safe.
     """
     for name in properties:
-        if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _KNOWN:
+        # What a token source honours stands here only beside an option that it does not.
+        if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _KNOWN | HONOURED:
             raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()
     context = _ssl_context(properties) if protocol.endswith("ssl") else None
+    if protocol.startswith("sasl_") and (source := token_source(properties)):
+        return OAuthCredentials(oauth_cb=FaustTokens(source), ssl_context=context)
     if protocol.startswith("sasl_"):
         return SASLCredentials(
             mechanism=_mechanism(properties),
@@ -49,16 +75,17 @@ def faust_security(properties: Mapping[str, str]) -> CredentialsT | None:
     return SSLCredentials(context) if context else None
 
 
-def _mechanism(properties: Mapping[str, str]) -> str:
-    name = "sasl.mechanism" if "sasl.mechanism" in properties else "sasl.mechanisms"
-    mechanism = properties.get(name, "GSSAPI")  # librdkafka's default
+def _mechanism(properties: Mapping[str, Any]) -> str:
+    mechanism = mechanism_of(properties)
     if mechanism not in _MECHANISMS:
         known = ", ".join(_MECHANISMS)
-        raise Misconfigured(f"{variable('sasl.mechanism')} is {mechanism}: fan-out can do {known}")
+        raise Misconfigured(
+            f"{variable('sasl.mechanism')} is {mechanism}: fan-out can do {known}, and OAUTHBEARER by oidc"
+        )
     return mechanism
 
 
-def _ssl_context(properties: Mapping[str, str]) -> ssl.SSLContext:
+def _ssl_context(properties: Mapping[str, Any]) -> ssl.SSLContext:
     authority = properties.get("ssl.ca.location", "probe")
     place = {"capath" if os.path.isdir(authority) else "cafile": authority} if authority != "probe" else {}
     files = ("ssl.ca.location", "ssl.ca.pem", "ssl.certificate.location", "ssl.key.location")

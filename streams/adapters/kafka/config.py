@@ -6,6 +6,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.adapters.kafka.msk import REGION, msk_of
+from streams.adapters.kafka.security import mechanism_of, secured
 from streams.core.errors import Misconfigured
 from streams.topics import BATCH_BYTES, LARGEST_RECORD_BYTES
 
@@ -110,7 +112,8 @@ def subscriptions_config(base: Mapping[str, Any]) -> Properties:
 def kafka_properties(environ: Mapping[str, str]) -> Properties:
     """librdkafka's properties from `KAFKA_BOOTSTRAP_SERVERS` and every `KAFKA_CONFIG_<PROPERTY>`.
 
-    `KAFKA_CONFIG_SECURITY_PROTOCOL` is `security.protocol`. Raises `Misconfigured`, naming the variable.
+    `KAFKA_CONFIG_SECURITY_PROTOCOL` is `security.protocol`. With OAuth they have a token source, which the clients
+    share. Raises `Misconfigured`, naming the variable.
     """
     servers = environ.get(SERVERS, "").strip()
     if not servers:
@@ -124,8 +127,9 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         raise Misconfigured(
             f"{variable(owned[0])} cannot be set: this program's guarantees depend on its value of {owned[0]}"
         )
+    complete = secured(_for_msk(properties, environ), variable)
     _try(properties)
-    return {"bootstrap.servers": servers, **properties}
+    return {"bootstrap.servers": servers, **complete}
 
 
 def variable(property_name: str) -> str:
@@ -133,10 +137,23 @@ def variable(property_name: str) -> str:
     return PREFIX + property_name.upper().replace(".", "_")
 
 
+def _for_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
+    """The properties with those of Amazon MSK, where `KAFKA_MSK_REGION` is set."""
+    taken = [name for name in properties if name.startswith("sasl.")]
+    if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
+        taken.append("security.protocol")
+    if taken and environ.get(REGION):
+        raise Misconfigured(f"{variable(taken[0])} cannot be set together with {REGION}, which sets it")
+    return {**properties, **msk_of(environ)}
+
+
 def _try(properties: Properties) -> None:
     """Let librdkafka check names and values, with a client that does not connect. Raises `Misconfigured`."""
+    # A client with OAuth would fetch a token at once, and its end would wait for it. GSSAPI has better words elsewhere.
+    passive = {"security.protocol": "plaintext"} if mechanism_of(properties) in ("GSSAPI", "OAUTHBEARER") else {}
+    valid = properties.get("security.protocol", "plaintext").lower().startswith("sasl_")
     try:
-        AdminClient({**properties, "log_level": 0})
+        AdminClient({**properties, **(passive if valid else {}), "log_level": 0})
     except KafkaException as error:
         message = error.args[0].str().strip()
         named = [variable(name) for name in properties if name in message]

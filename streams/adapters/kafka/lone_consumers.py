@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException
 from streams.adapters.kafka.config import subscriptions_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.security import require_token
 
 
 class LoneConsumers:
@@ -22,7 +23,8 @@ class LoneConsumers:
 
     @contextmanager
     def open(self) -> Iterator[Consumer]:
-        """Raises `Unavailable` for a `KafkaException` of the block."""
+        """Raises `Unavailable` without a token, and for a `KafkaException` of the block."""
+        require_token(self._config)
         consumer = Consumer(self._config)
         try:
             yield consumer

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicCollection
@@ -16,6 +17,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets, lag_by_topic
 from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.security import require_token
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Partition
@@ -65,8 +67,12 @@ class TopicsAdmin:
         # librdkafka warns of consumer properties at every start of another client.
         known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
         self._config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
-        self._admin = AdminClient(self._config)
         self._prefix = prefix
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        require_token(self._config)
+        return AdminClient(self._config)
 
     def existing(self, seconds: float = REQUEST_SECONDS) -> dict[str, int]:
         """The partition counts of the cluster's topics with our prefix, by name without the prefix."""

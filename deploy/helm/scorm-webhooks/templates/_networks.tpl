@@ -25,6 +25,12 @@ ipv6: ["2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/1
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+{{- if and .needs.kafka (or .root.Values.kafka.oauth.enabled .root.Values.kafka.msk.region) }}
+{{- $kafka := .root.Values.kafka }}
+{{- $url := urlParse (ternary $kafka.oauth.tokenEndpointUrl "https://sts.amazonaws.com" $kafka.oauth.enabled) }}
+- ports:
+    - {protocol: TCP, port: {{ default (ternary "443" "80" (eq $url.scheme "https")) (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host)) }}}
+{{- end }}
 {{- if .needs.database }}
 - ports:
     {{- range $policy.database.ports }}

@@ -58,13 +58,17 @@ SCORM_WEBHOOKS_{{ snakecase . | upper }}
 {{- define "scorm-webhooks.kafkaVariables" -}}
 {{- $kafka := .Values.kafka -}}
 {{- $config := dict -}}
-{{- $protocol := ternary (ternary "SASL_SSL" "SSL" $kafka.sasl.enabled) (ternary "SASL_PLAINTEXT" "PLAINTEXT" $kafka.sasl.enabled) $kafka.tls.enabled -}}
-{{- if ne $protocol "PLAINTEXT" -}}
+{{- $signsIn := or $kafka.sasl.enabled $kafka.oauth.enabled -}}
+{{- $protocol := ternary (ternary "SASL_SSL" "SSL" $signsIn) (ternary "SASL_PLAINTEXT" "PLAINTEXT" $signsIn) $kafka.tls.enabled -}}
+{{- if and (ne $protocol "PLAINTEXT") (not $kafka.msk.region) -}}
 {{- $_ := set $config "security.protocol" $protocol -}}
 {{- end -}}
 {{- if $kafka.sasl.enabled -}}
 {{- $_ := set $config "sasl.mechanism" $kafka.sasl.mechanism -}}
 {{- with $kafka.sasl.username }}{{ $_ := set $config "sasl.username" . }}{{ end -}}
+{{- end -}}
+{{- if $kafka.oauth.enabled -}}
+{{- $config = merge $config (include "scorm-webhooks.oauthProperties" $kafka.oauth | fromYaml) -}}
 {{- end -}}
 {{- if and $kafka.tls.enabled $kafka.tls.ca.existingSecret -}}
 {{- $_ := set $config "ssl.ca.location" "/etc/scorm-webhooks/kafka-ca/ca.crt" -}}
@@ -73,11 +77,22 @@ SCORM_WEBHOOKS_{{ snakecase . | upper }}
 {{- $_ := set $config "ssl.certificate.location" "/etc/scorm-webhooks/kafka-client/tls.crt" -}}
 {{- $_ := set $config "ssl.key.location" "/etc/scorm-webhooks/kafka-client/tls.key" -}}
 {{- end -}}
-{{- $found := dict "KAFKA_BOOTSTRAP_SERVERS" $kafka.bootstrapServers -}}
+{{- $found := dict "KAFKA_BOOTSTRAP_SERVERS" $kafka.bootstrapServers "KAFKA_MSK_REGION" $kafka.msk.region "KAFKA_MSK_ROLE_ARN" $kafka.msk.roleArn -}}
 {{- range $name, $value := merge (deepCopy $kafka.config) $config -}}
 {{- $_ := set $found (printf "KAFKA_CONFIG_%s" ($name | replace "." "_" | upper)) (include "scorm-webhooks.text" $value) -}}
 {{- end -}}
 {{- toYaml $found -}}
+{{- end }}
+
+{{/* librdkafka's properties for tokens, without secrets. */}}
+{{- define "scorm-webhooks.oauthProperties" -}}
+{{- $properties := dict "sasl.mechanism" "OAUTHBEARER" "sasl.oauthbearer.method" "oidc" -}}
+{{- $_ := set $properties "sasl.oauthbearer.token.endpoint.url" .tokenEndpointUrl -}}
+{{- with .clientId }}{{ $_ := set $properties "sasl.oauthbearer.client.id" . }}{{ end -}}
+{{- with .scope }}{{ $_ := set $properties "sasl.oauthbearer.scope" . }}{{ end -}}
+{{- with .extensions }}{{ $_ := set $properties "sasl.oauthbearer.extensions" . }}{{ end -}}
+{{- if .ca.existingSecret }}{{ $_ := set $properties "https.ca.location" "/etc/scorm-webhooks/kafka-oauth-ca/ca.crt" }}{{ end -}}
+{{- toYaml $properties -}}
 {{- end }}
 
 {{/* libpq, PostgreSQL's client library, reads these. */}}

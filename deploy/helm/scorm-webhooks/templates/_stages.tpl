@@ -81,6 +81,13 @@ db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.d
 {{- end -}}
 {{- $found = append $found (dict "variable" "KAFKA_CONFIG_SASL_PASSWORD" "secret" $sasl.existingSecret "key" $sasl.passwordKey) -}}
 {{- end -}}
+{{- if and $needs.kafka $values.kafka.oauth.enabled -}}
+{{- $oauth := $values.kafka.oauth -}}
+{{- if not $oauth.clientId -}}
+{{- $found = append $found (dict "variable" "KAFKA_CONFIG_SASL_OAUTHBEARER_CLIENT_ID" "secret" $oauth.existingSecret "key" $oauth.clientIdKey) -}}
+{{- end -}}
+{{- $found = append $found (dict "variable" "KAFKA_CONFIG_SASL_OAUTHBEARER_CLIENT_SECRET" "secret" $oauth.existingSecret "key" $oauth.clientSecretKey) -}}
+{{- end -}}
 {{- if $needs.registry -}}
 {{- $found = append $found (dict "variable" "SCHEMA_REGISTRY_CONFIG_BASIC_AUTH_USER_INFO" "secret" $values.schemaRegistry.existingSecret "key" $values.schemaRegistry.key) -}}
 {{- end -}}
@@ -97,6 +104,10 @@ db-upgrade: {database: true, owner: true, command: [db, upgrade{{ with .Values.d
 {{- $tls := $values.kafka.tls -}}
 {{- $found = append $found (dict "volume" "kafka-ca" "secret" $tls.ca.existingSecret "files" (dict "ca.crt" $tls.ca.key)) -}}
 {{- $found = append $found (dict "volume" "kafka-client" "secret" $tls.client.existingSecret "files" (dict "tls.crt" $tls.client.certificateKey "tls.key" $tls.client.privateKeyKey)) -}}
+{{- end -}}
+{{- if and $needs.kafka $values.kafka.oauth.enabled -}}
+{{- $ca := $values.kafka.oauth.ca -}}
+{{- $found = append $found (dict "volume" "kafka-oauth-ca" "secret" $ca.existingSecret "files" (dict "ca.crt" $ca.key)) -}}
 {{- end -}}
 {{- if $needs.database -}}
 {{- $tls := $values.database.tls -}}

@@ -14,15 +14,29 @@
 {{- if and $values.kafka.sasl.enabled (not $values.kafka.sasl.existingSecret) -}}
 {{- $wrong = append $wrong "kafka.sasl.existingSecret is not set: name a Secret with the password, or set kafka.sasl.enabled to false." -}}
 {{- end -}}
+{{- if and $values.kafka.oauth.enabled (not $values.kafka.oauth.existingSecret) -}}
+{{- $wrong = append $wrong "kafka.oauth.existingSecret is not set: name a Secret with the client's secret, or set kafka.oauth.enabled to false." -}}
+{{- end -}}
+{{- if and $values.kafka.oauth.enabled (not $values.kafka.oauth.tokenEndpointUrl) -}}
+{{- $wrong = append $wrong "kafka.oauth.tokenEndpointUrl is not set: give the URL of the provider's token endpoint." -}}
+{{- end -}}
+{{- $ways := 0 -}}
+{{- range list $values.kafka.sasl.enabled $values.kafka.oauth.enabled $values.kafka.msk.region }}{{ if . }}{{ $ways = add $ways 1 }}{{ end }}{{ end -}}
+{{- if gt (int $ways) 1 -}}
+{{- $wrong = append $wrong "kafka.sasl, kafka.oauth and kafka.msk exclude one another: a client authenticates in one way. Keep one." -}}
+{{- end -}}
+{{- if and $values.kafka.msk.roleArn (not $values.kafka.msk.region) -}}
+{{- $wrong = append $wrong "kafka.msk.region is not set, and kafka.msk.roleArn is: give the region of the cluster." -}}
+{{- end -}}
 {{/* These values become a ConfigMap or another resource that more people may read than Secrets. */ -}}
-{{- $readable := dict "schemaRegistry.url" $values.schemaRegistry.url "keda.prometheusAddress" $values.keda.prometheusAddress -}}
+{{- $readable := dict "schemaRegistry.url" $values.schemaRegistry.url "kafka.oauth.tokenEndpointUrl" $values.kafka.oauth.tokenEndpointUrl "keda.prometheusAddress" $values.keda.prometheusAddress -}}
 {{- range $name, $value := $values.settings -}}
 {{- $_ := set $readable (printf "settings.%s" $name) $value -}}
 {{- end -}}
 {{- range $name, $value := $values.kafka.config -}}
 {{- $_ := set $readable (printf "kafka.config.%s" $name) $value -}}
 {{- if regexMatch "password|passphrase|secret|key\\.pem" $name -}}
-{{- $wrong = append $wrong (printf "kafka.config has %s, which is a secret, and a ConfigMap would show it: use kafka.sasl.existingSecret, kafka.tls.client.existingSecret, or pod.extraEnv with KAFKA_CONFIG_%s from a Secret." $name ($name | replace "." "_" | upper)) -}}
+{{- $wrong = append $wrong (printf "kafka.config has %s, which is a secret, and a ConfigMap would show it: use kafka.sasl.existingSecret, kafka.oauth.existingSecret, kafka.tls.client.existingSecret, or pod.extraEnv with KAFKA_CONFIG_%s from a Secret." $name ($name | replace "." "_" | upper)) -}}
 {{- end -}}
 {{- end -}}
 {{- range $place, $value := $readable -}}

@@ -1,0 +1,118 @@
+"""How clients sign in: check the SASL mechanism, and make the token source of OAUTHBEARER."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from streams.adapters.kafka.client_credentials import ClientCredentials, https_context
+from streams.adapters.kafka.tokens import TokenSource
+from streams.core.errors import Misconfigured
+
+Properties = dict[str, Any]
+
+CALLBACK = "oauth_cb"
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+OAUTH = "sasl.oauthbearer."
+_ENDPOINT = f"{OAUTH}token.endpoint.url"
+_ID = (f"{OAUTH}client.id", f"{OAUTH}client.credentials.client.id")
+_SECRET = (f"{OAUTH}client.secret", f"{OAUTH}client.credentials.client.secret")
+# What a source of our own honours. librdkafka itself does the rest, such as assertions.
+HONOURED = frozenset(
+    {
+        *_ID,
+        *_SECRET,
+        _ENDPOINT,
+        f"{OAUTH}extensions",
+        f"{OAUTH}grant.type",
+        f"{OAUTH}method",
+        f"{OAUTH}scope",
+        "https.ca.location",
+        "https.ca.pem",
+    }
+)
+
+
+def secured(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> Properties:
+    """The properties, with a token source as `oauth_cb` where OAUTHBEARER asks for one.
+
+    `name_of` gives a property the name that people set. Raises `Misconfigured`.
+    """
+    found = dict(properties)
+    if not str(found.get("security.protocol", "")).lower().startswith("sasl_"):
+        return found
+    mechanism = mechanism_of(found)
+    if mechanism not in MECHANISMS:
+        given = f"is {mechanism}" if mechanism != "GSSAPI" else "is GSSAPI (Kerberos), or not set"
+        raise Misconfigured(f"{name_of('sasl.mechanism')} {given}: use one of {', '.join(MECHANISMS)}")
+    if mechanism != "OAUTHBEARER" or CALLBACK in found or _is_unsecured(found):
+        return found
+    if found.get(f"{OAUTH}method", "default").lower() != "oidc":
+        raise Misconfigured(f"{name_of(f'{OAUTH}method')} is not oidc: OAUTHBEARER needs it, or Kafka gets no token")
+    if not is_client_credentials(found):
+        return found
+    source = TokenSource(_client(found, name_of).fetch, _extensions(found, name_of))
+    # Each client of librdkafka would fetch its own token, take a response of any length, and give its reason late.
+    return {name: value for name, value in found.items() if name not in HONOURED} | {CALLBACK: source}
+
+
+def mechanism_of(properties: Mapping[str, Any]) -> str:
+    """The SASL mechanism; without one, librdkafka's default."""
+    return str(properties.get("sasl.mechanism") or properties.get("sasl.mechanisms") or "GSSAPI")
+
+
+def token_source(properties: Mapping[str, Any]) -> TokenSource | None:
+    """The source of the tokens of these clients."""
+    source = properties.get(CALLBACK)
+    return source if isinstance(source, TokenSource) else None
+
+
+def require_token(properties: Mapping[str, Any]) -> None:
+    """Raises `TokenUnavailable` while these clients have no token. It may wait for one."""
+    if source := token_source(properties):
+        source.token()
+
+
+def is_client_credentials(properties: Mapping[str, Any]) -> bool:
+    """Whether a source of our own does all that these properties ask for."""
+    named = {name for name in properties if name.startswith((OAUTH, "https."))}
+    return named <= HONOURED and properties.get(f"{OAUTH}grant.type", "client_credentials") == "client_credentials"
+
+
+def _is_unsecured(properties: Mapping[str, Any]) -> bool:
+    return str(properties.get("enable.sasl.oauthbearer.unsecure.jwt", "false")).lower() in ("true", "t", "1")
+
+
+def _client(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> ClientCredentials:
+    endpoint = properties.get(_ENDPOINT, "")
+    try:
+        parts = urlsplit(endpoint)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and not parts.username
+    except ValueError:
+        is_url = False
+    if not is_url or not endpoint.isascii() or not endpoint.isprintable() or " " in endpoint:
+        raise Misconfigured(f"{name_of(_ENDPOINT)} must be a URL such as https://login.example.com/oauth2/token")
+    client_id, secret = (_required(properties, names, name_of) for names in (_ID, _SECRET))
+    try:
+        tls = https_context(properties.get("https.ca.location"), properties.get("https.ca.pem"))
+    except OSError as error:
+        named = [name_of(name) for name in ("https.ca.location", "https.ca.pem") if name in properties]
+        raise Misconfigured(f"{', '.join(named)}: {error}") from None
+    return ClientCredentials(endpoint, client_id, secret, properties.get(f"{OAUTH}scope"), tls)
+
+
+def _required(properties: Mapping[str, Any], names: tuple[str, str], name_of: Callable[[str], str]) -> str:
+    value = properties.get(names[0]) or properties.get(names[1])
+    if not value:
+        raise Misconfigured(f"{name_of(names[0])} is not set: OAUTHBEARER needs it")
+    return str(value)
+
+
+def _extensions(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> dict[str, str]:
+    """SASL extensions such as `logicalCluster=lkc-1,identityPoolId=pool-1` (RFC 7628 §3.1)."""
+    found: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in properties.get(f"{OAUTH}extensions", "").split(","))):
+        name, equals, value = pair.partition("=")
+        if not equals or not (name.isascii() and name.isalpha()) or name == "auth" or not value.isprintable():
+            raise Misconfigured(f"{name_of(f'{OAUTH}extensions')} must be name=value pairs, separated by commas")
+        found[name] = value
+    return found

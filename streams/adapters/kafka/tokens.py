@@ -1,0 +1,171 @@
+"""The OAuth token of this process, which all its Kafka clients share."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from streams.adapters.threads import THREADS, in_daemon_thread
+from streams.core.errors import TokenUnavailable
+from streams.outage import KAFKA_TOKEN, Outages
+
+# librdkafka looks for a new token each second, and authenticates again after 90 % of the time that a token is valid.
+RENEW_AFTER = 0.6
+# The part of a token's time after which librdkafka asks for the next.
+ASKS_AFTER = 0.8
+FETCH_SECONDS = 10.0
+# confluent-kafka waits ten seconds for the token of a new client, and fails then.
+CALLBACK_SECONDS = 6.0
+RETRY_SECONDS = 2.0
+MOST_TOKEN_CHARACTERS = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token, and for how many seconds it is valid."""
+
+    value: str = field(repr=False)
+    seconds: float
+
+
+# Asks for a new token. Raises `TokenUnavailable`.
+Fetch = Callable[[], Token]
+# An `oauth_cb` of librdkafka returns the token, its end in seconds since 1970, the principal, and SASL extensions.
+CallbackResult = tuple[str, float, str, dict[str, str]]
+
+
+class TokenSource:
+    """Keeps a token until shortly before its end. It is librdkafka's `oauth_cb`, and safe to share between threads.
+
+    One fetch at once, on a thread of its own: only who has no valid token waits for it. After a failure nobody asks
+    again for `RETRY_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch,
+        extensions: Mapping[str, str] | None = None,
+        now: Callable[[], float] = time.monotonic,
+        fetch_seconds: float = FETCH_SECONDS,
+    ) -> None:
+        self.extensions = dict(extensions or {})
+        self._fetch = fetch
+        self._now = now
+        self._fetch_seconds = fetch_seconds
+        self._lock = threading.Lock()
+        # Set when the current fetch has ended.
+        self._fetching: threading.Event | None = None
+        self._token: Token | None = None
+        self._fetched_at = 0.0
+        self._failed_at = 0.0
+        self._problem: str | None = None
+
+    def token(self, wait_seconds: float | None = None) -> Token:
+        """A token that is valid. Raises `TokenUnavailable`."""
+        fetching = self._begin_if_due()
+        if self._seconds_left() <= 0 and fetching:
+            self._wait(fetching, wait_seconds)
+        with self._lock:
+            left = self._seconds_left()
+            if self._token is None or left <= 0:
+                raise TokenUnavailable(self._problem or self._too_slow())
+            return Token(self._token.value, left)
+
+    def problem(self) -> str | None:
+        """Why there is no valid token. None while there is one."""
+        with self._lock:
+            return None if self._seconds_left() > 0 else self._problem or self._too_slow()
+
+    def renew(self) -> float:
+        """Fetch a token if it is time for one. Returns the seconds until the next. Raises `TokenUnavailable`.
+
+        It raises while the last token is valid, too: somebody should know before it ends.
+        """
+        fetching = self._begin_if_due()
+        if fetching and not self._wait(fetching):
+            raise TokenUnavailable(self._too_slow())
+        with self._lock:
+            if self._problem:
+                raise TokenUnavailable(self._problem)
+            return max(self._seconds_until_renewal(), 0.0)
+
+    def __call__(self, config: str) -> CallbackResult:
+        """What librdkafka asks for. Without a valid token it gets the last one, and asks again soon.
+
+        It must not raise: confluent-kafka 2.16 then ends the call that makes a consumer with a `SystemError`.
+        """
+        try:
+            token = self.token(CALLBACK_SECONDS)
+        except TokenUnavailable:
+            token = self._token or Token("unavailable", 0)
+        # It shall ask when the next one is there: the end that it is told is earlier than that of the token.
+        seconds = max(self._seconds_until_renewal() / ASKS_AFTER, RETRY_SECONDS)
+        return token.value, time.time() + seconds, "", self.extensions
+
+    def _seconds_left(self) -> float:
+        return self._token.seconds - (self._now() - self._fetched_at) if self._token else 0.0
+
+    def _seconds_until_renewal(self) -> float:
+        return self._seconds_left() - (1 - RENEW_AFTER) * self._token.seconds if self._token else 0.0
+
+    def _begin_if_due(self) -> threading.Event | None:
+        """The fetch that is under way, perhaps since now."""
+        with self._lock:
+            failed_now = self._problem is not None and self._now() - self._failed_at < RETRY_SECONDS
+            if self._fetching is None and self._seconds_until_renewal() <= 0 and not failed_now:
+                ended = threading.Event()
+                try:
+                    threading.Thread(target=self._run, args=(ended,), name="kafka-token", daemon=True).start()
+                except RuntimeError as error:  # this machine starts no thread
+                    self._problem, self._failed_at = f"no token for Kafka: {error}", self._now()
+                else:
+                    self._fetching = ended
+            return self._fetching
+
+    def _wait(self, fetching: threading.Event, seconds: float | None = None) -> bool:
+        return fetching.wait(self._fetch_seconds if seconds is None else seconds)
+
+    def _too_slow(self) -> str:
+        return f"no token for Kafka came within {self._fetch_seconds:g} seconds"
+
+    def _run(self, ended: threading.Event) -> None:
+        started = self._now()
+        token, problem = _attempt(self._fetch)
+        with self._lock:
+            self._fetching, self._problem = None, problem
+            if token is not None:
+                self._token, self._fetched_at = token, started
+            else:
+                self._failed_at = self._now()
+        ended.set()
+
+
+def _attempt(fetch: Fetch) -> tuple[Token | None, str | None]:
+    """A new token, or why there is none."""
+    try:
+        return checked(fetch()), None
+    except TokenUnavailable as problem:
+        return None, str(problem)
+    except Exception as unexpected:  # the libraries that fetch may raise anything, and their texts may hold secrets
+        return None, f"no token for Kafka: {type(unexpected).__name__}"
+
+
+def checked(token: Token) -> Token:
+    """The token. Raises `TokenUnavailable` for one that cannot be sent in a SASL message."""
+    if not token.value.isascii() or not token.value.isprintable() or " " in token.value or not token.value:
+        raise TokenUnavailable("the token for Kafka is not one word of ASCII")
+    if token.seconds <= 0:
+        raise TokenUnavailable("the token for Kafka has ended already: compare the clocks")
+    if len(token.value) > MOST_TOKEN_CHARACTERS:
+        raise TokenUnavailable(f"the token for Kafka is longer than {MOST_TOKEN_CHARACTERS} characters")
+    return token
+
+
+async def keep_token(source: TokenSource, outages: Outages) -> None:
+    """Renew the token in time until cancelled. A failure is an outage, although the last token may still be valid."""
+    while True:
+        seconds = await outages.retry(partial(in_daemon_thread, source.renew), RETRY_SECONDS, THREADS, KAFKA_TOKEN)
+        # A provider may say that its tokens end at once.
+        await asyncio.sleep(max(seconds, RETRY_SECONDS))
