@@ -42,7 +42,7 @@ def asks(name, missing, environ):
     deployment = Deployment.from_environment({**CLUSTER, **environ})
     try:
         STAGES[name].check(deployment)
-        STAGES[name].load()(deployment, PrometheusTelemetry(name))
+        STAGES[name].load(deployment)(deployment, PrometheusTelemetry(name))
     except Misconfigured as wrong:
         return missing in str(wrong)
     return False

@@ -45,6 +45,8 @@ pytestmark = pytest.mark.slow
 
 # A standstill, and long enough that looks at a quiet consumer would have found one.
 STANDSTILL_SECONDS, LOOKS = 0.6, 6
+# The same for a consumer that reads at first, which takes its time on a busy machine.
+READING_SECONDS = 2.0
 # Where records have to be read in this time, also on a busy machine.
 PATIENT_SECONDS, PATIENT_LOOKS = 5.0, 4
 KEY = b"21"
@@ -65,7 +67,7 @@ class LookCounter(FakeTelemetry):
             self.longest = max(self.longest, value)
 
     async def look_again(self, looks: int = LOOKS) -> None:
-        """Wait for so many looks. What was found before them does not count: a first fetch takes its time."""
+        """Wait for a number of looks. What was found before them does not count: a first fetch takes its time."""
         before = self.looks
         await until(lambda: self.looks >= before + 2)
         before, self.longest = self.looks, 0.0
@@ -134,7 +136,7 @@ async def watched(cluster: KafkaCluster, seconds: float = STANDSTILL_SECONDS) ->
 
 
 async def test_a_member_that_fetches_no_more_ends(kafka_cluster: KafkaCluster) -> None:
-    member = WatchedConsumer(kafka_cluster)
+    member = WatchedConsumer(kafka_cluster, READING_SECONDS)
     serving = asyncio.create_task(member.run())
     async with kafka_cluster.producer() as producer:
         await producer.produce(numbered(ATTEMPTS, 10, key=KEY))
@@ -184,7 +186,7 @@ async def test_a_paused_partition_is_no_standstill(kafka4: KafkaCluster) -> None
 async def test_a_retry_that_is_not_due_is_no_standstill(kafka4: KafkaCluster) -> None:
     telemetry, handled = LookCounter(), list[Record]()
     tier = retry_topic(Tier("1s"))
-    consumer = kafka4.consumer(tier, watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.consumer(tier, watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
 
     def prepare(record: Record) -> Handler:
         async def handle(still_assigned: StillAssigned) -> None:
@@ -203,7 +205,7 @@ async def test_a_retry_that_is_not_due_is_no_standstill(kafka4: KafkaCluster) ->
 
 async def test_a_partition_of_a_newer_release_is_no_standstill(kafka4: KafkaCluster) -> None:
     telemetry = LookCounter()
-    consumer = kafka4.consumer(ATTEMPTS, watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.consumer(ATTEMPTS, watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
 
     def prepare(record: Record) -> Handler:
         raise NewerRecord("a schema of tomorrow")
@@ -308,7 +310,7 @@ def client(request: pytest.FixtureRequest) -> str:
 
 async def test_an_event_consumer_that_fetches_no_more_ends(kafka4: KafkaCluster, client: str) -> None:
     telemetry, seen = LookCounter(), list[Record]()
-    consumer = kafka4.event_consumer(client, kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
+    consumer = kafka4.event_consumer(client, kafka4.watchdog(READING_SECONDS, telemetry))
 
     async def handle(records: Sequence[Record]) -> None:
         seen.extend(records)
@@ -370,7 +372,7 @@ async def test_a_subscriptions_reader_that_reads_no_more_ends(
 
     monkeypatch.setattr(subscriptions_thread, "Consumer", StoppableConsumer)
     telemetry = LookCounter()
-    reader = kafka4.reader(watchdog=kafka4.watchdog(STANDSTILL_SECONDS, telemetry))
+    reader = kafka4.reader(watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
     sentinel = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 0).encode())
     async with kafka4.producer() as producer:
         await producer.produce([sentinel])
