@@ -90,7 +90,7 @@ def test_another_process_finds_the_registered_schema(schema_registry: SchemaRegi
 
 def test_a_reader_may_write_what_is_registered(schema_registry: SchemaRegistry) -> None:
     subject = f"{new_topic()}-value"
-    with pytest.raises(Misconfigured, match=f"{subject}.*403"):
+    with pytest.raises(Misconfigured, match=rf"{subject}.*403"):
         writing(schema_registry, subject, "reader").encode(event())
     registered = writing(schema_registry, subject).encode(event())
     assert writing(schema_registry, subject, "reader").encode(event()) == registered
@@ -127,7 +127,7 @@ def test_an_incompatible_schema_is_refused_in_words(schema_registry: SchemaRegis
     theirs["fields"] = [field for field in theirs["fields"] if field["name"] != "accountId"]
     client.register_schema(subject, Registered(json.dumps(theirs), "AVRO"))
     client.set_compatibility(subject, "FULL")
-    with pytest.raises(Misconfigured, match=f"{subject}.*409.*[Ii]ncompatible"):
+    with pytest.raises(Misconfigured, match=rf"{subject}.*409.*[Ii]ncompatible"):
         writing(schema_registry, subject).encode(event())
     assert client.get_versions(subject) == [1]
 
@@ -158,7 +158,7 @@ def test_a_value_of_another_schema_is_an_invalid_record(
 
 
 def test_a_wrong_password_is_said_in_words(schema_registry: SchemaRegistry) -> None:
-    with pytest.raises(Misconfigured, match="rejects .*401") as refused:
+    with pytest.raises(Misconfigured, match=r"rejects .*401") as refused:
         ours(schema_registry, "writer", "wrong").schema(1)
     assert "wrong" not in str(refused.value)
 

@@ -92,7 +92,7 @@ class ConfluentRegistry:
             status, message = error.http_status_code, error.error_message
             if schema_id is not None and (status in _UNKNOWN or error.error_code in _UNKNOWN):
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
-            if 400 <= status < 500 and status != 429:
+            if 400 <= status < 500 and status not in (408, 429):
                 what = f"our schema for subject {subject}" if subject else "the request"
                 raise Misconfigured(f"{URL}: the registry rejects {what} with {status}: {message}") from None
             raise Unavailable(f"the schema registry fails with {status}: {message}") from None
