@@ -60,14 +60,18 @@ class Ack:
     offset: int
 
 
-def confluent_codec(registry_url: str, topic: str = "session-events", **properties: Any) -> Codec:
-    """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `<topic>-value`.
+def confluent_codec(
+    registry_url: str, topic: str = "session-events", *, subject: str | None = None, **properties: Any
+) -> Codec:
+    """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `subject`.
 
+    Without a `subject` that is `<topic>-value`, the topic name strategy; the record name strategy calls it
+    `scormwebhooks.v1.SessionEvent`. A schema that is there already is not registered again.
     `properties` are those of confluent-kafka's registry client, dots written as underscores.
     """
     dotted = {name.replace("_", "."): value for name, value in properties.items()}
     return ConfluentCodec(
-        AvroCodec(written=schemas.COMPATIBLE), ConfluentRegistry(registry_url, dotted), f"{topic}-value"
+        AvroCodec(written=schemas.COMPATIBLE), ConfluentRegistry(registry_url, dotted), subject or f"{topic}-value"
     )
 
 

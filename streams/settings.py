@@ -81,6 +81,13 @@ class Settings(BaseModel):
             description="framing that `api` and `events publish` write; both are read when SCHEMA_REGISTRY_URL is set"
         ),
     ] = "single-object"
+    event_subject: Annotated[
+        str | None,
+        Field(
+            pattern=_VISIBLE,
+            description="subject of our schema in the schema registry; empty: the topic's name and `-value`",
+        ),
+    ] = None
     record_schemas: Annotated[
         Literal["compatible", "newest"],
         Field(

@@ -22,6 +22,7 @@ from real.kafka import Kafka
 from real.older_kafka import OLDER
 from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
+from real.registry import SchemaRegistry
 from real.secured_kafka import SecuredKafka
 
 # A shared machine may be slow for a moment; that must not fail a test.
@@ -43,6 +44,7 @@ REAL = {
     "postgres",
     "own_postgres",
     "pgbouncer",
+    "schema_registry",
     "image",
     "helm_program",
     "promtool_program",
@@ -180,6 +182,18 @@ def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
     if not parts.pgbouncer():
         left_out("PgBouncer")
     server = PgBouncer(postgres)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="module")
+def schema_registry() -> Iterator[SchemaRegistry]:
+    """A schema registry for one file of tests; every request needs a password."""
+    if not (parts.java() and parts.registry()):
+        left_out("schema registry")
+    server = SchemaRegistry()
     try:
         yield server
     finally:

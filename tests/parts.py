@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -80,6 +81,13 @@ CUSTOM_RESOURCES = {
 KAFKA_POMS = {release: ROOT / "tests" / "real" / f"kafka-{release}-pom.xml" for release in ("3.7", "3.9", "4")}
 NEWEST_KAFKA = "4"
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+# A schema registry with the REST API of Confluent's. The newest releases require Java 21, which not every Debian has.
+REGISTRY_VERSION = "3.0.9"
+REGISTRY = PARTS / f"registry-{REGISTRY_VERSION}"
+REGISTRY_ARTIFACT = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
+REGISTRY_SHA256 = "2b28181501a20cbf6efcd77f9b7153908fc01f3d3a7c32024c0bd9e1b04c8a43"
+# Newer releases of this plugin ask for the parent of the artifact's pom too, which not every mirror of Maven has.
+COPY_ARTIFACT = "org.apache.maven.plugins:maven-dependency-plugin:2.8:copy"
 JAVA_PACKAGES = ("openjdk-25-jre-headless", "openjdk-21-jre-headless", "openjdk-17-jre-headless")
 NO_ENGINE = "no Docker engine answers on this machine"
 NO_CLUSTER = "/etc/postgresql-common/createcluster.d/scorm-webhooks.conf"
@@ -121,6 +129,11 @@ def kafka(release: str = NEWEST_KAFKA) -> Path | None:
 
 def _kafka_folder(release: str) -> Path:
     return PARTS / ("kafka" if release == NEWEST_KAFKA else f"kafka-{release}") / "lib"
+
+
+def registry() -> Path | None:
+    """The jar that runs a schema registry; its libraries are beside it."""
+    return next(REGISTRY.glob("*-runner.jar"), None)
 
 
 def postgres() -> Path | None:
@@ -337,6 +350,23 @@ def bring_kafka(release: str = NEWEST_KAFKA) -> None:
     fresh.rename(folder)  # atomic
 
 
+def bring_registry() -> None:
+    if not shutil.which("mvn"):
+        apt("maven")
+    PARTS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=PARTS) as folder:
+        options = [f"-Dartifact={REGISTRY_ARTIFACT}", f"-DoutputDirectory={folder}"]
+        copy = ["mvn", "-q", "-B", "-Dstyle.color=never", COPY_ARTIFACT, *options]
+        subprocess.run(copy, cwd=folder, check=True, capture_output=True)
+        [file] = Path(folder).glob("*.tar.gz")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != REGISTRY_SHA256:
+            raise OSError(f"{file.name} is not the file whose hash tests/parts.py has")
+        fresh = Path(folder, "fresh")
+        fresh.mkdir()
+        subprocess.run(["tar", "-xzf", file, "-C", fresh], check=True, capture_output=True)
+        fresh.rename(REGISTRY)  # atomic
+
+
 def bring_postgres() -> None:
     """Installs the server only: Debian would also make a cluster, start it and take port 5432."""
     apt("postgresql-common")
@@ -459,6 +489,7 @@ ALL: list[Part] = [
         (f"Kafka {release}", partial(kafka, release), partial(bring_kafka, release), "Java and Maven")
         for release in ("3.7", "3.9")
     ),
+    ("schema registry", registry, bring_registry, "Java and Maven: apt-get install maven"),
     ("PostgreSQL", postgres, bring_postgres, "apt-get install postgresql"),
     ("PgBouncer", pgbouncer, bring_pgbouncer, "Debian's package pgbouncer"),
     ("Node", node, bring_node, "apt-get install nodejs"),

@@ -146,7 +146,9 @@ class Deployment:
             if confluent:
                 raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
             return self.codec
-        subject = f"{self.settings.topic_prefix}{SESSION_EVENTS}-value" if confluent else None
+        # The topic name strategy, unless the registry's owner chose another name.
+        named = self.settings.event_subject or f"{self.settings.topic_prefix}{SESSION_EVENTS}-value"
+        subject = named if confluent else None
         return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
 
     @cached_property

@@ -115,6 +115,34 @@ def test_a_password_from_the_environment_reaches_the_registry(httpserver: HTTPSe
     assert found == "string"
 
 
+def test_numbers_from_the_environment_reach_the_client(httpserver: HTTPServer) -> None:
+    environ = {"SCHEMA_REGISTRY_CONFIG_MAX_RETRIES": "1", "SCHEMA_REGISTRY_CONFIG_TIMEOUT": "2.5"}
+    properties = {**registry_properties(environ), "retries.wait.ms": 1}
+    assert properties["timeout"] == 2.5
+    httpserver.expect_ordered_request("/schemas/ids/7").respond_with_json({}, status=503)
+    httpserver.expect_ordered_request("/schemas/ids/7").respond_with_json({"schema": '"string"', "schemaType": "AVRO"})
+    found: object = over_http(httpserver, **properties).schema(7)
+    assert found == "string"
+    with pytest.raises(Misconfigured, match="SCHEMA_REGISTRY_CONFIG_TIMEOUT: must be a number"):
+        registry_properties({"SCHEMA_REGISTRY_CONFIG_TIMEOUT": "soon"})
+
+
+def test_the_subject_is_the_topic_unless_it_is_chosen(httpserver: HTTPServer) -> None:
+    environ = {
+        "SCHEMA_REGISTRY_URL": httpserver.url_for("").rstrip("/"),
+        "SCORM_WEBHOOKS_EVENT_FRAMING": "confluent",
+        "SCORM_WEBHOOKS_TOPIC_PREFIX": "eu.",
+    }
+    for subject, chosen in {
+        "eu.session-events-value": {},
+        "Chosen": {"SCORM_WEBHOOKS_EVENT_SUBJECT": "Chosen"},
+    }.items():
+        found = {"subject": subject, "id": 7, "version": 1, "schema": '"string"'}
+        httpserver.expect_oneshot_request(f"/subjects/{subject}").respond_with_json(found)
+        value = SqlDeployment.from_environment({**environ, **chosen}).event_codec.encode(event())
+        assert value[:5] == b"\0\0\0\0\x07"
+
+
 # -- where it is used ------------------------------------------------------------------------------------------
 
 

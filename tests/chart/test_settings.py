@@ -23,6 +23,7 @@ GIVEN: dict[str, Any] = {
     "deliveryPartitions": 48,
     "replicationFactor": 2,
     "eventFraming": "confluent",
+    "eventSubject": "scormwebhooks.v1.SessionEvent",
     "recordSchemas": "newest",
     "fanOutConsumer": "librdkafka",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],

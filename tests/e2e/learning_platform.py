@@ -20,8 +20,17 @@ LAST_SPRING = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 def launched(event_id: str, account_id: str, session_id: str = "sess_1", at: datetime = LAST_SPRING) -> bytes:
+    return encoded(event_id, "session.launched", account_id, _launched(session_id), at)
+
+
+def launched_fields(event_id: str, account_id: str) -> dict[str, Any]:
+    """For a serializer of the platform's own."""
+    return event_fields(event_id, "session.launched", account_id, _launched("sess_1"))
+
+
+def _launched(session_id: str) -> tuple[str, Mapping[str, Any]]:
     data = {"sessionId": session_id, "packageId": "pkg_1", "dispatchId": None, "learnerId": "learner-42"}
-    return encoded(event_id, "session.launched", account_id, ("scormwebhooks.v1.SessionLaunched", data), at)
+    return "scormwebhooks.v1.SessionLaunched", data
 
 
 def completed(event_id: str, account_id: str, **more: Any) -> bytes:
@@ -42,12 +51,10 @@ def completed(event_id: str, account_id: str, **more: Any) -> bytes:
     return encoded(event_id, "session.completed", account_id, ("scormwebhooks.v1.SessionCompleted", data))
 
 
-def encoded(
+def event_fields(
     event_id: str, event_type: str, account_id: str, data: tuple[str, Mapping[str, Any]], at: datetime = LAST_SPRING
-) -> bytes:
-    out = io.BytesIO()
-    out.write(HEADER)
-    record = {
+) -> dict[str, Any]:
+    return {
         "id": event_id,
         "type": event_type,
         "accountId": account_id,
@@ -55,7 +62,14 @@ def encoded(
         "traceParent": None,
         "data": data,
     }
-    fastavro.schemaless_writer(out, PARSED, record)
+
+
+def encoded(
+    event_id: str, event_type: str, account_id: str, data: tuple[str, Mapping[str, Any]], at: datetime = LAST_SPRING
+) -> bytes:
+    out = io.BytesIO()
+    out.write(HEADER)
+    fastavro.schemaless_writer(out, PARSED, event_fields(event_id, event_type, account_id, data, at))
     return out.getvalue()
 
 

@@ -1,7 +1,7 @@
 """Read and write events in Confluent's framing: a zero byte, the schema's id (4 bytes, big-endian), the Avro data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -17,6 +17,13 @@ from streams.ports import RecordValue
 
 URL = "SCHEMA_REGISTRY_URL"
 PREFIX = "SCHEMA_REGISTRY_CONFIG_"
+
+# The client alone would wait without a limit, and repeat for seconds. Meanwhile the event loop of a stage stands still.
+_DEFAULTS: Mapping[str, Any] = {"timeout": 3.0, "max.retries": 0}
+# The client takes numbers only; an environment has texts.
+_NUMBERS = frozenset(
+    {"timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity", "cache.latest.ttl.sec"}
+)
 
 _MAGIC = b"\0"
 _FRAME_BYTES = 5
@@ -46,31 +53,49 @@ class ConfluentRegistry:
         if not all(_is_url(part.strip()) for part in url.split(",")):
             raise Misconfigured(f"{URL}: must be https://host or http://host:port, or several, separated by commas")
         try:
-            self._client = SchemaRegistryClient.new_client({"url": url, **properties})
+            self._client = SchemaRegistryClient.new_client({"url": url, **_DEFAULTS, **properties})
         except (TypeError, ValueError) as error:
             raise Misconfigured(f"{URL}: {error}") from None
 
     def schema(self, schema_id: int) -> Schema:
-        found: Schema = json.loads(self._ask(lambda: self._client.get_schema(schema_id), schema_id).schema_str)
+        text = self._ask(lambda: self._client.get_schema(schema_id).schema_str, schema_id=schema_id)
+        try:
+            found: Schema = json.loads(text)
+        except ValueError:
+            raise InvalidRecord(f"the registry's schema {schema_id} is not an Avro schema") from None
         return found
 
     def register(self, subject: str, schema: Schema) -> int:
         from confluent_kafka.schema_registry import Schema as Registered
 
         registered = Registered(json.dumps(schema), "AVRO")
-        return int(self._ask(lambda: self._client.register_schema(subject, registered), None))
+        return int(self._ask(lambda: self._find_or_register(subject, registered), subject=subject))
 
-    def _ask(self, ask: Any, schema_id: int | None) -> Any:
+    def _find_or_register(self, subject: str, schema: Any) -> int | None:
+        from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+        try:
+            # To register even a known schema needs a permission that a producer may not have.
+            found: int | None = self._client.lookup_schema(subject, schema).schema_id
+        except SchemaRegistryError as error:
+            if error.http_status_code not in _UNKNOWN:
+                raise
+            found = self._client.register_schema(subject, schema)
+        return found
+
+    def _ask(self, ask: Callable[[], Any], schema_id: int | None = None, subject: str | None = None) -> Any:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
             return ask()
         except SchemaRegistryError as error:
-            if schema_id is not None and (error.http_status_code in _UNKNOWN or error.error_code in _UNKNOWN):
+            status, message = error.http_status_code, error.error_message
+            if schema_id is not None and (status in _UNKNOWN or error.error_code in _UNKNOWN):
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
-            if 400 <= error.http_status_code < 500 and error.http_status_code != 429:
-                raise Misconfigured(f"{URL}: the registry rejects the request: {error.error_message}") from None
-            raise Unavailable(f"the schema registry fails: {error.error_message}") from None
+            if 400 <= status < 500 and status not in (408, 429):
+                what = f"our schema for subject {subject}" if subject else "the request"
+                raise Misconfigured(f"{URL}: the registry rejects {what} with {status}: {message}") from None
+            raise Unavailable(f"the schema registry fails with {status}: {message}") from None
         except Exception as error:  # its HTTP client may raise anything
             reason = " ".join(str(error).split())
             raise Unavailable(f"the schema registry does not answer: {type(error).__name__}: {reason}") from None
@@ -139,10 +164,21 @@ def _parsed(schema: Schema) -> Any:
     return parse_schema(schema)
 
 
-def registry_properties(environ: Mapping[str, str]) -> dict[str, str]:
-    """The client's properties, from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`. Underscores stand for dots."""
-    return {
+def registry_properties(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The client's properties, from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`. Underscores stand for dots.
+
+    Raises `Misconfigured` for a text where a number is due.
+    """
+    texts = {
         name.removeprefix(PREFIX).lower().replace("_", "."): value
         for name, value in environ.items()
         if name.startswith(PREFIX)
     }
+    return {name: _number(name, text) if name in _NUMBERS else text for name, text in texts.items()}
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return int(text) if text.isdecimal() else float(text)
+    except ValueError:
+        raise Misconfigured(f"{PREFIX}{name.upper().replace('.', '_')}: must be a number") from None

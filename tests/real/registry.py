@@ -1,0 +1,77 @@
+"""Run Apicurio Registry, which has the REST API of Confluent's schema registry; its schemas are in memory."""
+
+import os
+import shutil
+import signal
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import parts
+from real.process import Process, free_ports
+
+JAVA_OPTIONS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# Every request needs a password. `reader` may not register schemas.
+PROPERTIES = """\
+quarkus.http.host=127.0.0.1
+quarkus.http.port={port}
+quarkus.http.auth.basic=true
+quarkus.http.auth.permission.all.paths=/*
+quarkus.http.auth.permission.all.policy=authenticated
+quarkus.security.users.embedded.plain-text=true
+quarkus.security.users.embedded.users.writer=secret
+quarkus.security.users.embedded.roles.writer=sr-admin
+quarkus.security.users.embedded.users.reader=secret
+quarkus.security.users.embedded.roles.reader=sr-readonly
+apicurio.auth.enabled=true
+apicurio.auth.role-based-authorization=true
+"""
+
+
+class SchemaRegistry:
+    """Runs from its creation."""
+
+    def __init__(self) -> None:
+        java, jar = parts.java(), parts.registry()
+        assert java, "tests/parts.py brings Java"
+        assert jar, "tests/parts.py brings the schema registry"
+        self._folder = Path(tempfile.mkdtemp(prefix="registry-"))
+        [port] = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
+        config = self._folder / "application.properties"
+        config.write_text(PROPERTIES.format(port=port))
+        command = [java, *JAVA_OPTIONS, f"-Dquarkus.config.locations={config}", "-jar", jar]
+        self._process = Process(command, self._folder / "log")
+        self._process.wait_until(self._answers)
+
+    def client(self, user: str = "writer", **properties: Any) -> Any:
+        """Confluent's client."""
+        from confluent_kafka.schema_registry import SchemaRegistryClient
+
+        return SchemaRegistryClient({"url": self.url, "basic.auth.user.info": f"{user}:secret", **properties})
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It accepts connections, and answers nothing."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._process.pid, signal.SIGCONT)
+
+    def remove(self) -> None:
+        self._process.end(signal.SIGKILL)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"{self.url}/subjects", timeout=5).close()
+        except urllib.error.HTTPError as response:
+            return response.code == 401
+        except OSError:
+            return False
+        return True
