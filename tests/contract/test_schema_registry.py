@@ -61,7 +61,7 @@ def serialized(server: SchemaRegistry, schema: Schema, topic: str, fields: Mappi
     """An event as Confluent's serializer writes it."""
     serializer = AvroSerializer(server.client(), json.dumps(schema), conf=conf)
     value = serializer(fields, SerializationContext(topic, MessageField.VALUE))
-    assert value is not None
+    assert isinstance(value, bytes)
     return value
 
 

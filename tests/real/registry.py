@@ -44,7 +44,7 @@ class SchemaRegistry:
         self.url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
         config = self._folder / "application.properties"
         config.write_text(PROPERTIES.format(port=port))
-        command = [java, *JAVA_OPTIONS, f"-Dquarkus.config.locations={config}", "-jar", jar]
+        command: list[str | Path] = [java, *JAVA_OPTIONS, f"-Dquarkus.config.locations={config}", "-jar", jar]
         self._process = Process(command, self._folder / "log")
         self._process.wait_until(self._answers)
 
