@@ -186,6 +186,10 @@ def test_variables_are_properties() -> None:
             "KAFKA_CONFIG_ENABLE_AUTO_COMMIT cannot be set",
         ),
         ({**SERVERS, "KAFKA_CONFIG_GROUP_ID": "mine"}, "KAFKA_CONFIG_GROUP_ID cannot be set"),
+        (
+            {**SERVERS, "KAFKA_CONFIG_GROUP_PROTOCOL": "classic"},
+            "KAFKA_CONFIG_GROUP_PROTOCOL cannot be set: set SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL instead",
+        ),
         ({**SERVERS, "KAFKA_CONFIG_PARTITIONER": "random"}, "KAFKA_CONFIG_PARTITIONER cannot be set"),
         ({**SERVERS, "KAFKA_CONFIG_FOO_BAR": "1"}, "KAFKA_CONFIG_FOO_BAR: No such configuration property"),
         (

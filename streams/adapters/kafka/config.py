@@ -52,6 +52,13 @@ OWNED = frozenset(
     }
 )
 
+# Owned properties, by the variables that have their place.
+_INSTEAD = {
+    "bootstrap.servers": SERVERS,
+    "group.instance.id": "SCORM_WEBHOOKS_INSTANCE_ID",
+    "group.protocol": "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL",
+}
+
 _PREFETCH = {
     # A pause drops the records that are fetched ahead.
     "queued.min.messages": 500,
@@ -124,9 +131,10 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         if name.startswith(PREFIX)
     }
     if owned := sorted(OWNED & properties.keys()):
-        raise Misconfigured(
-            f"{variable(owned[0])} cannot be set: this program's guarantees depend on its value of {owned[0]}"
-        )
+        why = f"this program's guarantees depend on its value of {owned[0]}"
+        if instead := _INSTEAD.get(owned[0]):
+            why = f"set {instead} instead"
+        raise Misconfigured(f"{variable(owned[0])} cannot be set: {why}")
     complete = secured(_for_msk(properties, environ), variable)
     _try(properties)
     return {"bootstrap.servers": servers, **complete}
