@@ -59,7 +59,7 @@ async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]],
 def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:
     """Run `work` on this environment's deployment, and close the database.
 
-    Raises `Misconfigured` when the database does not have this version's schema.
+    Raises `Misconfigured` when there is no system, or the database does not have this version's schema.
     """
     from streams.runtime.bootstrap import (
         SqlDeployment,  # Imported here: stages start by these commands too, and not all of them need it.
@@ -67,6 +67,7 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
 
     async def run() -> Result:
         deployment = SqlDeployment.from_environment()
+        deployment.require_system()
         try:
             return await work(deployment)
         except Unavailable:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 # All events wait for this reader, and it has few records to read.
 SUBSCRIPTIONS_WATCHDOG_SECONDS = 15.0
+# In the data directory, without DATABASE_URL.
+SQLITE_FILE = "scorm-webhooks.db"
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
 
@@ -106,7 +108,16 @@ class Deployment:
         """DATABASE_URL, or the URL of SQLite's file in the data directory."""
         if given := self.environ.get("DATABASE_URL"):
             return given
-        return f"sqlite:///{self.make_data_dir().absolute()}/scorm-webhooks.db"
+        return f"sqlite:///{self.make_data_dir().absolute()}/{SQLITE_FILE}"
+
+    def require_system(self) -> None:
+        """Raises `Misconfigured` where no system is: a command must not make a second, empty one."""
+        folder = self.settings.data_dir.absolute()
+        if not self.environ.get("DATABASE_URL") and not (folder / SQLITE_FILE).exists():
+            raise Misconfigured(
+                f"no system is in {folder}: run this command where `scorm-webhooks up` runs, or set "
+                "SCORM_WEBHOOKS_DATA_DIR or DATABASE_URL"
+            )
 
     @cached_property
     def database_url(self) -> "URL":

@@ -2,6 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streams.cli.app import app
+from streams.core.errors import Misconfigured
 
 LIST_MODULES = """
 import importlib, pkgutil, sys
@@ -16,3 +23,12 @@ print(*sys.modules)
 def test_a_command_does_not_import_the_web_framework() -> None:
     done = subprocess.run([sys.executable, "-c", LIST_MODULES], capture_output=True, text=True, check=True)
     assert {"fastapi", "starlette", "jinja2", "faust"}.isdisjoint(done.stdout.split())
+
+
+def test_a_command_in_another_folder_makes_no_second_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    ended = CliRunner().invoke(app, ["accounts", "list"])
+    assert isinstance(ended.exception, Misconfigured)
+    assert f"no system is in {tmp_path}/.scorm-webhooks" in str(ended.exception)
+    assert list(tmp_path.iterdir()) == []
