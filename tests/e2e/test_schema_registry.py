@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from confluent_kafka.schema_registry import record_subject_name_strategy, topic_subject_name_strategy
-from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from conftest import Broker, random_prefix
@@ -67,19 +65,6 @@ def account(system: System, receiver: Receiver) -> str:
     return account
 
 
-def serialized(
-    server: SchemaRegistry, topic: str, fields: dict[str, Any], shard: str | None = None, **conf: Any
-) -> bytes:
-    """What Confluent's serializer writes, with our schema, or with one that has a field more."""
-    schema = schemas.current("session_event")
-    if shard:
-        schema["fields"].append({"name": shard, "type": "int", "default": 0})
-    serializer = AvroSerializer(server.client(), json.dumps(schema), conf=conf)
-    value = serializer(fields, SerializationContext(topic, MessageField.VALUE))
-    assert value is not None
-    return value
-
-
 def post(system: System, account: str, event_id: str) -> int:
     """The status of `POST /v1/events`."""
     key = system.run("api-keys", "create", account, "--name", event_id, "--json")["apiKey"]
@@ -99,11 +84,12 @@ def logged(system: System, event: str, stage: str = "fan-out") -> list[dict[str,
 
 @pytest.mark.parametrize("strategy", [topic_subject_name_strategy, record_subject_name_strategy])
 def test_events_of_confluents_serializer_arrive(
-    system: System, schema_registry: SchemaRegistry, platform: Platform, topic: str, account: str, receiver: Receiver,
-    strategy: Any,
-) -> None:  # fmt: skip
+    schema_registry: SchemaRegistry, platform: Platform, topic: str, account: str, receiver: Receiver, strategy: Any
+) -> None:
     fields = launched_fields("evt_1", account)
-    value = serialized(schema_registry, topic, fields, **{"subject.name.strategy": strategy})
+    value = schema_registry.serialized(
+        schemas.current("session_event"), topic, fields, **{"subject.name.strategy": strategy}
+    )
     platform.publish("evt_1", value)
     platform.flush()
     receiver.wait_for("/crm", {"evt_1"})
@@ -137,7 +123,10 @@ def test_fan_out_waits_while_the_registry_hangs(
     system: System, schema_registry: SchemaRegistry, platform: Platform, topic: str, account: str, receiver: Receiver
 ) -> None:
     ids = ("evt_1", "evt_2")
-    values = [serialized(schema_registry, topic, launched_fields(one, account) | {"new": 1}, "new") for one in ids]
+    schema = schemas.current("session_event")
+    schema["fields"].append({"name": "shard", "type": "int", "default": 0})
+    fields = [launched_fields(one, account) | {"shard": 7} for one in ids]
+    values = [schema_registry.serialized(schema, topic, one) for one in fields]
     with schema_registry.frozen():
         for event_id, value in zip(ids, values, strict=True):
             platform.publish(event_id, value)
