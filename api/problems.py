@@ -15,6 +15,7 @@ from streams.core.errors import (
     Forbidden,
     Invalid,
     InvalidRecord,
+    Misconfigured,
     NotFound,
     Refused,
     ScormWebhooksError,
@@ -29,6 +30,7 @@ from streams.core.limits import (
     ERROR_MESSAGE_CHARACTERS,
     ERRORS_SHOWN,
 )
+from streams.ports import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -53,6 +55,7 @@ _KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
     TooMany: (429, "too-many-requests", "Too many requests"),
     Refused: (422, "refused", "The database does not accept this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted"),
+    Misconfigured: (500, "misconfigured", "A setting of this system is wrong"),
     Unavailable: (503, "unavailable", "Kafka or the database does not answer"),
 }
 # Messages of pydantic, rewritten for people.
@@ -115,6 +118,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
     """The problem for one of our own exceptions."""
     assert isinstance(error, ScormWebhooksError)
     status, name, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
+    telemetry: Telemetry = request.app.state.services.telemetry
     headers: dict[str, str] = {}
     if isinstance(error, Invalid):
         return problem(request, status, name, title, errors=error.errors)
@@ -124,10 +128,16 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(error.retry_seconds)
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "5"
+    if isinstance(error, Misconfigured):
+        # Its message names settings, which only operators may see.
+        telemetry.error("request_misconfigured", request_id=request.state.request_id, why=str(error))
+        return problem(
+            request, status, name, title, "its operator finds the reason in the log, under this request's id"
+        )
     # The database's own message is for operators, in the log.
     detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
     if isinstance(error, Unavailable | Refused | InvalidRecord):
-        request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
+        telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
 
 

@@ -69,8 +69,21 @@ LEFT_OUT |= {
 }
 
 
+REGISTRY = (
+    "streams/adapters/avro",
+    "streams/producer.py",
+    "streams/stages/fan_out.py",
+    "tests/real/registry.py",
+    "tests/contract/test_schema_registry.py",
+    "tests/e2e/test_schema_registry.py",
+    "pyproject.toml",
+    "requirements",
+)
 # Folders and files whose tests a run plays when one of these files has changed: they depend on nothing else.
 IF_CHANGED: dict[str, tuple[str, ...]] = {
+    # A schema registry starts in three seconds, and a system in ten; tests/adapters has its REST API by a fake.
+    "tests/contract/test_schema_registry.py": REGISTRY,
+    "tests/e2e/test_schema_registry.py": REGISTRY,
     "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
     "tests/chart/test_options.py": ("tests/chart", "deploy/helm"),
     "tests/image": ("tests/image", "deploy/Dockerfile", ".dockerignore", "pyproject.toml", "requirements"),

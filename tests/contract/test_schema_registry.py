@@ -1,15 +1,12 @@
 """Confluent's framing with a real schema registry, by Confluent's own client and serializer."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from confluent_kafka.schema_registry import Schema as Registered
 from confluent_kafka.schema_registry import record_subject_name_strategy, topic_subject_name_strategy
-from confluent_kafka.schema_registry.avro import AvroSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from builders import event
@@ -57,14 +54,6 @@ def id_of(value: bytes) -> int:
     return int.from_bytes(value[1:5], "big")
 
 
-def serialized(server: SchemaRegistry, schema: Schema, topic: str, fields: Mapping[str, Any], **conf: Any) -> bytes:
-    """An event as Confluent's serializer writes it."""
-    serializer = AvroSerializer(server.client(), json.dumps(schema), conf=conf)
-    value = serializer(fields, SerializationContext(topic, MessageField.VALUE))
-    assert isinstance(value, bytes)
-    return value
-
-
 def decoded(codec: ConfluentCodec, value: bytes) -> Event:
     found = codec.decode(value)
     assert isinstance(found, Event)
@@ -107,7 +96,7 @@ def test_a_producer_team_chooses_the_subject(schema_registry: SchemaRegistry) ->
 @pytest.mark.parametrize("strategy", [topic_subject_name_strategy, record_subject_name_strategy])
 def test_what_confluents_serializer_writes_is_read(schema_registry: SchemaRegistry, strategy: Any) -> None:
     fields = launched_fields("evt_1", "acc_1")
-    value = serialized(schema_registry, newest(), new_topic(), fields, **{"subject.name.strategy": strategy})
+    value = schema_registry.serialized(newest(), new_topic(), fields, **{"subject.name.strategy": strategy})
     assert decoded(reading(schema_registry), value).id == "evt_1"
 
 
@@ -116,7 +105,7 @@ def test_a_compatibly_evolved_schema_is_read(schema_registry: SchemaRegistry) ->
     writing(schema_registry, f"{topic}-value").encode(event())
     client.set_compatibility(f"{topic}-value", "BACKWARD")
     evolved = with_field(name="shard", type="int", default=0)
-    value = serialized(schema_registry, evolved, topic, {**launched_fields("evt_1", "acc_1"), "shard": 7})
+    value = schema_registry.serialized(evolved, topic, {**launched_fields("evt_1", "acc_1"), "shard": 7})
     assert client.get_versions(f"{topic}-value") == [1, 2]
     assert decoded(reading(schema_registry), value).id == "evt_1"
 

@@ -1,18 +1,20 @@
 """Run Apicurio Registry, which has the REST API of Confluent's schema registry; its schemas are in memory."""
 
+import json
 import os
 import shutil
 import signal
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import parts
 from real.process import Process, free_ports
+from schemas import Schema
 
 JAVA_OPTIONS = ("-Xms64m", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 # Every request needs a password. `reader` may not register schemas.
@@ -53,6 +55,15 @@ class SchemaRegistry:
         from confluent_kafka.schema_registry import SchemaRegistryClient
 
         return SchemaRegistryClient({"url": self.url, "basic.auth.user.info": f"{user}:secret", **properties})
+
+    def serialized(self, schema: Schema, topic: str, fields: Mapping[str, Any], **conf: Any) -> bytes:
+        """A value as Confluent's serializer writes it."""
+        from confluent_kafka.schema_registry.avro import AvroSerializer
+        from confluent_kafka.serialization import MessageField, SerializationContext
+
+        serializer = AvroSerializer(self.client(), json.dumps(schema), conf=conf)
+        value: bytes = serializer(fields, SerializationContext(topic, MessageField.VALUE))
+        return value
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
-from streams.core.errors import Unavailable
+from streams.core.errors import Misconfigured, Unavailable
 from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
 from streams.core.rate import RateLimits
 from streams.services.webhooks import WebhookService
@@ -169,6 +169,19 @@ async def test_failed_requests_can_be_repeated(api: ApiFixture, monkeypatch: pyt
     )
     assert begun_again.status_code == 201
     assert (await api.acme.request("POST", "/v1/webhooks", {"url": URL}, headers=headers)).status_code == 201
+
+
+async def test_a_wrong_setting_is_named_in_the_log_alone(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused(*args: object, **more: object) -> None:
+        raise Misconfigured("SCHEMA_REGISTRY_URL: the registry rejects our schema")
+
+    monkeypatch.setattr(WebhookService, "page", refused)
+    response = await api.acme.request("GET", "/v1/webhooks")
+    assert (response.status_code, response.json()["type"]) == (500, "urn:scorm-webhooks:misconfigured")
+    assert "registry" not in response.text
+    [fields] = [ids for event, ids in api.telemetry.logged if event == "request_misconfigured"]
+    assert fields["why"] == "SCHEMA_REGISTRY_URL: the registry rejects our schema"
+    assert fields["request_id"] == response.headers["x-request-id"]
 
 
 async def test_a_500_shows_nothing_but_the_request_id(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
