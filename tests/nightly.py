@@ -9,6 +9,7 @@ CHAOS = "tests/chaos/test_chaos.py::test_scenario"
 BENCH = "tests/benchmarks/test_experiments.py"
 OAUTH = "tests/contract/test_oauth.py"
 PLAIN = "tests/browser/test_without_javascript.py"
+EXCHANGE = "tests/contract/test_group_protocols.py::test_a_group_changes_its_protocol_member_by_member"
 
 # A test, or a file, with one of its parameters or with all, by the proof that takes its place: a test that stays, or a
 # scenario of chaos, which every third run plays, and each run whose commit touches its stage.
@@ -43,6 +44,7 @@ LEFT_OUT: dict[str, str] = {
     # Kafka 3.9 and a forced choice are as Kafka 3.7: no KIP-848.
     "tests/contract/test_record_consumer.py[apache_3_9]": "tests/contract/test_record_consumer.py[apache_3_7]",
     "tests/contract/test_record_consumer.py[classic]": "tests/contract/test_record_consumer.py[apache_3_7]",
+    f"{EXCHANGE}[consumer]": f"{EXCHANGE}[auto]",
     "tests/contract/test_standstills.py[classic]": "tests/contract/test_standstills.py[auto]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
