@@ -54,6 +54,13 @@ def test_it_is_small_and_has_no_installer_and_no_sources(image: Image) -> None:
     assert run(image, "ls", "/opt/scorm-webhooks/lib").returncode == 0
 
 
+def test_it_has_of_aws_what_a_sign_in_to_msk_asks(image: Image) -> None:
+    make = "from botocore.session import Session as S; S().create_client({!r}, region_name='eu-central-1')"
+    for service in ("sts", "sso", "sso-oidc"):
+        assert run(image, PYTHON, "-c", make.format(service)).returncode == 0, service
+    assert run(image, PYTHON, "-c", make.format("s3")).returncode == 1
+
+
 def test_its_bytecode_is_compiled(image: Image) -> None:
     names = "import streams.runtime.stages as ours, faust.app.base as theirs; print(ours.__cached__, theirs.__cached__)"
     for cached in run(image, PYTHON, "-c", names).stdout.split():
