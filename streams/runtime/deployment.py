@@ -115,8 +115,8 @@ class Deployment:
         folder = self.settings.data_dir.absolute()
         if not self.environ.get("DATABASE_URL") and not (folder / SQLITE_FILE).exists():
             raise Misconfigured(
-                f"no system is in {folder}: run this command where `scorm-webhooks up` runs, or set "
-                "SCORM_WEBHOOKS_DATA_DIR or DATABASE_URL"
+                f"SCORM_WEBHOOKS_DATA_DIR: {folder} has no system: go where one runs, set DATABASE_URL, or start "
+                "`scorm-webhooks up` first (`scorm-webhooks db upgrade` makes an empty one)"
             )
 
     @cached_property
