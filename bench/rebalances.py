@@ -39,7 +39,7 @@ def _measure(protocol: str, count: int, rate: float, every: float, warm: int) ->
         def publish(number: int) -> None:
             if len(changed_at) < 2 * count and time.monotonic() > began + every * (1 + len(changed_at)):
                 changed_at.append(time.monotonic())
-                # Nobody waits for it: the load goes on.
+                # The load goes on while it starts or stops.
                 if len(changed_at) % 2:
                     second.launch("deliver")
                 else:

@@ -18,7 +18,7 @@ from streams.ports import RecordValue
 URL = "SCHEMA_REGISTRY_URL"
 PREFIX = "SCHEMA_REGISTRY_CONFIG_"
 
-# The client alone would wait without a limit, and repeat for seconds. Meanwhile the event loop of a stage stands still.
+# The client's own default is no timeout, and several repeats. A request blocks the event loop of a stage.
 _DEFAULTS: Mapping[str, Any] = {"timeout": 3.0, "max.retries": 0}
 # The client takes numbers only; an environment has texts.
 _NUMBERS = frozenset(

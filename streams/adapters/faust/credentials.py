@@ -1,6 +1,5 @@
 """Translate librdkafka's security properties for Faust, which uses aiokafka."""
 
-import os
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
+from streams.adapters.kafka.client_credentials import https_context
 from streams.adapters.kafka.config import variable
 from streams.adapters.kafka.security import HONOURED, mechanism_of, token_source
 from streams.adapters.kafka.tokens import TokenSource
@@ -86,14 +86,9 @@ def _mechanism(properties: Mapping[str, Any]) -> str:
 
 
 def _ssl_context(properties: Mapping[str, Any]) -> ssl.SSLContext:
-    authority = properties.get("ssl.ca.location", "probe")
-    place = {"capath" if os.path.isdir(authority) else "cafile": authority} if authority != "probe" else {}
     files = ("ssl.ca.location", "ssl.ca.pem", "ssl.certificate.location", "ssl.key.location")
     try:
-        # As in librdkafka, a given authority replaces those of the system.
-        context = ssl.create_default_context(
-            cafile=place.get("cafile"), capath=place.get("capath"), cadata=properties.get("ssl.ca.pem")
-        )
+        context = https_context(properties.get("ssl.ca.location"), properties.get("ssl.ca.pem"))
         if certificate := properties.get("ssl.certificate.location"):
             # Without a password, OpenSSL asks the terminal for one.
             password = properties.get("ssl.key.password", "")

@@ -175,7 +175,7 @@ def pending_error(app: faust.App) -> Exception | None:
     """Why the member cannot join its group, or stay in it.
 
     aiokafka 0.14.0 keeps the error for the next read and waits, and faust-streaming 0.15.3 reads only what is assigned:
-    a member that was refused would wait for ever. Ends when Faust asks for errors without an assignment.
+    a refused member would wait without an end. Ends when Faust asks for errors without an assignment.
     """
     consumer = aiokafka_consumer(app)
     coordinator = consumer and consumer._coordinator

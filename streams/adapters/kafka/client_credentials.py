@@ -103,7 +103,7 @@ def _host(url: str) -> str:
 
 
 def https_context(location: str | None, pem: str | None) -> ssl.SSLContext:
-    """The TLS of the token endpoint. A given authority replaces those of the system. Raises `OSError`."""
+    """TLS as in librdkafka: a given authority replaces those of the system. Raises `OSError`."""
     if location in (None, "probe"):
         return ssl.create_default_context(cadata=pem)
     assert location is not None

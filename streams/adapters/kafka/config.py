@@ -79,13 +79,17 @@ BULK_WAIT_MS = 250
 _SMALL = {"queued.min.messages": 1_000, "queued.max.messages.kbytes": 1_024, "fetch.message.max.bytes": 131_072}
 
 
+def without_consumer_properties(base: Mapping[str, Any]) -> Properties:
+    """Properties of other clients than consumers: librdkafka warns of the rest at every start."""
+    return {name: value for name, value in base.items() if not name.startswith(("fetch.", "queued."))}
+
+
 def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Properties:
     """Properties of an idempotent producer with Kafka's standard partitioner.
 
     `linger_ms` adds to the latency of each record. A caller that produces whole batches needs none.
     """
-    # librdkafka warns of consumer properties at every start of a producer.
-    base = {name: value for name, value in base.items() if not name.startswith(("fetch.", "queued."))}
+    base = without_consumer_properties(base)
     defaults = {"linger.ms": linger_ms, "compression.type": "lz4", "message.timeout.ms": 300_000}
     return {**defaults, **base, **_PRODUCER}
 

@@ -100,6 +100,8 @@ class ConsumerThread:
                     self._owner.tell_loop(self._owner.instance_id_in_use)
                     time.sleep(RETRY_SECONDS)
                 except _NoSuchProtocol:
+                    if self._protocol.is_classic:
+                        raise
                     self._decide(has_consumer=False)
         except (KafkaException, ConsumerFailed) as error:
             outcome = ConsumerFailed(f"Kafka consumer: {error}")

@@ -6,6 +6,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from streams.adapters.kafka.config import without_consumer_properties
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.messages import LIBRDKAFKA
 
@@ -29,8 +30,7 @@ class GroupMembers:
     def __init__(self, properties: Mapping[str, Any], group: str) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        # librdkafka warns of consumer properties at every start of another client.
-        known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
+        known = without_consumer_properties(properties)
         config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._admin = AdminClient(config)
         self._group = group

@@ -23,7 +23,7 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         "heartbeat.interval.ms": 1_000,
     },
 }
-# With an older version, librdkafka asks for ever and reports nothing: only its log tells which one the broker has.
+# With an older version librdkafka repeats its request and reports no error. Its log has the version of the broker.
 _VERSIONS = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
 _NEEDED_VERSION = 1
 

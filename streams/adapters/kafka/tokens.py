@@ -39,8 +39,8 @@ CallbackResult = tuple[str, float, str, dict[str, str]]
 class TokenSource:
     """Keeps a token until shortly before its end. It is librdkafka's `oauth_cb`, and safe to share between threads.
 
-    One fetch at once, on a thread of its own: only who has no valid token waits for it. After a failure nobody asks
-    again for `RETRY_SECONDS`.
+    One fetch at a time, on its own thread. A caller waits for it only without a valid token. After a failure the next
+    fetch begins `RETRY_SECONDS` later at the earliest.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from confluent_kafka.admin._metadata import ClusterMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
+from streams.adapters.kafka.config import without_consumer_properties
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
 from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets, lag_by_topic
 from streams.adapters.kafka.messages import LIBRDKAFKA
@@ -64,8 +65,7 @@ class TopicsAdmin:
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        # librdkafka warns of consumer properties at every start of another client.
-        known = {name: value for name, value in properties.items() if not name.startswith(("fetch.", "queued."))}
+        known = without_consumer_properties(properties)
         self._config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._prefix = prefix
 
