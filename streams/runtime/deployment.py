@@ -110,10 +110,14 @@ class Deployment:
             return given
         return f"sqlite:///{self.make_data_dir().absolute()}/{SQLITE_FILE}"
 
+    @property
+    def has_system(self) -> bool:
+        return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE).exists()
+
     def require_system(self) -> None:
         """Raises `Misconfigured` where no system is: a command must not make a second, empty one."""
-        folder = self.settings.data_dir.absolute()
-        if not self.environ.get("DATABASE_URL") and not (folder / SQLITE_FILE).exists():
+        if not self.has_system:
+            folder = self.settings.data_dir.absolute()
             raise Misconfigured(
                 f"SCORM_WEBHOOKS_DATA_DIR: {folder} has no system: go where one runs, set DATABASE_URL, or start "
                 "`scorm-webhooks up` first (`scorm-webhooks db upgrade` makes an empty one)"

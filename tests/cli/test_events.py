@@ -9,7 +9,7 @@ import pytest
 
 from streams.cli import events
 from streams.cli.events import InputLine, parse_lines, publish_all
-from streams.core.errors import Invalid, Unavailable
+from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.producer import Ack
 
 EVENT = {
@@ -82,12 +82,36 @@ def test_a_failure_names_its_line_and_counts_the_published(
     monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: producer)
     monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
     file.write_text("\n".join(line(id=f"evt_{number}") for number in range(1, 6)))
     with pytest.raises(Unavailable, match=r"line 3: .*; 3 of 5 events are published"):
         events.events_publish(str(file), as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown == {"ids": ["evt_1", "evt_2", "evt_5"], "events": [{"id": f"evt_{n}"} for n in (1, 2, 5)]}
+
+
+def test_kafkas_address_is_enough_to_publish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: FakeProducer(set()))
+    monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "events"
+    file.write_text(line(id="evt_1"))
+    events.events_publish(str(file))
+    assert "1 event published; no database answers" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_without_any_address_nothing_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "events"
+    file.write_text(line(id="evt_1"))
+    with pytest.raises(Misconfigured, match="has no system"):
+        events.events_publish(str(file))
+    assert [path.name for path in tmp_path.iterdir()] == ["events"]
 
 
 def five_lines() -> list[InputLine]:
