@@ -5,7 +5,7 @@ from typing import Any
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.ids import ID_PATTERN
 from streams.core.trace import TRACE_PARENT_PATTERN
-from streams.services.ingest import MOST_EVENTS
+from streams.features.events.ingest import MOST_EVENTS
 
 EVENT = "#/components/schemas/NewEvent"
 BATCH = "#/components/schemas/NewEvents"

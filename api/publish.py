@@ -21,7 +21,7 @@ from streams.core.access import Scope as KeyScope
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event
 from streams.core.trace import SpanName, is_trace_parent
-from streams.services.ingest import check_count
+from streams.features.events.ingest import check_count
 
 PATH = "/v1/events"
 _FLAGS = {"true": True, "false": False}

@@ -5,26 +5,26 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from streams.features.accounts.access import AccessService
+from streams.features.accounts.service import AccountService
+from streams.features.course_sessions.service import CourseSessionService
+from streams.features.deliveries.search import DeliverySearchService
+from streams.features.deliveries.service import DeliveryService
+from streams.features.events.ingest import IngestService
+from streams.features.events.recipients import RecipientService
+from streams.features.events.search import EventSearchService
+from streams.features.learners.service import LearnerService
+from streams.features.platform.service import PlatformService
+from streams.features.replays.service import ReplayService
+from streams.features.sign_in.oidc import OidcService
+from streams.features.sign_in.service import SignInService
+from streams.features.sign_in.sessions import SessionService
+from streams.features.usage.service import UsageService
+from streams.features.webhooks.secrets import SecretService
+from streams.features.webhooks.service import WebhookService
+from streams.features.webhooks.stats import WebhookStatsService
+from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemetry
-from streams.services.access import AccessService
-from streams.services.accounts import AccountService
-from streams.services.course_sessions import CourseSessionService
-from streams.services.deliveries import DeliveryService
-from streams.services.delivery_search import DeliverySearchService
-from streams.services.event_search import EventSearchService
-from streams.services.ingest import IngestService
-from streams.services.learners import LearnerService
-from streams.services.oidc import OidcService
-from streams.services.platform import PlatformService
-from streams.services.recipients import RecipientService
-from streams.services.replays import ReplayService
-from streams.services.secrets import SecretService
-from streams.services.sessions import SessionService
-from streams.services.sign_in import SignInService
-from streams.services.synthetic_events import SyntheticEventService
-from streams.services.usage import UsageService
-from streams.services.webhook_stats import WebhookStatsService
-from streams.services.webhooks import WebhookService
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
 from real.process import free_ports
 from streams.core.webhook import Webhook
+from streams.features.webhooks.input import WebhookInput
 from streams.runtime.bootstrap import SqlDeployment
-from streams.services.webhook_input import WebhookInput
 
 _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)

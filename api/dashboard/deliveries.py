@@ -17,8 +17,8 @@ from api.dashboard.visits import site_of, visit_of
 from api.paging import cursor_of, text_of
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
-from streams.core.delivery_search import IdKind
 from streams.core.limits import ATTEMPTS_SHOWN
+from streams.features.deliveries.search_rules import IdKind
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -16,7 +16,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event import format_time, parse_time
 from streams.core.event_data import EVENT_TYPES, is_storable
 from streams.core.outcome import OutcomeKind
-from streams.services.delivery_search import Facets
+from streams.features.deliveries.search import Facets
 
 ROWS = 50
 # Parameters of the filter, in the order in which a link has them.

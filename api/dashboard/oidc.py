@@ -12,7 +12,7 @@ from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import NotFound, ProviderFailed
 from streams.core.oidc import PENDING_LASTS, NotAdmitted, ProviderRefused, SignInRefused
-from streams.services.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
+from streams.features.sign_in.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -16,7 +16,7 @@ from api.paging import cursor_of, text_of
 from api.services import services_of
 from streams.core.access import OPERATOR, Role
 from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable
-from streams.services.accounts import OpenedAccount
+from streams.features.accounts.service import OpenedAccount
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

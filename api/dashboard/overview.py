@@ -14,7 +14,7 @@ from api.dashboard.visits import visit_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
 from streams.core.event import format_time
-from streams.core.verdict import Level
+from streams.features.webhooks.verdict import Level
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -19,12 +19,12 @@ from api.dashboard.sentences import field_sentence
 from api.dashboard.times import in_zone
 from api.dashboard.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.services import services_of
+from api.visibility import visible
 from streams.core.access import Scope
-from streams.core.delivery_search import MOST_COUNTED
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
-from streams.core.verdict import PAUSE_WORDS
-from streams.core.visibility import visible
+from streams.features.deliveries.search_rules import MOST_COUNTED
+from streams.features.webhooks.verdict import PAUSE_WORDS
 
 COMPRESS_FROM_BYTES = 1_000
 

@@ -20,8 +20,8 @@ from streams.core.access import Scope
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import parse_time
-from streams.core.replay import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 from streams.core.webhook import Registration
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

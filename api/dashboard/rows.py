@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from api.dashboard.visits import Visit
+from api.visibility import visible
 from streams.core.delivery_state import DeliveryState
-from streams.core.visibility import visible
 
 
 async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ from api.dashboard.sign_in_limits import browser_of, limit_attempts
 from api.dashboard.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
 from api.services import services_of
 from streams.core.errors import FieldError, Invalid, Unauthorized
-from streams.services.sign_in import Opened
+from streams.features.sign_in.service import Opened
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

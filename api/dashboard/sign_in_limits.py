@@ -14,7 +14,7 @@ from api.dashboard.visits import site_of
 from api.services import services_of
 from streams.core.errors import Unauthorized
 from streams.core.rate import RateLimits
-from streams.services.sign_in import Browser
+from streams.features.sign_in.service import Browser
 
 # Attempts to sign in a minute from one network, in this process.
 ATTEMPTS_A_MINUTE = 30

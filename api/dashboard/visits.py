@@ -12,13 +12,13 @@ from api.dashboard.branding import Site
 from api.dashboard.security import cookie_name
 from api.dashboard.times import zone_named
 from api.services import Services, services_of
+from api.visibility import visible
 from streams.core.access import OPERATOR, Caller, Role
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
 from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
 from streams.core.session import Session
-from streams.core.visibility import visible
 from streams.core.webhook import ListedWebhook
 
 ZONE_COOKIE = "zone"

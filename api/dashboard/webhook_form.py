@@ -15,7 +15,7 @@ from streams.core.access import Scope
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
-from streams.services.webhook_input import ALL_EVENTS, WebhookInput, webhook_input
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, webhook_input
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

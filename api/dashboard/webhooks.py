@@ -23,9 +23,9 @@ from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.verdict import PAUSE_WORDS
 from streams.core.webhook import PauseReason, Registration, Status
 from streams.core.webhook_stats import percentile_ms
+from streams.features.webhooks.verdict import PAUSE_WORDS
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

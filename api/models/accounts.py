@@ -9,8 +9,8 @@ from streams.core.account import Account
 from streams.core.audit import AuditEntry
 from streams.core.limits import EMAILS, NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
-from streams.services.accounts import OpenedAccount
-from streams.services.webhook_stats import MailDetails
+from streams.features.accounts.service import OpenedAccount
+from streams.features.webhooks.stats import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
 Emails = Annotated[

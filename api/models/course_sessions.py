@@ -6,13 +6,13 @@ from typing import Annotated
 from pydantic import Field
 
 from api.models.common import Id, Input, Model, Moment, Text, Time
-from streams.core.commit import Completion, Score, Success
-from streams.core.course_progress import launched
-from streams.core.course_session import CourseSession
 from streams.core.errors import FieldError, Invalid
 from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
-from streams.core.scorm_time import format_length, parse_length
-from streams.services.course_sessions import Launch, OpenedSession
+from streams.features.course_sessions.commit import Completion, Score, Success
+from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.scorm_time import format_length, parse_length
+from streams.features.course_sessions.service import Launch, OpenedSession
+from streams.features.course_sessions.session import CourseSession
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Scaled = Annotated[float, Field(ge=-1, le=1)]

@@ -10,7 +10,7 @@ from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.page import MOST_ROWS
-from streams.services.deliveries import Affected
+from streams.features.deliveries.service import Affected
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 

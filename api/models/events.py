@@ -7,7 +7,7 @@ from pydantic import Field
 from api.models.common import Input, Model, Time
 from api.models.deliveries import Delivery, delivery_of
 from streams.core.limits import EVENT_TYPE_CHARACTERS
-from streams.services.event_search import FoundEvent
+from streams.features.events.search import FoundEvent
 
 _EVENT = {
     "type": "session.completed",

@@ -12,7 +12,7 @@ from api.models.common import Model, Time
 from streams.core.delivery_state import StateCount
 from streams.core.webhook import PauseReason, Status
 from streams.core.webhook_stats import ResponseTimes, percentile_ms
-from streams.services.webhook_stats import HealthDetails, StatsSummary
+from streams.features.webhooks.stats import HealthDetails, StatsSummary
 
 
 class Health(Model):

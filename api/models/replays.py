@@ -8,7 +8,7 @@ from api.models.common import Input, Model, Moment, Time, at_most
 from api.models.deliveries import EventType
 from streams.core.delivery import State
 from streams.core.limits import EVENT_TYPES_LISTED
-from streams.core.replay import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 
 _MOST_STATES = len(State)
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.models.common import Model
 from streams.core.usage import UsageDetail
-from streams.services.usage import UsageSummary
+from streams.features.usage.service import UsageSummary
 
 
 class MonthOfUsage(Model):

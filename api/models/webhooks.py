@@ -20,9 +20,9 @@ from streams.core.limits import (
 )
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.core.webhook import ListedWebhook as Listed
-from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
-from streams.services.webhook_input import ALL_EVENTS, WebhookInput
-from streams.services.webhooks import Changed, Registered
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
+from streams.features.webhooks.service import Changed, Registered
 
 Url = Annotated[
     Text,

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import orjson
 
 from api.player.elements import Elements, of_fields, of_text, of_value
-from streams.core.commit import Commit, Completion, Score, Success
-from streams.core.scorm_time import as_seconds, parse_length
+from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.scorm_time import as_seconds, parse_length
 
 # A form of Moodle's has some fields for each interaction of the learner.
 MOST_PARTS = 5_000

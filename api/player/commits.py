@@ -13,7 +13,7 @@ from api.problems import TooMany, problem, response_or_problem
 from api.services import services_of
 from streams.core.errors import NotFound
 from streams.core.rate import RateLimits
-from streams.services.course_sessions import COMMIT_PATH
+from streams.features.course_sessions.service import COMMIT_PATH
 
 # A player commits every 10 s, and when a course asks for it.
 COMMITS_A_SECOND = 20

@@ -40,8 +40,8 @@ from api.models.common import Id, Moment, Page, SearchText
 from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
+from api.visibility import visible
 from streams.core.audit import AuditFilter
-from streams.core.visibility import visible
 
 router = APIRouter(route_class=StrictRoute)
 OfActor = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]

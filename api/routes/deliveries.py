@@ -24,13 +24,13 @@ from api.models.deliveries import (
 from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
+from api.visibility import visible
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
 from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
-from streams.core.visibility import visible
 
 router = APIRouter(route_class=StrictRoute)
 

@@ -12,7 +12,7 @@ from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES, data_schema
-from streams.core.samples import sample_event
+from streams.features.webhooks.samples import sample_event
 
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
 

@@ -11,7 +11,7 @@ from api.paging import After, Limit
 from api.services import services_of
 from api.strict_route import StrictRoute
 from streams.core.usage import parse_usage_place
-from streams.services.usage import MOST_MONTHS
+from streams.features.usage.service import MOST_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
 

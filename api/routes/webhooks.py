@@ -30,10 +30,10 @@ from api.models.webhooks import (
 from api.paging import After, Limit, cursor_of, text_of
 from api.services import services_of
 from api.strict_route import StrictRoute
+from api.visibility import visible
 from streams.core.errors import Stale
-from streams.core.visibility import visible
 from streams.core.webhook import Registration
-from streams.services.webhook_stats import MOST_HOURS
+from streams.features.webhooks.stats import MOST_HOURS
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)
 

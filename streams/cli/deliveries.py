@@ -12,7 +12,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.outcome import OutcomeKind
-from streams.services.deliveries import Affected, DeliveryService
+from streams.features.deliveries.service import Affected, DeliveryService
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns

@@ -13,8 +13,8 @@ from streams.core.errors import FieldError, Invalid, NotFound
 if TYPE_CHECKING:
     from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
     from streams.core.invalid_record import StoredRecord
+    from streams.features.invalid_records.service import Replayed
     from streams.runtime.bootstrap import SqlDeployment
-    from streams.services.invalid_records import Replayed
 
 # `--raw` writes the whole value.
 SHOWN_BYTES = 256

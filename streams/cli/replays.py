@@ -14,7 +14,7 @@ from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.job import Job, JobStatus
-from streams.core.replay import DEFAULT_STATES, ReplayCount, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
 
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment

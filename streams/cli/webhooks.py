@@ -13,9 +13,9 @@ from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
-from streams.services.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
-from streams.services.webhook_input import WebhookInput
-from streams.services.webhooks import Changed
+from streams.features.webhooks.input import WebhookInput
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.features.webhooks.service import Changed
 
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment

@@ -25,10 +25,10 @@ from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.receivers import OutsideCustomer, read_receivers
 from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.local import system
-from streams.services.webhook_input import ALL_EVENTS, WebhookInput
 from streams.telemetry import PrometheusTelemetry
 
 START_SECONDS = 90.0

@@ -10,14 +10,13 @@ from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
-from streams.core.delivery_search import FacetCount, IdKind, LastAttempt
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
 from streams.core.held import Held, Progress
 from streams.core.job import Job
-from streams.core.mail import Mail, MailKind
+from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
-from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UsageDetail, UsageMonth, UsagePlace
+from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent
 
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
@@ -57,22 +56,6 @@ class DeliveryLog(Protocol):
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         """Those of these deliveries that wait no longer, and whose payload is stored."""
-
-
-class DeliverySearch(Protocol):
-    """Finds deliveries, and counts what a filter leaves."""
-
-    async def count(self, wanted: DeliveryFilter, most: int) -> int:
-        """How many match; `most` when there are at least as many."""
-
-    async def facets(self, wanted: DeliveryFilter, most: int) -> Sequence[FacetCount]:
-        """Counts of the newest `most` matches."""
-
-    async def last_attempts(self, delivery_ids: Sequence[str]) -> Mapping[str, LastAttempt]:
-        """The last attempt of each of these deliveries that has one."""
-
-    async def kind_of(self, account_id: str, text: str) -> IdKind | None:
-        """What this id names in an account."""
 
 
 class Replays(Protocol):
@@ -189,19 +172,6 @@ class UsageLimits(Protocol):
         """Tell which thresholds of a changed limit the launches of this month have reached."""
 
 
-class Usage(Protocol):
-    """The launches of accounts."""
-
-    async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
-        """Newest first."""
-
-    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
-        """A month's launches by package and dispatch, in the order of these ids."""
-
-    async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
-        """The same, the most launches first."""
-
-
 class OutgoingEvents(Protocol):
     """Events of our own that are not acknowledged by the broker yet."""
 
@@ -224,25 +194,6 @@ class OwedMail:
 
     mails: Sequence[Mail]
     emails: tuple[str, ...]
-
-
-class Mails(Protocol):
-    """The mails of accounts, owed and sent."""
-
-    async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
-
-    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
-        """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
-
-        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
-        """
-
-    async def settle(self, mails: Sequence[Mail]) -> None:
-        """Store the result of an attempt to send them."""
-
-    async def owe_reminders(self, now: datetime) -> int:
-        """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
 
 
 # -- retention -----------------------------------------------------------------------------------------------------

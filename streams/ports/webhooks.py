@@ -6,12 +6,9 @@ from datetime import datetime
 from typing import Protocol
 
 from streams.core.audit import AuditEntry
-from streams.core.delivery_state import StateCount
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, WebhookTrouble
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 
 class Webhooks(Protocol):
@@ -50,21 +47,6 @@ class Webhooks(Protocol):
         `held` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from before
         and after. Returns what is stored now, or what was stored
         before a deletion; None when there is no such webhook. If `change` raises, nothing is changed.
-        """
-
-
-class AccountWebhooks(Protocol):
-    """Which accounts exist, and which of their webhooks take an event's type."""
-
-    async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
-        """Those of these accounts that exist."""
-
-    async def that_take(
-        self, account_ids: Collection[str], event_types: Collection[str]
-    ) -> Mapping[str, Sequence[Webhook]] | None:
-        """The webhooks that take one of the types, by account, with the fields that `wants` reads.
-
-        None when they or their scopes are too many to compare within a request.
         """
 
 
@@ -115,47 +97,3 @@ class Outbox(Protocol):
 
     async def changed(self) -> None:
         """Wait until something may be due, or for a moment. Raises `Unavailable`."""
-
-
-class WebhookStats(Protocol):
-    """Statistics of one webhook."""
-
-    async def failing(self, webhook_id: str) -> FailureStreak:
-        """Its failure streak in the current health epoch."""
-
-    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
-        """Attempts by the hour, oldest first."""
-
-    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
-        """Response times by the hour, oldest first."""
-
-    async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
-        """The summary of each of these webhooks since an hour."""
-
-    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
-        """When the last attempt with this outcome ended."""
-
-    async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
-        """Its last failed attempts, newest first."""
-
-    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
-        """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
-
-    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
-        """How many deliveries wait, are held or dead."""
-
-
-class PlatformStats(Protocol):
-    """What an operator sees of all accounts."""
-
-    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
-        """Newest first; with `name` those whose name or id contains it."""
-
-    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
-        """Webhooks that fail or are paused by failures, the newest failure first."""
-
-    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
-        """Webhooks with the longest mean time of an attempt since an hour."""
-
-    async def waiting_by_tier(self) -> Mapping[str, int]:
-        """How many deliveries wait, by tier; those that are about to be sent have an empty name."""

@@ -3,41 +3,41 @@
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
-from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.delivery_search import SqlDeliverySearch
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
-from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.adapters.sql.replays import SqlReplays
-from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
-from streams.adapters.sql.usage import SqlUsage
-from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.oidc import OidcRules
+from streams.features.accounts.access import AccessService
+from streams.features.accounts.service import AccountService
+from streams.features.course_sessions.service import CourseSessionService
+from streams.features.deliveries.search import DeliverySearchService
+from streams.features.deliveries.search_storage import SqlDeliverySearch
+from streams.features.deliveries.service import DeliveryService
+from streams.features.events.ingest import IngestService
+from streams.features.events.recipients import RecipientService
+from streams.features.events.search import EventSearchService
+from streams.features.events.storage import SqlAccountWebhooks
+from streams.features.invalid_records.service import InvalidRecordService
+from streams.features.learners.service import LearnerService
+from streams.features.platform.service import PlatformService
+from streams.features.platform.storage import SqlPlatformStats
+from streams.features.replays.missing_events import MissingEventCounter
+from streams.features.replays.service import ReplayService
+from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.sign_in.oidc import OidcService
+from streams.features.sign_in.service import SignInService
+from streams.features.sign_in.sessions import SessionService
+from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
+from streams.features.usage.service import UsageService
+from streams.features.usage.storage import SqlUsage
+from streams.features.webhooks.secrets import SecretService
+from streams.features.webhooks.service import WebhookService
+from streams.features.webhooks.stats import WebhookStatsService
+from streams.features.webhooks.stats_storage import SqlWebhookStats
+from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports import RecordProducer, Telemetry
 from streams.runtime.sql_parts import SqlParts
-from streams.services.access import AccessService
-from streams.services.accounts import AccountService
-from streams.services.course_sessions import CourseSessionService
-from streams.services.deliveries import DeliveryService
-from streams.services.delivery_search import DeliverySearchService
-from streams.services.event_search import EventSearchService
-from streams.services.ingest import IngestService
-from streams.services.invalid_records import InvalidRecordService
-from streams.services.learners import LearnerService
-from streams.services.missing_events import MissingEventCounter
-from streams.services.oidc import OidcService
-from streams.services.platform import PlatformService
-from streams.services.recipients import RecipientService
-from streams.services.replays import ReplayService
-from streams.services.secrets import SecretService
-from streams.services.sessions import SessionService
-from streams.services.sign_in import SignInService
-from streams.services.synthetic_events import SyntheticEventService
-from streams.services.usage import UsageService
-from streams.services.webhook_stats import WebhookStatsService
-from streams.services.webhooks import WebhookService
 from streams.topics import retentions
 
 if TYPE_CHECKING:

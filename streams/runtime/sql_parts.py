@@ -13,27 +13,26 @@ from streams.adapters.certificates import trust
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.sql.backlog import SqlBacklogs
-from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
-from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.usage import SqlUsageMeter
-from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.session import CODE_DIGITS, code_of
 from streams.core.usage import LATE_DAYS
+from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.features.learners.storage import SqlErasures
+from streams.features.mails.storage import SqlMails
+from streams.features.usage.storage import SqlUsageMeter
+from streams.features.webhooks.storage import SqlWebhooks
 from streams.ports import (
     DnsCheck,
     GroupLags,
     IdentityProvider,
-    Mails,
     MailTransport,
     Prunable,
     PublicationStatus,
@@ -153,7 +152,7 @@ class SqlParts(Deployment):
         days[Prunable.WEBHOOKS] = max(days.values())
         return {what: timedelta(days=count) for what, count in days.items()}
 
-    def mails(self) -> Mails:
+    def mails(self) -> SqlMails:
         return SqlMails(self.database, self.new_id)
 
     def transport(self) -> MailTransport | None:
@@ -171,7 +170,7 @@ class SqlParts(Deployment):
         if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
             return None
         from streams.adapters.oidc.provider import OidcClient, OidcProvider
-        from streams.services.oidc import OIDC_CALLBACK
+        from streams.features.sign_in.oidc import OIDC_CALLBACK
 
         client = OidcClient(
             settings.oidc_issuer,

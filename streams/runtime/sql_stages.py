@@ -3,21 +3,21 @@
 from ulid import ULID
 
 from streams.adapters.threads import in_worker_thread
+from streams.features.course_sessions.stage import report_scores
+from streams.features.learners.stage import finish_erasures
+from streams.features.mails.stage import Notify
+from streams.features.replays.backfill import HistoryBackfill
+from streams.features.replays.stage import run_jobs
+from streams.features.usage.stage import Meter
 from streams.ports import Telemetry
 from streams.runtime.sql_parts import SqlParts
-from streams.stages.backfill import HistoryBackfill
 from streams.stages.backlog_metrics import expose_backlog
-from streams.stages.erasures import finish_erasures
-from streams.stages.jobs import run_jobs
 from streams.stages.lease import LeaseKeeper
-from streams.stages.meter import Meter
-from streams.stages.notify import Notify
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import send_overdue_again
 from streams.stages.publish import MayDelete, Publish, Reconciled
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
-from streams.stages.session_scores import report_scores
 from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
 

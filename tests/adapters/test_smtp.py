@@ -17,7 +17,7 @@ from streams.adapters import smtp
 from streams.adapters.smtp import SmtpTransport, smtp_server
 from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
 from streams.core.mail import Mail, MailKind, RenderedMail
-from streams.core.mail_text import compose
+from streams.features.mails.text import compose
 
 MAIL = RenderedMail("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")
 SENDER = "Webhooks <hooks@platform.example>"

@@ -14,7 +14,6 @@ from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Res
 from builders import EXAMPLE, WIDEST
 from e2e.receiver import header
 from e2e.system import until
-from streams.core.course_session import SCORE_EVERY
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
     CONCURRENCY,
@@ -27,6 +26,7 @@ from streams.core.limits import (
     SCOPE_IDS_PER_ACCOUNT,
     URL_CHARACTERS,
 )
+from streams.features.course_sessions.session import SCORE_EVERY
 
 pytestmark = pytest.mark.e2e
 

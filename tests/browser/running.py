@@ -20,7 +20,7 @@ from e2e.system import until
 from e2e.up import is_ready, reasons, running_up
 from real.process import free_ports
 from streams.core.event import render
-from streams.core.samples import sample_event
+from streams.features.webhooks.samples import sample_event
 
 OPERATOR_KEY = "operator-key-of-the-browser-tests"
 START_SECONDS = 90

@@ -13,7 +13,7 @@ from browser.course_site import CourseSite, running_site
 from browser.running import Customer, Dashboard
 from conftest import left_out
 from e2e.system import until
-from streams.core.scorm_time import parse_length
+from streams.features.course_sessions.scorm_time import parse_length
 
 pytestmark = pytest.mark.slow
 

@@ -17,7 +17,7 @@ def test_three_commits_play_every_scenario() -> None:
 def test_a_commit_plays_the_scenarios_of_its_stage() -> None:
     of_meter = {name for name, stages in STAGES_OF.items() if "meter" in stages}
     for commits in range(THIRDS):
-        assert of_meter <= set(select(NAMES, commits, ["README.md", "streams/stages/meter.py"]))
+        assert of_meter <= set(select(NAMES, commits, ["README.md", "streams/features/usage/stage.py"]))
 
 
 def test_every_night_plays_every_scenario(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_every_named_scenario_and_file_exists() -> None:
 def test_every_stage_of_the_code_has_scenarios() -> None:
     files = [path.relative_to(parts.ROOT).as_posix() for path in (parts.ROOT / "streams" / "stages").rglob("*.py")]
     # `notify` sends mails; nothing in chaos needs them.
-    left_out = {"streams/stages/notify.py"}
+    left_out = {"streams/features/mails/stage.py"}
     assert {file for file in files if not (stages_of(file) or file.endswith("__init__.py"))} == left_out
     with_scenarios = {stage for stages in STAGES_OF.values() for stage in stages}
     assert {stage for stages in CODE_OF.values() for stage in stages} == with_scenarios

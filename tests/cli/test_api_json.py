@@ -18,7 +18,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason
 from streams.core.outcome import OutcomeKind
-from streams.services.deliveries import DeliveryService
+from streams.features.deliveries.service import DeliveryService
 
 Command = Callable[..., Awaitable[Result]]
 MESSAGE = "The endpoint responded with 500: its server failed."

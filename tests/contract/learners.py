@@ -11,19 +11,19 @@ from builders import NOON, attempt, event
 from contract.stores import SqlStore
 from fakes import FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.schema import metadata
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.audit import AuditEntry
-from streams.core.course_session import CommitUrl, CourseSession, launch
 from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Trigger
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
-from streams.services.learners import LearnerService
+from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.features.learners.service import LearnerService
+from streams.features.shared.accounts import SqlAccounts
 
 ADA = "ada.lovelace@uni.example"
 BEFORE = NOON - timedelta(hours=1)

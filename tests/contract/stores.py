@@ -26,17 +26,14 @@ from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
-from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.pooler import give_sessions_settings
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
-from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.access import ApiKey
 from streams.core.account import Account
 from streams.core.attempt import Attempt, DeadLetter, NextStep
@@ -44,6 +41,9 @@ from streams.core.delivery import Delivery, HoldReason
 from streams.core.delivery_state import Batch, RecordedValue
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
+from streams.features.learners.storage import SqlErasures
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.webhooks.storage import SqlWebhooks
 from streams.outage import Outages
 from streams.ports import (
     DeliveryLog,

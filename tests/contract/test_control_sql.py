@@ -13,29 +13,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
-from streams.adapters.sql import account_webhooks
 from streams.adapters.sql.account_tables import mails as mails_table
-from streams.adapters.sql.account_webhooks import SqlAccountWebhooks
-from streams.adapters.sql.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
-from streams.adapters.sql.mails import SqlMails
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.sessions import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.adapters.sql.tables import attempts, deliveries, events
-from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.mail import Mail, MailKind
-from streams.core.mail_text import together
 from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
 from streams.core.session import Session, SignIn
 from streams.core.webhook import Registration
+from streams.features.events import storage as account_webhooks
+from streams.features.events.storage import SqlAccountWebhooks
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import together
+from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
+from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.ports import Prunable
 
 DAY = timedelta(days=1)

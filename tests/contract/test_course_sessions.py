@@ -15,15 +15,22 @@ from contract.stores import SqlStore
 from fakes import FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
-from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
-from streams.core.commit import Commit, Completion, Score, Success
-from streams.core.course_progress import launched
-from streams.core.course_session import Change, CommitUrl, CourseSession, apply_commit, launch, report_score
 from streams.core.errors import Conflict
 from streams.core.event import Event
 from streams.core.limits import SCORES_PER_SESSION
+from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.session import (
+    Change,
+    CommitUrl,
+    CourseSession,
+    apply_commit,
+    launch,
+    report_score,
+)
+from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ports import Prunable
 
 CODEC = AvroCodec()

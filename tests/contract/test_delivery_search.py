@@ -8,15 +8,15 @@ import pytest
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore
-from streams.adapters.sql.delivery_search import SqlDeliverySearch
-from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State, Trigger
-from streams.core.delivery_search import FacetCount, IdKind
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
-from streams.services.delivery_search import DeliverySearchService
+from streams.features.deliveries.search import DeliverySearchService
+from streams.features.deliveries.search_rules import FacetCount, IdKind
+from streams.features.deliveries.search_storage import SqlDeliverySearch
+from streams.features.webhooks.stats_storage import SqlWebhookStats
 
 
 def body(**data: str) -> bytes:

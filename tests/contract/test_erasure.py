@@ -26,13 +26,9 @@ from contract.stores import SqlStore, publish_all
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql import erasure_steps
-from streams.adapters.sql import erasures as erasures_module
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.course_session_tables import commit_urls
-from streams.adapters.sql.course_sessions import SqlCourseSessions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasures import SqlErasures
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
@@ -41,13 +37,17 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.backfill import Backfill, OffsetRange, Period
-from streams.core.course_session import CommitUrl, CourseSession, launch
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State
 from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
 from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
+from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.features.learners import erasure_steps
+from streams.features.learners import storage as erasures_module
+from streams.features.learners.storage import SqlErasures
 from streams.ports import Prunable
 
 LATER = NOON + timedelta(minutes=1)

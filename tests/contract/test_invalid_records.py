@@ -11,8 +11,8 @@ from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.errors import NotFound, Unavailable
 from streams.core.page import Cursor, Page
+from streams.features.invalid_records.service import InvalidRecordService
 from streams.ports import Outgoing, Partition, Record
-from streams.services.invalid_records import InvalidRecordService
 from streams.stages.invalid_records import to_invalid_record, to_truncated_invalid_record
 from streams.topics import ATTEMPTS, INVALID, SESSION_EVENTS
 

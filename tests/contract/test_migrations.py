@@ -17,19 +17,19 @@ from builders import NOON, attempt, delivery, webhook
 from fakes import FakeClock, FakeEncryption, FakeTelemetry
 from real.postgres import ROLE, Postgres
 from streams.adapters.sql import migrate, schema_check
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.outbox import SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.schema import metadata
-from streams.adapters.sql.webhooks import SqlWebhooks
 from streams.core.access import ApiKey
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.webhook import Registration
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.webhooks.storage import SqlWebhooks
 
 
 def revisions() -> list[str]:

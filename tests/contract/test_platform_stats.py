@@ -5,9 +5,7 @@ from datetime import timedelta
 
 from builders import NOON, attempt, delivery, webhook
 from contract.stores import SqlStore
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.platform_stats import SqlPlatformStats
 from streams.core.access import ApiKey
 from streams.core.account import Account
 from streams.core.attempt import NextStep
@@ -15,6 +13,8 @@ from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
+from streams.features.platform.storage import SqlPlatformStats
+from streams.features.shared.accounts import SqlAccounts
 
 
 async def add_account(database: SqlStore, account_id: str, name: str, minutes: int) -> None:

@@ -11,12 +11,12 @@ from fakes import FakeRecorder
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.tables import attempts
-from streams.adapters.sql.webhook_stats import SqlWebhookStats
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Refused
 from streams.core.event import check_event, render
+from streams.features.webhooks.stats_storage import SqlWebhookStats
 
 HISTORY = history("evt_1") + history("evt_2")
 

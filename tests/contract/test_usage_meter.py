@@ -11,13 +11,13 @@ from sqlalchemy import select
 from builders import NOON
 from contract.stores import SqlStore
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.adapters.sql.usage import SqlUsage, SqlUsageMeter
 from streams.adapters.sql.usage_tables import usage_notices
 from streams.core.backfill import OffsetRange
 from streams.core.event import Event
 from streams.core.usage import Launch, LaunchBatch, NewLaunches, UsageDetail, UsageMonth, UsagePlace
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.usage.storage import SqlUsage, SqlUsageMeter
 
 CODEC = AvroCodec()
 TOPIC = "cluster/topic-1"

@@ -20,11 +20,11 @@ from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
 from streams.core.mail import MOST_TRIES, Mail, MailKind, due_again
-from streams.core.mail_text import compose
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
 from streams.core.webhook_stats import ResponseTimes, by_hour, percentile_ms, response_times_of
+from streams.features.mails.text import compose
 
 
 def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:

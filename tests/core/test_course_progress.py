@@ -8,10 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.commit import FIRST_KEPT, NEWEST_KEPT, Commit, Completion, Score, SequenceLog, Success
-from streams.core.course_progress import TRANSITIONS, News, Progress, Reported, Step, after, launched
-from streams.core.course_session import CourseSession, apply_commit
-from streams.core.scorm_time import format_length, parse_length
+from streams.features.course_sessions.commit import (
+    FIRST_KEPT,
+    NEWEST_KEPT,
+    Commit,
+    Completion,
+    Score,
+    SequenceLog,
+    Success,
+)
+from streams.features.course_sessions.progress import TRANSITIONS, News, Progress, Reported, Step, after, launched
+from streams.features.course_sessions.scorm_time import format_length, parse_length
+from streams.features.course_sessions.session import CourseSession, apply_commit
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from streams.core.delivery import State
 from streams.core.errors import Invalid
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.rate import seconds_to_send
-from streams.core.replay import DEFAULT_STATES, REPLAYABLE, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
 
 HOUR = timedelta(hours=1)
 RANGES = st.lists(

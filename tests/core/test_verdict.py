@@ -8,9 +8,9 @@ import pytest
 from builders import NOON, paused, webhook
 from streams.core.delivery import State
 from streams.core.outcome import OutcomeKind
-from streams.core.verdict import Level, Verdict, verdict
 from streams.core.webhook import Pause, PauseReason, Registration, Status
 from streams.core.webhook_stats import FailureStreak, ResponseTimes, WebhookSummary
+from streams.features.webhooks.verdict import Level, Verdict, verdict
 
 ACTIVE = Registration(webhook(), NOON)
 REFUSED = "The endpoint's server refused the connection. Check that it runs."

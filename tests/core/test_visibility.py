@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
+from api.visibility import FIELDS, Visibility, visible
 from builders import NOON
 from streams.core.access import MANAGE, OPERATOR, PERMISSIONS, Role
 from streams.core.account import AttemptDetails
 from streams.core.audit import AuditEntry
 from streams.core.page import Page
 from streams.core.url import without_query
-from streams.core.visibility import FIELDS, Visibility, visible
 
 URL = "HTTPS://crm.example.com/hooks?key=secret"
 HIDDEN = "https://crm.example.com/hooks?…"

@@ -8,7 +8,7 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.core.delivery import Delivery
-from streams.services import learners as service
+from streams.features.learners import service
 
 LEARNER = str(EXAMPLE["learnerId"])
 

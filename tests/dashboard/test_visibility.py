@@ -15,10 +15,10 @@ from builders import NOON, attempt, dead_letter, delivery
 from fakes import FakeIdentityProvider
 from rest.api_fixture import OPERATOR_KEY, ApiClient, ApiFixture, open_api
 from rest.test_permissions import NEEDS as ROUTES
-from streams.adapters.sql.mails import SqlMails
 from streams.core.access import OPERATOR, PERMISSIONS, Role, Scope
-from streams.core.mail_text import compose
 from streams.core.outcome import OutcomeKind
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import compose
 
 # By text such a URL is none: only its field says what it is.
 URL = "HTTPS://crm.example.com/hooks?key=marker-url"

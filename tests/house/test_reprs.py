@@ -16,13 +16,13 @@ from streams.core.mail import RenderedMail
 from streams.core.oidc import AuthorizationRequest, PendingSignIn
 from streams.core.outcome import Response
 from streams.core.request import Request
+from streams.features.accounts.service import OpenedAccount
+from streams.features.sign_in.oidc import Begun, ProviderAnswer
+from streams.features.webhooks.input import WebhookInput
+from streams.features.webhooks.secrets import Rotated
+from streams.features.webhooks.service import Registered
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.deployment import Deployment
-from streams.services.accounts import OpenedAccount
-from streams.services.oidc import Begun, ProviderAnswer
-from streams.services.secrets import Rotated
-from streams.services.webhook_input import WebhookInput
-from streams.services.webhooks import Registered
 from streams.settings import load_settings
 
 CANARY = "canary-of-the-tests"

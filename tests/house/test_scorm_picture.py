@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streams.core.course_progress import TRANSITIONS
+from streams.features.course_sessions.progress import TRANSITIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "scorm.md"
 

@@ -26,8 +26,8 @@ from streams.core.limits import (
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret
+from streams.features.webhooks.input import header_errors
 from streams.ports import Partition, Record
-from streams.services.webhook_input import header_errors
 from streams.stages.invalid_records import KEPT_BYTES, to_invalid_record
 from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BYTES
 

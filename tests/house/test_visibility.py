@@ -16,8 +16,8 @@ from pydantic.alias_generators import to_snake
 
 import api
 import streams
+from api.visibility import FIELDS
 from streams.adapters.sql.schema import metadata
-from streams.core.visibility import FIELDS
 
 ROOT = Path(__file__).parents[2]
 SUSPECT = re.compile(
@@ -94,7 +94,7 @@ def suspects() -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(suspects()))
 def test_a_field_with_a_url_or_a_secret_has_a_rule(name: str) -> None:
-    assert (name in FIELDS) != (name in NEITHER), f"say in streams/core/visibility.py who sees {name}"
+    assert (name in FIELDS) != (name in NEITHER), f"say in api/visibility.py who sees {name}"
 
 
 def test_the_registry_names_fields_that_exist() -> None:

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from streams.core.scorm_time import parse_length
+from streams.features.course_sessions.scorm_time import parse_length
 
 FOLDER = Path(__file__).with_name("recorded")
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.player.bodies import MOST_PARTS, NotScorm, parse_commit
-from streams.core.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.commit import Commit, Completion, Score, Success
 
 
 def read(text: str, content_type: str = "text/plain;charset=UTF-8") -> Commit:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from api.player.bodies import NotScorm, parse_commit
 from rest.api_fixture import ApiFixture
-from streams.core.commit import Commit
+from streams.features.course_sessions.commit import Commit
 
 # Pairs as escapes and as characters, escaped backslashes before text that looks like half a pair, quotes.
 TEXT = 'a😀\\ud83d\\\\"é\\ude00😀\\\\😀&x=1\n\ud800'

@@ -8,8 +8,8 @@ from player.recording import Recorded, cases, comparable
 from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.core.course_session import SCORE_EVERY
 from streams.core.event import Event
+from streams.features.course_sessions.session import SCORE_EVERY
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from builders import NOON
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.core.event import format_time
+from streams.features.course_sessions import service as course_session_service
 from streams.ports import Prunable
-from streams.services import course_sessions as course_session_service
 
 pytestmark = pytest.mark.slow
 

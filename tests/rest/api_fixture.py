@@ -35,13 +35,13 @@ from streams.core.job import Job
 from streams.core.mail import MailKind
 from streams.core.platform_stats import StageLag
 from streams.core.session import code_of
+from streams.features.accounts.access import AccessService
+from streams.features.replays.backfill import HistoryBackfill
+from streams.features.sign_in.service import SignInService
+from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
 from streams.ports import DnsCheck, EventHistory, IdentityProvider, PublicationStatus, StageLags
 from streams.runtime.bootstrap import SqlDeployment
-from streams.services.access import AccessService
-from streams.services.sessions import SessionService
-from streams.services.sign_in import SignInService
-from streams.stages.backfill import HistoryBackfill
 
 OPERATOR_KEY = "operator-key-of-the-tests"
 OTHER_OPERATOR_KEY = "other-operator-key-of-the-tests"

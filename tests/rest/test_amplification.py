@@ -13,7 +13,7 @@ from api.models.common import Input
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 from streams.core.limits import ERRORS_SHOWN
-from streams.services.ingest import MOST_EVENTS
+from streams.features.events.ingest import MOST_EVENTS
 
 pytestmark = pytest.mark.slow
 

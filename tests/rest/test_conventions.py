@@ -14,7 +14,7 @@ from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
 from streams.core.rate import RateLimits
-from streams.services.webhooks import WebhookService
+from streams.features.webhooks.service import WebhookService
 
 pytestmark = pytest.mark.slow
 

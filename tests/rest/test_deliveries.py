@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.mails import SqlMails
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PATIENCE
 from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.mail import PAUSES_TOGETHER, MailKind
-from streams.core.mail_text import together
 from streams.core.outcome import OutcomeKind
-from streams.stages.jobs import run_jobs
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import together
+from streams.features.replays.stage import run_jobs
 from streams.topics import TEST_DELIVERIES
 
 

@@ -18,9 +18,9 @@ from streams.core.errors import Invalid, NotFound
 from streams.core.event import Event
 from streams.core.page import Page
 from streams.core.webhook import Unmatched, Webhook
+from streams.features.events import search as event_search
+from streams.features.events.search import EventSearchService
 from streams.ports import Outgoing
-from streams.services import event_search
-from streams.services.event_search import EventSearchService
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()

@@ -10,7 +10,7 @@ from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import Event, render
 from streams.core.event_data import EVENT_TYPES, data_errors
-from streams.services import ingest
+from streams.features.events import ingest
 from streams.topics import SESSION_EVENTS
 
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}

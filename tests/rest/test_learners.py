@@ -8,8 +8,8 @@ from builders import EXAMPLE, NOON, attempt, delivery, event
 from rest.api_fixture import ApiClient, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
+from streams.features.learners import service
 from streams.ports import Outgoing
-from streams.services import learners as service
 from streams.topics import SESSION_EVENTS
 
 LEARNER = str(EXAMPLE["learnerId"])

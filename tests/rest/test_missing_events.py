@@ -8,7 +8,7 @@ from fakes.history import FakeEventHistory
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period
-from streams.services.missing_events import COUNTS_AT_ONCE, MissingEventCounter
+from streams.features.replays.missing_events import COUNTS_AT_ONCE, MissingEventCounter
 
 PERIOD = DeliveryFilter(since=NOON, until=NOON)
 

@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
-from streams.adapters.sql.accounts import SqlApiKeys
 from streams.core.access import OPERATOR, Scope
+from streams.features.shared.accounts import SqlApiKeys
 
 OPEN = {
     "/healthz",

@@ -9,8 +9,8 @@ from sqlalchemy import event
 from builders import EXAMPLE
 from rest.api_fixture import URL, ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
-from streams.adapters.sql import account_webhooks
-from streams.services.access import KNOWN_FOR
+from streams.features.accounts.access import KNOWN_FOR
+from streams.features.events import storage as account_webhooks
 
 
 async def test_a_response_counts_the_webhooks_for_each_event(api: ApiFixture) -> None:

@@ -10,8 +10,8 @@ from rest.api_fixture import ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import DeliveryState
+from streams.features.replays import missing_events
 from streams.ports import Outgoing
-from streams.services import missing_events
 from streams.topics import SESSION_EVENTS
 
 SINCE = "2026-04-10T10:00:00Z"

@@ -10,7 +10,6 @@ from builders import NOON, attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.test_permissions import walk
 from streams.adapters.sql import keyset
-from streams.adapters.sql.accounts import SqlAccounts
 from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.limits import (
@@ -22,6 +21,7 @@ from streams.core.limits import (
     USERS_PER_ACCOUNT,
 )
 from streams.core.outcome import OutcomeKind
+from streams.features.shared.accounts import SqlAccounts
 
 pytestmark = pytest.mark.slow
 

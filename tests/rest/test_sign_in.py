@@ -9,7 +9,7 @@ from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
 from streams.core.access import MANAGE, Role, Scope
 from streams.core.errors import NotFound, Unauthorized
 from streams.core.session import GUESSES, IDLE_LASTS, MAX_OPEN_MAILS, SESSION_LASTS, code_of
-from streams.services.sign_in import Browser
+from streams.features.sign_in.service import Browser
 
 ADA = "ada@acme.example"
 BROWSER = Browser("192.0.2.7", "Firefox")

@@ -9,9 +9,9 @@ from builders import NOON
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.adapters.sql.usage import SqlUsageMeter
 from streams.core.backfill import OffsetRange
 from streams.core.usage import Launch, LaunchBatch
+from streams.features.usage.storage import SqlUsageMeter
 
 MONTH = timedelta(days=31)
 

@@ -28,12 +28,12 @@ from streams.core.delivery_state import Batch, state_of_record
 from streams.core.errors import Invalid
 from streams.core.event import render
 from streams.core.job import Job, JobKind, JobStatus
+from streams.features.replays import backfill as stage
+from streams.features.replays import stage as jobs_module
+from streams.features.replays.backfill import HistoryBackfill
+from streams.features.replays.stage import run_jobs
 from streams.outage import Outages
 from streams.ports import Outgoing
-from streams.stages import backfill as stage
-from streams.stages import jobs as jobs_module
-from streams.stages.backfill import HistoryBackfill
-from streams.stages.jobs import run_jobs
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()

@@ -17,8 +17,8 @@ from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.core.event import Event, render
 from streams.core.outcome import Response
-from streams.stages import erasures as stage
-from streams.stages.erasures import TAKEN_OVER_AFTER, finish_erasures
+from streams.features.learners import stage
+from streams.features.learners.stage import TAKEN_OVER_AFTER, finish_erasures
 from streams.topics import TEST_DELIVERIES, retry_topic
 
 LEARNER = str(EXAMPLE["learnerId"])

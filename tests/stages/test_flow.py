@@ -17,11 +17,11 @@ from streams.core.held import HeldChoice
 from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.core.webhook import PauseReason
+from streams.features.deliveries import service as deliveries_module
+from streams.features.deliveries.service import Affected, DeliveryService
+from streams.features.webhooks import synthetic_events as synthetic_events_module
+from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports import Outgoing
-from streams.services import deliveries as deliveries_module
-from streams.services import synthetic_events as synthetic_events_module
-from streams.services.deliveries import Affected, DeliveryService
-from streams.services.synthetic_events import SyntheticEventService
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic

@@ -11,8 +11,8 @@ from fakes import FakeTelemetry, cancel_others, quiet, until
 from streams.core.account import DeliveryFilter
 from streams.core.errors import Unavailable
 from streams.core.job import Job, JobKind
-from streams.stages import jobs as jobs_module
-from streams.stages.jobs import run_jobs
+from streams.features.replays import stage as jobs_module
+from streams.features.replays.stage import run_jobs
 
 DISCARD = Job("job_1", "acme", JobKind.DISCARD, DeliveryFilter("acme"), NOON)
 

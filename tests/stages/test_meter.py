@@ -16,13 +16,13 @@ from streams.core.errors import Refused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch, LaunchBatch, NewLaunches
+from streams.features.usage import stage as meter_module
+from streams.features.usage.stage import Meter
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
-from streams.stages import meter as meter_module
 from streams.stages.consuming import batch_consumer
 from streams.stages.consuming.batch_consumer import BATCH_RECORDS
 from streams.stages.consuming.write_buffer import HIGH_WATER
-from streams.stages.meter import Meter
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()

@@ -18,16 +18,16 @@ from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeEncryption, FakeLease, FakeTelemetry
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
-from streams.adapters.sql.mails import SqlMails
-from streams.adapters.sql.sessions import SqlSignIns
 from streams.core.delivery_state import fold
 from streams.core.errors import PartiallySent, Refused, Unavailable
 from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail
-from streams.core.mail_text import compose
 from streams.core.session import LINK_LASTS, SignIn
+from streams.features.mails import stage as notify_module
+from streams.features.mails.stage import Notify
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import compose
+from streams.features.sign_in.storage import SqlSignIns
 from streams.outage import Outages
-from streams.stages import notify as notify_module
-from streams.stages.notify import Notify
 
 
 @dataclass

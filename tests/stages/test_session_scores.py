@@ -8,12 +8,12 @@ import pytest
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
-from streams.core.commit import Commit, Score
-from streams.core.course_session import SCORE_EVERY, Change, CourseSession, apply_commit
 from streams.core.errors import Unavailable
+from streams.features.course_sessions import stage as session_scores
+from streams.features.course_sessions.commit import Commit, Score
+from streams.features.course_sessions.session import SCORE_EVERY, Change, CourseSession, apply_commit
+from streams.features.course_sessions.stage import report_scores
 from streams.outage import Outages
-from streams.stages import session_scores
-from streams.stages.session_scores import report_scores
 
 
 class FakeDueScores:

@@ -4,7 +4,7 @@ from sqlalchemy import Column, Index, Table, Text
 
 from streams.adapters.sql.schema import Moment, metadata
 
-# `progress` is JSON of `streams.core.course_progress`, `events` of the newest events that a session has caused.
+# `progress` is JSON of `features.course_sessions.progress`, `events` of the newest events that a session has caused.
 course_sessions = Table(
     "course_sessions",
     metadata,

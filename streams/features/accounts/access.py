@@ -1,0 +1,191 @@
+"""API keys and users of accounts; authentication."""
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from hmac import compare_digest
+
+from streams.core.access import (
+    OPERATOR,
+    ApiKey,
+    Caller,
+    NewKey,
+    Role,
+    Scope,
+    digest,
+    make_key,
+    parse_operator_keys,
+    scope_errors,
+)
+from streams.core.account import User
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
+from streams.core.recently_found import RecentlyFound
+from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.emails import email_errors, normalize_email
+from streams.features.shared.names import name_errors
+from streams.ports import Clock
+
+LONGEST_KEY = timedelta(days=36_525)
+# The use of a key is stored at most this often.
+USE_NOTED_EVERY = timedelta(minutes=1)
+# A database outage does not keep events out: this many keys are known without it, for this long.
+KNOWN_FOR = timedelta(minutes=5)
+KNOWN_KEYS = 10_000
+
+
+class AccessService:
+    """`operator_keys` are the values of the setting; `new_token` makes a random text."""
+
+    def __init__(
+        self,
+        accounts: SqlAccounts,
+        keys: SqlApiKeys,
+        users: SqlUsers,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+        operator_keys: Sequence[str] = (),
+    ) -> None:
+        self._accounts = accounts
+        self._keys = keys
+        self._users = users
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._operators = parse_operator_keys(operator_keys)
+        self._found: RecentlyFound[ApiKey] = RecentlyFound()
+        self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
+        self._noting: dict[str, asyncio.Task[None]] = {}
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def caller(self, token: str) -> Caller:
+        """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
+        sha256 = digest(token)
+        # All are compared, so that the time does not reveal which one matched.
+        if operators := [known for known in self._operators if compare_digest(sha256, known.sha256)]:
+            permissions = frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE})
+            return Caller(f"operator:{operators[0].name}", permissions)
+        now = self._clock.now()
+        key = await self._find_key(sha256, now)
+        if key is None or not key.opens(now):
+            raise Unauthorized("the API key is unknown, revoked or expired")
+        return Caller(f"key:{key.id}", key.scopes, key.account_id)
+
+    def is_operator(self, actor: str) -> bool:
+        """Whether this operator's key is still among the keys of the setting."""
+        return actor in {f"operator:{known.name}" for known in self._operators}
+
+    async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
+        """The key, found in the last second or in the database; while that is away, from a few minutes ago.
+
+        So a key that another process revoked opens for at most another second.
+        """
+        if found := self._found.get(sha256, now.timestamp()):
+            return found
+        try:
+            key = await self._keys.find(sha256)
+        except Unavailable:
+            recent, seen_at = self._recent.get(sha256, (None, now))
+            if recent is None or now - seen_at > KNOWN_FOR:
+                raise
+            return recent
+        self._remember(sha256, key, now)
+        if key and key.opens(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
+            self._note_use(key.id, now)
+        return key
+
+    def _note_use(self, key_id: str, now: datetime) -> None:
+        """Store it without a wait: no request needs it."""
+        if key_id in self._noting or len(self._noting) >= KNOWN_KEYS:
+            return
+
+        async def store() -> None:
+            try:
+                with contextlib.suppress(Unavailable):
+                    await self._keys.used(key_id, now)
+            finally:
+                del self._noting[key_id]
+
+        self._noting[key_id] = asyncio.create_task(store())
+
+    def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
+        self._recent.pop(sha256, None)
+        if key is not None:
+            self._found.put(sha256, key, now.timestamp())
+            self._recent[sha256] = key, now
+            if len(self._recent) > KNOWN_KEYS:
+                self._recent.popitem(last=False)
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    async def add_key(
+        self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, by: str
+    ) -> NewKey:
+        """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
+        now = self._clock.now()
+        errors = name_errors(name) + scope_errors(scopes)
+        if expires_at is not None and not now < expires_at <= now + LONGEST_KEY:
+            errors.append(FieldError("expiresAt", "must be in the next 100 years, or absent for a key without an end"))
+        if errors:
+            raise Invalid(*errors)
+        await self._require_account(account_id)
+        allowed = frozenset(map(Scope, scopes))
+        made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        key = made.key
+        audit_entry = self._audit_entry(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
+        await self._keys.add(key, audit_entry)
+        return made
+
+    async def keys(self, account_id: str) -> Sequence[ApiKey]:
+        """Those that are active, and the last that ended, oldest first. Raises `NotFound`."""
+        await self._require_account(account_id)
+        return await self._keys.list(account_id)
+
+    async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
+        """Revoke a key at once. Raises `NotFound`."""
+        if not await self._keys.revoke(account_id, key_id, self._audit_entry(by, "key.revoked", key_id, account_id)):
+            raise NotFound(f"this account has no key {key_id}")
+        for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
+            del self._recent[sha256]
+            self._found.forget(sha256)
+
+    # -- users --------------------------------------------------------------------------------------------------
+
+    async def add_user(self, account_id: str, email: str, role: Role = Role.OWNER, *, by: str) -> User:
+        """Add a user, who may sign in to the account's dashboard. Raises `Invalid`, `NotFound` and `Conflict`.
+
+        A user who exists already does not change.
+        """
+        if errors := email_errors("email", [email]):
+            raise Invalid(*errors)
+        await self._require_account(account_id)
+        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
+        audit_entry = self._audit_entry(by, "user.added", user.id, account_id, email=user.email, role=role)
+        return await self._users.add(user, audit_entry)
+
+    async def change_role(self, account_id: str, user_id: str, role: Role, *, by: str) -> User:
+        """Change what a user may do, at once. Raises `NotFound`."""
+        audit_entry = self._audit_entry(by, "user.role_changed", user_id, account_id, role=role)
+        user = await self._users.change_role(account_id, user_id, role, audit_entry)
+        if user is None:
+            raise NotFound(f"this account has no user {user_id}")
+        return user
+
+    async def users(self, account_id: str) -> Sequence[User]:
+        """Oldest first. Raises `NotFound`."""
+        await self._require_account(account_id)
+        return await self._users.list(account_id)
+
+    async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
+        """Raises `NotFound`."""
+        if not await self._users.remove(
+            account_id, user_id, self._audit_entry(by, "user.removed", user_id, account_id)
+        ):
+            raise NotFound(f"this account has no user {user_id}")
+
+    async def _require_account(self, account_id: str) -> None:
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")

@@ -1,0 +1,101 @@
+"""Create and change accounts."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from streams.core.access import make_key
+from streams.core.account import Account
+from streams.core.audit import AuditEntry
+from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.limits import MOST_PLAN_LIMIT
+from streams.core.page import Cursor, Page
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_trail import AuditTrail, differences
+from streams.features.shared.emails import email_errors, normalize_email
+from streams.features.shared.names import name_errors
+from streams.ports import Clock, UsageLimits
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedAccount:
+    """A new account; `api_key` is shown once and stored only as its hash."""
+
+    account: Account
+    api_key: str = field(repr=False)
+
+
+class AccountService:
+    """`new_id` makes an id with a prefix, `new_token` a random text."""
+
+    def __init__(
+        self,
+        accounts: SqlAccounts,
+        limits: UsageLimits,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+    ) -> None:
+        self._accounts = accounts
+        self._limits = limits
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def open(
+        self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
+    ) -> OpenedAccount:
+        """Create an account with a first key, which has every scope. Raises `Invalid`."""
+        now = self._clock.now()
+        account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
+        account = _checked(account)
+        first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
+        await self._accounts.add(account, first.key, self._audit_entry(by, "account.opened", account.id, account.id))
+        return OpenedAccount(account, first.api_key)
+
+    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+        """Newest first."""
+        return await self._accounts.page(after, limit)
+
+    async def find(self, account_id: str) -> Account:
+        """Raises `NotFound`."""
+        return _there(await self._accounts.find(account_id), account_id)
+
+    async def change(self, account_id: str, changes: Mapping[str, Any], *, by: str) -> Account:
+        """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
+
+        def changed(known: Account) -> Account:
+            after = replace(known, **changes)
+            return _checked(replace(after, name=after.name.strip(), emails=tuple(after.emails)))
+
+        def audit(before: Account, after: Account) -> AuditEntry:
+            found = differences(asdict(before), asdict(after))
+            return self._audit_entry(by, "account.changed", account_id, account_id, changes=found)
+
+        account = _there(await self._accounts.change(account_id, changed, audit), account_id)
+        if "plan_limit" in changes:
+            # If the process dies before, the next launch tells.
+            await self._limits.judge(account_id, account.plan_limit, self._clock.now())
+        return account
+
+
+def _there(account: Account | None, account_id: str) -> Account:
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    return account
+
+
+def _checked(account: Account) -> Account:
+    """The account as it is stored. Raises `Invalid`."""
+    if errors := account_errors(account):
+        raise Invalid(*errors)
+    return replace(account, emails=tuple(map(normalize_email, account.emails)))
+
+
+def account_errors(account: Account) -> list[FieldError]:
+    """What is wrong with an account, one error for each field."""
+    errors = name_errors(account.name) + email_errors("emails", account.emails)
+    if account.plan_limit is not None and not 1 <= account.plan_limit <= MOST_PLAN_LIMIT:
+        errors.append(FieldError("planLimit", f"must be from 1 to {MOST_PLAN_LIMIT}, or absent for no limit"))
+    return errors

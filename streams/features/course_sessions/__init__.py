@@ -1,0 +1,1 @@
+"""Sessions of SCORM courses, and their commits."""

@@ -1,0 +1,194 @@
+"""How far a learner is in a session, and which news of a commit is reported: a state machine without I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+from typing import NamedTuple
+
+from streams.core.limits import SCORES_PER_SESSION
+from streams.features.course_sessions.commit import (
+    LESSON_STATUSES,
+    NO_SCORE,
+    Commit,
+    Completion,
+    Score,
+    SequenceLog,
+    Success,
+)
+from streams.features.course_sessions.scorm_time import as_seconds
+
+
+class Reported(StrEnum):
+    """Which of the two transitions were reported, in this session or before it was launched."""
+
+    NOTHING = "nothing"
+    COMPLETED = "completed"
+    PASSED = "passed"
+    BOTH = "both"
+
+
+class News(StrEnum):
+    """What a commit reports of the two."""
+
+    COMPLETED = "completed"
+    PASSED = "passed"
+    BOTH = "completed and passed"
+
+
+# (reported, news) -> (reported then, whether an event reports it). Each of the two is reported once.
+TRANSITIONS: Mapping[tuple[Reported, News], tuple[Reported, bool]] = {
+    (Reported.NOTHING, News.COMPLETED): (Reported.COMPLETED, True),
+    (Reported.NOTHING, News.PASSED): (Reported.PASSED, True),
+    (Reported.NOTHING, News.BOTH): (Reported.BOTH, True),
+    (Reported.COMPLETED, News.COMPLETED): (Reported.COMPLETED, False),
+    (Reported.COMPLETED, News.PASSED): (Reported.BOTH, True),
+    (Reported.COMPLETED, News.BOTH): (Reported.BOTH, True),
+    (Reported.PASSED, News.COMPLETED): (Reported.BOTH, True),
+    (Reported.PASSED, News.PASSED): (Reported.PASSED, False),
+    (Reported.PASSED, News.BOTH): (Reported.BOTH, True),
+    (Reported.BOTH, News.COMPLETED): (Reported.BOTH, False),
+    (Reported.BOTH, News.PASSED): (Reported.BOTH, False),
+    (Reported.BOTH, News.BOTH): (Reported.BOTH, False),
+}
+_NEWS = {(True, False): News.COMPLETED, (False, True): News.PASSED, (True, True): News.BOTH}
+_REPORTED = {
+    (False, False): Reported.NOTHING,
+    (True, False): Reported.COMPLETED,
+    (False, True): Reported.PASSED,
+    (True, True): Reported.BOTH,
+}
+
+# Modes in which nothing is for the record (RTE 1.2 §3.4.4; RTE 2004 §4.2.12).
+_OFF_THE_RECORD = frozenset({"browse", "review"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What is known of a session. `known_score` is the last one that was reported, or that was known at launch.
+
+    `scores_reported` counts the scores that were reported.
+    """
+
+    completion: Completion = Completion.UNKNOWN
+    success: Success = Success.UNKNOWN
+    score: Score = NO_SCORE
+    known_score: Score = NO_SCORE
+    launch_time: Decimal = Decimal()
+    total_time: Decimal = Decimal()
+    reported: Reported = Reported.NOTHING
+    progress_measure: float | None = None
+    completion_threshold: float | None = None
+    scaled_passing_score: float | None = None
+    mode: str | None = None
+    credit: str | None = None
+    sequences: SequenceLog = field(default_factory=SequenceLog)
+    scores_reported: int = 0
+
+    @property
+    def is_for_the_record(self) -> bool:
+        return self.mode not in _OFF_THE_RECORD and self.credit != "no-credit"
+
+    @property
+    def has_new_score(self) -> bool:
+        """Whether its score is to be reported."""
+        is_new = self.score.exists and self.score != self.known_score
+        return is_new and self.is_for_the_record and self.scores_reported < SCORES_PER_SESSION
+
+    def with_score_reported(self) -> "Progress":
+        return replace(self, known_score=self.score, scores_reported=self.scores_reported + 1)
+
+
+def launched(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
+    """The progress of a new session; what earlier sessions reached counts as reported."""
+    return Progress(
+        completion=completion,
+        success=success,
+        score=score,
+        known_score=score,
+        launch_time=total_time,
+        total_time=total_time,
+        reported=_REPORTED[completion is Completion.COMPLETED, success is Success.PASSED],
+    )
+
+
+class Step(NamedTuple):
+    """The progress after a commit, and whether it reports a completion."""
+
+    progress: Progress
+    is_completed: bool = False
+
+
+def after(progress: Progress, commit: Commit) -> Step:
+    """Apply one commit. A stale one changes nothing."""
+    if commit.sequence is not None:
+        if progress.sequences.is_stale(commit.sequence, commit.digest):
+            return Step(progress)
+        progress = replace(progress, sequences=progress.sequences.noted(commit.sequence, commit.digest))
+    progress = _merged(progress, commit)
+    progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
+    if not progress.is_for_the_record:
+        return Step(progress)
+    return _reported(progress)
+
+
+def _merged(progress: Progress, commit: Commit) -> Progress:
+    return replace(
+        progress,
+        score=progress.score.merged(commit.score),
+        total_time=_total_time(progress, commit),
+        progress_measure=_newer(progress.progress_measure, commit.progress_measure),
+        completion_threshold=_newer(progress.completion_threshold, commit.completion_threshold),
+        scaled_passing_score=_newer(progress.scaled_passing_score, commit.scaled_passing_score),
+        mode=commit.mode or progress.mode,
+        credit=commit.credit or progress.credit,
+    )
+
+
+def _newer(old: float | None, new: float | None) -> float | None:
+    return old if new is None else new
+
+
+def _total_time(progress: Progress, commit: Commit) -> Decimal:
+    if commit.total_time is not None:
+        return commit.total_time
+    if commit.session_time is None:
+        return progress.total_time
+    total = as_seconds(progress.launch_time + commit.session_time)
+    return progress.total_time if total is None else total
+
+
+def _completion(progress: Progress, commit: Commit) -> Completion:
+    if commit.course_completion is not None:
+        return commit.course_completion
+    if status := LESSON_STATUSES.get(commit.lesson_status or ""):
+        return status[0]
+    # RTE 2004 §4.2.4.1: with both values the measure decides, whatever the course says.
+    measure, threshold = progress.progress_measure, progress.completion_threshold
+    if measure is not None and threshold is not None:
+        news = commit.completion_status, commit.progress_measure, commit.completion_threshold
+        if any(one is not None for one in news):
+            return Completion.COMPLETED if measure >= threshold else Completion.INCOMPLETE
+    return commit.completion_status or progress.completion
+
+
+def _success(progress: Progress, commit: Commit) -> Success:
+    if commit.course_success is not None:
+        return commit.course_success
+    if status := LESSON_STATUSES.get(commit.lesson_status or ""):
+        return status[1]
+    # RTE 2004 §4.2.22.1: with both values the score decides, whatever the course says.
+    scaled, passing = progress.score.scaled, progress.scaled_passing_score
+    if scaled is not None and passing is not None:
+        news = commit.success_status, commit.score.scaled, commit.scaled_passing_score
+        if any(one is not None for one in news):
+            return Success.PASSED if scaled >= passing else Success.FAILED
+    return commit.success_status or progress.success
+
+
+def _reported(progress: Progress) -> Step:
+    news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
+    if news is None:
+        return Step(progress)
+    reported, is_completed = TRANSITIONS[progress.reported, news]
+    return Step(replace(progress, reported=reported), is_completed)

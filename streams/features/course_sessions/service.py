@@ -1,0 +1,164 @@
+"""Sessions of SCORM courses: open them, take what their players commit, and close them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+
+from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
+from streams.core.event import check_event
+from streams.features.course_sessions.commit import Commit
+from streams.features.course_sessions.progress import Progress
+from streams.features.course_sessions.session import (
+    Change,
+    CommitUrl,
+    CourseSession,
+    apply_commit,
+    launch,
+    token_hash,
+)
+from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.features.shared.accounts import SqlAccounts
+from streams.ports import Clock
+
+DEFAULT_LIFE = timedelta(hours=24)
+LONGEST_LIFE = timedelta(days=30)
+# The course waits for the answer, and nothing in its window moves meanwhile.
+COMMIT_SECONDS = 3.0
+COMMIT_PATH = "/runtime/commit/"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A session to open. `known` is what earlier sessions of the learner reached."""
+
+    package_id: str
+    learner_id: str
+    dispatch_id: str | None = None
+    session_id: str | None = None
+    launched_at: datetime | None = None
+    expires_at: datetime | None = None
+    known: Progress = field(default_factory=Progress)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedSession:
+    """An open session, and the token of a commit URL, which is shown only once."""
+
+    session: CourseSession
+    token: str = field(repr=False)
+    expires_at: datetime
+    public_url: str | None = None
+
+    def commit_url(self, base_url: str) -> str:
+        """The commit URL; it begins with `base_url` where the deployment has no public URL."""
+        return f"{(self.public_url or base_url).rstrip('/')}{COMMIT_PATH}{self.token}"
+
+
+class CourseSessionService:
+    """Sessions and their commits. Kafka is not needed: the events leave later."""
+
+    def __init__(
+        self,
+        sessions: SqlCourseSessions,
+        accounts: SqlAccounts,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+        public_url: str | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._accounts = accounts
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._public_url = public_url
+
+    async def open(self, account_id: str, new: Launch) -> OpenedSession:
+        """Open a session, or make a further commit URL for an open one.
+
+        Raises `Invalid`, and `Conflict` for a session with another package or learner, or for a closed one.
+        """
+        if await self._accounts.find(account_id) is None:
+            raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
+        now = self._clock.now()
+        session = CourseSession(
+            account_id,
+            new.session_id or self._new_id("sess"),
+            new.package_id,
+            new.learner_id,
+            new.launched_at or now,
+            _expiry(new.expires_at, now),
+            new.dispatch_id,
+            new.known,
+        )
+        launched = launch(session, now, self._new_id("evt"))
+        _check(launched, now)
+        token = self._new_token()
+        url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
+        stored = await self._sessions.open(launched, url, partial(_check_known, session))
+        return OpenedSession(stored, token, url.expires_at, self._public_url)
+
+    async def find(self, account_id: str, session_id: str) -> CourseSession:
+        """Raises `NotFound`."""
+        return _found(await self._sessions.find(account_id, session_id), session_id)
+
+    async def close(self, account_id: str, session_id: str) -> CourseSession:
+        """End the commit URLs, after the time that a late commit needs. Raises `NotFound`."""
+        return _found(await self._sessions.close(account_id, session_id, self._clock.now()), session_id)
+
+    async def commit(self, token: str, commit: Commit) -> None:
+        """Store a commit with the events that it causes.
+
+        Raises `NotFound` for an unknown token, `Ended`, and `Unavailable` while the database does not answer.
+        """
+        now = self._clock.now()
+
+        def apply(session: CourseSession, url: CommitUrl) -> Change:
+            if now >= url.ends_at(session.closed_at):
+                raise Ended("this commit URL has ended: open the session again at the platform")
+            return apply_commit(session, commit, now, lambda: self._new_id("evt"))
+
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                is_known = await self._sessions.commit(token_hash(token), apply)
+        except TimeoutError:
+            raise Unavailable("the database did not store a commit in time") from None
+        if not is_known:
+            raise NotFound("no session has this commit URL")
+
+
+def _expiry(given: datetime | None, now: datetime) -> datetime:
+    if given is None:
+        return now + DEFAULT_LIFE
+    if not now < given <= now + LONGEST_LIFE:
+        raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
+    return given
+
+
+def _check(launched: Change, now: datetime) -> None:
+    """Raises `Invalid`, with the names that the request has."""
+    [(event, _)] = launched.events
+    try:
+        check_event(event, now)
+    except Invalid as wrong:
+        errors = [FieldError(error.field.removeprefix("data."), error.message) for error in wrong.errors]
+        raise Invalid(*errors) from None
+
+
+def _check_known(wanted: CourseSession, known: CourseSession) -> None:
+    for name, here, there in (
+        ("package", known.package_id, wanted.package_id),
+        ("learner", known.learner_id, wanted.learner_id),
+    ):
+        if here != there:
+            raise Conflict(f"session {known.id} is of another {name}: use another sessionId")
+    if known.closed_at is not None:
+        raise Conflict(f"session {known.id} is closed: use another sessionId")
+
+
+def _found(session: CourseSession | None, session_id: str) -> CourseSession:
+    if session is None:
+        raise NotFound(f"there is no session {session_id}")
+    return session

@@ -1,0 +1,198 @@
+"""SCORM sessions in SQL: progress, commit URLs and the events to send change in one transaction."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import ColumnElement, bindparam, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.batches import Batches
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.features.course_sessions.progress import Progress
+from streams.features.course_sessions.session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
+from streams.ports import Codec, Telemetry
+
+_PROGRESS = TypeAdapter(Progress)
+_EVENTS = TypeAdapter(tuple[SessionEvent, ...])
+
+_PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
+_COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
+Apply = Callable[[CourseSession, CommitUrl], Change]
+
+COMMITS_AT_ONCE = 100
+# A transaction costs more than the commits in it: under load they share one.
+COMMITS_APART_SECONDS = 0.01
+# In one order, so that two processes do not wait for each other.
+_OF_URLS = (
+    select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
+    .join_from(
+        commit_urls,
+        course_sessions,
+        (course_sessions.c.account_id == commit_urls.c.account_id) & (course_sessions.c.id == commit_urls.c.session_id),
+    )
+    .where(commit_urls.c.token_sha256.in_(bindparam("tokens", expanding=True)))
+    .order_by(course_sessions.c.account_id, course_sessions.c.id)
+    .with_for_update(of=course_sessions)
+)
+
+
+class SqlCourseSessions:
+    """`CourseSessions` in SQL. `codec` encodes the events to send."""
+
+    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry) -> None:
+        self._database = database
+        self._telemetry = telemetry
+        self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
+        self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
+        self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
+        insert = self._sessions.statement
+        self._update = insert.on_conflict_do_update(
+            index_elements=["account_id", "id"], set_={name: insert.excluded[name] for name in _COMMITTED}
+        )
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
+        """Store a new session with its first URL; of a known session only the URL.
+
+        `check` gets a known session, and raises what stops this.
+        """
+        new = launched.session
+        added = self._insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
+        async with self._database.transaction() as connection:
+            while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
+                known = await _locked(connection, new.account_id, new.id)
+                if known is None:  # It was pruned in between.
+                    continue
+                check(known)
+                until = max(known.expires_at, url.expires_at)
+                await connection.execute(update(course_sessions).where(_this(known)).values(expires_at=until))
+                await connection.execute(insert(commit_urls).values(asdict(url)))
+                return replace(known, expires_at=until)
+            await connection.execute(insert(commit_urls).values(asdict(url)))
+            await self._events.store(connection, launched.events)
+        return new
+
+    async def find(self, account_id: str, session_id: str) -> CourseSession | None:
+        query = select(course_sessions).where(_named(account_id, session_id))
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            return _session(row) if row else None
+
+    async def close(self, account_id: str, session_id: str, now: datetime) -> CourseSession | None:
+        """A second time changes nothing."""
+        async with self._database.transaction() as connection:
+            known = await _locked(connection, account_id, session_id)
+            if known is None or known.closed_at is not None:
+                return known
+            await connection.execute(update(course_sessions).where(_this(known)).values(closed_at=now))
+            return replace(known, closed_at=now)
+
+    async def commit(self, token_sha256: str, apply: Apply) -> bool:
+        """Change a session by `apply`, one commit after the other. False when no URL has this token.
+
+        What `apply` raises changes nothing.
+        """
+        return await self._commits.result((token_sha256, apply))
+
+    async def _commit_all(self, commits: Sequence[tuple[str, Apply]]) -> Sequence[bool | Exception]:
+        """Whether each token is known, or what its `apply` raised."""
+        async with self._database.transaction() as connection:
+            rows = (await connection.execute(_OF_URLS, {"tokens": [token for token, _ in commits]})).all()
+            urls = {
+                row.token_sha256: CommitUrl(row.token_sha256, row.account_id, row.id, row.url_expires_at)
+                for row in rows
+            }
+            sessions = {(row.account_id, row.id): _session(row) for row in rows}
+            changes, results = _applied(commits, urls, sessions)
+            await self._store(connection, changes)
+        self._log_last_scores(changes)
+        return results
+
+    async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
+        """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
+        is_due = course_sessions.c.score_due_at <= now
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(course_sessions.c.id).where(is_due).limit(1))).first() is None:
+                return 0
+        # A session that is locked has a commit, or an erasure.
+        query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at).limit(limit)
+        async with self._database.transaction() as connection:
+            rows = await connection.execute(query.with_for_update(skip_locked=True))
+            changes = [report(_session(row)) for row in rows]
+            await self._store(connection, changes)
+        self._log_last_scores(changes)
+        return len(changes)
+
+    async def _store(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
+        """Store the newest state of each session, and the events of all."""
+        if changes:
+            changed = {(change.session.account_id, change.session.id): change.session for change in changes}
+            parameters = self._sessions.parameters([_row(session) for session in changed.values()])
+            await connection.execute(self._update, parameters)
+            await self._events.store(connection, [event for change in changes for event in change.events])
+
+    def _log_last_scores(self, changes: Sequence[Change]) -> None:
+        for session, _ in filter(has_last_score, changes):
+            self._telemetry.warning("session_scores_ended", account_id=session.account_id, session_id=session.id)
+
+
+def _applied(
+    commits: Sequence[tuple[str, Apply]],
+    urls: Mapping[str, CommitUrl],
+    sessions: Mapping[tuple[str, str], CourseSession],
+) -> tuple[Sequence[Change], Sequence[bool | Exception]]:
+    """What changes, in the order of the commits, and the result of each."""
+    newest, changes, results = dict(sessions), list[Change](), list[bool | Exception]()
+    for token, apply in commits:
+        url = urls.get(token)
+        if url is None:
+            results.append(False)
+            continue
+        key = url.account_id, url.session_id
+        try:
+            change = apply(newest[key], url)
+        except Exception as error:  # its caller gets it, and no other
+            results.append(error)
+            continue
+        newest[key] = change.session
+        changes.append(change)
+        results.append(True)
+    return changes, results
+
+
+def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
+    return (course_sessions.c.account_id == account_id) & (course_sessions.c.id == session_id)
+
+
+def _this(session: CourseSession) -> ColumnElement[bool]:
+    return _named(session.account_id, session.id)
+
+
+async def _locked(connection: AsyncConnection, account_id: str, session_id: str) -> CourseSession | None:
+    query = select(course_sessions).where(_named(account_id, session_id)).with_for_update()
+    row = (await connection.execute(query)).one_or_none()
+    return _session(row) if row else None
+
+
+def _row(session: CourseSession) -> dict[str, Any]:
+    return {
+        **{name: getattr(session, name) for name in _PLAIN},
+        "progress": _PROGRESS.dump_json(session.progress).decode(),
+        "events": _EVENTS.dump_json(session.events).decode(),
+    }
+
+
+def _session(row: Any) -> CourseSession:
+    return CourseSession(
+        **{name: getattr(row, name) for name in _PLAIN},
+        progress=_PROGRESS.validate_json(row.progress),
+        events=_EVENTS.validate_json(row.events),
+    )

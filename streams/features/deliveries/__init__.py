@@ -1,0 +1,1 @@
+"""Find, retry and discard deliveries."""

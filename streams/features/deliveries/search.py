@@ -1,0 +1,97 @@
+"""Search deliveries for a page of the dashboard: rows, counts, and what they could be narrowed to."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from streams.core.account import DeliveryFilter
+from streams.core.delivery_state import DeliveryState
+from streams.core.event_data import is_storable
+from streams.core.page import Page
+from streams.features.deliveries.search_rules import MOST_COUNTED, MOST_LOOKED_UP, MOST_SAMPLED, IdKind, LastAttempt
+from streams.features.deliveries.search_storage import SqlDeliverySearch
+from streams.ports import DeliveryLog
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A page of deliveries with their last attempts, and how many match: at least so many if `is_capped`."""
+
+    page: Page[DeliveryState]
+    last_attempts: Mapping[str, LastAttempt]
+    count: int
+    is_capped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facets:
+    """How many deliveries have each value: all, or the newest `sample` of them.
+
+    Each count ignores the filter's own value of that field.
+    """
+
+    states: Mapping[str, int]
+    event_types: Mapping[str, int]
+    webhook_ids: Mapping[str, int]
+    sample: int | None
+
+
+class DeliverySearchService:
+    """Finds an account's deliveries."""
+
+    def __init__(self, deliveries: DeliveryLog, search: SqlDeliverySearch) -> None:
+        self._deliveries = deliveries
+        self._search = search
+
+    async def search(self, wanted: DeliveryFilter) -> SearchResult:
+        """A page of the matches, newest first."""
+        page, count = await asyncio.gather(
+            self._deliveries.list(wanted), self._search.count(replace(wanted, after=None), _most(wanted))
+        )
+        attempts = await self._search.last_attempts([row.delivery_id for row in page.rows])
+        return SearchResult(page, attempts, count, count >= _most(wanted))
+
+    async def last_attempts(self, rows: Sequence[DeliveryState]) -> Mapping[str, LastAttempt]:
+        """The last attempt of each of these deliveries, by its id."""
+        return await self._search.last_attempts([row.delivery_id for row in rows])
+
+    async def count(self, wanted: DeliveryFilter) -> int:
+        """How many match, up to `MOST_COUNTED`."""
+        return await self._search.count(wanted, MOST_COUNTED)
+
+    async def facets(self, wanted: DeliveryFilter) -> Facets:
+        """What the filter could be narrowed to, by the newest deliveries without these three fields."""
+        base = replace(wanted, state=None, event_type=None, webhook_id=None, after=None)
+        states: Counter[str] = Counter()
+        types: Counter[str] = Counter()
+        webhooks: Counter[str] = Counter()
+        seen = 0
+        sample = _sample(wanted)
+        for one in await self._search.facets(base, sample):
+            seen += one.count
+            of_state = wanted.state in (None, one.state)
+            of_type = wanted.event_type in (None, one.event_type)
+            of_webhook = wanted.webhook_id in (None, one.webhook_id)
+            states[one.state] += one.count * (of_type and of_webhook)
+            types[one.event_type] += one.count * (of_state and of_webhook)
+            webhooks[one.webhook_id] += one.count * (of_state and of_type)
+        return Facets(states, types, webhooks, sample if seen >= sample else None)
+
+    async def kind_of(self, account_id: str, text: str) -> IdKind | None:
+        """What an id names: a delivery, an event, a session, a learner, a package or a dispatch of the account."""
+        return await self._search.kind_of(account_id, text) if is_storable(text) else None
+
+
+def _is_looked_up(wanted: DeliveryFilter) -> bool:
+    """Whether another table leads to the matches."""
+    return any(value is not None for value in (*wanted.subjects, wanted.outcome, wanted.status_class))
+
+
+def _most(wanted: DeliveryFilter) -> int:
+    """Up to where to count."""
+    return MOST_LOOKED_UP if _is_looked_up(wanted) else MOST_COUNTED
+
+
+def _sample(wanted: DeliveryFilter) -> int:
+    return MOST_LOOKED_UP if _is_looked_up(wanted) else MOST_SAMPLED

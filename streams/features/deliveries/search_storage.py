@@ -1,0 +1,82 @@
+"""Find deliveries in SQL, and count what a filter leaves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.delivery_walk import subject_conditions, walk_of
+from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import State
+from streams.core.event import EventSubjects
+from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAttempt
+
+
+class SqlDeliverySearch:
+    """`DeliverySearch` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def count(self, wanted: DeliveryFilter, most: int) -> int:
+        """How many match; `most` when there are at least as many."""
+        walk = walk_of(wanted)
+        some = walk.select(deliveries.c.id).limit(most).subquery()
+        async with self._database.reading() as connection:
+            await walk.prepare(connection)
+            return int(await connection.scalar(select(func.count()).select_from(some)) or 0)
+
+    async def facets(self, wanted: DeliveryFilter, most: int) -> Sequence[FacetCount]:
+        """Counts of the newest `most` matches."""
+        known, walk = deliveries.c, walk_of(wanted)
+        newest = (
+            walk.select(known.state, known.event_type, known.webhook_id)
+            .order_by(walk.at.desc(), known.id.desc())
+            .limit(most)
+            .subquery()
+        )
+        place = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
+        async with self._database.reading() as connection:
+            await walk.prepare(connection)
+            rows = await connection.execute(select(*place, func.count().label("how_many")).group_by(*place))
+            return [FacetCount(State(row.state), row.event_type, row.webhook_id, row.how_many) for row in rows]
+
+    async def last_attempts(self, delivery_ids: Sequence[str]) -> Mapping[str, LastAttempt]:
+        """The last attempt of each of these deliveries that has one."""
+        made = attempts.c
+        columns = (made.delivery_id, made.status, made.started_at, made.ended_at, made.outcome)
+        query = select(*columns).where(made.delivery_id.in_(delivery_ids)).order_by(made.generation, made.number)
+        found: dict[str, LastAttempt] = {}
+        async with self._database.reading() as connection:
+            for row in await connection.execute(query):
+                milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
+                found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
+        return found
+
+    async def kind_of(self, account_id: str, text: str) -> IdKind | None:
+        """What this id names in an account."""
+        async with self._database.reading() as connection:
+            for kind, there in _places(account_id, text):
+                if await _exists(connection, there):
+                    return kind
+        return None
+
+
+def _places(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool]]]:
+    known = events.c
+    of_account = known.account_id == account_id
+    places = [
+        (IdKind.DELIVERY, and_(deliveries.c.id == text, deliveries.c.account_id == account_id)),
+        (IdKind.EVENT, and_(of_account, known.event_id == text)),
+    ]
+    for kind in (IdKind.SESSION, IdKind.LEARNER, IdKind.PACKAGE, IdKind.DISPATCH):
+        subjects = EventSubjects()._replace(**{f"{kind}_id": text})
+        places.append((kind, and_(of_account, *subject_conditions(subjects))))
+    return places
+
+
+async def _exists(connection: AsyncConnection, there: Any) -> bool:
+    return await connection.scalar(select(1).where(there).limit(1)) is not None

@@ -1,0 +1,209 @@
+"""Look up deliveries, replay them, discard dead letters; one, some, or all that match a filter."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.audit import AuditEntry
+from streams.core.delivery import State, Trigger
+from streams.core.delivery_state import DeliveryState, StateCount
+from streams.core.erasure import ERASED
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound
+from streams.core.ids import derived_id
+from streams.core.job import Job, JobKind, JobStatus
+from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.page import Cursor, Page
+from streams.features.shared.audit_trail import AuditTrail
+from streams.ports import Clock, DeliveryLog, Jobs, Replays
+
+AT_ONCE = 500
+# A payload is stored about a second after the attempt, unless `record` is behind.
+ASK_TIMES = 30
+ASK_EVERY_SECONDS = 0.1
+RECENT = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """The deliveries that an action affected, and the requested ids that no delivery has."""
+
+    ids: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
+class DeliveryService:
+    """Deliveries, as people see them and act on them. `by` is the caller; `account_id` limits it to one account."""
+
+    def __init__(
+        self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
+    ) -> None:
+        self._deliveries = deliveries
+        self._replays = replays
+        self._jobs = jobs
+        self._clock = clock
+        self._new_id = new_id
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
+        """Newest first."""
+        return await self._deliveries.list(wanted)
+
+    async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
+        """Raises `NotFound`."""
+        seen = await self._deliveries.find(delivery_id)
+        if seen is None or account_id not in (None, seen.delivery_state.account_id):
+            raise NotFound(f"there is no delivery {delivery_id}")
+        return seen
+
+    async def attempts(
+        self, delivery_id: str, after: Cursor | None, limit: int, account_id: str | None = None
+    ) -> Page[AttemptDetails]:
+        """The attempts of a delivery, newest first. Raises `NotFound`."""
+        if not (await self._deliveries.list(DeliveryFilter(account_id, ids=[delivery_id], limit=1))).rows:
+            raise NotFound(f"there is no delivery {delivery_id}")
+        return await self._deliveries.attempts(delivery_id, after, limit)
+
+    async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
+        """The number of deliveries in each state, by webhook id."""
+        return await self._deliveries.count_states()
+
+    async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
+        """Send a delivery again with a fresh schedule: a dead, delivered, discarded or waiting one.
+
+        Raises `NotFound`, or `Invalid` when it cannot be sent again.
+        """
+        delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
+        if delivery_state.state is State.HELD:
+            raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
+        audit_entry = self._audit_entry(by, "delivery.retried", delivery_id, delivery_state.account_id)
+        if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
+            raise Invalid(FieldError("delivery", _why_not(delivery_state)))
+        return (await self.find(delivery_id)).delivery_state
+
+    async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
+        """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
+        seen = await self.find(delivery_id, account_id)
+        for _ in range(ASK_TIMES):
+            row = seen.delivery_state
+            if seen.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
+                break
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+            seen = await self.find(delivery_id, account_id)
+        return seen
+
+    # -- dead letters -------------------------------------------------------------------------------------------
+
+    async def retry_dead(
+        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+    ) -> Affected:
+        """Replay every dead letter that matches. `told` is called with the size of each portion."""
+
+        def audit_entry() -> AuditEntry:
+            return self._audit_entry(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
+
+        done = await self._in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
+        return Affected(tuple(done), await self._unknown(wanted, done))
+
+    async def discard_dead(
+        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+    ) -> Affected:
+        """Discard every dead letter that matches."""
+
+        def audit_entry() -> AuditEntry:
+            return self._audit_entry(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
+
+        done = await self._in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
+        return Affected(tuple(done), await self._unknown(wanted, done))
+
+    async def _in_portions(
+        self,
+        act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]],
+        wanted: DeliveryFilter,
+        told: Callable[[int], None],
+    ) -> Sequence[str]:
+        done: list[str] = []
+        # Without ids, a dead letter that comes after this does not match: no person has seen it.
+        until = wanted.changed_until or (None if wanted.ids else self._clock.now())
+        dead = replace(wanted, state=State.DEAD, changed_until=until, limit=AT_ONCE)
+        while ids := await act(dead):
+            done += ids
+            told(len(ids))
+        return done
+
+    async def _unknown(self, wanted: DeliveryFilter, done: Sequence[str]) -> tuple[str, ...]:
+        """The requested ids that no delivery of the account has, in their order."""
+        affected = set(done)
+        if not (left := [one for one in dict.fromkeys(wanted.ids or ()) if one not in affected]):
+            return ()
+        page = await self._deliveries.list(DeliveryFilter(wanted.account_id, ids=left, limit=len(left)))
+        known = {delivery_state.delivery_id for delivery_state in page.rows}
+        return tuple(one for one in left if one not in known)
+
+    # -- jobs ---------------------------------------------------------------------------------------------------
+
+    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+        """How many deliveries match, and when the oldest and the newest were first seen."""
+        return await self._deliveries.summary(wanted)
+
+    async def start(
+        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str, once: str | None = None
+    ) -> Job:
+        """Start a job on every dead letter of the account that matches now; `publish` does the work.
+
+        A second call with the same `once` returns the same job.
+        """
+        dead = replace(wanted, state=State.DEAD)
+        return await self._start(kind, dead, account_id, by, f"dead_letters.{_PAST[kind]}", once)
+
+    async def retry_waiting(self, webhook_id: str, account_id: str, *, by: str) -> Job:
+        """Start a job that sends everything that waits in a tier for this webhook."""
+        wanted = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
+        return await self._start(JobKind.RETRY, wanted, account_id, by, "deliveries.retried")
+
+    async def job(self, job_id: str, account_id: str | None = None) -> Job:
+        """Raises `NotFound`."""
+        job = await self._jobs.find(job_id)
+        if job is None or account_id not in (None, job.account_id):
+            raise NotFound(f"there is no job {job_id}")
+        return job
+
+    async def cancel(self, job_id: str, account_id: str | None = None, *, by: str) -> Job:
+        """Stop a job after its present portion; what was done stays done. A second time changes nothing.
+
+        Raises `NotFound`, and `Conflict` for a finished job.
+        """
+        known = await self.job(job_id, account_id)
+        audit_entry = self._audit_entry(by, "job.cancelled", job_id, known.account_id)
+        job = await self._jobs.cancel(job_id, audit_entry)
+        if job is None:
+            raise NotFound(f"there is no job {job_id}")
+        if job.status is JobStatus.FINISHED:
+            raise Conflict(f"the job is finished: {job.done} of {job.total} deliveries are done")
+        return job
+
+    async def _start(
+        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str, once: str | None = None
+    ) -> Job:
+        now = self._clock.now()
+        # A dead letter that comes after this does not match, even if it is one of these again.
+        wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
+        job = Job(derived_id("job", account_id, once) if once else self._new_id("job"), account_id, kind, wanted, now)
+        return await self._jobs.add(job, self._audit_entry(by, action, job.id, account_id, webhook=wanted.webhook_id))
+
+
+_PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
+
+
+def _why_not(delivery_state: DeliveryState) -> str:
+    if delivery_state.trigger is Trigger.TEST:
+        return "is a test, which is not sent again: send a new one"
+    if delivery_state.reason == ERASED:
+        return "cannot be sent again: its learner was erased"
+    if delivery_state.generation > RETRIES_OF_A_DELIVERY:
+        return (
+            f"was sent again {RETRIES_OF_A_DELIVERY} times, the limit: repair the endpoint, test it with a test event, "
+            "and publish the event again with another id"
+        )
+    return "cannot be sent again: its webhook was deleted, or its payload is not kept"

@@ -1,0 +1,1 @@
+"""Accept events by HTTP, and find them again."""

@@ -1,0 +1,117 @@
+"""Accept events by HTTP, for platforms without a Kafka client."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
+from streams.core.event import Event, parse_event, partition_key, traced
+from streams.core.ids import derived_id
+from streams.core.limits import REQUEST_FIELDS
+from streams.features.events.recipients import RecipientService
+from streams.ports import Clock, Codec, Outgoing, RecordProducer
+from streams.topics import SESSION_EVENTS
+
+MOST_EVENTS = 500
+ACKNOWLEDGED_SECONDS = 10.0
+
+
+class IngestService:
+    """`codec` encodes events as the platform's own producers do; `new_id` makes an id with a prefix."""
+
+    def __init__(
+        self,
+        producer: RecordProducer,
+        codec: Codec,
+        recipients: RecipientService,
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._producer = producer
+        self._codec = codec
+        self._recipients = recipients
+        self._clock = clock
+        self._new_id = new_id
+
+    async def publish(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        account_id: str | None,
+        repeat_key: str | None = None,
+        trace_parent: str | None = None,
+    ) -> Sequence[Event]:
+        """Check all events, then produce all. Returns when all are acknowledged.
+
+        Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
+        same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names each
+        item by index and field, and `Unavailable` when Kafka does not acknowledge within ten seconds: some events may
+        be on the topic then; send the same ids again. While the database is away, the accounts of events are not
+        checked.
+        """
+        check_count(items)
+        parsed = _parse_all(items, account_id, self._ids(repeat_key), self._clock.now())
+        events = [traced(one, trace_parent) for one in parsed]
+        if account_id is None:
+            fields = [f"events[{index}].accountId" for index in range(len(events))]
+            await self._recipients.require_accounts(events, fields)
+        records = [
+            Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
+        ]
+        try:
+            async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
+                await self._producer.produce(records)
+        except TimeoutError:
+            raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
+        except RecordsRefused as refused:
+            # The topic accepts less than `topics plan` asks for; all other events are accepted.
+            raise Invalid(
+                *(FieldError(f"events[{n}]", f"Kafka refuses it: {why}") for n, why in refused.reasons.items())
+            ) from None
+        return events
+
+    def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
+        if repeat_key is None:
+            return lambda index: self._new_id("evt")
+        return lambda index: derived_id("evt", repeat_key, str(index))
+
+
+def check_count(items: Sequence[object]) -> None:
+    """Raises `Invalid` unless there are 1 to 500 events."""
+    if not 1 <= len(items) <= MOST_EVENTS:
+        raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+
+
+def _parse_all(
+    items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str], now: datetime
+) -> list[Event]:
+    events, errors = [], []
+    for index, item in enumerate(items):
+        try:
+            events.append(_parse(item, account_id, id_of(index), now))
+        except Invalid as wrong:
+            errors += [FieldError(f"events[{index}].{error.field}", error.message) for error in wrong.errors]
+    if errors:
+        raise Invalid(*errors)
+    return events
+
+
+def _check_shape(item: Mapping[str, Any]) -> None:
+    """Refuse an event with too many fields at once: one error for each would cost too much."""
+    data = item.get("data")
+    if len(item) > REQUEST_FIELDS:
+        raise Invalid(FieldError("body", f"must have at most {REQUEST_FIELDS} fields"))
+    if isinstance(data, Mapping) and len(data) > REQUEST_FIELDS:
+        raise Invalid(FieldError("data", f"must have at most {REQUEST_FIELDS} fields"))
+    for name in ("type", "traceParent"):
+        if not isinstance(item.get(name), str | None):
+            raise Invalid(FieldError(name, "must be a text"))
+
+
+def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str, now: datetime) -> Event:
+    _check_shape(item)
+    if account_id is None:
+        return parse_event(item, default_id=default_id, now=now)
+    if item.get("accountId", account_id) != account_id:
+        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
+    return parse_event({**item, "accountId": account_id}, default_id=default_id, now=now)

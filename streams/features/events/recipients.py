@@ -1,0 +1,72 @@
+"""Count the webhooks that want an event now, and refuse events of unknown accounts."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.event import Event
+from streams.core.recently_found import RecentlyFound
+from streams.core.webhook import Webhook, wants
+from streams.features.events.storage import SqlAccountWebhooks
+
+# The count is a hint for people: an event does not wait longer for it.
+LOOK_UP_SECONDS = 2.0
+# The comparison blocks the loop, so it must not take more than a few milliseconds.
+COMPARISONS_AT_ONCE = 5_000
+
+
+class RecipientService:
+    """Compares events with the webhooks of their accounts."""
+
+    def __init__(self, webhooks: SqlAccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
+        self._webhooks = webhooks
+        self._now = now
+        self._existing: RecentlyFound[bool] = RecentlyFound()
+
+    async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
+        """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
+        now = self._now()
+        unknown = {event.account_id for event in events if not self._existing.get(event.account_id, now)}
+        if not unknown:
+            return
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                existing = await self._webhooks.existing_accounts(unknown)
+        except (Unavailable, TimeoutError):
+            return
+        for account_id in existing:
+            self._existing.put(account_id, True, now)
+        if errors := [
+            FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
+            for event, field in zip(events, fields, strict=True)
+            if event.account_id in unknown and event.account_id not in existing
+        ]:
+            raise Invalid(*errors)
+
+    async def count(self, events: Sequence[Event]) -> Sequence[int | None] | None:
+        """The number of webhooks that want each event, paused ones included; None when the database does not answer.
+
+        An event has None when its account has too many webhooks to compare.
+        """
+        accounts = {event.account_id for event in events}
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                found = await self._webhooks.that_take(accounts, {event.type for event in events})
+        except (Unavailable, TimeoutError):
+            return None
+        if found is None:
+            return [None] * len(events)
+        return await _count_all(events, [found.get(event.account_id, ()) for event in events])
+
+
+async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webhook]]) -> Sequence[int]:
+    counts: list[int] = []
+    compared = 0
+    for event, webhooks in zip(events, candidates, strict=True):
+        compared += len(webhooks)
+        if compared > COMPARISONS_AT_ONCE:
+            compared = 0
+            await asyncio.sleep(0)
+        counts.append(sum(wants(webhook, event) for webhook in webhooks))
+    return counts

@@ -1,0 +1,148 @@
+"""Find an event: by its deliveries, or on `session-events`."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ulid import ULID
+
+from streams.core.account import DeliveryFilter
+from streams.core.backfill import advanced, not_empty
+from streams.core.delivery_state import DeliveryState
+from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
+from streams.core.event import Event, format_time
+from streams.core.event_data import EVENT_TYPES
+from streams.core.webhook import Unmatched, unmatched_reason, wants
+from streams.features.events.storage import SqlAccountWebhooks
+from streams.features.shared.account_turns import AccountTurns
+from streams.ports import Codec, DeliveryLog, EventHistory, HistoryPortion, Record
+
+DELIVERIES_SHOWN = 100
+WEBHOOKS_SHOWN = 100
+# A person waits for the answer.
+SEARCH_SECONDS = 2.0
+SEARCHES_AT_ONCE = 2
+RECORDS_AT_ONCE = 2000
+# Other callers get their turn between so many records.
+RECORDS_IN_A_ROW = 50
+# An event is published soon after its id was made; clocks differ.
+AFTER_ITS_ID, BEFORE_ITS_ID = timedelta(minutes=10), timedelta(minutes=1)
+AFTER_SINCE = timedelta(hours=1)
+# No event of another time is on a topic, and no broker knows times far beyond.
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedEvent:
+    """An event on the topic, and the webhooks that want it now. Without any, `reason` is why.
+
+    `webhook_ids` is None when they are too many to compare.
+    """
+
+    event: Event
+    appended_at: datetime
+    webhook_ids: Sequence[str] | None
+    reason: Unmatched | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundEvent:
+    """The newest deliveries of an event. Without any, the event as it is on the topic."""
+
+    deliveries: Sequence[DeliveryState]
+    published: PublishedEvent | None = None
+
+
+class EventSearchService:
+    """`history` is called for each search, so that nothing else needs Kafka."""
+
+    def __init__(
+        self,
+        deliveries: DeliveryLog,
+        webhooks: SqlAccountWebhooks,
+        history: Callable[[], EventHistory],
+        codec: Codec,
+    ) -> None:
+        self._deliveries = deliveries
+        self._webhooks = webhooks
+        self._history = history
+        self._codec = codec
+        self._turns = AccountTurns(SEARCHES_AT_ONCE)
+
+    async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
+        """Find an event of an account.
+
+        Without deliveries the topic is read for two seconds: an hour of it from `since` on, or the minutes around the
+        time in an id of ours. Raises `Invalid` when neither tells where to look, `NotFound` and `Unavailable`.
+        """
+        wanted = DeliveryFilter(account_id=account_id, event_id=event_id, limit=DELIVERIES_SHOWN)
+        if rows := (await self._deliveries.list(wanted)).rows:
+            return FoundEvent(rows)
+        begins, ends = self._period(event_id, since)
+        async with self._turns.turn(account_id):
+            record, event = await self._on_topic(event_id, account_id, begins, ends)
+        return FoundEvent((), await self._published(record, event))
+
+    def _period(self, event_id: str, since: datetime | None) -> tuple[datetime, datetime]:
+        if since is not None:
+            if not EARLIEST <= since <= LATEST:
+                raise Invalid(FieldError("since", "must be when the event was published: the topic keeps days"))
+            return since, since + AFTER_SINCE
+        made_at = _made_at(event_id)
+        if made_at is None or not EARLIEST <= made_at <= LATEST:
+            message = "is needed: the event has no deliveries, and its id does not tell when it was published"
+            raise Invalid(FieldError("since", message))
+        return made_at - BEFORE_ITS_ID, made_at + AFTER_ITS_ID
+
+    async def _on_topic(self, event_id: str, account_id: str, begins: datetime, ends: datetime) -> tuple[Record, Event]:
+        loop, history = asyncio.get_running_loop(), self._history()
+        deadline = loop.time() + SEARCH_SECONDS
+        ranges = not_empty((await history.period(begins, ends)).ranges)
+        while ranges and loop.time() < deadline:
+            portion = await history.read(ranges, RECORDS_AT_ONCE)
+            if found := await self._among(portion, event_id, account_id):
+                return found
+            ranges = advanced(ranges, portion.positions)
+        period = f"between {format_time(begins)} and {format_time(ends)}"
+        if ranges:
+            raise NotFound(f"the search for {event_id} {period} took too long: set `since` to when it was published")
+        raise NotFound(f"the account has no delivery of {event_id}, and session-events has no such event {period}")
+
+    async def _among(self, portion: HistoryPortion, event_id: str, account_id: str) -> tuple[Record, Event] | None:
+        for start in range(0, len(portion.records), RECORDS_IN_A_ROW):
+            for record in portion.records[start : start + RECORDS_IN_A_ROW]:
+                if event := self._event(record, event_id, account_id):
+                    return record, event
+            await asyncio.sleep(0)
+        return None
+
+    def _event(self, record: Record, event_id: str, account_id: str) -> Event | None:
+        """The event of a record, if it is this one."""
+        # Most records are of other events: their bytes tell, without a decoding.
+        if event_id.encode() not in (record.value or b""):
+            return None
+        try:
+            value = self._codec.decode(record.value or b"")
+        except InvalidRecord:
+            return None
+        if isinstance(value, Event) and (value.id, value.account_id) == (event_id, account_id):
+            return value
+        return None
+
+    async def _published(self, record: Record, event: Event) -> PublishedEvent:
+        of_account = await self._webhooks.that_take({event.account_id}, EVENT_TYPES)
+        if of_account is None:
+            return PublishedEvent(event, record.appended_at, None, None)
+        webhooks = of_account.get(event.account_id, ())
+        ids = [webhook.id for webhook in webhooks if wants(webhook, event)]
+        reason = None if ids else unmatched_reason(webhooks, event)
+        return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason)
+
+
+def _made_at(event_id: str) -> datetime | None:
+    """The time in an id of ours; None for any other id."""
+    try:
+        return ULID.from_str(event_id.removeprefix("evt_")).datetime.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,133 @@
+"""Find existing accounts, and the webhooks that take an event type."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import webhooks
+from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS
+from streams.core.webhook import Webhook
+
+# Databases limit the parameters of a query. A request to the API names fewer accounts.
+IDS_AT_ONCE = 1000
+# Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
+MOST_WEBHOOKS = 10_000
+# 100 000 scope ids of 40 characters: 0.2 s of this process's time.
+MOST_SCOPE_CHARACTERS = 4_000_000
+# Every other caller waits while rows are parsed: a few milliseconds for this many.
+ROWS_AT_ONCE = 250
+SCOPE_CHARACTERS_AT_ONCE = 100_000
+
+_NO_SCOPE_CHARACTERS = len("[][]")
+
+
+class SqlAccountWebhooks:
+    """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
+        """Those of these accounts that exist."""
+        existing: set[str] = set()
+        async with self._database.reading() as connection:
+            for some in _portions(sorted(account_ids)):
+                existing.update(await connection.scalars(select(accounts.c.id).where(accounts.c.id.in_(some))))
+        return existing
+
+    async def that_take(
+        self, account_ids: Collection[str], event_types: Collection[str]
+    ) -> Mapping[str, Sequence[Webhook]] | None:
+        """The webhooks that take one of the types, by account, with the fields that `wants` reads.
+
+        None when they or their scopes are too many to compare within a request.
+        """
+        rows: list[Any] = []
+        seen = scope_characters = 0
+        async with self._database.reading() as connection:
+            async for row in _live_webhooks(connection, account_ids):
+                seen += 1
+                if not row.event_types or not set(event_types).isdisjoint(row.event_types):
+                    rows.append(row)
+                    scope_characters += row.scope_characters
+                if seen > MOST_WEBHOOKS or scope_characters > MOST_SCOPE_CHARACTERS:
+                    return None
+            scopes = await _scopes(connection, rows)
+        found: dict[str, list[Webhook]] = {}
+        for row in rows:
+            found.setdefault(row.account_id, []).append(_webhook(row, *scopes.get(row.id, _EVERYTHING)))
+        return found
+
+
+Scope = tuple[frozenset[str], frozenset[str]]
+_EVERYTHING: Scope = (frozenset(), frozenset())
+
+
+async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[str]) -> AsyncIterator[Any]:
+    """Yield webhooks without their scopes."""
+    columns = (
+        webhooks.c.id,
+        webhooks.c.account_id,
+        webhooks.c.event_types,
+        SCOPE_CHARACTERS.label("scope_characters"),
+    )
+    query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_AT_ONCE)
+    for some in _portions(sorted(account_ids)):
+        after = ""
+        while True:
+            page = query.where(webhooks.c.account_id.in_(some), webhooks.c.id > after)
+            rows = (await connection.execute(page)).all()
+            for row in rows:
+                yield row
+            if len(rows) < ROWS_AT_ONCE:
+                break
+            after = rows[-1].id
+            await asyncio.sleep(0)
+
+
+async def _scopes(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[str, Scope]:
+    """The packages and dispatches of each webhook that has some."""
+    query = select(webhooks.c.id, webhooks.c.packages, webhooks.c.dispatches)
+    scopes: dict[str, Scope] = {}
+    for ids in _portions_by_scope(rows):
+        for row in await connection.execute(query.where(webhooks.c.id.in_(ids))):
+            scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches))
+        await asyncio.sleep(0)
+    return scopes
+
+
+def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
+
+
+def _portions_by_scope(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
+    ids: list[str] = []
+    characters = 0
+    for row in rows:
+        if row.scope_characters <= _NO_SCOPE_CHARACTERS:
+            continue
+        if ids and (characters + row.scope_characters > SCOPE_CHARACTERS_AT_ONCE or len(ids) == IDS_AT_ONCE):
+            yield ids
+            ids, characters = [], 0
+        ids.append(row.id)
+        characters += row.scope_characters
+    if ids:
+        yield ids
+
+
+def _webhook(row: Any, packages: frozenset[str], dispatches: frozenset[str]) -> Webhook:
+    return Webhook(
+        id=row.id,
+        account_id=row.account_id,
+        url="",
+        secrets=(),
+        event_types=frozenset(row.event_types),
+        packages=packages,
+        dispatches=dispatches,
+    )

@@ -1,0 +1,80 @@
+"""Produce invalid records again, to the topics from which they came."""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from streams.core.errors import Conflict, RecordsRefused
+from streams.core.invalid_record import StoredRecord
+from streams.features.shared.audit_trail import AuditTrail
+from streams.ports import AuditLog, Clock, Outgoing, RecordProducer
+
+AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class Replayed:
+    """The number of records that were produced again, and why others were not, by id."""
+
+    count: int = 0
+    left: dict[str, str] = field(default_factory=dict)
+
+
+class InvalidRecordService:
+    """`topics` are the deployment's, without prefix; `new_id` makes an id with a prefix."""
+
+    def __init__(
+        self,
+        producer: RecordProducer,
+        audit: AuditLog,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        topics: Collection[str],
+    ) -> None:
+        self._producer = producer
+        self._audit = audit
+        self._topics = topics
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def replay(
+        self, records: Iterable[StoredRecord], told: Callable[[int], None] = lambda done: None, *, by: str
+    ) -> Replayed:
+        """Produce each record again as it was read; `told` hears of the progress. One that fails stops no other.
+
+        An event that was delivered before may be sent again, with the same id.
+        """
+        replayed = Replayed()
+        for portion in _portions(records):
+            await self._replay(portion, replayed, by)
+            told(replayed.count + len(replayed.left))
+        return replayed
+
+    async def _replay(self, portion: Sequence[StoredRecord], replayed: Replayed, by: str) -> None:
+        outgoing: dict[str, Outgoing] = {}
+        for record in portion:
+            try:
+                outgoing[record.id] = self._again(record)
+            except Conflict as conflict:
+                replayed.left[record.id] = str(conflict)
+        ids = list(outgoing)
+        try:
+            await self._producer.produce(list(outgoing.values()))
+        except RecordsRefused as refused:
+            replayed.left |= {ids[index]: f"Kafka refuses it: {why}" for index, why in refused.reasons.items()}
+        if done := [record_id for record_id in ids if record_id not in replayed.left]:
+            await self._audit.add(self._audit_entry(by, "invalid_records.replayed", done[0], count=len(done)))
+        replayed.count += len(done)
+
+    def _again(self, record: StoredRecord) -> Outgoing:
+        if record.topic not in self._topics:
+            raise Conflict(f"its topic {record.topic!r} is not one of this deployment")
+        if not record.is_whole:
+            place = f"offset {record.offset} of partition {record.partition} of {record.topic}"
+            raise Conflict(f"only its start is stored; the whole record is at {place}, until retention deletes it")
+        return Outgoing(record.topic, record.key, record.value, record.headers)
+
+
+def _portions(records: Iterable[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:
+    left = iter(records)
+    while portion := list(islice(left, AT_ONCE)):
+        yield portion

@@ -1,0 +1,80 @@
+"""Erase a learner: everything that the database has of one, now and of records that arrive later."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from streams.core.erasure import Erasure
+from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.event_data import is_storable
+from streams.core.limits import TEXT_CHARACTERS
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_trail import AuditTrail
+from streams.ports import Clock, Erasures
+from streams.topics import TopicRetention
+
+# A request waits this long for the end of its erasure. `publish` finishes a longer one.
+WAIT_SECONDS = 5.0
+
+
+class LearnerService:
+    """`by` is the caller, for the audit log; `topics` still have the learner's records until their retention."""
+
+    def __init__(
+        self,
+        accounts: SqlAccounts,
+        erasures: Erasures,
+        topics: Sequence[TopicRetention],
+        clock: Clock,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self._accounts = accounts
+        self._erasures = erasures
+        self.topics = topics
+        self._clock = clock
+        self._new_id = new_id
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    def check(self, learner_id: str) -> None:
+        """Raises `Invalid` for a text that no learner's id can be."""
+        if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
+            limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
+            raise Invalid(FieldError("learnerId", limits))
+
+    async def start(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
+        """Begin an erasure. It covers what happened until now, whenever its records arrive.
+
+        A second one covers what happened since the first. Raises `Invalid`.
+        """
+        self.check(learner_id)
+        if await self._accounts.find(account_id) is None:
+            raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
+        hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
+        erasure = Erasure(self._new_id("ers"), account_id, hashed, now, now, by)
+        # The audit log must not bring the id back.
+        audit_entry = self._audit_entry(by, "learner.erased", erasure.id, account_id, learner_hash=hashed)
+        return await self._erasures.start(erasure, learner_id, audit_entry)
+
+    async def finish(
+        self,
+        erasure: Erasure,
+        seconds: float | None = None,
+        progress: Callable[[Erasure], None] = lambda erasure: None,
+    ) -> Erasure:
+        """Erase portion by portion until the end, or for some seconds. `progress` is called after each portion."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds if seconds is not None else float("inf")
+        while not erasure.is_finished and loop.time() < deadline:
+            erasure = await self._erasures.advance(erasure.id)
+            progress(erasure)
+        return erasure
+
+    async def erase(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
+        """Begin an erasure, and wait some seconds for its end. Raises `Invalid`."""
+        return await self.finish(await self.start(account_id, learner_id, by=by), WAIT_SECONDS)
+
+    async def find(self, erasure_id: str, account_id: str | None = None) -> Erasure:
+        """Raises `NotFound`."""
+        erasure = await self._erasures.find(erasure_id)
+        if erasure is None or account_id not in (None, erasure.account_id):
+            raise NotFound(f"there is no erasure {erasure_id}")
+        return erasure

@@ -1,0 +1,166 @@
+"""Erasures in SQL. A portion and its progress are one transaction."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.delivery_walk import subject_conditions
+from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures
+from streams.adapters.sql.erasure_tables import erasures
+from streams.adapters.sql.learner_hash import ensured_key
+from streams.adapters.sql.room import require_room
+from streams.adapters.sql.tables import events, webhooks
+from streams.core.audit import AuditEntry
+from streams.core.delivery_state import EventKey, RecordedEvent
+from streams.core.encryption import WrongKeys
+from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
+from streams.core.errors import InvalidRecord
+from streams.core.event import EventSubjects
+from streams.core.limits import ERASURES_PER_DAY
+from streams.features.learners.erasure_steps import STEPS, Learner
+from streams.ports import Clock, Encryption
+
+_FIRST = next(iter(STEPS))
+_TOO_MANY = "the account has erased {count} learners in the last 24 hours, and may erase at most {limit}: go on later"
+
+
+class SqlErasures:
+    """`Erasures` in SQL. `new_id` makes ids of audit entries, `random_bytes` the key of the hashes of learners.
+
+    To begin one raises `WrongKeys` when this process has the wrong encryption keys: the others could not read it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        encryption: Encryption,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        random_bytes: Callable[[int], bytes],
+        keys: SqlEncryptionCheck | None = None,
+    ) -> None:
+        self._database = database
+        self._encryption = encryption
+        self._clock = clock
+        self._new_id = new_id
+        self._random_bytes = random_bytes
+        self._keys = keys
+        self._erased_events = ErasedEvents(encryption)
+
+    async def hash_of(self, account_id: str, learner_id: str) -> str:
+        async with self._database.transaction() as connection:
+            if self._keys is not None:
+                await self._keys.verify_in(connection)
+            key = await ensured_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
+        return learner_hash(key, account_id, learner_id)
+
+    async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
+        async with self._database.transaction() as connection:
+            await _lock_webhooks(connection, erasure.account_id)
+            recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
+            await require_room(connection, erasure.account_id, erasures, recent, ERASURES_PER_DAY, _TOO_MANY)
+            newest = await _newest(connection, erasure.account_id, learner_id)
+            # The broker's clock, which dates events, may be ahead of ours.
+            erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))
+            secret = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST}
+            await connection.execute(insert(erasures).values(**_row(erasure), **secret))
+            await note(connection, audit_entry)
+        return erasure
+
+    async def find(self, erasure_id: str) -> Erasure | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(erasures).where(erasures.c.id == erasure_id))).one_or_none()
+            return _erasure(row) if row else None
+
+    async def unfinished(self, before: datetime) -> Sequence[Erasure]:
+        these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < before)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(erasures).where(these).order_by(erasures.c.created_at))
+            return [_erasure(row) for row in rows]
+
+    async def advance(self, erasure_id: str) -> Erasure:
+        async with self._database.transaction() as connection:
+            query = select(erasures).where(erasures.c.id == erasure_id).with_for_update()
+            row = (await connection.execute(query)).one()
+            if row.finished_at is not None:
+                return _erasure(row)
+            learner = Learner(row.account_id, self._decrypted(row), row.erased_at, self._clock.now(), self._encryption)
+            portion = await STEPS[row.step](connection, learner, row.place or [])
+            erasure = replace(_erasure(row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
+            step = row.step if portion.place is not None else _after(row.step)
+            changes: dict[str, Any] = {"counts": erasure.counts, "step": step, "place": portion.place}
+            if step is None:
+                erasure = replace(erasure, finished_at=learner.now)
+                changes |= {"finished_at": learner.now, "encrypted_learner": None}
+                await note(connection, self._end(erasure))
+            await connection.execute(update(erasures).where(erasures.c.id == erasure_id).values(changes))
+            return erasure
+
+    async def erased_among(self, found: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+        async with self._database.reading() as connection:
+            affected = await accounts_with_erasures(connection, {account_id for account_id, _ in found})
+            return await self._erased_events.among(connection, found, affected)
+
+    def _decrypted(self, row: Any) -> str:
+        try:
+            return self._encryption.decrypt(row.encrypted_learner)
+        except InvalidRecord:
+            raise WrongKeys from None
+
+    def _end(self, erasure: Erasure) -> AuditEntry:
+        """The entry of the end of an erasure. Who asked for it also ends it."""
+        now, details = self._clock.now(), {"learnerHash": erasure.learner_hash, "erased": dict(erasure.erased)}
+        action = "learner.erasure_finished"
+        entry_id = self._new_id("audit")
+        return AuditEntry(entry_id, erasure.actor, action, erasure.id, now, erasure.account_id, details)
+
+
+async def _lock_webhooks(connection: AsyncConnection, account_id: str) -> None:
+    """Wait for the batches that may be storing events of the learner: later ones know of the erasure."""
+    of_account = select(webhooks.c.id).where(webhooks.c.account_id == account_id)
+    await connection.execute(of_account.order_by(webhooks.c.id).with_for_update())
+
+
+async def _newest(connection: AsyncConnection, account_id: str, learner_id: str) -> datetime | None:
+    theirs = subject_conditions(EventSubjects(learner_id=learner_id))
+    query = select(func.max(events.c.first_seen_at)).where(events.c.account_id == account_id, *theirs)
+    newest: datetime | None = await connection.scalar(query)
+    return newest
+
+
+def _after(step: str) -> str | None:
+    names = list(STEPS)
+    return next(iter(names[names.index(step) + 1 :]), None)
+
+
+def _row(erasure: Erasure) -> dict[str, Any]:
+    return {
+        "id": erasure.id,
+        "account_id": erasure.account_id,
+        "learner_hash": erasure.learner_hash,
+        "erased_at": erasure.erased_at,
+        "created_at": erasure.created_at,
+        "actor": erasure.actor,
+        "counts": erasure.counts,
+    }
+
+
+def _erasure(row: Any) -> Erasure:
+    return Erasure(
+        id=row.id,
+        account_id=row.account_id,
+        learner_hash=row.learner_hash,
+        erased_at=row.erased_at,
+        created_at=row.created_at,
+        actor=row.actor,
+        counts=row.counts,
+        finished_at=row.finished_at,
+    )

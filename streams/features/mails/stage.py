@@ -1,0 +1,191 @@
+"""notify: send the mails that are owed, each until the mail server accepts it or for three days."""
+
+import asyncio
+import json
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from streams.core.errors import PartiallySent, Refused, Unavailable
+from streams.core.mail import Mail, MailKind, RenderedMail, due_again
+from streams.core.session import LINK_LASTS
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import compose, compose_sign_in, together
+from streams.outage import DATABASE, MAIL_SERVER, Outages
+from streams.ports import Clock, Encryption, Lease, MailTransport, OwedMail, Telemetry
+
+LOOK_EVERY_SECONDS = 1.0
+REMIND_EVERY_SECONDS = 600.0
+RENEW_EVERY_SECONDS = 3.0
+# A sign-in waits for one other mail at most, beside the one that is being sent.
+TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
+
+NO_RECIPIENT = "The account has no e-mail address."
+NO_RECIPIENT_LEFT = "The recipients that still waited for this mail were removed from the account."
+TOO_LATE = "The mail server did not take it before its code expired."
+NO_MAIL_SERVER = "No mail server is configured: SMTP_URL is not set."
+
+
+class Notify:
+    """Sends mails, one process at a time by lease: send → store that it was sent.
+
+    Kinds of mails take turns, and in each kind the accounts. The pauses of an account within a minute are one mail.
+    A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes recognise a duplicate.
+    Without a mail server (`transport` is None) no mail is sent, and none is tried again.
+    """
+
+    def __init__(
+        self,
+        mails: SqlMails,
+        transport: MailTransport | None,
+        lease: Lease,
+        encryption: Encryption,
+        clock: Clock,
+        telemetry: Telemetry,
+        outages: Outages,
+        public_url: str | None,
+    ) -> None:
+        self._mails = mails
+        self._encryption = encryption
+        self._transport = transport
+        self._lease = lease
+        self._clock = clock
+        self._telemetry = telemetry
+        self._database, self._mail_server = outages[DATABASE], outages[MAIL_SERVER]
+        self._public_url = public_url
+        self._log_of = {
+            "sent": ("mail_sent", telemetry.info),
+            "again": ("mail_postponed", telemetry.debug),
+            "given_up": ("mail_given_up", telemetry.warning),
+            "not_sent": ("mail_not_sent", telemetry.debug),
+        }
+        # The account of each kind that had the last turn.
+        self._last_account = dict.fromkeys(TURNS, "")
+        self._reminded_at: float | None = None
+        self._stopping = False
+        self._at_rest = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until cancelled, through outages of the database and the mail server."""
+        self._warn_of_missing_settings()
+        while not self._stopping:
+            self._at_rest.clear()
+            sent = 0
+            try:
+                if await self._lease.renew():
+                    await self._remind()
+                    sent = await self._send_due()
+            except Unavailable as away:
+                self._database.begin(self, str(away))
+            else:
+                self._database.end(self)
+            self._at_rest.set()
+            await asyncio.sleep(0 if sent else LOOK_EVERY_SECONDS)
+        # If it ended here, the process would close the database while `drain` releases the lease.
+        await asyncio.Event().wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Start no further mail, wait for the one in progress, and release the lease.
+
+        Raises `TimeoutError` when the mail server takes longer: the next process sends this mail again.
+        """
+        self._stopping = True
+        await asyncio.wait_for(self._at_rest.wait(), seconds)
+        with suppress(Unavailable):
+            await self._lease.release()
+
+    def _warn_of_missing_settings(self) -> None:
+        if self._transport is None:
+            self._telemetry.warning("smtp_url_not_set", effect="no mail is sent; GET /v1/notifications lists them")
+        if self._public_url is None:
+            self._telemetry.warning(
+                "public_url_not_set", effect="mails have no link", setting="SCORM_WEBHOOKS_PUBLIC_URL"
+            )
+
+    async def _remind(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._reminded_at is None or now - self._reminded_at >= REMIND_EVERY_SECONDS:
+            await self._mails.owe_reminders(self._clock.now())
+            self._reminded_at = now
+
+    async def _send_due(self) -> int:
+        """Send one mail for each turn. Returns how many were tried."""
+        tried = 0
+        for kind in TURNS:
+            owed = await self._mails.due(kind, self._last_account[kind], self._clock.now())
+            if owed is None:
+                continue
+            if self._stopping or not await self._lease.renew():
+                break
+            mails = await self._holding(self._try(owed))
+            await self._mails.settle(mails)
+            self._last_account[kind] = mails[0].account_id
+            tried += 1
+            outcome = self._outcome(mails[0])
+            self._telemetry.count("mails_total", outcome=outcome)
+            event, log = self._log_of[outcome]
+            log(event, mail_id=mails[0].id, kind=str(kind), why=mails[0].problem)
+        return tried
+
+    def _outcome(self, mail: Mail) -> str:
+        if self._transport is None:
+            return "not_sent"
+        return "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
+
+    async def _holding(self, trying: Coroutine[Any, Any, Sequence[Mail]]) -> Sequence[Mail]:
+        """Renew the lease while a slow mail server takes its time."""
+        task = asyncio.create_task(trying)
+        while not task.done():
+            await asyncio.wait({task}, timeout=RENEW_EVERY_SECONDS)
+            with suppress(Unavailable):
+                await self._lease.renew()
+        return task.result()
+
+    async def _try(self, owed: OwedMail) -> Sequence[Mail]:
+        """Send one mail. Returns the mails that it consists of with the result."""
+        if self._transport is None:
+            return [replace(mail, due_at=None, problem=NO_MAIL_SERVER) for mail in owed.mails]
+        mails = [replace(mail, tries=mail.tries + 1) for mail in together(owed.mails)]
+        first, now = mails[0], self._clock.now()
+        if first.kind is MailKind.SIGN_IN and now >= first.created_at + LINK_LASTS:
+            return _given_up(mails, TOO_LATE)
+        emails = [email for email in owed.emails if email in first.unreached] if first.unreached else owed.emails
+        if not emails:
+            return _given_up(mails, NO_RECIPIENT_LEFT if first.unreached else NO_RECIPIENT)
+        try:
+            # The newest one's id: mailboxes drop a second mail with the same id, and a pause may have joined the mail.
+            note = await self._transport.send(mails[-1].id, emails, self._compose(first))
+        except PartiallySent as problem:
+            self._mail_server.end(self)
+            return self._postponed(mails, str(problem), problem.unreached)
+        except Unavailable as problem:
+            self._mail_server.begin(self, str(problem))
+            return self._postponed(mails, str(problem), first.unreached)
+        except Refused as refusal:
+            self._mail_server.end(self)
+            return _given_up(mails, str(refusal))
+        except Exception as defect:
+            # A mail that cannot be built must not stop the others.
+            return _given_up(mails, f"our own code failed: {type(defect).__name__}")
+        self._mail_server.end(self)
+        sent_at = self._clock.now()
+        return [replace(mail, due_at=None, sent_at=sent_at, problem=note, unreached=()) for mail in mails]
+
+    def _postponed(self, mails: Sequence[Mail], problem: str, unreached: tuple[str, ...]) -> Sequence[Mail]:
+        now = self._clock.now()
+        again = (due_again(mail.tries, now) for mail in mails)
+        return [
+            replace(mail, due_at=at, problem=problem, unreached=unreached)
+            for mail, at in zip(mails, again, strict=True)
+        ]
+
+    def _compose(self, mail: Mail) -> RenderedMail:
+        if mail.kind is not MailKind.SIGN_IN:
+            return compose(mail, self._public_url)
+        secret = json.loads(self._encryption.decrypt(mail.details["ciphertext"]))
+        return compose_sign_in(secret["token"], secret["code"], self._public_url)
+
+
+def _given_up(mails: Sequence[Mail], problem: str) -> Sequence[Mail]:
+    return [replace(mail, due_at=None, problem=problem) for mail in mails]

@@ -1,0 +1,169 @@
+"""Store mails, and decide when dead letters need one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts, mails
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.keyset import read_page
+from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
+from streams.core.delivery import State
+from streams.core.event import format_time
+from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
+from streams.core.page import Cursor, Page, json_bytes
+from streams.ports import OwedMail
+
+REMIND_AFTER = timedelta(days=1)
+WEEK = timedelta(days=7)
+
+
+class SqlMails:
+    """`Mails` in SQL. `new_id` makes their ids."""
+
+    def __init__(self, database: Database, new_id: Callable[[str], str]) -> None:
+        self._database = database
+        self._new_id = new_id
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
+        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
+        # Who signs in is nothing for everybody in the account.
+        query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
+        place = mails.c.created_at, mails.c.id
+        async with self._database.reading() as connection:
+            return await read_page(connection, query, *place, after, limit, _mail, _response_bytes)
+
+    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
+        """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
+
+        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
+        """
+        query = (
+            select(mails, accounts.c.emails)
+            .join(accounts, accounts.c.id == mails.c.account_id)
+            .where(mails.c.kind == kind, mails.c.due_at <= now, mails.c.account_id > bindparam("after"))
+            .order_by(mails.c.account_id, mails.c.due_at, mails.c.id)
+            .limit(1)
+        )
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query, {"after": after})).first()
+            if row is None and after:
+                row = (await connection.execute(query, {"after": ""})).first()
+            if row is None:
+                return None
+            first = _mail(row)
+            owed = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
+            return OwedMail(owed, _recipients(row))
+
+    async def settle(self, settled: Sequence[Mail]) -> None:
+        """Store the result of an attempt to send them."""
+        names = ("tries", "due_at", "sent_at", "problem", "unreached", "others", "sent_with")
+        statement = update(mails).where(mails.c.id == bindparam("mail_id"))
+        statement = statement.values({name: bindparam(name) for name in names})
+        rows = [asdict(mail) for mail in settled]
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                statement, [{"mail_id": row["id"], **{name: row[name] for name in names}} for row in rows]
+            )
+
+    async def owe_reminders(self, now: datetime) -> int:
+        """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
+        dead = deliveries.c
+        earlier = (
+            select(mails.c.webhook_id, func.max(mails.c.created_at).label("mailed_at"))
+            .where(mails.c.kind == MailKind.DEAD_LETTERS)
+            .group_by(mails.c.webhook_id)
+            .subquery()
+        )
+        of_webhook = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
+        more = (accounts.c.weekly_digest, earlier.c.mailed_at)
+        query = (
+            select(*of_webhook, *more, func.min(dead.changed_at).label("since"), func.count().label("how_many"))
+            .join(webhooks, webhooks.c.id == dead.webhook_id)
+            .join(accounts, accounts.c.id == webhooks.c.account_id)
+            .outerjoin(earlier, earlier.c.webhook_id == webhooks.c.id)
+            .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
+            .group_by(*of_webhook, *more)
+        )
+        async with self._database.reading() as connection:
+            found = (await connection.execute(query)).all()
+        reminders = [asdict(self._reminder(row, now)) for row in found if _needs_mail(row, now)]
+        if not reminders:
+            return 0
+        statement = self._insert(mails).on_conflict_do_nothing().returning(mails.c.id)
+        async with self._database.transaction() as connection:
+            return len((await connection.execute(statement, reminders)).all())
+
+    def _reminder(self, row: Any, now: datetime) -> Mail:
+        again = row.mailed_at is not None and row.since <= row.mailed_at
+        details = {
+            "url": row.url,
+            "description": row.description or None,
+            "count": row.how_many,
+            "since": format_time(row.since),
+            "reminder": again or None,
+        }
+        return Mail(
+            id=self._new_id("mail"),
+            # The key makes this mail unique, even when two processes insert it.
+            key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.mailed_at.isoformat() if row.mailed_at else 'first'}",
+            account_id=row.account_id,
+            webhook_id=row.id,
+            kind=MailKind.DEAD_LETTERS,
+            details={name: value for name, value in details.items() if value is not None},
+            created_at=now,
+            due_at=now,
+        )
+
+
+async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
+    """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
+    theirs = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
+    query = select(mails).where(theirs, mails.c.due_at <= now + PAUSES_TOGETHER)
+    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
+    owed = map(_mail, await connection.execute(query))
+    same = [mail for mail in owed if mail.unreached == first.unreached]
+    return sorted(same, key=lambda mail: (mail.created_at, mail.id))
+
+
+def _recipients(row: Any) -> tuple[str, ...]:
+    return (row.details["email"],) if row.kind == MailKind.SIGN_IN else tuple(row.emails)
+
+
+def _needs_mail(row: Any, now: datetime) -> bool:
+    """Dead letters a day old without a mail need one. Older ones need a mail each week, if the account wants that."""
+    if row.since > now - REMIND_AFTER:
+        return False
+    news = row.mailed_at is None or row.since > row.mailed_at
+    return news or (row.weekly_digest and row.mailed_at <= now - WEEK)
+
+
+def _mail(row: Any) -> Mail:
+    return Mail(
+        id=row.id,
+        key=row.key,
+        account_id=row.account_id,
+        webhook_id=row.webhook_id,
+        kind=MailKind(row.kind),
+        details=row.details,
+        created_at=row.created_at,
+        tries=row.tries,
+        due_at=row.due_at,
+        sent_at=row.sent_at,
+        problem=row.problem,
+        unreached=tuple(row.unreached or ()),
+        others=OtherPauses(**row.others) if row.others else None,
+        sent_with=row.sent_with,
+    )
+
+
+def _response_bytes(mail: Mail) -> int:
+    """At most the size of a mail: its details are in its subject and in its text."""
+    return 2000 + 2 * json_bytes((mail.details, mail.problem, mail.others and mail.others.listed))

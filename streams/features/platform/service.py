@@ -1,0 +1,43 @@
+"""What an operator sees of all accounts: their webhooks, what waits, and how far the stages are behind."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from streams.core.event_data import is_storable
+from streams.core.page import Cursor, Page
+from streams.core.platform_stats import AccountSummary, StageLag, WebhookTrouble
+from streams.features.platform.storage import SqlPlatformStats
+from streams.ports import Clock, StageLags
+
+MOST_WEBHOOKS = 50
+SLOW_HOURS = 2
+
+
+class PlatformService:
+    """Reads across accounts, for operators only."""
+
+    def __init__(self, stats: SqlPlatformStats, lags: StageLags, clock: Clock) -> None:
+        self._stats = stats
+        self._lags = lags
+        self._clock = clock
+
+    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+        """Newest first; with `name` those whose name or id contains it."""
+        return await self._stats.accounts(after, limit, name if name and is_storable(name) else None)
+
+    async def failing(self) -> Sequence[WebhookTrouble]:
+        """Webhooks that fail or are paused by failures, the newest failure first."""
+        return await self._stats.failing(MOST_WEBHOOKS)
+
+    async def slowest(self) -> Sequence[WebhookTrouble]:
+        """Webhooks with the longest mean time of an attempt in the last hours."""
+        this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
+        return await self._stats.slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
+
+    async def waiting_by_tier(self) -> Mapping[str, int]:
+        """How many deliveries wait, by tier, the shortest wait first; '' is for those about to be sent."""
+        return await self._stats.waiting_by_tier()
+
+    async def lags(self) -> Sequence[StageLag]:
+        """How many records each stage has not committed. Raises `Unavailable`."""
+        return await self._lags.lags()

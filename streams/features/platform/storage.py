@@ -1,0 +1,112 @@
+"""Read what an operator sees of all accounts."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, func, or_, select
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
+from streams.core.delivery import State
+from streams.core.page import Cursor, Page
+from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.webhook import PauseReason, Status
+from streams.core.webhook_stats import FailureStreak
+from streams.features.shared.accounts import accounts_page
+
+
+class SqlPlatformStats:
+    """`PlatformStats` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+        """Newest first; with `name` those whose name or id contains it."""
+        known = webhooks.c
+        async with self._database.reading() as connection:
+            page = await accounts_page(connection, after, limit, name)
+            counted = (
+                select(known.account_id, known.status, func.count().label("how_many"))
+                .where(known.deleted_at.is_(None), known.account_id.in_([account.id for account in page.rows]))
+                .group_by(known.account_id, known.status)
+            )
+            counts: dict[str, dict[str, int]] = {}
+            for row in await connection.execute(counted):
+                counts.setdefault(row.account_id, {})[row.status] = row.how_many
+        return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next)
+
+    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks that fail or are paused by failures, the newest failure first."""
+        health, known = webhook_health.c, webhooks.c
+        automatic = [reason for reason in PauseReason if reason.automatic]
+        query = (
+            _named(
+                health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
+            )
+            .outerjoin(webhook_health, (health.webhook_id == known.id) & (health.epoch == known.health_epoch))
+            .where(known.deleted_at.is_(None), or_(health.failures > 0, known.pause_reason.in_(automatic)))
+            .order_by(health.last_failed_at.desc().nulls_last(), known.id)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            return [_trouble(row, failing=_streak(row)) for row in await connection.execute(query)]
+
+    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
+        """Webhooks with the longest mean time of an attempt since an hour."""
+        made = hourly_attempts.c
+        sums = (
+            select(
+                made.webhook_id,
+                func.sum(made.attempts).label("attempts"),
+                (func.sum(made.milliseconds) / func.sum(made.attempts)).label("mean_ms"),
+            )
+            .where(made.hour >= since)
+            .group_by(made.webhook_id)
+            .subquery()
+        )
+        query = (
+            _named(sums.c.attempts, sums.c.mean_ms)
+            .join(sums, sums.c.webhook_id == webhooks.c.id)
+            .where(webhooks.c.deleted_at.is_(None))
+            .order_by(sums.c.mean_ms.desc(), webhooks.c.id)
+            .limit(limit)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return [_trouble(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
+
+    async def waiting_by_tier(self) -> Mapping[str, int]:
+        """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
+        left = deliveries.c
+        query = (
+            select(left.tier, func.count().label("how_many"))
+            .where(NOT_DELIVERED & (left.state == State.WAITING))
+            .group_by(left.tier)
+        )
+        async with self._database.reading() as connection:
+            return {row.tier or "": row.how_many for row in await connection.execute(query)}
+
+
+def _named(*columns: Any) -> Select[Any]:
+    """Webhooks with the names that an operator knows them by."""
+    known = webhooks.c
+    named = (known.id, known.account_id, known.url, known.description, known.paused_at)
+    return select(*named, accounts.c.name.label("account_name"), *columns).join(
+        accounts, accounts.c.id == known.account_id
+    )
+
+
+def _trouble(row: Any, **more: Any) -> WebhookTrouble:
+    name = row.description or row.url
+    return WebhookTrouble(row.account_id, row.account_name, row.id, name, row.paused_at, **more)
+
+
+def _streak(row: Any) -> FailureStreak:
+    return FailureStreak(row.failures or 0, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
+
+
+def _summary(account: Any, counts: Mapping[str, int]) -> AccountSummary:
+    return AccountSummary(account, sum(counts.values()), counts.get(Status.PAUSED, 0))

@@ -1,0 +1,89 @@
+"""Replay one webhook by time: count first, then start a job."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from streams.core.audit import AuditEntry
+from streams.core.backfill import Backfill
+from streams.core.ids import derived_id
+from streams.core.job import Job, JobKind
+from streams.core.rate import seconds_to_send
+from streams.core.webhook import Webhook
+from streams.core.webhook_stats import percentile_ms
+from streams.features.replays.missing_events import MissingEventCounter
+from streams.features.replays.rules import ReplayCount, ReplayRequest
+from streams.features.shared.audit_trail import AuditTrail
+from streams.features.webhooks.service import WebhookService
+from streams.features.webhooks.stats_storage import SqlWebhookStats
+from streams.ports import Clock, DeliveryLog, Jobs
+
+# The response times that tell an endpoint's pace.
+PACE_OF = timedelta(hours=24)
+
+
+class ReplayService:
+    """`by` is the caller, for the audit log; `per_second` is the most that is released to one webhook."""
+
+    def __init__(
+        self,
+        webhooks: WebhookService,
+        deliveries: DeliveryLog,
+        jobs: Jobs,
+        stats: SqlWebhookStats,
+        missing: MissingEventCounter,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        per_second: int,
+    ) -> None:
+        self._webhooks = webhooks
+        self._deliveries = deliveries
+        self._jobs = jobs
+        self._stats = stats
+        self._missing = missing
+        self._clock = clock
+        self._new_id = new_id
+        self._per_second = per_second
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def count(self, request: ReplayRequest, account_id: str | None = None) -> ReplayCount:
+        """What a replay would send. Raises `NotFound`, `Invalid`, and with a backfill `Unavailable`."""
+        webhook = (await self._webhooks.find(request.webhook_id, account_id)).webhook
+        wanted = request.wanted(webhook.account_id, self._clock.now())
+        found = await self._deliveries.summary(wanted)
+        missing = await self._missing.count(webhook, wanted) if request.backfill else None
+        count = found.count + (missing.count if missing else 0)
+        return ReplayCount(found, missing, await self._seconds(webhook, count))
+
+    async def start(
+        self, request: ReplayRequest, account_id: str | None = None, *, by: str, once: str | None = None
+    ) -> Job:
+        """Start a job; `publish` does the work. A second call with the same `once` returns the same job.
+
+        Raises `NotFound`, `Invalid`, and `Conflict` while another replay of the webhook is under way.
+        """
+        webhook = (await self._webhooks.find(request.webhook_id, account_id)).webhook
+        now, account_id = self._clock.now(), webhook.account_id
+        wanted = request.wanted(account_id, now)
+        job_id = derived_id("job", account_id, once) if once else self._new_id("job")
+        backfill = Backfill() if request.backfill else None
+        job = Job(job_id, account_id, JobKind.REPLAY, wanted, now, backfill=backfill)
+        return await self._jobs.add(job, self._audit(request, job, by))
+
+    def _audit(self, request: ReplayRequest, job: Job, by: str) -> AuditEntry:
+        return self._audit_entry(
+            by,
+            "webhook.replayed",
+            request.webhook_id,
+            job.account_id,
+            job=job.id,
+            since=request.since.isoformat(),
+            until=request.until.isoformat() if request.until else None,
+            event_types=list(request.event_types) or None,
+            states=list(map(str, request.states)),
+            backfill=request.backfill or None,
+        )
+
+    async def _seconds(self, webhook: Webhook, count: int) -> float | None:
+        """About how long the endpoint needs, by its response times of the last day; None when there are none."""
+        median = percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_OF), 0.5)
+        return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)

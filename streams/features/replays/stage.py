@@ -1,0 +1,80 @@
+"""Jobs that people start: replays, backfills, retries and discards, in portions."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from streams.core.errors import Unavailable
+from streams.core.job import Job
+from streams.features.replays.backfill import HistoryBackfill
+from streams.outage import JOB, Outage
+from streams.ports import Jobs, Telemetry
+
+LOOK_EVERY_SECONDS = 0.5
+# The pause between two portions, so that other stages do not wait for the database.
+PORTION_PAUSE_SECONDS = 0.2
+
+
+async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
+    """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
+
+    So neither the jobs of another account nor one that takes long, or that cannot go on, delays a job.
+    """
+    turns = _JobTurns(jobs, backfill, telemetry)
+    while True:
+        advanced = await turns.round()
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
+
+
+class _JobTurns:
+    """The turns of accounts, and of the jobs of each account."""
+
+    def __init__(self, jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
+        self._jobs = jobs
+        self._backfill = backfill
+        self._telemetry = telemetry
+        self._rounds = 0
+        self._postponed: dict[str, Outage] = {}
+
+    async def round(self) -> int:
+        """Returns how many jobs advanced."""
+        self._rounds += 1
+        advanced, postponed, account_id = 0, dict[str, Outage](), ""
+        with suppress(Unavailable):  # The lease logs it.
+            while mine := await self._jobs.unfinished(account_id):
+                account_id = mine[0].account_id
+                advanced += await self._turn(mine)
+                postponed |= {job.id: self._postponed[job.id] for job in mine if job.id in self._postponed}
+            # Forget jobs that were cancelled.
+            self._postponed = postponed
+        return advanced
+
+    async def _turn(self, mine: Sequence[Job]) -> bool:
+        """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
+        first = self._rounds % len(mine)
+        for job in (*mine[first:], *mine[:first]):
+            if await self._advances(job):
+                return True
+        return False
+
+    async def _advances(self, job: Job) -> bool:
+        try:
+            after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
+        except Unavailable as away:
+            outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
+            outage.begin(job.id, str(away))
+            return False
+        if job.id in self._postponed:
+            self._postponed.pop(job.id).end(job.id)
+        if after.finished_at is not None:
+            _log_end(after, self._telemetry)
+        return after != job
+
+
+def _log_end(job: Job, telemetry: Telemetry) -> None:
+    kind, status = str(job.kind), str(job.status)
+    counts = {"done": job.done, "failed": job.failed, "no_longer_matched": job.no_longer_matched}
+    ended = {"job_id": job.id, "kind": kind, "status": status, **counts}
+    if job.backfill is not None:
+        ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
+    telemetry.info("job_finished", **ended)

@@ -1,0 +1,230 @@
+"""Accounts, their API keys and their users in SQL."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.batches import Batches
+from streams.adapters.sql.account_tables import accounts, api_keys, users
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.keyset import read_page
+from streams.adapters.sql.room import require_room
+from streams.core.access import ApiKey, Role, Scope
+from streams.core.account import Account, User
+from streams.core.audit import AuditEntry
+from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.page import Cursor, Page, json_bytes
+
+KEYS_AT_ONCE = 500
+_TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
+_TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
+
+
+class SqlAccounts:
+    """`Accounts` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(accounts).values(_account_row(account)))
+            await connection.execute(insert(api_keys).values(_key_row(key)))
+            await note(connection, audit_entry)
+
+    async def find(self, account_id: str) -> Account | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
+            return _account(row) if row else None
+
+    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+        """Newest first."""
+        async with self._database.reading() as connection:
+            return await accounts_page(connection, after, limit)
+
+    async def change(
+        self,
+        account_id: str,
+        change: Callable[[Account], Account],
+        audit: Callable[[Account, Account], AuditEntry] | None = None,
+    ) -> Account | None:
+        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
+        this = accounts.c.id == account_id
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
+            if row is None:
+                return None
+            before = _account(row)
+            after = change(before)
+            if after != before:
+                await connection.execute(update(accounts).where(this).values(_account_row(after)))
+                await note(connection, audit(before, after) if audit else None)
+            return after
+
+
+async def accounts_page(
+    connection: AsyncConnection, after: Cursor | None, limit: int, name: str | None = None
+) -> Page[Account]:
+    """Newest first; with `name` those whose name or id contains it."""
+    query, place = select(accounts), (accounts.c.created_at, accounts.c.id)
+    if name:
+        query = query.where(or_(accounts.c.name.icontains(name, autoescape=True), accounts.c.id == name))
+    return await read_page(connection, query, *place, after, limit, _account, _response_bytes)
+
+
+class SqlApiKeys:
+    """`ApiKeys` in SQL. Look-ups have one connection between them, so that strangers cannot take all; uses one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._look_ups = Batches(self._find_all, KEYS_AT_ONCE)
+        self._uses = Batches(self._store_uses, KEYS_AT_ONCE)
+
+    async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
+        """Raises `Conflict` when the account has `KEYS_PER_ACCOUNT` active ones."""
+        active = api_keys.c.revoked_at.is_(None) & (
+            api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
+        )
+        async with self._database.transaction() as connection:
+            await require_room(connection, key.account_id, api_keys, active, KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
+            await connection.execute(insert(api_keys).values(_key_row(key)))
+            await note(connection, audit_entry)
+
+    async def list(self, account_id: str) -> Sequence[ApiKey]:
+        """Those that are active, and the last that ended: `KEYS_LISTED` at most, oldest first."""
+        end = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
+        # What has no end, or ends last: so an active key comes before each that has ended.
+        newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
+        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
+        async with self._database.reading() as connection:
+            found = [_key(row) for row in await connection.execute(query)]
+        return sorted(found, key=lambda key: (key.created_at, key.id))
+
+    async def find(self, sha256: str) -> ApiKey | None:
+        return await self._look_ups.result(sha256)
+
+    async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
+        query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
+        async with self._database.reading() as connection:
+            found = {row.sha256: _key(row) for row in await connection.execute(query)}
+        return [found.get(sha256) for sha256 in hashes]
+
+    async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
+        """False when the account has no such key. A second time changes nothing."""
+        this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(select(api_keys).where(this).with_for_update())).one_or_none()
+            if row is not None and row.revoked_at is None:
+                await connection.execute(update(api_keys).where(this).values(revoked_at=audit_entry.at))
+                await note(connection, audit_entry)
+            return row is not None
+
+    async def used(self, key_id: str, at: datetime) -> None:
+        await self._uses.result((key_id, at))
+
+    async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
+        used = api_keys.c.id.in_({key_id for key_id, _ in uses})
+        async with self._database.transaction() as connection:
+            await connection.execute(update(api_keys).where(used).values(last_used_at=max(at for _, at in uses)))
+        return [None] * len(uses)
+
+
+class SqlUsers:
+    """`Users` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+
+    async def add(self, user: User, audit_entry: AuditEntry) -> User:
+        """Returns the account's user with this e-mail address, who may have existed before.
+
+        Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
+        """
+        statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
+        known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
+        async with self._database.transaction() as connection:
+            if row := (await connection.execute(select(users).where(known))).one_or_none():
+                return _user(row)
+            # The same request at the same moment is no further user.
+            others = users.c.email != user.email
+            await require_room(connection, user.account_id, users, others, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
+            if (await connection.execute(statement)).first() is not None:
+                await note(connection, audit_entry)
+            return _user((await connection.execute(select(users).where(known))).one())
+
+    async def list(self, account_id: str) -> Sequence[User]:
+        query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
+        async with self._database.reading() as connection:
+            return [_user(row) for row in await connection.execute(query)]
+
+    async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
+        this = (users.c.id == user_id) & (users.c.account_id == account_id)
+        async with self._database.transaction() as connection:
+            gone = (await connection.execute(delete(users).where(this).returning(users.c.id))).first() is not None
+            if gone:
+                await note(connection, audit_entry)
+            return gone
+
+    async def find(self, user_id: str) -> User | None:
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
+            return _user(row) if row else None
+
+    async def with_email(self, email: str) -> Sequence[User]:
+        """The users with this address, of any account; oldest first."""
+        query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
+        async with self._database.reading() as connection:
+            return [_user(row) for row in await connection.execute(query)]
+
+    async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
+        """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
+        this = (users.c.id == user_id) & (users.c.account_id == account_id)
+        async with self._database.transaction() as connection:
+            statement = update(users).where(this).values(role=role).returning(users)
+            row = (await connection.execute(statement)).one_or_none()
+            if row is not None:
+                await note(connection, audit_entry)
+            return _user(row) if row else None
+
+
+def _user(row: Any) -> User:
+    return User(row.id, row.account_id, row.email, row.created_at, Role(row.role))
+
+
+def _account_row(account: Account) -> dict[str, Any]:
+    return {**asdict(account), "emails": list(account.emails)}
+
+
+def _account(row: Any) -> Account:
+    return Account(row.id, row.name, tuple(row.emails), row.created_at, row.plan_limit, row.weekly_digest)
+
+
+def _response_bytes(account: Account) -> int:
+    return 300 + json_bytes((account.name, account.emails))
+
+
+def _key_row(key: ApiKey) -> dict[str, Any]:
+    return {**asdict(key), "scopes": sorted(key.scopes)}
+
+
+def _key(row: Any) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        account_id=row.account_id,
+        name=row.name,
+        prefix=row.prefix,
+        sha256=row.sha256,
+        created_at=row.created_at,
+        scopes=frozenset(map(Scope, row.scopes)),
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+    )

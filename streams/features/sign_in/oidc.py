@@ -1,0 +1,166 @@
+"""Sign people in by an OpenID Connect provider: send the browser there, and read the answer that it brings back."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from streams.core.access import digest
+from streams.core.errors import InvalidRecord, ProviderFailed, Unauthorized
+from streams.core.oidc import (
+    PENDING_LASTS,
+    AccountIdentity,
+    AuthorizationRequest,
+    EmailIdentity,
+    Identity,
+    NotAdmitted,
+    OidcRules,
+    OperatorIdentity,
+    PendingSignIn,
+    ProviderRefused,
+    SignInRefused,
+    identify,
+)
+from streams.core.session import SignInMethod
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.emails import normalize_email
+from streams.features.sign_in.service import Browser, Opened, SignInService
+from streams.features.sign_in.storage import SqlPendingSignIns
+from streams.ports import Clock, Encryption, IdentityProvider, Telemetry
+
+# The path of the dashboard that the provider sends browsers back to.
+OIDC_CALLBACK = "/sign-in/oidc/callback"
+# An error code of the provider, as the browser brings it, in a log line.
+LOGGED_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sign-in that the browser continues at `url`. It keeps the token, and shows it with the answer."""
+
+    url: str = field(repr=False)
+    browser_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A new session, and the page to go to."""
+
+    opened: Opened
+    next: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderAnswer:
+    """What the provider gives the browser for us: a code, or an error (RFC 6749 §4.1.2)."""
+
+    state: str = field(repr=False)
+    code: str = field(default="", repr=False)
+    error: str = ""
+
+
+class OidcService:
+    """`name` is the provider's on the sign-in page. `new_token` makes a random text of 43 characters or more."""
+
+    def __init__(
+        self,
+        name: str,
+        rules: OidcRules,
+        provider: IdentityProvider,
+        pending: SqlPendingSignIns,
+        accounts: SqlAccounts,
+        sign_in: SignInService,
+        encryption: Encryption,
+        clock: Clock,
+        telemetry: Telemetry,
+        new_token: Callable[[], str],
+    ) -> None:
+        self.name = name
+        self._rules = rules
+        self._provider = provider
+        self._pending = pending
+        self._accounts = accounts
+        self._sign_in = sign_in
+        self._encryption = encryption
+        self._clock = clock
+        self._telemetry = telemetry
+        self._new_token = new_token
+
+    @property
+    def admits_operators(self) -> bool:
+        return self._rules.operator_group is not None
+
+    async def begin(self, next_page: str) -> Begun:
+        """Prepare a sign-in that leads to a page of ours. Raises `ProviderFailed`."""
+        request = AuthorizationRequest(self._new_token(), self._new_token(), self._new_token())
+        browser_token, now = self._new_token(), self._clock.now()
+        try:
+            url = await self._provider.authorization_url(request)
+        except ProviderFailed as failed:
+            self._note_failure(failed)
+            raise
+        kept = {"nonce": request.nonce, "verifier": request.verifier, "next": next_page}
+        await self._pending.add(
+            PendingSignIn(
+                digest(request.state),
+                digest(browser_token),
+                self._encryption.encrypt(json.dumps(kept)),
+                now,
+                now + PENDING_LASTS,
+            )
+        )
+        return Begun(url, browser_token)
+
+    async def finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> Finished:
+        """Open a session for the person whom the provider names. Raises `SignInRefused` and `ProviderFailed`."""
+        try:
+            finished = await self._finish(answer, browser_token, browser)
+        except SignInRefused as refused:
+            self._telemetry.count("oidc_sign_ins_total", outcome="refused")
+            self._telemetry.info("oidc_sign_in_refused", why=str(refused))
+            raise
+        except ProviderFailed as failed:
+            self._note_failure(failed)
+            raise
+        self._telemetry.count("oidc_sign_ins_total", outcome="signed_in")
+        return finished
+
+    async def _finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> Finished:
+        now = self._clock.now()
+        pending = await self._pending.take(digest(answer.state), digest(browser_token), now)
+        if pending is None:
+            raise SignInRefused("the state is unknown, used, expired, or of another browser")
+        if not answer.code:
+            raise ProviderRefused(answer.error[:LOGGED_CHARACTERS] or "no code and no error")
+        kept = self._kept(pending)
+        request = AuthorizationRequest(answer.state, kept["nonce"], kept["verifier"])
+        claims = await self._provider.claims(answer.code, request, self._rules.claims)
+        return Finished(await self._open(identify(claims, self._rules), browser), kept["next"])
+
+    def _kept(self, pending: PendingSignIn) -> Mapping[str, str]:
+        try:
+            kept: dict[str, str] = json.loads(self._encryption.decrypt(pending.ciphertext))
+        except InvalidRecord:
+            raise SignInRefused("the encryption key was replaced during the sign-in") from None
+        return kept
+
+    async def _open(self, identity: Identity, browser: Browser) -> Opened:
+        match identity:
+            case OperatorIdentity(actor, email):
+                return await self._sign_in.as_operator(actor, browser, SignInMethod.OIDC, email)
+            case EmailIdentity(_, email):
+                return await self._open_by_email(email, browser)
+            case AccountIdentity(actor, email, account_ids, role):
+                known = [account_id for account_id in account_ids if await self._accounts.find(account_id) is not None]
+                if not known:
+                    raise NotAdmitted("none of the accounts that the provider names exists")
+                return await self._sign_in.as_member_of(actor, known, role, email, browser)
+
+    async def _open_by_email(self, email: str, browser: Browser) -> Opened:
+        try:
+            return await self._sign_in.as_users_with(normalize_email(email).lower(), browser)
+        except (ValueError, Unauthorized):
+            raise NotAdmitted("no user has the e-mail address") from None
+
+    def _note_failure(self, failed: ProviderFailed) -> None:
+        self._telemetry.count("oidc_sign_ins_total", outcome="failed")
+        self._telemetry.warning("oidc_provider_failed", why=str(failed))

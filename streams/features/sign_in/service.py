@@ -1,0 +1,276 @@
+"""Sign people in: by a mail with a link and a code, by a link, by what a provider says of them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from streams.core.access import Role, digest
+from streams.core.account import User
+from streams.core.audit import AuditEntry
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.core.mail import Mail, MailKind
+from streams.core.session import (
+    GUESSES,
+    LINK_LASTS,
+    LONGEST_LINK,
+    MAX_OPEN_MAILS,
+    OIDC_SESSION_LASTS,
+    OPERATOR_SESSION_LASTS,
+    SESSION_LASTS,
+    Session,
+    SignIn,
+    SignInMethod,
+    code_digest,
+)
+from streams.core.url import page_url_errors
+from streams.features.shared.accounts import SqlAccounts, SqlUsers
+from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.emails import email_errors, normalize_email
+from streams.features.sign_in.sessions import session_begun
+from streams.features.sign_in.storage import SqlSessions, SqlSignIns
+from streams.ports import Clock, Encryption
+
+USER_AGENT_CHARACTERS = 300
+_WRONG_LINK = "the link was used already, or has expired: ask for a new one"
+_WRONG_CODE = (
+    "the code is wrong, was used already, has expired, or was asked for in another browser: "
+    "check it, or open the link of the mail"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """The browser of a request: its network address and its name."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that signs in once; its page asks for the press of a button."""
+
+    url: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A new session with its token, which the browser keeps."""
+
+    session: Session
+    token: str = field(repr=False)
+
+
+class SignInService:
+    """`new_id` makes an id with a prefix, `new_token` a random text, `new_code` a random code of digits.
+
+    `address` is the dashboard's URL.
+    """
+
+    def __init__(
+        self,
+        accounts: SqlAccounts,
+        users: SqlUsers,
+        sign_ins: SqlSignIns,
+        sessions: SqlSessions,
+        encryption: Encryption,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_token: Callable[[], str],
+        new_code: Callable[[], str],
+        address: str,
+    ) -> None:
+        self._accounts = accounts
+        self._users = users
+        self._sign_ins = sign_ins
+        self._sessions = sessions
+        self._encryption = encryption
+        self._clock = clock
+        self._new_id = new_id
+        self._new_token = new_token
+        self._new_code = new_code
+        self._address = address
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    # -- ways in ------------------------------------------------------------------------------------------------
+
+    async def ask(self, email: str) -> str:
+        """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
+
+        No mail is sent while enough links of earlier ones still work. The work is the same for an address without a
+        user, so that it does not reveal who has one. Raises `Invalid`.
+        """
+        if errors := email_errors("email", [email]):
+            raise Invalid(*errors)
+        email, now = normalize_email(email).lower(), self._clock.now()
+        token, browser, code = self._new_token(), self._new_token(), self._new_code()
+        sign_in = SignIn(
+            digest(token), f"email:{email}", now, now + LINK_LASTS, email=email, browser_sha256=digest(browser)
+        )
+        mail = self._mail(await self._users.with_email(email), email, token, code, now)
+        if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
+            mail = None
+        if mail is not None:
+            # Without a mail there is no code: one that is in no mail can only be guessed.
+            sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=GUESSES)
+        await self._sign_ins.add(sign_in, mail=mail)
+        return browser
+
+    def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
+        # Encrypted, because a reader of the database must not be able to sign in.
+        ciphertext = self._encryption.encrypt(json.dumps({"token": token, "code": code}))
+        if not users:
+            return None
+        return Mail(
+            id=self._new_id("mail"),
+            key=f"{MailKind.SIGN_IN}/{digest(token)}",
+            account_id=users[0].account_id,
+            webhook_id="",
+            kind=MailKind.SIGN_IN,
+            details={"email": email, "ciphertext": ciphertext},
+            created_at=now,
+            due_at=now,
+        )
+
+    async def link_for(self, account_id: str, user_id: str, *, by: str) -> Link:
+        """Make a link by which a user signs in once, within 15 minutes. Raises `NotFound`."""
+        user = await self._users.find(user_id)
+        if user is None or user.account_id != account_id:
+            raise NotFound(f"this account has no user {user_id}")
+        token, now = self._new_token(), self._clock.now()
+        audit_entry = self._audit_entry(by, "user.sign_in_token_made", user_id, account_id)
+        sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, user_id=user_id)
+        await self._sign_ins.add(sign_in, audit_entry=audit_entry)
+        return self._link(token, sign_in)
+
+    async def portal_link(
+        self,
+        account_id: str,
+        role: Role = Role.MEMBER,
+        lasts: timedelta = LINK_LASTS,
+        return_url: str | None = None,
+        *,
+        by: str,
+    ) -> Link:
+        """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
+        if not timedelta(minutes=1) <= lasts <= LONGEST_LINK:
+            raise Invalid(FieldError("minutes", f"must be from 1 to {LONGEST_LINK // timedelta(minutes=1)}"))
+        if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
+            raise Invalid(*errors)
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        token, now = self._new_token(), self._clock.now()
+        sign_in = SignIn(digest(token), by, now, now + lasts, account_id=account_id, role=role, return_url=return_url)
+        audit_entry = self._audit_entry(by, "portal_link.made", account_id, account_id, role=role)
+        await self._sign_ins.add(sign_in, audit_entry=audit_entry)
+        return self._link(token, sign_in)
+
+    async def operator_link(self, *, by: str) -> Link:
+        """Make a link by which an operator signs in once, within 15 minutes."""
+        token, now = self._new_token(), self._clock.now()
+        sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, is_operator=True)
+        audit_entry = self._audit_entry(by, "operator.sign_in_link_made", "operator")
+        await self._sign_ins.add(sign_in, audit_entry=audit_entry)
+        return self._link(token, sign_in)
+
+    def _link(self, token: str, sign_in: SignIn) -> Link:
+        return Link(f"{self._address.rstrip('/')}/sign-in/{token}", sign_in.expires_at)
+
+    # -- in -----------------------------------------------------------------------------------------------------
+
+    async def by_link(self, token: str, browser: Browser) -> Opened:
+        """Redeem a one-time token. Raises `Unauthorized`."""
+        sign_in = await self._sign_ins.redeem(digest(token), self._clock.now())
+        method = SignInMethod.PORTAL_LINK if sign_in and sign_in.role else SignInMethod.LINK
+        return await self._open(sign_in, browser, method, _WRONG_LINK)
+
+    async def by_code(self, browser_token: str, code: str, browser: Browser) -> Opened:
+        """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
+        wanted = digest(browser_token), code_digest(browser_token, code)
+        sign_in = await self._sign_ins.guess(*wanted, self._clock.now())
+        return await self._open(sign_in, browser, SignInMethod.CODE, _WRONG_CODE)
+
+    async def as_operator(
+        self,
+        actor: str,
+        browser: Browser,
+        method: SignInMethod = SignInMethod.OPERATOR_KEY,
+        email: str | None = None,
+    ) -> Opened:
+        """Open a session of an operator, who has proved to be one. It looks at an account by `enter`.
+
+        `email` is for the audit log.
+        """
+        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
+        return await self._begin(session, session_begun(self._audit_entry, session, method, email=email))
+
+    async def as_users_with(self, email: str, browser: Browser) -> Opened:
+        """Open a session of a person whose address a provider has verified: of every user with it.
+
+        Raises `Unauthorized`.
+        """
+        users = await self._users.with_email(email)
+        if not users:
+            raise Unauthorized("no user has this address")
+        session = replace(
+            self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email, proved_email=email
+        )
+        return await self._begin_of_users(session, users, SignInMethod.OIDC)
+
+    async def as_member_of(
+        self, actor: str, account_ids: Sequence[str], role: Role, email: str | None, browser: Browser
+    ) -> Opened:
+        """Open a session of a person whom a provider gives a role in these accounts, which exist."""
+        session = replace(
+            self._new_session(actor, browser, OIDC_SESSION_LASTS),
+            account_id=account_ids[0] if len(account_ids) == 1 else None,
+            role=role,
+            email=email,
+            account_ids=tuple(account_ids),
+        )
+        return await self._begin(session, session_begun(self._audit_entry, session, SignInMethod.OIDC))
+
+    async def _open(self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str) -> Opened:
+        if sign_in is None:
+            raise Unauthorized(otherwise)
+        if sign_in.is_operator:
+            return await self.as_operator(sign_in.actor, browser, method)
+        session = replace(
+            self._new_session(sign_in.actor, browser, SESSION_LASTS),
+            account_id=sign_in.account_id,
+            role=sign_in.role,
+            email=sign_in.email,
+            # The link or the code was mailed to it.
+            proved_email=sign_in.email,
+            return_url=sign_in.return_url,
+        )
+        if sign_in.account_id is not None:
+            return await self._begin(session, session_begun(self._audit_entry, session, method))
+        users = await self._users_of(sign_in)
+        if not users:
+            raise Unauthorized(otherwise)
+        return await self._begin_of_users(session, users, method)
+
+    def _new_session(self, actor: str, browser: Browser, lasts: timedelta) -> Session:
+        now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
+        return Session(
+            self._new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent
+        )
+
+    async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
+        """A person of one account is in it. A person of several chooses."""
+        session = session.of_user(users[0]) if len(users) == 1 else session
+        return await self._begin(session, session_begun(self._audit_entry, session, method))
+
+    async def _begin(self, session: Session, audit_entry: AuditEntry) -> Opened:
+        token = self._new_token()
+        await self._sessions.add(session, digest(token), audit_entry)
+        return Opened(session, token)
+
+    async def _users_of(self, sign_in: SignIn) -> Sequence[User]:
+        if sign_in.email is not None:
+            return await self._users.with_email(sign_in.email)
+        user = await self._users.find(sign_in.user_id) if sign_in.user_id else None
+        return [user] if user else []

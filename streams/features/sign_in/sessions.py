@@ -1,0 +1,104 @@
+"""Sessions of signed-in people: read, move to another account, end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from streams.core.access import Role, digest
+from streams.core.audit import AuditEntry
+from streams.core.errors import Forbidden, NotFound, Unauthorized
+from streams.core.session import USE_NOTED_EVERY, Session, SignInMethod
+from streams.features.shared.accounts import SqlAccounts, SqlUsers
+from streams.features.shared.audit_trail import AuditTrail
+from streams.features.sign_in.storage import SqlSessions
+from streams.ports import Clock
+
+
+class SessionService:
+    """`new_id` makes an id with a prefix."""
+
+    def __init__(
+        self, accounts: SqlAccounts, users: SqlUsers, sessions: SqlSessions, clock: Clock, new_id: Callable[[str], str]
+    ) -> None:
+        self._accounts = accounts
+        self._users = users
+        self._sessions = sessions
+        self._clock = clock
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def find(self, token: str) -> Session:
+        """The session of a browser. Raises `Unauthorized`."""
+        now = self._clock.now()
+        session = await self._sessions.find(digest(token))
+        if session is None or not session.is_valid(now):
+            raise Unauthorized("the session has ended: sign in again")
+        if now - session.used_at >= USE_NOTED_EVERY:
+            # Only the time: the browser may be choosing another account at this moment.
+            await self._sessions.used(session.id, now)
+            session = replace(session, used_at=now)
+        return session
+
+    async def choices(self, session: Session) -> Sequence[Session]:
+        """The sessions that this one can become, one for each account of the person.
+
+        None without a proved address: an owner types any address as that of a user.
+        """
+        if session.account_ids:
+            return [replace(session, account_id=account_id) for account_id in session.account_ids]
+        if session.is_operator or session.proved_email is None:
+            return []
+        return [session.of_user(user) for user in await self._users.with_email(session.proved_email)]
+
+    async def choose(self, session: Session, account_id: str) -> Session:
+        """Go on in another account of the same person. Raises `NotFound`."""
+        chosen = next((one for one in await self.choices(session) if one.account_id == account_id), None)
+        if chosen is None:
+            raise NotFound(f"there is no account {account_id}")
+        await self._sessions.change(chosen, session_begun(self._audit_entry, chosen, SignInMethod.ACCOUNT_CHOICE))
+        return chosen
+
+    async def sign_out(self, session: Session) -> None:
+        await self._sessions.remove(session.id, None)
+
+    async def list(self, account_id: str) -> Sequence[Session]:
+        """The valid sessions of an account, newest first."""
+        return await self._sessions.list(account_id, self._clock.now())
+
+    async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
+        """End a session at once. Raises `NotFound`."""
+        audit_entry = self._audit_entry(by, "session.revoked", session_id, account_id)
+        if not await self._sessions.remove(session_id, account_id, audit_entry):
+            raise NotFound(f"this account has no session {session_id}")
+
+    async def enter(self, session: Session, account_id: str, role: Role) -> Session:
+        """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
+        if not session.is_operator:
+            raise Forbidden("only an operator opens the view of another account")
+        if await self._accounts.find(account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        entered = replace(session, account_id=account_id, role=role)
+        audit_entry = self._audit_entry(session.actor, "account.entered", account_id, account_id, role=role)
+        await self._sessions.change(entered, audit_entry)
+        return entered
+
+    async def leave(self, session: Session) -> Session:
+        """Go back from an account's view to the operator's pages."""
+        if not session.is_operator:
+            raise Forbidden("only an operator leaves an account's view")
+        left = replace(session, account_id=None, role=None)
+        await self._sessions.change(left)
+        return left
+
+
+def session_begun(
+    audit_entry: AuditTrail, session: Session, method: SignInMethod, email: str | None = None
+) -> AuditEntry:
+    """The audit entry of a session that begins, or that goes on in an account."""
+    return audit_entry(
+        session.actor,
+        "session.begun",
+        session.id,
+        session.account_id,
+        method=method,
+        email=email or session.email,
+        address=session.address,
+    )

@@ -1,0 +1,186 @@
+"""One-time links, sign-ins that wait for a provider, and sessions in SQL."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select, update
+
+from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
+from streams.adapters.sql.audit import note
+from streams.adapters.sql.database import Database
+from streams.core.access import Role
+from streams.core.audit import AuditEntry
+from streams.core.limits import SESSIONS_LISTED
+from streams.core.mail import Mail
+from streams.core.oidc import PendingSignIn
+from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
+
+
+class SqlSignIns:
+    """`SignIns` in SQL. What was mailed has a code."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
+        """Store it, with the mail that brings it to its person."""
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(sign_ins).values(asdict(sign_in)))
+            if mail is not None:
+                await connection.execute(insert(mails).values(asdict(mail)))
+            await note(connection, audit_entry)
+
+    async def count_open_mails(self, email: str, now: datetime) -> int:
+        """How many were mailed to an address, and may still be used."""
+        mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
+        # By the time of creation, for the index.
+        is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
+        query = select(func.count()).where(mailed & is_open)
+        async with self._database.reading() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
+        """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""
+        this = (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
+        async with self._database.reading() as connection:
+            # Reading takes no lock: anybody may ask for any token.
+            if (await connection.execute(select(sign_ins.c.sha256).where(this))).first() is None:
+                return None
+        # One statement: of two requests with one link only one changes the row.
+        statement = update(sign_ins).where(this).values(used_at=now).returning(sign_ins)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            return _sign_in(row) if row else None
+
+    async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
+        """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
+        mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
+        valid = mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        async with self._database.reading() as connection:
+            if (await connection.execute(select(sign_ins.c.sha256).where(valid))).first() is None:
+                return None
+        guessed = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(guessed)).one_or_none()
+            if row is None or row.code_sha256 != code_sha256:
+                return None
+            await connection.execute(update(sign_ins).where(sign_ins.c.sha256 == row.sha256).values(used_at=now))
+            return _sign_in(row)
+
+
+class SqlPendingSignIns:
+    """`PendingSignIns` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, pending: PendingSignIn) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(pending_sign_ins).values(asdict(pending)))
+
+    async def take(self, state_sha256: str, browser_sha256: str, now: datetime) -> PendingSignIn | None:
+        """Use one; None when it is unknown, used, expired, or of another browser. Of two callers one gets it."""
+        columns = pending_sign_ins.c
+        this = (columns.state_sha256 == state_sha256) & (columns.browser_sha256 == browser_sha256)
+        # One statement: of two requests with one state only one deletes the row.
+        statement = delete(pending_sign_ins).where(this & (columns.expires_at > now)).returning(pending_sign_ins)
+        async with self._database.transaction() as connection:
+            row = (await connection.execute(statement)).one_or_none()
+            return PendingSignIn(**row._mapping) if row else None
+
+
+class SqlSessions:
+    """`Sessions` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(insert(sessions).values(**asdict(session), sha256=sha256))
+            await note(connection, audit_entry)
+
+    async def find(self, sha256: str) -> Session | None:
+        """With the role that its user has now."""
+        query = _SESSIONS.where(sessions.c.sha256 == sha256)
+        async with self._database.reading() as connection:
+            row = (await connection.execute(query)).one_or_none()
+            return _session(row) if row else None
+
+    async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
+        """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
+        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_LASTS)
+        query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
+        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(SESSIONS_LISTED)
+        async with self._database.reading() as connection:
+            return [_session(row) for row in await connection.execute(query)]
+
+    async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
+        """Store the account, the user and the role of a session."""
+        values = {name: getattr(session, name) for name in ("actor", "account_id", "role", "user_id")}
+        async with self._database.transaction() as connection:
+            await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
+            await note(connection, audit_entry)
+
+    async def used(self, session_id: str, at: datetime) -> None:
+        """Note the last use of a session."""
+        async with self._database.transaction() as connection:
+            await connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
+
+    async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
+        """End a session; with `account_id` only one of that account."""
+        this = sessions.c.id == session_id
+        if account_id is not None:
+            this &= sessions.c.account_id == account_id
+        async with self._database.transaction() as connection:
+            gone = (await connection.execute(delete(sessions).where(this).returning(sessions.c.id))).first() is not None
+            if gone:
+                await note(connection, audit_entry)
+            return gone
+
+
+# The role of a user now, not at the sign-in.
+_SESSIONS = select(
+    *(column for column in sessions.columns if column.name != "role"),
+    func.coalesce(users.c.role, sessions.c.role).label("role"),
+).outerjoin(users, users.c.id == sessions.c.user_id)
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        id=row.id,
+        actor=row.actor,
+        created_at=row.created_at,
+        used_at=row.used_at,
+        expires_at=row.expires_at,
+        account_id=row.account_id,
+        role=Role(row.role) if row.role else None,
+        user_id=row.user_id,
+        email=row.email,
+        proved_email=row.proved_email,
+        return_url=row.return_url,
+        address=row.address,
+        user_agent=row.user_agent,
+        is_operator=row.is_operator,
+        account_ids=tuple(row.account_ids),
+    )
+
+
+def _sign_in(row: Any) -> SignIn:
+    return SignIn(
+        sha256=row.sha256,
+        actor=row.actor,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        email=row.email,
+        user_id=row.user_id,
+        account_id=row.account_id,
+        role=Role(row.role) if row.role else None,
+        return_url=row.return_url,
+        browser_sha256=row.browser_sha256,
+        code_sha256=row.code_sha256,
+        guesses_left=row.guesses_left,
+        is_operator=row.is_operator,
+    )

@@ -1,0 +1,1 @@
+"""Count launches, and watch the limit of a plan."""

@@ -1,0 +1,81 @@
+"""Usage of an account: launches by month, package and dispatch, and the plan limit."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.usage.storage import SqlUsage
+from streams.ports import Clock
+
+MOST_MONTHS = 120
+READ_AT_ONCE = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """The launches of the newest months, of the present one, and the plan limit of a month.
+
+    An event of a producer whose clock is ahead may be of the next month.
+    """
+
+    months: Sequence[UsageMonth]
+    present: UsageMonth
+    plan_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsagePage:
+    """A part of a month, and where the next one begins; None on the last page."""
+
+    rows: Sequence[UsageDetail]
+    next: UsagePlace | None
+
+
+class UsageService:
+    """Reads usage."""
+
+    def __init__(self, accounts: SqlAccounts, usage: SqlUsage, clock: Clock) -> None:
+        self._accounts = accounts
+        self._usage = usage
+        self._clock = clock
+
+    async def summary(self, account_id: str, months: int = 12) -> UsageSummary:
+        """Raises `NotFound`, `Invalid`."""
+        if not 1 <= months <= MOST_MONTHS:
+            raise Invalid(FieldError("months", f"must be from 1 to {MOST_MONTHS}"))
+        account = await self._accounts.find(account_id)
+        if account is None:
+            raise NotFound(f"there is no account {account_id}")
+        found = {one.month: one for one in await self._usage.months(account_id, months)}
+        this_month = month_of(self._clock.now())
+        present = found.setdefault(this_month, UsageMonth(this_month, 0))
+        newest = sorted(found.values(), reverse=True)[:months]
+        return UsageSummary(newest, present, account.plan_limit)
+
+    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> UsagePage:
+        """A page of a month's launches by package and dispatch. Raises `Invalid`."""
+        found = await self._usage.details(account_id, _checked(month), after, limit + 1)
+        last = found[limit - 1] if len(found) > limit else None
+        return UsagePage(found[:limit], UsagePlace(last.package_id or "", last.dispatch_id or "") if last else None)
+
+    async def all_details(self, account_id: str, month: str) -> AsyncIterator[UsageDetail]:
+        """All of a month, read in pages. Raises `Invalid`."""
+        after: UsagePlace | None = None
+        while True:
+            page = await self.details(account_id, month, after, READ_AT_ONCE)
+            for one in page.rows:
+                yield one
+            if (after := page.next) is None:
+                return
+
+    async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
+        """The packages and dispatches with the most launches of a month. Raises `Invalid`."""
+        return await self._usage.largest(account_id, _checked(month), limit)
+
+
+def _checked(month: str) -> str:
+    if not is_month(month):
+        raise Invalid(FieldError("month", "must be a month such as 2026-04"))
+    return month

@@ -1,0 +1,218 @@
+"""Count launches exactly once, in one transaction with the meter's positions, notices and events to send."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, literal, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.adapters.sql.usage_tables import (
+    counted_launches,
+    usage_details,
+    usage_months,
+    usage_notices,
+    usage_positions,
+)
+from streams.core.backfill import OffsetRange
+from streams.core.usage import (
+    Launch,
+    LaunchBatch,
+    NewLaunches,
+    UsageDetail,
+    UsageMonth,
+    UsageNotice,
+    UsagePlace,
+    counted,
+    crossed,
+    month_of,
+    notice_event,
+    reached,
+)
+from streams.ports import Codec
+
+
+class SqlUsageMeter:
+    """`UsageMeter` and `UsageLimits` in SQL. `codec` encodes the events to send."""
+
+    def __init__(self, database: Database, codec: Codec) -> None:
+        self._database = database
+        self._notices = _Notices(StoredEvents(codec, is_sqlite=database.is_sqlite), is_sqlite=database.is_sqlite)
+        self._positions = Bulk(usage_positions, is_sqlite=database.is_sqlite)
+        self._launches = Bulk(counted_launches, is_sqlite=database.is_sqlite)
+        months, details = (Bulk(table, is_sqlite=database.is_sqlite) for table in (usage_months, usage_details))
+        self._months, self._details = months, details
+        self._add_months = _adding(months.statement, usage_months).returning(*usage_months.c)
+        self._add_details = _adding(details.statement, usage_details)
+
+    async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
+        known = usage_positions.c
+        rows = [{"partition": one, "incarnation": incarnation, "next_offset": 0} for one in sorted(partitions)]
+        other = usage_positions.c.partition.in_(partitions) & (known.incarnation != incarnation)
+        async with self._database.transaction() as connection:
+            statement = self._positions.statement.on_conflict_do_nothing()
+            await connection.execute(statement, self._positions.parameters(rows))
+            await connection.execute(
+                update(usage_positions).where(other).values(incarnation=incarnation, next_offset=0)
+            )
+            found = await connection.execute(select(usage_positions).where(known.partition.in_(partitions)))
+            return {row.partition: row.next_offset for row in found}
+
+    async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
+        async with self._database.transaction() as connection:
+            for move in sorted(moves):
+                if not await _move(connection, incarnation, move):
+                    await connection.rollback()
+                    return None
+            new = await self._insert_launches(connection, batch.launches)
+            late = await self._insert_launches(connection, batch.late)
+            if new or late:
+                await self._add(connection, new, late)
+            return NewLaunches(len(new), len(late))
+
+    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+        known, month = usage_months.c, month_of(now)
+        async with self._database.transaction() as connection:
+            query = select(known.launches).where(known.account_id == account_id, known.month == month)
+            launches = await connection.scalar(query) or 0
+            notices = reached(account_id, month, limit, launches, now)
+            await self._notices.store(connection, notices)
+
+    async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
+        """Those that were not counted before, in their order."""
+        first = {(one.account_id, one.event_id): one for one in reversed(launches)}
+        if not first:
+            return []
+        # In one order, so that two owners do not wait for each other.
+        rows = [
+            {"account_id": one.account_id, "event_id": one.event_id, "month": one.month}
+            for _, one in sorted(first.items())
+        ]
+        key = counted_launches.c.account_id, counted_launches.c.event_id
+        statement = self._launches.statement.on_conflict_do_nothing().returning(*key)
+        new = {tuple(row) for row in await connection.execute(statement, self._launches.parameters(rows))}
+        in_order = {(one.account_id, one.event_id): one for one in launches}
+        return [first[name] for name in in_order if name in new]
+
+    async def _add(self, connection: AsyncConnection, new: Sequence[Launch], late: Sequence[Launch]) -> None:
+        by_month: dict[tuple[str, str], list[Launch]] = {}
+        for launch in new:
+            by_month.setdefault((launch.account_id, launch.month), []).append(launch)
+        late_by_month = Counter((launch.account_id, launch.month) for launch in late)
+        months = [
+            {
+                "account_id": key[0],
+                "month": key[1],
+                "launches": len(by_month.get(key, ())),
+                "late_launches": late_by_month[key],
+            }
+            for key in sorted(by_month.keys() | late_by_month.keys())
+        ]
+        details = [{**key._asdict(), "launches": number} for key, number in sorted(counted(new).items())]
+        totals = {
+            (row.account_id, row.month): row.launches
+            for row in await connection.execute(self._add_months, self._months.parameters(months))
+        }
+        if not new:
+            return
+        await connection.execute(self._add_details, self._details.parameters(details))
+        limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
+        notices = [
+            notice
+            for key, of_month in sorted(by_month.items())
+            for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
+        ]
+        await self._notices.store(connection, notices)
+
+
+def _adding(statement: Any, table: Any) -> Any:
+    """An insert that adds to the stored numbers."""
+    key = list(table.primary_key.columns)
+    numbers = {one.name: one + statement.excluded[one.name] for one in table.c if one not in set(key)}
+    return statement.on_conflict_do_update(index_elements=key, set_=numbers)
+
+
+async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
+    known = usage_positions.c
+    mine = (known.partition == move.partition) & (known.incarnation == incarnation) & (known.next_offset == move.start)
+    moved = await connection.execute(update(usage_positions).where(mine).values(next_offset=move.end))
+    return moved.rowcount == 1
+
+
+async def _plan_limits(connection: AsyncConnection, account_ids: set[str]) -> dict[str, int]:
+    query = select(accounts.c.id, accounts.c.plan_limit).where(
+        accounts.c.id.in_(account_ids), accounts.c.plan_limit.is_not(None)
+    )
+    return {row.id: row.plan_limit for row in await connection.execute(query)}
+
+
+class _Notices:
+    """Stores notices that are new, each with the event that reports it."""
+
+    def __init__(self, events: StoredEvents, *, is_sqlite: bool) -> None:
+        self._events = events
+        self._insert = Bulk(usage_notices, is_sqlite=is_sqlite)
+        key = usage_notices.c.account_id, usage_notices.c.month, usage_notices.c.percent
+        self._statement = self._insert.statement.on_conflict_do_nothing().returning(*key)
+
+    async def store(self, connection: AsyncConnection, notices: Sequence[UsageNotice]) -> None:
+        if not notices:
+            return
+        rows = [
+            {
+                "account_id": one.account_id,
+                "month": one.month,
+                "percent": one.percent,
+                "launches": one.launches,
+                "plan_limit": one.limit,
+                "at": one.at,
+            }
+            for one in notices
+        ]
+        new = {tuple(row) for row in await connection.execute(self._statement, self._insert.parameters(rows))}
+        events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
+        await self._events.store(connection, [(one, one.occurred_at) for one in events])
+
+
+class SqlUsage:
+    """`Usage` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
+        """Newest first."""
+        known = usage_months.c
+        query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [UsageMonth(row.month, row.launches, row.late_launches) for row in await connection.execute(query)]
+
+    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
+        """A month's launches by package and dispatch, in the order of these ids."""
+        known = usage_details.c
+        query = _details_of(account_id, month).order_by(known.package_id, known.dispatch_id).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(known.package_id, known.dispatch_id) > tuple_(*map(literal, after)))
+        return await self._read(query)
+
+    async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
+        """The same, the most launches first."""
+        known = usage_details.c
+        ordered = _details_of(account_id, month).order_by(known.launches.desc(), known.package_id, known.dispatch_id)
+        return await self._read(ordered.limit(limit))
+
+    async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:
+        async with self._database.reading() as connection:
+            return [
+                UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
+                for row in await connection.execute(query)
+            ]
+
+
+def _details_of(account_id: str, month: str) -> Select[Any]:
+    return select(usage_details).where(usage_details.c.account_id == account_id, usage_details.c.month == month)

@@ -1,0 +1,1 @@
+"""Register, change, test and watch webhooks."""

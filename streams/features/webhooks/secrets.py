@@ -1,0 +1,137 @@
+"""Show, rotate and re-encrypt the secrets of webhooks."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from streams.core.audit import AuditEntry
+from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.event import format_time
+from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.webhook import EncryptedSecret, Registration
+from streams.features.shared.audit_trail import AuditTrail
+from streams.features.webhooks.service import Changed, WebhookService
+from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
+
+MOST_OVERLAP_HOURS = 168
+DEFAULT_OVERLAP_HOURS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A webhook with its new secret; the old secret is valid until `old_until`, if at all."""
+
+    changed: Changed
+    secret: str = field(repr=False)
+    old_until: datetime | None
+
+
+class SecretService:
+    """`new_key` makes random bytes. `by` is the caller; `account_id` limits it to one account."""
+
+    def __init__(
+        self,
+        webhooks: WebhookService,
+        stored: Webhooks,
+        encryption: Encryption,
+        check: EncryptionCheck,
+        audit: AuditLog,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_key: Callable[[int], bytes],
+    ) -> None:
+        self._webhooks = webhooks
+        self._stored = stored
+        self._encryption = encryption
+        self._check = check
+        self._audit = audit
+        self._clock = clock
+        self._new_key = new_key
+        self._audit_trail = AuditTrail(clock, new_id)
+
+    async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
+        """The newest secret. Raises `NotFound`."""
+        return (await self.show_valid(webhook_id, by=by, account_id=account_id))[-1]
+
+    async def show_valid(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Sequence[str]:
+        """The valid secrets, the newest last: one, or two during a rotation. Raises `NotFound`."""
+        webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
+        await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        return [self._encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(self._clock.now())]
+
+    async def rotate(
+        self,
+        webhook_id: str,
+        overlap_hours: int = DEFAULT_OVERLAP_HOURS,
+        *,
+        by: str,
+        account_id: str | None = None,
+    ) -> Rotated:
+        """Start a rotation: a new secret, while the old one stays valid for `overlap_hours`.
+
+        Without an overlap the old secrets end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
+        `Conflict` during another rotation.
+        """
+        if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
+            raise Invalid(FieldError("overlapHours", f"must be from 0 to {MOST_OVERLAP_HOURS}"))
+        now = self._clock.now()
+        secret = make_secret(self._new_key(SECRET_BYTES))
+        new = EncryptedSecret(self._encryption.encrypt(secret))
+        old_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
+
+        def rotated(known: Registration) -> Registration:
+            valid = known.webhook.valid_secrets(now)
+            if old_until is None:
+                return _with(known, new)
+            if len(valid) > 1:
+                until = format_time(valid[0].valid_until) if valid[0].valid_until else ""
+                raise Conflict(f"a rotation lasts until {until}: finish it first, or rotate without an overlap")
+            return _with(known, replace(valid[-1], valid_until=old_until), new)
+
+        changed = await self._webhooks.alter(
+            webhook_id, rotated, by, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
+        )
+        return Rotated(changed, secret, old_until)
+
+    async def finish_rotation(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+        """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
+        return await self._webhooks.alter(
+            webhook_id,
+            lambda known: _with(known, known.webhook.secrets[-1]),
+            by,
+            "webhook.secret_rotation_finished",
+            account_id,
+        )
+
+    async def reencrypt(self, told: Callable[[int, int], None] = lambda done, total: None, *, by: str) -> int:
+        """Encrypt every webhook's secrets and headers with the newest key. Returns the number of webhooks.
+
+        Raises `InvalidRecord` for a webhook that no configured key decrypts; those before it are done.
+        """
+
+        def audit(before: Registration, after: Registration | None) -> AuditEntry:
+            return self._audit_trail(by, "webhook.reencrypted", before.webhook.id, before.webhook.account_id)
+
+        found = await self._stored.list()
+        for count, known in enumerate(found, 1):
+            await self._stored.change(known.id, self._resealed, audit=audit)
+            told(count, len(found))
+        await self._check.reencrypt()
+        return len(found)
+
+    def _resealed(self, known: Registration) -> Registration:
+        webhook, reencrypt = known.webhook, self._encryption.reencrypt
+        headers, fallback_headers = webhook.encrypted_headers, webhook.encrypted_fallback_headers
+        return replace(
+            known,
+            webhook=replace(
+                webhook,
+                secrets=tuple(replace(secret, ciphertext=reencrypt(secret.ciphertext)) for secret in webhook.secrets),
+                encrypted_headers=headers and reencrypt(headers),
+                encrypted_fallback_headers=fallback_headers and reencrypt(fallback_headers),
+            ),
+        )
+
+
+def _with(known: Registration, *secrets: EncryptedSecret) -> Registration:
+    return replace(known, webhook=replace(known.webhook, secrets=secrets))

@@ -1,0 +1,286 @@
+"""Register, update, pause, enable and delete webhooks; each returns when the change is on the topic."""
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any
+
+from streams.core.audit import AuditEntry
+from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
+from streams.core.held import HeldChoice
+from streams.core.limits import WEBHOOKS_PER_ACCOUNT
+from streams.core.page import Cursor, Page
+from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
+from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_trail import AuditTrail, Masked, differences
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
+from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
+
+PROPAGATION_SECONDS = 2.0
+ASK_EVERY_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A webhook after a change; `propagated` says whether the stages know the change already."""
+
+    registration: Registration
+    propagated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A new webhook with its signing secret."""
+
+    changed: Changed
+    secret: str = field(repr=False)
+
+
+class WebhookService:
+    """`new_id` makes an id with a prefix, `new_key` random bytes.
+
+    `by` is the caller, for the audit log; `account_id` limits it to one account.
+    """
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        accounts: SqlAccounts,
+        propagation: PublicationStatus,
+        encryption: Encryption,
+        dns_check: DnsCheck,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        new_key: Callable[[int], bytes],
+        allow_http: bool = False,
+        webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT,
+    ) -> None:
+        self._webhooks = webhooks
+        self._accounts = accounts
+        self._propagation = propagation
+        self._encryption = encryption
+        self._dns_check = dns_check
+        self._clock = clock
+        self._new_id = new_id
+        self._new_key = new_key
+        self._allow_http = allow_http
+        self._webhooks_per_account = webhooks_per_account
+        self._audit_entry = AuditTrail(clock, new_id)
+
+    async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
+        """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
+        errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
+        if errors := errors or await self._address_errors(webhook_input):
+            raise Invalid(*errors)
+        if await self._accounts.find(webhook_input.account_id) is None:
+            raise NotFound(f"there is no account {webhook_input.account_id}")
+        secret = make_secret(self._new_key(SECRET_BYTES))
+        webhook = Webhook(
+            id=self._new_id("wh"),
+            account_id=webhook_input.account_id,
+            url=webhook_input.url,
+            secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
+            event_types=_types(webhook_input),
+            packages=frozenset(webhook_input.packages),
+            dispatches=frozenset(webhook_input.dispatches),
+            fallback_url=webhook_input.fallback_url,
+            encrypted_headers=self._encrypt_headers(webhook_input.headers),
+            encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
+            max_concurrency=webhook_input.max_concurrency,
+        )
+        audit_entry = self._audit_entry(
+            by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+        )
+        new = Registration(webhook, self._clock.now(), webhook_input.description)
+        registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
+        return Registered(await self._changed(registration), secret)
+
+    async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
+        return await self._webhooks.list(account_id)
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[ListedWebhook]:
+        """Newest first."""
+        return await self._webhooks.page(account_id, after, limit)
+
+    async def paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
+        """The paused webhooks of an account."""
+        return await self._webhooks.page(account_id, None, limit, Status.PAUSED)
+
+    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
+        """Those of these webhooks that the account has, or had, by id."""
+        found = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
+        return {known.id: known for known in found}
+
+    async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
+        """Raises `NotFound`."""
+        found = await self._webhooks.find(webhook_id)
+        if found is None or account_id not in (None, found.webhook.account_id):
+            raise _unknown(webhook_id)
+        return found
+
+    async def change(
+        self,
+        webhook_id: str,
+        changes: Mapping[str, Any],
+        *,
+        by: str,
+        account_id: str | None = None,
+        version: int | None = None,
+    ) -> Changed:
+        """Set some fields of a `WebhookInput`, and `status`; with a `version` only if that is the current one.
+
+        Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
+        """
+        wanted = {name: value for name, value in changes.items() if name != "status"}
+        status, now = changes.get("status"), self._clock.now()
+        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        if errors := await self._address_errors(
+            WebhookInput("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
+        ):
+            raise Invalid(*errors)
+
+        def changed(known: Registration) -> Registration:
+            if version is not None and known.webhook.version != version:
+                raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
+            before = webhook_input(known)
+            after = replace(before, **wanted)
+            # Fields that were valid at registration stay valid when the rules change.
+            already = input_errors(before, self._allow_http)
+            if errors := [error for error in input_errors(after, self._allow_http) if error not in already]:
+                raise Invalid(*errors)
+            result = self._revised(known, after, wanted)
+            if status is Status.PAUSED:
+                return _paused(result, pause, now)
+            return _enabled(result) if status is Status.ACTIVE else result
+
+        return await self.alter(webhook_id, changed, by, "webhook.changed", account_id)
+
+    async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+        """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
+        now = self._clock.now()
+        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        return await self.alter(
+            webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
+        )
+
+    async def enable(
+        self,
+        webhook_id: str,
+        held: HeldChoice = HeldChoice.DELIVER,
+        *,
+        by: str,
+        account_id: str | None = None,
+    ) -> Changed:
+        """Enable a paused webhook in a new health epoch; `held` decides about the held deliveries.
+
+        A second time changes nothing.
+        """
+        return await self.alter(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
+
+    async def delete(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+        """Delete a webhook. Deliveries that it was still owed become dead letters."""
+        return await self.alter(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
+
+    async def alter(
+        self,
+        webhook_id: str,
+        change: Callable[[Registration], Registration | None],
+        by: str,
+        action: str,
+        account_id: str | None,
+        choice: HeldChoice = HeldChoice.DELIVER,
+        **details: object,
+    ) -> Changed:
+        """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
+        known = await self.find(webhook_id, account_id)
+
+        def audit(before: Registration, after: Registration | None) -> AuditEntry:
+            changes = differences(_shown(before), _shown(after)) if after else None
+            owner = known.webhook.account_id
+            return self._audit_entry(by, action, webhook_id, owner, **details, changes=changes or None)
+
+        registration = await self._webhooks.change(webhook_id, change, choice, audit)
+        if registration is None:
+            raise _unknown(webhook_id)
+        return await self._changed(registration)
+
+    async def _changed(self, registration: Registration) -> Changed:
+        """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
+        try:
+            async with asyncio.timeout(PROPAGATION_SECONDS):
+                while not await self._propagation.is_published(registration.webhook.id):
+                    await asyncio.sleep(ASK_EVERY_SECONDS)
+        except (TimeoutError, Unavailable):
+            return Changed(registration, propagated=False)
+        await asyncio.sleep(self._propagation.known_after)
+        return Changed(registration, propagated=True)
+
+    def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
+        webhook = known.webhook
+        moved = webhook_input.url != webhook.url
+        revised = replace(
+            webhook,
+            url=webhook_input.url,
+            fallback_url=webhook_input.fallback_url,
+            event_types=_types(webhook_input),
+            packages=frozenset(webhook_input.packages),
+            dispatches=frozenset(webhook_input.dispatches),
+            encrypted_headers=self._encrypt_headers(webhook_input.headers)
+            if "headers" in wanted
+            else webhook.encrypted_headers,
+            encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers)
+            if "fallback_headers" in wanted
+            else webhook.encrypted_fallback_headers,
+            max_concurrency=webhook_input.max_concurrency,
+            # Failures of the old URL do not count for the new one.
+            health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
+        )
+        return replace(known, webhook=revised, description=webhook_input.description)
+
+    async def _address_errors(self, webhook_input: WebhookInput) -> Sequence[FieldError]:
+        errors = []
+        for name, url in (("url", webhook_input.url), ("fallbackUrl", webhook_input.fallback_url)):
+            if url and (problem := await self._dns_check.problem(url)):
+                errors.append(FieldError(name, problem))
+        return errors
+
+    def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
+        return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
+
+
+def _shown(known: Registration) -> Mapping[str, Any]:
+    """What the audit log shows of a webhook: its input and its status, with its headers masked."""
+    webhook, entered = known.webhook, webhook_input(known)
+    shown = {each.name: getattr(entered, each.name) for each in fields(entered)}
+    return {
+        **shown,
+        "status": webhook.status,
+        # A ciphertext of the same headers may differ, but then somebody entered them again.
+        "headers": Masked(webhook.encrypted_headers),
+        "fallback_headers": Masked(webhook.encrypted_fallback_headers),
+    }
+
+
+def _unknown(webhook_id: str) -> NotFound:
+    return NotFound(f"there is no webhook {webhook_id}")
+
+
+def _types(webhook_input: WebhookInput) -> frozenset[str]:
+    return frozenset() if ALL_EVENTS in webhook_input.events else frozenset(webhook_input.events)
+
+
+def _paused(known: Registration, pause: Pause, now: datetime) -> Registration:
+    if known.webhook.status is Status.PAUSED:
+        return known
+    return replace(known, webhook=replace(known.webhook, status=Status.PAUSED, pause=pause), paused_at=now)
+
+
+def _enabled(known: Registration) -> Registration:
+    webhook = known.webhook
+    if webhook.status is Status.ACTIVE:
+        return known
+    awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
+    return replace(known, webhook=awake, paused_at=None)

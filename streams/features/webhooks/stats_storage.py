@@ -1,0 +1,163 @@
+"""Read the statistics of webhooks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.tables import (
+    FAILED,
+    NOT_DELIVERED,
+    attempts,
+    deliveries,
+    hourly_attempts,
+    response_times,
+    webhook_health,
+    webhooks,
+)
+from streams.core.delivery import State, Trigger
+from streams.core.delivery_state import StateCount
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
+
+
+class SqlWebhookStats:
+    """`WebhookStats` in SQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def failing(self, webhook_id: str) -> FailureStreak:
+        """Its failure streak in the current health epoch."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
+        return _streak(row) if row else FailureStreak()
+
+    async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
+        """The summary of each of these webhooks since an hour."""
+        made, times, left = hourly_attempts.c, response_times.c, deliveries.c
+        counts = (
+            select(made.webhook_id, made.outcome, func.sum(made.attempts).label("how_many"))
+            .where(made.webhook_id.in_(webhook_ids), made.hour >= since)
+            .group_by(made.webhook_id, made.outcome)
+        )
+        histogram = (
+            select(times.webhook_id, times.up_to_ms, func.sum(times.attempts).label("how_many"))
+            .where(times.webhook_id.in_(webhook_ids), times.hour >= since)
+            .group_by(times.webhook_id, times.up_to_ms)
+        )
+        unfinished = (
+            select(left.webhook_id, left.state, func.count().label("how_many"))
+            .where(left.webhook_id.in_(webhook_ids), NOT_DELIVERED & left.state.in_(_UNFINISHED))
+            .group_by(left.webhook_id, left.state)
+        )
+        found = {webhook_id: _Parts() for webhook_id in webhook_ids}
+        async with self._database.reading() as connection:
+            for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
+                found[row.webhook_id].failing = _streak(row)
+            for row in await connection.execute(counts):
+                found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
+            for row in await connection.execute(histogram):
+                bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
+                found[row.webhook_id].response_times.append(bucket)
+            for row in await connection.execute(unfinished):
+                found[row.webhook_id].unfinished[State(row.state)] = row.how_many
+        return {
+            webhook_id: WebhookSummary(parts.attempts, parts.response_times, parts.unfinished, parts.failing)
+            for webhook_id, parts in found.items()
+        }
+
+    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts by the hour, oldest first."""
+        query = select(hourly_attempts).where(
+            hourly_attempts.c.webhook_id == webhook_id, hourly_attempts.c.hour >= since
+        )
+        async with self._database.reading() as connection:
+            found = await connection.execute(query.order_by(hourly_attempts.c.hour, hourly_attempts.c.outcome))
+            return [Hour(*row) for row in found]
+
+    async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
+        """Response times by the hour, oldest first."""
+        known = response_times.c
+        query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
+        async with self._database.reading() as connection:
+            found = await connection.execute(query.order_by(known.hour, known.up_to_ms))
+            return [ResponseTimes(*row) for row in found]
+
+    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+        """When the last attempt with this outcome ended."""
+        this = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
+        async with self._database.reading() as connection:
+            found: datetime | None = await connection.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
+            return found
+
+    async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
+        """Its last failed attempts, newest first."""
+        made = attempts.c
+        columns = (made.delivery_id, made.started_at, made.ended_at, made.status, made.message)
+        # A test tells nothing about the endpoint's events.
+        this = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
+        query = select(*columns).where(this).order_by(made.started_at.desc()).limit(limit)
+        async with self._database.reading() as connection:
+            return [_failed(row) for row in await connection.execute(query)]
+
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+        """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
+        made = hourly_attempts.c
+        query = (
+            select(
+                made.hour,
+                made.outcome,
+                func.sum(made.attempts).label("attempts"),
+                func.sum(made.milliseconds).label("milliseconds"),
+                func.max(made.slowest_ms).label("slowest_ms"),
+                func.max(made.last_at).label("last_at"),
+            )
+            .join(webhooks, webhooks.c.id == made.webhook_id)
+            .where(webhooks.c.account_id == account_id, made.hour >= since)
+            .group_by(made.hour, made.outcome)
+            .order_by(made.hour, made.outcome)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query)
+            return [
+                Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+                for row in rows
+            ]
+
+    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
+        """How many deliveries wait, are held or dead."""
+        unfinished = NOT_DELIVERED & deliveries.c.state.in_(_UNFINISHED)
+        place = (deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
+        query = select(*place, func.count().label("how_many")).where(deliveries.c.webhook_id == webhook_id, unfinished)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.group_by(*place))
+            return [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in rows]
+
+
+@dataclass(slots=True)
+class _Parts:
+    attempts: dict[str, int] = field(default_factory=dict)
+    response_times: list[ResponseTimes] = field(default_factory=list)
+    unfinished: dict[State, int] = field(default_factory=dict)
+    failing: FailureStreak = field(default_factory=FailureStreak)
+
+
+# Of the current health epochs.
+_STREAKS = select(webhook_health).join(
+    webhooks, (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch)
+)
+
+
+def _failed(row: Any) -> FailedAttempt:
+    milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
+    return FailedAttempt(row.delivery_id, row.started_at, milliseconds, row.status, row.message)
+
+
+def _streak(row: Any) -> FailureStreak:
+    return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
+
+
+_UNFINISHED = (State.WAITING, State.HELD, State.DEAD)

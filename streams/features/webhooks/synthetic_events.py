@@ -1,0 +1,109 @@
+"""Send a test event to one webhook on the real path, and wait for its outcome."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from streams.core.account import DeliveryDetails
+from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
+from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
+from streams.core.event import render
+from streams.core.event_data import EVENT_TYPES
+from streams.core.webhook import Webhook
+from streams.features.webhooks.outcome_watch import OutcomeWatch
+from streams.features.webhooks.samples import sample_event
+from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
+from streams.topics import TEST_DELIVERIES
+
+PRODUCE_SECONDS = 10.0
+DEFAULT_TYPE = "session.completed"
+
+
+class SyntheticEventService:
+    """A test is sent once, even to a paused webhook, and counts for no statistics.
+
+    `new_id` makes its event's id. `wait_seconds` covers its wait in the queue, its attempt and the record of it.
+    """
+
+    def __init__(
+        self,
+        webhooks: Webhooks,
+        deliveries: DeliveryLog,
+        producer: RecordProducer,
+        codec: Codec,
+        clock: Clock,
+        new_id: Callable[[str], str],
+        wait_seconds: float,
+    ) -> None:
+        self._webhooks = webhooks
+        self._deliveries = deliveries
+        self._producer = producer
+        self._codec = codec
+        self._clock = clock
+        self._new_id = new_id
+        self._wait_seconds = wait_seconds
+        self._outcomes = OutcomeWatch(deliveries)
+
+    async def send(
+        self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
+    ) -> DeliveryDetails:
+        """Send a test. Returns its delivery with the attempt when there is an outcome.
+
+        Without a type it is one that the webhook wants. `account_id` limits it to one account. Raises `NotFound`,
+        `Invalid` for an unknown type, `Conflict` while too many tests wait, and `Unavailable` when there is no outcome
+        in time.
+        """
+        if event_type is not None and event_type not in EVENT_TYPES:
+            raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
+        registration = await self._webhooks.find(webhook_id)
+        if registration is None or account_id not in (None, registration.webhook.account_id):
+            raise NotFound(f"there is no webhook {webhook_id}")
+        owner, now = registration.webhook.account_id, self._clock.now()
+        event_type = event_type or _wanted_type(registration.webhook)
+        event = sample_event(event_type, self._new_id("evt"), owner, now)
+        delivery = Delivery(
+            account_id=owner,
+            event_id=event.id,
+            event_type=event.type,
+            webhook_id=webhook_id,
+            first_seen_at=now,
+            # `deliver` reads all of `subscriptions` before a test, so this position does not matter.
+            subscriptions_position=SubscriptionsPosition("", 0),
+            body=render(event),
+            trigger=Trigger.TEST,
+        )
+        with self._outcomes.place(registration.webhook):
+            await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
+            return await self._outcome(delivery.id)
+
+    async def _produce(self, test: Outgoing) -> None:
+        try:
+            async with asyncio.timeout(PRODUCE_SECONDS):
+                await self._producer.produce([test])
+        except TimeoutError:
+            raise Unavailable(
+                f"Kafka did not accept the test within {PRODUCE_SECONDS:g} seconds. It may still be sent: "
+                "wait for Kafka, then send another one"
+            ) from None
+
+    async def _outcome(self, delivery_id: str) -> DeliveryDetails:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._wait_seconds):
+                await self._outcomes.wait(delivery_id)
+        seen = await self._deliveries.find(delivery_id)
+        is_waiting = seen is not None and seen.delivery_state.state is State.WAITING
+        if seen is not None and seen.body is not None and not is_waiting:
+            return seen
+        # A test that `deliver` reads has ended by now, or has expired.
+        missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
+        stage = "deliver" if is_waiting else "record"
+        raise Unavailable(
+            f"the test was accepted, but {missing} within {self._wait_seconds:g} seconds: is `{stage}` running?"
+        )
+
+
+def _wanted_type(webhook: Webhook) -> str:
+    """The default type if the webhook wants it, else the first that it wants."""
+    if not webhook.event_types or DEFAULT_TYPE in webhook.event_types:
+        return DEFAULT_TYPE
+    return next(name for name in EVENT_TYPES if name in webhook.event_types)
