@@ -14,6 +14,7 @@ from streams.features.events.ingest import IngestService
 from streams.features.events.recipients import RecipientService
 from streams.features.events.search import EventSearchService
 from streams.features.learners.service import LearnerService
+from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
 from streams.features.replays.service import ReplayService
 from streams.features.sign_in.oidc import OidcService
@@ -45,6 +46,7 @@ class Services:
     replays: ReplayService
     learners: LearnerService
     webhook_stats: WebhookStatsService
+    mails: MailService
     synthetic_events: SyntheticEventService
     ingest: IngestService
     event_search: EventSearchService

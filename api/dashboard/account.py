@@ -157,7 +157,7 @@ async def audit_page(request: Request, after: str | None = None) -> Response:
 async def notifications_page(request: Request, after: str | None = None) -> Response:
     """The mails to the account, newest first."""
     visit = await visit_of(request)
-    page = await visit.services.webhook_stats.mails(visit.account.id, cursor_of(after), MAILS)
+    page = await visit.services.mails.page(visit.account.id, cursor_of(after), MAILS)
     return render(
         request,
         "notifications.html",

@@ -102,7 +102,7 @@ async def replay_page(webhook_id: str, request: Request) -> Response:
         wanted = entered.request(webhook_id, _zone(entered, request))
         # The job sends what is counted now, and nothing that comes later.
         wanted = replace(wanted, until=wanted.until or visit.services.clock.now())
-        count = await visit.services.replays.count(wanted, visit.account.id)
+        count = await visit.services.replays.count(known.webhook, wanted)
     except Invalid as wrong:
         return _page(request, visit, known, entered, errors=wrong.errors)
     return _page(request, visit, known, entered, wanted, count)
@@ -119,7 +119,7 @@ async def start(webhook_id: str, request: Request) -> Response:
     try:
         wanted = entered.request(webhook_id, _zone(entered, request))
         job = await visit.services.replays.start(
-            wanted, visit.account.id, by=visit.member.actor, once=form["once"] or None
+            known.webhook, wanted, by=visit.member.actor, once=form["once"] or None
         )
     except Invalid as wrong:
         return _page(request, visit, known, entered, errors=wrong.errors)

@@ -64,11 +64,11 @@ async def _webhook_page(
     known = await services.webhooks.find(webhook_id, account_id)
     webhook = known.webhook
     [verdict] = await services.webhook_stats.verdicts([known.listed])
-    stats = await services.webhook_stats.stats(webhook_id, 24, account_id)
-    streak = (await services.webhook_stats.health(webhook_id, account_id)).failing
+    stats = await services.webhook_stats.stats(known)
+    streak = (await services.webhook_stats.health(known)).failing
     failures = []
     if streak.failures or webhook.status is Status.PAUSED:
-        failures = list(await services.webhook_stats.failures(webhook_id, FAILURES_TO_PAUSE, account_id))
+        failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
     p50 = percentile_ms(stats.response_times, 0.5)
@@ -224,7 +224,7 @@ async def delete_page(webhook_id: str, request: Request) -> Response:
     visit = await visit_of(request)
     visit.require(Scope.WEBHOOKS_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    stats = await visit.services.webhook_stats.stats(webhook_id, 1, visit.account.id)
+    stats = await visit.services.webhook_stats.stats(known, 1)
     return render(request, "webhook_delete.html", visit, known=known, counts=_counts(stats.unfinished))
 
 

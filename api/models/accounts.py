@@ -10,7 +10,7 @@ from streams.core.audit import AuditEntry
 from streams.core.limits import EMAILS, NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
 from streams.features.accounts.service import OpenedAccount
-from streams.features.webhooks.stats import MailDetails
+from streams.features.mails.service import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
 Emails = Annotated[

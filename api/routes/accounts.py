@@ -224,5 +224,5 @@ async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
-    page = await services_of(request).webhook_stats.mails(caller.account_id, cursor_of(cursor), limit)
+    page = await services_of(request).mails.page(caller.account_id, cursor_of(cursor), limit)
     return Page(data=[notification_of(seen) for seen in page.rows], next_cursor=text_of(page.next))

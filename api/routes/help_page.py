@@ -76,6 +76,6 @@ async def help_page(request: Request, webhook_id: str) -> HTMLResponse:
         f"<h2>{escape(title)}</h2>\n<pre>{escape(call.format(webhook_id=webhook_id), quote=False)}</pre>"
         for title, call in _STEPS
     )
-    base = escape((services_of(request).webhook_stats.public_url or "").rstrip("/"))
+    base = escape((services_of(request).mails.public_url or "").rstrip("/"))
     page = _PAGE.format(webhook_id=webhook_id, address=base or _NO_ADDRESS, base=base, steps=steps)
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})

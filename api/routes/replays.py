@@ -26,11 +26,12 @@ async def replay(
 
     Each event keeps its `webhook-id`. Held and waiting deliveries are sent anyway. A webhook has one replay at a time.
     """
-    replays, wanted = services_of(request).replays, body.request(webhook_id)
+    services, replay_request = services_of(request), body.request(webhook_id)
+    webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     if body.count_only:
-        return counted_of(await replays.count(wanted, caller.account_id))
+        return counted_of(await services.replays.count(webhook, replay_request))
     response.status_code = 202
-    return job_of(await replays.start(wanted, caller.account_id, by=caller.actor))
+    return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
 
 
 @router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", response_model_exclude_none=True)

@@ -190,7 +190,8 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
 @router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
     """The failure streak and the pause."""
-    return health_of(await services_of(request).webhook_stats.health(webhook_id, caller.account_id))
+    services = services_of(request)
+    return health_of(await services.webhook_stats.health(await services.webhooks.find(webhook_id, caller.account_id)))
 
 
 @router.get("/{webhook_id}/stats", summary="A webhook in numbers", response_model_exclude_none=True)
@@ -201,7 +202,9 @@ async def stats(
     hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many hours, the current one included.")] = 24,
 ) -> Statistics:
     """Attempts by hour and outcome, response times by hour, and deliveries that wait, are held or dead now."""
-    return statistics_of(await services_of(request).webhook_stats.stats(webhook_id, hours, caller.account_id))
+    services = services_of(request)
+    registration = await services.webhooks.find(webhook_id, caller.account_id)
+    return statistics_of(await services.webhook_stats.stats(registration, hours))
 
 
 def _etag(known: Registration) -> str:

@@ -60,11 +60,18 @@ def deliveries_replay(
         tuple(states or DEFAULT_STATES),
         backfill,
     )
+
+    async def count_matches(deployment: "SqlDeployment") -> ReplayCount:
+        return await deployment.replays().count((await deployment.webhooks().find(webhook)).webhook, request)
+
+    async def start(deployment: "SqlDeployment") -> Job:
+        return await deployment.replays().start((await deployment.webhooks().find(webhook)).webhook, request, by=me())
+
     if not yes:
-        count = in_deployment(lambda deployment: deployment.replays().count(request))
+        count = in_deployment(count_matches)
         if not _confirm(count):
             return
-    _show_end(_do(lambda deployment: deployment.replays().start(request, by=me()), quiet=as_json), as_json)
+    _show_end(_do(start, quiet=as_json), as_json)
 
 
 @webhooks.command("retry-waiting")

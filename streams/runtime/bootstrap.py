@@ -20,6 +20,7 @@ from streams.features.events.search import EventSearchService
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.invalid_records.service import InvalidRecordService
 from streams.features.learners.service import LearnerService
+from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
 from streams.features.platform.storage import SqlPlatformStats
 from streams.features.replays.missing_events import MissingEventCounter
@@ -70,6 +71,7 @@ class SqlDeployment(SqlParts):
             replays=self.replays(),
             learners=self.learners(),
             webhook_stats=self.webhook_stats(),
+            mails=self.mail_service(),
             synthetic_events=self.synthetic_events(producer),
             ingest=self.ingest(producer, recipients),
             recipients=recipients,
@@ -194,10 +196,9 @@ class SqlDeployment(SqlParts):
     def replays(self) -> ReplayService:
         deliveries = SqlDeliveryLog(self.database)
         return ReplayService(
-            self.webhooks(),
             deliveries,
             self.jobs(),
-            SqlWebhookStats(self.database),
+            self.webhook_stats().median_ms,
             MissingEventCounter(self.event_history, deliveries, self.erasures(), self.event_codec),
             self.clock,
             self.new_id,
@@ -209,9 +210,10 @@ class SqlDeployment(SqlParts):
         return LearnerService(SqlAccounts(self.database), self.erasures(), topics, self.clock, self.new_id)
 
     def webhook_stats(self) -> WebhookStatsService:
-        return WebhookStatsService(
-            self.webhooks(), SqlWebhookStats(self.database), self.mails(), self.clock, self.settings.public_url
-        )
+        return WebhookStatsService(SqlWebhookStats(self.database), self.clock)
+
+    def mail_service(self) -> MailService:
+        return MailService(self.mails(), self.settings.public_url)
 
     def platform(self) -> PlatformService:
         return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)

@@ -1,7 +1,6 @@
 """Replay one webhook by time: count first, then start a job."""
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
 
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
@@ -9,59 +8,50 @@ from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind
 from streams.core.rate import seconds_to_send
 from streams.core.webhook import Webhook
-from streams.core.webhook_stats import percentile_ms
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
 from streams.features.shared.audit_trail import AuditTrail
-from streams.features.webhooks.service import WebhookService
-from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.ports import Clock, DeliveryLog, Jobs
-
-# The response times that tell an endpoint's pace.
-PACE_OF = timedelta(hours=24)
 
 
 class ReplayService:
-    """`by` is the caller, for the audit log; `per_second` is the most that is released to one webhook."""
+    """`by` is the caller, for the audit log; `per_second` is the most that is released to one webhook.
+
+    `median_ms` tells the median of an endpoint's response times; None when there are none.
+    """
 
     def __init__(
         self,
-        webhooks: WebhookService,
         deliveries: DeliveryLog,
         jobs: Jobs,
-        stats: SqlWebhookStats,
+        median_ms: Callable[[Webhook], Awaitable[float | None]],
         missing: MissingEventCounter,
         clock: Clock,
         new_id: Callable[[str], str],
         per_second: int,
     ) -> None:
-        self._webhooks = webhooks
         self._deliveries = deliveries
         self._jobs = jobs
-        self._stats = stats
+        self._median_ms = median_ms
         self._missing = missing
         self._clock = clock
         self._new_id = new_id
         self._per_second = per_second
         self._audit_entry = AuditTrail(clock, new_id)
 
-    async def count(self, request: ReplayRequest, account_id: str | None = None) -> ReplayCount:
-        """What a replay would send. Raises `NotFound`, `Invalid`, and with a backfill `Unavailable`."""
-        webhook = (await self._webhooks.find(request.webhook_id, account_id)).webhook
+    async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
+        """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
         wanted = request.wanted(webhook.account_id, self._clock.now())
         found = await self._deliveries.summary(wanted)
         missing = await self._missing.count(webhook, wanted) if request.backfill else None
         count = found.count + (missing.count if missing else 0)
         return ReplayCount(found, missing, await self._seconds(webhook, count))
 
-    async def start(
-        self, request: ReplayRequest, account_id: str | None = None, *, by: str, once: str | None = None
-    ) -> Job:
+    async def start(self, webhook: Webhook, request: ReplayRequest, *, by: str, once: str | None = None) -> Job:
         """Start a job; `publish` does the work. A second call with the same `once` returns the same job.
 
-        Raises `NotFound`, `Invalid`, and `Conflict` while another replay of the webhook is under way.
+        Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
         """
-        webhook = (await self._webhooks.find(request.webhook_id, account_id)).webhook
         now, account_id = self._clock.now(), webhook.account_id
         wanted = request.wanted(account_id, now)
         job_id = derived_id("job", account_id, once) if once else self._new_id("job")
@@ -84,6 +74,6 @@ class ReplayService:
         )
 
     async def _seconds(self, webhook: Webhook, count: int) -> float | None:
-        """About how long the endpoint needs, by its response times of the last day; None when there are none."""
-        median = percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_OF), 0.5)
+        """About how long the endpoint needs; None when its pace is not known."""
+        median = await self._median_ms(webhook)
         return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)

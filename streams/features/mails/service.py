@@ -1,0 +1,29 @@
+"""Show the mails to an account."""
+
+from dataclasses import dataclass
+
+from streams.core.mail import Mail, RenderedMail
+from streams.core.page import Cursor, Page
+from streams.features.mails.storage import SqlMails
+from streams.features.mails.text import compose
+
+
+@dataclass(frozen=True, slots=True)
+class MailDetails:
+    """A mail with its text."""
+
+    mail: Mail
+    letter: RenderedMail
+
+
+class MailService:
+    """`public_url` is where the dashboard is, for links in mails."""
+
+    def __init__(self, mails: SqlMails, public_url: str | None) -> None:
+        self._mails = mails
+        self.public_url = public_url
+
+    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
+        """The mails to an account, sent and owed; newest first."""
+        page = await self._mails.list(account_id, after, limit)
+        return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)
