@@ -5,43 +5,47 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from api.dashboard import account as account_pages
-from api.dashboard import assets, dead_letters, jobs, oidc, operator, overview, sign_in, webhook_form
-from api.dashboard import deliveries as delivery_pages
-from api.dashboard import learners as learner_pages
-from api.dashboard import replays as replay_pages
-from api.dashboard import usage as usage_pages
-from api.dashboard import webhooks as webhook_pages
-from api.dashboard.address_errors import add_address_errors
-from api.dashboard.branding import Site
-from api.dashboard.sign_in_limits import SignInLimits
-from api.event_limits import EventLimits
+from api import help_page, probes
+from api.accounts import overview
+from api.accounts import pages as account_pages
+from api.accounts import routes as accounts
+from api.course_sessions import commits
+from api.course_sessions import routes as course_sessions
+from api.course_sessions.commits import CommitLimits, CommitOrigins, TakeCommits
+from api.deliveries import dead_letters
+from api.deliveries import pages as delivery_pages
+from api.deliveries import routes as deliveries
+from api.events import routes as events
+from api.events.limits import EventLimits
+from api.events.publish import PublishEvents
+from api.learners import pages as learner_pages
+from api.learners import routes as learners
 from api.middleware import RequestMiddleware
 from api.openapi import ABOUT, describe
-from api.player import commits
-from api.player.commits import CommitLimits, CommitOrigins, TakeCommits
+from api.platform import pages as operator
 from api.problems import add_handlers
-from api.publish import PublishEvents
-from api.routes import (
-    accounts,
-    course_sessions,
-    deliveries,
-    events,
-    help_page,
-    learners,
-    probes,
-    replays,
-    usage,
-    webhooks,
-)
+from api.replays import jobs
+from api.replays import pages as replay_pages
+from api.replays import routes as replays
 from api.services import Services
+from api.shell import assets
+from api.shell.branding import Site
+from api.sign_in import oidc_pages
+from api.sign_in import pages as sign_in
+from api.sign_in.limits import SignInLimits
+from api.usage import pages as usage_pages
+from api.usage import routes as usage
+from api.webhooks import form as webhook_form
+from api.webhooks import pages as webhook_pages
+from api.webhooks import routes as webhooks
+from api.webhooks.address_errors import add_address_errors
 from streams.core.limits import STORED_RESPONSE_BYTES_PER_DAY
 from streams.core.rate import RateLimits
 
 PAGES = (
     assets,
     # Before `/sign-in/{token}`, which its paths match too.
-    oidc,
+    oidc_pages,
     sign_in,
     overview,
     # Before `/webhooks/{webhook_id}`, which `/webhooks/new` matches too.

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api.event_schemas import BATCH, EVENT, event_schemas
+from api.events.schemas import BATCH, EVENT, event_schemas
 from api.problems import MEDIA_TYPE
 from streams.core.limits import ERRORS_SHOWN
 

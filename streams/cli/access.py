@@ -36,7 +36,7 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an account. Its API key is shown only once."""
-    from api.models.accounts import opened_account
+    from api.accounts.models import opened_account
 
     opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
     show(opened_account(opened), as_json)
@@ -45,7 +45,7 @@ def accounts_create(
 @accounts.command("list")
 def accounts_list(limit: Limit = 50, as_json: JsonOption = False) -> None:
     """List the accounts, newest first."""
-    from api.models.accounts import account_of
+    from api.accounts.models import account_of
 
     found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
@@ -65,7 +65,7 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; options that are not given do not change."""
-    from api.models.accounts import account_of
+    from api.accounts.models import account_of
 
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
@@ -84,7 +84,7 @@ def api_keys_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an API key. It is shown only once."""
-    from api.models.access import made_key
+    from api.accounts.access_models import made_key
 
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     scopes = [str(one) for one in scope or list(Scope)]
@@ -95,7 +95,7 @@ def api_keys_create(
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's API keys: their first characters, and when each was last used."""
-    from api.models.access import key_of
+    from api.accounts.access_models import key_of
 
     found = in_deployment(lambda deployment: deployment.access().keys(account))
     columns: Columns = {
@@ -128,7 +128,7 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    from api.models.access import user_of
+    from api.accounts.access_models import user_of
 
     added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
     show(user_of(added), as_json)
@@ -142,7 +142,7 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    from api.models.access import user_of
+    from api.accounts.access_models import user_of
 
     changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
     show(user_of(changed), as_json)
@@ -151,7 +151,7 @@ def users_role(
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    from api.models.access import SignInLink
+    from api.accounts.access_models import SignInLink
 
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
     if as_json:
@@ -163,7 +163,7 @@ def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False)
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    from api.models.access import SignInLink
+    from api.accounts.access_models import SignInLink
 
     link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
     if as_json:
@@ -175,7 +175,7 @@ def operators_sign_in(as_json: JsonOption = False) -> None:
 @users.command("sessions")
 def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
-    from api.models.access import session_of
+    from api.accounts.access_models import session_of
 
     found = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
@@ -203,7 +203,7 @@ def users_sign_out(
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List the users of an account."""
-    from api.models.access import user_of
+    from api.accounts.access_models import user_of
 
     found = in_deployment(lambda deployment: deployment.access().users(account))
     show(
@@ -234,7 +234,7 @@ def audit_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
-    from api.models.accounts import audit_entry_of
+    from api.accounts.models import audit_entry_of
 
     wanted = AuditFilter(account, actor, action, object_id)
     found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))

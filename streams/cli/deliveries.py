@@ -67,7 +67,7 @@ DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The deliver
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and its newest attempts."""
-    from api.models.deliveries import delivery_with_attempts
+    from api.deliveries.models import delivery_with_attempts
 
     seen = in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))
     show(delivery_with_attempts(seen), as_json)
@@ -79,7 +79,7 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
-    from api.models.deliveries import delivery_of
+    from api.deliveries.models import delivery_of
 
     show(delivery_of(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json)
 
@@ -163,7 +163,7 @@ def _count(number: int, name: str) -> str:
 
 
 def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
-    from api.models.deliveries import delivery_of
+    from api.deliveries.models import delivery_of
 
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
     columns = {**first, "message": "message", "type": "eventType", "id": "id"}
@@ -177,7 +177,7 @@ def _state(delivery: Mapping[str, Any]) -> str:
 
 
 def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
-    from api.models.deliveries import affected_of
+    from api.deliveries.models import affected_of
 
     if as_json:
         show(affected_of(affected), as_json)

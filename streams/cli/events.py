@@ -18,7 +18,7 @@ from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhook
 from streams.core.event import Event, parse_event
 
 if TYPE_CHECKING:
-    from api.models.events import AcceptedEvents
+    from api.events.models import AcceptedEvents
     from streams.producer import Ack, EventProducer
     from streams.runtime.bootstrap import SqlDeployment
 
@@ -123,7 +123,7 @@ def events_find(
     as_json: JsonOption = False,
 ) -> None:
     """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
-    from api.models.events import event_with_deliveries
+    from api.events.models import event_with_deliveries
 
     begins = time_of("--since", since) if since else None
     found = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
@@ -139,7 +139,7 @@ async def _check_and_count(
 
 
 def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
-    from api.models.events import AcceptedEventDetails, AcceptedEvents
+    from api.events.models import AcceptedEventDetails, AcceptedEvents
 
     counted = zip(ids, counts or [None] * len(ids), strict=False)
     details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in counted]

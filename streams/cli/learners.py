@@ -10,7 +10,7 @@ from streams.core.erasure import ErasedKind, Erasure
 from streams.core.errors import FieldError, Invalid
 
 if TYPE_CHECKING:
-    from api.models.learners import ErasureDetails
+    from api.learners.models import ErasureDetails
     from streams.runtime.bootstrap import SqlDeployment
 
 learners = typer.Typer(no_args_is_help=True, help="Learners, whose data can be erased.")
@@ -77,6 +77,6 @@ def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
 
 
 def _details(deployment: "SqlDeployment", erasure: Erasure) -> "ErasureDetails":
-    from api.models.learners import erasure_of
+    from api.learners.models import erasure_of
 
     return erasure_of(erasure, deployment.learners().topics)

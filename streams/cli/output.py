@@ -22,7 +22,7 @@ from streams.core.text import escape_controls, escape_json
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from api.models.common import Model
+    from api.shared_models import Model
     from streams.cli.tables import Columns
     from streams.runtime.bootstrap import SqlDeployment
 

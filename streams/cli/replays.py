@@ -162,6 +162,6 @@ def _show_end(job: Job, as_json: bool) -> None:
 
 
 def _show_job(job: Job, as_json: bool) -> None:
-    from api.models.deliveries import job_of
+    from api.deliveries.models import job_of
 
     show(job_of(job), as_json)

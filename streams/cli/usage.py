@@ -22,7 +22,7 @@ def usage_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    from api.models.usage import usage_report
+    from api.usage.models import usage_report
 
     report = usage_report(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
     if as_json:
@@ -40,7 +40,7 @@ def usage_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the launches of a month by package and dispatch."""
-    from api.models.usage import usage_of_package
+    from api.usage.models import usage_of_package
 
     async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
         return [one async for one in deployment.usage().all_details(account, month)]

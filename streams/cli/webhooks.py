@@ -61,7 +61,7 @@ def webhooks_create(
         fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
     )
-    from api.models.webhooks import webhook_with_secret
+    from api.webhooks.models import webhook_with_secret
 
     registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
     show(webhook_with_secret(registered, _now()), as_json)
@@ -74,7 +74,7 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    from api.models.webhooks import listed_webhook
+    from api.webhooks.models import listed_webhook
 
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
@@ -91,7 +91,7 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    from api.models.webhooks import webhook_of
+    from api.webhooks.models import webhook_of
 
     show(webhook_of(in_deployment(lambda deployment: deployment.webhooks().find(webhook_id)), _now()), as_json)
 
@@ -123,7 +123,7 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
-    from api.models.deliveries import delivery_with_attempts
+    from api.deliveries.models import delivery_with_attempts
     from streams.telemetry import PrometheusTelemetry
 
     async def send(deployment: "SqlDeployment") -> DeliveryDetails:
@@ -197,7 +197,7 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    from api.models.webhooks import rotated_webhook
+    from api.webhooks.models import rotated_webhook
 
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
     show(rotated_webhook(rotated, _now()), as_json)
@@ -219,14 +219,14 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 
 
 def _show_changed(changed: Changed, as_json: bool) -> None:
-    from api.models.webhooks import changed_webhook
+    from api.webhooks.models import changed_webhook
 
     show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
 
 
 def _show_altered(changed: Changed, as_json: bool) -> None:
-    from api.models.webhooks import altered_webhook
+    from api.webhooks.models import altered_webhook
 
     show(altered_webhook(changed, _now()), as_json)
     _warn(changed)

@@ -12,7 +12,7 @@ import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.app import create_app
-from api.dashboard.branding import Branding, Site, origin_of
+from api.shell.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
 from streams.adapters.open_files import connections_that_fit

@@ -71,7 +71,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/backlog_metrics.py": ("maintain",),
     "streams/adapters/sql/outbox.py": ("publish",),
     "streams/adapters/sql/held.py": ("publish",),
-    "api/player": ("api",),
+    "api/course_sessions": ("api",),
     "streams/features/course_sessions/service.py": ("api",),
     "streams/runtime/background.py": ("background",),
     "streams/runtime/running_stage.py": ("background",),

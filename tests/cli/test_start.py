@@ -12,10 +12,11 @@ from streams.core.errors import Misconfigured
 
 LIST_MODULES = """
 import importlib, pkgutil, sys
-import api.models, streams.cli
-for package in (api.models, streams.cli):
+import api, streams.cli
+for package in (api, streams.cli):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
+        if package is streams.cli or module.name.endswith("models"):
+            importlib.import_module(module.name)
 print(*sys.modules)
 """
 

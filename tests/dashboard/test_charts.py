@@ -6,8 +6,8 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.dashboard.assets import text_on
-from api.dashboard.charts import FOOT, HEIGHT, WIDTH, attempts_chart, times_chart
+from api.shell.assets import text_on
+from api.webhooks.charts import FOOT, HEIGHT, WIDTH, attempts_chart, times_chart
 from builders import NOON
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import BUCKETS_MS, Hour, ResponseTimes

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from api.dashboard.code_samples import curl
+from api.webhooks.code_samples import curl
 from streams.core.text import escape_controls
 
 

@@ -65,11 +65,11 @@ async def send_commits(client: UntrustedClient) -> None:
 # shares in tests/stages/test_path.py, tests in tests/stages/test_flow.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
     "requests": ("api/app.py", send_requests),
-    "attempts to sign in": ("api/dashboard/sign_in_limits.py", attempt_to_sign_in),
-    "events": ("api/event_limits.py", None),
+    "attempts to sign in": ("api/sign_in/limits.py", attempt_to_sign_in),
+    "events": ("api/events/limits.py", None),
     "open mails": ("streams/features/sign_in/service.py", ask_for_mails),
     "guesses of a code": ("streams/features/sign_in/service.py", guess_codes),
-    "commits": ("api/player/commits.py", send_commits),
+    "commits": ("api/course_sessions/commits.py", send_commits),
     "counts of missing events, searches of an event": ("streams/features/shared/account_turns.py", None),
     "test events": ("streams/features/webhooks/outcome_watch.py", None),
     "connections": ("streams/runtime/api_stage.py", None),

@@ -13,7 +13,7 @@ import pytest
 from dashboard.pages import FakeBrowser, Page, signed_in
 from sqlalchemy import text
 
-from api.dashboard.branding import Branding, Site
+from api.shell.branding import Branding, Site
 from fakes import FakeIdentityProvider
 from rest.api_fixture import PUBLIC_URL, ApiFixture, open_api
 from streams.adapters.sql.pruning import SqlPruning

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from api.dashboard.branding import Site
-from api.dashboard.security import client_address
+from api.shell.branding import Site
+from api.shell.security import client_address
 
 TRUSTED = Site(trusted_proxies=[ip_network("10.0.0.0/8"), ip_network("fd00::/8")])
 

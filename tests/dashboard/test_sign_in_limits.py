@@ -7,7 +7,7 @@ import pytest
 from dashboard.pages import FakeBrowser, Page
 from dashboard.test_sign_in_pages import ADA, add_ada, mailed
 
-from api.dashboard.sign_in_limits import ATTEMPTS_A_MINUTE
+from api.sign_in.limits import ATTEMPTS_A_MINUTE
 from rest.api_fixture import OPERATOR_KEY, PUBLIC_URL, ApiFixture
 
 pytestmark = pytest.mark.slow

@@ -23,12 +23,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("streams.cli", "streams.services", "streams.adapters.sql", "streams.adapters.kafka", "api.models")
+PACKAGES = ("streams.cli", "streams.features", "streams.adapters.sql", "streams.adapters.kafka")
 MODULES = (
     "streams.runtime.bootstrap",
     "streams.adapters.avro.codec",
     "sqlalchemy.dialects.postgresql.psycopg",
     "alembic",
+    "api.accounts.models",
+    "api.deliveries.models",
+    "api.replays.models",
+    "api.webhooks.models",
 )
 ANSWER = struct.Struct("!i")
 MOST_BYTES = 1 << 20

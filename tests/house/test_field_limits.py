@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.event_schemas import event_schemas
+from api.events.schemas import event_schemas
 from streams.core.event_data import EVENT_TYPES, data_schema
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ WEBHOOKS = "all webhooks: each account has a limited number, and a limited size 
 CALLERS = "the requests in progress: the server limits its connections"
 BATCH = "one batch"
 TABLES = {
-    "api/dashboard/assets.py assets": FIXED,
+    "api/shell/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._newest": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._readers": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._writers": FIXED,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.models.webhooks import NewWebhook
+from api.webhooks.models import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.adapters.oidc.provider import OidcClient
 from streams.core.access import NewKey

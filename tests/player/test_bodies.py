@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.player.bodies import MOST_PARTS, NotScorm, parse_commit
+from api.course_sessions.commit_bodies import MOST_PARTS, NotScorm, parse_commit
 from streams.features.course_sessions.commit import Commit, Completion, Score, Success
 
 

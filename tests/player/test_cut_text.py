@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from api.player.bodies import NotScorm, parse_commit
+from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from rest.api_fixture import ApiFixture
 from streams.features.course_sessions.commit import Commit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import parts
-from api.dashboard.code_samples import samples
+from api.webhooks.code_samples import samples
 from streams.core.signing import sign_platform
 
 HEADER = "X-Acme-Signature"

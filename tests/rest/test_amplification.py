@@ -8,8 +8,12 @@ import httpx
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from api.models import access, accounts, deliveries, events, webhooks
-from api.models.common import Input
+from api.accounts import access_models as access
+from api.accounts import models as accounts
+from api.deliveries import models as deliveries
+from api.events import models as events
+from api.shared_models import Input
+from api.webhooks import models as webhooks
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 from streams.core.limits import ERRORS_SHOWN

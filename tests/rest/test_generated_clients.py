@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 import parts
-from api.models import access, accounts, webhooks
-from api.models.common import Changes
+from api.accounts import access_models as access
+from api.accounts import models as accounts
+from api.shared_models import Changes
+from api.webhooks import models as webhooks
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi.routing import APIRoute
 
+from api.shell.page_route import PageRoute
 from builders import attempt, delivery
 from rest.api_fixture import ApiClient, ApiFixture
 from streams.core.access import OPERATOR, Scope
@@ -102,7 +103,7 @@ def routes(api: ApiFixture) -> list[str]:
 
 
 def is_page(route: APIRoute) -> bool:
-    return route.endpoint.__module__.startswith("api.dashboard.")
+    return isinstance(route, PageRoute) or route.endpoint.__module__ == "api.shell.assets"
 
 
 def walk(routes: Iterable[Any]) -> Iterator[APIRoute]:

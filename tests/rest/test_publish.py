@@ -13,7 +13,7 @@ from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
 from api.auth import MayPublish
-from api.publish import events_of
+from api.events.publish import events_of
 from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of

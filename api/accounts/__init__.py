@@ -1,0 +1,1 @@
+"""Accounts: routes and pages."""

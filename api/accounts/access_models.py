@@ -1,0 +1,154 @@
+"""Models of API keys, users, links and sessions."""
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
+from api.webhooks.models import Url
+from streams.core.access import ApiKey, Role, Scope
+from streams.core.access import NewKey as MadeApiKey
+from streams.core.account import User
+from streams.core.limits import NAME_CHARACTERS
+from streams.core.session import LONGEST_LINK, Session
+
+Scopes = Annotated[
+    list[Annotated[Scope, Field(strict=False)]],
+    Field(min_length=1, max_length=len(Scope)),
+    at_most(len(Scope), "scopes"),
+]
+ROLES = (
+    "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
+    "without secrets and headers."
+)
+MOST_LINK_MINUTES = LONGEST_LINK // timedelta(minutes=1)
+
+
+class NewKey(Input):
+    """An API key to create."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
+    scopes: Scopes
+    expires_at: Moment | None = None
+
+
+class Key(Model):
+    """An API key; `prefix` are its first characters."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: list[Scope]
+    created_at: Time
+    last_used_at: Time | None = None
+    expires_at: Time | None = None
+    revoked_at: Time | None = None
+
+
+class KeyWithText(Key):
+    """An API key with its text, which is shown only once."""
+
+    api_key: str
+
+
+class NewUser(Input):
+    """A user to add, who may sign in to the account's dashboard."""
+
+    email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.OWNER
+
+
+class UserChanges(Changes):
+    """Changes of a user."""
+
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = UNCHANGED
+
+
+class UserDetails(Model):
+    """A user, who may sign in to the account's dashboard."""
+
+    id: str
+    email: str
+    role: Role
+    created_at: Time
+
+
+class NewPortalLink(Input):
+    """A link that signs one browser in to the account's dashboard, without a mail."""
+
+    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
+    minutes: Annotated[int, Field(ge=1, le=MOST_LINK_MINUTES, description="How long the link is valid.")] = 15
+    return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
+        None
+    )
+
+
+class PortalLink(Model):
+    """A link for one browser, which works once."""
+
+    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
+    expires_at: Time
+
+
+class SignInLink(Model):
+    """A link that signs a user in once, within 15 minutes."""
+
+    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
+    expires_at: Time
+
+
+class SessionDetails(Model):
+    """A browser that is signed in."""
+
+    id: str
+    actor: str
+    role: Role
+    created_at: Time
+    used_at: Annotated[Time, Field(description="Its last request, to the minute.")]
+    expires_at: Time
+    address: str
+    user_agent: str
+
+
+def key_of(key: ApiKey) -> Key:
+    """An API key."""
+    return Key(**_key_fields(key))
+
+
+def made_key(made: MadeApiKey) -> KeyWithText:
+    """A new API key with its text."""
+    return KeyWithText(**_key_fields(made.key), api_key=made.api_key)
+
+
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "scopes": sorted(key.scopes),
+        "created_at": key.created_at,
+        "last_used_at": key.last_used_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+    }
+
+
+def user_of(user: User) -> UserDetails:
+    """A user."""
+    return UserDetails(id=user.id, email=user.email, role=user.role, created_at=user.created_at)
+
+
+def session_of(session: Session) -> SessionDetails:
+    """A session."""
+    assert session.role is not None
+    return SessionDetails(
+        id=session.id,
+        actor=session.actor,
+        role=session.role,
+        created_at=session.created_at,
+        used_at=session.used_at,
+        expires_at=session.expires_at,
+        address=session.address,
+        user_agent=session.user_agent,
+    )

@@ -1,0 +1,140 @@
+"""Models of accounts, their mails and their audit log."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
+from streams.core.account import Account
+from streams.core.audit import AuditEntry
+from streams.core.limits import EMAILS, NAME_CHARACTERS
+from streams.core.mail import MailKind, MailStatus
+from streams.features.accounts.service import OpenedAccount
+from streams.features.mails.service import MailDetails
+
+Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
+Emails = Annotated[
+    list[Email],
+    Field(max_length=EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
+    at_most(EMAILS, "addresses"),
+]
+PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
+
+
+class NewAccount(Input):
+    """An account to create."""
+
+    name: Name
+    emails: Emails = Field(default_factory=list)
+    plan_limit: PlanLimit | None = None
+
+
+class AccountChanges(Changes):
+    """Changes of an account; a field that is left out does not change. `planLimit: null` removes the limit."""
+
+    name: Name = UNCHANGED
+    emails: Emails = UNCHANGED
+    plan_limit: PlanLimit | None = UNCHANGED
+    weekly_digest: bool = UNCHANGED
+
+
+class AccountDetails(Model):
+    """An account. With `weeklyDigest` a mail each week reminds of dead letters."""
+
+    id: str
+    name: str
+    emails: list[str]
+    plan_limit: int | None = None
+    weekly_digest: bool
+    created_at: Time
+
+
+class AccountWithKey(AccountDetails):
+    """An account with its first API key, which is shown only once."""
+
+    api_key: Annotated[str, Field(examples=["sk_3JtZlpXKk0xq…"])]
+
+
+class AuditLogEntry(Model):
+    """An entry of the audit log: who did what to which object."""
+
+    id: str
+    at: Time
+    actor: str
+    action: str
+    account_id: str | None = None
+    object_id: str
+    details: dict[str, Any]
+
+
+class Notification(Model):
+    """A mail to the account. `dueAt` is present while its `status` is `pending`."""
+
+    id: str
+    kind: MailKind
+    webhook_id: str
+    subject: str
+    text: str
+    created_at: Time
+    status: Annotated[MailStatus, Field(description="`not_sent` is final: `reason` says why, and nobody tries again.")]
+    reason: Annotated[str | None, Field(description="Why it is not sent, or not to every address.")] = None
+    sent_with: Annotated[
+        str | None,
+        Field(description="The mail that lists this pause with others of the same minute: it was sent, not this."),
+    ] = None
+    tries: int
+    due_at: Time | None = None
+    sent_at: Time | None = None
+
+
+def account_of(account: Account) -> AccountDetails:
+    """An account."""
+    return AccountDetails(**_account_fields(account))
+
+
+def opened_account(opened: OpenedAccount) -> AccountWithKey:
+    """A new account with its first key."""
+    return AccountWithKey(**_account_fields(opened.account), api_key=opened.api_key)
+
+
+def _account_fields(account: Account) -> dict[str, Any]:
+    return {
+        "id": account.id,
+        "name": account.name,
+        "emails": list(account.emails),
+        "plan_limit": account.plan_limit,
+        "weekly_digest": account.weekly_digest,
+        "created_at": account.created_at,
+    }
+
+
+def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:
+    """An audit entry."""
+    return AuditLogEntry(
+        id=audit_entry.id,
+        at=audit_entry.at,
+        actor=audit_entry.actor,
+        action=audit_entry.action,
+        account_id=audit_entry.account_id,
+        object_id=audit_entry.object_id,
+        details=dict(audit_entry.details),
+    )
+
+
+def notification_of(seen: MailDetails) -> Notification:
+    """A mail."""
+    mail = seen.mail
+    return Notification(
+        id=mail.id,
+        kind=mail.kind,
+        webhook_id=mail.webhook_id,
+        subject=seen.letter.subject,
+        text=seen.letter.text,
+        created_at=mail.created_at,
+        status=mail.status,
+        reason=mail.problem,
+        sent_with=mail.sent_with,
+        tries=mail.tries,
+        due_at=mail.due_at,
+        sent_at=mail.sent_at,
+    )

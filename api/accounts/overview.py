@@ -1,0 +1,52 @@
+"""The overview: whether each webhook works, the numbers of a day, and what needs a person."""
+
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.shell.forms import with_query
+from api.shell.page_route import PageRoute
+from api.shell.rendering import render
+from api.shell.rows import names_of
+from api.shell.visits import visit_of
+from api.webhooks.charts import attempts_chart
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import State
+from streams.core.event import format_time
+from streams.features.webhooks.verdict import Level
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+# An account rarely has more; the list of webhooks has them all, in pages.
+MOST_WEBHOOKS = 100
+_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
+
+
+@router.get("/")
+async def overview(request: Request) -> Response:
+    """Those that need a person first."""
+    visit = await visit_of(request)
+    services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
+    page = await services.webhooks.page(account_id, None, MOST_WEBHOOKS)
+    verdicts = await services.webhook_stats.verdicts(page.rows)
+    dead = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
+    latest = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
+    rows = [*dead.rows, *latest.rows]
+    return render(
+        request,
+        "overview.html",
+        visit,
+        found=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
+        more=page.next is not None,
+        dead=dead.rows,
+        latest=latest.rows,
+        last=await services.search.last_attempts(rows),
+        names=await names_of(visit, rows),
+        chart=attempts_chart(await services.webhook_stats.account_hours(account_id), now),
+        counts={
+            state: await services.search.count(DeliveryFilter(account_id, state=state))
+            for state in (State.WAITING, State.HELD, State.DEAD)
+        },
+        delivered_link=with_query("/deliveries", state="delivered", since=format_time(now - timedelta(hours=24))),
+    )

@@ -1,0 +1,167 @@
+"""Pages of an account: API keys, people, who is signed in, mails, and the audit log."""
+
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.paging import cursor_of, text_of
+from api.shell.forms import Form, form_of, with_query
+from api.shell.once import new_once, once
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.rows import actor_name
+from api.shell.visits import Visit, visit_of
+from streams.core.access import MANAGE, NewKey, Role, Scope
+from streams.core.audit import AuditFilter
+from streams.core.errors import FieldError, Invalid
+from streams.core.event_data import is_storable
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ROWS = 50
+# Each has its whole text.
+MAILS = 20
+
+
+async def _account_page(
+    request: Request, visit: Visit, made: NewKey | None = None, errors: tuple[FieldError, ...] = ()
+) -> Response:
+    services, account_id = visit.services, visit.account.id
+    managed = visit.may(MANAGE)
+    return render(
+        request,
+        "account.html",
+        visit,
+        status=422 if errors else 200,
+        has_secret=made is not None,
+        here="/account",
+        errors=errors,
+        manage=managed,
+        keys=await services.access.keys(account_id) if managed else [],
+        users=await services.access.users(account_id),
+        sessions=await services.sessions.list(account_id) if managed else [],
+        roles=list(Role),
+        scopes=list(Scope),
+        made=made,
+        once=new_once(),
+        has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,
+    )
+
+
+@router.get("/account")
+async def account_page(request: Request) -> Response:
+    """Keys and people."""
+    return await _account_page(request, await visit_of(request))
+
+
+@router.post("/account/keys")
+async def add_key(request: Request) -> Response:
+    """The page shows the new key, once."""
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    form = await form_of(request)
+    return await once(visit, form, lambda: _add_key(request, visit, form))
+
+
+async def _add_key(request: Request, visit: Visit, form: Form) -> Response:
+    try:
+        days = form.number("days", "days", 0)
+        expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
+        made = await visit.services.access.add_key(
+            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.member.actor
+        )
+    except (Invalid, OverflowError) as wrong:
+        found = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
+        return await _account_page(request, visit, errors=found)
+    return await _account_page(request, visit, made)
+
+
+@router.post("/account/keys/{key_id}/revoke")
+async def revoke_key(key_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.member.actor)
+    return redirect("/account")
+
+
+@router.post("/account/users")
+async def add_user(request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    form = await form_of(request)
+    try:
+        role = _role(form["role"])
+        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.member.actor)
+    except Invalid as wrong:
+        return await _account_page(request, visit, errors=wrong.errors)
+    return redirect("/account")
+
+
+@router.post("/account/users/{user_id}/role")
+async def change_role(user_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    form = await form_of(request)
+    await visit.services.access.change_role(visit.account.id, user_id, _role(form["role"]), by=visit.member.actor)
+    return redirect("/account")
+
+
+@router.post("/account/users/{user_id}/remove")
+async def remove_user(user_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.member.actor)
+    return redirect("/account")
+
+
+@router.post("/account/sessions/{session_id}/revoke")
+async def revoke_session(session_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(MANAGE)
+    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.member.actor)
+    return redirect("/account")
+
+
+def _role(text: str) -> Role:
+    if text not in list(Role):
+        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
+    return Role(text)
+
+
+@router.get("/audit")
+async def audit_page(request: Request, after: str | None = None) -> Response:
+    """Who did what, newest first."""
+    visit = await visit_of(request)
+    query = request.query_params
+    given = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
+    for name, text in given.items():
+        if not is_storable(text):
+            raise Invalid(FieldError(name, "must not contain the character NUL"))
+    wanted = AuditFilter(visit.account.id, given.get("actor"), given.get("action"), given.get("object"))
+    page = await visit.services.audit.list(wanted, cursor_of(after), ROWS)
+    names = {actor: await actor_name(visit, actor) for actor in {row.actor for row in page.rows}}
+    return render(
+        request,
+        "audit.html",
+        visit,
+        rows=page.rows,
+        names=names,
+        given=given,
+        next=with_query("/audit", **given, after=text_of(page.next)) if page.next else None,
+        with_query=with_query,
+    )
+
+
+@router.get("/notifications")
+async def notifications_page(request: Request, after: str | None = None) -> Response:
+    """The mails to the account, newest first."""
+    visit = await visit_of(request)
+    page = await visit.services.mails.page(visit.account.id, cursor_of(after), MAILS)
+    return render(
+        request,
+        "notifications.html",
+        visit,
+        rows=page.rows,
+        next=text_of(page.next),
+    )

@@ -1,0 +1,228 @@
+"""Routes for operators: accounts and access. And what an account may see of itself."""
+
+from dataclasses import replace
+from datetime import timedelta
+from enum import Enum
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from api.accounts.access_models import (
+    Key,
+    KeyWithText,
+    NewKey,
+    NewPortalLink,
+    NewUser,
+    PortalLink,
+    SessionDetails,
+    SignInLink,
+    UserChanges,
+    UserDetails,
+    key_of,
+    made_key,
+    session_of,
+    user_of,
+)
+from api.accounts.models import (
+    AccountChanges,
+    AccountDetails,
+    AccountWithKey,
+    AuditLogEntry,
+    NewAccount,
+    Notification,
+    account_of,
+    audit_entry_of,
+    notification_of,
+    opened_account,
+)
+from api.auth import MayReadWebhooks, Operator
+from api.paging import After, Limit, cursor_of, text_of
+from api.services import services_of
+from api.shared_models import Id, Moment, Page, SearchText
+from api.strict_route import StrictRoute
+from api.visibility import visible
+from streams.core.audit import AuditFilter
+
+router = APIRouter(route_class=StrictRoute)
+OfActor = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]
+OfAction = Annotated[SearchText | None, Query(description="Only this action, such as `webhook.paused`.")]
+OfObject = Annotated[SearchText | None, Query(alias="objectId", description="Only on the object with this id.")]
+
+
+async def _entries(
+    actor: OfActor = None,
+    action: OfAction = None,
+    object_id: OfObject = None,
+    since: Annotated[Moment | None, Query(description="Only entries from then on.")] = None,
+    until: Annotated[Moment | None, Query(description="Only entries before.")] = None,
+) -> AuditFilter:
+    return AuditFilter(None, actor, action, object_id, since, until)
+
+
+WantedEntries = Annotated[AuditFilter, Depends(_entries)]
+OPERATORS: list[str | Enum] = ["Accounts (operators)"]
+
+
+@router.post(
+    "/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", response_model_exclude_none=True
+)
+async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
+    """The response has a first API key with every scope, which is shown only once."""
+    opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
+    return opened_account(opened)
+
+
+@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
+async def list_accounts(
+    caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[AccountDetails]:
+    """Newest first."""
+    page = await services_of(request).accounts.page(cursor_of(cursor), limit)
+    return Page(data=[account_of(account) for account in page.rows], next_cursor=text_of(page.next))
+
+
+@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
+async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
+    """Name, notification addresses and plan."""
+    return account_of(await services_of(request).accounts.find(account_id))
+
+
+@router.patch(
+    "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
+)
+async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
+    """A field that is left out does not change. `planLimit: null` means no limit."""
+    changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
+    return account_of(changed)
+
+
+@router.post(
+    "/v1/accounts/{account_id}/keys",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make an API key",
+    response_model_exclude_none=True,
+)
+async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
+    """The key is shown only once; its hash is stored."""
+    made = await services_of(request).access.add_key(
+        account_id, body.name, body.scopes, body.expires_at, by=caller.actor
+    )
+    return made_key(made)
+
+
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
+async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
+    """Each with its first characters, and when it was last used, to the minute."""
+    return [key_of(key) for key in await services_of(request).access.keys(account_id)]
+
+
+@router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")
+async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
+    """At once and for ever."""
+    await services_of(request).access.revoke_key(account_id, key_id, by=caller.actor)
+
+
+@router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
+async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
+    """A user who exists already does not change."""
+    access = services_of(request).access
+    return user_of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
+
+
+@router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
+async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserDetails]:
+    """Oldest first."""
+    return [user_of(user) for user in await services_of(request).access.users(account_id)]
+
+
+@router.delete("/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Remove a user")
+async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Request) -> None:
+    """Sign-in links of the user end too."""
+    await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
+
+
+@router.patch("/v1/accounts/{account_id}/users/{user_id}", tags=OPERATORS, summary="Change a user's role")
+async def change_user(
+    account_id: Id, user_id: Id, body: UserChanges, caller: Operator, request: Request
+) -> UserDetails:
+    """At once, in every browser in which the user is signed in."""
+    access = services_of(request).access
+    return user_of(await access.change_role(account_id, user_id, body.role, by=caller.actor))
+
+
+@router.post(
+    "/v1/accounts/{account_id}/users/{user_id}/sign-in-links",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make a link that signs a user in once",
+)
+async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
+    """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
+    link = await services_of(request).sign_in.link_for(account_id, user_id, by=caller.actor)
+    return SignInLink(url=link.url, expires_at=link.expires_at)
+
+
+@router.post(
+    "/v1/accounts/{account_id}/portal-links",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make a link to the account's dashboard",
+)
+async def make_portal_link(
+    account_id: Id, caller: Operator, request: Request, body: NewPortalLink | None = None
+) -> PortalLink:
+    """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
+    wanted = body or NewPortalLink()
+    link = await services_of(request).sign_in.portal_link(
+        account_id, wanted.role, timedelta(minutes=wanted.minutes), wanted.return_url, by=caller.actor
+    )
+    return PortalLink(url=link.url, expires_at=link.expires_at)
+
+
+@router.get("/v1/accounts/{account_id}/sessions", tags=OPERATORS, summary="List who is signed in")
+async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
+    """Newest first, 200 at most. When one ends, an older one is listed."""
+    await services_of(request).accounts.find(account_id)
+    return [session_of(session) for session in await services_of(request).sessions.list(account_id)]
+
+
+@router.delete(
+    "/v1/accounts/{account_id}/sessions/{session_id}", status_code=204, tags=OPERATORS, summary="End a session"
+)
+async def revoke_session(account_id: Id, session_id: Id, caller: Operator, request: Request) -> None:
+    """At once: the browser has to sign in again."""
+    await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
+
+
+@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
+async def audit(
+    caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
+) -> Page[AuditLogEntry]:
+    """Newest first."""
+    page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
+    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
+
+
+# -- what an account sees of itself ----------------------------------------------------------------------------
+
+
+@router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
+async def own_audit(
+    caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
+) -> Page[AuditLogEntry]:
+    """Of this account, newest first."""
+    wanted = replace(wanted, account_id=caller.account_id)
+    page = visible(await services_of(request).audit.list(wanted, cursor_of(cursor), limit), caller.permissions)
+    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
+
+
+@router.get(
+    "/v1/notifications", tags=["Account"], summary="List the mails to this account", response_model_exclude_none=True
+)
+async def notifications(
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[Notification]:
+    """Owed, sent or given up, newest first."""
+    page = await services_of(request).mails.page(caller.account_id, cursor_of(cursor), limit)
+    return Page(data=[notification_of(seen) for seen in page.rows], next_cursor=text_of(page.next))

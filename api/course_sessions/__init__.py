@@ -1,0 +1,1 @@
+"""Course sessions: routes, and the commits of players."""

@@ -1,0 +1,170 @@
+"""Parse the body of a commit: its shape decides, because players name wrong content types."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import orjson
+
+from api.course_sessions.elements import Elements, of_fields, of_text, of_value
+from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.scorm_time import as_seconds, parse_length
+
+# A form of Moodle's has some fields for each interaction of the learner.
+MOST_PARTS = 5_000
+MOST_HEADER_BYTES = 1024
+DIGEST_CHARACTERS = 16
+MOST_SEQUENCE = 2**53
+
+_NUMBER = re.compile(r"[+-]?(\d{1,32}(\.\d{0,32})?|\.\d{1,32})([eE][+-]?\d{1,3})?", re.ASCII)
+_BOUNDARY = re.compile(r"boundary=(?:\"([^\"]{1,70})\"|([^\s;,\"]{1,70}))", re.IGNORECASE)
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_HIGH, _LOW = (rf"\\u[dD][{digits}][0-9a-fA-F]{{2}}" for digits in ("89abAB", "c-fC-F"))
+_HALF_CHARACTER = re.compile(rf"{_HIGH}(?!{_LOW})|{_LOW}(?<!{_HIGH}{_LOW})")
+_COMMON = ("completionStatus", "successStatus", "totalTimeSeconds", "runtimeData")
+_PARTS = ("raw", "min", "max", "scaled")
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class NotScorm(ValueError):
+    """Nothing in a body is SCORM's."""
+
+
+def parse_commit(body: bytes, content_type: str = "") -> Commit:
+    """Parse a commit. Raises `NotScorm`."""
+    common: Mapping[str, Any] = {}
+    elements: Elements | None
+    if content_type.lower().startswith("multipart/form-data"):
+        elements = of_fields(_form(body, content_type))
+    else:
+        text = body.decode("utf-8-sig", errors="replace")
+        if text.lstrip()[:1] in ("{", "["):
+            value = _json(text)
+            elements = of_value(value)
+            if isinstance(value, dict):
+                common = value
+                if any(name in value for name in _COMMON):
+                    elements = of_value(value.get("runtimeData")) or {}
+        else:
+            elements = of_text(text.strip())
+    if elements is None:
+        raise NotScorm("no element of SCORM's data model and no status is in it")
+    return _commit(elements, common, hashlib.sha256(body).hexdigest()[:DIGEST_CHARACTERS])
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(_whole_characters(text))
+    except orjson.JSONDecodeError:
+        raise NotScorm("it is not JSON") from None
+
+
+def _whole_characters(text: str) -> str:
+    r"""JSON without escapes of half a character, which a course leaves that cuts its text: no parser takes them.
+
+    Escaped backslashes are set aside meanwhile, as a character that JSON does not have: `\\ud800` is a text.
+    """
+    aside = text.replace("\\\\", "\0")
+    return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", aside).replace("\0", "\\\\")
+
+
+def _form(body: bytes, content_type: str) -> dict[str, str]:
+    """The fields of a form (RFC 7578); of fields with one name the last one counts.
+
+    Each step reads the body once: a stranger can send any body, and all other requests wait meanwhile.
+    """
+    boundary = _BOUNDARY.search(content_type)
+    if boundary is None:
+        raise NotScorm("it is not a form")
+    delimiter = b"--" + (boundary[1] or boundary[2]).encode("latin-1", errors="replace")
+    parts = (b"\n" + body).split(b"\n" + delimiter, MOST_PARTS + 2)
+    if len(parts) > MOST_PARTS + 2:
+        raise NotScorm(f"the form has more than {MOST_PARTS} fields")
+    return dict(map(_field, parts[1:]))
+
+
+def _field(part: bytes) -> tuple[str, str]:
+    """The name and the value of a part; without a name in its first lines, the name is empty."""
+    end = _BLANK_LINE.search(part, 0, MOST_HEADER_BYTES)
+    if end is None:
+        return "", ""
+    return _name(part[: end.start()]), part[end.end() :].removesuffix(b"\r").decode(errors="replace")
+
+
+def _name(header: bytes) -> str:
+    for line in header.splitlines():
+        kind, _, value = line.partition(b":")
+        if kind.strip().lower() == b"content-disposition":
+            for parameter in value.split(b";"):
+                name, _, text = parameter.partition(b"=")
+                if name.strip().lower() == b"name":
+                    return text.strip().strip(b'"').decode(errors="replace")
+    return ""
+
+
+def _commit(elements: Elements, common: Mapping[str, Any], digest: str) -> Commit:
+    scores = common.get("score")
+    course = scores if isinstance(scores, dict) else {}
+    # A player that counts no time adds a total of 0 to its last commit.
+    total = _length(elements.get("total_time")) or None
+    sequence = common.get("commitSequence")
+    return Commit(
+        course_completion=_word(Completion, common.get("completionStatus")),
+        course_success=_word(Success, common.get("successStatus")),
+        lesson_status=_lower(elements.get("lesson_status")),
+        completion_status=_word(Completion, elements.get("completion_status")),
+        success_status=_word(Success, elements.get("success_status")),
+        progress_measure=_number(elements.get("progress_measure"), 0, 1),
+        completion_threshold=_number(elements.get("completion_threshold"), 0, 1),
+        scaled_passing_score=_number(elements.get("scaled_passing_score"), -1, 1),
+        score=_score({part: elements.get(f"score.{part}") for part in _PARTS}).merged(_score(course)),
+        session_time=_length(elements.get("session_time")),
+        total_time=_seconds(common.get("totalTimeSeconds")) if total is None else total,
+        mode=_lower(elements.get("mode")),
+        credit=_lower(elements.get("credit")),
+        sequence=sequence if type(sequence) is int and 0 <= sequence < MOST_SEQUENCE else None,
+        digest=digest,
+    )
+
+
+def _lower(text: str | None) -> str | None:
+    return text.strip().lower() or None if text else None
+
+
+def _word(words: type[Word], value: Any) -> Word | None:
+    text = _lower(value) if isinstance(value, str) else None
+    return words(text) if text in tuple(words) else None
+
+
+def _score(parts: Mapping[str, Any]) -> Score:
+    scaled = _number(parts.get("scaled"), -1, 1)
+    return Score(_number(parts.get("raw")), _number(parts.get("min")), _number(parts.get("max")), scaled)
+
+
+def _number(value: Any, least: float = -1e300, most: float = 1e300) -> float | None:
+    """A finite number within the bounds; anything else is no news."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value).strip()
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if least <= number <= most else None
+
+
+def _length(text: str | None) -> Decimal | None:
+    return parse_length(text.strip()) if text else None
+
+
+def _seconds(value: Any) -> Decimal | None:
+    """Seconds that a player counted; 0 is no news."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        return as_seconds(Decimal(str(value)[:32])) or None
+    except InvalidOperation:
+        return None

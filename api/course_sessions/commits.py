@@ -1,0 +1,141 @@
+"""Take the commits of SCORM players, from any page."""
+
+import re
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.course_sessions.commit_bodies import NotScorm, parse_commit
+from api.problems import TooMany, problem, response_or_problem
+from api.services import services_of
+from streams.core.errors import NotFound
+from streams.core.rate import RateLimits
+from streams.features.course_sessions.service import COMMIT_PATH
+
+# A player commits every 10 s, and when a course asks for it.
+COMMITS_A_SECOND = 20
+# 256 random bits in URL-safe Base64.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+# What the players of SCORM take as success.
+_STORED = b'{"result":true,"errorCode":0}'
+
+router = APIRouter(tags=["SCORM player"])
+
+Token = Annotated[str, Path(max_length=128, description="The end of the commit URL.")]
+
+
+class CommitLimits(RateLimits):
+    """The limit of commits of one commit URL."""
+
+    def __init__(self) -> None:
+        super().__init__(COMMITS_A_SECOND, 1)
+
+
+@router.post(
+    f"{COMMIT_PATH}{{token}}",
+    summary="Commit",
+    responses={200: {"content": {"application/json": {"example": {"result": True, "errorCode": 0}}}}},
+    response_class=Response,
+)
+async def commit(token: Token, request: Request) -> Response:
+    """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
+
+    The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
+    404, one that has ended 410, more than 20 a second 429.
+    """
+    return await _take(token, request)
+
+
+async def _take(token: str, request: Request) -> Response:
+    if not _TOKEN.fullmatch(token):
+        raise NotFound("no session has this commit URL")
+    passes, bucket = request.app.state.commit_limits.take(token, time.monotonic())
+    if not passes:
+        raise TooMany(bucket.next_in_seconds, "commits of this session")
+    try:
+        parsed = parse_commit(await request.body(), request.headers.get("content-type", ""))
+    except NotScorm as wrong:
+        return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(wrong))
+    await services_of(request).course_sessions.commit(token, parsed)
+    return Response(_STORED, media_type="application/json")
+
+
+@router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)
+async def preflight(token: str) -> Response:
+    """What a browser asks before it sends JSON from another origin. `CommitOrigins` adds what it wants to know."""
+    return Response(status_code=204)
+
+
+class _Route:
+    """What metrics and logs call this route."""
+
+    path = f"{COMMIT_PATH}{{token}}"
+
+
+class TakeCommits:
+    """Answers commits before FastAPI's router, which would cost as much as the commit, and passes others on.
+
+    OpenAPI has the route above.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _token_of(scope)
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = _Route
+        scope["state"]["is_frequent"] = True
+        request = Request(scope, receive)
+        response = await response_or_problem(request, _take(token, request))
+        await response(scope, receive, send)
+
+
+def _token_of(scope: Scope) -> str | None:
+    """The token of a commit; None for another request."""
+    if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(COMMIT_PATH):
+        return None
+    token: str = scope["path"].removeprefix(COMMIT_PATH)
+    # The router answers what has no token's form.
+    return token if _TOKEN.fullmatch(token) else None
+
+
+class CommitOrigins:
+    """Allow a player's page on any origin, in every answer: an error without these headers looks like an outage.
+
+    A beacon is sent with credentials, so the origin is named and credentials are allowed. No cookie is used here:
+    the token alone is the permission.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(COMMIT_PATH):
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                _allow(MutableHeaders(scope=message), asked)
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _allow(headers: MutableHeaders, asked: Headers) -> None:
+    headers["Cache-Control"] = "no-store"
+    headers["Vary"] = "Origin"
+    if origin := asked.get("origin"):
+        headers["Access-Control-Allow-Origin"] = origin
+        headers["Access-Control-Allow-Credentials"] = "true"
+        headers["Access-Control-Allow-Methods"] = "POST"
+        headers["Access-Control-Max-Age"] = "86400"
+        if names := asked.get("access-control-request-headers"):
+            headers["Access-Control-Allow-Headers"] = names

@@ -1,0 +1,151 @@
+"""Models of SCORM sessions."""
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from api.shared_models import Id, Input, Model, Moment, Text, Time
+from streams.core.errors import FieldError, Invalid
+from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
+from streams.features.course_sessions.commit import Completion, Score, Success
+from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.scorm_time import format_length, parse_length
+from streams.features.course_sessions.service import Launch, OpenedSession
+from streams.features.course_sessions.session import CourseSession
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Scaled = Annotated[float, Field(ge=-1, le=1)]
+
+
+class KnownResult(Input):
+    """What earlier sessions of the learner in this package reached; it causes no event."""
+
+    completion_status: Annotated[Completion, Field(strict=False)] = Completion.UNKNOWN
+    success_status: Annotated[Success, Field(strict=False)] = Success.UNKNOWN
+    score_raw: Number | None = None
+    score_min: Number | None = None
+    score_max: Number | None = None
+    score_scaled: Scaled | None = None
+    total_time: Annotated[
+        Text, Field(max_length=DURATION_CHARACTERS, description="ISO 8601.", examples=["PT12M34S"])
+    ] = "PT0S"
+
+
+class NewSession(Input):
+    """A learner launches a course."""
+
+    package_id: Annotated[Id, Field(examples=["pkg_def456"])]
+    learner_id: Annotated[Text, Field(min_length=1, max_length=TEXT_CHARACTERS, examples=["learner-42"])]
+    dispatch_id: Annotated[Id | None, Field(examples=["dsp_ghi789"])] = None
+    session_id: Annotated[
+        Id | None,
+        Field(description="Your own id of the session. That of an open one makes a further commit URL for it."),
+    ] = None
+    account_id: Annotated[Id | None, Field(description="With an operator's key: the account.")] = None
+    created_at: Annotated[Moment | None, Field(description="When it was launched; absent: now.")] = None
+    expires_at: Annotated[
+        Moment | None, Field(description="When the commit URL ends: within 30 days; absent: in 24 hours.")
+    ] = None
+    known: KnownResult = Field(default_factory=KnownResult)
+
+    def launch(self) -> Launch:
+        """Raises `Invalid`."""
+        return Launch(
+            self.package_id,
+            self.learner_id,
+            self.dispatch_id,
+            self.session_id,
+            self.created_at,
+            self.expires_at,
+            launched(
+                self.known.completion_status,
+                self.known.success_status,
+                Score(
+                    self.known.score_raw,
+                    self.known.score_min,
+                    self.known.score_max,
+                    self.known.score_scaled,
+                ),
+                _seconds(self.known.total_time),
+            ),
+        )
+
+
+def _seconds(text: str) -> Decimal:
+    seconds = parse_length(text)
+    if seconds is None:
+        raise Invalid(FieldError("known.totalTime", "must be an ISO 8601 duration such as PT12M34S, at most 30 years"))
+    return seconds
+
+
+class SessionAccount(Input):
+    """Whose session it is."""
+
+    account_id: Annotated[Id | None, Field(description="With an operator's key: the account.")] = None
+
+
+class OpenSession(Model):
+    """An open session. Give `commitUrl` to its player alone: it is shown once, and takes commits of this session."""
+
+    session_id: str
+    commit_url: Annotated[str, Field(examples=["https://hooks.example.com/runtime/commit/q3Jd…"])]
+    expires_at: Time
+
+
+class EventOfSession(Model):
+    """An event that a session has caused."""
+
+    id: str
+    type: str
+    created_at: Time
+
+
+class CourseSessionDetails(Model):
+    """A session so far: the statuses, the score and the time that its player has reported."""
+
+    session_id: str
+    package_id: str
+    learner_id: str
+    dispatch_id: str | None = None
+    launched_at: Time
+    last_commit_at: Time | None = None
+    closed_at: Time | None = None
+    expires_at: Annotated[Time, Field(description="When its last commit URL ends.")]
+    completion_status: Completion
+    success_status: Success
+    score_raw: float | None = None
+    score_min: float | None = None
+    score_max: float | None = None
+    score_scaled: float | None = None
+    total_time: Annotated[str, Field(examples=["PT12M34S"])]
+    events: Annotated[list[EventOfSession], Field(description="The newest 20, the newest last.")]
+
+
+def open_session(opened: OpenedSession, base_url: str) -> OpenSession:
+    """`base_url` is that of the request, for a deployment without a public URL."""
+    return OpenSession(
+        session_id=opened.session.id, commit_url=opened.commit_url(base_url), expires_at=opened.expires_at
+    )
+
+
+def course_session(session: CourseSession) -> CourseSessionDetails:
+    progress = session.progress
+    return CourseSessionDetails(
+        session_id=session.id,
+        package_id=session.package_id,
+        learner_id=session.learner_id,
+        dispatch_id=session.dispatch_id,
+        launched_at=session.launched_at,
+        last_commit_at=session.last_commit_at,
+        closed_at=session.closed_at,
+        expires_at=session.expires_at,
+        completion_status=progress.completion,
+        success_status=progress.success,
+        score_raw=progress.score.raw,
+        score_min=progress.score.min,
+        score_max=progress.score.max,
+        score_scaled=progress.score.scaled,
+        total_time=format_length(progress.total_time),
+        events=[EventOfSession(id=one.id, type=one.type, created_at=one.at) for one in session.events],
+    )

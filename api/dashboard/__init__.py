@@ -1,1 +1,0 @@
-"""The dashboard: pages for people, rendered on the server."""

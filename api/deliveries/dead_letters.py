@@ -1,0 +1,103 @@
+"""Pages of dead letters: the list, what would be retried or discarded, and the job that does it."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.paging import cursor_of, text_of
+from api.shell.forms import form_of, next_page
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.rows import names_of
+from api.shell.visits import Visit, visit_of
+from streams.core.access import Scope
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import DeathReason, State
+from streams.core.errors import FieldError, Invalid
+from streams.core.job import JobKind
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ROWS = 50
+_ACTS = (JobKind.RETRY, JobKind.DISCARD)
+
+
+def _dead(visit: Visit, webhook: str, reason: str) -> DeliveryFilter:
+    if reason and reason not in list(DeathReason):
+        raise Invalid(FieldError("reason", f"is one of {', '.join(DeathReason)}"))
+    return DeliveryFilter(visit.account.id, webhook or None, state=State.DEAD, limit=ROWS, reason=reason or None)
+
+
+def _chosen(wanted: DeliveryFilter, every: str, ids: Sequence[str]) -> DeliveryFilter:
+    """All that match, or those that are checked."""
+    if every:
+        return wanted
+    if not ids:
+        raise Invalid(FieldError("id", "check the dead letters first, or choose all that match"))
+    return replace(wanted, ids=ids)
+
+
+def _act(text: str) -> JobKind:
+    if text not in _ACTS:
+        raise Invalid(FieldError("act", "choose retry or discard"))
+    return JobKind(text)
+
+
+@router.get("/dead-letters")
+async def dead_letters_page(request: Request) -> Response:
+    """With their reasons, newest first."""
+    visit = await visit_of(request)
+    query = request.query_params
+    wanted = _dead(visit, query.get("webhook", ""), query.get("reason", ""))
+    page = await visit.services.deliveries.list(replace(wanted, after=cursor_of(query.get("after"))))
+    webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
+    return render(
+        request,
+        "dead_letters.html",
+        visit,
+        rows=page.rows,
+        names=await names_of(visit, page.rows),
+        next=next_page(request, text_of(page.next)),
+        wanted=wanted,
+        webhooks=webhooks.rows,
+        reasons=list(DeathReason),
+        query=query,
+    )
+
+
+@router.get("/dead-letters/preview")
+async def preview_page(request: Request) -> Response:
+    """How many dead letters are retried or discarded, before anything happens."""
+    visit = await visit_of(request)
+    visit.require(Scope.DELIVERIES_WRITE)
+    query = request.query_params
+    act, every, ids = _act(query.get("act", "")), query.get("every", ""), query.getlist("id")
+    wanted = _chosen(_dead(visit, query.get("webhook", ""), query.get("reason", "")), every, ids)
+    return render(
+        request,
+        "dead_letters_preview.html",
+        visit,
+        act=act,
+        every=every,
+        ids=[] if every else ids,
+        wanted=wanted,
+        found=await visit.services.deliveries.summary(wanted),
+        once=secrets.token_urlsafe(16),
+    )
+
+
+@router.post("/dead-letters")
+async def act_on_dead_letters(request: Request) -> Response:
+    """Retry or discard what is checked, or all that match the filter."""
+    visit = await visit_of(request)
+    visit.require(Scope.DELIVERIES_WRITE)
+    form = await form_of(request)
+    act = _act(form["act"])
+    wanted = _chosen(_dead(visit, form["webhook"], form["reason"]), form["every"], form.all("id"))
+    job = await visit.services.deliveries.start(
+        act, wanted, visit.account.id, by=visit.member.actor, once=form["once"] or None
+    )
+    return redirect(f"/jobs/{job.id}")

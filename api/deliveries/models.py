@@ -1,0 +1,227 @@
+"""Models of deliveries, dead letters and jobs."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from api.shared_models import Id, Input, Model, Moment, Time, at_most
+from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from streams.core.delivery import DeathReason, State, Target, Trigger
+from streams.core.delivery_state import DeliveryState
+from streams.core.job import Job, JobKind, JobStatus
+from streams.core.page import MOST_ROWS
+from streams.features.deliveries.service import Affected
+
+EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
+
+
+class Delivery(Model):
+    """One event owed to one webhook, with its state."""
+
+    id: str
+    account_id: str
+    webhook_id: str
+    event_id: str
+    event_type: str
+    trigger: Trigger
+    state: State
+    reason: Annotated[
+        str | None, Field(description="Why it is held or dead. `erased` once its learner was erased.")
+    ] = None
+    message: Annotated[str | None, Field(description="The same for a person.")] = None
+    attempt_count: Annotated[int, Field(description="Attempts made in this generation.")]
+    generation: Annotated[int, Field(description="1, and one more for each replay and for an erasure.")]
+    target: Target
+    tier: str | None = None
+    due_at: Time | None = None
+    first_seen_at: Time
+    changed_at: Time
+
+
+class Attempt(Model):
+    """One attempt; the response's body is shown up to 4 KiB.
+
+    A key without `webhooks:write` gets `url` without its query, and no headers and no body.
+    """
+
+    generation: int
+    number: int
+    target: Target
+    url: str
+    started_at: Time
+    milliseconds: float
+    request_headers: dict[str, str]
+    status: int | None = None
+    response_headers: dict[str, str]
+    response_body: str
+    outcome: str
+    message: str
+    next_step: Annotated[
+        str, Field(description="What followed: done, tier, fallback, held, dead, or failed for a test.")
+    ]
+    tier: str | None = None
+
+
+class DeliveryWithAttempts(Delivery):
+    """A delivery with its payload and its newest attempts, oldest first: at most 50."""
+
+    payload: Annotated[Any, Field(description="Absent until it is stored, after retention, and once erased.")] = None
+    attempts: list[Attempt]
+    attempts_total: Annotated[int, Field(description="Attempts made in all generations.")]
+    earlier_attempts_cursor: Annotated[
+        str | None,
+        Field(
+            description="The `cursor` of the list of attempts that begins before these; absent without earlier ones."
+        ),
+    ] = None
+
+
+class DeadLetterFilter(Input):
+    """A filter of dead letters. An empty filter matches all of the account."""
+
+    webhook_id: Id | None = None
+    event_id: Id | None = None
+    event_type: EventType | None = None
+    reason: Annotated[DeathReason, Field(strict=False)] | None = None
+    since: Moment | None = None
+    until: Moment | None = None
+
+    def wanted(self) -> DeliveryFilter:
+        """The filter for services."""
+        return DeliveryFilter(**dict(self))
+
+
+class DeadLetterChoice(Input):
+    """Either `ids` or a `filter`."""
+
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ROWS), at_most(MOST_ROWS, "ids")] | None = None
+    filter: DeadLetterFilter | None = None
+
+
+class AffectedDeliveries(Model):
+    """The affected dead letters. An id in neither list is a delivery that is not a dead letter."""
+
+    ids: list[str]
+    unknown: Annotated[list[str], Field(description="Ids in the request that the account does not have.")]
+
+
+class BackfillDetails(Model):
+    """The part of a replay that adds deliveries from the topic; it begins after the stored ones."""
+
+    records: Annotated[int, Field(description="Records of the topic in this period, of every account.")]
+    read: Annotated[int, Field(description="How many of them are read.")]
+    added: Annotated[int, Field(description="Deliveries that it made.")]
+    skipped: Annotated[int, Field(description="Events that had a delivery.")]
+    oldest_available: Annotated[
+        Time | None, Field(description="Events before this time may be gone from the topic.")
+    ] = None
+
+
+class JobDetails(Model):
+    """An action on many deliveries; `finishedAt` is absent while it runs.
+
+    `done` deliveries are on their way: each is sent as soon as its endpoint can take it.
+    """
+
+    id: str
+    kind: JobKind
+    status: JobStatus
+    webhook_id: str | None = None
+    total: int
+    done: int
+    failed: Annotated[int, Field(description="Deliveries whose webhook or payload does not exist.")]
+    no_longer_matched: Annotated[
+        int,
+        Field(description="Deliveries that changed before the job came to them: sent again, erased or deleted."),
+    ]
+    created_at: Time
+    finished_at: Time | None = None
+    backfill: Annotated[BackfillDetails | None, Field(description="Of a replay with `backfill`.")] = None
+
+
+def delivery_of(delivery_state: DeliveryState) -> Delivery:
+    """A delivery."""
+    return Delivery(**_fields(delivery_state))
+
+
+def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
+    """A delivery with its payload and attempts."""
+    return DeliveryWithAttempts(
+        **_fields(seen.delivery_state),
+        payload=seen.payload,
+        attempts=[attempt_of(attempt) for attempt in seen.attempts],
+        attempts_total=seen.attempts_total,
+        earlier_attempts_cursor=str(seen.earlier) if seen.earlier else None,
+    )
+
+
+def attempt_of(seen: AttemptDetails) -> Attempt:
+    """An attempt."""
+    return Attempt(
+        generation=seen.generation,
+        number=seen.number,
+        target=Target(seen.target),
+        url=seen.url,
+        started_at=seen.started_at,
+        milliseconds=round(seen.milliseconds, 1),
+        request_headers=dict(seen.request_headers),
+        status=seen.status,
+        response_headers=dict(seen.response_headers),
+        response_body=seen.response_body.decode(errors="replace"),
+        outcome=seen.outcome,
+        message=seen.message,
+        next_step=seen.next_step,
+        tier=seen.tier,
+    )
+
+
+def affected_of(affected: Affected) -> AffectedDeliveries:
+    """The result of an action on dead letters."""
+    return AffectedDeliveries(ids=list(affected.ids), unknown=list(affected.unknown))
+
+
+def job_of(job: Job) -> JobDetails:
+    """A job."""
+    backfill = job.backfill
+    return JobDetails(
+        id=job.id,
+        kind=job.kind,
+        status=job.status,
+        webhook_id=job.filter.webhook_id,
+        total=job.total,
+        done=job.done,
+        failed=job.failed,
+        no_longer_matched=job.no_longer_matched,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+        backfill=BackfillDetails(
+            records=backfill.records,
+            read=backfill.read,
+            added=backfill.added,
+            skipped=backfill.skipped,
+            oldest_available=backfill.oldest_available,
+        )
+        if backfill
+        else None,
+    )
+
+
+def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
+    return {
+        "id": delivery_state.delivery_id,
+        "account_id": delivery_state.account_id,
+        "webhook_id": delivery_state.webhook_id,
+        "event_id": delivery_state.event_id,
+        "event_type": delivery_state.event_type,
+        "trigger": delivery_state.trigger,
+        "state": delivery_state.state,
+        "reason": delivery_state.reason,
+        "message": delivery_state.message,
+        "attempt_count": delivery_state.attempts,
+        "generation": delivery_state.generation,
+        "target": delivery_state.target,
+        "tier": delivery_state.tier,
+        "due_at": delivery_state.due_at,
+        "first_seen_at": delivery_state.first_seen_at,
+        "changed_at": delivery_state.changed_at,
+    }

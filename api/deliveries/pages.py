@@ -1,0 +1,153 @@
+"""Pages of deliveries: the list with filters, one delivery with its attempts."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.deliveries.filters import Links, facets_of, filter_of, links_of
+from api.paging import cursor_of, text_of
+from api.shell.page_route import PageRoute
+from api.shell.rendering import duration, redirect, render
+from api.shell.rows import names_of
+from api.shell.visits import site_of, visit_of
+from api.webhooks.code_samples import curl
+from streams.core.access import Scope
+from streams.core.account import AttemptDetails, DeliveryDetails
+from streams.core.limits import ATTEMPTS_SHOWN
+from streams.features.deliveries.search_rules import IdKind
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ROWS = 50
+
+
+@router.get("/deliveries")
+async def deliveries_page(request: Request) -> Response:
+    """Newest first; the URL has the whole filter."""
+    visit = await visit_of(request)
+    services, query = visit.services, request.query_params
+    wanted = filter_of(request, visit)
+    links = links_of(request, wanted)
+    problem = None
+    if text := query.get("q", "").strip():
+        kind = await services.search.kind_of(visit.account.id, text)
+        if kind is IdKind.DELIVERY:
+            return redirect(f"/deliveries/{text}")
+        if kind is not None:
+            return redirect(links(**{kind: text}))
+        problem = "No event, session, learner, package or dispatch has this id. Ids are searched as a whole."
+    elif links.present != {name: value for name, value in query.items() if name != "after"}:
+        # Times without a zone, and empty fields of the form: a link means the same to everybody.
+        return redirect(links(after=query.get("after") or None))
+    found, facets = await asyncio.gather(services.search.search(wanted), services.search.facets(wanted))
+    named = [*facets.webhook_ids, *filter(None, [wanted.webhook_id])]
+    names = await names_of(visit, found.page.rows, *named)
+    return render(
+        request,
+        "deliveries.html",
+        visit,
+        found=found,
+        facets=facets_of(links, facets, names, services.clock.now()),
+        sample=facets.sample,
+        names=names,
+        links=links,
+        chips=_chips(links, names),
+        problem=problem,
+        retention_days=site_of(request).retention_days,
+        next=links(after=text_of(found.page.next)) if found.page.next else None,
+        wanted=wanted,
+        query=query,
+    )
+
+
+def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each part of the filter, with the link that drops it."""
+    words = {"class": lambda value: f"an attempt got {value}xx", "webhook": lambda value: names.get(value, value)}
+    return [
+        (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
+        for name, value in links.present.items()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineStep:
+    """An attempt, how long after the one before it, and the same request for a shell."""
+
+    attempt: AttemptDetails
+    wait: str | None
+    generation_begins: bool
+    curl: str | None
+
+
+def _timeline(seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
+    steps: list[TimelineStep] = []
+    before: AttemptDetails | None = None
+    for attempt in seen.attempts:
+        # The attempt before the first one of a page is not read, so that one shows no wait.
+        first = attempt.started_at if seen.earlier else seen.delivery_state.first_seen_at
+        began = before.started_at if before else first
+        last = newest and attempt is seen.attempts[-1]
+        steps.append(
+            TimelineStep(
+                attempt,
+                duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
+                before is not None and before.generation != attempt.generation,
+                curl(attempt.url, attempt.request_headers, seen.body) if last else None,
+            )
+        )
+        before = attempt
+    return steps
+
+
+@router.get("/deliveries/{delivery_id}")
+async def delivery_page(delivery_id: str, request: Request) -> Response:
+    """The payload, and the newest attempts with their requests and responses, or those before a cursor."""
+    visit = await visit_of(request)
+    service, after = visit.services.deliveries, cursor_of(request.query_params.get("after"))
+    seen = await service.find(delivery_id, visit.account.id)
+    if after is not None:
+        page = await service.attempts(delivery_id, after, ATTEMPTS_SHOWN, visit.account.id)
+        seen = replace(seen, attempts=page.rows[::-1], earlier=page.next)
+    row = seen.delivery_state
+    names = await names_of(visit, [row])
+    body = (seen.body or b"").decode(errors="replace")
+    return render(
+        request,
+        "delivery.html",
+        visit,
+        seen=seen,
+        row=row,
+        webhook_name=names.get(row.webhook_id, "a deleted webhook"),
+        steps=_timeline(seen, newest=after is None),
+        newest=after is None,
+        earlier=text_of(seen.earlier),
+        sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
+        body=body,
+        query=request.query_params,
+    )
+
+
+@router.get("/deliveries/{delivery_id}/payload")
+async def payload(delivery_id: str, request: Request) -> Response:
+    """The exact bytes that are sent."""
+    visit = await visit_of(request)
+    seen = await visit.services.deliveries.find(delivery_id, visit.account.id)
+    name = "".join(character for character in seen.delivery_state.event_id if character.isalnum() or character in "-_")
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}.json"',
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(seen.body or b"", headers=headers, media_type="application/json")
+
+
+@router.post("/deliveries/{delivery_id}/retry")
+async def retry(delivery_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.DELIVERIES_WRITE)
+    await visit.services.deliveries.retry(delivery_id, by=visit.member.actor, account_id=visit.account.id)
+    return redirect(f"/deliveries/{delivery_id}?queued=1")

@@ -1,0 +1,209 @@
+"""Routes for deliveries and dead letters."""
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
+from api.deliveries.models import (
+    AffectedDeliveries,
+    Attempt,
+    DeadLetterChoice,
+    Delivery,
+    DeliveryWithAttempts,
+    EventType,
+    JobDetails,
+    affected_of,
+    attempt_of,
+    delivery_of,
+    delivery_with_attempts,
+    job_of,
+)
+from api.paging import After, Limit, cursor_of, text_of
+from api.services import services_of
+from api.shared_models import Id, Moment, Page, SearchText
+from api.strict_route import StrictRoute
+from api.visibility import visible
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import DeathReason, State
+from streams.core.errors import FieldError, Invalid
+from streams.core.job import JobKind
+from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.outcome import OutcomeKind
+
+router = APIRouter(route_class=StrictRoute)
+
+OfWebhook = Annotated[Id | None, Query(alias="webhookId", description="Only this webhook's.")]
+OfEvent = Annotated[Id | None, Query(alias="eventId", description="Only of the event with this id.")]
+OfType = Annotated[EventType | None, Query(alias="eventType", description="Only of this type of event.")]
+OfSession = Annotated[Id | None, Query(alias="sessionId", description="Only of events of this session.")]
+OfLearner = Annotated[SearchText | None, Query(alias="learnerId", description="Only of events of this learner.")]
+OfPackage = Annotated[Id | None, Query(alias="packageId", description="Only of events of this package.")]
+OfDispatch = Annotated[Id | None, Query(alias="dispatchId", description="Only of events of this dispatch.")]
+OfOutcome = Annotated[OutcomeKind | None, Query(description="Only with an attempt that failed in this way.")]
+Since = Annotated[Moment | None, Query(description="Only deliveries first seen then or later.")]
+Until = Annotated[Moment | None, Query(description="Only deliveries first seen before.")]
+
+
+async def _filter(
+    webhook: OfWebhook = None,
+    event: OfEvent = None,
+    event_type: OfType = None,
+    since: Since = None,
+    until: Until = None,
+    session: OfSession = None,
+    learner: OfLearner = None,
+    package: OfPackage = None,
+    dispatch: OfDispatch = None,
+    outcome: OfOutcome = None,
+    limit: Limit = 50,
+    cursor: After = None,
+) -> DeliveryFilter:
+    if outcome is OutcomeKind.DELIVERED:
+        raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
+    return DeliveryFilter(
+        webhook_id=webhook,
+        event_id=event,
+        event_type=event_type,
+        since=since,
+        until=until,
+        session_id=session,
+        learner_id=learner,
+        package_id=package,
+        dispatch_id=dispatch,
+        outcome=outcome,
+        limit=limit,
+        after=cursor_of(cursor),
+    )
+
+
+Wanted = Annotated[DeliveryFilter, Depends(_filter)]
+
+
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
+async def list_deliveries(
+    caller: MayReadDeliveries,
+    request: Request,
+    wanted: Wanted,
+    state: Annotated[State | None, Query(description="Only in this state.")] = None,
+) -> Page[Delivery]:
+    """Newest first. Pages skip nothing and repeat nothing while new deliveries arrive."""
+    return await _page(request, replace(wanted, account_id=caller.account_id, state=state))
+
+
+@router.get(
+    "/v1/deliveries/{delivery_id}",
+    tags=["Deliveries"],
+    summary="Show a delivery with its newest attempts",
+    response_model_exclude_none=True,
+)
+async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
+    """The payload, and the newest attempts, each with its request and response.
+
+    There are fewer than 50 when their responses are large. `earlierAttemptsCursor` leads to earlier ones.
+    """
+    seen = await services_of(request).deliveries.find(delivery_id, caller.account_id)
+    return delivery_with_attempts(visible(seen, caller.permissions))
+
+
+@router.get(
+    "/v1/deliveries/{delivery_id}/attempts",
+    tags=["Deliveries"],
+    summary="List the attempts of a delivery",
+    response_model_exclude_none=True,
+)
+async def list_attempts(
+    delivery_id: Id,
+    caller: MayReadDeliveries,
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=ATTEMPTS_SHOWN, description="At most so many rows.")] = ATTEMPTS_SHOWN,
+    cursor: After = None,
+) -> Page[Attempt]:
+    """Newest first. A page has fewer rows when their responses are large: go on until there is no `nextCursor`."""
+    service = services_of(request).deliveries
+    page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
+    page = visible(page, caller.permissions)
+    return Page(data=[attempt_of(attempt) for attempt in page.rows], next_cursor=text_of(page.next))
+
+
+@router.post(
+    "/v1/deliveries/{delivery_id}/retry",
+    status_code=202,
+    tags=["Deliveries"],
+    summary="Send a delivery again",
+    response_model_exclude_none=True,
+)
+async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
+    """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
+    delivery_state = await services_of(request).deliveries.retry(
+        delivery_id, by=caller.actor, account_id=caller.account_id
+    )
+    return delivery_of(delivery_state)
+
+
+@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", response_model_exclude_none=True)
+async def list_dead_letters(
+    caller: MayReadDeliveries,
+    request: Request,
+    wanted: Wanted,
+    reason: Annotated[DeathReason | None, Query(description="Only dead letters with this reason.")] = None,
+) -> Page[Delivery]:
+    """Newest first, each with its reason."""
+    return await _page(request, replace(wanted, account_id=caller.account_id, state=State.DEAD, reason=reason))
+
+
+@router.post(
+    "/v1/dead-letters/retry",
+    tags=["Dead letters"],
+    summary="Send dead letters again",
+    response_model_exclude_none=True,
+    responses={202: {"model": JobDetails, "description": "By filter: a job"}},
+)
+async def retry_dead(
+    body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
+) -> AffectedDeliveries | JobDetails:
+    """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
+    if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
+        return job
+    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
+    return affected_of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
+
+
+@router.post(
+    "/v1/dead-letters/discard",
+    tags=["Dead letters"],
+    summary="Discard dead letters",
+    response_model_exclude_none=True,
+    responses={202: {"model": JobDetails, "description": "By filter: a job"}},
+)
+async def discard_dead(
+    body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
+) -> AffectedDeliveries | JobDetails:
+    """For ever. By `ids` at once, by `filter` as a job."""
+    if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
+        return job
+    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
+    return affected_of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
+
+
+async def _start(
+    kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
+) -> JobDetails | None:
+    """Start a job for a filter; None for ids."""
+    if body.filter is None or body.ids is not None:
+        return None
+    response.status_code = 202
+    service = services_of(request).deliveries
+    return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+
+
+async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
+    page = await services_of(request).deliveries.list(wanted)
+    return Page(data=[delivery_of(delivery_state) for delivery_state in page.rows], next_cursor=text_of(page.next))
+
+
+def _ids(body: DeadLetterChoice) -> list[str]:
+    if body.ids is None or body.filter is not None:
+        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
+    return body.ids

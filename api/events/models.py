@@ -1,0 +1,112 @@
+"""Models of events."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.deliveries.models import Delivery, delivery_of
+from api.shared_models import Input, Model, Time
+from streams.core.limits import EVENT_TYPE_CHARACTERS
+from streams.features.events.search import FoundEvent
+
+_EVENT = {
+    "type": "session.completed",
+    "createdAt": "2026-04-10T14:32:00Z",
+    "data": {
+        "sessionId": "sess_abc123",
+        "packageId": "pkg_def456",
+        "learnerId": "learner-42",
+        "completionStatus": "completed",
+        "successStatus": "passed",
+        "totalTime": "PT12M34S",
+    },
+}
+EVENT_EXAMPLES = {
+    "one": {"summary": "One event", "value": _EVENT},
+    "several": {"summary": "Up to 500 events", "value": {"events": [_EVENT]}},
+}
+
+
+class AcceptedEventDetails(Model):
+    """One accepted event."""
+
+    id: str
+    webhooks: Annotated[
+        int | None,
+        Field(
+            description="With `?count=true`, the number of webhooks of the account that want it now, paused ones "
+            "included; 0 is a hint that no webhook is registered for it. Absent without that, while the database is "
+            "away, or when the webhooks or their scopes are too many to compare."
+        ),
+    ] = None
+
+
+class AcceptedEvents(Model):
+    """The events in their order, and their ids; Kafka acknowledged all."""
+
+    ids: list[str]
+    events: list[AcceptedEventDetails]
+
+
+class EventOnTopic(Model):
+    """An event that is on `session-events` and has no delivery."""
+
+    type: str
+    created_at: Time
+    published_at: Annotated[Time, Field(description="When Kafka appended it.")]
+    webhooks: Annotated[
+        list[str] | None,
+        Field(
+            description="The webhooks that want it now, at most 100: a delivery of each may be on its way. Absent when "
+            "the account's webhooks are too many to compare."
+        ),
+    ] = None
+    reason: Annotated[
+        str | None,
+        Field(
+            description="Why no webhook wants it: `no_webhook`, or of the webhook that came closest: `type` or `scope`."
+        ),
+    ] = None
+
+
+class EventWithDeliveries(Model):
+    """An event: its deliveries, at most 100, newest first; without any, what the topic has of it."""
+
+    id: str
+    deliveries: list[Delivery]
+    on_topic: EventOnTopic | None = None
+
+
+def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveries:
+    """A found event."""
+    published = found.published
+    on_topic = published and EventOnTopic(
+        type=published.event.type,
+        created_at=published.event.occurred_at,
+        published_at=published.appended_at,
+        webhooks=None if published.webhook_ids is None else list(published.webhook_ids),
+        reason=published.reason,
+    )
+    return EventWithDeliveries(id=event_id, deliveries=list(map(delivery_of, found.deliveries)), on_topic=on_topic)
+
+
+class EventType(Model):
+    """An event type."""
+
+    type: str
+    data_schema: Annotated[dict[str, Any], Field(description="The JSON Schema of `data`.")]
+    example: Annotated[dict[str, Any], Field(description="The whole payload, as a test event has it.")]
+
+
+class NewTest(Input):
+    """A test event to send."""
+
+    type: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=EVENT_TYPE_CHARACTERS,
+            examples=["session.launched"],
+            description="Absent: `session.completed` if the webhook wants it, else the first type that it wants.",
+        ),
+    ] = None

@@ -1,0 +1,147 @@
+"""`POST /v1/events` before FastAPI's router, whose dependencies and models would cost more than the event."""
+
+import json
+from collections.abc import Mapping, Sequence
+from email.message import Message
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.auth import known_caller, require_scopes
+from api.events.limits import EventLimits
+from api.idempotency import fingerprint_of, require_key_form
+from api.problems import TooMany, response_or_problem
+from api.services import Services
+from streams.core.access import Caller
+from streams.core.access import Scope as KeyScope
+from streams.core.errors import FieldError, Invalid
+from streams.core.event import Event
+from streams.core.trace import SpanName, is_trace_parent
+from streams.features.events.ingest import check_count
+
+PATH = "/v1/events"
+_FLAGS = {"true": True, "false": False}
+
+
+class _Route:
+    """What metrics and logs call this route."""
+
+    path = PATH
+
+
+class PublishEvents:
+    """Answers `POST /v1/events`, and passes every other request on. OpenAPI has the route of api/events/routes.py."""
+
+    def __init__(self, app: ASGIApp, services: Services, limits: EventLimits) -> None:
+        self._app = app
+        self._services = services
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = _Route
+        scope["state"]["is_frequent"] = True
+        request = Request(scope, receive)
+        response = await response_or_problem(request, self._publish(request))
+        await response(scope, receive, send)
+
+    async def _publish(self, request: Request) -> Response:
+        # Before the body is read: without a valid key we do not buffer it.
+        caller = await known_caller(request)
+        require_scopes(caller, [KeyScope.EVENTS_WRITE])
+        is_counted = _is_counted(request)
+        repeat_key = await _repeat_key(request, caller)
+        items = events_of(parse_body(await request.body(), request.headers.get("content-type", "")))
+        self._limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
+        services = self._services
+        given = request.headers.get("traceparent", "")
+        span = services.telemetry.span(SpanName.PUBLISH, given if is_trace_parent(given) else None)
+        try:
+            events = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
+        except BaseException as error:
+            # A wrong request is the caller's error, and no failure of the server.
+            span.end({}, None if isinstance(error, Invalid | TooMany) else type(error).__name__)
+            raise
+        span.end({"events": len(events)})
+        for event in events if services.telemetry.is_debug_enabled else ():
+            services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
+        counts = await services.recipients.count(events) if is_counted else None
+        return Response(_accepted(events, counts), 202, media_type="application/json")
+
+
+def parse_body(body: bytes, content_type: str) -> Any:
+    """The JSON of a request's body. Raises `HTTPException`, and `Invalid` without a body."""
+    if not body:
+        raise Invalid(FieldError("body", "is required"))
+    if content_type != "application/json" and not _is_json(content_type):
+        raise HTTPException(415, "Send the events as JSON, with the header `Content-Type: application/json`")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        # The standard library also takes what is JSON in its own way, such as half of a surrogate pair; the checks of
+        # events say what is wrong with it.
+        pass
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise HTTPException(400, f"The body is not JSON: {error.msg} at character {error.pos}") from None
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400) from error
+
+
+def _is_json(content_type: str) -> bool:
+    message = Message()
+    message["content-type"] = content_type
+    subtype = message.get_content_subtype()
+    return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
+    """The events of a request. Raises `Invalid`, first of all for too many events."""
+    if not isinstance(body, dict):
+        raise Invalid(FieldError("body", "must be an object: one event, or `events` with a list of them"))
+    items = body.get("events", [body])
+    if not isinstance(items, list):
+        raise Invalid(FieldError("events", "must be a list of events"))
+    if "events" in body and len(body) > 1:
+        raise Invalid(*(FieldError(name, "is not a field next to events") for name in body if name != "events"))
+    check_count(items)
+    if errors := [
+        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
+    ]:
+        raise Invalid(*errors)
+    return items
+
+
+def _is_counted(request: Request) -> bool:
+    if not request.scope["query_string"]:
+        return False
+    if strangers := sorted(request.query_params.keys() - {"count"}):
+        raise Invalid(*(FieldError(name, "is not a parameter here; the parameters are count") for name in strangers))
+    is_counted = _FLAGS.get(request.query_params["count"].lower())
+    if is_counted is None:
+        raise Invalid(FieldError("count", "must be true or false"))
+    return is_counted
+
+
+async def _repeat_key(request: Request, caller: Caller) -> str | None:
+    """What the ids of events depend on; None without an `Idempotency-Key`."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    require_key_form(key)
+    return f"{caller.actor}/{key}/{await fingerprint_of(request)}"
+
+
+def _accepted(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:
+    details: list[dict[str, Any]] = [{"id": event.id} for event in events]
+    for one, count in zip(details, counts or (), strict=False):
+        if count is not None:
+            one["webhooks"] = count
+    return orjson.dumps({"ids": [event.id for event in events], "events": details})

@@ -1,0 +1,1 @@
+"""Erasure of learners: routes and pages."""

@@ -1,0 +1,87 @@
+"""Models of erased learners."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from api.shared_models import Id, Input, Model, SearchText, Time
+from streams.core.erasure import Erasure
+from streams.topics import TopicRetention
+
+
+class LearnerToErase(Input):
+    """A learner to erase."""
+
+    learner_id: Annotated[
+        SearchText, Field(description="The `learnerId` of the learner's events, exactly.", examples=["learner-42"])
+    ]
+    account_id: Annotated[Id | None, Field(description="An operator's key must name the account.")] = None
+
+
+class ErasureStatus(StrEnum):
+    """Whether an erasure goes on."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Erased(Model):
+    """How many rows were erased or changed, by kind."""
+
+    events: int
+    deliveries: Annotated[int, Field(description="Their deliveries, which are never sent again.")]
+    discarded: Annotated[int, Field(description="Those of the deliveries that were waiting, held or dead.")]
+    attempts: Annotated[int, Field(description="Attempts, whose responses are gone.")]
+    sessions: Annotated[int, Field(description="SCORM sessions, with their commit URLs.")]
+    responses: Annotated[int, Field(description="Stored responses to requests with an `Idempotency-Key`.")]
+    mails: Annotated[int, Field(description="Mails in which the id is masked.")]
+    webhooks: Annotated[int, Field(description="Webhooks in whose last message the id is masked.")]
+    audit_entries: Annotated[int, Field(description="Entries of the audit log in which the id is masked.")]
+
+
+class TopicWithRecords(Model):
+    """A topic that may still have records of the learner."""
+
+    name: str
+    retention_days: Annotated[float, Field(description="For so long the topic keeps a record.")]
+    until: Annotated[
+        Time,
+        Field(description="When the records from before the erasure reach that age. Brokers delete whole segments."),
+    ]
+
+
+class ErasureDetails(Model):
+    """An erasure. While it is `running`, ask for it again: nothing more is to be done."""
+
+    id: str
+    account_id: str
+    status: ErasureStatus
+    erased_at: Annotated[
+        Time, Field(description="What happened until then is erased, whenever it arrives. What happens later is new.")
+    ]
+    finished_at: Time | None = None
+    erased: Erased
+    topics: Annotated[list[TopicWithRecords], Field(description="What the topics still have, until their retention.")]
+
+
+def erasure_of(erasure: Erasure, topics: Sequence[TopicRetention]) -> ErasureDetails:
+    """An erasure, and the topics that still have records."""
+    return ErasureDetails(
+        id=erasure.id,
+        account_id=erasure.account_id,
+        status=ErasureStatus.FINISHED if erasure.is_finished else ErasureStatus.RUNNING,
+        erased_at=erasure.erased_at,
+        finished_at=erasure.finished_at,
+        erased=Erased.model_validate(erasure.erased),
+        topics=[
+            TopicWithRecords(
+                name=topic.name,
+                retention_days=topic.retention / timedelta(days=1),
+                until=erasure.erased_at + topic.retention,
+            )
+            for topic in topics
+        ],
+    )

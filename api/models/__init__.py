@@ -1,1 +1,0 @@
-"""The models of requests and responses: JSON in camelCase; absent values are left out."""

@@ -1,0 +1,144 @@
+"""Pages of operators: accounts, failing and slow webhooks, what waits, and how far the stages are behind."""
+
+import contextlib
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.paging import cursor_of, text_of
+from api.services import services_of
+from api.shell.forms import Form, form_of, with_query
+from api.shell.once import new_once, once
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.security import set_cookie
+from api.shell.visits import OperatorVisit, operator_of, site_of
+from api.sign_in.limits import browser_of, limit_attempts
+from streams.core.access import OPERATOR, Role
+from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable
+from streams.features.accounts.service import OpenedAccount
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ROWS = 50
+
+
+@router.get("/operator/sign-in")
+async def sign_in_page(request: Request) -> Response:
+    return render(request, "operator_sign_in.html")
+
+
+@router.post("/operator/sign-in")
+async def sign_in(request: Request) -> Response:
+    """With the operator key. The key is not kept: the session is."""
+    form = await form_of(request)
+    services = services_of(request)
+    caller = None
+    with contextlib.suppress(Unauthorized):
+        caller = await services.access.caller(form["key"])
+    if caller is None or OPERATOR not in caller.permissions:
+        limit_attempts(request)
+        errors = (FieldError("key", "is not an operator key of SCORM_WEBHOOKS_OPERATOR_KEYS"),)
+        return render(request, "operator_sign_in.html", status=403, errors=errors)
+    opened = await services.sign_in.as_operator(caller.actor, browser_of(request))
+    response = redirect("/operator")
+    set_cookie(response, request, site_of(request), opened.token)
+    return response
+
+
+@router.get("/operator")
+async def operator_page(request: Request, after: str | None = None) -> Response:
+    """What needs an operator first, then the accounts."""
+    visit = await operator_of(request)
+    return await _operator_page(request, visit, after)
+
+
+async def _operator_page(
+    request: Request,
+    visit: OperatorVisit,
+    after: str | None = None,
+    opened: OpenedAccount | None = None,
+    errors: tuple[FieldError, ...] = (),
+    typed: dict[str, str] | None = None,
+) -> Response:
+    platform, name = visit.services.platform, request.query_params.get("name", "").strip()
+    page = await platform.accounts(cursor_of(after), ROWS, name)
+    return render(
+        request,
+        "operator.html",
+        operator=visit,
+        status=422 if errors else 200,
+        has_secret=opened is not None,
+        here="/operator",
+        once=new_once(),
+        errors=errors,
+        accounts=page.rows,
+        next=with_query("/operator", name=name, after=text_of(page.next)) if page.next else None,
+        failing=await platform.failing(),
+        slowest=await platform.slowest(),
+        waiting=await platform.waiting_by_tier(),
+        opened=opened,
+        name=name,
+        typed=typed or {"account_name": "", "emails": "", "plan_limit": ""},
+        roles=list(Role),
+    )
+
+
+@router.get("/operator/stages")
+async def stages_page(request: Request) -> Response:
+    """The lag of each stage, by topic; Kafka is asked, which can take some seconds."""
+    visit = await operator_of(request)
+    try:
+        lags, problem = await visit.services.platform.lags(), None
+    except Unavailable as away:
+        lags, problem = [], str(away)
+    problems = await visit.services.readiness_problems()
+    return render(request, "operator_stages.html", operator=visit, lags=lags, problem=problem, problems=problems)
+
+
+@router.post("/operator/accounts")
+async def open_account(request: Request) -> Response:
+    """Open an account; the page shows its first API key, once."""
+    visit = await operator_of(request)
+    form = await form_of(request)
+    return await once(visit, form, lambda: _open_account(request, visit, form))
+
+
+async def _open_account(request: Request, visit: OperatorVisit, form: Form) -> Response:
+    try:
+        limit = form.number("plan_limit", "planLimit", 0) or None
+        opened = await visit.services.accounts.open(
+            form["account_name"], form.lines("emails"), limit, by=visit.session.actor
+        )
+    except Invalid as wrong:
+        typed = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
+        return await _operator_page(request, visit, errors=wrong.errors, typed=typed)
+    return await _operator_page(request, visit, opened=opened)
+
+
+@router.post("/operator/accounts/{account_id}/plan-limit")
+async def set_plan_limit(account_id: str, request: Request) -> Response:
+    """Empty: no limit."""
+    visit = await operator_of(request)
+    form = await form_of(request)
+    limit = form.number("plan_limit", "planLimit", 0) or None
+    await visit.services.accounts.change(account_id, {"plan_limit": limit}, by=visit.session.actor)
+    return redirect("/operator")
+
+
+@router.post("/operator/accounts/{account_id}/enter")
+async def enter(account_id: str, request: Request) -> Response:
+    """Look at an account as its people do; its audit log says so."""
+    visit = await operator_of(request)
+    form = await form_of(request)
+    if form["role"] not in list(Role):
+        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
+    await visit.services.sessions.enter(visit.session, account_id, Role(form["role"]))
+    return redirect("/")
+
+
+@router.post("/operator/leave")
+async def leave(request: Request) -> Response:
+    visit = await operator_of(request)
+    await visit.services.sessions.leave(visit.session)
+    return redirect("/operator")

@@ -1,1 +1,0 @@
-"""What a SCORM player calls: commits of sessions."""

@@ -1,0 +1,85 @@
+"""Models of replays by time."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from api.deliveries.models import EventType
+from api.shared_models import Input, Model, Moment, Time, at_most
+from streams.core.delivery import State
+from streams.core.limits import EVENT_TYPES_LISTED
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
+
+_MOST_STATES = len(State)
+
+
+class Replay(Input):
+    """What to send to a webhook again."""
+
+    since: Annotated[Moment, Field(description="Only events that the platform first saw then or later.")]
+    until: Annotated[Moment | None, Field(description="Only events first seen before; now by default.")] = None
+    event_types: Annotated[
+        list[EventType],
+        Field(
+            default_factory=list,
+            max_length=EVENT_TYPES_LISTED,
+            description="Only of these types; an empty list means all.",
+        ),
+        at_most(EVENT_TYPES_LISTED, "event types"),
+    ]
+    states: Annotated[
+        list[Annotated[State, Field(strict=False)]],
+        Field(
+            default_factory=lambda: list(DEFAULT_STATES),
+            max_length=_MOST_STATES,
+            description=f"Any of {', '.join(REPLAYABLE)}; delivered and dead by default.",
+        ),
+        at_most(_MOST_STATES, "states"),
+    ]
+    backfill: Annotated[
+        bool, Field(description="Also the events of this period that the webhook wants and has no delivery of.")
+    ] = False
+    count_only: Annotated[bool, Field(description="Only count; start nothing.")] = False
+
+    def request(self, webhook_id: str) -> ReplayRequest:
+        """The request for services."""
+        types, states = tuple(self.event_types), tuple(self.states)
+        return ReplayRequest(webhook_id, self.since, self.until, types, states, self.backfill)
+
+
+class MissingEvents(Model):
+    """The events of the topic that a backfill would add."""
+
+    count: int
+    at_least: Annotated[bool, Field(description="True when the count stopped early: there may be more.")]
+    oldest_available: Annotated[
+        Time | None,
+        Field(description="Events before this time may be gone: the topic has none that is older. Absent if empty."),
+    ] = None
+
+
+class ReplayCounted(Model):
+    """How many deliveries match, and when the oldest and the newest of them were first seen."""
+
+    count: int
+    oldest_at: Time | None = None
+    newest_at: Time | None = None
+    seconds: Annotated[
+        float | None,
+        Field(description="About how long the endpoint needs for all, by its response times of the last day."),
+    ] = None
+    missing: Annotated[MissingEvents | None, Field(description="With `backfill`.")] = None
+
+
+def counted_of(count: ReplayCount) -> ReplayCounted:
+    """A count."""
+    missing = count.missing
+    return ReplayCounted(
+        count=count.deliveries.count,
+        oldest_at=count.deliveries.oldest_at,
+        newest_at=count.deliveries.newest_at,
+        seconds=round(count.seconds, 1) if count.seconds is not None else None,
+        missing=MissingEvents(count=missing.count, at_least=missing.at_least, oldest_available=missing.oldest_available)
+        if missing
+        else None,
+    )

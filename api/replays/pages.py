@@ -1,0 +1,157 @@
+"""The page to send a webhook's events of a period again: a form, a count, and the start of a job."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.shell.forms import Form, form_of
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.times import from_zone, in_zone, zone_named
+from api.shell.visits import Visit, visit_of, zone_of
+from api.webhooks.form import TYPES
+from streams.core.access import Scope
+from streams.core.delivery import State
+from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.event import parse_time
+from streams.core.webhook import Registration
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+# What each state says, for the form.
+STATES = {
+    State.DELIVERED: "the endpoint responded with success, and may have lost them",
+    State.DEAD: "dead letters: given up",
+    State.DISCARDED: "a person discarded them",
+}
+assert tuple(STATES) == REPLAYABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """The form's fields as they were typed. Times without a zone are in `zone`."""
+
+    since: str = ""
+    until: str = ""
+    types: tuple[str, ...] = ()
+    states: tuple[str, ...] = DEFAULT_STATES
+    backfill: bool = False
+    zone: str = ""
+
+    @classmethod
+    def of(cls, form: Form) -> "Entered":
+        return cls(
+            form["since"],
+            form["until"],
+            tuple(form.all("type")),
+            tuple(form.all("state")),
+            bool(form["backfill"]),
+            form["zone"],
+        )
+
+    def shown(self, zone: ZoneInfo) -> "Entered":
+        """With times as the browser's date field takes them."""
+        return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
+
+    def request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
+        """Raises `Invalid`."""
+        errors = list[FieldError]()
+        since, until = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
+        if not self.since:
+            errors.append(FieldError("since", "is required"))
+        if unknown := sorted(set(self.states) - set(State)):
+            errors.append(FieldError("states", f"{unknown[0]!r} is not a state"))
+        if errors or since is None:
+            raise Invalid(*errors)
+        return ReplayRequest(webhook_id, since, until, self.types, tuple(map(State, self.states)), self.backfill)
+
+
+def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> datetime | None:
+    """A time with a zone, or one of the browser's date field in the person's zone."""
+    moment = parse_time(text) or from_zone(text, zone)
+    if text and moment is None:
+        errors.append(FieldError(name, "must be a date and a time such as 2026-04-10T12:00"))
+    return moment
+
+
+def _local(text: str, zone: ZoneInfo) -> str:
+    """As a date field of the browser takes it; empty for what is not a time."""
+    if moment := parse_time(text):
+        return f"{in_zone(moment, zone):%Y-%m-%dT%H:%M:%S}"
+    return text if from_zone(text, zone) else ""
+
+
+@router.get("/webhooks/{webhook_id}/replay")
+async def replay_page(webhook_id: str, request: Request) -> Response:
+    """The form; with its fields in the URL also the count."""
+    visit = await visit_of(request)
+    visit.require(Scope.DELIVERIES_WRITE)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    query = request.query_params
+    if "since" not in query:
+        return _page(request, visit, known, Entered())
+    entered = Entered.of(Form({name: query.getlist(name) for name in query}))
+    try:
+        wanted = entered.request(webhook_id, _zone(entered, request))
+        # The job sends what is counted now, and nothing that comes later.
+        wanted = replace(wanted, until=wanted.until or visit.services.clock.now())
+        count = await visit.services.replays.count(known.webhook, wanted)
+    except Invalid as wrong:
+        return _page(request, visit, known, entered, errors=wrong.errors)
+    return _page(request, visit, known, entered, wanted, count)
+
+
+@router.post("/webhooks/{webhook_id}/replay")
+async def start(webhook_id: str, request: Request) -> Response:
+    """Start the job. The same form sent twice starts one job."""
+    visit = await visit_of(request)
+    visit.require(Scope.DELIVERIES_WRITE)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    form = await form_of(request)
+    entered = Entered.of(form)
+    try:
+        wanted = entered.request(webhook_id, _zone(entered, request))
+        job = await visit.services.replays.start(
+            known.webhook, wanted, by=visit.member.actor, once=form["once"] or None
+        )
+    except Invalid as wrong:
+        return _page(request, visit, known, entered, errors=wrong.errors)
+    except Conflict as conflict:
+        return _page(request, visit, known, entered, problem=str(conflict))
+    return redirect(f"/jobs/{job.id}")
+
+
+def _zone(entered: Entered, request: Request) -> ZoneInfo:
+    """The zone of the form, which a shared link keeps; without a known one the person's."""
+    return zone_named(entered.zone) or zone_of(request)
+
+
+def _page(
+    request: Request,
+    visit: Visit,
+    known: Registration,
+    entered: Entered,
+    wanted: ReplayRequest | None = None,
+    count: ReplayCount | None = None,
+    errors: tuple[FieldError, ...] = (),
+    problem: str = "",
+) -> Response:
+    context: Mapping[str, Any] = {
+        "known": known,
+        "entered": entered.shown(_zone(entered, request)),
+        "wanted": wanted,
+        "count": count,
+        "problem": problem,
+        "types": TYPES,
+        "states": STATES,
+        "once": secrets.token_urlsafe(16),
+    }
+    status = 409 if problem else 422 if errors else 200
+    return render(request, "replay.html", visit, status=status, errors=errors, **context)

@@ -1,0 +1,47 @@
+"""Routes for replays by time, and for their jobs."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.auth import MayReadDeliveries, MayWriteDeliveries
+from api.deliveries.models import JobDetails, job_of
+from api.replays.models import Replay, ReplayCounted, counted_of
+from api.services import services_of
+from api.shared_models import Id
+from api.strict_route import StrictRoute
+
+router = APIRouter(route_class=StrictRoute)
+
+
+@router.post(
+    "/v1/webhooks/{webhook_id}/replays",
+    tags=["Deliveries"],
+    summary="Send a webhook's events of a period again",
+    response_model_exclude_none=True,
+    responses={202: {"model": JobDetails, "description": "A job"}},
+)
+async def replay(
+    webhook_id: Id, body: Replay, caller: MayWriteDeliveries, request: Request, response: Response
+) -> ReplayCounted | JobDetails:
+    """For an endpoint that lost events, or a new one that wants older events: a job, or with `countOnly` a count.
+
+    Each event keeps its `webhook-id`. Held and waiting deliveries are sent anyway. A webhook has one replay at a time.
+    """
+    services, replay_request = services_of(request), body.request(webhook_id)
+    webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
+    if body.count_only:
+        return counted_of(await services.replays.count(webhook, replay_request))
+    response.status_code = 202
+    return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
+
+
+@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", response_model_exclude_none=True)
+async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
+    """The progress of a job."""
+    return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
+
+
+@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job", response_model_exclude_none=True)
+async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
+    """It stops after its present portion; what was done stays done. 409 when it is finished."""
+    deliveries = services_of(request).deliveries
+    return job_of(await deliveries.cancel(job_id, caller.account_id, by=caller.actor))

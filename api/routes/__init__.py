@@ -1,1 +1,0 @@
-"""The routes by subject; each names the permission that it needs."""

@@ -1,0 +1,1 @@
+"""What all pages share: the frame, styles, visits, forms and times."""

@@ -1,0 +1,49 @@
+"""A form that is sent twice acts once."""
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+from starlette.responses import Response
+
+from api.idempotency import begin, finish, forget
+from api.shell.forms import Form
+from api.shell.rendering import redirect
+from api.shell.visits import OperatorVisit, Visit
+from streams.core.errors import Conflict
+
+_FIELD = "once"
+CHARACTERS = 64
+
+
+def new_once() -> str:
+    """The value of a form's hidden field `once`."""
+    return secrets.token_urlsafe(16)
+
+
+async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awaitable[Response]]) -> Response:
+    """Act unless this form was sent before: then go where the first one led. Raises `Conflict`.
+
+    A response that shows errors did nothing, so the form may be sent again.
+    """
+    key = form[_FIELD]
+    if not key or len(key) > CHARACTERS or not key.isascii():
+        return await act()
+    services, caller, now = visit.services, f"page:{visit.session.id}", visit.services.clock.now()
+    earlier = await begin(services.responses, caller, key, visit.request.url.path, now)
+    if earlier is not None:
+        if earlier.status is None or earlier.encrypted_response is None:
+            raise Conflict("this form was sent already and is still being worked on: look at the list in a moment")
+        if not (path := services.encryption.decrypt(earlier.encrypted_response)):
+            raise Conflict("this form was sent already: what it made is in the list, and its secret was shown then")
+        return redirect(path)
+    try:
+        response = await act()
+    except BaseException:
+        await forget(services.responses, caller, key, now)
+        raise
+    if response.status_code >= 400:
+        await forget(services.responses, caller, key, now)
+        return response
+    kept = services.encryption.encrypt(response.headers.get("location", ""))
+    await finish(visit.request, caller, key, now, response.status_code, kept)
+    return response

@@ -1,0 +1,134 @@
+"""Routes of pages: an error is a page in words, and a form comes from a page of ours."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from api.crashes import log_crash
+from api.shell.forms import with_query
+from api.shell.rendering import redirect, render
+from api.shell.security import require_own_origin
+from api.shell.sentences import sentences_of
+from api.shell.visits import (
+    ChoiceNeeded,
+    OperatorNeeded,
+    OperatorVisit,
+    SignInNeeded,
+    Visit,
+    operator_of,
+    session_of,
+    site_of,
+    visit_of,
+)
+from streams.core.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    InvalidRecord,
+    NotFound,
+    Refused,
+    ScormWebhooksError,
+    Stale,
+    Unauthorized,
+    Unavailable,
+)
+
+# Status, heading, and whether the error's own words are for the person.
+_PAGES: dict[type[ScormWebhooksError], tuple[int, str, bool]] = {
+    NotFound: (404, "Not found", True),
+    Forbidden: (403, "Not allowed", True),
+    Unauthorized: (403, "Not signed in", True),
+    Invalid: (422, "Something is wrong with what you entered", True),
+    Conflict: (409, "This cannot be done now", True),
+    Stale: (412, "It was changed since you opened the page", True),
+    Refused: (422, "The database does not accept this", False),
+    InvalidRecord: (500, "A stored secret cannot be decrypted", False),
+    Unavailable: (503, "The database or Kafka does not answer", False),
+}
+
+
+class PageRoute(APIRoute):
+    """A route of the dashboard."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                if request.method not in ("GET", "HEAD"):
+                    require_own_origin(request, site_of(request))
+                return await handler(request)
+            except SignInNeeded:
+                # A form cannot be repeated after the sign-in: its page can.
+                wanted = request.url.path if request.method == "GET" else "/"
+                query = request.url.query if request.method == "GET" else ""
+                return redirect(with_query("/sign-in", next=wanted + (f"?{query}" if query else "")))
+            except ChoiceNeeded:
+                session = await session_of(request)
+                return redirect("/operator" if session and session.is_operator else "/choose-account")
+            except OperatorNeeded:
+                return redirect("/operator/sign-in")
+            except ScormWebhooksError as error:
+                return await _error_page(request, error)
+            except (HTTPException, RequestValidationError, ClientDisconnect):
+                raise
+            except Exception as error:
+                log_crash(request.app.state.services.telemetry, request.state.request_id, error)
+                sentence = "The error is in our own code. The operator finds it in the log by the id of the request."
+                return error_page(request, None, 500, "This failed", [sentence])
+
+        return handle
+
+
+async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
+    known = next((page for kind, page in _PAGES.items() if isinstance(error, kind)), None)
+    if known is None:
+        raise error
+    status, heading, shown = known
+    if not shown:
+        request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
+    sentences = sentences_of(error) if shown else ["Try again in a few seconds."]
+    # The database that does not answer is not asked who this is.
+    visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
+    return error_page(request, visitor, status, heading, sentences)
+
+
+async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
+    """Who is signed in, for the header of an error page."""
+    for find in (visit_of, operator_of):
+        with suppress(ScormWebhooksError):
+            return await find(request)
+    return None
+
+
+def error_page(
+    request: Request,
+    visitor: Visit | OperatorVisit | None,
+    status: int,
+    heading: str,
+    sentences: Sequence[str],
+    parent: str | None = None,
+) -> Response:
+    """What happened, and where to go from here: to the page above, if there is one."""
+    is_operator = isinstance(visitor, OperatorVisit)
+    return render(
+        request,
+        "error.html",
+        visitor if isinstance(visitor, Visit) else None,
+        operator=visitor if isinstance(visitor, OperatorVisit) else None,
+        status=status,
+        # The address of a form has no page.
+        here=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",
+        heading=heading,
+        sentences=sentences,
+        parent=parent,
+        request_id=request.state.request_id,
+        can_retry=status == 503 and request.method == "GET",
+    )

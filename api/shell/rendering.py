@@ -1,0 +1,208 @@
+"""Render pages, and show times, counts and texts as people read them."""
+
+import gzip
+import json
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from api.deliveries.filters import ERRORS
+from api.services import services_of
+from api.shell.assets import asset_url
+from api.shell.security import secure_headers
+from api.shell.sentences import field_sentence
+from api.shell.times import in_zone
+from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
+from api.visibility import visible
+from streams.core.access import Scope
+from streams.core.errors import FieldError
+from streams.core.text import escape_controls
+from streams.features.deliveries.search_rules import MOST_COUNTED
+from streams.features.webhooks.verdict import PAUSE_WORDS
+
+COMPRESS_FROM_BYTES = 1_000
+# Where templates are.
+FOLDERS = ("shell", "accounts", "deliveries", "learners", "platform", "replays", "sign_in", "usage", "webhooks")
+
+
+def render(
+    request: Request,
+    template: str,
+    visit: Visit | None = None,
+    *,
+    operator: OperatorVisit | None = None,
+    status: int = 200,
+    has_secret: bool = False,
+    here: str | None = None,
+    errors: tuple[FieldError, ...] = (),
+    **context: Any,
+) -> HTMLResponse:
+    """A page, with what its visitor may see of `context`.
+
+    One with a secret is not compressed, because its length would tell about its content (BREACH). `here` is where the
+    forms at the foot come back to; without it, the address of the request.
+    """
+    site = site_of(request)
+    shown = visible(context, visit.permissions) if visit else context
+    html = _TEMPLATES.get_template(template).render(
+        branding=site.branding,
+        visit=visit,
+        may=visit.may if visit else lambda permission: False,
+        scope=Scope,
+        now=services_of(request).clock.now(),
+        zone=zone_of(request),
+        theme=theme_of(request),
+        operator=operator,
+        wide=visit is not None or operator is not None,
+        path=request.url.path,
+        here=here or _here(request),
+        # A field without an error has an empty one.
+        errors=defaultdict(str, {error.field: error.message for error in errors}),
+        **shown,
+    )
+    body = html.encode(errors="replace")
+    response = HTMLResponse(body, status)
+    secure_headers(response, site)
+    accepts = "gzip" in request.headers.get("accept-encoding", "")
+    if accepts and not has_secret and len(body) >= COMPRESS_FROM_BYTES:
+        response.body = gzip.compress(body, 5, mtime=0)
+        response.headers["Content-Encoding"] = "gzip"
+        response.headers["Content-Length"] = str(len(response.body))
+    return response
+
+
+def redirect(path: str) -> Response:
+    """Go to a page after a form was sent (RFC 9110 §15.4.4), so that a reload does not send it again."""
+    return RedirectResponse(path, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+
+
+def _here(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+@pass_context
+def exact_time(context: Context, moment: datetime) -> str:
+    """`3 May 2026, 14:02:11 UTC`."""
+    zone: ZoneInfo = context["zone"]
+    local = in_zone(moment, zone)
+    return f"{local.day} {local:%b %Y, %H:%M:%S} {local.tzname() or zone.key}"
+
+
+@pass_context
+def clock_time(context: Context, moment: datetime) -> str:
+    """`14:02` today, `3 May 14:02` before."""
+    zone: ZoneInfo = context["zone"]
+    local, today = in_zone(moment, zone), in_zone(context["now"], zone)
+    if local.date() == today.date():
+        return f"{local:%H:%M}"
+    return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"
+
+
+@pass_context
+def relative_time(context: Context, moment: datetime) -> str:
+    """`4 min ago`, `in 2 h`."""
+    now: datetime = context["now"]
+    words = duration(abs(now - moment))
+    return f"{words} ago" if moment <= now else f"in {words}"
+
+
+_UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
+
+
+@pass_context
+def local_input(context: Context, moment: datetime | None) -> str:
+    """The value of a `datetime-local` field, in the zone that the page prints."""
+    return f"{in_zone(moment, context['zone']):%Y-%m-%dT%H:%M:%S}" if moment else ""
+
+
+@pass_context
+def hour(context: Context, moment: datetime) -> str:
+    """`14:00`."""
+    return f"{in_zone(moment, context['zone']):%H:%M}"
+
+
+def duration(length: timedelta) -> str:
+    """The largest unit: `3 d`, `4 min`, `12 s`."""
+    for unit, name in _UNITS:
+        if length >= unit:
+            return f"{length // unit} {name}"
+    return f"{int(length.total_seconds())} s"
+
+
+def seconds(value: float) -> str:
+    """The largest unit of a number of seconds: `40 s`, and at least `1 s`."""
+    return duration(timedelta(seconds=max(1.0, value)))
+
+
+def of_field(message: str, label: str) -> str:
+    """What is wrong with a field of a form."""
+    return field_sentence(FieldError("", message), label)
+
+
+def count(number: int) -> str:
+    """With thin spaces: `1 204`."""
+    return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def capped(number: int) -> str:
+    """`10 000+` for what was not counted to its end."""
+    return f"{count(number)}{'+' if number >= MOST_COUNTED else ''}"
+
+
+def milliseconds(value: float) -> str:
+    return f"{count(round(value))} ms"
+
+
+def plain(text: object) -> str:
+    """Text from outside on one line, its control characters escaped."""
+    return escape_controls(" ".join(str(text).split()))
+
+
+def plain_lines(text: str | bytes) -> str:
+    """Text or bytes from outside, with line breaks, other control characters escaped."""
+    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
+
+
+def pretty_json(value: object) -> str:
+    """JSON for people, its fields in their order."""
+    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+
+
+_TEMPLATES = Environment(
+    # A feature's templates lie beside its pages; no two have the same name.
+    loader=ChoiceLoader([PackageLoader(f"api.{name}") for name in FOLDERS]),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters.update(
+    exact=exact_time,
+    clock=clock_time,
+    ago=relative_time,
+    count=count,
+    ms=milliseconds,
+    plain=plain,
+    plain_lines=plain_lines,
+    pretty_json=pretty_json,
+    duration=duration,
+    capped=capped,
+    hour=hour,
+    local_input=local_input,
+    pause_words=PAUSE_WORDS.__getitem__,
+    first_upper=lambda text: text[:1].upper() + text[1:],
+    failure=ERRORS.__getitem__,
+    seconds=seconds,
+    of_field=of_field,
+)
+_TEMPLATES.globals.update(asset=asset_url)

@@ -1,0 +1,34 @@
+"""What lists show of webhooks: their names, and their URLs as each role sees them."""
+
+from collections.abc import Iterable, Mapping
+
+from api.shell.visits import Visit
+from api.visibility import visible
+from streams.core.delivery_state import DeliveryState
+
+
+async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
+    """The name of each of these deliveries' webhooks, by its id."""
+    return await names_by_id(visit, {*(row.webhook_id for row in rows), *more})
+
+
+async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
+    """Descriptions; without one the URL."""
+    found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
+    return {key: known.description or known.url for key, known in visible(found, visit.permissions).items()}
+
+
+async def actor_name(visit: Visit, actor: str) -> str:
+    """Who an actor of the audit log is, as people call them: an e-mail address, or the name of a key."""
+    kind, _, name = actor.partition(":")
+    if kind == "user":
+        users = await visit.services.access.users(visit.account.id)
+        return next((user.email for user in users if user.id == name), "a former user")
+    if kind == "key":
+        keys = await visit.services.access.keys(visit.account.id)
+        return next((f"the API key “{key.name}”" for key in keys if key.id == name), "an API key")
+    if kind == "oidc":
+        return f"{name}, by OpenID Connect"
+    if kind == "cli":
+        return f"{name}, by the command line"
+    return "the platform" if kind in ("operator", "oidc-operator") else f"the platform ({actor})"

@@ -1,0 +1,131 @@
+"""Cookies, headers and origins: only our own pages act for a person who is signed in."""
+
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from starlette.responses import Response
+
+from api.shell.branding import Site
+from streams.core.errors import Forbidden
+from streams.core.session import SESSION_LASTS
+
+_DIRECTIVES = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "connect-src 'self'",
+    "form-action 'self'",
+    "img-src 'self' data:",
+    "base-uri 'none'",
+)
+# The token of the browser that asked for a code.
+ASKED = "asked"
+# The token of the browser that went to the OpenID Connect provider.
+OIDC = "oidc"
+
+
+def is_secure(request: Request, site: Site) -> bool:
+    """Whether people reach the dashboard by https."""
+    return (site.origin or str(request.base_url)).startswith("https:")
+
+
+def cookie_name(request: Request, site: Site, name: str = "session") -> str:
+    """The name of a cookie. Browsers accept `__Host-` only by https, and for this host alone."""
+    return f"__Host-{name}" if is_secure(request, site) else name
+
+
+def set_cookie(
+    response: Response,
+    request: Request,
+    site: Site,
+    value: str,
+    name: str = "session",
+    lasts: timedelta = SESSION_LASTS,
+) -> None:
+    """Set a cookie that no script reads, and that other sites do not send with a POST."""
+    secure, framed = is_secure(request, site), _is_framed(request, site, name)
+    response.set_cookie(
+        cookie_name(request, site, name),
+        value,
+        max_age=int(lasts.total_seconds()),
+        secure=secure,
+        httponly=True,
+        samesite="none" if framed else "lax",
+        partitioned=framed,
+    )
+
+
+def delete_cookie(response: Response, request: Request, site: Site, name: str = "session") -> None:
+    secure, framed = is_secure(request, site), _is_framed(request, site, name)
+    response.delete_cookie(
+        cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if framed else "lax"
+    )
+
+
+def _is_framed(request: Request, site: Site, name: str) -> bool:
+    """Whether a cookie works in a frame on another site, which gets no `Lax` cookie. Providers refuse frames."""
+    return site.is_framed and is_secure(request, site) and name != OIDC
+
+
+def require_own_origin(request: Request, site: Site) -> None:
+    """Refuse a request that changes something unless it comes from a page of ours. Raises `Forbidden`.
+
+    Browsers say where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.
+    """
+    fetched_from = request.headers.get("sec-fetch-site")
+    if fetched_from is not None:
+        allowed = fetched_from == "same-origin"
+    else:
+        own = site.origin or f"{request.url.scheme}://{request.url.netloc}".lower()
+        allowed = request.headers.get("origin", "").lower() == own
+    if not allowed:
+        raise Forbidden("this request did not come from a page of the dashboard: open the page and try again")
+
+
+def client_address(request: Request, site: Site) -> str:
+    """The network address of the browser. Only what a trusted proxy adds to `X-Forwarded-For` counts."""
+    peer = request.client.host if request.client else ""
+    forwarded = [part.strip() for part in ",".join(request.headers.getlist("x-forwarded-for")).split(",")]
+    # From the right: a client may send anything on the left.
+    while forwarded and _is_trusted(peer, site):
+        if _address(forwarded[-1]) is None:
+            break
+        peer = forwarded.pop()
+    return peer
+
+
+def is_forwarded_by_untrusted(request: Request, site: Site) -> bool:
+    """Whether the peer says which browser it speaks for, and is none of the trusted proxies."""
+    return "x-forwarded-for" in request.headers and not _is_trusted(request.client.host if request.client else "", site)
+
+
+def _is_trusted(text: str, site: Site) -> bool:
+    address = _address(text)
+    return address is not None and any(address in network for network in site.trusted_proxies)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
+def secure_headers(response: Response, site: Site) -> None:
+    """The headers of every page."""
+    ancestors = " ".join(site.branding.frame_ancestors) or "'none'"
+    response.headers["Content-Security-Policy"] = "; ".join((*_DIRECTIVES, f"frame-ancestors {ancestors}"))
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers["Vary"] = "Cookie, Accept-Encoding"
+
+
+def own_path(text: str | None) -> str:
+    """A path of ours to go to after the sign-in; `/` for everything else, so that no link leads elsewhere."""
+    if not text or not text.startswith("/") or "\\" in text or any(ord(character) < 33 for character in text):
+        return "/"
+    parts = urlsplit(text)
+    return "/" if parts.scheme or parts.netloc or text.startswith("//") else text

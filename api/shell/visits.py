@@ -1,0 +1,151 @@
+"""Who looks at a page: the session behind a request, and what it may do."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+
+from api.auth import Member
+from api.services import Services, services_of
+from api.shell.branding import Site
+from api.shell.security import cookie_name
+from api.shell.times import zone_named
+from api.visibility import visible
+from streams.core.access import OPERATOR, Caller, Role
+from streams.core.account import Account, DeliveryFilter
+from streams.core.delivery import State
+from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
+from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
+from streams.core.session import Session
+from streams.core.webhook import ListedWebhook
+
+ZONE_COOKIE = "zone"
+THEME_COOKIE = "theme"
+THEMES = ("light", "dark")
+PAUSED_SHOWN = 3
+MOST_PAUSED = PAUSED_SHOWN + 1
+
+
+class SignInNeeded(ScormWebhooksError):
+    """The page needs a person who is signed in."""
+
+
+class OperatorNeeded(ScormWebhooksError):
+    """The page needs an operator."""
+
+
+class ChoiceNeeded(ScormWebhooksError):
+    """A person of several accounts has not chosen one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request of a person who is signed in to an account."""
+
+    request: Request
+    session: Session
+    account: Account
+    member: Member
+    permissions: frozenset[str]
+    # Each page says which webhooks are paused, and how many events each holds.
+    paused: Sequence[tuple[ListedWebhook, int]] = ()
+
+    @property
+    def services(self) -> Services:
+        return services_of(self.request)
+
+    @property
+    def role(self) -> Role:
+        assert self.session.role is not None
+        return self.session.role
+
+    def may(self, permission: str) -> bool:
+        return permission in self.permissions
+
+    def require(self, permission: str) -> None:
+        """Raises `Forbidden`."""
+        if not self.may(permission):
+            raise Forbidden(f"your role in this account, {self.role}, does not allow this: ask an owner")
+
+
+def site_of(request: Request) -> Site:
+    site: Site = request.app.state.site
+    return site
+
+
+async def session_of(request: Request) -> Session | None:
+    """The session of a request's cookie, if there is a valid one."""
+    token = request.cookies.get(cookie_name(request, site_of(request)))
+    if not token:
+        return None
+    try:
+        session = await services_of(request).sessions.find(token)
+    except Unauthorized:
+        return None
+    return session if _still_stands(session, services_of(request)) else None
+
+
+def _still_stands(session: Session, services: Services) -> bool:
+    """Whether the settings still allow a session: that of an operator ends with its key or its group."""
+    if session.actor.startswith("operator:"):
+        return services.access.is_operator(session.actor)
+    if session.actor.startswith(OPERATOR_ACTOR_PREFIX):
+        return services.oidc is not None and services.oidc.admits_operators
+    return services.oidc is not None or not session.actor.startswith(ACTOR_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorVisit:
+    """A request of an operator."""
+
+    request: Request
+    session: Session
+
+    @property
+    def services(self) -> Services:
+        return services_of(self.request)
+
+
+async def operator_of(request: Request) -> OperatorVisit:
+    """Raises `OperatorNeeded`."""
+    session = await session_of(request)
+    if session is None or not session.is_operator:
+        raise OperatorNeeded("sign in as an operator")
+    request.state.caller = Caller(session.actor, frozenset({OPERATOR}))
+    return OperatorVisit(request, session)
+
+
+async def visit_of(request: Request) -> Visit:
+    """Raises `SignInNeeded` and `ChoiceNeeded`."""
+    session = await session_of(request)
+    if session is None:
+        raise SignInNeeded("sign in")
+    caller = session.caller
+    if caller is None or caller.account_id is None:
+        raise ChoiceNeeded("choose an account")
+    request.state.caller = caller
+    services = services_of(request)
+    account = await services.accounts.find(caller.account_id)
+    paused = (await services.webhooks.paused(account.id, MOST_PAUSED)).rows
+    held = await asyncio.gather(
+        *(
+            services.search.count(DeliveryFilter(account.id, known.id, state=State.HELD))
+            for known in paused[:PAUSED_SHOWN]
+        )
+    )
+    shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
+    member = Member(caller.actor, account.id, caller.permissions)
+    return Visit(request, session, account, member, caller.permissions, shown)
+
+
+def theme_of(request: Request) -> str:
+    """The colours that this browser chose; empty for the system's."""
+    theme = request.cookies.get(THEME_COOKIE, "")
+    return theme if theme in THEMES else ""
+
+
+def zone_of(request: Request) -> ZoneInfo:
+    """The time zone that this browser chose; UTC until then."""
+    return zone_named(request.cookies.get(ZONE_COOKIE, "")) or ZoneInfo("UTC")

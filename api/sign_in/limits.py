@@ -1,0 +1,63 @@
+"""The limit of attempts to sign in: of requests for a mail or for a provider, and of wrong links, codes and keys.
+
+Valid links, codes and keys do not count: 256 random bits cannot be guessed. A client that shares a network with a
+person, or a proxy that is not set up, must not stop that person.
+"""
+
+import time
+from ipaddress import ip_address, ip_network
+
+from fastapi import Request
+
+from api.services import services_of
+from api.shell.security import client_address, is_forwarded_by_untrusted
+from api.shell.visits import site_of
+from streams.core.errors import Unauthorized
+from streams.core.rate import RateLimits
+from streams.features.sign_in.service import Browser
+
+# Attempts to sign in a minute from one network, in this process.
+ATTEMPTS_A_MINUTE = 30
+
+
+class SignInLimits(RateLimits):
+    """The limit of one network."""
+
+    def __init__(self) -> None:
+        super().__init__(ATTEMPTS_A_MINUTE)
+        self.is_proxy_logged = False
+
+
+def network_of(address: str) -> str:
+    """The network that shares a limit: a house has an IPv4 address, or an IPv6 network of 64 bits.
+
+    An address that is none counts as itself.
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+
+
+def browser_of(request: Request) -> Browser:
+    """The address and the name of a request's browser."""
+    return Browser(client_address(request, site_of(request)), request.headers.get("user-agent", ""))
+
+
+def limit_attempts(request: Request) -> None:
+    """Count an attempt. Raises `Unauthorized` after too many of a network."""
+    limits: SignInLimits = request.app.state.sign_in_limits
+    _log_untrusted_proxy(request, limits)
+    passes, _ = limits.take(network_of(browser_of(request).address), time.monotonic())
+    if not passes:
+        raise Unauthorized("too many attempts to sign in from your network: wait a minute")
+
+
+def _log_untrusted_proxy(request: Request, limits: SignInLimits) -> None:
+    """Say once that all browsers behind a proxy share one limit, because the proxy is not trusted."""
+    if not limits.is_proxy_logged and is_forwarded_by_untrusted(request, site_of(request)):
+        limits.is_proxy_logged = True
+        services_of(request).telemetry.warning(
+            "forwarded_by_untrusted_proxy", peer=request.client.host if request.client else ""
+        )

@@ -1,0 +1,78 @@
+"""Pages to sign in by an OpenID Connect provider: a link that leads there, and where it sends the browser back."""
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.services import services_of
+from api.shell.page_route import PageRoute, error_page, visitor_of
+from api.shell.rendering import redirect
+from api.shell.security import OIDC, cookie_name, delete_cookie, own_path, set_cookie
+from api.shell.visits import site_of
+from api.sign_in.limits import browser_of, limit_attempts
+from api.sign_in.pages import OIDC_PATH, signed_in
+from streams.core.errors import NotFound, ProviderFailed
+from streams.core.oidc import PENDING_LASTS, NotAdmitted, ProviderRefused, SignInRefused
+from streams.features.sign_in.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get(OIDC_PATH)
+async def begin(request: Request, next: str = "/") -> Response:
+    """Go to the provider. A link, because `form-action 'self'` stops a form that leads to another site."""
+    oidc = _oidc(request)
+    limit_attempts(request)
+    try:
+        begun = await oidc.begin(own_path(next))
+    except ProviderFailed:
+        return await _failed(request, oidc)
+    response = redirect(begun.url)
+    set_cookie(response, request, site_of(request), begun.browser_token, OIDC, PENDING_LASTS)
+    return response
+
+
+@router.get(OIDC_CALLBACK)
+async def callback(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
+    """Back from the provider. Only the browser that went there comes back: it has the cookie."""
+    oidc, site = _oidc(request), site_of(request)
+    browser_token = request.cookies.get(cookie_name(request, site, OIDC), "")
+    try:
+        finished = await oidc.finish(ProviderAnswer(state, code, error), browser_token, browser_of(request))
+        response = signed_in(request, finished.opened, own_path(finished.next))
+    except ProviderFailed:
+        response = await _failed(request, oidc)
+    except SignInRefused as refused:
+        response = await _page(request, 403, "Not signed in", _words(refused, oidc.name))
+    delete_cookie(response, request, site, OIDC)
+    return response
+
+
+def _oidc(request: Request) -> OidcService:
+    oidc = services_of(request).oidc
+    if oidc is None:
+        raise NotFound("this dashboard has no sign-in by OpenID Connect")
+    return oidc
+
+
+def _words(refused: SignInRefused, name: str) -> str:
+    """What to do now. The reason itself is in the log, because it may tell about other people."""
+    if isinstance(refused, NotAdmitted):
+        return (
+            f"{name} knows you, but you have no account here yet. "
+            "Ask an owner of your account to add your e-mail address, or ask the people who run this platform."
+        )
+    if isinstance(refused, ProviderRefused):
+        return f"{name} did not sign you in. Try again, or let us send you a code."
+    return (
+        f"The sign-in with {name} has expired, was used already, began in another browser, "
+        "or came back with an answer that is not valid. Start again."
+    )
+
+
+async def _failed(request: Request, oidc: OidcService) -> Response:
+    message = f"{oidc.name} does not work at the moment. Try again in a minute, or let us send you a code."
+    return await _page(request, 503, "The sign-in does not work now", message)
+
+
+async def _page(request: Request, status: int, heading: str, message: str) -> Response:
+    return error_page(request, await visitor_of(request), status, heading, [message])

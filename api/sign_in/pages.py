@@ -1,0 +1,163 @@
+"""Pages to sign in and out: a mailed code or link, a link of the platform, the choice of an account."""
+
+from zoneinfo import ZoneInfo, available_timezones
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.services import services_of
+from api.shell.forms import Form, form_of, with_query
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
+from api.shell.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
+from api.sign_in.limits import browser_of, limit_attempts
+from streams.core.errors import FieldError, Invalid, Unauthorized
+from streams.features.sign_in.service import Opened
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+OIDC_PATH = "/sign-in/oidc"
+
+
+@router.get("/sign-in")
+async def sign_in_page(request: Request, next: str = "/") -> Response:
+    """The form for the address; its next page asks for the code."""
+    if await session_of(request) is not None:
+        return redirect(own_path(next))
+    return _form(request, own_path(next))
+
+
+def _form(request: Request, wanted: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
+    oidc, status = services_of(request).oidc, 422 if errors else 200
+    link = {"oidc_name": oidc.name, "oidc_path": with_query(OIDC_PATH, next=wanted)} if oidc else {"oidc_name": None}
+    return render(request, "sign_in.html", status=status, errors=errors, next=wanted, email=email, **link)
+
+
+@router.post("/sign-in")
+async def ask(request: Request) -> Response:
+    """Mail a code. The page is the same for an address without a user."""
+    form = await form_of(request)
+    wanted = own_path(form["next"])
+    limit_attempts(request)
+    try:
+        browser_token = await services_of(request).sign_in.ask(form["email"])
+    except Invalid as wrong:
+        return _form(request, wanted, form["email"], wrong.errors)
+    response = redirect(with_query("/sign-in/code", next=wanted))
+    set_cookie(response, request, site_of(request), browser_token, ASKED)
+    return response
+
+
+@router.get("/sign-in/code")
+async def code_page(request: Request, next: str = "/") -> Response:
+    """The form for the code of the mail."""
+    return render(request, "sign_in_code.html", next=own_path(next))
+
+
+@router.post("/sign-in/code")
+async def redeem_code(request: Request) -> Response:
+    form = await form_of(request)
+    wanted = own_path(form["next"])
+    token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
+    try:
+        opened = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
+    except Unauthorized as wrong:
+        limit_attempts(request)
+        errors = (FieldError("code", str(wrong)),)
+        return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
+    return signed_in(request, opened, wanted)
+
+
+@router.get("/sign-in/{token}")
+async def link_page(token: str, request: Request) -> Response:
+    """A page with a button: programs that check mails open links, and must not use them up."""
+    return render(request, "sign_in_link.html", token=token)
+
+
+@router.post("/sign-in/{token}")
+async def redeem_link(token: str, request: Request) -> Response:
+    try:
+        opened = await services_of(request).sign_in.by_link(token, browser_of(request))
+    except Unauthorized:
+        limit_attempts(request)
+        raise
+    return signed_in(request, opened, "/")
+
+
+def signed_in(request: Request, opened: Opened, wanted: str) -> Response:
+    """Give the browser its session, and lead it to a page of ours."""
+    if opened.session.is_operator:
+        response = redirect("/operator")
+    else:
+        response = redirect(wanted if opened.session.caller else with_query("/choose-account", next=wanted))
+    # A new token for each sign-in: one that was there before is worth nothing.
+    set_cookie(response, request, site_of(request), opened.token)
+    delete_cookie(response, request, site_of(request), ASKED)
+    return response
+
+
+@router.get("/choose-account")
+async def choose_page(request: Request, next: str = "/") -> Response:
+    """The accounts of a person of several."""
+    session = await session_of(request)
+    if session is None:
+        raise SignInNeeded
+    services = services_of(request)
+    found = await services.sessions.choices(session)
+    choices = [await services.accounts.find(one.account_id) for one in found if one.account_id]
+    visit = await visit_of(request) if session.caller else None
+    return render(
+        request,
+        "choose_account.html",
+        visit,
+        person=session,
+        choices=choices,
+        chosen=session.account_id,
+        next=own_path(next),
+    )
+
+
+@router.post("/choose-account")
+async def choose(request: Request) -> Response:
+    session = await session_of(request)
+    if session is None:
+        raise SignInNeeded
+    form = await form_of(request)
+    await services_of(request).sessions.choose(session, form["account"])
+    return redirect(own_path(form["next"]))
+
+
+@router.post("/sign-out")
+async def sign_out(request: Request) -> Response:
+    session = await session_of(request)
+    if session is not None:
+        await services_of(request).sessions.sign_out(session)
+    response = redirect(session.return_url if session and session.return_url else "/sign-in")
+    delete_cookie(response, request, site_of(request))
+    return response
+
+
+@router.post("/zone")
+async def choose_zone(request: Request) -> Response:
+    """Show times in this zone, in this browser."""
+    form = await form_of(request)
+    zone = "UTC" if form["utc"] else form["zone"]
+    if zone not in available_timezones():
+        raise Invalid(FieldError("zone", "is not a time zone such as Europe/Berlin"))
+    return _with_choice(form, ZONE_COOKIE, ZoneInfo(zone).key)
+
+
+@router.post("/theme")
+async def choose_theme(request: Request) -> Response:
+    """Light or dark in this browser; without a choice as its system."""
+    form = await form_of(request)
+    if form["theme"] not in ("", *THEMES):
+        raise Invalid(FieldError("theme", f"is one of {', '.join(THEMES)}, or empty"))
+    return _with_choice(form, THEME_COOKIE, form["theme"])
+
+
+def _with_choice(form: Form, cookie: str, value: str) -> Response:
+    response = redirect(own_path(form["next"]))
+    response.set_cookie(cookie, value, max_age=31_536_000, samesite="lax", httponly=True)
+    return response

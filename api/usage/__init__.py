@@ -1,0 +1,1 @@
+"""Usage: routes and pages."""

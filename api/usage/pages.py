@@ -1,0 +1,60 @@
+"""The page of usage: this month against the limit, earlier months, and what a bill needs of one."""
+
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from api.shell.page_route import PageRoute
+from api.shell.rendering import render
+from api.shell.visits import visit_of
+from streams.core.usage import UsageDetail
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+MONTHS = 24
+ROWS = 200
+
+
+@router.get("/usage")
+async def usage_page(request: Request, month: str | None = None) -> Response:
+    """The chosen month by package and dispatch; the present one until then."""
+    visit = await visit_of(request)
+    usage = visit.services.usage
+    summary = await usage.summary(visit.account.id, MONTHS)
+    chosen = month or summary.present.month
+    return render(
+        request,
+        "usage.html",
+        visit,
+        summary=summary,
+        present=summary.present,
+        chosen=chosen,
+        details=await usage.largest(visit.account.id, chosen, ROWS + 1),
+        rows=ROWS,
+        most=max(one.launches for one in summary.months),
+    )
+
+
+@router.get("/usage/{month}.csv")
+async def usage_csv(month: str, request: Request) -> Response:
+    """A month by package and dispatch, for a bill."""
+    visit = await visit_of(request)
+    details = visit.services.usage.all_details(visit.account.id, month)
+    # An invalid month is refused before the response begins.
+    first = await anext(details, None)
+    headers = {"Content-Disposition": f'attachment; filename="usage-{month}.csv"', "Cache-Control": "no-store"}
+    return StreamingResponse(_lines(month, first, details), headers=headers, media_type="text/csv; charset=utf-8")
+
+
+async def _lines(month: str, first: UsageDetail | None, others: AsyncIterator[UsageDetail]) -> AsyncIterator[str]:
+    # Ids have no comma and no quotation mark.
+    yield "month,package,dispatch,launches\r\n"
+    if first is not None:
+        yield _line(month, first)
+    async for one in others:
+        yield _line(month, one)
+
+
+def _line(month: str, one: UsageDetail) -> str:
+    return f"{month},{one.package_id or ''},{one.dispatch_id or ''},{one.launches}\r\n"

@@ -1,0 +1,35 @@
+"""Routes for usage: launches by month, and what a bill needs of one month."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+
+from api.auth import MayReadWebhooks
+from api.paging import After, Limit
+from api.services import services_of
+from api.shared_models import Page
+from api.strict_route import StrictRoute
+from api.usage.models import UsageOfPackage, UsageReport, usage_of_package, usage_report
+from streams.core.usage import parse_usage_place
+from streams.features.usage.service import MOST_MONTHS
+
+router = APIRouter(route_class=StrictRoute)
+
+Months = Annotated[int, Query(ge=1, le=MOST_MONTHS, description="At most so many months.")]
+Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
+
+
+@router.get("/v1/usage", tags=["Account"], summary="Launches by month", response_model_exclude_none=True)
+async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
+    """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
+    return usage_report(await services_of(request).usage.summary(caller.account_id, months))
+
+
+@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", response_model_exclude_none=True)
+async def usage_of_month(
+    month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+) -> Page[UsageOfPackage]:
+    """By package and dispatch, in the order of these ids."""
+    after = parse_usage_place(cursor) if cursor is not None else None
+    page = await services_of(request).usage.details(caller.account_id, month, after, limit)
+    return Page(data=[usage_of_package(one) for one in page.rows], next_cursor=str(page.next) if page.next else None)

@@ -1,0 +1,1 @@
+"""Webhooks: routes, pages and samples of code."""

@@ -1,0 +1,56 @@
+"""Addresses without a page, and forms that are too large, in words for a person and as a problem for a program."""
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from api.problems import http_problem, our_problem
+from api.shell.page_route import error_page, visitor_of
+from streams.core.errors import NotFound
+
+_PAGES = {
+    404: ("Not found", "There is no page at this address."),
+    405: ("This address has no page", "A form sends its fields to it, and shows the outcome on another page."),
+    413: ("The form is too large", "A form has at most 1 MiB."),
+}
+
+
+def add_address_errors(app: FastAPI) -> None:
+    """Respond to browsers with a page where no page of ours responds."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(NotFound, _not_found)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code not in _PAGES or not _is_for_a_person(request):
+        return await http_problem(request, error)
+    response = await _page(request, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return await (_page(request, 404) if _is_for_a_person(request) else our_problem(request, error))
+
+
+async def _page(request: Request, status: int) -> Response:
+    heading, sentence = _PAGES[status]
+    return error_page(request, await visitor_of(request), status, heading, [sentence], parent=_page_above(request))
+
+
+def _is_for_a_person(request: Request) -> bool:
+    """Browsers ask for HTML by name; the API never has any."""
+    is_api = f"{request.url.path}/".startswith("/v1/")
+    return "text/html" in request.headers.get("accept", "").lower() and not is_api
+
+
+def _page_above(request: Request) -> str | None:
+    """The nearest page above an address: `/webhooks/wh_1` for `/webhooks/wh_1/secret`."""
+    path = request.url.path
+    while path := path.rpartition("/")[0]:
+        scope = {**request.scope, "path": path, "method": "GET"}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            return path
+    return None

@@ -1,0 +1,68 @@
+"""Code that verifies a signature, in seven languages, and requests as curl commands."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+
+from streams.core.text import escape_controls
+
+# The names are what a person looks for; the files are in `samples/`.
+_FILES = {
+    "Node": "verify.js",
+    "Python": "verify.py",
+    "Go": "verify.go",
+    "Java": "Signatures.java",
+    "PHP": "verify.php",
+    "Ruby": "verify.rb",
+    "C#": "Signatures.cs",
+}
+_DEFAULT = "X-AllureConnect-Signature"
+# A longer body is downloaded and named, because nobody pastes it.
+LONGEST_BODY = 4096
+# What curl sets by itself.
+_CURLS_OWN = {"host", "content-length", "accept-encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The code of one language."""
+
+    language: str
+    code: str
+
+
+def samples(header: str) -> list[Sample]:
+    """The code for a deployment whose signature has this header."""
+    folder = files("api.webhooks") / "samples"
+    return [Sample(language, _with(header, (folder / name).read_text())) for language, name in _FILES.items()]
+
+
+def _with(header: str, code: str) -> str:
+    # Node has names of headers in lower case, PHP in upper case with underscores.
+    as_php = "HTTP_" + header.upper().replace("-", "_")
+    default_php = "HTTP_" + _DEFAULT.upper().replace("-", "_")
+    return code.replace(default_php, as_php).replace(_DEFAULT.lower(), header.lower()).replace(_DEFAULT, header).strip()
+
+
+def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
+    """The same request as a command for a shell."""
+    kept = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
+    sent = [f"-H {_quoted(line)}" for line in kept]
+    data = "@event.json"
+    # No argument of a program has a NUL.
+    if body is not None and len(body) <= LONGEST_BODY and b"\0" not in body:
+        data = _quoted(body.decode(errors="surrogateescape"))
+    return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *sent, f"--data-binary {data}"])
+
+
+def _quoted(text: str) -> str:
+    """A word of a shell; characters that would hide or reorder what is read are the bytes of `$'…'`."""
+    parts = ["".join(run) for _, run in groupby(text, lambda character: escape_controls(character) != character)]
+    return "".join(shlex.quote(part) if escape_controls(part) == part else _as_bytes(part) for part in parts) or "''"
+
+
+def _as_bytes(text: str) -> str:
+    # Not \u202e: bash would write other bytes where the locale is not UTF-8.
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape")) + "'"

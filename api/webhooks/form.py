@@ -1,0 +1,152 @@
+"""The form that creates or edits a webhook."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.shell.forms import Form, form_of
+from api.shell.once import new_once, once
+from api.shell.page_route import PageRoute
+from api.shell.rendering import redirect, render
+from api.shell.visits import Visit, visit_of
+from streams.core.access import Scope
+from streams.core.errors import FieldError, Invalid
+from streams.core.event_data import EVENT_TYPES
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, webhook_input
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+# What each type says, for the form.
+TYPES = {
+    "session.launched": "a learner opened a course",
+    "session.completed": "a learner finished a course, passed or failed",
+    "session.scored": "a score was recorded",
+    "package.updated": "a new version of a package is there",
+    "usage.threshold": "the plan's launches are nearly used, or used up",
+}
+assert TYPES.keys() == EVENT_TYPES.keys()
+
+
+@router.get("/webhooks/new")
+async def new_page(request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    return _form_page(request, visit, None, _empty())
+
+
+@router.post("/webhooks/new")
+async def create(request: Request) -> Response:
+    """Register a webhook; the next page shows its secret."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    form = await form_of(request)
+    return await once(visit, form, lambda: _create(request, visit, form))
+
+
+async def _create(request: Request, visit: Visit, form: Form) -> Response:
+    try:
+        entered = WebhookInput(visit.account.id, **_entered(form, None))
+        made = await visit.services.webhooks.register(entered, by=visit.member.actor)
+    except Invalid as wrong:
+        return _form_page(request, visit, None, _kept(form), wrong.errors)
+    return redirect(f"/webhooks/{made.changed.registration.webhook.id}?new=1")
+
+
+@router.get("/webhooks/{webhook_id}/edit")
+async def edit_page(webhook_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    return _form_page(request, visit, known, {**_fields_of(webhook_input(known)), "version": known.webhook.version})
+
+
+@router.post("/webhooks/{webhook_id}/edit")
+async def edit(webhook_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    form = await form_of(request)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    try:
+        changes = _entered(form, known)
+        version = form.number("version", "version", 0) or None
+        await visit.services.webhooks.change(
+            webhook_id, changes, by=visit.member.actor, account_id=visit.account.id, version=version
+        )
+    except Invalid as wrong:
+        # The version that the person saw: what another one saved meanwhile is not overwritten.
+        return _form_page(request, visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
+    return redirect(f"/webhooks/{webhook_id}?saved=1")
+
+
+def _form_page(
+    request: Request,
+    visit: Visit,
+    known: Registration | None,
+    fields: Mapping[str, Any],
+    errors: tuple[FieldError, ...] = (),
+) -> Response:
+    return render(
+        request,
+        "webhook_form.html",
+        visit,
+        status=422 if errors else 200,
+        errors=errors,
+        known=known,
+        fields=fields,
+        types=TYPES,
+        all_events=ALL_EVENTS,
+        once=new_once(),
+    )
+
+
+def _empty() -> dict[str, Any]:
+    return _fields_of(WebhookInput("", ""))
+
+
+def _fields_of(known: WebhookInput) -> dict[str, Any]:
+    return {
+        "url": known.url,
+        "description": known.description,
+        "events": list(known.events),
+        "packages": "\n".join(known.packages),
+        "dispatches": "\n".join(known.dispatches),
+        "fallback_url": known.fallback_url or "",
+        "headers": "",
+        "fallback_headers": "",
+        "max_concurrency": str(known.max_concurrency),
+    }
+
+
+def _kept(form: Form) -> dict[str, Any]:
+    """What was typed."""
+    return {**{name: form[name] for name in _empty()}, "events": form.all("events")}
+
+
+def _entered(form: Form, known: Registration | None) -> dict[str, Any]:
+    """The input of a form. Headers are never shown: left empty in an edit, they stay. Raises `Invalid`."""
+    entered: dict[str, Any] = {
+        "url": form["url"],
+        "description": form["description"],
+        "events": form.all("events") or [ALL_EVENTS],
+        "packages": form.lines("packages"),
+        "dispatches": form.lines("dispatches"),
+        "fallback_url": form["fallback_url"] or None,
+        "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
+    }
+    for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
+        if form[name] or known is None or form[f"no_{name}"]:
+            entered[name] = _headers(form.lines(name), label)
+    return entered
+
+
+def _headers(lines: list[str], label: str) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, sign, value = line.partition(":")
+        if not sign:
+            raise Invalid(FieldError(label, f"{line[:40]!r} is not a header: write one a line, as in X-Key: value"))
+        headers[name.strip()] = value.strip()
+    return headers

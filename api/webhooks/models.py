@@ -1,0 +1,244 @@
+"""Models of webhooks."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
+from streams.core.held import HeldChoice
+from streams.core.limits import (
+    CONCURRENCY,
+    DESCRIPTION_CHARACTERS,
+    EVENT_TYPE_CHARACTERS,
+    EVENT_TYPES_LISTED,
+    HEADER_NAME_CHARACTERS,
+    HEADER_VALUE_CHARACTERS,
+    HEADERS,
+    SCOPE_IDS,
+    URL_CHARACTERS,
+)
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.core.webhook import ListedWebhook as Listed
+from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
+from streams.features.webhooks.service import Changed, Registered
+
+Url = Annotated[
+    Text,
+    Field(
+        max_length=URL_CHARACTERS,
+        examples=["https://example.com/webhooks"],
+        description="https, without credentials.",
+        json_schema_extra={"pattern": "^https?://[!-~]+$"},
+    ),
+]
+Events = Annotated[
+    list[Annotated[Text, Field(max_length=EVENT_TYPE_CHARACTERS)]],
+    Field(max_length=EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
+    at_most(EVENT_TYPES_LISTED, "types"),
+]
+_SCOPE = (
+    "`packages` and `dispatches` are one scope: an event matches when its package or its dispatch is listed. "
+    "Both empty: no limit. Events without either, such as `usage.threshold`, match by type alone."
+)
+Packages = Annotated[
+    list[Id],
+    Field(max_length=SCOPE_IDS, examples=[["pkg_def456"]], description=f"Package ids. {_SCOPE}"),
+    at_most(SCOPE_IDS, "ids"),
+]
+Dispatches = Annotated[
+    list[Id],
+    Field(max_length=SCOPE_IDS, examples=[["dsp_ghi789"]], description=f"Dispatch ids. {_SCOPE}"),
+    at_most(SCOPE_IDS, "ids"),
+]
+Headers = Annotated[
+    dict[
+        Annotated[Text, Field(max_length=HEADER_NAME_CHARACTERS)],
+        Annotated[Text, Field(max_length=HEADER_VALUE_CHARACTERS)],
+    ],
+    Field(
+        max_length=HEADERS,
+        examples=[{"X-Gateway-Key": "k-123"}],
+        description="Headers of your own, sent with every request to `url`.",
+    ),
+    at_most(HEADERS, "headers"),
+]
+FallbackHeaders = Annotated[
+    Headers,
+    Field(
+        description="Headers of your own for `fallbackUrl`. Without any, it gets `headers` if it has the same scheme, "
+        "host and port as `url`, and none of yours otherwise."
+    ),
+]
+Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests in flight at once, at most.")]
+Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
+
+
+class NewWebhook(Input):
+    """A webhook to register."""
+
+    url: Url
+    events: Events = Field(default_factory=lambda: [ALL_EVENTS])
+    description: Description = ""
+    packages: Packages = Field(default_factory=list)
+    dispatches: Dispatches = Field(default_factory=list)
+    fallback_url: Url | None = None
+    headers: Headers = Field(default_factory=dict)
+    fallback_headers: FallbackHeaders = Field(default_factory=dict)
+    max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
+
+    def webhook_input(self, account_id: str) -> WebhookInput:
+        """The input for an account."""
+        return WebhookInput(account_id, **dict(self))
+
+
+class WebhookChanges(Changes):
+    """Changes of a webhook; a field that is left out does not change. `fallbackUrl: null` removes it."""
+
+    url: Url = UNCHANGED
+    events: Events = UNCHANGED
+    description: Description = UNCHANGED
+    packages: Packages = UNCHANGED
+    dispatches: Dispatches = UNCHANGED
+    fallback_url: Url | None = UNCHANGED
+    headers: Headers = UNCHANGED
+    fallback_headers: FallbackHeaders = UNCHANGED
+    max_concurrency: Concurrency = UNCHANGED
+    status: Annotated[Status, Field(strict=False)] = UNCHANGED
+
+
+class Enabling(Input):
+    """What happens to held deliveries: delivered oldest first, kept as dead letters, or discarded."""
+
+    held: Annotated[HeldChoice, Field(strict=False)] = HeldChoice.DELIVER
+
+
+class Rotation(Input):
+    """For how many hours the old secret stays valid; 0 ends it at once."""
+
+    overlap_hours: Annotated[int, Field(ge=0, le=MOST_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
+
+
+class _Webhook(Model):
+    """What every response shows of a webhook."""
+
+    id: str
+    account_id: str
+    url: Annotated[str, Field(description="For a key without `webhooks:write` it ends in `?…` instead of its query.")]
+    events: list[str]
+    description: str
+    fallback_url: str | None = None
+    has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
+    has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
+    max_concurrency: int
+    status: Status
+    pause_reason: PauseReason | None = None
+    paused_at: Time | None = None
+    old_secret_until: Annotated[
+        Time | None, Field(description="During a rotation: until when the old secret is valid.")
+    ] = None
+    created_at: Time
+    version: int
+    propagated: bool | None = None
+
+
+class Webhook(_Webhook):
+    """A webhook. After a change, `propagated` says whether all stages know the change already."""
+
+    packages: list[str]
+    dispatches: list[str]
+
+
+class ListedWebhook(_Webhook):
+    """A webhook with the number of ids in its scope; `GET /v1/webhooks/{id}` shows them."""
+
+    packages_count: int
+    dispatches_count: int
+
+
+SigningSecret = Annotated[str, Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])]
+
+
+class WebhookWithSecret(Webhook):
+    """A webhook with its signing secret."""
+
+    secret: SigningSecret
+
+
+class RotatedWebhook(ListedWebhook):
+    """A webhook with its new signing secret."""
+
+    secret: SigningSecret
+
+
+class Secret(Model):
+    """The newest signing secret."""
+
+    secret: str
+
+
+def webhook_of(known: Registration, now: datetime) -> Webhook:
+    """A webhook."""
+    return Webhook(**_with_scope(known, now))
+
+
+def changed_webhook(changed: Changed, now: datetime) -> Webhook:
+    """A webhook after a change of its fields."""
+    return Webhook(**_with_scope(changed.registration, now), propagated=changed.propagated)
+
+
+def webhook_with_secret(registered: Registered, now: datetime) -> WebhookWithSecret:
+    """A new webhook with its secret."""
+    changed = registered.changed
+    return WebhookWithSecret(
+        **_with_scope(changed.registration, now), propagated=changed.propagated, secret=registered.secret
+    )
+
+
+def listed_webhook(known: Listed, now: datetime) -> ListedWebhook:
+    """A webhook of a list."""
+    return ListedWebhook(**_with_counts(known, now))
+
+
+def altered_webhook(changed: Changed, now: datetime) -> ListedWebhook:
+    """A webhook after a change of something else than its fields."""
+    return ListedWebhook(**_with_counts(changed.registration.listed, now), propagated=changed.propagated)
+
+
+def rotated_webhook(rotated: Rotated, now: datetime) -> RotatedWebhook:
+    """A webhook with its new secret."""
+    changed = rotated.changed
+    fields = _with_counts(changed.registration.listed, now)
+    return RotatedWebhook(**fields, propagated=changed.propagated, secret=rotated.secret)
+
+
+def _with_scope(known: Registration, now: datetime) -> dict[str, Any]:
+    webhook = known.webhook
+    scope = {"packages": sorted(webhook.packages), "dispatches": sorted(webhook.dispatches)}
+    return {**_fields(known.listed, now), **scope}
+
+
+def _with_counts(known: Listed, now: datetime) -> dict[str, Any]:
+    counts = {"packages_count": known.packages_count, "dispatches_count": known.dispatches_count}
+    return {**_fields(known, now), **counts}
+
+
+def _fields(known: Listed, now: datetime) -> dict[str, Any]:
+    return {
+        "id": known.id,
+        "account_id": known.account_id,
+        "url": known.url,
+        "events": sorted(known.event_types) or [ALL_EVENTS],
+        "description": known.description,
+        "fallback_url": known.fallback_url,
+        "has_headers": known.has_headers,
+        "has_fallback_headers": known.has_fallback_headers,
+        "max_concurrency": known.max_concurrency,
+        "status": known.status,
+        "pause_reason": known.pause.reason if known.pause else None,
+        "paused_at": known.paused_at,
+        "old_secret_until": min((end for end in known.secret_ends if now < end), default=None),
+        "created_at": known.created_at,
+        "version": known.version,
+    }

@@ -1,0 +1,236 @@
+"""Pages of webhooks: the list, and one webhook with what can be done with it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from api.paging import cursor_of, text_of
+from api.shell.forms import form_of, with_query
+from api.shell.page_route import PageRoute
+from api.shell.rendering import duration, redirect, render
+from api.shell.rows import actor_name
+from api.shell.visits import Visit, site_of, visit_of
+from api.webhooks.charts import attempts_chart, times_chart
+from api.webhooks.code_samples import curl, samples
+from api.webhooks.form import TYPES
+from streams.core.access import Scope
+from streams.core.account import DeliveryDetails, DeliveryFilter
+from streams.core.audit import AuditFilter
+from streams.core.delivery import State
+from streams.core.delivery_state import StateCount
+from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
+from streams.core.health import FAILURES_TO_PAUSE
+from streams.core.held import HeldChoice
+from streams.core.webhook import PauseReason, Registration, Status
+from streams.core.webhook_stats import percentile_ms
+from streams.features.webhooks.verdict import PAUSE_WORDS
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+ROWS = 50
+
+
+@router.get("/webhooks")
+async def webhooks_page(request: Request, after: str | None = None) -> Response:
+    """Newest first."""
+    visit = await visit_of(request)
+    page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
+    verdicts = await visit.services.webhook_stats.verdicts(page.rows)
+    found = list(zip(page.rows, verdicts, strict=True))
+    return render(request, "webhooks.html", visit, found=found, next=text_of(page.next), after=after)
+
+
+@router.get("/webhooks/{webhook_id}")
+async def webhook_page(webhook_id: str, request: Request) -> Response:
+    """Health in words, what can be done, charts, latest deliveries."""
+    visit = await visit_of(request)
+    return await _webhook_page(request, visit, webhook_id)
+
+
+async def _webhook_page(
+    request: Request,
+    visit: Visit,
+    webhook_id: str,
+    *,
+    secrets: Sequence[str] = (),
+    test: DeliveryDetails | None = None,
+    problem: str | None = None,
+    errors: tuple[FieldError, ...] = (),
+) -> Response:
+    """The page, with the newest secret last, and the outcome of a test, where an act shows them."""
+    services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
+    known = await services.webhooks.find(webhook_id, account_id)
+    webhook = known.webhook
+    [verdict] = await services.webhook_stats.verdicts([known.listed])
+    stats = await services.webhook_stats.stats(known)
+    streak = (await services.webhook_stats.health(known)).failing
+    failures = []
+    if streak.failures or webhook.status is Status.PAUSED:
+        failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
+    latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
+    counts = _counts(stats.unfinished)
+    p50 = percentile_ms(stats.response_times, 0.5)
+    return render(
+        request,
+        "webhook.html",
+        visit,
+        status=422 if errors else 200,
+        has_secret=bool(secrets),
+        here=f"/webhooks/{webhook_id}",
+        errors=errors,
+        known=known,
+        webhook=webhook,
+        verdict=verdict,
+        counts=counts,
+        streak=streak,
+        failures=failures,
+        most_failures=FAILURES_TO_PAUSE,
+        pause_sentence=await _pause_sentence(visit, known),
+        pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
+        latest=latest.rows,
+        last=await services.search.last_attempts(latest.rows),
+        types=TYPES,
+        p50=p50,
+        p95=percentile_ms(stats.response_times, 0.95),
+        attempts=sum(hour.attempts for hour in stats.hours),
+        chart=attempts_chart(stats.hours, now),
+        times=times_chart(stats.response_times, now),
+        secret=secrets[-1] if secrets else None,
+        old_secret=secrets[0] if len(secrets) > 1 else None,
+        test=test,
+        test_curl=_curl(test),
+        problem=problem,
+        valid_secrets=webhook.valid_secrets(now),
+        query=request.query_params,
+    )
+
+
+def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
+    counts = {State.WAITING: 0, State.HELD: 0, State.DEAD: 0}
+    for one in unfinished:
+        counts[one.state] += one.count
+    return counts
+
+
+async def _pause_sentence(visit: Visit, known: Registration) -> str:
+    """Why the webhook is paused, and by whom."""
+    pause = known.webhook.pause
+    if pause is None:
+        return ""
+    if pause.reason is not PauseReason.MANUAL:
+        return f"It was paused {PAUSE_WORDS[pause.reason]}."
+    wanted = AuditFilter(visit.account.id, action="webhook.paused", object_id=known.webhook.id)
+    entries = (await visit.services.audit.list(wanted, None, 1)).rows
+    actor = await actor_name(visit, entries[0].actor) if entries else "a person"
+    return f"It was paused by {actor}."
+
+
+def _pace(held: int, p50: float | None, at_once: int) -> str | None:
+    """How long the held deliveries take, by the response times of the last 24 hours."""
+    if not held or p50 is None:
+        return None
+    seconds = max(1, round(held * p50 / 1000 / at_once))
+    return f"about {duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
+
+
+def _curl(seen: DeliveryDetails | None) -> str | None:
+    if seen is None or not seen.attempts:
+        return None
+    attempt = seen.attempts[-1]
+    return curl(attempt.url, attempt.request_headers, seen.body)
+
+
+@router.get("/webhooks/{webhook_id}/code")
+async def code_page(webhook_id: str, request: Request) -> Response:
+    """Code that verifies the signature, with the header names of this deployment."""
+    visit = await visit_of(request)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    header = site_of(request).signature_header
+    return render(request, "code.html", visit, known=known, header=header, samples=samples(header))
+
+
+@router.post("/webhooks/{webhook_id}/pause")
+async def pause(webhook_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    await visit.services.webhooks.pause(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    return redirect(f"/webhooks/{webhook_id}")
+
+
+@router.post("/webhooks/{webhook_id}/enable")
+async def enable(webhook_id: str, request: Request) -> Response:
+    """With the choice for held deliveries."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    form = await form_of(request)
+    if form["held"] not in list(HeldChoice):
+        raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
+    held = HeldChoice(form["held"])
+    await visit.services.webhooks.enable(webhook_id, held, by=visit.member.actor, account_id=visit.account.id)
+    return redirect(f"/webhooks/{webhook_id}")
+
+
+@router.post("/webhooks/{webhook_id}/test")
+async def test(webhook_id: str, request: Request) -> Response:
+    """Send a test event, and show its outcome in place."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    form = await form_of(request)
+    try:
+        sent = await visit.services.synthetic_events.send(webhook_id, form["type"] or None, visit.account.id)
+    except (Conflict, Unavailable) as error:
+        return await _webhook_page(request, visit, webhook_id, problem=str(error))
+    return await _webhook_page(request, visit, webhook_id, test=sent)
+
+
+@router.post("/webhooks/{webhook_id}/secret")
+async def reveal(webhook_id: str, request: Request) -> Response:
+    """Show the secret; the audit log says who looked."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
+
+
+@router.post("/webhooks/{webhook_id}/secret/rotate")
+async def rotate(webhook_id: str, request: Request) -> Response:
+    """The first step: a new secret beside the old one."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    form = await form_of(request)
+    mine = {"by": visit.member.actor, "account_id": visit.account.id}
+    try:
+        await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
+    except Invalid as wrong:
+        return await _webhook_page(request, visit, webhook_id, errors=wrong.errors)
+    secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
+    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
+
+
+@router.post("/webhooks/{webhook_id}/secret/finish-rotation")
+async def finish_rotation(webhook_id: str, request: Request) -> Response:
+    """The second step: the old secret ends now."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    await visit.services.secrets.finish_rotation(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    return redirect(f"/webhooks/{webhook_id}")
+
+
+@router.get("/webhooks/{webhook_id}/delete")
+async def delete_page(webhook_id: str, request: Request) -> Response:
+    """What becomes of its deliveries."""
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    stats = await visit.services.webhook_stats.stats(known, 1)
+    return render(request, "webhook_delete.html", visit, known=known, counts=_counts(stats.unfinished))
+
+
+@router.post("/webhooks/{webhook_id}/delete")
+async def delete(webhook_id: str, request: Request) -> Response:
+    visit = await visit_of(request)
+    visit.require(Scope.WEBHOOKS_WRITE)
+    await visit.services.webhooks.delete(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    return redirect(with_query("/webhooks", deleted=1))
