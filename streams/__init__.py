@@ -9,5 +9,6 @@ Producers write Avro to `session-events`.
 `publish` projects the webhooks of SQL onto the compacted topic `subscriptions`, which `fan-out` and `deliver` read.
 
 `streams.core` has pure values and rules, `streams.stages` the stages, `streams.adapters` all input and output.
+`streams.features` has what people manage, a folder for each feature.
 `streams.runtime` wires them and runs them as processes.
 """

@@ -22,8 +22,16 @@ COPIED = ("api", "docs", "examples", "schemas", "streams", "tests", "README.md",
 SLOW_TOO = "not real and not e2e and not chaos and not kube"
 FAST = f"{SLOW_TOO} and not slow"
 # Learners' sessions are rules of core, and their tests are the player's.
-SESSIONS = ("commit", "course_progress", "course_session", "scorm_time", "session")
-SERVICES = ("access", "course_sessions", "replays", "sign_in", "usage", "webhooks")
+SESSIONS = (
+    "course_sessions/commit",
+    "course_sessions/progress",
+    "course_sessions/session",
+    "course_sessions/scorm_time",
+)
+SERVICES = (
+    "accounts/access",
+    *(f"{name}/service" for name in ("course_sessions", "replays", "sign_in", "usage", "webhooks")),
+)
 OF_SERVICES = (
     "core/test_access.py",
     "core/test_course_progress.py",
@@ -52,11 +60,15 @@ PARTS: dict[str, tuple[list[str], list[str], str]] = {
     "core": (["streams/core/*"], ["tests/core", "tests/stages"], FAST),
     "stages": (["streams/stages/*"], ["tests/core", "tests/stages"], FAST),
     "services": (
-        [f"streams/services/{name}.py" for name in SERVICES],
+        [f"streams/features/{name}.py" for name in SERVICES],
         [f"tests/{name}" for name in OF_SERVICES],
         SLOW_TOO,
     ),
-    "sessions": ([f"streams/core/{name}.py" for name in SESSIONS], [f"tests/{name}" for name in OF_SERVICES], SLOW_TOO),
+    "sessions": (
+        [f"streams/features/{name}.py" for name in SESSIONS] + ["streams/core/session.py"],
+        [f"tests/{name}" for name in OF_SERVICES],
+        SLOW_TOO,
+    ),
 }
 
 

@@ -128,7 +128,7 @@ async def test_a_person_signs_in_whatever_others_do(api: ApiFixture, name: str) 
 
 
 def test_every_limiter_is_in_the_table() -> None:
-    folders = ("api", "streams/services", "streams/stages", "streams/runtime")
+    folders = ("api", "streams/features", "streams/stages", "streams/runtime")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     limiting = {str(path.relative_to(ROOT)) for path in files if _IS_LIMITER.search(path.read_text())}
     # They limit their own queries at once, and refuse nobody.

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from house.test_house import ROOT
 
-STATIC = ROOT / "api" / "dashboard" / "static"
+STATIC = ROOT / "api" / "shell" / "static"
 # The file, its version, and the SHA-256 of the file in its release.
 FILES = [("htmx.min.js", "2.0.11", "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717")]
 
