@@ -11,7 +11,7 @@ from streams.cli.deliveries import deliveries
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show, time_of
 from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
-from streams.core.errors import FieldError, Invalid
+from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import format_time
 from streams.core.job import Job, JobStatus
 from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
@@ -144,7 +144,7 @@ def _do(start: Callable[["SqlDeployment"], Awaitable[Job]], *, quiet: bool) -> J
                 return job
 
             return in_deployment(work)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Unavailable):
         for job in started:
             say(f"the job goes on: `jobs show {job.id}` shows it, `jobs cancel {job.id}` stops it", err=True)
         raise

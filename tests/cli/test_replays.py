@@ -12,10 +12,11 @@ from typer.testing import CliRunner, Result
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture, open_api
 from streams.adapters.clock import SystemClock
+from streams.adapters.sql.jobs import SqlJobs
 from streams.cli.app import app
 from streams.core.attempt import NextStep
 from streams.core.delivery import State
-from streams.core.errors import NotFound
+from streams.core.errors import NotFound, Unavailable
 from streams.core.outcome import OutcomeKind
 
 SINCE = "2026-04-10T11:00:00Z"
@@ -91,6 +92,19 @@ async def test_a_program_gets_the_finished_job(api: ApiFixture) -> None:
     assert [row["eventId"] for row in held] == ["evt_20"]
     refused = await run("jobs", "cancel", job["id"])
     assert (type(refused.exception).__name__, "the job is finished" in str(refused.exception)) == ("Conflict", True)
+
+
+async def test_an_outage_while_a_job_runs_names_the_job(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    webhook_id = await webhook_with(api, 10)
+
+    async def fail(jobs: SqlJobs, job_id: str) -> None:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(SqlJobs, "find", fail)
+    ended = await run("deliveries", "replay", webhook_id, "--since", SINCE, "--yes")
+    [job] = await api.jobs.unfinished("")
+    assert f"the job goes on: `jobs show {job.id}` shows it" in ended.stderr
+    assert isinstance(ended.exception, Unavailable)
 
 
 async def test_nothing_to_send_starts_nothing(api: ApiFixture) -> None:

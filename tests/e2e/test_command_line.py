@@ -130,10 +130,10 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     url = "http://127.0.0.1:9/hook"
     made = system.run("webhooks", "create", "--account", system.account(), "--url", url, "--json")
     done = running(system, f"deliveries replay {made['id']} --since 2026-04-10T10:00:00Z --yes", stdout=subprocess.PIPE)
-    until(lambda: "webhook.replayed" in actions(system), 20, lambda: f"the job started: {actions(system)}")
+    until(lambda: "webhook.replayed" in actions(system), 60, lambda: f"the job started: {actions(system)}")
     done.send_signal(signal.SIGINT)
     _, error = done.communicate(timeout=20)
-    assert done.returncode == 130
+    assert done.returncode == 130, error
     [line] = error.decode().splitlines()
     job_id = line.split("`jobs show ")[1].split("`")[0]
     assert line.startswith("the job goes on: ")
