@@ -6,16 +6,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.held import Held, HeldChoice, Progress, Room
+from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
-from streams.stages.invalid_records import run_pure
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
@@ -185,7 +184,7 @@ class ReleaseHeld:
 
     def _try_to_release(self, one: Held, position: SubscriptionsPosition) -> Released:
         try:
-            return run_pure(partial(self._release_one, one, position))
+            return self._release_one(one, position)
         except InvalidRecord as wrong:
             delivery = one.delivery.released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
@@ -199,6 +198,7 @@ class ReleaseHeld:
         async with self._querying:
             return await self._held.oldest(webhook_id, room)
 
+    @pure
     def _release_one(self, one: Held, position: SubscriptionsPosition) -> Released:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
