@@ -4,15 +4,16 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 from streams.core.delivery import Delivery
-from streams.core.errors import Abandoned, InvalidRecord, NewerRecord, Unavailable
+from streams.core.errors import Abandoned, InvalidRecord, NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
-from streams.outage import COMMITS, Outages
+from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
+from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import wait_for_release
-from streams.stages.consuming.partition_state import LATER_SHARE, PartitionState, PauseReason
+from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionState, PauseReason
 from streams.stages.invalid_records import store_invalid
 
 REVOKE_SECONDS = 3.0
@@ -30,19 +31,6 @@ RESUME_MORE_SECONDS = 0.03
 
 # Calls a function after this many seconds.
 CallLater = Callable[[float, Callable[[], None]], object]
-
-
-class Handler(Protocol):
-    """Handles records, each on its own."""
-
-    def read(self, record: Record) -> Delivery:
-        """Decode a record. Many decoded in a row cost far less than each between other work.
-
-        Raises `InvalidRecord`, and `NewerRecord` for the record of a newer release.
-        """
-
-    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
-        """Handle a record. Returns when all that follows is acknowledged. Raises `InvalidRecord` and `Abandoned`."""
 
 
 class PartitionConsumer:
@@ -72,7 +60,7 @@ class PartitionConsumer:
         self._producer = producer
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = outages
+        self._commits = Commits(consumer, telemetry, outages)
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
@@ -87,8 +75,8 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
-        consumer = asyncio.create_task(self._consumer.run(self))
         committer = asyncio.create_task(self._commit_regularly())
+        consumer = asyncio.create_task(self._consumer.run(self))
         try:
             await asyncio.wait({consumer, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             for done in (self._failure, consumer, committer):
@@ -115,7 +103,7 @@ class PartitionConsumer:
             state.has_progress = True
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                await self._commit()
+                await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
         if unfinished := sum(len(state.tasks) for state in states):
@@ -319,27 +307,7 @@ class PartitionConsumer:
             self._telemetry.gauge("records_open", self._open)
             newer = sum(state.newer_record is not None for state in self._partitions.values())
             self._telemetry.gauge("partitions_of_newer_release", newer)
-            await self._commit()
-
-    async def _commit(self) -> None:
-        states = {state.partition: state for state in self._partitions.values() if state.has_progress}
-        for state in states.values():
-            state.has_progress = False
-        commits = {partition: commit for partition, state in states.items() if (commit := state.offsets.pending())}
-        if not commits:
-            return
-        try:
-            await self._consumer.commit(commits)
-        except Unavailable as away:
-            # What is not committed is handled again after a restart: duplicates, no loss.
-            for state in states.values():
-                state.has_progress = True
-            self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
-            return
-        self._outages[COMMITS].end(self)
-        for partition, commit in commits.items():
-            states[partition].offsets.committed(commit)
+            await self._commits.commit(self._partitions.values())
 
 
 async def _wait_for_tasks(states: Sequence[PartitionState], seconds: float) -> None:

@@ -5,6 +5,7 @@ import math
 from collections import deque
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Protocol
 
 from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord
@@ -78,6 +79,19 @@ class PartitionState:
     def resume(self) -> None:
         self._is_paused = self._is_rewound = False
         self._consumer.resume(self.partition)
+
+
+class Handler(Protocol):
+    """Handles records, each on its own."""
+
+    def read(self, record: Record) -> Delivery:
+        """Decode a record. Many decoded in a row cost far less than each between other work.
+
+        Raises `InvalidRecord`, and `NewerRecord` for the record of a newer release.
+        """
+
+    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
+        """Handle a record. Returns when all that follows is acknowledged. Raises `InvalidRecord` and `Abandoned`."""
 
 
 def _share_of(topic: str) -> float:
