@@ -22,6 +22,7 @@ from fakes import (
 )
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter
+from streams.core.delivery import Delivery
 from streams.core.outcome import Response
 from streams.core.pure import TRIES
 from streams.core.request import Request
@@ -43,7 +44,7 @@ CODEC = AvroCodec()
 class OneWebhook:
     """A `Subscriptions` of one webhook, as far read as anybody needs."""
 
-    def __init__(self, known: Webhook) -> None:
+    def __init__(self, known: Webhook | None) -> None:
         self._known = known
 
     def find(self, webhook_id: str) -> Webhook | None:
@@ -83,9 +84,9 @@ class FailingCodec:
 
 
 class DeliverFixture:
-    """The stage `deliver` with one webhook and one record."""
+    """The stage `deliver` with one webhook, or none, and one record."""
 
-    def __init__(self, known: Webhook) -> None:
+    def __init__(self, known: Webhook | None, owed: Delivery | None = None) -> None:
         self.clock = FakeClock()
         self.kafka = FailingProducer(self.clock)
         self.codec = FailingCodec()
@@ -104,11 +105,11 @@ class DeliverFixture:
         )
         slots: SlotLimiter = SlotLimiter(Slots(4), lambda: self.clock.now().timestamp())
         self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
-        self._record = self.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(delivery())))
+        self.record = self.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed or delivery())))
 
     async def handle(self) -> None:
-        partition = PartitionState(FakeRecordConsumer(self.kafka, "deliver", []), self._record.partition, None)
-        await self._deliver.deliver(self._record, self._deliver.read(self._record), partition)
+        partition = PartitionState(FakeRecordConsumer(self.kafka, "deliver", []), self.record.partition, None)
+        await self._deliver.deliver(self.record, self._deliver.read(self.record), partition)
 
     async def consume(self) -> None:
         """Run until the record is committed. Raises what ends the process."""
