@@ -68,6 +68,14 @@ class Attempt(NamedTuple):
     def milliseconds(self) -> float:
         return (self.ended_at - self.started_at).total_seconds() * 1000
 
+    @property
+    def is_first_of_event(self) -> bool:
+        """Whether it is the first one at an event's delivery: it has the step after fan-out's, which is 1."""
+        return self.step == 2 and self.trigger is Trigger.EVENT
+
+    def seconds_since_event(self, moment: datetime) -> float:
+        return max((moment - self.first_seen_at).total_seconds(), 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:

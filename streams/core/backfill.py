@@ -8,6 +8,7 @@ from typing import NamedTuple
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, HoldReason, SubscriptionsPosition, Trigger
 from streams.core.event import Event, event_and_body
+from streams.core.pure import pure
 from streams.core.webhook import Webhook, wants
 
 # A younger event may have a delivery that `record` has not stored yet.
@@ -75,6 +76,7 @@ def _size(ranges: tuple[OffsetRange, ...] | None) -> int:
     return sum(one.end - one.start for one in ranges or ())
 
 
+@pure
 def backfilled(value: object, appended_at: datetime, webhook: Webhook, wanted: DeliveryFilter) -> Delivery | None:
     """The delivery that fan-out makes of this event for this webhook, held as a replay.
 

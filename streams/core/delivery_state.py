@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
+from streams.core.delivery_moves import MOVES
 from streams.core.event import EventSubjects, subjects_of
 from streams.core.schedule import Tier
 
@@ -213,17 +214,14 @@ def _of_delivery(
     )
 
 
-_STATE_AFTER = {
-    NextStep.DONE: State.DELIVERED,
-    NextStep.TIER: State.WAITING,
-    NextStep.FAILED: State.FAILED,
-}
+# These are followed by a record of their own, which has the state.
+_FOLLOWED = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
 
 
 def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
-    state = _STATE_AFTER.get(attempt.next_step)
-    if state is None:
+    if attempt.next_step in _FOLLOWED:
         return None
+    state = MOVES[State.WAITING, attempt.next_step]
     waiting = state is State.WAITING and attempt.tier is not None
     return DeliveryState(
         delivery_id=attempt.delivery_id,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from streams.core.schedule import TEST_EXPIRES
+from streams.core.decision import TEST_EXPIRES
 
 LONGEST_ATTEMPT = 60.0
 # With the default timeout of an attempt. Stages that make no attempt need as long to finish what they have begun.

@@ -142,7 +142,7 @@ class DeliverProcess:
         outages = deployment.outages(telemetry)
         deliver = Deliver(ports, policy, self._limiter, outages)
         self._partition_consumer = PartitionConsumer(
-            self._consumer, deliver.handler, deployment.clock, telemetry, outages
+            self._consumer, deliver, self._producer, deployment.clock, telemetry, outages
         )
 
     async def run(self) -> None:

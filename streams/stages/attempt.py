@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.core.attempt import Attempt
-from streams.core.delivery import Delivery, Trigger
+from streams.core.decision import Decision, SendNow, conclude
+from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord
-from streams.core.outcome import Failure, OutcomeKind, Response, judge, kept_headers
+from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request, build_request
-from streams.core.schedule import Decision, RetryLater, Schedule, SendNow, after_attempt
+from streams.core.schedule import Schedule
 from streams.core.trace import SpanName
 from streams.core.url import host_of
-from streams.core.webhook import Webhook
 from streams.ports import (
     Clock,
     Codec,
@@ -23,10 +23,6 @@ from streams.ports import (
     Subscriptions,
     Telemetry,
 )
-from streams.stages.invalid_records import run_pure
-
-# An attempt has the step after that of its delivery's record, and `fan-out` writes step 1.
-FIRST_ATTEMPT_STEP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +63,23 @@ class AttemptSender:
         Raises `InvalidRecord` where our own code fails at the result, `Unavailable` when this machine is short of
         something.
         """
-        span = self._ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
+        ports, policy = self._ports, self._policy
+        span = ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
+        request: Request | None = None
+        result: Response | Failure
         try:
-            attempt, decision = await self._attempt(delivery, target, span.trace_parent)
+            started_at = ports.clock.now()
+            try:
+                request = self._build_request(delivery, target, started_at, span.trace_parent)
+            except (InvalidRecord, ValueError) as wrong:
+                # A request that cannot be signed is retried like any failure. It stops no other webhook.
+                result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
+            else:
+                result = await ports.sender.send(request)
+            ended_at = ports.clock.now()
+            attempt, decision = conclude(
+                delivery, target, request, result, started_at, ended_at, policy.schedule, policy.timeout_seconds
+            )
         except BaseException as error:
             span.end(delivery.ids, type(error).__name__)
             raise
@@ -77,22 +87,6 @@ class AttemptSender:
             # Not its message, which may quote the endpoint.
             span.end(_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         return attempt, decision
-
-    async def _attempt(self, delivery: Delivery, target: SendNow, trace_parent: str | None) -> tuple[Attempt, Decision]:
-        started_at = self._ports.clock.now()
-        request: Request | None = None
-        result: Response | Failure
-        try:
-            request = self._build_request(delivery, target, started_at, trace_parent)
-        except (InvalidRecord, ValueError) as wrong:
-            # A request that cannot be signed is retried like any failure. It stops no other webhook.
-            result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
-        else:
-            result = await self._ports.sender.send(request)
-        ended_at = self._ports.clock.now()
-        return run_pure(
-            lambda: self._judge(delivery, target.webhook, target.url, request, result, started_at, ended_at)
-        )
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
         webhook, encryption = target.webhook, self._ports.encryption
@@ -106,48 +100,6 @@ class AttemptSender:
             trace_parent if self._policy.sends_trace_parent else None,
         )
 
-    def _judge(
-        self,
-        delivery: Delivery,
-        webhook: Webhook,
-        url: str,
-        request: Request | None,
-        result: Response | Failure,
-        started_at: datetime,
-        ended_at: datetime,
-    ) -> tuple[Attempt, Decision]:
-        outcome = judge(result, ended_at, self._policy.timeout_seconds)
-        decision = after_attempt(delivery, outcome, self._policy.schedule, webhook)
-        response = result if isinstance(result, Response) else result.begun
-        if response and request and request.private:
-            response = request.mask(response)
-        attempt = Attempt(
-            account_id=delivery.account_id,
-            event_id=delivery.event_id,
-            event_type=delivery.event_type,
-            webhook_id=delivery.webhook_id,
-            trigger=delivery.trigger,
-            generation=delivery.generation,
-            step=delivery.step + 1,
-            number=delivery.attempt,
-            target=delivery.target,
-            target_attempt=delivery.target_attempt,
-            health_epoch=webhook.health_epoch,
-            url=url,
-            first_seen_at=delivery.first_seen_at,
-            started_at=started_at,
-            ended_at=ended_at,
-            request_headers=request.public_headers if request else {},
-            status=response.status if response else None,
-            response_headers=kept_headers(response.headers) if response else {},
-            response_body=response.body if response else b"",
-            outcome=outcome.kind,
-            message=outcome.message,
-            next_step=decision.next_step,
-            tier=decision.tier.name if isinstance(decision, RetryLater) else None,
-        )
-        return attempt, decision
-
 
 def observe(telemetry: Telemetry, attempt: Attempt) -> None:
     """Count an attempt, with how long it took, and log it at debug. Call it when its record is acknowledged."""
@@ -155,15 +107,11 @@ def observe(telemetry: Telemetry, attempt: Attempt) -> None:
     telemetry.count("attempts_total", outcome=attempt.outcome)
     telemetry.observe("attempt_seconds", milliseconds / 1000)
     if attempt.outcome is OutcomeKind.DELIVERED:
-        telemetry.observe("event_to_delivered_seconds", _seconds_since_first_seen(attempt, attempt.ended_at))
-    if attempt.step == FIRST_ATTEMPT_STEP and attempt.trigger is Trigger.EVENT:
-        telemetry.observe("first_attempt_delay_seconds", _seconds_since_first_seen(attempt, attempt.started_at))
+        telemetry.observe("event_to_delivered_seconds", attempt.seconds_since_event(attempt.ended_at))
+    if attempt.is_first_of_event:
+        telemetry.observe("first_attempt_delay_seconds", attempt.seconds_since_event(attempt.started_at))
     if telemetry.is_debug_enabled:
         _log(telemetry, attempt)
-
-
-def _seconds_since_first_seen(attempt: Attempt, moment: datetime) -> float:
-    return max((moment - attempt.first_seen_at).total_seconds(), 0.0)
 
 
 def _log(telemetry: Telemetry, attempt: Attempt) -> None:

@@ -1,15 +1,11 @@
 """deliver: make one attempt at a delivery, and produce the record of what follows."""
 
-from functools import partial
+import asyncio
 
 from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
-from streams.core.endpoint_queue import Priority
-from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, NewerRecord, Unavailable
-from streams.core.health import Fallbacks
-from streams.core.outcome import OutcomeKind
-from streams.core.schedule import (
+from streams.core.decision import (
     Decision,
+    DecisionInputs,
     GiveUp,
     Hold,
     NotSent,
@@ -17,198 +13,150 @@ from streams.core.schedule import (
     SendNow,
     UseFallback,
     UsePrimary,
-    before_attempt,
+    decide,
 )
-from streams.outage import MACHINE, Outages
+from streams.core.delivery import DeathReason, Delivery, Target, Trigger
+from streams.core.endpoint_queue import priority_of, queue_of
+from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, RecordsRefused, Unavailable
+from streams.core.health import Fallbacks
+from streams.core.outcome import OutcomeKind
+from streams.core.pure import pure
+from streams.outage import MACHINE, Outage, Outages
 from streams.ports import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
 from streams.stages.consuming.deduplicator import Deduplicator
-from streams.stages.consuming.partition_state import Handler, StillAssigned
-from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
-from streams.stages.limiting.slot_limiter import AcquiredSlot, EndpointBusy, SlotLimiter
+from streams.stages.consuming.partition_state import PartitionState
+from streams.stages.invalid_records import store_invalid
+from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of, wait_of
 
 SHORTAGE_SECONDS = 1.0
 
-# What follows a record, and the attempt if one was made.
-Result = tuple[Decision | NotSent, Attempt | None]
-
 
 class Deliver:
-    """Handles the records of deliveries, each on its own. The caller completes a record when its handler returned."""
+    """Handles the records of deliveries, each on its own."""
 
-    def __init__(
-        self,
-        ports: DeliverPorts,
-        policy: DeliveryPolicy,
-        slots: SlotLimiter,
-        outages: Outages,
-        deduplicator: Deduplicator | None = None,
-    ) -> None:
+    def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, outages: Outages) -> None:
         self._ports = ports
+        self._encode = pure(ports.codec.encode)
         self._sender = AttemptSender(ports, policy)
-        self._schedule = policy.schedule
         self._slots = slots
-        self._deduplicator = deduplicator or Deduplicator()
+        self._deduplicator = Deduplicator()
         self._outages = outages
         self._fallbacks = Fallbacks()
+        self._inputs = DecisionInputs(ports.subscriptions.find, policy.schedule, self._fallbacks)
 
-    def handler(self, record: Record) -> Handler:
-        """Decode a record; the handler makes its attempt and returns when all that follows is acknowledged.
-
-        Raises `NewerRecord`. The handler raises `Abandoned` when the partition was revoked, or the process drains,
-        before its request left.
-        """
-        try:
-            return partial(self._handle, record, run_pure(lambda: self._read(record)))
-        except NewerRecord:
-            raise
-        except InvalidRecord as wrong:
-            return partial(self._store_invalid, record, wrong)
-
-    def _read(self, record: Record) -> Delivery:
+    @pure
+    def read(self, record: Record) -> Delivery:
+        """Decode a record. Raises `NewerRecord`, or `InvalidRecord` for what is no delivery."""
         delivery = self._ports.codec.decode(record.value or b"")
         if not isinstance(delivery, Delivery):
             raise InvalidRecord(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
-    async def _handle(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> None:
-        subscriptions, telemetry = self._ports.subscriptions, self._ports.telemetry
-        if self._ports.erased_learners.covers(delivery):
+    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
+        """Make the attempt that is due, if any, and produce what follows. Returns when that is acknowledged.
+
+        Raises `InvalidRecord` for a record that our own code cannot handle, and `Abandoned` when the partition was
+        revoked, or the process drains, before its request left.
+        """
+        ports, telemetry = self._ports, self._ports.telemetry
+        if ports.erased_learners.covers(delivery):
             # `record` reads the same record, and ends the delivery.
             telemetry.count("deliveries_erased_total")
             return
         if delivery.trigger is Trigger.TEST:
-            await subscriptions.catch_up()
+            await ports.subscriptions.catch_up()
         else:
-            await subscriptions.wait_for(delivery.subscriptions_position)
+            await ports.subscriptions.wait_for(delivery.subscriptions_position)
         try:
-            turn = await self._deduplicator.turn(delivery)
-        except ConflictingId as wrong:
+            turn = await self._deduplicator.begin(delivery)
+        except ConflictingId:
             telemetry.count("conflicting_ids_total")
-            await self._store_invalid(record, wrong)
+            raise
+        if turn is None:
+            telemetry.count("duplicates_dropped_total")
             return
-        with turn as is_first:
-            if not is_first:
-                telemetry.count("duplicates_dropped_total")
-            elif tier_of(record.partition.topic) is not None and await self._is_replayed(delivery):
-                telemetry.count("retries_superseded_total")
-            else:
-                await self._deliver(record, delivery, still_assigned)
+        attempt: Attempt | None = None
+        shortage: Outage | None = None
+        is_done = False
+        try:
+            if tier_of(record.partition.topic) is not None:
+                newest = await ports.replay_lookup.newest(delivery.id)
+                if newest is not None and newest > delivery.generation:
+                    # A replay took the place of what waited in a tier.
+                    telemetry.count("retries_superseded_total")
+                    is_done = True
+                    return
+            now, appended_at = ports.clock.now, record.appended_at
+            due_at = appended_at + wait_of(record.partition.topic)
+            decision: SendNow | NotSent | Decision = decide(delivery, self._inputs, appended_at, now())
+            while isinstance(decision, SendNow):
+                ceiling = decision.webhook.max_concurrency
+                try:
+                    with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
+                        if partition.revoked:
+                            raise Abandoned
+                        if slot.waited:
+                            # The webhook may have been paused, changed or deleted meanwhile.
+                            decision = decide(delivery, self._inputs, appended_at, now())
+                        if isinstance(decision, SendNow):
+                            attempt, decision = await self._sender.attempt(delivery, decision)
+                            slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
+                            if delivery.target is Target.FALLBACK:
+                                self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
+                except EndpointBusy:
+                    decision = decide(delivery, self._inputs, appended_at, now(), is_busy=True)
+                except Unavailable as away:
+                    # This machine is short of something: the delivery waits, and no attempt counts.
+                    telemetry.count("attempts_postponed_total")
+                    shortage = self._outages[MACHINE]
+                    shortage.begin(turn, str(away))
+                    await asyncio.sleep(SHORTAGE_SECONDS)
+                    decision = decide(delivery, self._inputs, appended_at, now())
+            await self._carry_out(record, delivery, decision, attempt)
+            is_done = True
+        finally:
+            self._deduplicator.end(turn, delivery, is_done=is_done)
+            if shortage is not None:
+                (shortage.end if is_done else shortage.forget)(turn)
 
-    async def _is_replayed(self, delivery: Delivery) -> bool:
-        """Whether a replay took the place of what waited in a tier."""
-        newest = await self._ports.replay_lookup.newest(delivery.id)
-        return newest is not None and newest > delivery.generation
-
-    async def _deliver(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> None:
-        """Make the attempt and produce what follows. While this machine is short of something, the delivery waits.
+    async def _carry_out(
+        self, record: Record, delivery: Delivery, decision: NotSent | Decision, attempt: Attempt | None
+    ) -> None:
+        """Produce the record of the attempt, if one was made, and the record that the decision asks for.
 
         What is counted and logged is acknowledged: a failure before that repeats the record.
         """
-        step = partial(self._deliver_once, record, delivery, still_assigned)
+        telemetry, key = self._ports.telemetry, delivery.webhook_id.encode()
+        values: list[tuple[str, RecordValue]] = [] if attempt is None else [(ATTEMPTS, attempt)]
+        match decision:
+            case RetryLater(tier, following):
+                values.append((retry_topic(tier), following))
+            case UseFallback(following) | UsePrimary(following):
+                values.append((DELIVERIES, following))
+            case Hold(following):
+                values.append((HELD, following))
+            case GiveUp(reason, following, why):
+                letter = DeadLetter(following, reason, attempt.message if attempt else why or "")
+                values.append((DEAD_LETTERS, letter))
+        outgoing = [Outgoing(topic, key, self._encode(value)) for topic, value in values]
         try:
-            decision, attempt = await self._outages.retry(step, SHORTAGE_SECONDS, MACHINE)
-            outgoing = run_pure(lambda: self._records_of(decision, attempt))
-        except InvalidRecord as wrong:
-            await self._store_invalid(record, wrong)
-            return
-        await produce_or_store_invalid(self._ports.producer, self._ports.telemetry, [(one, record) for one in outgoing])
+            await self._ports.producer.produce(outgoing)
+        except RecordsRefused as refused:
+            why = f"Kafka refuses what follows from it: {refused}"
+            await store_invalid(self._ports.producer, telemetry, [(record, why)])
         if attempt is not None:
-            observe(self._ports.telemetry, attempt)
-        self._report(decision)
-
-    async def _deliver_once(self, record: Record, delivery: Delivery, still_assigned: StillAssigned) -> Result:
-        decision = run_pure(lambda: self._decide(record, delivery))
-        if not isinstance(decision, SendNow):
-            return decision, None
-        try:
-            return await self._attempt(record, delivery, decision, still_assigned)
-        except EndpointBusy:
-            return Hold(delivery.held(HoldReason.BUSY, None, attempted=False)), None
-        except Unavailable:
-            self._ports.telemetry.count("attempts_postponed_total")
-            raise
-
-    def _decide(self, record: Record, delivery: Delivery) -> SendNow | NotSent:
-        webhook = self._ports.subscriptions.find(delivery.webhook_id)
-        if webhook is not None and webhook.account_id != delivery.account_id:
-            raise InvalidRecord("the delivery's account is not the account of its webhook")
-        now = self._ports.clock.now()
-        rests = delivery.target is Target.FALLBACK and self._fallbacks.rest(delivery.webhook_id, now)
-        waited = now - record.appended_at
-        return before_attempt(delivery, webhook, self._schedule, waited=waited, fallback_rests=rests)
-
-    async def _attempt(
-        self, record: Record, delivery: Delivery, target: SendNow, still_assigned: StillAssigned
-    ) -> Result:
-        ceiling, due_at = target.webhook.max_concurrency, record.appended_at + wait_of(record.partition.topic)
-        with await self._slots.acquire(_queue_name(delivery), _priority(delivery), ceiling, due_at) as slot:
-            if not still_assigned():
-                raise Abandoned
-            if slot.waited:
-                # The webhook may have been paused, changed or deleted meanwhile.
-                decision = run_pure(lambda: self._decide(record, delivery))
-                if not isinstance(decision, SendNow):
-                    return decision, None
-                target = decision
-            return await self._send(delivery, target, slot)
-
-    async def _send(self, delivery: Delivery, target: SendNow, slot: AcquiredSlot) -> Result:
-        attempt, decision = await self._sender.attempt(delivery, target)
-        slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
-        if delivery.target is Target.FALLBACK:
-            self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
-        return decision, attempt
-
-    def _records_of(self, decision: Decision | NotSent, attempt: Attempt | None) -> list[Outgoing]:
-        """The record of the attempt, if one was made, and the record that carries out the decision."""
-        records = [] if attempt is None else [self._outgoing(ATTEMPTS, attempt.webhook_id, attempt)]
+            observe(telemetry, attempt)
         match decision:
-            case RetryLater(tier, delivery):
-                records.append(self._outgoing(retry_topic(tier), delivery.webhook_id, delivery))
-            case UseFallback(delivery) | UsePrimary(delivery):
-                records.append(self._outgoing(DELIVERIES, delivery.webhook_id, delivery))
-            case Hold(delivery):
-                records.append(self._outgoing(HELD, delivery.webhook_id, delivery))
-            case GiveUp(reason, delivery, why):
-                letter = DeadLetter(delivery, reason, attempt.message if attempt else why or "")
-                records.append(self._outgoing(DEAD_LETTERS, delivery.webhook_id, letter))
-        return records
-
-    def _report(self, decision: Decision | NotSent) -> None:
-        match decision:
-            case Hold(delivery):
-                self._ports.telemetry.count("deliveries_held_total", reason=str(delivery.hold_reason))
-                self._log("delivery_held", delivery, reason=str(delivery.hold_reason))
-            case GiveUp(reason, delivery):
+            case Hold(following):
+                telemetry.count("deliveries_held_total", reason=str(following.hold_reason))
+                if telemetry.is_debug_enabled:
+                    telemetry.debug("delivery_held", **delivery.ids, reason=str(following.hold_reason))
+            case GiveUp(reason):
                 if delivery.trigger is not Trigger.TEST:
-                    self._ports.telemetry.count("dead_letters_total", reason=reason)
+                    telemetry.count("dead_letters_total", reason=reason)
                 elif reason is DeathReason.EXPIRED:
-                    self._ports.telemetry.count("tests_expired_total")
-                self._log("delivery_given_up", delivery, reason=str(reason))
-
-    def _log(self, event: str, delivery: Delivery, **fields: str) -> None:
-        if self._ports.telemetry.is_debug_enabled:
-            self._ports.telemetry.debug(event, **delivery.ids, **fields)
-
-    def _outgoing(self, topic: str, webhook_id: str, value: RecordValue) -> Outgoing:
-        return Outgoing(topic, webhook_id.encode(), self._ports.codec.encode(value))
-
-    async def _store_invalid(
-        self, record: Record, wrong: Exception, still_assigned: StillAssigned | None = None
-    ) -> None:
-        await store_invalid(self._ports.producer, self._ports.telemetry, [(record, str(wrong))])
-
-
-def _queue_name(delivery: Delivery) -> str:
-    """Each endpoint has a queue of its own, and so have a webhook's tests."""
-    if delivery.trigger is Trigger.TEST:
-        return f"{delivery.webhook_id}/test"
-    return delivery.webhook_id if delivery.target is Target.PRIMARY else f"{delivery.webhook_id}/fallback"
-
-
-def _priority(delivery: Delivery) -> Priority:
-    if delivery.trigger is Trigger.TEST:
-        return Priority.TEST
-    return Priority.FIRST if delivery.is_first else Priority.RETRY
+                    telemetry.count("tests_expired_total")
+                if telemetry.is_debug_enabled:
+                    telemetry.debug("delivery_given_up", **delivery.ids, reason=str(reason))

@@ -3,19 +3,19 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import NamedTuple
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
+from streams.core.pure import pure
 from streams.core.rate import RateLimits
 from streams.core.subscriptions_table import ASK_EVERY_SECONDS
 from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, unmatched_reason, wants
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
-from streams.stages.invalid_records import produce_or_store_invalid, run_pure, store_invalid
+from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after the events happened.
@@ -80,8 +80,8 @@ class FanOut:
             try:
                 if isinstance(found, Exception):
                     raise found
-                one = run_pure(partial(self._fan_out, record, *found, seen))
-                outgoing += run_pure(partial(self._encode, one, record))
+                one = self._fan_out(record, *found, seen)
+                outgoing += self._encode(one, record)
                 fanned_out.append(one)
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
@@ -94,13 +94,14 @@ class FanOut:
         """Decode a record, or return what is wrong with it. Waits through an outage of the schema registry."""
 
         async def step() -> Found:
-            return run_pure(lambda: self._read(record))
+            return self._read(record)
 
         try:
             return await self._outages.retry(step, RETRY_SECONDS, SCHEMA_REGISTRY)
         except (InvalidRecord, Invalid) as wrong:
             return wrong
 
+    @pure
     def _fan_out(self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition) -> FannedOut:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
@@ -121,6 +122,7 @@ class FanOut:
         ]
         return FannedOut(event, deliveries, None if wanting else unmatched_reason(webhooks, event), span)
 
+    @pure
     def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:
         encode, deliveries = self._codec.encode, fanned_out.deliveries
         topic = self._topic(fanned_out.event.account_id, len(deliveries))
@@ -147,6 +149,7 @@ class FanOut:
             ids = {"event_id": event.id, "event_type": event.type, "account_id": event.account_id}
             span.end({**ids, "deliveries": len(deliveries)})
 
+    @pure
     def _read(self, record: Record) -> tuple[Event, bytes]:
         return event_and_body(self._codec.decode(record.value or b""), record.appended_at)
 

@@ -1,22 +1,17 @@
 """Store invalid records in `session-events.invalid`, with their origin and the error."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
-from streams.core.errors import InvalidRecord, RecordsRefused, ScormWebhooksError
+from streams.core.errors import RecordsRefused
 from streams.core.invalid_record import APPENDED_AT, ERROR, OFFSET, PARTITION, TOPIC, VALUE_BYTES, VALUE_SHA256
 from streams.ports import Outgoing, Record, RecordProducer, Telemetry
 from streams.topics import INVALID
-
-Result = TypeVar("Result")
 
 # Of a larger record, with its key and headers, only the start is stored; its origin says where the whole record is.
 KEPT_BYTES = 1024 * 1024
 START_BYTES = 4096
 ERROR_BYTES = 1024
-# After this many failures in a row a record is invalid: if the process exited, it would stop all other records.
-TRIES = 3
 
 
 def to_invalid_record(record: Record, error: str) -> Outgoing:
@@ -94,19 +89,3 @@ async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Map
     except RecordsRefused as refused:
         return refused.reasons
     return {}
-
-
-def run_pure(work: Callable[[], Result]) -> Result:
-    """Run pure work on one record. Raises `InvalidRecord` when it fails unexpectedly every time.
-
-    Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record.
-    """
-    for attempt in range(1, TRIES + 1):
-        try:
-            return work()
-        except (ScormWebhooksError, OSError, MemoryError):
-            raise
-        except Exception as error:
-            if attempt == TRIES:
-                raise InvalidRecord(f"it cannot be handled ({type(error).__name__}: {error})") from error
-    raise AssertionError("unreachable")

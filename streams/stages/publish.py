@@ -8,11 +8,11 @@ from datetime import datetime
 from functools import partial
 
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
+from streams.core.pure import pure
 from streams.core.subscription_record import read
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, Codec, Due, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
-from streams.stages.invalid_records import run_pure
 from streams.stages.lease import LeaseKeeper
 from streams.topics import SUBSCRIPTIONS
 
@@ -166,7 +166,7 @@ class Publish:
         encoded: list[tuple[Due, Outgoing]] = []
         for one in due:
             try:
-                encoded.append((one, run_pure(partial(self._outgoing, one))))
+                encoded.append((one, self._outgoing(one)))
             except InvalidRecord as wrong:
                 self._refuse(one, str(wrong))
         try:
@@ -189,6 +189,7 @@ class Publish:
             await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._marked_at = sentinel, now
 
+    @pure
     def _outgoing(self, due: Due) -> Outgoing:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(due.webhook) if due.webhook else None

@@ -2,17 +2,17 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from functools import partial
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
 from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused
 from streams.core.network import OwnNetwork
+from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import Clock, Codec, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
 from streams.stages.consuming.batch_consumer import BatchConsumer
-from streams.stages.invalid_records import run_pure, store_invalid
+from streams.stages.invalid_records import store_invalid
 from streams.topics import ATTEMPTS, DEAD_LETTERS
 
 RETRY_SECONDS = 1.0
@@ -76,13 +76,14 @@ class RecordStage:
             if self._batches.is_waiting(record.partition):
                 continue
             try:
-                decoded.append((record, run_pure(partial(self._decode, record))))
+                decoded.append((record, self._decode(record)))
             except NewerRecord as newer:
                 self._batches.wait_for_release(record, newer)
             except (InvalidRecord, Invalid) as wrong:
                 decoded.append((record, str(wrong)))
         return decoded
 
+    @pure
     def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")
         expected = _VALUE_TYPES.get(record.partition.topic, Delivery)
@@ -110,7 +111,7 @@ class RecordStage:
             return []
         entries = [entry for _, entry in read]
         try:
-            folded = run_pure(partial(fold, entries))
+            folded = _fold(entries)
             conflicts = await self._until_available(folded)
         except (Refused, InvalidRecord) as wrong:
             if len(read) == 1:
@@ -155,7 +156,7 @@ class RecordStage:
         self._telemetry.count("records_refused_total")
         self._telemetry.warning("record_stored_without_details", **record.place, why=str(wrong))
         try:
-            await self._until_available(run_pure(lambda: fold([stripped(entry)])))
+            await self._until_available(_fold([stripped(entry)]))
         except (Refused, InvalidRecord) as still_wrong:
             return [(record, f"it cannot be stored: {still_wrong}")]
         return []
@@ -163,3 +164,8 @@ class RecordStage:
     async def _until_available(self, folded: Batch) -> Collection[EventKey]:
         batch = replace(folded, own_network_is_down=self._network_is_down)
         return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+
+
+@pure
+def _fold(entries: Sequence[RecordedValue]) -> Batch:
+    return fold(entries)

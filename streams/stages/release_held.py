@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
-from streams.core.attempt import DeadLetter
+from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
+from streams.core.delivery_moves import MOVES
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.held import Held, HeldChoice, Progress, Room
+from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
-from streams.stages.invalid_records import run_pure
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
@@ -185,7 +185,7 @@ class ReleaseHeld:
 
     def _try_to_release(self, one: Held, position: SubscriptionsPosition) -> Released:
         try:
-            return run_pure(partial(self._release_one, one, position))
+            return self._release_one(one, position)
         except InvalidRecord as wrong:
             delivery = one.delivery.released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
@@ -193,12 +193,15 @@ class ReleaseHeld:
     def _give_up(self, moved: Released, why: str) -> Released:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""
         message = f"It cannot be released: {why}"
-        return None, moved[1]._replace(state=State.DEAD, due_at=None, reason=str(DeathReason.REFUSED), message=message)
+        return None, moved[1]._replace(
+            state=MOVES[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
+        )
 
     async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
         async with self._querying:
             return await self._held.oldest(webhook_id, room)
 
+    @pure
     def _release_one(self, one: Held, position: SubscriptionsPosition) -> Released:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
@@ -209,7 +212,9 @@ class ReleaseHeld:
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
         delivery_state = state_of_record(delivery, now)
         if one.choice is HeldChoice.DISCARD:
-            return None, delivery_state._replace(state=State.DISCARDED, due_at=None, message=DISCARDED_MESSAGE)
+            return None, delivery_state._replace(
+                state=MOVES[State.HELD, one.choice], due_at=None, message=DISCARDED_MESSAGE
+            )
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 

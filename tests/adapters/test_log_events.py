@@ -24,10 +24,11 @@ from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql.database import database_url
 from streams.adapters.sql.recorder import SqlRecorder
+from streams.core.decision import SendNow
 from streams.core.delivery_state import fold
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.outcome import OutcomeKind
-from streams.core.schedule import SendNow, parse_schedule
+from streams.core.schedule import parse_schedule
 from streams.log_lines import configure_logging
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record

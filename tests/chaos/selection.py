@@ -48,6 +48,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/adapters/http": ("deliver",),
     "streams/stages/consuming/partition_consumer.py": ("deliver",),
     "streams/stages/consuming/partition_state.py": ("deliver",),
+    "streams/stages/consuming/commits.py": ("deliver",),
     "streams/stages/consuming/deduplicator.py": ("deliver",),
     "streams/stages/consuming/newer_record.py": ("deliver", "record"),
     "streams/stages/consuming/batch_consumer.py": ("record", "meter"),

@@ -3,10 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -24,15 +23,14 @@ from contract.clusters import (
     running,
     until,
 )
-from fakes import FakeTelemetry
+from fakes import FakeHandler, FakeKafka, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports import Partition, Record, RecordConsumer
-from streams.stages.consuming.partition_consumer import PartitionConsumer, Prepare
-from streams.stages.consuming.partition_state import Handler, StillAssigned
+from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.topics import ATTEMPTS
 
 
@@ -53,9 +51,9 @@ def kafka_cluster(request: pytest.FixtureRequest) -> KafkaCluster:
 ONE, OTHER = b"21", b"a-little-bit-long-string"
 
 
-def partition_consumer(consumer: RecordConsumer, prepare: Prepare) -> PartitionConsumer:
-    telemetry = FakeTelemetry()
-    return PartitionConsumer(consumer, prepare, SystemClock(), telemetry, Outages(telemetry))
+def partition_consumer(consumer: RecordConsumer, work: Callable[[Record], Awaitable[None]]) -> PartitionConsumer:
+    telemetry, clock = FakeTelemetry(), SystemClock()
+    return PartitionConsumer(consumer, FakeHandler(work), FakeKafka(clock), clock, telemetry, Outages(telemetry))
 
 
 class PausingHandler(RecordCollector):
@@ -351,7 +349,7 @@ async def test_a_newcomer_takes_its_own_partitions_alone(apache: KafkaCluster) -
 async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None:
     topic, late, taken = "deliveries.retry.1s", list[float](), RecordCollector()
 
-    async def work(record: Record, still_assigned: StillAssigned) -> None:
+    async def work(record: Record) -> None:
         due = record.appended_at + timedelta(seconds=1)
         late.append((datetime.now(UTC) - due).total_seconds())
         taken.received([record])
@@ -359,7 +357,7 @@ async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None
     consumer = cluster.consumer(topic)
     async with (
         cluster.producer() as producer,
-        running(partition_consumer(consumer, lambda record: partial(work, record)).run()),
+        running(partition_consumer(consumer, work).run()),
     ):
         await producer.produce(numbered(topic, 20))
         await until(lambda: len(late) == 20)
@@ -382,11 +380,8 @@ async def test_offsets_beyond_the_end_read_from_the_start(kafka_cluster: KafkaCl
     setter.close()
     taken: set[int] = set()
 
-    def take(record: Record) -> Handler:
-        async def work(_: StillAssigned) -> None:
-            taken.add(int(record.value or b""))
-
-        return work
+    async def take(record: Record) -> None:
+        taken.add(int(record.value or b""))
 
     async with running(partition_consumer(kafka_cluster.consumer(ATTEMPTS), take).run()):
         await until(lambda: taken == set(range(60)))

@@ -22,7 +22,7 @@ from contract.clusters import (
     running,
     until,
 )
-from fakes import FakeClock, FakeTelemetry
+from fakes import FakeClock, FakeHandler, FakeKafka, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.faust import patches
 from streams.adapters.faust.stage import FaustStage
@@ -31,14 +31,13 @@ from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
 from streams.adapters.kafka.group_protocol import AUTO, CLASSIC
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
-from streams.core.errors import NewerRecord, Unavailable
+from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import Tier
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming.partition_consumer import PartitionConsumer
-from streams.stages.consuming.partition_state import Handler, StillAssigned
 from streams.topics import ATTEMPTS, DELIVERIES, SESSION_EVENTS, SUBSCRIPTIONS, retry_topic
 
 pytestmark = pytest.mark.slow
@@ -188,14 +187,12 @@ async def test_a_retry_that_is_not_due_is_no_standstill(kafka4: KafkaCluster) ->
     tier = retry_topic(Tier("1s"))
     consumer = kafka4.consumer(tier, watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
 
-    def prepare(record: Record) -> Handler:
-        async def handle(still_assigned: StillAssigned) -> None:
-            handled.append(record)
-
-        return handle
+    async def handle(record: Record) -> None:
+        handled.append(record)
 
     # By this clock nothing ever falls due.
-    stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
+    clock, handler = FakeClock(), FakeHandler(handle)
+    stage = PartitionConsumer(consumer, handler, FakeKafka(clock), clock, telemetry, Outages(telemetry))
     async with kafka4.producer() as producer, running(stage.run()):
         await producer.produce(numbered(tier, 200, key=KEY))
         await telemetry.look_again(2 * LOOKS)
@@ -207,10 +204,10 @@ async def test_a_partition_of_a_newer_release_is_no_standstill(kafka4: KafkaClus
     telemetry = LookCounter()
     consumer = kafka4.consumer(ATTEMPTS, watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
 
-    def prepare(record: Record) -> Handler:
-        raise NewerRecord("a schema of tomorrow")
+    async def handle(record: Record) -> None: ...
 
-    stage = PartitionConsumer(consumer, prepare, FakeClock(), telemetry, Outages(telemetry))
+    clock, handler = FakeClock(), FakeHandler(handle, is_newer=True)
+    stage = PartitionConsumer(consumer, handler, FakeKafka(clock), clock, telemetry, Outages(telemetry))
     async with kafka4.producer() as producer, running(stage.run()):
         await producer.produce(numbered(ATTEMPTS, 200, key=KEY))
         await until(lambda: bool(stage.readiness_problems()))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from builders import NOON, SECRET, attempt, dead_letter, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
+from streams.core.decision import after_attempt, before_attempt
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.delivery_state import RecordedValue, fold, stripped
 from streams.core.errors import Invalid, InvalidRecord
@@ -19,7 +20,7 @@ from streams.core.limits import PAYLOAD_BYTES
 from streams.core.outcome import Response, judge
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.request import build_request
-from streams.core.schedule import after_attempt, before_attempt, parse_schedule
+from streams.core.schedule import parse_schedule
 from streams.core.webhook import Webhook, wants
 from streams.core.webhook_stats import by_hour
 from streams.ports import RecordValue

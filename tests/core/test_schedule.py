@@ -8,26 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import delivery, paused, webhook
-from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
-from streams.core.errors import Invalid
-from streams.core.limits import RETRY_TIERS
-from streams.core.outcome import Outcome, OutcomeKind
-from streams.core.schedule import (
+from streams.core.decision import (
     FALLBACK_RETRIES,
     TEST_EXPIRES,
     Done,
     GiveUp,
     Hold,
     RetryLater,
-    Schedule,
     SendNow,
-    Tier,
     UseFallback,
     UsePrimary,
     after_attempt,
     before_attempt,
-    parse_schedule,
 )
+from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
+from streams.core.errors import Invalid
+from streams.core.limits import RETRY_TIERS
+from streams.core.outcome import Outcome, OutcomeKind
+from streams.core.schedule import Schedule, Tier, parse_schedule
 from streams.core.webhook import PauseReason, Status, Webhook
 
 SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.schedule import TEST_EXPIRES
+from streams.core.decision import TEST_EXPIRES
 from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
 
 

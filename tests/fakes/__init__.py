@@ -5,7 +5,7 @@ from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeErasedLearne
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
-from fakes.kafka import FakeKafka, FakeRecordConsumer
+from fakes.kafka import FakeHandler, FakeKafka, FakeRecordConsumer
 from fakes.newer_release import COMPATIBLE_CODEC, NEWER_CODEC, newer_schemas
 from fakes.records import FakeDeliveryLog, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
@@ -20,6 +20,7 @@ __all__ = [
     "FakeEncryptionCheck",
     "FakeErasedLearners",
     "FakeEventHistory",
+    "FakeHandler",
     "FakeHeld",
     "FakeIdentityProvider",
     "FakeJobs",

@@ -137,6 +137,7 @@ class FakeTelemetry:
     logged: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     spans: list["FakeSpan"] = field(default_factory=list)
     is_debug_enabled: bool = True
+    is_tracing: bool = True
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
         self.counts[metric] += int(amount)
@@ -151,7 +152,7 @@ class FakeTelemetry:
         self.observed[metric].append(value)
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
-        return FakeSpan(name, parent, self.spans)
+        return FakeSpan(name, parent, self.spans, is_recording=self.is_tracing)
 
     def info(self, event: str, /, **ids: object) -> None:
         self.logged.append((event, ids))

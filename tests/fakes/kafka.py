@@ -3,12 +3,15 @@
 import asyncio
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from streams.core.errors import RecordsRefused, Unavailable
+from builders import delivery
+from streams.core.delivery import Delivery
+from streams.core.errors import NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
+from streams.stages.consuming.partition_state import PartitionState
 from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
 
 
@@ -103,6 +106,22 @@ class FakeKafka:
 def _size(record: Outgoing) -> int:
     headers = sum(len(name) + len(value) for name, value in record.headers)
     return len(record.key or b"") + len(record.value or b"") + headers
+
+
+class FakeHandler:
+    """The `Handler` of a `PartitionConsumer` that awaits `work` for each record, except those of a newer release."""
+
+    def __init__(self, work: Callable[[Record], Awaitable[None]], is_newer: bool = False) -> None:
+        self._work = work
+        self._is_newer = is_newer
+
+    def read(self, record: Record) -> Delivery:
+        if self._is_newer:
+            raise NewerRecord("a schema of tomorrow")
+        return delivery()
+
+    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
+        await self._work(record)
 
 
 class FakeRecordConsumer:

@@ -140,7 +140,7 @@ class Pipeline:
         self.consumer = due
         due = self._port("deliver.consumer", due)
         partition_consumer = PartitionConsumer(
-            due, deliver.handler, self.clock, self.telemetry, outages, call_later=self.clock.later
+            due, deliver, producer, self.clock, self.telemetry, outages, call_later=self.clock.later
         )
         done = FakeRecordConsumer(kafka, "record", RECORDED)
         done = self._port("record.consumer", done)

@@ -1,25 +1,42 @@
 """`deliver` counts and logs what is acknowledged, once."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pytest
 
-from builders import NOON, delivery, paused, webhook
-from fakes import FakeClock, FakeEncryption, FakeErasedLearners, FakeKafka, FakeRecorder, FakeSender, FakeTelemetry
+from builders import delivery, paused, webhook
+from fakes import (
+    FakeClock,
+    FakeEncryption,
+    FakeErasedLearners,
+    FakeKafka,
+    FakeRecordConsumer,
+    FakeRecorder,
+    FakeSender,
+    FakeTelemetry,
+    cancel_others,
+    until,
+)
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter
+from streams.core.delivery import Delivery
 from streams.core.outcome import Response
+from streams.core.pure import TRIES
+from streams.core.request import Request
 from streams.core.schedule import parse_schedule
 from streams.core.slots import Slots
 from streams.core.webhook import Webhook
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record, RecordValue
+from streams.ports import Outgoing, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
+from streams.stages.consuming.partition_consumer import PartitionConsumer
+from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.deliver import Deliver
 from streams.stages.limiting.slot_limiter import SlotLimiter
-from streams.topics import DELIVERIES, HELD
+from streams.topics import DELIVERIES, HELD, INVALID
 
 CODEC = AvroCodec()
 
@@ -27,7 +44,7 @@ CODEC = AvroCodec()
 class OneWebhook:
     """A `Subscriptions` of one webhook, as far read as anybody needs."""
 
-    def __init__(self, known: Webhook) -> None:
+    def __init__(self, known: Webhook | None) -> None:
         self._known = known
 
     def find(self, webhook_id: str) -> Webhook | None:
@@ -67,9 +84,9 @@ class FailingCodec:
 
 
 class DeliverFixture:
-    """The stage `deliver` with one webhook and one record."""
+    """The stage `deliver` with one webhook, or none, and one record."""
 
-    def __init__(self, known: Webhook) -> None:
+    def __init__(self, known: Webhook | None, owed: Delivery | None = None) -> None:
         self.clock = FakeClock()
         self.kafka = FailingProducer(self.clock)
         self.codec = FailingCodec()
@@ -88,10 +105,21 @@ class DeliverFixture:
         )
         slots: SlotLimiter = SlotLimiter(Slots(4), lambda: self.clock.now().timestamp())
         self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
-        self._record = Record(Partition(DELIVERIES, 0), 0, b"wh_crm", CODEC.encode(delivery()), NOON)
+        self.record = self.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed or delivery())))
 
     async def handle(self) -> None:
-        await self._deliver.handler(self._record)(lambda: True)
+        partition = PartitionState(FakeRecordConsumer(self.kafka, "deliver", []), self.record.partition, None)
+        await self._deliver.deliver(self.record, self._deliver.read(self.record), partition)
+
+    async def consume(self) -> None:
+        """Run until the record is committed. Raises what ends the process."""
+        consumer, outages = FakeRecordConsumer(self.kafka, "deliver", [DELIVERIES]), Outages(self.telemetry)
+        stage = PartitionConsumer(consumer, self._deliver, self.kafka, self.clock, self.telemetry, outages)
+        running = asyncio.create_task(stage.run())
+        await until(lambda: running.done() or bool(consumer.committed))
+        if running.done():
+            await running
+        await cancel_others()
 
 
 async def test_an_attempt_counts_when_its_record_is_acknowledged() -> None:
@@ -129,7 +157,32 @@ async def test_an_invalid_record_counts_when_it_is_stored() -> None:
     fixture = DeliverFixture(webhook(account_id="globex"))
     fixture.kafka.failures = 1
     with pytest.raises(RuntimeError):
-        await fixture.handle()
-    assert fixture.telemetry.counts == {}
-    await fixture.handle()
-    assert fixture.telemetry.counts == {"invalid_records_total": 1}
+        await fixture.consume()
+    assert fixture.telemetry.counts["invalid_records_total"] == 0
+    await fixture.consume()
+    assert fixture.telemetry.counts["invalid_records_total"] == 1
+    (invalid,) = fixture.kafka.topic(INVALID)
+    assert invalid.value == CODEC.encode(delivery())
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("a defect"), KeyError("a defect")], ids=repr)
+async def test_a_defect_of_the_sender_ends_the_process(error: Exception) -> None:
+    """It says nothing about the record: as an invalid record the event would be lost to its customer."""
+    fixture = DeliverFixture(webhook())
+
+    async def broken(_: Request) -> Response:
+        raise error
+
+    fixture.sender.put(webhook().url, broken)
+    with pytest.raises(type(error)):
+        await fixture.consume()
+    assert fixture.kafka.topic(INVALID) == []
+
+
+async def test_a_defect_at_each_try_makes_the_record_invalid() -> None:
+    fixture = DeliverFixture(paused())
+    fixture.codec.failures = TRIES
+    await fixture.consume()
+    (invalid,) = fixture.kafka.topic(INVALID)
+    assert b"ZeroDivisionError: a defect" in dict(invalid.headers)["error"]
+    assert fixture.telemetry.counts["deliveries_held_total"] == 0

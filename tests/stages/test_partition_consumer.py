@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 
-from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
-from streams.core.errors import NewerRecord
+from builders import delivery
+from fakes import FakeClock, FakeHandler, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
+from streams.core.delivery import Delivery
+from streams.core.errors import InvalidRecord, NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record, RecordHandler
@@ -20,8 +21,8 @@ from streams.stages.consuming.partition_consumer import (
     RESUME_MORE_SECONDS,
     PartitionConsumer,
 )
-from streams.stages.consuming.partition_state import Handler, StillAssigned
-from streams.topics import BULK_DELIVERIES, DELIVERIES, TEST_DELIVERIES
+from streams.stages.consuming.partition_state import PartitionState
+from streams.topics import BULK_DELIVERIES, DELIVERIES, INVALID, TEST_DELIVERIES
 
 RETRY = "deliveries.retry.30s"
 SECONDS = 5.0
@@ -34,7 +35,7 @@ def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class ConsumerFixture:
-    """A `PartitionConsumer` with a topic of new records and a tier of 30 s; its handlers wait for `finish`."""
+    """A `PartitionConsumer` with a topic of new records and a tier of 30 s. As its handler, it waits for `finish`."""
 
     def __init__(self, kafka: FakeKafka, clock: FakeClock, max_open: int, at_once: int) -> None:
         self.kafka = kafka
@@ -43,7 +44,7 @@ class ConsumerFixture:
         self.consumer = FakeRecordConsumer(kafka, "deliver", [DELIVERIES, TEST_DELIVERIES, RETRY], at_once)
         self.handlers_fail = False
         self.partition_consumer = PartitionConsumer(
-            self.consumer, self._take, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later
+            self.consumer, self, kafka, clock, self.telemetry, Outages(self.telemetry), max_open, clock.later
         )
         self.running = asyncio.create_task(self.partition_consumer.run())
         self.begun: list[Record] = []
@@ -67,15 +68,17 @@ class ConsumerFixture:
         commit = self.consumer.committed.get(NEW, Commit(0, ""))
         return offset < commit.offset or not OffsetTracker(commit.offset, commit.metadata).open(offset)
 
-    def _take(self, record: Record) -> Handler:
+    def read(self, record: Record) -> Delivery:
         if self.handlers_fail:
             raise RuntimeError("a bug")
         if record.value == b"newer":
             raise NewerRecord("it has an unknown schema")
-        return partial(self._handle, record)
+        if record.value == b"junk":
+            raise InvalidRecord("it is no delivery")
+        return delivery()
 
-    async def _handle(self, record: Record, still_assigned: StillAssigned) -> None:
-        self.still_assigned = still_assigned
+    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
+        self.partition = partition
         self.begun.append(record)
         result = asyncio.get_running_loop().create_future()
         self._results[record.partition, record.offset] = result
@@ -384,6 +387,46 @@ async def test_an_unexpected_failure_leaves_its_record_uncommitted() -> None:
         assert not fixture.is_committed(0)
 
 
+# -- invalid records ------------------------------------------------------------------------------------------
+
+
+async def test_a_record_that_cannot_be_read_is_stored_as_invalid() -> None:
+    async with consumer_fixture() as fixture:
+        fixture.add()
+        fixture.kafka.append(Outgoing(DELIVERIES, b"key", b"junk"))
+        fixture.add()
+        await until(lambda: fixture.is_committed(1))
+        assert fixture.begun_of(NEW) == [0, 2]
+        (invalid,) = fixture.kafka.topic(INVALID)
+        assert (invalid.key, invalid.value) == (b"key", b"junk")
+
+
+async def test_a_record_that_breaks_our_code_is_stored_as_invalid() -> None:
+    async with consumer_fixture() as fixture:
+        fixture.add(2)
+        await quiet()
+        fixture.fail(0, InvalidRecord("it cannot be handled"))
+        await until(lambda: fixture.is_committed(0))
+        (invalid,) = fixture.kafka.topic(INVALID)
+        assert (invalid.value, dict(invalid.headers)["error"]) == (b"delivery", b"it cannot be handled")
+        fixture.finish(1)
+        await until(lambda: fixture.consumer.committed.get(NEW) == Commit(2, ""))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("a bug"), Unavailable("away"), RecordsRefused({}, {}), OSError("full")], ids=repr
+)
+async def test_a_failure_of_io_makes_no_record_invalid(error: Exception) -> None:
+    async with consumer_fixture() as fixture:
+        fixture.add()
+        await quiet()
+        fixture.fail(0, error)
+        with pytest.raises(type(error)):
+            await fixture.running
+        assert fixture.kafka.topic(INVALID) == []
+        assert not fixture.is_committed(0)
+
+
 # -- limits --------------------------------------------------------------------------------------------------
 
 
@@ -462,12 +505,12 @@ async def test_after_a_pause_partitions_take_turns() -> None:
     """A fetch begins with the same partitions after each pause: those at the end would never be read."""
     consumer, clock, telemetry, finished = PausingConsumer(), FakeClock(), FakeTelemetry(), asyncio.Event()
 
-    async def handler(still_assigned: StillAssigned) -> None:
+    async def waiting(_: Record) -> None:
         await finished.wait()
 
     bulk = [Partition(BULK_DELIVERIES, number) for number in range(20)]
     partition_consumer = PartitionConsumer(
-        consumer, lambda record: handler, clock, telemetry, Outages(telemetry), 13, clock.later
+        consumer, FakeHandler(waiting), FakeKafka(clock), clock, telemetry, Outages(telemetry), 13, clock.later
     )
     partition_consumer.assigned(dict.fromkeys(bulk))
     partition_consumer.received([Record(one, 0, None, b"delivery", clock.now()) for one in bulk[:10]])
@@ -559,9 +602,9 @@ async def test_a_handler_can_tell_that_its_partition_is_gone(monkeypatch: pytest
     async with consumer_fixture() as fixture:
         fixture.add()
         await quiet()
-        assert fixture.still_assigned()
+        assert not fixture.partition.revoked
         await fixture.consumer.revoke([NEW], lost=lost)
-        assert not fixture.still_assigned()
+        assert fixture.partition.revoked
 
 
 async def test_a_lost_partition_is_not_committed() -> None:

@@ -8,13 +8,13 @@ import pytest
 from builders import EXAMPLE, delivery, event, webhook
 from fakes import quiet
 from stages.pipeline import CODEC, URL, Pipeline
+from streams.core import decision as decision_module
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.trace import SpanName
 from streams.core.webhook import Webhook, wants
 from streams.ports import Outgoing
-from streams.stages import attempt as attempt_module
 from streams.stages import fan_out as fan_out_module
 from streams.stages.invalid_records import KEPT_BYTES, START_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
@@ -110,7 +110,7 @@ async def test_a_delivery_that_breaks_deliver_is_sent_once(pipeline: Pipeline, m
             raise ZeroDivisionError("a defect")
         return judge(*arguments)
 
-    monkeypatch.setattr(attempt_module, "judge", failing)
+    monkeypatch.setattr(decision_module, "judge", failing)
     await pipeline.register(webhook(), other())
     await pipeline.fan_out_events(event())
     await pipeline.fan_out_events(event(account_id="globex"))

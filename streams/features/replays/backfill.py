@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 from streams.core.backfill import SETTLED_AFTER, Backfill, backfilled
 from streams.core.delivery import Delivery
@@ -13,7 +12,6 @@ from streams.core.job import Job
 from streams.core.webhook import Webhook
 from streams.outage import EVENT_HISTORY, Outages
 from streams.ports import Clock, Codec, EventHistory, HistoryPortion, Jobs, Record, Webhooks
-from streams.stages.invalid_records import run_pure
 
 RECORDS_AT_ONCE = 2000
 # Other work of the process gets its turn between so many records.
@@ -106,7 +104,7 @@ class HistoryBackfill:
     def _delivery(self, record: Record, webhook: Webhook, job: Job) -> Delivery | None:
         try:
             value = self._codec.decode(record.value or b"")
-            return run_pure(partial(backfilled, value, record.appended_at, webhook, job.filter))
+            return backfilled(value, record.appended_at, webhook, job.filter)
         except (InvalidRecord, Invalid):
             # fan-out has stored it as invalid.
             return None

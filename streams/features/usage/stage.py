@@ -1,16 +1,15 @@
 """meter: count launches by account and month, exactly once, and raise `usage.threshold`."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 
 from streams.core.backfill import OffsetRange
 from streams.core.errors import Invalid, InvalidRecord, Refused
 from streams.core.event import Event, check_event
+from streams.core.pure import pure
 from streams.core.usage import LAUNCHED, LaunchBatch, launches_of
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
 from streams.stages.consuming.batch_consumer import BatchConsumer
-from streams.stages.invalid_records import run_pure
 
 RETRY_SECONDS = 1.0
 
@@ -96,11 +95,12 @@ class Meter:
 
     def _launch(self, record: Record) -> Event | None:
         try:
-            return run_pure(partial(self._checked, record))
+            return self._checked(record)
         except (InvalidRecord, Invalid):
             # fan-out stores it as invalid.
             return None
 
+    @pure
     def _checked(self, record: Record) -> Event | None:
         value = self._codec.decode(record.value or b"")
         if not isinstance(value, Event) or value.type != LAUNCHED:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from streams.core.errors import Abandoned, NewerRecord, Unavailable
+from streams.core.delivery import Delivery
+from streams.core.errors import Abandoned, InvalidRecord, NewerRecord
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
-from streams.outage import COMMITS, Outages
-from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
+from streams.outage import Outages
+from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
+from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionState, PauseReason
+from streams.stages.invalid_records import store_invalid
 
 REVOKE_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
@@ -26,10 +29,6 @@ START_AT_ONCE = 16
 RESUME_AT_ONCE = 8
 RESUME_MORE_SECONDS = 0.03
 
-# Decodes a record and returns its handler. Many decoded in a row cost far less than each between other work. Raises
-# `NewerRecord`.
-Prepare = Callable[[Record], Handler]
-
 # Calls a function after this many seconds.
 CallLater = Callable[[float, Callable[[], None]], object]
 
@@ -39,14 +38,17 @@ class PartitionConsumer:
 
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
-    bulk, no limit for tests. It is paused for good at a record that a newer release wrote. A handler that raises
-    `Abandoned`, or is cancelled, leaves its record uncommitted for the next owner.
+    bulk, no limit for tests. It is paused for good at a record that a newer release wrote.
+
+    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `Abandoned`, or is
+    cancelled, stays uncommitted for the next owner.
     """
 
     def __init__(
         self,
         consumer: RecordConsumer,
-        prepare: Prepare,
+        handler: Handler,
+        producer: RecordProducer,
         clock: Clock,
         telemetry: Telemetry,
         outages: Outages,
@@ -54,10 +56,11 @@ class PartitionConsumer:
         call_later: CallLater | None = None,
     ) -> None:
         self._consumer = consumer
-        self._prepare = prepare
+        self._handler = handler
+        self._producer = producer
         self._clock = clock
         self._telemetry = telemetry
-        self._outages = outages
+        self._commits = Commits(consumer, telemetry, outages)
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
         self._open = 0
@@ -72,8 +75,8 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
-        consumer = asyncio.create_task(self._consumer.run(self))
         committer = asyncio.create_task(self._commit_regularly())
+        consumer = asyncio.create_task(self._consumer.run(self))
         try:
             await asyncio.wait({consumer, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             for done in (self._failure, consumer, committer):
@@ -100,7 +103,7 @@ class PartitionConsumer:
             state.has_progress = True
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                await self._commit()
+                await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
         if unfinished := sum(len(state.tasks) for state in states):
@@ -127,8 +130,10 @@ class PartitionConsumer:
             if state is not None:
                 state.received_last = self._received
                 self._receive(state, record)
-        self._pause_over_budget()
-        self._start_soon()
+        if self._open >= LATER_SHARE * self._max_open:
+            self._pause_over_budget()
+        if not self._starting:
+            self._start_tasks()
 
     async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
         states = [state for partition in partitions if (state := self._partitions.pop(partition, None))]
@@ -149,21 +154,18 @@ class PartitionConsumer:
     # -- one record --------------------------------------------------------------------------------------------
 
     def _receive(self, state: PartitionState, record: Record) -> None:
+        """Queue a record that is due and within the window; otherwise pause its partition."""
         if state.not_due:
             state.keep_not_due(record)
-        elif not state.pause_reasons:  # what follows the record at which it was paused is fetched again
-            self._admit(state, record)
-
-    def _admit(self, state: PartitionState, record: Record) -> None:
-        """Queue a record that is due and within the window; otherwise pause its partition."""
-        if state.wait is not None:
-            seconds = (record.appended_at + state.wait - self._clock.now()).total_seconds()
-            if seconds > 0:
-                state.pause(PauseReason.NOT_DUE)
-                state.keep_not_due(record)
-                self._call_later(seconds + 0.001, partial(self._end_pause, state, PauseReason.NOT_DUE))
-                return
-        if not state.offsets.has_room(record.offset):
+        elif state.pause_reasons:
+            pass  # what follows the record at which it was paused is fetched again
+        elif state.wait is not None and (
+            (seconds := (record.appended_at + state.wait - self._clock.now()).total_seconds()) > 0
+        ):
+            state.pause(PauseReason.NOT_DUE)
+            state.keep_not_due(record)
+            self._call_later(seconds + 0.001, partial(self._end_pause, state, PauseReason.NOT_DUE))
+        elif not state.offsets.has_room(record.offset):
             state.pause(PauseReason.WINDOW_FULL, record.offset)
         elif state.offsets.was_complete(record.offset):
             state.offsets.open(record.offset)
@@ -173,21 +175,20 @@ class PartitionConsumer:
             self._queue(state, record)
 
     def _queue(self, state: PartitionState, record: Record) -> None:
+        read: Delivery | InvalidRecord
         try:
-            handler = self._prepare(record)
+            read = self._handler.read(record)
         except NewerRecord as newer:
             state.newer_record = wait_for_release(self._telemetry, record, newer)
             state.pause(PauseReason.NEWER_RECORD, record.offset)
             return
+        except InvalidRecord as invalid:
+            read = invalid
         state.offsets.open(record.offset)
         self._open += 1
         if not state.queued:
             self._ready.append(state)
-        state.queued.append((record.offset, handler))
-
-    def _start_soon(self) -> None:
-        if not self._starting:
-            self._start_tasks()
+        state.queued.append((record, read))
 
     def _start_tasks(self) -> None:
         """Start some handlers, one of each partition in turn, and the others in the next iteration of the loop."""
@@ -203,10 +204,15 @@ class PartitionConsumer:
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_tasks)
 
-    async def _handle(self, state: PartitionState, offset: int, handler: Handler) -> None:
+    async def _handle(self, state: PartitionState, record: Record, read: Delivery | InvalidRecord) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            await handler(lambda: not state.revoked)
+            try:
+                if isinstance(read, InvalidRecord):
+                    raise read
+                await self._handler.deliver(record, read, state)
+            except InvalidRecord as invalid:
+                await store_invalid(self._producer, self._telemetry, [(record, str(invalid))])
         except (Abandoned, asyncio.CancelledError):
             return
         except Exception as unexpected:
@@ -215,12 +221,13 @@ class PartitionConsumer:
         finally:
             self._open -= 1
             state.tasks.discard(task)
-        state.offsets.complete(offset)
+        state.offsets.complete(record.offset)
         state.has_progress = True
         is_window_full = PauseReason.WINDOW_FULL in state.pause_reasons
         if is_window_full and state.offsets.has_room(state.paused_at_offset + WINDOW_OFFSETS // 2):
             self._end_pause(state, PauseReason.WINDOW_FULL)
-        self._resume_within_budget()
+        if self._over_budget:
+            self._resume_within_budget()
 
     def _drop_queued(self, state: PartitionState) -> None:
         """Drop what was not started: it stays uncommitted for the next owner of the partition."""
@@ -238,11 +245,10 @@ class PartitionConsumer:
 
     def _pause_over_budget(self) -> None:
         """Pause the partitions whose share of the budget is used; records that arrived are kept."""
-        if self._open >= LATER_SHARE * self._max_open:
-            for state in self._partitions.values():
-                if self._is_over_budget(state):
-                    self._over_budget = True
-                    state.pause(PauseReason.OVER_BUDGET)
+        for state in self._partitions.values():
+            if self._is_over_budget(state):
+                self._over_budget = True
+                state.pause(PauseReason.OVER_BUDGET)
 
     def _is_over_budget(self, state: PartitionState) -> bool:
         return self._open >= state.share * self._max_open
@@ -290,7 +296,8 @@ class PartitionConsumer:
             return
         if not state.pause_reasons:
             state.resume()
-        self._start_soon()
+        if not self._starting:
+            self._start_tasks()
 
     # -- commits -----------------------------------------------------------------------------------------------
 
@@ -298,28 +305,9 @@ class PartitionConsumer:
         while True:
             await asyncio.sleep(COMMIT_EVERY_SECONDS)
             self._telemetry.gauge("records_open", self._open)
-            self._telemetry.gauge("partitions_of_newer_release", len(self.readiness_problems()))
-            await self._commit()
-
-    async def _commit(self) -> None:
-        states = {state.partition: state for state in self._partitions.values() if state.has_progress}
-        for state in states.values():
-            state.has_progress = False
-        commits = {partition: commit for partition, state in states.items() if (commit := state.offsets.pending())}
-        if not commits:
-            return
-        try:
-            await self._consumer.commit(commits)
-        except Unavailable as away:
-            # What is not committed is handled again after a restart: duplicates, no loss.
-            for state in states.values():
-                state.has_progress = True
-            self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
-            return
-        self._outages[COMMITS].end(self)
-        for partition, commit in commits.items():
-            states[partition].offsets.committed(commit)
+            newer = sum(state.newer_record is not None for state in self._partitions.values())
+            self._telemetry.gauge("partitions_of_newer_release", newer)
+            await self._commits.commit(self._partitions.values())
 
 
 async def _wait_for_tasks(states: Sequence[PartitionState], seconds: float) -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from enum import Enum, auto
+from typing import Protocol
 
+from streams.core.delivery import Delivery
+from streams.core.errors import InvalidRecord
 from streams.core.offset_tracker import Commit, OffsetTracker
 from streams.ports import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
@@ -17,11 +19,6 @@ NOT_DUE_KEPT = 50
 # The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
 # less between the two, a client would drop what it has fetched again and again.
 LATER_SHARE = 0.75
-
-# False once the record's partition was revoked.
-StillAssigned = Callable[[], bool]
-# Handles one record; it returns when all that follows is acknowledged.
-Handler = Callable[[StillAssigned], Awaitable[None]]
 
 
 class PauseReason(Enum):
@@ -49,7 +46,8 @@ class PartitionState:
         self.paused_at_offset = 0
         self.newer_record: str | None = None
         self.not_due: deque[Record] = deque()
-        self.queued: deque[tuple[int, Handler]] = deque()
+        # Records that are decoded; of an invalid one, what is wrong with it.
+        self.queued: deque[tuple[Record, Delivery | InvalidRecord]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
         self.revoked = False
         # The number of the last batch that had a record of this partition.
@@ -81,6 +79,19 @@ class PartitionState:
     def resume(self) -> None:
         self._is_paused = self._is_rewound = False
         self._consumer.resume(self.partition)
+
+
+class Handler(Protocol):
+    """Handles records, each on its own."""
+
+    def read(self, record: Record) -> Delivery:
+        """Decode a record. Many decoded in a row cost far less than each between other work.
+
+        Raises `InvalidRecord`, and `NewerRecord` for the record of a newer release.
+        """
+
+    async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
+        """Handle a record. Returns when all that follows is acknowledged. Raises `InvalidRecord` and `Abandoned`."""
 
 
 def _share_of(topic: str) -> float:

@@ -1,0 +1,36 @@
+"""Pure code that fails at a value: the value is invalid, and the process goes on with all others."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from streams.core.errors import InvalidRecord, ScormWebhooksError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+# After this many failures in a row a record is invalid: if the process exited, it would stop all other records.
+TRIES = 3
+
+
+def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Make pure work on one record raise `InvalidRecord` when it fails unexpectedly every time.
+
+    Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record. Never
+    use it for I/O or for state that records share: their failures end the process. The arguments are read again at each
+    try, so an iterator is none.
+    """
+
+    @wraps(work)
+    def tried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for attempt in range(1, TRIES + 1):
+            try:
+                return work(*args, **kwargs)
+            except (ScormWebhooksError, OSError, MemoryError):
+                raise
+            except Exception as error:
+                if attempt == TRIES:
+                    raise InvalidRecord(f"it cannot be handled ({type(error).__name__}: {error})") from error
+        raise AssertionError("unreachable")
+
+    return tried

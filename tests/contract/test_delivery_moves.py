@@ -1,0 +1,41 @@
+"""What a person or an erasure does to a delivery in SQL moves it as the table of its state machine says."""
+
+import pytest
+
+from builders import NOON
+from contract.learners import ADA, learners, of_learner
+from contract.stores import SqlStore, publish_all
+from streams.core.account import DeliveryFilter
+from streams.core.delivery import State, Trigger
+from streams.core.delivery_moves import MOVES, Act
+from streams.core.delivery_state import Batch, recorded_event, state_of_record
+
+
+async def record_one_of_each_state(database: SqlStore) -> dict[str, State]:
+    """Each delivery's state, by its id."""
+    owed = {state: of_learner(number) for number, state in enumerate(State, 1)}
+    owed[State.FAILED] = owed[State.FAILED]._replace(trigger=Trigger.TEST)
+    rows = [state_of_record(each, NOON)._replace(state=state, due_at=None) for state, each in owed.items()]
+    events = {(each.account_id, each.event_id): recorded_event(each) for each in owed.values()}
+    await database.recorder.record(Batch(rows, (), events))
+    return {each.id: state for state, each in owed.items()}
+
+
+async def act(database: SqlStore, what: Act) -> None:
+    everything = DeliveryFilter("acme", limit=10)
+    if what is Act.REPLAY:
+        await database.replays.replay(everything)
+    elif what is Act.DISCARD:
+        await database.replays.discard(everything)
+    else:
+        service = learners(database)
+        await service.finish(await service.start("acme", ADA, by="key:key_1"))
+
+
+@pytest.mark.parametrize("what", Act)
+async def test_an_act_moves_each_state_as_the_table_says(database: SqlStore, what: Act) -> None:
+    await publish_all(database)
+    before = await record_one_of_each_state(database)
+    await act(database, what)
+    after = {row.delivery_id: row.state for row in (await database.producer.list(DeliveryFilter("acme"))).rows}
+    assert after == {name: MOVES.get((state, what), state) for name, state in before.items()}

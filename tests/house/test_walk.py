@@ -1,0 +1,74 @@
+"""How many functions a reader opens to follow one record through `deliver`."""
+
+import sys
+from types import FrameType
+from typing import Any
+
+from builders import webhook
+from stages.test_deliver import DeliverFixture
+
+MODULES = ("streams.stages.", "streams.outage")
+# An event that is delivered at its first attempt.
+MOST_ENTERED = 20
+MOST_RETURNS = 6
+
+
+class Walk:
+    """A profile function: the functions that handle a record, each with the one that called it, in order.
+
+    It counts calls of what `streams.stages` and `streams.outage` define, from `received` to the commit, lambdas too,
+    and a function again when it is called again. A coroutine counts when it begins: the loop of the commits began
+    before. Comprehensions do not count, and nor do `__init__` and `__enter__`, which only make what a call or a `with`
+    returns. The pure rules of `streams.core` and the ports do not count.
+
+    A return is a call by another function than the one that was entered last: a reader goes back to it and reads on.
+    """
+
+    def __init__(self) -> None:
+        self.entered: dict[FrameType, FrameType | None] = {}
+        self._begun: set[FrameType] = set()
+        self._is_on = False
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> None:
+        if event != "call" or frame in self._begun or not str(frame.f_globals.get("__name__")).startswith(MODULES):
+            return
+        # Kept, so that a coroutine that goes on is known.
+        self._begun.add(frame)
+        name = frame.f_code.co_name
+        if name in ("received", "revoked"):
+            self._is_on = name == "received"
+        if self._is_on and (name == "<lambda>" or name[0] != "<") and name not in ("__init__", "__enter__"):
+            caller = frame.f_back
+            while caller is not None and caller not in self.entered:
+                caller = caller.f_back
+            self.entered[frame] = caller
+
+    @property
+    def names(self) -> list[str]:
+        return [frame.f_code.co_name for frame in self.entered]
+
+    @property
+    def returns(self) -> list[str]:
+        """The functions that another one calls than the one that was entered last."""
+        last = [None, *self.entered]
+        return [
+            frame.f_code.co_name
+            for before, (frame, caller) in zip(last, self.entered.items(), strict=False)
+            if caller not in (None, before)
+        ]
+
+
+async def test_a_record_takes_few_functions_to_its_commit() -> None:
+    fixture, walk = DeliverFixture(webhook()), Walk()
+    fixture.telemetry.is_debug_enabled = fixture.telemetry.is_tracing = False
+    sys.setprofile(walk)
+    try:
+        await fixture.consume()
+    finally:
+        sys.setprofile(None)
+    assert len(fixture.sender.requests) == 1
+    names = walk.names
+    assert (names[0], names[-1]) == ("received", "commit")
+    assert {"read", "deliver", "acquire", "attempt", "_carry_out"} <= set(names)
+    assert len(names) <= MOST_ENTERED, names
+    assert len(walk.returns) <= MOST_RETURNS, walk.returns
