@@ -1,9 +1,10 @@
 """Webhooks: registrations of accounts, and the events that each wants."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from streams.core.event import Event
 from streams.core.page import json_bytes
@@ -146,24 +147,17 @@ class Registration:
     def listed(self) -> "ListedWebhook":
         """The same as lists show it."""
         webhook = self.webhook
+        computed: dict[str, Any] = {
+            "packages_count": len(webhook.packages),
+            "dispatches_count": len(webhook.dispatches),
+            "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
+            "has_headers": webhook.encrypted_headers is not None,
+            "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
+        }
+        # `created_at` of the registration, not of its first record.
+        same = [each.name for each in fields(ListedWebhook) if each.name not in computed]
         return ListedWebhook(
-            id=webhook.id,
-            account_id=webhook.account_id,
-            url=webhook.url,
-            fallback_url=webhook.fallback_url,
-            event_types=webhook.event_types,
-            packages_count=len(webhook.packages),
-            dispatches_count=len(webhook.dispatches),
-            secret_ends=tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
-            has_headers=webhook.encrypted_headers is not None,
-            has_fallback_headers=webhook.encrypted_fallback_headers is not None,
-            max_concurrency=webhook.max_concurrency,
-            status=webhook.status,
-            pause=webhook.pause,
-            version=webhook.version,
-            created_at=self.created_at,
-            description=self.description,
-            paused_at=self.paused_at,
+            **{name: getattr(self if hasattr(self, name) else webhook, name) for name in same}, **computed
         )
 
 

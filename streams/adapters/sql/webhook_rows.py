@@ -1,5 +1,6 @@
 """Convert webhooks to rows and back."""
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -8,34 +9,33 @@ from sqlalchemy import Text, cast, func, literal
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
+# Fields that columns have in another form.
+_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause"}
+# Fields that a column has as they are: a new one needs no line here.
+_PLAIN = [each.name for each in fields(Webhook) if each.name not in {*_CONVERTED, "created_at"}]
+_PLAIN_LISTED = [each.name for each in fields(ListedWebhook) if each.name not in {*_CONVERTED, "secret_ends"}]
+_OF_REGISTRATION = [each.name for each in fields(Registration) if each.name != "webhook"]
+
 
 def to_webhook(row: Any) -> Webhook:
     """The webhook of a row, as the topic has it."""
     return Webhook(
-        id=row.id,
-        account_id=row.account_id,
-        url=row.url,
+        **{name: getattr(row, name) for name in _PLAIN},
         secrets=tuple(
             EncryptedSecret(secret["ciphertext"], _moment(secret.get("valid_until"))) for secret in row.secrets
         ),
         event_types=frozenset(row.event_types),
         packages=frozenset(row.packages),
         dispatches=frozenset(row.dispatches),
-        fallback_url=row.fallback_url,
-        encrypted_headers=row.encrypted_headers,
-        encrypted_fallback_headers=row.encrypted_fallback_headers,
-        max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=_pause(row),
-        health_epoch=row.health_epoch,
-        version=row.version,
         created_at=row.published_at,
     )
 
 
 def to_registration(row: Any) -> Registration:
     """The registration of a row, as people see it."""
-    return Registration(to_webhook(row), row.created_at, row.description, row.paused_at)
+    return Registration(to_webhook(row), **{name: getattr(row, name) for name in _OF_REGISTRATION})
 
 
 _NOT_LISTED = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
@@ -53,23 +53,11 @@ def to_listed(row: Any) -> ListedWebhook:
     """The webhook of a row of `LISTED`."""
     ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
     return ListedWebhook(
-        id=row.id,
-        account_id=row.account_id,
-        url=row.url,
-        fallback_url=row.fallback_url,
+        **{name: getattr(row, name) for name in _PLAIN_LISTED},
         event_types=frozenset(row.event_types),
-        packages_count=row.packages_count,
-        dispatches_count=row.dispatches_count,
         secret_ends=tuple(end for end in ends if end),
-        has_headers=row.has_headers,
-        has_fallback_headers=row.has_fallback_headers,
-        max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=_pause(row),
-        version=row.version,
-        created_at=row.created_at,
-        description=row.description,
-        paused_at=row.paused_at,
     )
 
 
@@ -87,11 +75,8 @@ def from_registration(registration: Registration) -> dict[str, Any]:
     """The columns that a person or a stage may change. Only `publish` writes `published_at`."""
     webhook = registration.webhook
     return {
-        "id": webhook.id,
-        "account_id": webhook.account_id,
-        "url": webhook.url,
-        "fallback_url": webhook.fallback_url,
-        "description": registration.description,
+        **{name: getattr(webhook, name) for name in _PLAIN},
+        **{name: getattr(registration, name) for name in _OF_REGISTRATION},
         "event_types": sorted(webhook.event_types),
         "packages": sorted(webhook.packages),
         "dispatches": sorted(webhook.dispatches),
@@ -102,16 +87,9 @@ def from_registration(registration: Registration) -> dict[str, Any]:
             }
             for secret in webhook.secrets
         ],
-        "encrypted_headers": webhook.encrypted_headers,
-        "encrypted_fallback_headers": webhook.encrypted_fallback_headers,
-        "max_concurrency": webhook.max_concurrency,
         "status": webhook.status,
         "pause_id": webhook.pause.id if webhook.pause else None,
         "pause_reason": webhook.pause.reason if webhook.pause else None,
-        "paused_at": registration.paused_at,
-        "health_epoch": webhook.health_epoch,
-        "version": webhook.version,
-        "created_at": registration.created_at,
     }
 
 

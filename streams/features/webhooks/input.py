@@ -1,7 +1,8 @@
 """The input of a registration, and its checks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from streams.core.errors import FieldError
 from streams.core.event_data import EVENT_TYPES
@@ -16,7 +17,7 @@ from streams.core.limits import (
     SCOPE_IDS,
 )
 from streams.core.url import url_errors
-from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
+from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration, Webhook
 
 ALL_EVENTS = "*"
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -39,19 +40,38 @@ class WebhookInput:
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
 
 
+# The fields of an input that a webhook has by the same name, and those that a registration has.
+_OF_WEBHOOK = [each.name for each in fields(WebhookInput) if each.name in {one.name for one in fields(Webhook)}]
+_OF_REGISTRATION = [
+    each.name for each in fields(WebhookInput) if each.name in {one.name for one in fields(Registration)}
+]
+_SCOPES = ("packages", "dispatches")
+
+
 def webhook_input(known: Registration) -> WebhookInput:
     """The input that makes this registration, without its headers, which are encrypted."""
     webhook = known.webhook
-    return WebhookInput(
-        account_id=webhook.account_id,
-        url=webhook.url,
-        events=sorted(webhook.event_types) or (ALL_EVENTS,),
-        description=known.description,
-        packages=sorted(webhook.packages),
-        dispatches=sorted(webhook.dispatches),
-        fallback_url=webhook.fallback_url,
-        max_concurrency=webhook.max_concurrency,
-    )
+    values = {name: getattr(webhook, name) for name in _OF_WEBHOOK} | {
+        name: getattr(known, name) for name in _OF_REGISTRATION
+    }
+    values |= {name: sorted(values[name]) for name in _SCOPES}
+    return WebhookInput(**values, events=sorted(webhook.event_types) or (ALL_EVENTS,))
+
+
+def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
+    """The fields of the webhook that this input makes, without its headers."""
+    values = {name: getattr(webhook_input, name) for name in _OF_WEBHOOK}
+    is_all = ALL_EVENTS in webhook_input.events
+    return {
+        **values,
+        **{name: frozenset(values[name]) for name in _SCOPES},
+        "event_types": frozenset() if is_all else frozenset(webhook_input.events),
+    }
+
+
+def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
+    """The fields of the registration that this input makes."""
+    return {name: getattr(webhook_input, name) for name in _OF_REGISTRATION}
 
 
 def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:

@@ -16,7 +16,13 @@ from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import AuditTrail, Masked, differences
-from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
+from streams.features.webhooks.input import (
+    WebhookInput,
+    input_errors,
+    to_registration_fields,
+    to_webhook_fields,
+    webhook_input,
+)
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
 PROPAGATION_SECONDS = 2.0
@@ -80,21 +86,15 @@ class WebhookService:
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
             id=self._new_id("wh"),
-            account_id=webhook_input.account_id,
-            url=webhook_input.url,
             secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
-            event_types=_types(webhook_input),
-            packages=frozenset(webhook_input.packages),
-            dispatches=frozenset(webhook_input.dispatches),
-            fallback_url=webhook_input.fallback_url,
             encrypted_headers=self._encrypt_headers(webhook_input.headers),
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
-            max_concurrency=webhook_input.max_concurrency,
+            **to_webhook_fields(webhook_input),
         )
         audit_entry = self._audit_entry(
             by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
-        new = Registration(webhook, self._clock.now(), webhook_input.description)
+        new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
         return Registered(await self._changed(registration), secret)
 
@@ -223,22 +223,17 @@ class WebhookService:
         moved = webhook_input.url != webhook.url
         revised = replace(
             webhook,
-            url=webhook_input.url,
-            fallback_url=webhook_input.fallback_url,
-            event_types=_types(webhook_input),
-            packages=frozenset(webhook_input.packages),
-            dispatches=frozenset(webhook_input.dispatches),
+            **to_webhook_fields(webhook_input),
             encrypted_headers=self._encrypt_headers(webhook_input.headers)
             if "headers" in wanted
             else webhook.encrypted_headers,
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers)
             if "fallback_headers" in wanted
             else webhook.encrypted_fallback_headers,
-            max_concurrency=webhook_input.max_concurrency,
             # Failures of the old URL do not count for the new one.
             health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
         )
-        return replace(known, webhook=revised, description=webhook_input.description)
+        return replace(known, webhook=revised, **to_registration_fields(webhook_input))
 
     async def _address_errors(self, webhook_input: WebhookInput) -> Sequence[FieldError]:
         errors = []
@@ -266,10 +261,6 @@ def _shown(known: Registration) -> Mapping[str, Any]:
 
 def _unknown(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
-
-
-def _types(webhook_input: WebhookInput) -> frozenset[str]:
-    return frozenset() if ALL_EVENTS in webhook_input.events else frozenset(webhook_input.events)
 
 
 def _paused(known: Registration, pause: Pause, now: datetime) -> Registration:
