@@ -11,8 +11,8 @@ from pydantic import Field
 from api.shared_models import Model, Time
 from streams.core.delivery_state import StateCount
 from streams.core.webhook import PauseReason, Status
-from streams.core.webhook_stats import ResponseTimes, percentile_ms
-from streams.features.webhooks.stats import HealthDetails, StatsSummary
+from streams.core.webhook_stats import ResponseTimes, WebhookStats, percentile_ms
+from streams.features.webhooks.stats import HealthDetails
 
 
 class Health(Model):
@@ -82,7 +82,7 @@ def health_of(seen: HealthDetails) -> Health:
     )
 
 
-def statistics_of(stats: StatsSummary) -> Statistics:
+def statistics_of(stats: WebhookStats) -> Statistics:
     """A webhook's statistics."""
     hours = [
         Hour(

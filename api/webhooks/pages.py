@@ -25,7 +25,7 @@ from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
 from streams.core.webhook import PauseReason, Registration, Status
 from streams.core.webhook_stats import percentile_ms
-from streams.features.webhooks.verdict import PAUSE_WORDS
+from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -63,9 +63,8 @@ async def _webhook_page(
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     known = await services.webhooks.find(webhook_id, account_id)
     webhook = known.webhook
-    [verdict] = await services.webhook_stats.verdicts([known.listed])
     stats = await services.webhook_stats.stats(known)
-    streak = (await services.webhook_stats.health(known)).failing
+    streak = stats.failing
     failures = []
     if streak.failures or webhook.status is Status.PAUSED:
         failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
@@ -82,7 +81,7 @@ async def _webhook_page(
         errors=errors,
         known=known,
         webhook=webhook,
-        verdict=verdict,
+        verdict=verdict(known.listed, stats.summary),
         counts=counts,
         streak=streak,
         failures=failures,

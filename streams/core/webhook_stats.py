@@ -8,6 +8,7 @@ from datetime import datetime
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
+from streams.core.delivery_state import StateCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,27 @@ class WebhookSummary:
     response_times: Sequence[ResponseTimes] = ()
     unfinished: Mapping[State, int] = field(default_factory=dict)
     failing: FailureStreak = FailureStreak()
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookStats:
+    """Attempts and response times by the hour since `since`, oldest first; its failure streak; what is not finished."""
+
+    since: datetime
+    hours: Sequence[Hour]
+    response_times: Sequence[ResponseTimes]
+    unfinished: Sequence[StateCount]
+    failing: FailureStreak
+
+    @property
+    def summary(self) -> WebhookSummary:
+        attempts: Counter[str] = Counter()
+        for hour in self.hours:
+            attempts[hour.outcome] += hour.attempts
+        unfinished: Counter[State] = Counter()
+        for one in self.unfinished:
+            unfinished[one.state] += one.count
+        return WebhookSummary(attempts, self.response_times, unfinished, self.failing)
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

@@ -326,17 +326,17 @@ async def test_statistics_add_up_and_count_a_batch_once(database: SqlStore) -> N
             await database.recorder.record(fold([failed(number)]))
     end = NOON + timedelta(milliseconds=40)
     await database.recorder.record(fold([RecordedValue(attempt(ended_at=end), NOON)]))
-    seen = {hour.outcome: hour for hour in await numbers.hours("wh_crm", NOON)}
+    seen = {hour.outcome: hour for hour in (await numbers.stats("wh_crm", NOON)).hours}
     assert (seen["server_error"].attempts, seen["server_error"].milliseconds) == (3, 15.0)
     assert (seen["delivered"].attempts, seen["delivered"].slowest_ms) == (1, 40.0)
     assert await numbers.last_at("wh_crm", "delivered") == end
     assert await numbers.last_at("wh_crm", "dns") is None
-    assert await numbers.hours("wh_crm", NOON + timedelta(hours=1)) == []
+    assert (await numbers.stats("wh_crm", NOON + timedelta(hours=1))).hours == []
     failing = await numbers.failing("wh_crm")
     assert (failing.failures, failing.last_status) == (3, 500)
     await database.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
     assert (await numbers.failing("wh_crm")).failures == 0
-    [waiting] = await numbers.unfinished("wh_crm")
+    [waiting] = (await numbers.stats("wh_crm", NOON)).unfinished
     assert (waiting.state, waiting.tier, waiting.count) == ("waiting", "30s", 3)
 
 

@@ -58,7 +58,7 @@ async def test_an_attempt_that_comes_twice_counts_once(database: SqlStore) -> No
     await database.recorder.record(fold([RecordedValue(made, NOON), RecordedValue(made, NOON)]))
     await database.recorder.record(fold([RecordedValue(made, NOON)]))
     stats = SqlWebhookStats(database.database)
-    [hour] = await stats.hours(made.webhook_id, made.started_at.replace(minute=0, second=0, microsecond=0))
+    [hour] = (await stats.stats(made.webhook_id, made.started_at.replace(minute=0, second=0, microsecond=0))).hours
     [times] = await stats.response_times(made.webhook_id, hour.hour)
     assert (hour.attempts, times.attempts) == (1, 1)
 

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from streams.core.delivery_state import StateCount
 from streams.core.errors import FieldError, Invalid
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import ListedWebhook, Registration, Webhook
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, percentile_ms
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, WebhookStats, percentile_ms
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports import Clock
@@ -27,16 +26,6 @@ class HealthDetails:
     last_delivered_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class StatsSummary:
-    """Attempts and response times by the hour since `since`, oldest first, and what is not finished now."""
-
-    since: datetime
-    hours: Sequence[Hour]
-    response_times: Sequence[ResponseTimes]
-    unfinished: Sequence[StateCount]
-
-
 class WebhookStatsService:
     """Health and statistics."""
 
@@ -49,24 +38,15 @@ class WebhookStatsService:
         failing = await self._stats.failing(webhook_id)
         return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
 
-    async def stats(self, registration: Registration, hours: int = 24) -> StatsSummary:
+    async def stats(self, registration: Registration, hours: int = 24) -> WebhookStats:
         """Statistics of the last `hours`, the current one included. Raises `Invalid`."""
         if not 1 <= hours <= MOST_HOURS:
             raise Invalid(FieldError("hours", f"must be from 1 to {MOST_HOURS}"))
-        webhook_id = registration.webhook.id
-        this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
-        since = this_hour - timedelta(hours=hours - 1)
-        return StatsSummary(
-            since,
-            await self._stats.hours(webhook_id, since),
-            await self._stats.response_times(webhook_id, since),
-            await self._stats.unfinished(webhook_id),
-        )
+        return await self._stats.stats(registration.webhook.id, self._since(hours))
 
     async def verdicts(self, known: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:
         """Whether each of these webhooks works, by its last hours."""
-        since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
-        found = await self._stats.summaries([one.id for one in known], since)
+        found = await self._stats.summaries([one.id for one in known], self._since(hours))
         return [verdict(one, found[one.id]) for one in known]
 
     async def failures(self, registration: Registration, limit: int) -> Sequence[FailedAttempt]:
@@ -79,5 +59,8 @@ class WebhookStatsService:
 
     async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[Hour]:
         """Attempts of an account by the hour and the outcome, oldest first."""
-        since = self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)
-        return await self._stats.account_hours(account_id, since)
+        return await self._stats.account_hours(account_id, self._since(hours))
+
+    def _since(self, hours: int) -> datetime:
+        """The beginning of the first of these hours; the current one is the last."""
+        return self._clock.now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=hours - 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import (
@@ -20,7 +20,7 @@ from streams.adapters.sql.tables import (
 )
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookStats, WebhookSummary
 
 
 class SqlWebhookStats:
@@ -69,22 +69,27 @@ class SqlWebhookStats:
             for webhook_id, parts in found.items()
         }
 
-    async def hours(self, webhook_id: str, since: datetime) -> Sequence[Hour]:
-        """Attempts by the hour, oldest first."""
-        query = select(hourly_attempts).where(
-            hourly_attempts.c.webhook_id == webhook_id, hourly_attempts.c.hour >= since
+    async def stats(self, webhook_id: str, since: datetime) -> WebhookStats:
+        """Attempts and response times by the hour since an hour, oldest first, and what is not finished now."""
+        made, left = hourly_attempts.c, deliveries.c
+        place = (left.state, left.tier, left.reason)
+        hours = select(hourly_attempts).where(made.webhook_id == webhook_id, made.hour >= since)
+        unfinished = select(*place, func.count().label("how_many")).where(
+            left.webhook_id == webhook_id, NOT_DELIVERED & left.state.in_(_UNFINISHED)
         )
         async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(hourly_attempts.c.hour, hourly_attempts.c.outcome))
-            return [Hour(*row) for row in found]
+            rows = await connection.execute(hours.order_by(made.hour, made.outcome))
+            by_hour = [Hour(*row) for row in rows]
+            counts = await connection.execute(unfinished.group_by(*place))
+            waiting = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
+            histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
+            streak = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
+        return WebhookStats(since, by_hour, histogram, waiting, _streak(streak) if streak else FailureStreak())
 
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
-        known = response_times.c
-        query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
         async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(known.hour, known.up_to_ms))
-            return [ResponseTimes(*row) for row in found]
+            return [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
 
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
@@ -127,15 +132,6 @@ class SqlWebhookStats:
                 for row in rows
             ]
 
-    async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
-        """How many deliveries wait, are held or dead."""
-        unfinished = NOT_DELIVERED & deliveries.c.state.in_(_UNFINISHED)
-        place = (deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
-        query = select(*place, func.count().label("how_many")).where(deliveries.c.webhook_id == webhook_id, unfinished)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query.group_by(*place))
-            return [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in rows]
-
 
 @dataclass(slots=True)
 class _Parts:
@@ -149,6 +145,12 @@ class _Parts:
 _STREAKS = select(webhook_health).join(
     webhooks, (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch)
 )
+
+
+def _histogram(webhook_id: str, since: datetime) -> Select[Any]:
+    known = response_times.c
+    query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
+    return query.order_by(known.hour, known.up_to_ms)
 
 
 def _failed(row: Any) -> FailedAttempt:
