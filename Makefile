@@ -30,7 +30,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format lock
+.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -54,6 +54,8 @@ help:
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
+	@echo "make generated   the settings of the chart and the Grafana dashboard, anew from the code"
+	@echo "make lines    lines of Python, of the product and of all else, without migrations"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
 
 demo: $(ENV_RUN)
@@ -105,7 +107,7 @@ chart: setup
 	.venv/bin/pytest -q tests/chart $(ARGS)
 
 kube: setup
-	@PYTHONPATH=tests .venv/bin/python -m kube $(ARGS)
+	@PYTHONPATH=tests:tools .venv/bin/python -m kube $(ARGS)
 
 kube-binaries:
 	@tests/kube/build.sh $(KUBE_BINARIES)
@@ -205,3 +207,11 @@ $(CERTIFICATE_FONT):
 	  || { echo "Python's venv is missing; install it (apt-get install python3-venv) and run make again"; exit 1; }
 	python3 -m venv .uv
 	.uv/bin/pip install --quiet --disable-pip-version-check uv
+
+generated: setup
+	.venv/bin/python tools/chart_files.py
+	.venv/bin/python tools/grafana_dashboard.py
+
+lines:
+	@git ls-files 'streams/*.py' 'api/*.py' 'schemas/*.py' | grep -v migrations/versions | xargs cat | wc -l | sed 's/$$/ of the product/'
+	@git ls-files '*.py' | grep -vE '^(streams|api|schemas)/' | xargs cat | wc -l | sed 's/$$/ of tests, tools, bench and examples/'

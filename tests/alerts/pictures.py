@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, expect
 
 import parts
-from alerts.dashboard import ROWS, in_prometheus, with_selectors
 from browser.chromium import WIDE, open_context, running_chromium
+from grafana_dashboard import ROWS, in_prometheus, with_selectors
 
 ALERTS, GRAPHS = "prometheus-alerts.png", "prometheus-graphs.png"
 # Panels of the dashboard that have one expression, by their titles.

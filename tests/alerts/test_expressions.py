@@ -7,7 +7,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from alerts import dashboard
+import grafana_dashboard as dashboard
 from alerts.metrics import grouped_in_vain, unknown_in
 from alerts.rules import RULES, promtool
 from alerts.runbooks import pages, queries

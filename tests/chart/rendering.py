@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 import parts
-from chart.generated import CHART, ROOT
+from chart_files import CHART, ROOT
 
 VALUES_FILES = sorted((ROOT / "deploy" / "helm" / "values").glob("*.yaml"))
 MINIMAL = yaml.safe_load((ROOT / "deploy" / "helm" / "values" / "minimal.yaml").read_text())

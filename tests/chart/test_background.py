@@ -4,9 +4,9 @@ from functools import reduce
 
 import pytest
 
-from chart.generated import ROOT
 from chart.rendering import FULLNAME, STAGES, at, merged, pod_of, refusal, render, render_file, variables_of
 from chart.schemas import problems
+from chart_files import ROOT
 from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES
 
 SMALL = at("stages.background.enabled", True)

@@ -7,8 +7,8 @@ from threading import Thread
 
 import pytest
 
-from chart.generated import CHART
 from chart.rendering import FULLNAME, STAGES, Resource, at, merged, render, variables_of
+from chart_files import CHART
 
 BEFORE = "pre-install,pre-upgrade"
 

@@ -3,10 +3,10 @@
 import pytest
 import yaml
 
-from alerts.dashboard import DASHBOARD
 from alerts.rules import RULES, alerts
 from chart.rendering import FULLNAME, at, refusal, render
 from chart.schemas import problems
+from grafana_dashboard import DASHBOARD
 
 
 @pytest.mark.parametrize(("option", "kind"), [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.generated import VALUES
 from chart.rendering import MINIMAL, at, merged, parse, template
+from chart_files import VALUES
 
 FIELDS = {"name": "other"}
 RULE = {"ports": [{"port": 1, "protocol": "TCP"}]}

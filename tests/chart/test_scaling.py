@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from chart.generated import ROOT
 from chart.rendering import FULLNAME, NAMESPACE, STAGES, Resource, at, merged, render, render_file
+from chart_files import ROOT
 from streams.metrics import GAUGES
 from streams.metrics import NAMESPACE as METRICS
 

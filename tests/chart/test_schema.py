@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.generated import SCHEMA, VALUES
 from chart.rendering import MINIMAL, at, merged, refusal, render
+from chart_files import SCHEMA, VALUES
 
 MISTAKES: list[tuple[dict[str, Any], list[str]]] = [
     (at("stages.deliver.replcas", 2), ["/stages/deliver", "'replcas' not allowed"]),

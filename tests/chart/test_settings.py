@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.generated import OTHERS, ROOT, SCHEMA, VALUES, default_of, expected, settings
 from chart.rendering import STAGES, at, merged, render
+from chart_files import OTHERS, ROOT, SCHEMA, VALUES, default_of, expected, settings
 from kube.images import PREVIOUS_COMMIT
 from streams.settings import PREFIX, Settings, load_settings
 
@@ -135,7 +135,7 @@ def test_a_registry_is_named_to_the_stages() -> None:
 
 @pytest.mark.parametrize("path", [VALUES, SCHEMA], ids=lambda path: path.name)
 def test_what_follows_from_the_settings_is_written(path: Any) -> None:
-    assert path.read_text() == expected()[path], "run: PYTHONPATH=tests .venv/bin/python -m chart.generated"
+    assert path.read_text() == expected()[path], "run: make generated"
 
 
 def test_the_release_before_knows_each_setting_of_make_kube() -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from chart.generated import ROOT
 from chart.rendering import VALUES_FILES, helm, parse, render, render_file
 from chart.schemas import problems
+from chart_files import ROOT
 
 
 def test_there_are_values_files_for_each_case() -> None:

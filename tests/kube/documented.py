@@ -3,7 +3,7 @@
 import re
 from functools import cache
 
-from chart.generated import DOCUMENT
+from chart_files import DOCUMENT
 
 
 def command(beginning: str) -> str:

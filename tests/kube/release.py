@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chart.generated import CHART
+from chart_files import CHART
 from kube.documented import command
 from kube.kubectl import Kubectl, Resource
 from kube.stores import DATABASE_URL

@@ -1,6 +1,6 @@
 """The parts of the chart and its document that follow from others: settings in values and schema, the table of values.
 
-`PYTHONPATH=tests .venv/bin/python -m chart.generated` writes them; tests compare them.
+`make generated` writes them; tests compare them.
 """
 
 import json
@@ -14,7 +14,7 @@ import yaml
 from streams.core.limits import RETRY_TIERS
 from streams.settings import Settings, load_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm" / "scorm-webhooks"
 VALUES, SCHEMA, DOCUMENT = CHART / "values.yaml", CHART / "values.schema.json", ROOT / "docs" / "kubernetes.md"
 

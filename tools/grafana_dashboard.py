@@ -1,15 +1,15 @@
 """The Grafana dashboard of the chart: rows of panels, each with its expressions.
 
-`PYTHONPATH=tests .venv/bin/python -m alerts.dashboard` writes the JSON; a test compares it.
+`make generated` writes the JSON; a test compares it.
 """
 
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from alerts.rules import ROOT
-
+ROOT = Path(__file__).parents[1]
 DASHBOARD = ROOT / "deploy" / "helm" / "scorm-webhooks" / "files" / "dashboard.json"
 WIDTH, HEIGHT, PANELS_A_LINE = 8, 7, 3
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
