@@ -34,9 +34,9 @@ SERVICES = (
 )
 OF_SERVICES = (
     "core/test_access.py",
-    "core/test_course_progress.py",
+    "features/course_sessions/test_progress.py",
     "dashboard/test_sign_in_pages.py",
-    "player/test_sessions.py",
+    "features/course_sessions/test_sessions.py",
     "rest/test_accounts.py",
     "rest/test_permissions.py",
     "rest/test_recipients.py",

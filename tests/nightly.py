@@ -87,7 +87,7 @@ IF_CHANGED: dict[str, tuple[str, ...]] = {
     "tests/contract/test_schema_registry.py": REGISTRY,
     "tests/e2e/test_schema_registry.py": REGISTRY,
     "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
-    "tests/chart/test_options.py": ("tests/chart", "deploy/helm"),
+    "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
     "tests/image": ("tests/image", "deploy/Dockerfile", ".dockerignore", "pyproject.toml", "requirements"),
 }
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from player.recording import Recorded, cases, comparable
 
+from features.course_sessions.recording import Recorded, cases, comparable
 from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents

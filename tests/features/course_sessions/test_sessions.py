@@ -5,10 +5,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from player.test_recorded import STORED, caused
 
 from api.middleware import MOST_BODY_BYTES
 from builders import NOON
+from features.course_sessions.test_recorded import STORED, caused
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.core.event import format_time
