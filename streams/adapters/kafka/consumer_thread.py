@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -16,9 +16,6 @@ from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
 from streams.core.errors import ScormWebhooksError
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
-
-if TYPE_CHECKING:
-    from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 
 POLL_SECONDS = 0.02
 # The event loop handles a whole batch before it does anything else.
@@ -55,11 +52,27 @@ class _NoSuchProtocol(ConsumerFailed):
     """The broker does not have the protocol of KIP-848."""
 
 
-class ConsumerThread:
-    """The body of the thread is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits.
+class ThreadOwner(Protocol):
+    """What the thread tells. Only `tell_loop` and `ask_handler` run on the thread, the others on the event loop."""
 
-    The thread tells `owner` by `owner.tell_loop`, on the event loop. Only `owner.ask_handler` runs on the thread.
-    """
+    @property
+    def is_away(self) -> bool: ...
+    def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None: ...
+    def ask_handler(
+        self, partitions: Sequence[Partition], *, lost: bool, seconds: float
+    ) -> Mapping[Partition, Commit]: ...
+    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+    def received(self, records: Sequence[Record]) -> None: ...
+    def available(self) -> None: ...
+    def unavailable(self, error: KafkaError) -> None: ...
+    def instance_id_in_use(self) -> None: ...
+    def joins_by_classic(self) -> None: ...
+    def last_commit_failed(self, error: str) -> None: ...
+    def finished(self, error: Exception | None) -> None: ...
+
+
+class ConsumerThread:
+    """The body of the thread is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits."""
 
     def __init__(
         self,
@@ -67,7 +80,7 @@ class ConsumerThread:
         protocol: GroupProtocol,
         topics: Sequence[str],
         prefix: str,
-        owner: "KafkaRecordConsumer",
+        owner: ThreadOwner,
     ) -> None:
         self._config = config
         self._protocol = protocol
