@@ -72,7 +72,7 @@ class ThreadOwner(Protocol):
 
 
 class ConsumerThread:
-    """The body of the thread is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits."""
+    """The thread's body is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits."""
 
     def __init__(
         self,
