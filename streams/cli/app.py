@@ -14,6 +14,7 @@ import typer
 from streams.cli.access import accounts, api_keys, audit, operators, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
+from streams.cli.groups import lag, rewind, skip
 from streams.cli.invalid import invalid
 from streams.cli.learners import learners
 from streams.cli.output import JsonOption, say, show
@@ -40,7 +41,10 @@ app = typer.Typer(
     Every setting is in docs/settings.md.
     """,
 )
-topics = typer.Typer(no_args_is_help=True, help="Compare the declared topics with the cluster's, and create them.")
+topics = typer.Typer(
+    no_args_is_help=True,
+    help="Compare and create topics, and move the stages that read them.",
+)
 db = typer.Typer(no_args_is_help=True, help="The database's schema.")
 keys = typer.Typer(no_args_is_help=True, help="Keys that encrypt webhooks' secrets.")
 secrets = typer.Typer(no_args_is_help=True, help="Stored secrets.")
@@ -285,6 +289,11 @@ def topics_acls(
         return
     for rule, principal in named:
         say(command(rule, principal))
+
+
+topics.command("lag")(lag)
+topics.command("rewind")(rewind)
+topics.command("skip")(skip)
 
 
 @db.command("upgrade")

@@ -4,9 +4,6 @@ import subprocess
 import time
 from pathlib import Path
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
-
 import parts
 from chaos.scenario import ScenarioRun
 from e2e.system import until
@@ -90,21 +87,9 @@ def restore_with_deletions(scenario_run: ScenarioRun) -> None:
 
 
 def read_again(scenario_run: ScenarioRun) -> None:
-    """Set the offsets of record's group to the earliest, as `kafka-consumer-groups --reset-offsets` does."""
-    admin = AdminClient({"bootstrap.servers": scenario_run.loaded.kafka.bootstrap})
-    group = f"{scenario_run.loaded.prefix}record"
-    found = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])[group].result(30)
-    begin = [TopicPartition(tp.topic, tp.partition, 0) for tp in found.topic_partitions or []]
-
-    def is_done() -> bool:
-        """The broker refuses while the group has a static member."""
-        altered = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, begin)])[group]
-        try:
-            return not any(tp.error for tp in altered.result(30).topic_partitions or [])
-        except KafkaException:
-            return False
-
-    until(is_done, 30, "the group of record at the earliest offsets")
+    """Let `record` read all again. The broker refuses while the group has a static member."""
+    command = ("topics", "rewind", "record", "--to", "2020-01-01T00:00:00Z", "--yes")
+    until(lambda: scenario_run.loaded.system.attempt(*command).returncode == 0, 60, "record reads again")
 
 
 def _run(program: str, *arguments: str | Path) -> None:

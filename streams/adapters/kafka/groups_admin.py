@@ -1,0 +1,84 @@
+"""Move what a consumer group has committed, while none of its members runs."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from streams.adapters.kafka.topics_admin import REQUEST_SECONDS, TopicsAdmin
+from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
+from streams.core.errors import Conflict, NotFound, Unavailable
+from streams.ports import Partition
+
+# What Kafka answers while the group has members, by its protocol.
+_HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
+
+
+class GroupsAdmin(TopicsAdmin):
+    """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` when no broker answers."""
+
+    def rewind(self, group: str, topics: Iterable[str], to: datetime) -> int:
+        """Commit the first records that were appended at `to` or later, where the group is further.
+
+        Returns how many records are read again. Raises `Conflict` while the group has members.
+        """
+        committed = self.offsets(group, topics)
+        first = self._first_since(committed, to)
+        moves = {at: first[at] for at, offsets in committed.items() if first[at] < offsets.committed}
+        self._commit(group, moves)
+        return sum(committed[at].committed - offset for at, offset in moves.items())
+
+    def skip(self, group: str, at: Partition, offset: int) -> None:
+        """Commit the record behind `offset`, which the group reads next.
+
+        Raises `Conflict` when it reads another one next, or has members, and `NotFound` without such a partition.
+        """
+        found = self.offsets(group, [at.topic]).get(at)
+        if found is None:
+            raise NotFound(f"{at.topic} has no partition {at.number}")
+        if found.committed != offset:
+            raise Conflict(f"{group} reads {found.committed} next in partition {at.number} of {at.topic}, not {offset}")
+        if found.end <= offset:
+            raise Conflict(f"partition {at.number} of {at.topic} has no record {offset}: it ends at {found.end}")
+        self._commit(group, {at: offset + 1})
+
+    def _first_since(self, partitions: Iterable[Partition], to: datetime) -> Mapping[Partition, int]:
+        """The offset of the first record since a time in each partition; its end if there is none."""
+        by_time = {self._named(at): OffsetSpec.for_timestamp(int(to.timestamp() * 1000)) for at in partitions}
+        ends = dict.fromkeys(by_time, OffsetSpec.latest())
+
+        def ask(specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
+            answers = self._admin.list_offsets(dict(specs))
+            return {partition: answer.result(REQUEST_SECONDS).offset for partition, answer in answers.items()}
+
+        try:
+            found = repeat_if_transient(lambda: ask(by_time), REQUEST_SECONDS)
+            end = repeat_if_transient(lambda: ask(ends), REQUEST_SECONDS)
+        except KafkaException as error:
+            raise Unavailable(error.args[0].str()) from None
+        return {
+            Partition(at.topic.removeprefix(self._prefix), at.partition): offset if offset >= 0 else end[at]
+            for at, offset in found.items()
+        }
+
+    def _commit(self, group: str, moves: Mapping[Partition, int]) -> None:
+        """Commit without joining the group, which Kafka accepts only while it has no members."""
+        if not moves:
+            return
+        consumer = Consumer({**self._config, "group.id": self._prefix + group, "enable.auto.commit": False})
+        offsets = [self._named(at, offset) for at, offset in moves.items()]
+        try:
+            accepted(consumer.commit(offsets=offsets, asynchronous=False) or [])
+        except KafkaException as error:
+            if error.args[0].code() in _HAS_MEMBERS:
+                raise Conflict(
+                    f"the group {self._prefix}{group} has members: stop every process of {group} first; one of a "
+                    "StatefulSet stays in it for 45 seconds after its end"
+                ) from None
+            raise Unavailable(error.args[0].str()) from None
+        finally:
+            consumer.close()
+
+    def _named(self, at: Partition, offset: int = -1001) -> TopicPartition:
+        return TopicPartition(self._prefix + at.topic, at.number, offset)

@@ -1,0 +1,86 @@
+"""Commands that move consumer groups: read again, or past a record."""
+
+import asyncio
+from datetime import UTC
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from streams.cli.output import JsonOption, in_deployment, say, show, time_of
+from streams.core.errors import FieldError, Invalid
+from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORDED, STAGE_TOPICS, tier_of
+
+if TYPE_CHECKING:
+    from streams.adapters.kafka.groups_admin import GroupsAdmin
+    from streams.runtime.bootstrap import SqlDeployment
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def rewind(
+    stage: Annotated[Literal["record"], typer.Argument(help="The stage that reads again.")],
+    to: Annotated[str, typer.Option(help="Read again what was appended since this time: 2026-11-27T02:00:00Z.")],
+    yes: Yes = False,
+) -> None:
+    """Let `record` read its topics again from a time on, after a restore of the database. Stop its processes first.
+
+    What it reads twice changes nothing. It pauses no webhook: the health of every webhook begins again.
+
+    `meter` has its place in the database, and reads again by itself.
+    """
+    since = time_of("--to", to).astimezone(UTC)
+    if not yes:
+        typer.confirm(
+            f"Let {stage} read again what was appended since {since:%Y-%m-%d %H:%M:%S} UTC?", abort=True, err=True
+        )
+
+    async def begin_health_again(deployment: "SqlDeployment") -> None:
+        await deployment.outbox().restart_health()
+
+    # First: if the command ends between the two, nothing that is read again counts.
+    in_deployment(begin_health_again)
+    count = _groups().rewind(RECORD_GROUP, RECORDED, since)
+    say(f"{stage} reads {count} records again")
+
+
+def skip(
+    stage: Annotated[Literal["deliver", "record"], typer.Argument(help="The stage that waits at the record.")],
+    topic: Annotated[str, typer.Argument(help="The topic, without the prefix of your topics.")],
+    partition: Annotated[int, typer.Argument(help="The partition's number.")],
+    offset: Annotated[int, typer.Argument(help="The offset of the record.")],
+    yes: Yes = False,
+) -> None:
+    """Move a stage past a record that no release wrote, at which a partition waits. Stop its processes first.
+
+    The record is lost for this stage: look at it first.
+    """
+    from streams.ports import Partition
+
+    group = DELIVER_GROUP if stage == "deliver" else RECORD_GROUP
+    if topic not in STAGE_TOPICS[group] and not (stage == "deliver" and tier_of(topic)):
+        raise Invalid(FieldError("topic", f"{stage} does not read {topic}"))
+    if not yes:
+        typer.confirm(
+            f"Let {stage} never handle record {offset} of {topic}, partition {partition}?", abort=True, err=True
+        )
+    _groups().skip(group, Partition(topic, partition), offset)
+    say(f"{stage} goes on behind record {offset} of {topic}, partition {partition}")
+
+
+def lag(as_json: JsonOption = False) -> None:
+    """Show how many records each stage has not handled, by topic. What waits in a retry tier is not counted."""
+    from streams.runtime.bootstrap import SqlDeployment
+
+    lags = asyncio.run(SqlDeployment.from_environment().stage_lags().lags())
+    rows = [
+        {"stage": one.stage, "topic": topic, "records": count} for one in lags for topic, count in one.topics.items()
+    ]
+    show(rows, as_json)
+
+
+def _groups() -> "GroupsAdmin":
+    from streams.adapters.kafka.groups_admin import GroupsAdmin
+    from streams.runtime.bootstrap import SqlDeployment
+
+    deployment = SqlDeployment.from_environment()
+    return GroupsAdmin(deployment.kafka, deployment.settings.topic_prefix)
