@@ -30,12 +30,13 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated lines lock
+.PHONY: help demo examples setup test wheel quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
 	@echo "make examples the demo with five receivers of examples/ as its customers; ARGS=... are passed on to the demo"
 	@echo "make setup    an environment in .venv with all a developer needs"
+	@echo "make quick    the fast tests of what has changed since the last commit"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
@@ -55,6 +56,7 @@ help:
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
 	@echo "make generated   the settings of the chart and the Grafana dashboard, anew from the code"
+	@echo "make migration   the next migration, from what differs; ARGS=\"say what it adds\""
 	@echo "make lines    lines of Python, of the product and of all else, without migrations"
 	@echo "make lock     requirements/*.txt anew from pyproject.toml"
 
@@ -65,6 +67,10 @@ examples: $(ENV_RUN) $(ENV_EXAMPLES) $(CERTIFICATE_FONT)
 	.venv-examples/bin/python examples/run.py $(ARGS)
 
 setup: $(ENV_TEST)
+
+quick: setup
+	.venv/bin/ruff check && .venv/bin/ruff format --check --quiet
+	.venv/bin/python tools/quick.py $(ARGS)
 
 check: lint
 	.venv/bin/pytest -q $(TOGETHER) -m "not real and not e2e and not slow"
@@ -211,6 +217,9 @@ $(CERTIFICATE_FONT):
 generated: setup
 	.venv/bin/python tools/chart_files.py
 	.venv/bin/python tools/grafana_dashboard.py
+
+migration: setup
+	.venv/bin/python tools/migration.py $(ARGS)
 
 lines:
 	@git ls-files 'streams/*.py' 'api/*.py' 'schemas/*.py' | grep -v migrations/versions | xargs cat | wc -l | sed 's/$$/ of the product/'

@@ -1,6 +1,7 @@
 """Every record that decodes can be handled: values beyond our limits are refused."""
 
 from contextlib import suppress
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -66,20 +67,43 @@ def test_an_attempt_beyond_our_limits_is_refused(changes: dict[str, Any], messag
         check_attempt(attempt(**changes))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"max_concurrency": 0}, "maxConcurrency"),
-        ({"max_concurrency": HUGE}, "maxConcurrency"),
-        ({"url": "https://a" + "b" * 3000}, "url"),
-        ({"fallback_url": "https://a\r\nb"}, "fallbackUrl"),
-        ({"packages": frozenset(f"pkg_{n}" for n in range(1001))}, "at most 1000"),
-        ({"health_epoch": -1}, "is not a count"),
-    ],
-)
-def test_a_webhook_beyond_our_limits_is_refused(changes: dict[str, Any], message: str) -> None:
+# A value beyond the limits of each field, with what the error names.
+BEYOND: dict[str, tuple[Any, str]] = {
+    "id": ("wh\r\nx", "id"),
+    "account_id": ("x" * 129, "accountId"),
+    "url": ("https://a" + "b" * 3000, "url"),
+    "fallback_url": ("https://a\r\nb", "fallbackUrl"),
+    "packages": (frozenset(f"pkg_{n}" for n in range(1001)), "at most 1000"),
+    "dispatches": (frozenset({"a.b"}), "dispatches"),
+    "max_concurrency": (HUGE, "maxConcurrency"),
+    "health_epoch": (-1, "is not a count"),
+}
+# Why a field has no check here.
+UNCHECKED = {
+    "secrets": "what cannot be decrypted fails one attempt",
+    "encrypted_headers": "as secrets",
+    "encrypted_fallback_headers": "as secrets",
+    "event_types": "compared with an event's type only",
+    "status": "the codec reads its words",
+    "pause": "the codec reads its reason; its id is compared only",
+    "version": "compared with other versions only",
+    "created_at": "the append time of a record, not a part of one",
+}
+
+
+@pytest.mark.parametrize(("field", "value", "message"), [(field, *beyond) for field, beyond in BEYOND.items()])
+def test_a_webhook_beyond_our_limits_is_refused(field: str, value: Any, message: str) -> None:
     with pytest.raises(InvalidRecord, match=message):
-        check_webhook(webhook(**changes))
+        check_webhook(webhook(**{field: value}))
+
+
+def test_every_field_of_a_webhook_has_a_check_or_needs_none() -> None:
+    assert {one.name for one in fields(Webhook)} == BEYOND.keys() | UNCHECKED.keys()
+
+
+def test_a_webhook_needs_room_for_a_request() -> None:
+    with pytest.raises(InvalidRecord, match="maxConcurrency"):
+        check_webhook(webhook(max_concurrency=0))
 
 
 @st.composite

@@ -24,4 +24,4 @@ def _with_field(schema: Any) -> Any:
 # Writes what this release cannot read, and reads what this one writes.
 NEWER_CODEC = AvroCodec(newer_schemas())
 # Writes what this release reads too.
-COMPATIBLE_CODEC = AvroCodec(newer_schemas(), written=dict.fromkeys(schemas.NAMES, 1))
+COMPATIBLE_CODEC = AvroCodec(newer_schemas(), written={name: len(schemas.history(name)) for name in schemas.NAMES})

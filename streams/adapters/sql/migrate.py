@@ -31,7 +31,7 @@ def upgrade(url: URL, revision: str = "head") -> None:
         else:
             require_revision(found)
 
-    _run(url, verb)
+    run(url, verb)
 
 
 def grant(url: URL, role: str) -> None:
@@ -59,20 +59,16 @@ def grant(url: URL, role: str) -> None:
 
 def downgrade(url: URL, revision: str) -> None:
     """Migrate down to `revision`. `base` removes every table."""
-    _run(url, lambda config: command.downgrade(config, revision))
-
-
-def autogenerate(url: URL, message: str) -> None:
-    """Write a migration for the differences between the tables and the database. A tool for contributors."""
-    _run(url, lambda config: command.revision(config, message, autogenerate=True))
+    run(url, lambda config: command.downgrade(config, revision))
 
 
 def differences(url: URL) -> None:
     """Raises alembic's CommandError when the migrations do not produce the declared tables."""
-    _run(url, command.check)
+    run(url, command.check)
 
 
-def _run(url: URL, verb: Callable[[Config], object]) -> None:
+def run(url: URL, verb: Callable[[Config], object]) -> None:
+    """Run a command of alembic on the database, one process at a time."""
     config = _config()
     with connection_to(url) as connection:
         if connection.dialect.name == "postgresql":

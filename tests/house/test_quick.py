@@ -1,0 +1,27 @@
+"""`make quick` finds the tests of what has changed."""
+
+import pytest
+
+from quick import tests_of
+
+TESTS = [
+    ("tests/core/test_url.py", "from streams.core.url import host_of"),
+    ("tests/core/test_text.py", "from streams.core import text as words\n"),
+    ("tests/stages/test_flow.py", "def test_nothing() -> None: pass  # streams.core.url"),
+    ("tests/stages/test_fakes.py", "from fakes.kafka import FakeKafka"),
+    ("tests/core/test_urls.py", "from streams.core.urls import host_of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ("streams/core/url.py", ["tests/core/test_url.py"]),
+        ("streams/core/text.py", ["tests/core/test_text.py"]),
+        ("tests/fakes/kafka.py", ["tests/stages/test_fakes.py"]),
+        ("tests/stages/test_flow.py", ["tests/stages/test_flow.py"]),
+        ("docs/api.md", []),
+    ],
+)
+def test_the_tests_of_a_changed_file_are_found(changed: str, found: list[str]) -> None:
+    assert tests_of([changed], TESTS) == found

@@ -1,0 +1,51 @@
+"""Play the fast tests of what has changed since the last commit: changed tests, and those that import what changed."""
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FAST = "not real and not e2e and not slow"
+
+
+def changed_files() -> list[str]:
+    """The files that differ from the last commit, and new ones."""
+    commands = (["git", "diff", "--name-only", "HEAD"], ["git", "ls-files", "--others", "--exclude-standard"])
+    outputs = [subprocess.run(one, cwd=ROOT, capture_output=True, text=True, check=True).stdout for one in commands]
+    return [line for output in outputs for line in output.splitlines()]
+
+
+def tests_of(changed: Iterable[str], tests: Iterable[tuple[str, str]]) -> list[str]:
+    """The tests, given as path and text, that have changed or name a changed module."""
+    files = [file for file in changed if file.endswith(".py")]
+    names = [file.removesuffix(".py").removesuffix("/__init__").removeprefix("tests/") for file in files]
+    modules = [name.replace("/", ".") for name in names]
+    return [path for path, text in tests if path in files or any(imports(text, module) for module in modules)]
+
+
+def imports(text: str, module: str) -> bool:
+    """Whether a file imports a module, as `import a.b`, `from a.b import …` or `from a import b`."""
+    package, _, last = module.rpartition(".")
+    lines = [line for line in text.splitlines() if line.lstrip().startswith(("import ", "from "))]
+    return any(
+        f" {module} " in f"{line} "
+        or (line.lstrip().startswith(f"from {package} import ") and last in line.replace(",", " ").split())
+        for line in lines
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    tests = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    chosen = tests_of(changed_files(), tests)
+    if not chosen:
+        print("no test belongs to what has changed; `make check` plays all fast ones")
+        return 0
+    print(f"{len(chosen)} of {len(tests)} files of tests")
+    command = [sys.executable, "-m", "pytest", "-q", "-m", FAST, *arguments, *chosen]
+    # 5: each test of these files is slow or needs something real.
+    return 0 if (code := subprocess.run(command, cwd=ROOT, check=False).returncode) == 5 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
