@@ -16,7 +16,7 @@ def changed_files() -> list[str]:
     return [line for output in outputs for line in output.splitlines()]
 
 
-def tests_of(changed: Iterable[str], tests: Iterable[tuple[str, str]]) -> list[str]:
+def belonging(changed: Iterable[str], tests: Iterable[tuple[str, str]]) -> list[str]:
     """The tests, given as path and text, that have changed or name a changed module."""
     files = [file for file in changed if file.endswith(".py")]
     names = [file.removesuffix(".py").removesuffix("/__init__").removeprefix("tests/") for file in files]
@@ -37,7 +37,7 @@ def imports(text: str, module: str) -> bool:
 
 def main(arguments: Sequence[str]) -> int:
     tests = [(str(path.relative_to(ROOT)), path.read_text()) for path in sorted((ROOT / "tests").rglob("test_*.py"))]
-    chosen = tests_of(changed_files(), tests)
+    chosen = belonging(changed_files(), tests)
     if not chosen:
         print("no test belongs to what has changed; `make check` plays all fast ones")
         return 0

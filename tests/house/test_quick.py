@@ -2,7 +2,7 @@
 
 import pytest
 
-from quick import tests_of
+from quick import belonging
 
 TESTS = [
     ("tests/core/test_url.py", "from streams.core.url import host_of"),
@@ -23,5 +23,5 @@ TESTS = [
         ("docs/api.md", []),
     ],
 )
-def test_the_tests_of_a_changed_file_are_found(changed: str, found: list[str]) -> None:
-    assert tests_of([changed], TESTS) == found
+def test_the_belonging_a_changed_file_are_found(changed: str, found: list[str]) -> None:
+    assert belonging([changed], TESTS) == found
