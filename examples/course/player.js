@@ -1,7 +1,7 @@
-// Plays a course with scorm-again. What the platform knows is in the fragment, which no server's log has:
-// player.html#{"standard":"1.2","commitUrl":"https://…","known":{"cmi":{…}},"settings":{…}}
+// Plays a course with scorm-again 3. What the platform stored is in the fragment, which no server's log has:
+// player.html#{"standard":"1.2","commitUrl":"https://…","stored":{"cmi":{…}},"settings":{…}}
 
-const { standard, commitUrl, known, settings: own } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const { standard, commitUrl, stored, settings: own } = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 const isScorm12 = standard === "1.2";
 
 const settings = {
@@ -15,7 +15,7 @@ const settings = {
   ...own,
 };
 const api = isScorm12 ? new Scorm12API(settings) : new Scorm2004API(settings);
-if (known) api.loadFromJSON(known);
+if (stored) api.loadFromJSON(stored);
 window[isScorm12 ? "API" : "API_1484_11"] = api;
 
 document.querySelector("iframe").src = isScorm12 ? "scorm12/index.html" : "scorm2004/index.html";

@@ -19,8 +19,8 @@ class CourseSite:
 
     origin: str
 
-    def launch(self, standard: str, commit_url: str, settings: Mapping[str, Any], known: Any = None) -> str:
-        given = {"standard": standard, "commitUrl": commit_url, "settings": settings, "known": known}
+    def launch(self, standard: str, commit_url: str, settings: Mapping[str, Any], stored: Any = None) -> str:
+        given = {"standard": standard, "commitUrl": commit_url, "settings": settings, "stored": stored}
         return f"{self.origin}/player.html#{quote(json.dumps(given))}"
 
 

@@ -177,3 +177,16 @@ def test_a_relaunch_reports_only_what_is_new(learning: Learning, learner: Browse
     seconds = parse_length(learning.state()["totalTime"])
     assert seconds is not None
     assert 3600 <= seconds < 3700
+
+
+def test_what_the_player_says_after_a_commit_resumes_the_course(learning: Learning, learner: BrowserContext) -> None:
+    page = learning.launch(learner, {})
+    commit = "LMSCommit" if learning.standard == "1.2" else "Commit"
+    page.evaluate(f"api.on('{commit}', () => {{ window.kept = api.renderCMIToJSONObject() }})")
+    press(page, "Warn the people around me", "Right.")
+    page.wait_for_function("window.kept")
+    stored = page.evaluate("window.kept")
+    page.close()
+    again = learning.launch(learner, {}, stored)
+    read = "api.LMSGetValue('cmi.core.score.raw')" if learning.standard == "1.2" else "api.GetValue('cmi.score.raw')"
+    assert again.evaluate(read) == "100"
