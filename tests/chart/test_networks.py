@@ -5,10 +5,12 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+import yaml
 
 from api.app import create_app
 from api.services import Services
 from chart.rendering import FULLNAME, STAGES, Resource, at, merged, render
+from chart_files import ROOT
 from streams.core import address
 
 ON = at("networkPolicy.enabled", True)
@@ -246,3 +248,16 @@ def test_a_route_of_the_gateway_has_the_same_paths() -> None:
 def test_without_the_api_nothing_is_published() -> None:
     values = merged(merged(INGRESS, ROUTE), at("stages.api.enabled", False))
     assert not render(values).of_kind("Ingress") + render(values).of_kind("HTTPRoute")
+
+
+def test_the_peers_that_production_shows_are_valid() -> None:
+    text = (ROOT / "deploy" / "helm" / "values" / "production.yaml").read_text()
+    block = text[text.index("networkPolicy:\n") : text.index("\nmonitoring:")]
+    values = yaml.safe_load(block.replace("  # ", "  "))
+    assert {"kafka", "database", "apiFrom", "metricsFrom"} < values["networkPolicy"].keys()
+    peers = [rule.get("to", []) for rule in policy("deliver", values)["egress"]]
+    assert values["networkPolicy"]["kafka"]["to"] in peers
+    assert values["networkPolicy"]["database"]["to"] in peers
+    callers = [peer for rule in policy("api", values)["ingress"] for peer in rule.get("from", [])]
+    assert values["networkPolicy"]["apiFrom"][0] in callers
+    assert values["networkPolicy"]["metricsFrom"][0] in callers
