@@ -1,10 +1,12 @@
 """The producer library: publishes events to Kafka without blocking the caller."""
 
+import asyncio
 import atexit
 import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWNED, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
-from streams.adapters.kafka.messages import LIBRDKAFKA, is_stored
+from streams.adapters.kafka.messages import is_stored
 from streams.adapters.kafka.msk import msk_properties
 from streams.adapters.kafka.security import secured, token_source
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
@@ -30,10 +32,15 @@ from streams.ports import Codec
 
 __all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec", "msk_properties"]
 
+MOST_TIMEOUT_SECONDS = 24 * 3600
 EXIT_SECONDS = 5.0
 NAMED_AT_EXIT = 10
 
 _logger = logging.getLogger("streams.producer")
+# librdkafka repeats its lines for each broker and attempt: set the level of this logger to see them.
+_client_logger = logging.getLogger("streams.producer.librdkafka")
+if _client_logger.level == logging.NOTSET:
+    _client_logger.setLevel(logging.CRITICAL)
 _POLL_SECONDS = 0.1
 _OURS_TO_FIX = frozenset(
     {
@@ -88,6 +95,8 @@ class EventProducer:
     (`msk_properties` makes those of Amazon MSK with IAM); how many events may wait is
     `queue.buffering.max.messages` (100 000). An event leaves at once; who publishes thousands a second spares the
     brokers work by `"linger.ms": 5`.
+    Kafka has `timeout_seconds` to acknowledge an event; then its future fails, within a second. While no broker can be
+    reached, the logger `streams.producer` has one warning, and one line when events are acknowledged again.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
     (`confluent_codec` makes one for Confluent's framing).
     Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
@@ -101,8 +110,11 @@ class EventProducer:
         topic: str = "session-events",
         properties: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
+        timeout_seconds: float = 30,
     ) -> None:
-        base = dict(properties or {})
+        if not 0 < timeout_seconds <= MOST_TIMEOUT_SECONDS:
+            raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MOST_TIMEOUT_SECONDS}")
+        base = {"message.timeout.ms": round(timeout_seconds * 1000), **(properties or {})}
         if owned := sorted(OWNED & base.keys()):
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
         base = secured(base, str)
@@ -110,8 +122,9 @@ class EventProducer:
             raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
         base["bootstrap.servers"] = bootstrap_servers
         self._tokens = token_source(base)
-        self._reasons = ConnectionErrors()
-        fixed = {"error_cb": self._reasons, "logger": LIBRDKAFKA}
+        self._reasons = ConnectionErrors(self._note_outage)
+        self._away_since: float | None = None
+        fixed = {"error_cb": self._reasons, "logger": _client_logger}
         try:
             self._producer = Producer({**producer_config(base), **fixed})
         except KafkaException as error:
@@ -136,7 +149,7 @@ class EventProducer:
         Raises `Invalid`, naming each field that is wrong, `Unavailable` when the local queue is full, and
         `Misconfigured` in a child of the process that made this producer. The future fails with `Unavailable`, or
         `Misconfigured` where the topic or a permission is missing. Its callbacks run in this producer's thread; in
-        asyncio, `await asyncio.wrap_future(...)`.
+        asyncio use `publish_async`.
         """
         self._refuse_in_a_child()
         if isinstance(event, Event):
@@ -158,6 +171,7 @@ class EventProducer:
             self._unacknowledged.discard(event_id)
             if error is None:
                 self._reasons.forget()
+                self._note_recovery()
                 future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
             else:
                 no_token = self._tokens.problem() if self._tokens else None
@@ -176,6 +190,27 @@ class EventProducer:
                 self._unacknowledged.discard(event_id)
                 raise _in_words(error.args[0]) from error
         return future
+
+    async def publish_async(self, event: Event | Mapping[str, Any]) -> Ack:
+        """Publish an event in asyncio; returns when Kafka has it. It never blocks the loop.
+
+        Raises what `publish` raises, and what its future fails with. Cancelled, it waits no longer; Kafka may have the
+        event all the same.
+        """
+        if isinstance(self._codec, AvroCodec):
+            return await asyncio.wrap_future(self.publish(event))
+        # Another codec may ask a schema registry.
+        return await asyncio.wrap_future(await asyncio.to_thread(self.publish, event))
+
+    def _note_outage(self, reason: KafkaError) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            _logger.warning("Kafka cannot be reached, and events wait: %s", reason.str())
+
+    def _note_recovery(self) -> None:
+        if self._away_since is not None:
+            _logger.info("Kafka acknowledges events again, after %.0f s", time.monotonic() - self._away_since)
+            self._away_since = None
 
     def _try_again(
         self, value: bytes, event: Event, settle: Callable[[KafkaError | None, Any], None]

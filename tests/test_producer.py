@@ -1,9 +1,13 @@
 """The producer library: `publish` never blocks, and its future says where the event is."""
 
 import asyncio
+import inspect
+import logging
 import re
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,15 +15,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.config import subscriptions_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.core.event import Event, partition_key
+from streams.ports import RecordValue
 from streams.producer import Ack, EventProducer
+from streams.testing import FakeProducer
 
 pytestmark = pytest.mark.slow
 
@@ -228,3 +235,101 @@ def record_at(brokers: str, ack: Ack) -> Message:
     consumer.close()
     assert record is not None
     return record
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("address", ["nowhere", "silent"])
+def test_an_event_fails_after_its_timeout(request: pytest.FixtureRequest, address: str) -> None:
+    servers = NOWHERE if address == "nowhere" else request.getfixturevalue(address)
+    producer = EventProducer(servers, timeout_seconds=1)
+    began = time.monotonic()
+    assert isinstance(producer.publish(FIELDS).exception(timeout=20), Unavailable)
+    assert 0.9 < time.monotonic() - began < 10
+    producer.close(0)
+
+
+def test_the_timeout_is_half_a_minute_unless_it_is_set() -> None:
+    with pytest.raises(Misconfigured, match="timeout_seconds must be more than 0"):
+        EventProducer(NOWHERE, timeout_seconds=0)
+
+
+def test_an_outage_is_two_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    [node] = broker.list_topics(timeout=10).brokers.values()
+    with EventProducer(f"{node.host}:{node.port}", properties={"reconnect.backoff.max.ms": 100}) as producer:
+        producer.publish(FIELDS).result(timeout=10)
+        producer._note_outage(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+        producer._note_outage(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+        producer.publish(FIELDS).result(timeout=10)
+    away, back = caplog.records
+    assert (away.levelname, back.levelname) == ("WARNING", "INFO")
+    assert away.getMessage().startswith("Kafka cannot be reached, and events wait: ")
+    assert back.getMessage() == "Kafka acknowledges events again, after 0 s"
+
+
+def test_a_broker_that_is_away_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    producer = EventProducer(NOWHERE, timeout_seconds=2, properties={"reconnect.backoff.max.ms": 100})
+    producer.publish(FIELDS).exception(timeout=20)
+    producer.close(0)
+    [line] = caplog.records
+    assert "Connection refused" in line.getMessage()
+
+
+async def test_a_request_awaits_its_acknowledgement(producer: EventProducer) -> None:
+    assert (await producer.publish_async(LAUNCHED)).event_id == "evt_1"
+    with pytest.raises(Invalid):
+        await producer.publish_async({**FIELDS, "type": "unknown"})
+
+
+async def test_a_slow_registry_does_not_block_the_loop(brokers: str) -> None:
+    class SlowCodec:
+        def encode(self, value: RecordValue) -> bytes:
+            assert threading.current_thread() is not threading.main_thread()
+            return b"encoded"
+
+        def decode(self, value: bytes) -> RecordValue:
+            raise NotImplementedError
+
+    with EventProducer(brokers, codec=SlowCodec()) as producer:
+        await producer.publish_async(LAUNCHED)
+
+
+async def test_a_fake_takes_the_producers_place() -> None:
+    with FakeProducer() as fake:
+        assert fake.publish(FIELDS).result().offset == 0
+        with pytest.raises(Invalid):
+            fake.publish({**FIELDS, "accountId": ""})
+        fake.failure = Unavailable("Kafka does not answer")
+        with pytest.raises(Unavailable):
+            await fake.publish_async(LAUNCHED)
+        fake.failure = None
+        assert await fake.publish_async(LAUNCHED) == Ack("evt_1", "session-events", 0, 1)
+    assert [event.id for event in fake.published][1:] == ["evt_1"]
+    with pytest.raises(Unavailable, match="closed"):
+        fake.publish(FIELDS)
+
+
+def test_a_fake_has_every_method_of_the_producer() -> None:
+    for name, method in inspect.getmembers(EventProducer, inspect.isfunction):
+        if not name.startswith("_") or name in ("__enter__", "__exit__"):
+            assert inspect.signature(getattr(FakeProducer, name)).parameters == inspect.signature(method).parameters
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_the_examples_of_the_document_work(brokers: str, number: int) -> None:
+    code = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "publishing.md").read_text(), re.DOTALL)[number]
+    names: dict[str, Any] = {}
+    exec(code.replace("kafka:9092", brokers), names)
+    if app := names.get("app"):
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            made = await client.post("http://app/courses/pkg_1/versions/2")
+            assert made.json() == {"eventId": "version-pkg_1-2"}
+            refused = await client.post("http://app/courses/a b/versions/2")
+            assert (refused.status_code, "packageId" in refused.text) == (422, True)
