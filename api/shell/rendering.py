@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -173,6 +174,17 @@ def plain_lines(text: str | bytes) -> str:
     return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
 
 
+def detail(value: object) -> str:
+    """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {detail(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(detail, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value in (None, "") else str(value)
+
+
 def pretty_json(value: object) -> str:
     """JSON for people, its fields in their order."""
     return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
@@ -195,6 +207,7 @@ _TEMPLATES.filters.update(
     plain=plain,
     plain_lines=plain_lines,
     pretty_json=pretty_json,
+    detail=detail,
     duration=duration,
     capped=capped,
     hour=hour,

@@ -25,6 +25,10 @@ _IS_TOO_WIDE = """() => {
     .map((one) => one.outerHTML.slice(0, 200));
 }"""
 
+_CUT_TABLES = """() => [...document.querySelectorAll(".table")]
+  .filter((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth + 1)
+  .map((one) => `${one.getAttribute("aria-label")}: ${one.scrollWidth} of ${one.clientWidth}`)"""
+
 # What a person can reach by Tab: of a group of radio buttons one is enough.
 _FOCUSABLE = """() => {
   const seen = new Set();
@@ -69,6 +73,12 @@ def axe_violations(page: Page, axe: str) -> list[str]:
             page.emulate_media(color_scheme=scheme)
             found += [f"{size[0]} {scheme} {one}" for one in page.evaluate(_RUN_AXE, options)]
             options = RULES_OF_STYLE
+    return found
+
+
+def cut_tables(page: Page) -> list[str]:
+    """The tables that have to be scrolled to the side, with their widths."""
+    found: list[str] = page.evaluate(_CUT_TABLES)
     return found
 
 

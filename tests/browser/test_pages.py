@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browser.checks import axe_violations, focus_problems, header_lines, text_of_main, too_wide
+from browser.checks import axe_violations, cut_tables, focus_problems, header_lines, text_of_main, too_wide
 from browser.chromium import NARROW, WIDE, open_context, viewport
 from browser.pages import PAGES, VIEWER_PAGES, PageCase
 from browser.running import Dashboard
@@ -15,6 +15,8 @@ from browser.seed import Seed
 from browser.untrusted import EVENT_ID
 
 pytestmark = pytest.mark.e2e
+
+DESKTOPS = (1024, 1280, 1440)
 
 
 def each(*cases: PageCase) -> pytest.MarkDecorator:
@@ -60,6 +62,14 @@ def test_a_page_is_accessible_and_fits_its_screen(visitor: Visitor, seed: Seed, 
         page.set_viewport_size(viewport(NARROW))
         assert too_wide(page) == []
         assert header_lines(page) <= 2
+
+
+@each(*PAGES)
+def test_a_table_fits_a_desktop(visitor: Visitor, seed: Seed, case: PageCase) -> None:
+    with visitor.at(case, seed) as page:
+        for width in DESKTOPS:
+            page.set_viewport_size(viewport((width, 900)))
+            assert (width, [*cut_tables(page), *too_wide(page)]) == (width, [])
 
 
 @each(*PAGES)

@@ -121,7 +121,9 @@ async def test_a_row_shows_the_last_attempt(api: ApiFixture, browser: FakeBrowse
             message="The endpoint responded with 503: its server failed.",
         )
     )
-    assert "503 212 ms 1 12:00 in 30 s" in (await browser.open("/deliveries")).text
+    text = (await browser.open("/deliveries")).text
+    assert "The endpoint responded with 503: its server failed. ◔ waiting next 12:00 , in 30 s" in text
+    assert "503 212 ms 1" in text
 
 
 async def test_the_timeline_has_each_attempt_with_its_wait(api: ApiFixture, browser: FakeBrowser) -> None:
