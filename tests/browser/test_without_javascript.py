@@ -51,7 +51,8 @@ def test_a_secret_is_revealed_and_rotated(plain_page: Page, webhook: str) -> Non
     page.get_by_role("button", name="Rotate").click()
     expect(page.get_by_text("both secrets are valid until")).to_be_visible()
     assert page.locator("#secret-text").inner_text() != old
-    page.get_by_role("button", name="End the old secret now").click()
+    page.get_by_text("End the old secret now").click()
+    page.get_by_role("button", name="End the old secret").click()
     expect(page.get_by_role("button", name="Rotate")).to_be_visible()
 
 
