@@ -1,4 +1,7 @@
-"""Routes that refuse unknown parameters and respect Idempotency-Key."""
+"""Routes that refuse unknown parameters, leave absent values out, and respect Idempotency-Key."""
+
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -11,6 +14,9 @@ from streams.core.errors import FieldError, Invalid
 
 class StrictRoute(APIRoute):
     """Reject unknown parameters: a mistyped filter would match everything."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **{**options, "response_model_exclude_none": True})
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()

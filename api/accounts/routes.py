@@ -63,16 +63,14 @@ WantedEntries = Annotated[AuditFilter, Depends(_entries)]
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 
-@router.post(
-    "/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", response_model_exclude_none=True
-)
+@router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account")
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
     opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
     return opened_account(opened)
 
 
-@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
+@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts")
 async def list_accounts(
     caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[AccountDetails]:
@@ -81,28 +79,20 @@ async def list_accounts(
     return Page(data=[account_of(account) for account in page.rows], next_cursor=text_of(page.next))
 
 
-@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
+@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account")
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Name, notification addresses and plan."""
     return account_of(await services_of(request).accounts.find(account_id))
 
 
-@router.patch(
-    "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
-)
+@router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account")
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
     return account_of(changed)
 
 
-@router.post(
-    "/v1/accounts/{account_id}/keys",
-    status_code=201,
-    tags=OPERATORS,
-    summary="Make an API key",
-    response_model_exclude_none=True,
-)
+@router.post("/v1/accounts/{account_id}/keys", status_code=201, tags=OPERATORS, summary="Make an API key")
 async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
     """The key is shown only once; its hash is stored."""
     made = await services_of(request).access.add_key(
@@ -111,7 +101,7 @@ async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Reque
     return made_key(made)
 
 
-@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys")
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
     """Each with its first characters, and when it was last used, to the minute."""
     return [key_of(key) for key in await services_of(request).access.keys(account_id)]
@@ -195,7 +185,7 @@ async def revoke_session(account_id: Id, session_id: Id, caller: Operator, reque
     await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
 
 
-@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
+@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts")
 async def audit(
     caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
@@ -207,7 +197,7 @@ async def audit(
 # -- what an account sees of itself ----------------------------------------------------------------------------
 
 
-@router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
+@router.get("/v1/account/audit", tags=["Account"], summary="Who did what")
 async def own_audit(
     caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
@@ -217,9 +207,7 @@ async def own_audit(
     return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
 
 
-@router.get(
-    "/v1/notifications", tags=["Account"], summary="List the mails to this account", response_model_exclude_none=True
-)
+@router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account")
 async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Notification]:

@@ -22,12 +22,7 @@ from streams.core.errors import FieldError, Invalid
 router = APIRouter(tags=["SCORM sessions"], route_class=StrictRoute)
 
 
-@router.post(
-    "/v1/sessions",
-    status_code=201,
-    summary="Open a session",
-    response_model_exclude_none=True,
-)
+@router.post("/v1/sessions", status_code=201, summary="Open a session")
 async def open_course_session(new: NewSession, caller: MayPublish, request: Request, response: Response) -> OpenSession:
     """At the launch of a course: `session.launched`, and the URL for its player.
 
@@ -39,14 +34,14 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
     return open_session(opened, str(request.base_url))
 
 
-@router.get("/v1/sessions/{session_id}", summary="Get a session", response_model_exclude_none=True)
+@router.get("/v1/sessions/{session_id}", summary="Get a session")
 async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
     """What its player has reported so far."""
     found = await services_of(request).course_sessions.find(caller.account_id, session_id)
     return course_session(found)
 
 
-@router.post("/v1/sessions/{session_id}/close", summary="Close a session", response_model_exclude_none=True)
+@router.post("/v1/sessions/{session_id}/close", summary="Close a session")
 async def close_course_session(
     session_id: Id,
     caller: MayPublish,

@@ -81,7 +81,7 @@ async def _filter(
 Wanted = Annotated[DeliveryFilter, Depends(_filter)]
 
 
-@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries")
 async def list_deliveries(
     caller: MayReadDeliveries,
     request: Request,
@@ -92,12 +92,7 @@ async def list_deliveries(
     return await _page(request, replace(wanted, account_id=caller.account_id, state=state))
 
 
-@router.get(
-    "/v1/deliveries/{delivery_id}",
-    tags=["Deliveries"],
-    summary="Show a delivery with its newest attempts",
-    response_model_exclude_none=True,
-)
+@router.get("/v1/deliveries/{delivery_id}", tags=["Deliveries"], summary="Show a delivery with its newest attempts")
 async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
     """The payload, and the newest attempts, each with its request and response.
 
@@ -107,12 +102,7 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
     return delivery_with_attempts(visible(seen, caller.permissions))
 
 
-@router.get(
-    "/v1/deliveries/{delivery_id}/attempts",
-    tags=["Deliveries"],
-    summary="List the attempts of a delivery",
-    response_model_exclude_none=True,
-)
+@router.get("/v1/deliveries/{delivery_id}/attempts", tags=["Deliveries"], summary="List the attempts of a delivery")
 async def list_attempts(
     delivery_id: Id,
     caller: MayReadDeliveries,
@@ -128,11 +118,7 @@ async def list_attempts(
 
 
 @router.post(
-    "/v1/deliveries/{delivery_id}/retry",
-    status_code=202,
-    tags=["Deliveries"],
-    summary="Send a delivery again",
-    response_model_exclude_none=True,
+    "/v1/deliveries/{delivery_id}/retry", status_code=202, tags=["Deliveries"], summary="Send a delivery again"
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
     """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
@@ -142,7 +128,7 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
     return delivery_of(delivery_state)
 
 
-@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", response_model_exclude_none=True)
+@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters")
 async def list_dead_letters(
     caller: MayReadDeliveries,
     request: Request,
@@ -157,7 +143,6 @@ async def list_dead_letters(
     "/v1/dead-letters/retry",
     tags=["Dead letters"],
     summary="Send dead letters again",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def retry_dead(
@@ -174,7 +159,6 @@ async def retry_dead(
     "/v1/dead-letters/discard",
     tags=["Dead letters"],
     summary="Discard dead letters",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def discard_dead(

@@ -16,7 +16,6 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 @router.post(
     "/v1/learners/erase",
     summary="Erase a learner",
-    response_model_exclude_none=True,
     responses={202: {"model": ErasureDetails, "description": "It takes longer, and goes on"}},
 )
 async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response) -> ErasureDetails:
@@ -31,7 +30,7 @@ async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request
     return erasure_of(erasure, learners.topics)
 
 
-@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure", response_model_exclude_none=True)
+@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure")
 async def show_erasure(erasure_id: Id, caller: MayEraseLearners, request: Request) -> ErasureDetails:
     """Whether it is finished, and what it erased until now."""
     learners = services_of(request).learners

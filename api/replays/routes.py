@@ -16,7 +16,6 @@ router = APIRouter(route_class=StrictRoute)
     "/v1/webhooks/{webhook_id}/replays",
     tags=["Deliveries"],
     summary="Send a webhook's events of a period again",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "A job"}},
 )
 async def replay(
@@ -34,13 +33,13 @@ async def replay(
     return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
 
 
-@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", response_model_exclude_none=True)
+@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job")
 async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
     """The progress of a job."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
 
 
-@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job", response_model_exclude_none=True)
+@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job")
 async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """It stops after its present portion; what was done stays done. 409 when it is finished."""
     deliveries = services_of(request).deliveries
