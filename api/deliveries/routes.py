@@ -14,15 +14,13 @@ from api.deliveries.models import (
     DeliveryWithAttempts,
     EventType,
     JobDetails,
-    affected_of,
-    attempt_of,
     delivery_of,
     delivery_with_attempts,
     job_of,
 )
-from api.paging import After, Limit, cursor_of, text_of
+from api.paging import After, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Moment, Page, SearchText
+from api.shared_models import Id, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from streams.core.account import DeliveryFilter
@@ -114,7 +112,7 @@ async def list_attempts(
     service = services_of(request).deliveries
     page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
     page = visible(page, caller.permissions)
-    return Page(data=[attempt_of(attempt) for attempt in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, Attempt.of)
 
 
 @router.post(
@@ -152,7 +150,7 @@ async def retry_dead(
     if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return affected_of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
+    return AffectedDeliveries.of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
 
 
 @router.post(
@@ -168,7 +166,7 @@ async def discard_dead(
     if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
         return job
     wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return affected_of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
+    return AffectedDeliveries.of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
 
 
 async def _start(
@@ -184,7 +182,7 @@ async def _start(
 
 async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
     page = await services_of(request).deliveries.list(wanted)
-    return Page(data=[delivery_of(delivery_state) for delivery_state in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, delivery_of)
 
 
 def _ids(body: DeadLetterChoice) -> list[str]:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries
 from api.deliveries.models import JobDetails, job_of
-from api.replays.models import Replay, ReplayCounted, counted_of
+from api.replays.models import Replay, ReplayCounted
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
@@ -28,7 +28,8 @@ async def replay(
     services, replay_request = services_of(request), body.request(webhook_id)
     webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     if body.count_only:
-        return counted_of(await services.replays.count(webhook, replay_request))
+        count = await services.replays.count(webhook, replay_request)
+        return ReplayCounted.of(count.deliveries, count)
     response.status_code = 202
     return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
 

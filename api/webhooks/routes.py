@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.deliveries.models import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.events.models import NewTest
-from api.paging import After, Limit, cursor_of, text_of
+from api.paging import After, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Page
+from api.shared_models import Id, Page, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from api.webhooks.health_models import Health, Statistics, health_of, statistics_of
@@ -26,9 +26,7 @@ from api.webhooks.models import (
     WebhookWithSecret,
     altered_webhook,
     changed_webhook,
-    listed_webhook,
     rotated_webhook,
-    webhook_of,
     webhook_with_secret,
 )
 from streams.core.errors import Stale
@@ -76,7 +74,7 @@ async def list_webhooks(
     services = services_of(request)
     page = visible(await services.webhooks.page(caller.account_id, cursor_of(cursor), limit), caller.permissions)
     now = services.clock.now()
-    return Page(data=[listed_webhook(one, now) for one in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, lambda known: ListedWebhook.of_listed(known, now))
 
 
 @router.get("/{webhook_id}", summary="Show a webhook")
@@ -85,7 +83,7 @@ async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, respon
     services = services_of(request)
     known = visible(await services.webhooks.find(webhook_id, caller.account_id), caller.permissions)
     response.headers["ETag"] = _etag(known)
-    return webhook_of(known, services.clock.now())
+    return Webhook.of_registration(known, services.clock.now())
 
 
 @router.patch("/{webhook_id}", summary="Change a webhook")

@@ -177,10 +177,10 @@ def _state(delivery: Mapping[str, Any]) -> str:
 
 
 def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
-    from api.deliveries.models import affected_of
+    from api.deliveries.models import AffectedDeliveries
 
     if as_json:
-        show(affected_of(affected), as_json)
+        show(AffectedDeliveries.of(affected), as_json)
     else:
         say(f"{len(affected.ids)} {done}")
     for unknown in affected.unknown:

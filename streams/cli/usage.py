@@ -22,9 +22,9 @@ def usage_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    from api.usage.models import usage_report
+    from api.usage.models import UsageReport
 
-    report = usage_report(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
+    report = UsageReport.of(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
     if as_json:
         show(report, as_json)
     else:
@@ -40,11 +40,11 @@ def usage_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the launches of a month by package and dispatch."""
-    from api.usage.models import usage_of_package
+    from api.usage.models import UsageOfPackage
 
     async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
         return [one async for one in deployment.usage().all_details(account, month)]
 
     found = in_deployment(details)
     columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
-    show([usage_of_package(one) for one in found], as_json, columns)
+    show([UsageOfPackage.of(one) for one in found], as_json, columns)

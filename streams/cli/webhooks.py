@@ -74,12 +74,12 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    from api.webhooks.models import listed_webhook
+    from api.webhooks.models import ListedWebhook
 
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
-        [listed_webhook(known, _now()) for known in found],
+        [ListedWebhook.of_listed(known, _now()) for known in found],
         as_json,
         {"status": _status, "url": "url", **columns, "id": "id"},
     )
@@ -91,9 +91,10 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    from api.webhooks.models import webhook_of
+    from api.webhooks.models import Webhook
 
-    show(webhook_of(in_deployment(lambda deployment: deployment.webhooks().find(webhook_id)), _now()), as_json)
+    known = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
+    show(Webhook.of_registration(known, _now()), as_json)
 
 
 @webhooks.command("pause")
