@@ -4,16 +4,15 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.paging import cursor_of, text_of
-from api.shell.forms import form_of, next_page
+from api.shell.forms import SentForm, next_page
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
-from api.shell.visits import Visit, visit_of
-from streams.core.access import Scope
+from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
@@ -47,20 +46,18 @@ def _act(text: str) -> JobKind:
 
 
 @router.get("/dead-letters")
-async def dead_letters_page(request: Request) -> Response:
+async def dead_letters_page(visit: SignedIn) -> Response:
     """With their reasons, newest first."""
-    visit = await visit_of(request)
-    query = request.query_params
+    query = visit.request.query_params
     wanted = _dead(visit, query.get("webhook", ""), query.get("reason", ""))
     page = await visit.services.deliveries.list(replace(wanted, after=cursor_of(query.get("after"))))
     webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
     return render(
-        request,
-        "dead_letters.html",
         visit,
+        "dead_letters.html",
         rows=page.rows,
         names=await names_of(visit, page.rows),
-        next=next_page(request, text_of(page.next)),
+        next=next_page(visit.request, text_of(page.next)),
         wanted=wanted,
         webhooks=webhooks.rows,
         reasons=list(DeathReason),
@@ -69,17 +66,14 @@ async def dead_letters_page(request: Request) -> Response:
 
 
 @router.get("/dead-letters/preview")
-async def preview_page(request: Request) -> Response:
+async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    query = request.query_params
+    query = visit.request.query_params
     act, every, ids = _act(query.get("act", "")), query.get("every", ""), query.getlist("id")
     wanted = _chosen(_dead(visit, query.get("webhook", ""), query.get("reason", "")), every, ids)
     return render(
-        request,
-        "dead_letters_preview.html",
         visit,
+        "dead_letters_preview.html",
         act=act,
         every=every,
         ids=[] if every else ids,
@@ -90,11 +84,8 @@ async def preview_page(request: Request) -> Response:
 
 
 @router.post("/dead-letters")
-async def act_on_dead_letters(request: Request) -> Response:
+async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    form = await form_of(request)
     act = _act(form["act"])
     wanted = _chosen(_dead(visit, form["webhook"], form["reason"]), form["every"], form.all("id"))
     job = await visit.services.deliveries.start(

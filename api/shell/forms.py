@@ -1,9 +1,10 @@
 """Read forms, and build links with a query."""
 
 from collections.abc import Mapping
+from typing import Annotated
 from urllib.parse import parse_qs, urlencode
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from streams.core.errors import FieldError, Invalid
 
@@ -44,6 +45,9 @@ async def form_of(request: Request) -> Form:
         return Form(parse_qs(body, keep_blank_values=True, max_num_fields=MOST_FIELDS))
     except (UnicodeDecodeError, ValueError):
         raise Invalid(FieldError("form", "cannot be read: reload the page and try again")) from None
+
+
+SentForm = Annotated[Form, Depends(form_of)]
 
 
 def next_page(request: Request, cursor: str | None) -> str | None:

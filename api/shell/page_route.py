@@ -119,10 +119,8 @@ def error_page(
     """What happened, and where to go from here: to the page above, if there is one."""
     is_operator = isinstance(visitor, OperatorVisit)
     return render(
-        request,
+        visitor or request,
         "error.html",
-        visitor if isinstance(visitor, Visit) else None,
-        operator=visitor if isinstance(visitor, OperatorVisit) else None,
         status=status,
         # The address of a form has no page.
         here=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",
