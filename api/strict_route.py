@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.auth import known_caller
 from api.idempotency import Handler, once
@@ -36,5 +37,16 @@ class StrictRoute(APIRoute):
 
 
 def _query_names(dependant: Dependant) -> set[str]:
-    own = {parameter.alias for parameter in dependant.query_params}
+    own = {
+        name
+        for parameter in dependant.query_params
+        for name in _names(parameter.field_info.annotation, parameter.alias)
+    }
     return own.union(*(_query_names(part) for part in dependant.dependencies))
+
+
+def _names(kind: object, name: str) -> set[str]:
+    """The name of a parameter, or those of a model's fields."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {field.alias or name for name, field in kind.model_fields.items()}
+    return {name}

@@ -29,7 +29,7 @@ ROWS = 50
 async def deliveries_page(visit: SignedIn) -> Response:
     """Newest first; the URL has the whole filter."""
     services, query = visit.services, visit.request.query_params
-    wanted = filter_of(visit.request, visit)
+    wanted = filter_of(visit, visit.query, after=cursor_of(query.get("after")))
     links = links_of(visit.request, wanted)
     problem = None
     if text := query.get("q", "").strip():
@@ -58,7 +58,6 @@ async def deliveries_page(visit: SignedIn) -> Response:
         retention_days=site_of(visit.request).retention_days,
         next=links(after=text_of(found.page.next)) if found.page.next else None,
         wanted=wanted,
-        query=query,
     )
 
 
@@ -123,7 +122,6 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         earlier=text_of(seen.earlier),
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
-        query=visit.request.query_params,
     )
 
 

@@ -91,10 +91,9 @@ def _local(text: str, zone: ZoneInfo) -> str:
 async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL also the count."""
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    query = visit.request.query_params
-    if "since" not in query:
+    if "since" not in visit.request.query_params:
         return _page(visit, known, Entered())
-    entered = Entered.of(Form({name: query.getlist(name) for name in query}))
+    entered = Entered.of(visit.query)
     try:
         wanted = entered.request(webhook_id, _zone(entered, visit.request))
         # The job sends what is counted now, and nothing that comes later.

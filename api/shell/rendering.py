@@ -62,6 +62,7 @@ def render(
         operator=operator,
         wide=visit is not None or operator is not None,
         path=request.url.path,
+        query=request.query_params,
         here=here or _here(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),

@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from api.auth import Member
 from api.services import Services, services_of
 from api.shell.branding import Site
+from api.shell.forms import Form
 from api.shell.security import cookie_name
 from api.shell.times import zone_named
 from api.visibility import visible
@@ -56,6 +57,12 @@ class Visit:
     @property
     def services(self) -> Services:
         return services_of(self.request)
+
+    @property
+    def query(self) -> Form:
+        """The parameters of the URL, as the fields of a form."""
+        parameters = self.request.query_params
+        return Form({name: parameters.getlist(name) for name in parameters})
 
     @property
     def role(self) -> Role:

@@ -97,7 +97,6 @@ async def _webhook_page(
         test_curl=_curl(test),
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),
-        query=visit.request.query_params,
     )
 
 
