@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.problems import TooMany
 from api.services import services_of
 from streams.core.access import OPERATOR, Caller, Scope
-from streams.core.errors import Forbidden, Unauthorized
+from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
 from streams.core.rate import PERIOD_SECONDS
 
 _bearer = HTTPBearer(
@@ -56,6 +56,17 @@ def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
     """Raises `Forbidden`."""
     if missing := [name for name in scopes if name not in caller.permissions]:
         raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
+
+
+def account_of(caller: Caller, named: str | None) -> str:
+    """The account of the key, or the one that an operator names. Raises `Invalid`."""
+    if caller.account_id is None:
+        if named is None:
+            raise Invalid(FieldError("accountId", "is required with an operator's key"))
+        return named
+    if named not in (None, caller.account_id):
+        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
+    return caller.account_id
 
 
 async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":

@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.paging import cursor_of, text_of
-from api.shell.forms import Form, SentForm, with_query
-from api.shell.once import new_once, once
+from api.shell.forms import SentForm, with_query
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import actor_name
@@ -52,12 +52,9 @@ async def account_page(visit: SignedIn) -> Response:
 
 
 @router.post("/account/keys")
+@acts_once
 async def add_key(visit: MayManage, form: SentForm) -> Response:
     """The page shows the new key, once."""
-    return await once(visit, form, lambda: _add_key(visit, form))
-
-
-async def _add_key(visit: Visit, form: Form) -> Response:
     try:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None

@@ -131,10 +131,7 @@ async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
-    if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
-        return job
-    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return AffectedDeliveries.of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
+    return await _act(JobKind.RETRY, body, caller, request, response)
 
 
 @router.post(
@@ -147,29 +144,22 @@ async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """For ever. By `ids` at once, by `filter` as a job."""
-    if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
-        return job
-    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return AffectedDeliveries.of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
+    return await _act(JobKind.DISCARD, body, caller, request, response)
 
 
-async def _start(
+async def _act(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
-) -> JobDetails | None:
-    """Start a job for a filter; None for ids."""
-    if body.filter is None or body.ids is not None:
-        return None
-    response.status_code = 202
+) -> AffectedDeliveries | JobDetails:
     service = services_of(request).deliveries
-    return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if body.filter is not None and body.ids is None:
+        response.status_code = 202
+        return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if body.ids is None or body.filter is not None:
+        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
+    act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead
+    return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), by=caller.actor))
 
 
 async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
     page = await services_of(request).deliveries.list(wanted)
     return page_of(page, delivery_of)
-
-
-def _ids(body: DeadLetterChoice) -> list[str]:
-    if body.ids is None or body.filter is not None:
-        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
-    return body.ids

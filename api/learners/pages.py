@@ -4,8 +4,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.learners.models import erasure_of
-from api.shell.forms import Form, SentForm
-from api.shell.once import new_once, once
+from api.shell.forms import SentForm
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayEraseLearners, Visit
@@ -46,12 +46,9 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 
 
 @router.post("/account/learners/erase")
+@acts_once
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """For ever."""
-    return await once(visit, form, lambda: _erase(visit, form))
-
-
-async def _erase(visit: Visit, form: Form) -> Response:
     try:
         erasure = await visit.services.learners.erase(visit.account.id, form["learner"], by=visit.member.actor)
     except Invalid as wrong:

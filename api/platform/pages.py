@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from api.paging import cursor_of, text_of
 from api.services import services_of
-from api.shell.forms import Form, SentForm, with_query
-from api.shell.once import new_once, once
+from api.shell.forms import SentForm, with_query
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.security import set_cookie
@@ -91,12 +91,9 @@ async def stages_page(visit: ByOperator) -> Response:
 
 
 @router.post("/operator/accounts")
+@acts_once
 async def open_account(visit: ByOperator, form: SentForm) -> Response:
     """Open an account; the page shows its first API key, once."""
-    return await once(visit, form, lambda: _open_account(visit, form))
-
-
-async def _open_account(visit: OperatorVisit, form: Form) -> Response:
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
         opened = await visit.services.accounts.open(

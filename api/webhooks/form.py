@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.shell.forms import Form, SentForm
-from api.shell.once import new_once, once
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
@@ -35,12 +35,9 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
 
 
 @router.post("/webhooks/new")
+@acts_once
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook; the next page shows its secret."""
-    return await once(visit, form, lambda: _create(visit, form))
-
-
-async def _create(visit: Visit, form: Form) -> Response:
     try:
         entered = WebhookInput(visit.account.id, **_entered(form, None))
         made = await visit.services.webhooks.register(entered, by=visit.member.actor)
