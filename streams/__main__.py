@@ -4,10 +4,13 @@ import contextlib
 import errno
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from streams.core.errors import Conflict, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
 from streams.core.text import escape_controls
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 NOT_DONE = 1
 MISCONFIGURED = 2
@@ -23,9 +26,7 @@ def main() -> None:
     """
     try:
         _escape_what_cannot_be_encoded()
-        from streams.cli.app import app  # Imported here, so that Ctrl-C during the import is quiet too.
-
-        app()
+        _commands()()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
     except Invalid as wrong:
@@ -40,6 +41,18 @@ def main() -> None:
         if failed.filename is None and failed.errno not in _OUTPUT_ERRORS:
             raise  # A bug: its traceback says where.
         _end(FAILED, f"{failed.filename or 'standard output'}: {failed.strerror}")
+
+
+def _commands() -> "Typer":
+    """Those of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
+    from streams.cli.stage_commands import every_command, stages
+
+    if {*sys.argv[1:2]} & {command.name for command in stages.registered_commands}:
+        stages.callback()(every_command)
+        return stages
+    from streams.cli.app import app
+
+    return app
 
 
 def _end(code: int, *errors: str) -> NoReturn:

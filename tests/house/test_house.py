@@ -75,8 +75,8 @@ def test_the_core_is_pure() -> None:
 )
 def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], without: list[str]) -> None:
     made_by = "sql_stages" if stage == "background" else "stages"
-    process = ("streams.__main__", "streams.cli.stages", "streams.runtime.process", f"streams.runtime.{made_by}")
-    modules = [*process, *(f"streams.adapters.{part}" for part in parts)]
+    process = ("streams.__main__", "streams.cli.stage_commands", "streams.cli.stages", "streams.runtime.process")
+    modules = [*process, f"streams.runtime.{made_by}", *(f"streams.adapters.{part}" for part in parts)]
     loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert {*without, "rich"}.isdisjoint(output.stdout.split())
