@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.accounts.access_models import Key, KeyWithText, SessionDetails, SignInLink, UserDetails
+from api.accounts.models import AccountDetails, AccountWithKey, AuditLogEntry
 from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, say, show
 from streams.core.access import Role, Scope
 from streams.core.audit import AuditFilter
@@ -36,8 +38,6 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an account. Its API key is shown only once."""
-    from api.accounts.models import AccountWithKey
-
     opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
     show(AccountWithKey.of(opened.account, opened), as_json)
 
@@ -45,8 +45,6 @@ def accounts_create(
 @accounts.command("list")
 def accounts_list(limit: Limit = 50, as_json: JsonOption = False) -> None:
     """List the accounts, newest first."""
-    from api.accounts.models import AccountDetails
-
     found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
     show([AccountDetails.of(account) for account in found], as_json, columns)
@@ -65,8 +63,6 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; options that are not given do not change."""
-    from api.accounts.models import AccountDetails
-
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
     changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, by=me()))
@@ -84,8 +80,6 @@ def api_keys_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an API key. It is shown only once."""
-    from api.accounts.access_models import KeyWithText
-
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     scopes = [str(one) for one in scope or list(Scope)]
     made = in_deployment(lambda deployment: deployment.access().add_key(account, name, scopes, expires_at, by=me()))
@@ -95,8 +89,6 @@ def api_keys_create(
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's API keys: their first characters, and when each was last used."""
-    from api.accounts.access_models import Key
-
     found = in_deployment(lambda deployment: deployment.access().keys(account))
     columns: Columns = {
         "name": "name",
@@ -128,8 +120,6 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    from api.accounts.access_models import UserDetails
-
     added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
     show(UserDetails.of(added), as_json)
 
@@ -142,8 +132,6 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    from api.accounts.access_models import UserDetails
-
     changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
     show(UserDetails.of(changed), as_json)
 
@@ -151,8 +139,6 @@ def users_role(
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    from api.accounts.access_models import SignInLink
-
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
     if as_json:
         show(SignInLink.of(link), as_json)
@@ -163,8 +149,6 @@ def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False)
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    from api.accounts.access_models import SignInLink
-
     link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
     if as_json:
         show(SignInLink.of(link), as_json)
@@ -175,8 +159,6 @@ def operators_sign_in(as_json: JsonOption = False) -> None:
 @users.command("sessions")
 def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
-    from api.accounts.access_models import SessionDetails
-
     found = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
         "actor": "actor",
@@ -203,8 +185,6 @@ def users_sign_out(
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List the users of an account."""
-    from api.accounts.access_models import UserDetails
-
     found = in_deployment(lambda deployment: deployment.access().users(account))
     show(
         [UserDetails.of(user) for user in found],
@@ -234,8 +214,6 @@ def audit_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
-    from api.accounts.models import AuditLogEntry
-
     wanted = AuditFilter(account, actor, action, object_id)
     found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.events.models import AcceptedEventDetails, AcceptedEvents, event_with_deliveries
 from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show, time_of
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 
 if TYPE_CHECKING:
-    from api.events.models import AcceptedEvents
     from streams.producer import Ack, EventProducer
     from streams.runtime.bootstrap import SqlDeployment
 
@@ -123,8 +123,6 @@ def events_find(
     as_json: JsonOption = False,
 ) -> None:
     """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
-    from api.events.models import event_with_deliveries
-
     begins = time_of("--since", since) if since else None
     found = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
     show(event_with_deliveries(event_id, found), as_json)
@@ -139,8 +137,6 @@ async def _check_and_count(
 
 
 def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
-    from api.events.models import AcceptedEventDetails, AcceptedEvents
-
     counted = zip(ids, counts or [None] * len(ids), strict=False)
     details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in counted]
     return AcceptedEvents(ids=list(ids), events=details)

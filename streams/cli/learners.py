@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.learners.models import ErasureDetails, erasure_of
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
 from streams.core.errors import FieldError, Invalid
 
 if TYPE_CHECKING:
-    from api.learners.models import ErasureDetails
     from streams.runtime.bootstrap import SqlDeployment
 
 learners = typer.Typer(no_args_is_help=True, help="Learners, whose data can be erased.")
@@ -77,6 +77,4 @@ def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
 
 
 def _details(deployment: "SqlDeployment", erasure: Erasure) -> "ErasureDetails":
-    from api.learners.models import erasure_of
-
     return erasure_of(erasure, deployment.learners().topics)

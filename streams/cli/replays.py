@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.deliveries.models import job_of
 from streams.cli.deliveries import deliveries
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show, time_of
 from streams.cli.webhooks import WebhookId, webhooks
@@ -162,6 +163,4 @@ def _show_end(job: Job, as_json: bool) -> None:
 
 
 def _show_job(job: Job, as_json: bool) -> None:
-    from api.deliveries.models import job_of
-
     show(job_of(job), as_json)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from api.usage.models import UsageOfPackage, UsageReport
 from streams.cli.output import JsonOption, in_deployment, show
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ def usage_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    from api.usage.models import UsageReport
-
     report = UsageReport.of(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
     if as_json:
         show(report, as_json)
@@ -40,7 +39,6 @@ def usage_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the launches of a month by package and dispatch."""
-    from api.usage.models import UsageOfPackage
 
     async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
         return [one async for one in deployment.usage().all_details(account, month)]

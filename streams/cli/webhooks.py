@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.deliveries.models import delivery_with_attempts
+from api.webhooks.models import (
+    ListedWebhook,
+    Webhook,
+    altered_webhook,
+    changed_webhook,
+    rotated_webhook,
+    webhook_with_secret,
+)
 from streams.cli.output import JsonOption, in_deployment, me, require_kafka, say, show
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import State
@@ -61,8 +70,6 @@ def webhooks_create(
         fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
     )
-    from api.webhooks.models import webhook_with_secret
-
     registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
     show(webhook_with_secret(registered, _now()), as_json)
     _warn(registered.changed)
@@ -74,8 +81,6 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    from api.webhooks.models import ListedWebhook
-
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
@@ -91,8 +96,6 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    from api.webhooks.models import Webhook
-
     known = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
     show(Webhook.of_registration(known, _now()), as_json)
 
@@ -124,7 +127,6 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
-    from api.deliveries.models import delivery_with_attempts
     from streams.telemetry import PrometheusTelemetry
 
     async def send(deployment: "SqlDeployment") -> DeliveryDetails:
@@ -198,8 +200,6 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    from api.webhooks.models import rotated_webhook
-
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
     show(rotated_webhook(rotated, _now()), as_json)
     _warn(rotated.changed)
@@ -220,15 +220,11 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 
 
 def _show_changed(changed: Changed, as_json: bool) -> None:
-    from api.webhooks.models import changed_webhook
-
     show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
 
 
 def _show_altered(changed: Changed, as_json: bool) -> None:
-    from api.webhooks.models import altered_webhook
-
     show(altered_webhook(changed, _now()), as_json)
     _warn(changed)
 
