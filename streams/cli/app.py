@@ -5,25 +5,27 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from streams.acls import command, rules
+from streams.adapters.encryption import generate_key
 from streams.cli.access import accounts, api_keys, audit, operators, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
 from streams.cli.invalid import invalid
 from streams.cli.learners import learners
-from streams.cli.output import JsonOption, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
 from streams.cli.replays import jobs
 from streams.cli.stage_commands import every_command, stages
+from streams.cli.stages import run_the_demo, run_up
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
+from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.background import BACKGROUND_STAGES
+from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import RETRY_PREFIX
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
 
 app = typer.Typer(
     name="scorm-webhooks",
@@ -79,8 +81,6 @@ def up(
     Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
     and SQLite.
     """
-    from streams.cli.stages import run_up
-
     run_up(small=small)
 
 
@@ -96,8 +96,6 @@ def demo(
     ] = None,
 ) -> None:
     """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
-    from streams.cli.stages import run_the_demo
-
     if leave and events is None:
         raise typer.BadParameter("--exit needs --events: without it the course has no end")
     run_the_demo(events, leave, seed, receivers)
@@ -106,8 +104,6 @@ def demo(
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
     """Show what `apply` would do, and change nothing. Exit code 2 if `apply` would refuse a part of it."""
-    from streams.runtime.bootstrap import SqlDeployment
-
     deployment = SqlDeployment.from_environment()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
@@ -124,8 +120,6 @@ def topics_apply(
     ] = False,
 ) -> None:
     """Create missing topics, add partitions, set configurations. A second time changes nothing."""
-    from streams.runtime.bootstrap import SqlDeployment
-
     deployment = SqlDeployment.from_environment()
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
@@ -139,10 +133,8 @@ def topics_apply(
     say(f"{len(done)} of {len(plan)} topics changed")
 
 
-async def _lost_retries(deployment: "SqlDeployment", made: Collection[str]) -> Mapping[str, int]:
+async def _lost_retries(deployment: SqlDeployment, made: Collection[str]) -> Mapping[str, int]:
     """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
-    from streams.core.errors import Misconfigured, Unavailable
-
     if not any(name.startswith(RETRY_PREFIX) for name in made):
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
@@ -164,9 +156,6 @@ def topics_acls(
 
     They change nothing until you run them.
     """
-    from streams.acls import command, rules
-    from streams.runtime.bootstrap import SqlDeployment
-
     prefix = SqlDeployment.from_environment().settings.topic_prefix
     named = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
@@ -186,7 +175,6 @@ def db_upgrade(
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import grant, upgrade
     from streams.adapters.sql.pooler import give_sessions_settings
-    from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()
     url = deployment.database_url
@@ -202,8 +190,6 @@ def db_upgrade(
 @keys.command("generate")
 def keys_generate() -> None:
     """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS. Add it behind the old ones first (see docs/security.md)."""
-    from streams.adapters.encryption import generate_key
-
     say(generate_key())
 
 
@@ -213,8 +199,6 @@ def secrets_reencrypt() -> None:
 
     A day later you can remove the other keys: responses to requests with an Idempotency-Key are kept for a day.
     """
-    from streams.cli.output import in_deployment, me, progress_bar
-
     with progress_bar() as progress:
         task = progress.add_task("encrypting", total=None)
         done = in_deployment(

@@ -1,15 +1,13 @@
 """Commands for usage."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from api.usage.models import UsageOfPackage, UsageReport
 from streams.cli.output import JsonOption, in_deployment, show
-
-if TYPE_CHECKING:
-    from streams.core.usage import UsageDetail
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.core.usage import UsageDetail
+from streams.runtime.bootstrap import SqlDeployment
 
 usage = typer.Typer(no_args_is_help=True, help="Launches of an account by calendar month, in UTC.")
 
@@ -40,7 +38,7 @@ def usage_show(
 ) -> None:
     """Show the launches of a month by package and dispatch."""
 
-    async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
+    async def details(deployment: SqlDeployment) -> list[UsageDetail]:
         return [one async for one in deployment.usage().all_details(account, month)]
 
     found = in_deployment(details)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +25,8 @@ from streams.core.held import HeldChoice
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.features.webhooks.service import Changed
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.bootstrap import SqlDeployment
+from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 
@@ -127,9 +126,8 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
-    from streams.telemetry import PrometheusTelemetry
 
-    async def send(deployment: "SqlDeployment") -> DeliveryDetails:
+    async def send(deployment: SqlDeployment) -> DeliveryDetails:
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("test"))
         try:
