@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -75,13 +76,13 @@ async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
     return Member(caller.actor, caller.account_id, caller.permissions)
 
 
+@dataclass(frozen=True, slots=True)
 class Member:
     """A caller within one account."""
 
-    def __init__(self, actor: str, account_id: str, permissions: Collection[str]) -> None:
-        self.actor = actor
-        self.account_id = account_id
-        self.permissions = permissions
+    actor: str
+    account_id: str
+    permissions: Collection[str]
 
 
 MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_READ])]

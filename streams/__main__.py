@@ -45,11 +45,10 @@ def main() -> None:
 
 def _commands() -> "Typer":
     """Those of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
-    from streams.cli.stage_commands import every_command, stages
+    from streams.cli import stage_commands
 
-    if {*sys.argv[1:2]} & {command.name for command in stages.registered_commands}:
-        stages.callback()(every_command)
-        return stages
+    if {*sys.argv[1:2]} & {command.name for command in stage_commands.stages.registered_commands}:
+        return stage_commands.app
     from streams.cli.app import app
 
     return app

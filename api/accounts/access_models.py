@@ -89,11 +89,8 @@ class PortalLink(Model):
     expires_at: Time
 
 
-class SignInLink(Model):
+class SignInLink(PortalLink):
     """A link that signs a user in once, within 15 minutes."""
-
-    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
-    expires_at: Time
 
 
 class SessionDetails(Model):

@@ -76,7 +76,7 @@ async def revoke_key(key_id: str, visit: MayManage) -> Response:
 @router.post("/account/users")
 async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:
-        role = _role(form["role"])
+        role = form.one_of("role", Role)
         await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.member.actor)
     except Invalid as wrong:
         return await _account_page(visit, errors=wrong.errors)
@@ -85,7 +85,7 @@ async def add_user(visit: MayManage, form: SentForm) -> Response:
 
 @router.post("/account/users/{user_id}/role")
 async def change_role(user_id: str, visit: MayManage, form: SentForm) -> Response:
-    await visit.services.access.change_role(visit.account.id, user_id, _role(form["role"]), by=visit.member.actor)
+    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), by=visit.member.actor)
     return redirect("/account")
 
 
@@ -99,12 +99,6 @@ async def remove_user(user_id: str, visit: MayManage) -> Response:
 async def revoke_session(session_id: str, visit: MayManage) -> Response:
     await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.member.actor)
     return redirect("/account")
-
-
-def _role(text: str) -> Role:
-    if text not in list(Role):
-        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
-    return Role(text)
 
 
 @router.get("/audit")

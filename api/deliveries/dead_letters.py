@@ -1,6 +1,5 @@
 """Pages of dead letters: the list, what would be retried or discarded, and the job that does it."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from starlette.responses import Response
 from api.deliveries.filters import ROWS, filter_of
 from api.paging import cursor_of, text_of
 from api.shell.forms import Form, SentForm, next_page
+from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
@@ -77,7 +77,7 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
         ids=[] if every else ids,
         wanted=wanted,
         found=await visit.services.deliveries.summary(wanted),
-        once=secrets.token_urlsafe(16),
+        once=new_once(),
     )
 
 

@@ -116,9 +116,7 @@ async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> 
 @router.post("/operator/accounts/{account_id}/enter")
 async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Look at an account as its people do; its audit log says so."""
-    if form["role"] not in list(Role):
-        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
-    await visit.services.sessions.enter(visit.session, account_id, Role(form["role"]))
+    await visit.services.sessions.enter(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 
 

@@ -1,6 +1,5 @@
 """The page to send a webhook's events of a period again: a form, a count, and the start of a job."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.shell.forms import Form, SentForm
+from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.times import from_zone, in_zone, zone_named
@@ -143,6 +143,6 @@ def _page(
         "problem": problem,
         "types": TYPES,
         "states": STATES,
-        "once": secrets.token_urlsafe(16),
+        "once": new_once(),
     }
     return render(visit, "replay.html", status=409 if problem else None, errors=errors, **context)

@@ -1,7 +1,8 @@
 """Read forms, and build links with a query."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qs, urlencode
 
 from fastapi import Depends, Request
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 from streams.core.errors import FieldError, Invalid
 
 MOST_FIELDS = 2_000
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Form:
@@ -27,6 +29,12 @@ class Form:
     def lines(self, name: str) -> list[str]:
         """The lines of a text field that are not empty."""
         return [line.strip() for line in self[name].splitlines() if line.strip()]
+
+    def one_of(self, name: str, values: type[Choice]) -> Choice:
+        """A value of an enum. Raises `Invalid`."""
+        if self[name] not in list(values):
+            raise Invalid(FieldError(name, f"is one of {', '.join(values)}"))
+        return values(self[name])
 
     def number(self, name: str, label: str, otherwise: int) -> int:
         """A whole number. Raises `Invalid`."""

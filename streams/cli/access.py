@@ -12,6 +12,7 @@ from api.accounts.models import AccountDetails, AccountWithKey, AuditLogEntry
 from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, say, show
 from streams.core.access import Role, Scope
 from streams.core.audit import AuditFilter
+from streams.features.sign_in.service import Link
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
@@ -140,20 +141,14 @@ def users_role(
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
-    if as_json:
-        show(SignInLink.of(link), as_json)
-    else:
-        say(link.url)
+    _show_link(link, as_json)
 
 
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
     link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
-    if as_json:
-        show(SignInLink.of(link), as_json)
-    else:
-        say(link.url)
+    _show_link(link, as_json)
 
 
 @users.command("sessions")
@@ -218,6 +213,13 @@ def audit_list(
     found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
     show([AuditLogEntry.of(audit_entry) for audit_entry in found], as_json, columns)
+
+
+def _show_link(link: Link, as_json: bool) -> None:
+    if as_json:
+        show(SignInLink.of(link), as_json)
+    else:
+        say(link.url)
 
 
 def _end_of_key(key: Mapping[str, Any]) -> str:

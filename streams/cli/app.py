@@ -29,6 +29,7 @@ from streams.topics import RETRY_PREFIX
 
 app = typer.Typer(
     name="scorm-webhooks",
+    callback=every_command,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,7 +68,6 @@ for name, group in (
 
 
 app.add_typer(stages)
-app.callback()(every_command)
 
 
 @app.command()

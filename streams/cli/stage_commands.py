@@ -11,7 +11,7 @@ from streams.cli.output import say
 from streams.core.text import escape_controls
 from streams.runtime.background import BACKGROUND_STAGES
 
-stages = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+stages = typer.Typer()
 
 
 def _print_version(wanted: bool) -> None:
@@ -28,6 +28,10 @@ def every_command(
     # A command says in one line why Kafka does not answer; librdkafka would say it twenty times a second.
     # Stages configure the logging, and then its lines are log lines.
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, callback=every_command)
+app.add_typer(stages)
 
 
 STAGE_HELP = {

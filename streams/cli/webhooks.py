@@ -179,7 +179,9 @@ def webhooks_update(
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if fallback_url is not None:
         changes["fallback_url"] = fallback_url or None
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me())), as_json)
+    changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me()))
+    show(changed_webhook(changed, _now()), as_json)
+    _warn(changed)
 
 
 @webhooks.command("secret")
@@ -214,11 +216,6 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Delete a webhook; deliveries that it was still owed become dead letters."""
     changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, by=me()))
     show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
-    _warn(changed)
-
-
-def _show_changed(changed: Changed, as_json: bool) -> None:
-    show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
 
 
