@@ -5,7 +5,7 @@ from datetime import timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
@@ -59,7 +59,7 @@ async def add_key(visit: MayManage, form: SentForm) -> Response:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
         made = await visit.services.access.add_key(
-            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.member.actor
+            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.actor
         )
     except (Invalid, OverflowError) as wrong:
         found = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
@@ -69,7 +69,7 @@ async def add_key(visit: MayManage, form: SentForm) -> Response:
 
 @router.post("/account/keys/{key_id}/revoke")
 async def revoke_key(key_id: str, visit: MayManage) -> Response:
-    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.member.actor)
+    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.actor)
     return redirect("/account")
 
 
@@ -77,7 +77,7 @@ async def revoke_key(key_id: str, visit: MayManage) -> Response:
 async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:
         role = form.one_of("role", Role)
-        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.member.actor)
+        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.actor)
     except Invalid as wrong:
         return await _account_page(visit, errors=wrong.errors)
     return redirect("/account")
@@ -85,19 +85,19 @@ async def add_user(visit: MayManage, form: SentForm) -> Response:
 
 @router.post("/account/users/{user_id}/role")
 async def change_role(user_id: str, visit: MayManage, form: SentForm) -> Response:
-    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), by=visit.member.actor)
+    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), by=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/users/{user_id}/remove")
 async def remove_user(user_id: str, visit: MayManage) -> Response:
-    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.member.actor)
+    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/sessions/{session_id}/revoke")
 async def revoke_session(session_id: str, visit: MayManage) -> Response:
-    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.member.actor)
+    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.actor)
     return redirect("/account")
 
 
@@ -118,7 +118,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         rows=page.rows,
         names=names,
         given=given,
-        next=with_query("/audit", **given, after=text_of(page.next)) if page.next else None,
+        next=with_query("/audit", **given, after=page.next) if page.next else None,
         with_query=with_query,
     )
 
@@ -131,5 +131,5 @@ async def notifications_page(visit: SignedIn, after: str | None = None) -> Respo
         visit,
         "notifications.html",
         rows=page.rows,
-        next=text_of(page.next),
+        next=page.next,
     )

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import ROWS, filter_of
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.shell.forms import Form, SentForm, next_page
 from api.shell.once import new_once
 from api.shell.page_route import PageRoute
@@ -56,7 +56,7 @@ async def dead_letters_page(visit: SignedIn) -> Response:
         "dead_letters.html",
         rows=page.rows,
         names=await names_of(visit, page.rows),
-        next=next_page(visit.request, text_of(page.next)),
+        next=next_page(visit.request, page.next),
         wanted=wanted,
         webhooks=webhooks.rows,
         reasons=list(DeathReason),
@@ -87,6 +87,6 @@ async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Resp
     act = _act(form["act"])
     wanted = _chosen(_dead(visit, form), form["every"], form.all("id"))
     job = await visit.services.deliveries.start(
-        act, wanted, visit.account.id, by=visit.member.actor, once=form["once"] or None
+        act, wanted, visit.account.id, by=visit.actor, once=form["once"] or None
     )
     return redirect(f"/jobs/{job.id}")

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
 from api.shell.rows import names_of
@@ -56,7 +56,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
         chips=_chips(links, names),
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
-        next=links(after=text_of(found.page.next)) if found.page.next else None,
+        next=links(after=found.page.next) if found.page.next else None,
         wanted=wanted,
     )
 
@@ -119,7 +119,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         webhook_name=names.get(row.webhook_id, "a deleted webhook"),
         steps=_timeline(seen, newest=after is None),
         newest=after is None,
-        earlier=text_of(seen.earlier),
+        earlier=seen.earlier,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
     )
@@ -140,5 +140,5 @@ async def payload(delivery_id: str, visit: SignedIn) -> Response:
 
 @router.post("/deliveries/{delivery_id}/retry")
 async def retry(delivery_id: str, visit: MayWriteDeliveries) -> Response:
-    await visit.services.deliveries.retry(delivery_id, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.deliveries.retry(delivery_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/deliveries/{delivery_id}?queued=1")

@@ -5,7 +5,7 @@ import contextlib
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.services import services_of
 from api.shell.forms import SentForm, with_query
 from api.shell.once import acts_once, new_once
@@ -68,7 +68,7 @@ async def _operator_page(
         once=new_once(),
         errors=errors,
         accounts=page.rows,
-        next=with_query("/operator", name=name, after=text_of(page.next)) if page.next else None,
+        next=with_query("/operator", name=name, after=page.next) if page.next else None,
         failing=await platform.failing(),
         slowest=await platform.slowest(),
         waiting=await platform.waiting_by_tier(),

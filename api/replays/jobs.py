@@ -26,5 +26,5 @@ async def cancel(job_id: str, visit: MayWriteDeliveries) -> Response:
     """What is done stays done."""
     # The page of a finished job says that it is finished.
     with suppress(Conflict):
-        await visit.services.deliveries.cancel(job_id, visit.account.id, by=visit.member.actor)
+        await visit.services.deliveries.cancel(job_id, visit.account.id, by=visit.actor)
     return redirect(f"/jobs/{job_id}")

@@ -111,9 +111,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
     entered = Entered.of(form)
     try:
         wanted = entered.request(webhook_id, _zone(entered, visit.request))
-        job = await visit.services.replays.start(
-            known.webhook, wanted, by=visit.member.actor, once=form["once"] or None
-        )
+        job = await visit.services.replays.start(known.webhook, wanted, by=visit.actor, once=form["once"] or None)
     except Invalid as wrong:
         return _page(visit, known, entered, errors=wrong.errors)
     except Conflict as conflict:

@@ -8,7 +8,6 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 
-from api.auth import Member
 from api.services import Services, services_of
 from api.shell.branding import Site
 from api.shell.forms import Form
@@ -49,7 +48,7 @@ class Visit:
     request: Request
     session: Session
     account: Account
-    member: Member
+    actor: str
     permissions: frozenset[str]
     # Each page says which webhooks are paused, and how many events each holds.
     paused: Sequence[tuple[ListedWebhook, int]] = ()
@@ -144,8 +143,7 @@ async def visit_of(request: Request) -> Visit:
         )
     )
     shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
-    member = Member(caller.actor, account.id, caller.permissions)
-    return Visit(request, session, account, member, caller.permissions, shown)
+    return Visit(request, session, account, caller.actor, caller.permissions, shown)
 
 
 SignedIn = Annotated[Visit, Depends(visit_of)]

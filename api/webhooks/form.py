@@ -40,7 +40,7 @@ async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook; the next page shows its secret."""
     try:
         entered = WebhookInput(visit.account.id, **_entered(form, None))
-        made = await visit.services.webhooks.register(entered, by=visit.member.actor)
+        made = await visit.services.webhooks.register(entered, by=visit.actor)
     except Invalid as wrong:
         return _form_page(visit, None, _kept(form), wrong.errors)
     return redirect(f"/webhooks/{made.changed.registration.webhook.id}?new=1")
@@ -59,7 +59,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
         changes = _entered(form, known)
         version = form.number("version", "version", 0) or None
         await visit.services.webhooks.change(
-            webhook_id, changes, by=visit.member.actor, account_id=visit.account.id, version=version
+            webhook_id, changes, by=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as wrong:
         # The version that the person saw: what another one saved meanwhile is not overwritten.

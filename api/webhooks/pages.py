@@ -6,7 +6,7 @@ from datetime import timedelta
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
@@ -37,7 +37,7 @@ async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     found = list(zip(page.rows, verdicts, strict=True))
-    return render(visit, "webhooks.html", found=found, next=text_of(page.next), after=after)
+    return render(visit, "webhooks.html", found=found, next=page.next, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -145,7 +145,7 @@ async def code_page(webhook_id: str, visit: SignedIn) -> Response:
 
 @router.post("/webhooks/{webhook_id}/pause")
 async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    await visit.services.webhooks.pause(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.webhooks.pause(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
@@ -155,7 +155,7 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     if form["held"] not in list(HeldChoice):
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     held = HeldChoice(form["held"])
-    await visit.services.webhooks.enable(webhook_id, held, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.webhooks.enable(webhook_id, held, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
@@ -172,14 +172,14 @@ async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
 @router.post("/webhooks/{webhook_id}/secret")
 async def reveal(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """Show the secret; the audit log says who looked."""
-    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.actor, account_id=visit.account.id)
     return await _webhook_page(visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/rotate")
 async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """The first step: a new secret beside the old one."""
-    mine = {"by": visit.member.actor, "account_id": visit.account.id}
+    mine = {"by": visit.actor, "account_id": visit.account.id}
     try:
         await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
     except Invalid as wrong:
@@ -191,7 +191,7 @@ async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
 async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """The second step: the old secret ends now."""
-    await visit.services.secrets.finish_rotation(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.secrets.finish_rotation(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
@@ -205,5 +205,5 @@ async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 
 @router.post("/webhooks/{webhook_id}/delete")
 async def delete(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    await visit.services.webhooks.delete(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.webhooks.delete(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(with_query("/webhooks", deleted=1))
