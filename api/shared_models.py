@@ -39,11 +39,12 @@ class Model(BaseModel):
     @classmethod
     def of(cls, *sources: object, **computed: Any) -> Self:
         """Make the model of some objects: each field is computed, or is that of the first object that has it."""
-        for name in cls.model_fields.keys() - computed.keys():
-            values = (getattr(source, name, _ABSENT) for source in sources)
-            if (value := next((one for one in values if one is not _ABSENT), _ABSENT)) is not _ABSENT:
-                computed[name] = value
-        return cls(**computed)
+        fields = dict(computed)
+        for source in sources:
+            for name in cls.model_fields.keys() - fields.keys():
+                if (value := getattr(source, name, _ABSENT)) is not _ABSENT:
+                    fields[name] = value
+        return cls(**fields)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         # Many contain what only the caller may see.
