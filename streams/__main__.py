@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from streams.core.errors import Conflict, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
@@ -26,7 +27,7 @@ def main() -> None:
     """
     try:
         _escape_what_cannot_be_encoded()
-        _commands()()
+        commands_for(sys.argv[1:2])()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
     except Invalid as wrong:
@@ -43,11 +44,11 @@ def main() -> None:
         _end(FAILED, f"{failed.filename or 'standard output'}: {failed.strerror}")
 
 
-def _commands() -> "Typer":
-    """Those of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
+def commands_for(words: Sequence[str]) -> "Typer":
+    """The commands of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
     from streams.cli import stage_commands
 
-    if {*sys.argv[1:2]} & {command.name for command in stage_commands.stages.registered_commands}:
+    if {*words} & {command.name for command in stage_commands.stages.registered_commands}:
         return stage_commands.app
     from streams.cli.app import app
 
