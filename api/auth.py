@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -10,7 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from api.problems import TooMany
 from api.services import services_of
 from streams.core.access import OPERATOR, Caller, Scope
-from streams.core.errors import Forbidden, Unauthorized
+from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
 from streams.core.rate import PERIOD_SECONDS
 
 _bearer = HTTPBearer(
@@ -58,19 +59,30 @@ def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
         raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
 
 
+def account_of(caller: Caller, named: str | None) -> str:
+    """The account of the key, or the one that an operator names. Raises `Invalid`."""
+    if caller.account_id is None:
+        if named is None:
+            raise Invalid(FieldError("accountId", "is required with an operator's key"))
+        return named
+    if named not in (None, caller.account_id):
+        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
+    return caller.account_id
+
+
 async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
     if caller.account_id is None:
         raise Forbidden("this needs an API key of an account")
     return Member(caller.actor, caller.account_id, caller.permissions)
 
 
+@dataclass(frozen=True, slots=True)
 class Member:
     """A caller within one account."""
 
-    def __init__(self, actor: str, account_id: str, permissions: Collection[str]) -> None:
-        self.actor = actor
-        self.account_id = account_id
-        self.permissions = permissions
+    actor: str
+    account_id: str
+    permissions: Collection[str]
 
 
 MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_READ])]

@@ -21,8 +21,3 @@ After = Annotated[
 def cursor_of(text: str | None) -> Cursor | None:
     """Parse the cursor of a query parameter. Raises `Invalid`."""
     return parse_cursor(text) if text is not None else None
-
-
-def text_of(cursor: Cursor | None) -> str | None:
-    """Format a cursor for the next request."""
-    return str(cursor) if cursor else None

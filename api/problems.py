@@ -43,21 +43,24 @@ class TooMany(ScormWebhooksError):
         self.retry_seconds = retry_seconds
 
 
-# (status, short name, title)
-_KINDS: Mapping[type[ScormWebhooksError], tuple[int, str, str]] = {
-    Invalid: (422, "invalid", "Some fields are wrong"),
-    NotFound: (404, "not-found", "Not found"),
-    Unauthorized: (401, "unauthorized", "An API key is needed"),
-    Forbidden: (403, "forbidden", "The API key has no permission for this"),
-    Conflict: (409, "conflict", "Conflicts with the current state"),
-    Stale: (412, "stale", "It was changed since it was read"),
-    Ended: (410, "ended", "It has ended"),
-    TooMany: (429, "too-many-requests", "Too many requests"),
-    Refused: (422, "refused", "The database does not accept this"),
-    InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted"),
-    Misconfigured: (500, "misconfigured", "A setting of this system is wrong"),
-    Unavailable: (503, "unavailable", "Kafka or the database does not answer"),
+# (status, short name, title, heading of the page for a person; None: it has no page)
+ErrorKind = tuple[int, str, str, str | None]
+_KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
+    Invalid: (422, "invalid", "Some fields are wrong", "Something is wrong with what you entered"),
+    NotFound: (404, "not-found", "Not found", "Not found"),
+    Unauthorized: (401, "unauthorized", "An API key is needed", "Not signed in"),
+    Forbidden: (403, "forbidden", "The API key has no permission for this", "Not allowed"),
+    Conflict: (409, "conflict", "Conflicts with the current state", "This cannot be done now"),
+    Stale: (412, "stale", "It was changed since it was read", "It was changed since you opened the page"),
+    Ended: (410, "ended", "It has ended", None),
+    TooMany: (429, "too-many-requests", "Too many requests", None),
+    Refused: (422, "refused", "The database does not accept this", "The database does not accept this"),
+    InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted", "A stored secret cannot be decrypted"),
+    Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),
+    Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
 }
+# Their messages are for operators, in the log.
+UNTOLD = (Refused, InvalidRecord, Unavailable)
 # Messages of pydantic, rewritten for people.
 _OUR_WORDS = {"extra_forbidden": "is not a field here", "missing": "is required"}
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
@@ -114,10 +117,17 @@ async def response_or_problem(request: Request, answering: Awaitable[Response]) 
         return await http_problem(request, error)
 
 
+def kind_of(error: ScormWebhooksError) -> ErrorKind | None:
+    """The kind of an exception's class, or of its nearest base class that has one."""
+    return next((_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS), None)
+
+
 async def our_problem(request: Request, error: Exception) -> JSONResponse:
     """The problem for one of our own exceptions."""
     assert isinstance(error, ScormWebhooksError)
-    status, name, title = next(_KINDS[kind] for kind in type(error).__mro__ if kind in _KINDS)
+    kind = kind_of(error)
+    assert kind is not None
+    status, name, title, _ = kind
     telemetry: Telemetry = request.app.state.services.telemetry
     headers: dict[str, str] = {}
     if isinstance(error, Invalid):
@@ -134,9 +144,8 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return problem(
             request, status, name, title, "its operator finds the reason in the log, under this request's id"
         )
-    # The database's own message is for operators, in the log.
     detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
-    if isinstance(error, Unavailable | Refused | InvalidRecord):
+    if isinstance(error, UNTOLD):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
 

@@ -1,8 +1,9 @@
 """What all models share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from functools import partial
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -21,14 +22,29 @@ from streams.core.event import format_time, parse_time
 from streams.core.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
 from streams.core.limits import EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
+from streams.core.page import Page as StoredPage
 
 Row = TypeVar("Row")
+Stored = TypeVar("Stored")
+_ABSENT = object()
 
 
 class Model(BaseModel):
     """A model of responses."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=True, from_attributes=True
+    )
+
+    @classmethod
+    def of(cls, *sources: object, **computed: Any) -> Self:
+        """Make the model of some objects: each field is computed, or is that of the first object that has it."""
+        fields = dict(computed)
+        for source in sources:
+            for name in cls.model_fields.keys() - fields.keys():
+                if (value := getattr(source, name, _ABSENT)) is not _ABSENT:
+                    fields[name] = value
+        return cls(**fields)
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         # Many contain what only the caller may see.
@@ -79,6 +95,11 @@ class Page(Model, Generic[Row]):
     next_cursor: str | None = None
 
 
+def page_of(page: StoredPage[Stored], model_of: Callable[[Stored], Row]) -> Page[Row]:
+    """The page of a response."""
+    return Page(data=[model_of(row) for row in page.rows], next_cursor=str(page.next) if page.next else None)
+
+
 def _in_utc(text: object) -> datetime:
     # Only RFC 3339: a number would be read as seconds since 1970.
     if (moment := parse_time(text)) is None:
@@ -113,6 +134,7 @@ Time = Annotated[
     PlainSerializer(format_time, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
+Rounded = Annotated[float, AfterValidator(partial(round, ndigits=1))]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN.pattern}$")]
 Text = Annotated[str, AfterValidator(_storable)]

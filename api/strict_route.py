@@ -1,8 +1,12 @@
-"""Routes that refuse unknown parameters and respect Idempotency-Key."""
+"""Routes that refuse unknown parameters, leave absent values out, and respect Idempotency-Key."""
+
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from api.auth import known_caller
 from api.idempotency import Handler, once
@@ -11,6 +15,9 @@ from streams.core.errors import FieldError, Invalid
 
 class StrictRoute(APIRoute):
     """Reject unknown parameters: a mistyped filter would match everything."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **{**options, "response_model_exclude_none": True})
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
@@ -30,5 +37,16 @@ class StrictRoute(APIRoute):
 
 
 def _query_names(dependant: Dependant) -> set[str]:
-    own = {parameter.alias for parameter in dependant.query_params}
+    own = {
+        name
+        for parameter in dependant.query_params
+        for name in _names(parameter.field_info.annotation, parameter.alias)
+    }
     return own.union(*(_query_names(part) for part in dependant.dependencies))
+
+
+def _names(kind: object, name: str) -> set[str]:
+    """The name of a parameter, or those of a model's fields."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {field.alias or name for name, field in kind.model_fields.items()}
+    return {name}

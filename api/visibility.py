@@ -88,7 +88,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
     API_KEY: (
         *("AccountWithKey.api_key", "KeyWithText.api_key", "NewKey.api_key", "OpenedAccount.api_key", "Demo.api_key"),
     ),
-    SIGN_IN_LINK: ("PortalLink.url", "SignInLink.url", "Link.url", "Demo.sign_in_link"),
+    SIGN_IN_LINK: ("PortalLink.url", "Link.url", "Demo.sign_in_link"),
     SIGN_IN: (
         *("Opened.token", "Begun.url", "Begun.browser_token", "ProviderAnswer.code"),
         *("AuthorizationRequest.nonce", "AuthorizationRequest.verifier"),

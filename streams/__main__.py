@@ -4,10 +4,14 @@ import contextlib
 import errno
 import os
 import sys
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from streams.core.errors import Conflict, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
 from streams.core.text import escape_controls
+
+if TYPE_CHECKING:
+    from typer import Typer
 
 NOT_DONE = 1
 MISCONFIGURED = 2
@@ -23,9 +27,7 @@ def main() -> None:
     """
     try:
         _escape_what_cannot_be_encoded()
-        from streams.cli.app import app  # Imported here, so that Ctrl-C during the import is quiet too.
-
-        app()
+        commands_for(sys.argv[1:2])()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
     except Invalid as wrong:
@@ -40,6 +42,17 @@ def main() -> None:
         if failed.filename is None and failed.errno not in _OUTPUT_ERRORS:
             raise  # A bug: its traceback says where.
         _end(FAILED, f"{failed.filename or 'standard output'}: {failed.strerror}")
+
+
+def commands_for(words: Sequence[str]) -> "Typer":
+    """The commands of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
+    from streams.cli import stage_commands
+
+    if {*words} & {command.name for command in stage_commands.stages.registered_commands}:
+        return stage_commands.app
+    from streams.cli.app import app
+
+    return app
 
 
 def _end(code: int, *errors: str) -> NoReturn:

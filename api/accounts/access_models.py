@@ -1,17 +1,15 @@
 """Models of API keys, users, links and sessions."""
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
 from api.webhooks.models import Url
-from streams.core.access import ApiKey, Role, Scope
-from streams.core.access import NewKey as MadeApiKey
-from streams.core.account import User
+from streams.core.access import Role, Scope
 from streams.core.limits import NAME_CHARACTERS
-from streams.core.session import LONGEST_LINK, Session
+from streams.core.session import LONGEST_LINK
 
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],
@@ -39,7 +37,7 @@ class Key(Model):
     id: str
     name: str
     prefix: str
-    scopes: list[Scope]
+    scopes: Annotated[list[Scope], BeforeValidator(sorted)]
     created_at: Time
     last_used_at: Time | None = None
     expires_at: Time | None = None
@@ -91,11 +89,8 @@ class PortalLink(Model):
     expires_at: Time
 
 
-class SignInLink(Model):
+class SignInLink(PortalLink):
     """A link that signs a user in once, within 15 minutes."""
-
-    url: Annotated[str, Field(examples=["https://hooks.example.com/sign-in/mV3x…"])]
-    expires_at: Time
 
 
 class SessionDetails(Model):
@@ -109,46 +104,3 @@ class SessionDetails(Model):
     expires_at: Time
     address: str
     user_agent: str
-
-
-def key_of(key: ApiKey) -> Key:
-    """An API key."""
-    return Key(**_key_fields(key))
-
-
-def made_key(made: MadeApiKey) -> KeyWithText:
-    """A new API key with its text."""
-    return KeyWithText(**_key_fields(made.key), api_key=made.api_key)
-
-
-def _key_fields(key: ApiKey) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "name": key.name,
-        "prefix": key.prefix,
-        "scopes": sorted(key.scopes),
-        "created_at": key.created_at,
-        "last_used_at": key.last_used_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-    }
-
-
-def user_of(user: User) -> UserDetails:
-    """A user."""
-    return UserDetails(id=user.id, email=user.email, role=user.role, created_at=user.created_at)
-
-
-def session_of(session: Session) -> SessionDetails:
-    """A session."""
-    assert session.role is not None
-    return SessionDetails(
-        id=session.id,
-        actor=session.actor,
-        role=session.role,
-        created_at=session.created_at,
-        used_at=session.used_at,
-        expires_at=session.expires_at,
-        address=session.address,
-        user_agent=session.user_agent,
-    )

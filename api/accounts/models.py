@@ -5,11 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
-from streams.core.account import Account
-from streams.core.audit import AuditEntry
 from streams.core.limits import EMAILS, NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
-from streams.features.accounts.service import OpenedAccount
 from streams.features.mails.service import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
@@ -87,54 +84,6 @@ class Notification(Model):
     sent_at: Time | None = None
 
 
-def account_of(account: Account) -> AccountDetails:
-    """An account."""
-    return AccountDetails(**_account_fields(account))
-
-
-def opened_account(opened: OpenedAccount) -> AccountWithKey:
-    """A new account with its first key."""
-    return AccountWithKey(**_account_fields(opened.account), api_key=opened.api_key)
-
-
-def _account_fields(account: Account) -> dict[str, Any]:
-    return {
-        "id": account.id,
-        "name": account.name,
-        "emails": list(account.emails),
-        "plan_limit": account.plan_limit,
-        "weekly_digest": account.weekly_digest,
-        "created_at": account.created_at,
-    }
-
-
-def audit_entry_of(audit_entry: AuditEntry) -> AuditLogEntry:
-    """An audit entry."""
-    return AuditLogEntry(
-        id=audit_entry.id,
-        at=audit_entry.at,
-        actor=audit_entry.actor,
-        action=audit_entry.action,
-        account_id=audit_entry.account_id,
-        object_id=audit_entry.object_id,
-        details=dict(audit_entry.details),
-    )
-
-
 def notification_of(seen: MailDetails) -> Notification:
     """A mail."""
-    mail = seen.mail
-    return Notification(
-        id=mail.id,
-        kind=mail.kind,
-        webhook_id=mail.webhook_id,
-        subject=seen.letter.subject,
-        text=seen.letter.text,
-        created_at=mail.created_at,
-        status=mail.status,
-        reason=mail.problem,
-        sent_with=mail.sent_with,
-        tries=mail.tries,
-        due_at=mail.due_at,
-        sent_at=mail.sent_at,
-    )
+    return Notification.of(seen.mail, seen.letter, reason=seen.mail.problem)

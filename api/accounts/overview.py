@@ -2,14 +2,14 @@
 
 from datetime import timedelta
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.shell.forms import with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
 from api.shell.rows import names_of
-from api.shell.visits import visit_of
+from api.shell.visits import SignedIn
 from api.webhooks.charts import attempts_chart
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -24,9 +24,8 @@ _ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 
 
 @router.get("/")
-async def overview(request: Request) -> Response:
+async def overview(visit: SignedIn) -> Response:
     """Those that need a person first."""
-    visit = await visit_of(request)
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     page = await services.webhooks.page(account_id, None, MOST_WEBHOOKS)
     verdicts = await services.webhook_stats.verdicts(page.rows)
@@ -34,9 +33,8 @@ async def overview(request: Request) -> Response:
     latest = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
     rows = [*dead.rows, *latest.rows]
     return render(
-        request,
-        "overview.html",
         visit,
+        "overview.html",
         found=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
         more=page.next is not None,
         dead=dead.rows,

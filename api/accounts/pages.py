@@ -2,16 +2,16 @@
 
 from datetime import timedelta
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
-from api.shell.forms import Form, form_of, with_query
-from api.shell.once import new_once, once
+from api.paging import cursor_of
+from api.shell.forms import SentForm, with_query
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import actor_name
-from api.shell.visits import Visit, visit_of
+from api.shell.visits import MayManage, SignedIn, Visit
 from streams.core.access import MANAGE, NewKey, Role, Scope
 from streams.core.audit import AuditFilter
 from streams.core.errors import FieldError, Invalid
@@ -24,16 +24,12 @@ ROWS = 50
 MAILS = 20
 
 
-async def _account_page(
-    request: Request, visit: Visit, made: NewKey | None = None, errors: tuple[FieldError, ...] = ()
-) -> Response:
+async def _account_page(visit: Visit, made: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
     services, account_id = visit.services, visit.account.id
     managed = visit.may(MANAGE)
     return render(
-        request,
-        "account.html",
         visit,
-        status=422 if errors else 200,
+        "account.html",
         has_secret=made is not None,
         here="/account",
         errors=errors,
@@ -50,90 +46,65 @@ async def _account_page(
 
 
 @router.get("/account")
-async def account_page(request: Request) -> Response:
+async def account_page(visit: SignedIn) -> Response:
     """Keys and people."""
-    return await _account_page(request, await visit_of(request))
+    return await _account_page(visit)
 
 
 @router.post("/account/keys")
-async def add_key(request: Request) -> Response:
+@acts_once
+async def add_key(visit: MayManage, form: SentForm) -> Response:
     """The page shows the new key, once."""
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    form = await form_of(request)
-    return await once(visit, form, lambda: _add_key(request, visit, form))
-
-
-async def _add_key(request: Request, visit: Visit, form: Form) -> Response:
     try:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
         made = await visit.services.access.add_key(
-            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.member.actor
+            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.actor
         )
     except (Invalid, OverflowError) as wrong:
         found = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
-        return await _account_page(request, visit, errors=found)
-    return await _account_page(request, visit, made)
+        return await _account_page(visit, errors=found)
+    return await _account_page(visit, made)
 
 
 @router.post("/account/keys/{key_id}/revoke")
-async def revoke_key(key_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.member.actor)
+async def revoke_key(key_id: str, visit: MayManage) -> Response:
+    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/users")
-async def add_user(request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    form = await form_of(request)
+async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:
-        role = _role(form["role"])
-        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.member.actor)
+        role = form.one_of("role", Role)
+        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.actor)
     except Invalid as wrong:
-        return await _account_page(request, visit, errors=wrong.errors)
+        return await _account_page(visit, errors=wrong.errors)
     return redirect("/account")
 
 
 @router.post("/account/users/{user_id}/role")
-async def change_role(user_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    form = await form_of(request)
-    await visit.services.access.change_role(visit.account.id, user_id, _role(form["role"]), by=visit.member.actor)
+async def change_role(user_id: str, visit: MayManage, form: SentForm) -> Response:
+    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), by=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/users/{user_id}/remove")
-async def remove_user(user_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.member.actor)
+async def remove_user(user_id: str, visit: MayManage) -> Response:
+    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/sessions/{session_id}/revoke")
-async def revoke_session(session_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(MANAGE)
-    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.member.actor)
+async def revoke_session(session_id: str, visit: MayManage) -> Response:
+    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.actor)
     return redirect("/account")
 
 
-def _role(text: str) -> Role:
-    if text not in list(Role):
-        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
-    return Role(text)
-
-
 @router.get("/audit")
-async def audit_page(request: Request, after: str | None = None) -> Response:
+async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
     """Who did what, newest first."""
-    visit = await visit_of(request)
-    query = request.query_params
+    query = visit.request.query_params
     given = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
     for name, text in given.items():
         if not is_storable(text):
@@ -142,26 +113,23 @@ async def audit_page(request: Request, after: str | None = None) -> Response:
     page = await visit.services.audit.list(wanted, cursor_of(after), ROWS)
     names = {actor: await actor_name(visit, actor) for actor in {row.actor for row in page.rows}}
     return render(
-        request,
-        "audit.html",
         visit,
+        "audit.html",
         rows=page.rows,
         names=names,
         given=given,
-        next=with_query("/audit", **given, after=text_of(page.next)) if page.next else None,
+        next=with_query("/audit", **given, after=page.next) if page.next else None,
         with_query=with_query,
     )
 
 
 @router.get("/notifications")
-async def notifications_page(request: Request, after: str | None = None) -> Response:
+async def notifications_page(visit: SignedIn, after: str | None = None) -> Response:
     """The mails to the account, newest first."""
-    visit = await visit_of(request)
     page = await visit.services.mails.page(visit.account.id, cursor_of(after), MAILS)
     return render(
-        request,
-        "notifications.html",
         visit,
+        "notifications.html",
         rows=page.rows,
-        next=text_of(page.next),
+        next=page.next,
     )

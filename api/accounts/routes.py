@@ -18,10 +18,6 @@ from api.accounts.access_models import (
     SignInLink,
     UserChanges,
     UserDetails,
-    key_of,
-    made_key,
-    session_of,
-    user_of,
 )
 from api.accounts.models import (
     AccountChanges,
@@ -30,15 +26,12 @@ from api.accounts.models import (
     AuditLogEntry,
     NewAccount,
     Notification,
-    account_of,
-    audit_entry_of,
     notification_of,
-    opened_account,
 )
 from api.auth import MayReadWebhooks, Operator
-from api.paging import After, Limit, cursor_of, text_of
+from api.paging import After, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Moment, Page, SearchText
+from api.shared_models import Id, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from streams.core.audit import AuditFilter
@@ -63,58 +56,48 @@ WantedEntries = Annotated[AuditFilter, Depends(_entries)]
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 
-@router.post(
-    "/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", response_model_exclude_none=True
-)
+@router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account")
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
     opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
-    return opened_account(opened)
+    return AccountWithKey.of(opened.account, opened)
 
 
-@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", response_model_exclude_none=True)
+@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts")
 async def list_accounts(
     caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[AccountDetails]:
     """Newest first."""
     page = await services_of(request).accounts.page(cursor_of(cursor), limit)
-    return Page(data=[account_of(account) for account in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, AccountDetails.of)
 
 
-@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", response_model_exclude_none=True)
+@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account")
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Name, notification addresses and plan."""
-    return account_of(await services_of(request).accounts.find(account_id))
+    return AccountDetails.of(await services_of(request).accounts.find(account_id))
 
 
-@router.patch(
-    "/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", response_model_exclude_none=True
-)
+@router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account")
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
-    return account_of(changed)
+    return AccountDetails.of(changed)
 
 
-@router.post(
-    "/v1/accounts/{account_id}/keys",
-    status_code=201,
-    tags=OPERATORS,
-    summary="Make an API key",
-    response_model_exclude_none=True,
-)
+@router.post("/v1/accounts/{account_id}/keys", status_code=201, tags=OPERATORS, summary="Make an API key")
 async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
     """The key is shown only once; its hash is stored."""
     made = await services_of(request).access.add_key(
         account_id, body.name, body.scopes, body.expires_at, by=caller.actor
     )
-    return made_key(made)
+    return KeyWithText.of(made.key, made)
 
 
-@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", response_model_exclude_none=True)
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys")
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
     """Each with its first characters, and when it was last used, to the minute."""
-    return [key_of(key) for key in await services_of(request).access.keys(account_id)]
+    return [Key.of(key) for key in await services_of(request).access.keys(account_id)]
 
 
 @router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")
@@ -127,13 +110,13 @@ async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Requ
 async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
     """A user who exists already does not change."""
     access = services_of(request).access
-    return user_of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
+    return UserDetails.of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
 
 
 @router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
 async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserDetails]:
     """Oldest first."""
-    return [user_of(user) for user in await services_of(request).access.users(account_id)]
+    return [UserDetails.of(user) for user in await services_of(request).access.users(account_id)]
 
 
 @router.delete("/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Remove a user")
@@ -148,7 +131,7 @@ async def change_user(
 ) -> UserDetails:
     """At once, in every browser in which the user is signed in."""
     access = services_of(request).access
-    return user_of(await access.change_role(account_id, user_id, body.role, by=caller.actor))
+    return UserDetails.of(await access.change_role(account_id, user_id, body.role, by=caller.actor))
 
 
 @router.post(
@@ -160,7 +143,7 @@ async def change_user(
 async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
     """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
     link = await services_of(request).sign_in.link_for(account_id, user_id, by=caller.actor)
-    return SignInLink(url=link.url, expires_at=link.expires_at)
+    return SignInLink.of(link)
 
 
 @router.post(
@@ -177,14 +160,14 @@ async def make_portal_link(
     link = await services_of(request).sign_in.portal_link(
         account_id, wanted.role, timedelta(minutes=wanted.minutes), wanted.return_url, by=caller.actor
     )
-    return PortalLink(url=link.url, expires_at=link.expires_at)
+    return PortalLink.of(link)
 
 
 @router.get("/v1/accounts/{account_id}/sessions", tags=OPERATORS, summary="List who is signed in")
 async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
     """Newest first, 200 at most. When one ends, an older one is listed."""
     await services_of(request).accounts.find(account_id)
-    return [session_of(session) for session in await services_of(request).sessions.list(account_id)]
+    return [SessionDetails.of(session) for session in await services_of(request).sessions.list(account_id)]
 
 
 @router.delete(
@@ -195,34 +178,32 @@ async def revoke_session(account_id: Id, session_id: Id, caller: Operator, reque
     await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
 
 
-@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", response_model_exclude_none=True)
+@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts")
 async def audit(
     caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
     """Newest first."""
     page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
-    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, AuditLogEntry.of)
 
 
 # -- what an account sees of itself ----------------------------------------------------------------------------
 
 
-@router.get("/v1/account/audit", tags=["Account"], summary="Who did what", response_model_exclude_none=True)
+@router.get("/v1/account/audit", tags=["Account"], summary="Who did what")
 async def own_audit(
     caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
     wanted = replace(wanted, account_id=caller.account_id)
     page = visible(await services_of(request).audit.list(wanted, cursor_of(cursor), limit), caller.permissions)
-    return Page(data=[audit_entry_of(audit_entry) for audit_entry in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, AuditLogEntry.of)
 
 
-@router.get(
-    "/v1/notifications", tags=["Account"], summary="List the mails to this account", response_model_exclude_none=True
-)
+@router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account")
 async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
     page = await services_of(request).mails.page(caller.account_id, cursor_of(cursor), limit)
-    return Page(data=[notification_of(seen) for seen in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, notification_of)

@@ -124,22 +124,14 @@ class CourseSessionDetails(Model):
 
 def open_session(opened: OpenedSession, base_url: str) -> OpenSession:
     """`base_url` is that of the request, for a deployment without a public URL."""
-    return OpenSession(
-        session_id=opened.session.id, commit_url=opened.commit_url(base_url), expires_at=opened.expires_at
-    )
+    return OpenSession.of(opened, session_id=opened.session.id, commit_url=opened.commit_url(base_url))
 
 
 def course_session(session: CourseSession) -> CourseSessionDetails:
     progress = session.progress
-    return CourseSessionDetails(
+    return CourseSessionDetails.of(
+        session,
         session_id=session.id,
-        package_id=session.package_id,
-        learner_id=session.learner_id,
-        dispatch_id=session.dispatch_id,
-        launched_at=session.launched_at,
-        last_commit_at=session.last_commit_at,
-        closed_at=session.closed_at,
-        expires_at=session.expires_at,
         completion_status=progress.completion,
         success_status=progress.success,
         score_raw=progress.score.raw,
@@ -147,5 +139,5 @@ def course_session(session: CourseSession) -> CourseSessionDetails:
         score_max=progress.score.max,
         score_scaled=progress.score.scaled,
         total_time=format_length(progress.total_time),
-        events=[EventOfSession(id=one.id, type=one.type, created_at=one.at) for one in session.events],
+        events=[EventOfSession.of(one, created_at=one.at) for one in session.events],
     )

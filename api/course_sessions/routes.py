@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Request, Response
 
-from api.auth import MayPublish, MayReadDeliveries
+from api.auth import MayPublish, MayReadDeliveries, account_of
 from api.course_sessions.models import (
     CourseSessionDetails,
     NewSession,
@@ -16,37 +16,30 @@ from api.course_sessions.models import (
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
-from streams.core.access import Caller
-from streams.core.errors import FieldError, Invalid
 
 router = APIRouter(tags=["SCORM sessions"], route_class=StrictRoute)
 
 
-@router.post(
-    "/v1/sessions",
-    status_code=201,
-    summary="Open a session",
-    response_model_exclude_none=True,
-)
+@router.post("/v1/sessions", status_code=201, summary="Open a session")
 async def open_course_session(new: NewSession, caller: MayPublish, request: Request, response: Response) -> OpenSession:
     """At the launch of a course: `session.launched`, and the URL for its player.
 
     The `sessionId` of an open session makes a further commit URL, without an event; `known` is ignored then. With
     another package or learner, or when it is closed: 409.
     """
-    opened = await services_of(request).course_sessions.open(_account(caller, new.account_id), new.launch())
+    opened = await services_of(request).course_sessions.open(account_of(caller, new.account_id), new.launch())
     response.headers["Location"] = f"/v1/sessions/{opened.session.id}"
     return open_session(opened, str(request.base_url))
 
 
-@router.get("/v1/sessions/{session_id}", summary="Get a session", response_model_exclude_none=True)
+@router.get("/v1/sessions/{session_id}", summary="Get a session")
 async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
     """What its player has reported so far."""
     found = await services_of(request).course_sessions.find(caller.account_id, session_id)
     return course_session(found)
 
 
-@router.post("/v1/sessions/{session_id}/close", summary="Close a session", response_model_exclude_none=True)
+@router.post("/v1/sessions/{session_id}/close", summary="Close a session")
 async def close_course_session(
     session_id: Id,
     caller: MayPublish,
@@ -54,16 +47,5 @@ async def close_course_session(
     body: Annotated[SessionAccount | None, Body()] = None,
 ) -> CourseSessionDetails:
     """Its commit URLs end after 15 minutes, because the last commit of a closed tab may come late."""
-    account_id = _account(caller, body.account_id if body else None)
+    account_id = account_of(caller, body.account_id if body else None)
     return course_session(await services_of(request).course_sessions.close(account_id, session_id))
-
-
-def _account(caller: Caller, named: str | None) -> str:
-    """The account of the key, or the one that an operator names. Raises `Invalid`."""
-    if caller.account_id is None:
-        if named is None:
-            raise Invalid(FieldError("accountId", "is required with an operator's key"))
-        return named
-    if named not in (None, caller.account_id):
-        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
-    return caller.account_id

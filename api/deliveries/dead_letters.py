@@ -1,34 +1,32 @@
 """Pages of dead letters: the list, what would be retried or discarded, and the job that does it."""
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
-from api.shell.forms import form_of, next_page
+from api.deliveries.filters import ROWS, filter_of
+from api.paging import cursor_of
+from api.shell.forms import Form, SentForm, next_page
+from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
-from api.shell.visits import Visit, visit_of
-from streams.core.access import Scope
+from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.job import JobKind
+from streams.core.page import Cursor
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
 _ACTS = (JobKind.RETRY, JobKind.DISCARD)
 
 
-def _dead(visit: Visit, webhook: str, reason: str) -> DeliveryFilter:
-    if reason and reason not in list(DeathReason):
-        raise Invalid(FieldError("reason", f"is one of {', '.join(DeathReason)}"))
-    return DeliveryFilter(visit.account.id, webhook or None, state=State.DEAD, limit=ROWS, reason=reason or None)
+def _dead(visit: Visit, form: Form, after: Cursor | None = None) -> DeliveryFilter:
+    return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=after)
 
 
 def _chosen(wanted: DeliveryFilter, every: str, ids: Sequence[str]) -> DeliveryFilter:
@@ -47,57 +45,48 @@ def _act(text: str) -> JobKind:
 
 
 @router.get("/dead-letters")
-async def dead_letters_page(request: Request) -> Response:
+async def dead_letters_page(visit: SignedIn) -> Response:
     """With their reasons, newest first."""
-    visit = await visit_of(request)
-    query = request.query_params
-    wanted = _dead(visit, query.get("webhook", ""), query.get("reason", ""))
-    page = await visit.services.deliveries.list(replace(wanted, after=cursor_of(query.get("after"))))
+    query = visit.request.query_params
+    wanted = _dead(visit, visit.query, cursor_of(query.get("after")))
+    page = await visit.services.deliveries.list(wanted)
     webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
     return render(
-        request,
-        "dead_letters.html",
         visit,
+        "dead_letters.html",
         rows=page.rows,
         names=await names_of(visit, page.rows),
-        next=next_page(request, text_of(page.next)),
+        next=next_page(visit.request, page.next),
         wanted=wanted,
         webhooks=webhooks.rows,
         reasons=list(DeathReason),
-        query=query,
     )
 
 
 @router.get("/dead-letters/preview")
-async def preview_page(request: Request) -> Response:
+async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    query = request.query_params
-    act, every, ids = _act(query.get("act", "")), query.get("every", ""), query.getlist("id")
-    wanted = _chosen(_dead(visit, query.get("webhook", ""), query.get("reason", "")), every, ids)
+    query = visit.query
+    act, every, ids = _act(query["act"]), query["every"], query.all("id")
+    wanted = _chosen(_dead(visit, query), every, ids)
     return render(
-        request,
-        "dead_letters_preview.html",
         visit,
+        "dead_letters_preview.html",
         act=act,
         every=every,
         ids=[] if every else ids,
         wanted=wanted,
         found=await visit.services.deliveries.summary(wanted),
-        once=secrets.token_urlsafe(16),
+        once=new_once(),
     )
 
 
 @router.post("/dead-letters")
-async def act_on_dead_letters(request: Request) -> Response:
+async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    form = await form_of(request)
     act = _act(form["act"])
-    wanted = _chosen(_dead(visit, form["webhook"], form["reason"]), form["every"], form.all("id"))
+    wanted = _chosen(_dead(visit, form), form["every"], form.all("id"))
     job = await visit.services.deliveries.start(
-        act, wanted, visit.account.id, by=visit.member.actor, once=form["once"] or None
+        act, wanted, visit.account.id, by=visit.actor, once=form["once"] or None
     )
     return redirect(f"/jobs/{job.id}")

@@ -1,13 +1,14 @@
 """The filter of a list of deliveries: read from the URL, and written into links."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from fastapi import Request
 
-from api.paging import cursor_of
-from api.shell.forms import with_query
+from api.shell.forms import Form, with_query
 from api.shell.times import from_zone
 from api.shell.visits import Visit, zone_of
 from streams.core.account import DeliveryFilter
@@ -19,28 +20,21 @@ from streams.core.outcome import OutcomeKind
 from streams.features.deliveries.search import Facets
 
 ROWS = 50
-# Parameters of the filter, in the order in which a link has them.
-NAMES = (
-    "state",
-    "type",
-    "webhook",
-    "reason",
-    "class",
-    "error",
-    "event",
-    "session",
-    "learner",
-    "package",
-    "dispatch",
-    "since",
-    "until",
-)
-SUBJECTS = {
-    "event": "event",
-    "session": "session",
-    "learner": "learner",
-    "package": "package",
-    "dispatch": "dispatch",
+# Parameters of the filter, in the order in which a link has them, and the field that each one gives.
+FIELDS = {
+    "state": "state",
+    "type": "event_type",
+    "webhook": "webhook_id",
+    "reason": "reason",
+    "class": "status_class",
+    "error": "outcome",
+    "event": "event_id",
+    "session": "session_id",
+    "learner": "learner_id",
+    "package": "package_id",
+    "dispatch": "dispatch_id",
+    "since": "since",
+    "until": "until",
 }
 ERRORS = {
     OutcomeKind.TIMEOUT: "no response in time",
@@ -71,51 +65,34 @@ SPANS = {
 }
 
 
-def filter_of(request: Request, visit: Visit) -> DeliveryFilter:
-    """The filter in the URL. Raises `Invalid`."""
-    query = request.query_params
-    return DeliveryFilter(
-        visit.account.id,
-        _text(query, "webhook"),
-        _text(query, "event"),
-        State(state) if (state := _one_of(query, "state", list(State))) else None,
-        ROWS,
-        _one_of(query, "type", list(EVENT_TYPES)),
-        _one_of(query, "reason", list(DeathReason)),
-        since=_time(request, "since"),
-        until=_time(request, "until"),
-        after=cursor_of(query.get("after")),
-        session_id=_text(query, "session"),
-        learner_id=_text(query, "learner"),
-        package_id=_text(query, "package"),
-        dispatch_id=_text(query, "dispatch"),
-        outcome=_one_of(query, "error", [str(kind) for kind in ERRORS]),
-        status_class=int(status) if (status := _one_of(query, "class", [str(one) for one in CLASSES])) else None,
-    )
+# Parameters that have one of some values, and what each value means.
+_VALUES: Mapping[str, Mapping[str, object]] = {
+    "state": {one: one for one in State},
+    "type": {one: one for one in EVENT_TYPES},
+    "reason": {one: one for one in DeathReason},
+    "error": {one: one for one in ERRORS},
+    "class": {str(one): one for one in CLASSES},
+}
 
 
-def _text(query: Mapping[str, str], name: str) -> str | None:
-    text = query.get(name, "").strip() or None
-    if text is not None and not is_storable(text):
-        raise Invalid(FieldError(name, "must not contain the character NUL"))
-    return text
+def filter_of(visit: Visit, form: Form, names: Iterable[str] = FIELDS, **others: Any) -> DeliveryFilter:
+    """The filter in a form, or in the URL. Raises `Invalid`."""
+    zone = zone_of(visit.request)
+    given = {FIELDS[name]: _value(name, form[name], zone) for name in names if form[name]}
+    return DeliveryFilter(visit.account.id, limit=ROWS, **given, **others)
 
 
-def _one_of(query: Mapping[str, str], name: str, values: Sequence[str]) -> str | None:
-    text = query.get(name) or None
-    if text is not None and text not in values:
-        raise Invalid(FieldError(name, f"is one of {', '.join(values)}"))
-    return text
-
-
-def _time(request: Request, name: str) -> datetime | None:
-    text = request.query_params.get(name)
-    if not text:
-        return None
-    moment = parse_time(text) or from_zone(text, zone_of(request))
-    if moment is None:
-        raise Invalid(FieldError(name, "must be a time such as 2026-04-10T12:00:00Z"))
-    return moment
+def _value(name: str, text: str, zone: ZoneInfo) -> Any:
+    if name in ("since", "until"):
+        value: object = parse_time(text) or from_zone(text, zone)
+        wrong = "must be a time such as 2026-04-10T12:00:00Z"
+    elif values := _VALUES.get(name):
+        value, wrong = values.get(text), f"is one of {', '.join(values)}"
+    else:
+        value, wrong = text if is_storable(text) else None, "must not contain the character NUL"
+    if value is None:
+        raise Invalid(FieldError(name, wrong))
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +114,7 @@ class Links:
 def links_of(request: Request, wanted: DeliveryFilter) -> Links:
     """Links for the filter that a request has."""
     query = request.query_params
-    present = {name: query[name] for name in NAMES if query.get(name)}
+    present = {name: query[name] for name in FIELDS if query.get(name)}
     for name, moment in (("since", wanted.since), ("until", wanted.until)):
         if moment is not None:
             present[name] = format_time(moment)

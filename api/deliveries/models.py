@@ -1,16 +1,16 @@
 """Models of deliveries, dead letters and jobs."""
 
+from functools import partial
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from api.shared_models import Id, Input, Model, Moment, Time, at_most
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
+from api.shared_models import Id, Input, Model, Moment, Rounded, Time, at_most
+from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.page import MOST_ROWS
-from streams.features.deliveries.service import Affected
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 
@@ -49,11 +49,11 @@ class Attempt(Model):
     target: Target
     url: str
     started_at: Time
-    milliseconds: float
+    milliseconds: Rounded
     request_headers: dict[str, str]
     status: int | None = None
     response_headers: dict[str, str]
-    response_body: str
+    response_body: Annotated[str, BeforeValidator(partial(bytes.decode, errors="replace"))]
     outcome: str
     message: str
     next_step: Annotated[
@@ -141,87 +141,18 @@ class JobDetails(Model):
 
 def delivery_of(delivery_state: DeliveryState) -> Delivery:
     """A delivery."""
-    return Delivery(**_fields(delivery_state))
+    return Delivery.of(delivery_state, id=delivery_state.delivery_id, attempt_count=delivery_state.attempts)
 
 
 def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with its payload and attempts."""
-    return DeliveryWithAttempts(
-        **_fields(seen.delivery_state),
-        payload=seen.payload,
-        attempts=[attempt_of(attempt) for attempt in seen.attempts],
-        attempts_total=seen.attempts_total,
+    return DeliveryWithAttempts.of(
+        seen,
+        delivery_of(seen.delivery_state),
         earlier_attempts_cursor=str(seen.earlier) if seen.earlier else None,
     )
 
 
-def attempt_of(seen: AttemptDetails) -> Attempt:
-    """An attempt."""
-    return Attempt(
-        generation=seen.generation,
-        number=seen.number,
-        target=Target(seen.target),
-        url=seen.url,
-        started_at=seen.started_at,
-        milliseconds=round(seen.milliseconds, 1),
-        request_headers=dict(seen.request_headers),
-        status=seen.status,
-        response_headers=dict(seen.response_headers),
-        response_body=seen.response_body.decode(errors="replace"),
-        outcome=seen.outcome,
-        message=seen.message,
-        next_step=seen.next_step,
-        tier=seen.tier,
-    )
-
-
-def affected_of(affected: Affected) -> AffectedDeliveries:
-    """The result of an action on dead letters."""
-    return AffectedDeliveries(ids=list(affected.ids), unknown=list(affected.unknown))
-
-
 def job_of(job: Job) -> JobDetails:
     """A job."""
-    backfill = job.backfill
-    return JobDetails(
-        id=job.id,
-        kind=job.kind,
-        status=job.status,
-        webhook_id=job.filter.webhook_id,
-        total=job.total,
-        done=job.done,
-        failed=job.failed,
-        no_longer_matched=job.no_longer_matched,
-        created_at=job.created_at,
-        finished_at=job.finished_at,
-        backfill=BackfillDetails(
-            records=backfill.records,
-            read=backfill.read,
-            added=backfill.added,
-            skipped=backfill.skipped,
-            oldest_available=backfill.oldest_available,
-        )
-        if backfill
-        else None,
-    )
-
-
-def _fields(delivery_state: DeliveryState) -> dict[str, Any]:
-    return {
-        "id": delivery_state.delivery_id,
-        "account_id": delivery_state.account_id,
-        "webhook_id": delivery_state.webhook_id,
-        "event_id": delivery_state.event_id,
-        "event_type": delivery_state.event_type,
-        "trigger": delivery_state.trigger,
-        "state": delivery_state.state,
-        "reason": delivery_state.reason,
-        "message": delivery_state.message,
-        "attempt_count": delivery_state.attempts,
-        "generation": delivery_state.generation,
-        "target": delivery_state.target,
-        "tier": delivery_state.tier,
-        "due_at": delivery_state.due_at,
-        "first_seen_at": delivery_state.first_seen_at,
-        "changed_at": delivery_state.changed_at,
-    }
+    return JobDetails.of(job, job.filter)

@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
 from api.shell.rows import names_of
-from api.shell.visits import site_of, visit_of
+from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
@@ -26,12 +26,11 @@ ROWS = 50
 
 
 @router.get("/deliveries")
-async def deliveries_page(request: Request) -> Response:
+async def deliveries_page(visit: SignedIn) -> Response:
     """Newest first; the URL has the whole filter."""
-    visit = await visit_of(request)
-    services, query = visit.services, request.query_params
-    wanted = filter_of(request, visit)
-    links = links_of(request, wanted)
+    services, query = visit.services, visit.request.query_params
+    wanted = filter_of(visit, visit.query, after=cursor_of(query.get("after")))
+    links = links_of(visit.request, wanted)
     problem = None
     if text := query.get("q", "").strip():
         kind = await services.search.kind_of(visit.account.id, text)
@@ -47,9 +46,8 @@ async def deliveries_page(request: Request) -> Response:
     named = [*facets.webhook_ids, *filter(None, [wanted.webhook_id])]
     names = await names_of(visit, found.page.rows, *named)
     return render(
-        request,
-        "deliveries.html",
         visit,
+        "deliveries.html",
         found=found,
         facets=facets_of(links, facets, names, services.clock.now()),
         sample=facets.sample,
@@ -57,10 +55,9 @@ async def deliveries_page(request: Request) -> Response:
         links=links,
         chips=_chips(links, names),
         problem=problem,
-        retention_days=site_of(request).retention_days,
-        next=links(after=text_of(found.page.next)) if found.page.next else None,
+        retention_days=site_of(visit.request).retention_days,
+        next=links(after=found.page.next) if found.page.next else None,
         wanted=wanted,
-        query=query,
     )
 
 
@@ -104,10 +101,9 @@ def _timeline(seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
 
 
 @router.get("/deliveries/{delivery_id}")
-async def delivery_page(delivery_id: str, request: Request) -> Response:
+async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     """The payload, and the newest attempts with their requests and responses, or those before a cursor."""
-    visit = await visit_of(request)
-    service, after = visit.services.deliveries, cursor_of(request.query_params.get("after"))
+    service, after = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
     seen = await service.find(delivery_id, visit.account.id)
     if after is not None:
         page = await service.attempts(delivery_id, after, ATTEMPTS_SHOWN, visit.account.id)
@@ -116,25 +112,22 @@ async def delivery_page(delivery_id: str, request: Request) -> Response:
     names = await names_of(visit, [row])
     body = (seen.body or b"").decode(errors="replace")
     return render(
-        request,
-        "delivery.html",
         visit,
+        "delivery.html",
         seen=seen,
         row=row,
         webhook_name=names.get(row.webhook_id, "a deleted webhook"),
         steps=_timeline(seen, newest=after is None),
         newest=after is None,
-        earlier=text_of(seen.earlier),
+        earlier=seen.earlier,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
-        query=request.query_params,
     )
 
 
 @router.get("/deliveries/{delivery_id}/payload")
-async def payload(delivery_id: str, request: Request) -> Response:
+async def payload(delivery_id: str, visit: SignedIn) -> Response:
     """The exact bytes that are sent."""
-    visit = await visit_of(request)
     seen = await visit.services.deliveries.find(delivery_id, visit.account.id)
     name = "".join(character for character in seen.delivery_state.event_id if character.isalnum() or character in "-_")
     headers = {
@@ -146,8 +139,6 @@ async def payload(delivery_id: str, request: Request) -> Response:
 
 
 @router.post("/deliveries/{delivery_id}/retry")
-async def retry(delivery_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
-    await visit.services.deliveries.retry(delivery_id, by=visit.member.actor, account_id=visit.account.id)
+async def retry(delivery_id: str, visit: MayWriteDeliveries) -> Response:
+    await visit.services.deliveries.retry(delivery_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/deliveries/{delivery_id}?queued=1")

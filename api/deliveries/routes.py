@@ -1,9 +1,9 @@
 """Routes for deliveries and dead letters."""
 
-from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.deliveries.models import (
@@ -14,15 +14,13 @@ from api.deliveries.models import (
     DeliveryWithAttempts,
     EventType,
     JobDetails,
-    affected_of,
-    attempt_of,
     delivery_of,
     delivery_with_attempts,
     job_of,
 )
-from api.paging import After, Limit, cursor_of, text_of
+from api.paging import After, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Moment, Page, SearchText
+from api.shared_models import Id, Model, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from streams.core.account import DeliveryFilter
@@ -34,70 +32,52 @@ from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
 
-OfWebhook = Annotated[Id | None, Query(alias="webhookId", description="Only this webhook's.")]
-OfEvent = Annotated[Id | None, Query(alias="eventId", description="Only of the event with this id.")]
-OfType = Annotated[EventType | None, Query(alias="eventType", description="Only of this type of event.")]
-OfSession = Annotated[Id | None, Query(alias="sessionId", description="Only of events of this session.")]
-OfLearner = Annotated[SearchText | None, Query(alias="learnerId", description="Only of events of this learner.")]
-OfPackage = Annotated[Id | None, Query(alias="packageId", description="Only of events of this package.")]
-OfDispatch = Annotated[Id | None, Query(alias="dispatchId", description="Only of events of this dispatch.")]
-OfOutcome = Annotated[OutcomeKind | None, Query(description="Only with an attempt that failed in this way.")]
-Since = Annotated[Moment | None, Query(description="Only deliveries first seen then or later.")]
-Until = Annotated[Moment | None, Query(description="Only deliveries first seen before.")]
+
+class DeliveryQuery(Model):
+    """The parameters of a list of deliveries. Their names are those of `DeliveryFilter`."""
+
+    webhook_id: Annotated[Id | None, Field(description="Only this webhook's.")] = None
+    event_id: Annotated[Id | None, Field(description="Only of the event with this id.")] = None
+    event_type: Annotated[EventType | None, Field(description="Only of this type of event.")] = None
+    since: Annotated[Moment | None, Field(description="Only deliveries first seen then or later.")] = None
+    until: Annotated[Moment | None, Field(description="Only deliveries first seen before.")] = None
+    session_id: Annotated[Id | None, Field(description="Only of events of this session.")] = None
+    learner_id: Annotated[SearchText | None, Field(description="Only of events of this learner.")] = None
+    package_id: Annotated[Id | None, Field(description="Only of events of this package.")] = None
+    dispatch_id: Annotated[Id | None, Field(description="Only of events of this dispatch.")] = None
+    outcome: Annotated[OutcomeKind | None, Field(description="Only with an attempt that failed in this way.")] = None
+    limit: Limit = 50
+    cursor: After = None
+
+    def filter(self, account_id: str, **others: Any) -> DeliveryFilter:
+        """Raises `Invalid`."""
+        if self.outcome is OutcomeKind.DELIVERED:
+            raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
+        given = self.model_dump(by_alias=False, exclude={"cursor"})
+        return DeliveryFilter(account_id, after=cursor_of(self.cursor), **given, **others)
 
 
-async def _filter(
-    webhook: OfWebhook = None,
-    event: OfEvent = None,
-    event_type: OfType = None,
-    since: Since = None,
-    until: Until = None,
-    session: OfSession = None,
-    learner: OfLearner = None,
-    package: OfPackage = None,
-    dispatch: OfDispatch = None,
-    outcome: OfOutcome = None,
-    limit: Limit = 50,
-    cursor: After = None,
-) -> DeliveryFilter:
-    if outcome is OutcomeKind.DELIVERED:
-        raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
-    return DeliveryFilter(
-        webhook_id=webhook,
-        event_id=event,
-        event_type=event_type,
-        since=since,
-        until=until,
-        session_id=session,
-        learner_id=learner,
-        package_id=package,
-        dispatch_id=dispatch,
-        outcome=outcome,
-        limit=limit,
-        after=cursor_of(cursor),
-    )
+class StateQuery(DeliveryQuery):
+    """The parameters of the list of all deliveries."""
+
+    state: Annotated[State | None, Field(description="Only in this state.")] = None
 
 
-Wanted = Annotated[DeliveryFilter, Depends(_filter)]
+class DeadLetterQuery(DeliveryQuery):
+    """The parameters of the list of dead letters."""
+
+    reason: Annotated[DeathReason | None, Field(description="Only dead letters with this reason.")] = None
 
 
-@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", response_model_exclude_none=True)
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries")
 async def list_deliveries(
-    caller: MayReadDeliveries,
-    request: Request,
-    wanted: Wanted,
-    state: Annotated[State | None, Query(description="Only in this state.")] = None,
+    caller: MayReadDeliveries, request: Request, query: Annotated[StateQuery, Query()]
 ) -> Page[Delivery]:
     """Newest first. Pages skip nothing and repeat nothing while new deliveries arrive."""
-    return await _page(request, replace(wanted, account_id=caller.account_id, state=state))
+    return await _page(request, query.filter(caller.account_id))
 
 
-@router.get(
-    "/v1/deliveries/{delivery_id}",
-    tags=["Deliveries"],
-    summary="Show a delivery with its newest attempts",
-    response_model_exclude_none=True,
-)
+@router.get("/v1/deliveries/{delivery_id}", tags=["Deliveries"], summary="Show a delivery with its newest attempts")
 async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
     """The payload, and the newest attempts, each with its request and response.
 
@@ -107,12 +87,7 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
     return delivery_with_attempts(visible(seen, caller.permissions))
 
 
-@router.get(
-    "/v1/deliveries/{delivery_id}/attempts",
-    tags=["Deliveries"],
-    summary="List the attempts of a delivery",
-    response_model_exclude_none=True,
-)
+@router.get("/v1/deliveries/{delivery_id}/attempts", tags=["Deliveries"], summary="List the attempts of a delivery")
 async def list_attempts(
     delivery_id: Id,
     caller: MayReadDeliveries,
@@ -124,15 +99,11 @@ async def list_attempts(
     service = services_of(request).deliveries
     page = await service.attempts(delivery_id, cursor_of(cursor), limit, caller.account_id)
     page = visible(page, caller.permissions)
-    return Page(data=[attempt_of(attempt) for attempt in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, Attempt.of)
 
 
 @router.post(
-    "/v1/deliveries/{delivery_id}/retry",
-    status_code=202,
-    tags=["Deliveries"],
-    summary="Send a delivery again",
-    response_model_exclude_none=True,
+    "/v1/deliveries/{delivery_id}/retry", status_code=202, tags=["Deliveries"], summary="Send a delivery again"
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
     """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
@@ -142,68 +113,53 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
     return delivery_of(delivery_state)
 
 
-@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", response_model_exclude_none=True)
+@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters")
 async def list_dead_letters(
-    caller: MayReadDeliveries,
-    request: Request,
-    wanted: Wanted,
-    reason: Annotated[DeathReason | None, Query(description="Only dead letters with this reason.")] = None,
+    caller: MayReadDeliveries, request: Request, query: Annotated[DeadLetterQuery, Query()]
 ) -> Page[Delivery]:
     """Newest first, each with its reason."""
-    return await _page(request, replace(wanted, account_id=caller.account_id, state=State.DEAD, reason=reason))
+    return await _page(request, query.filter(caller.account_id, state=State.DEAD))
 
 
 @router.post(
     "/v1/dead-letters/retry",
     tags=["Dead letters"],
     summary="Send dead letters again",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
-    if (job := await _start(JobKind.RETRY, body, caller, request, response)) is not None:
-        return job
-    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return affected_of(await services_of(request).deliveries.retry_dead(wanted, by=caller.actor))
+    return await _act(JobKind.RETRY, body, caller, request, response)
 
 
 @router.post(
     "/v1/dead-letters/discard",
     tags=["Dead letters"],
     summary="Discard dead letters",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
 )
 async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """For ever. By `ids` at once, by `filter` as a job."""
-    if (job := await _start(JobKind.DISCARD, body, caller, request, response)) is not None:
-        return job
-    wanted = DeliveryFilter(account_id=caller.account_id, ids=_ids(body))
-    return affected_of(await services_of(request).deliveries.discard_dead(wanted, by=caller.actor))
+    return await _act(JobKind.DISCARD, body, caller, request, response)
 
 
-async def _start(
+async def _act(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
-) -> JobDetails | None:
-    """Start a job for a filter; None for ids."""
-    if body.filter is None or body.ids is not None:
-        return None
-    response.status_code = 202
+) -> AffectedDeliveries | JobDetails:
     service = services_of(request).deliveries
-    return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if body.filter is not None and body.ids is None:
+        response.status_code = 202
+        return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+    if body.ids is None or body.filter is not None:
+        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
+    act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead
+    return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), by=caller.actor))
 
 
 async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
     page = await services_of(request).deliveries.list(wanted)
-    return Page(data=[delivery_of(delivery_state) for delivery_state in page.rows], next_cursor=text_of(page.next))
-
-
-def _ids(body: DeadLetterChoice) -> list[str]:
-    if body.ids is None or body.filter is not None:
-        raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
-    return body.ids
+    return page_of(page, delivery_of)

@@ -84,7 +84,7 @@ def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveri
         type=published.event.type,
         created_at=published.event.occurred_at,
         published_at=published.appended_at,
-        webhooks=None if published.webhook_ids is None else list(published.webhook_ids),
+        webhooks=published.webhook_ids,
         reason=published.reason,
     )
     return EventWithDeliveries(id=event_id, deliveries=list(map(delivery_of, found.deliveries)), on_topic=on_topic)

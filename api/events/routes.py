@@ -17,7 +17,7 @@ from streams.features.webhooks.samples import sample_event
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
 
 
-@router.post("/v1/events", status_code=202, summary="Publish events", response_model_exclude_none=True)
+@router.post("/v1/events", status_code=202, summary="Publish events")
 async def publish(
     body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
     caller: MayPublish,
@@ -37,7 +37,7 @@ async def publish(
     raise AssertionError("api/events/publish.py answers this route")
 
 
-@router.get("/v1/events/{event_id}", summary="Find an event", response_model_exclude_none=True)
+@router.get("/v1/events/{event_id}", summary="Find an event")
 async def find(
     event_id: Id,
     caller: MayReadDeliveries,

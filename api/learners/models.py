@@ -69,18 +69,12 @@ class ErasureDetails(Model):
 
 def erasure_of(erasure: Erasure, topics: Sequence[TopicRetention]) -> ErasureDetails:
     """An erasure, and the topics that still have records."""
-    return ErasureDetails(
-        id=erasure.id,
-        account_id=erasure.account_id,
+    return ErasureDetails.of(
+        erasure,
         status=ErasureStatus.FINISHED if erasure.is_finished else ErasureStatus.RUNNING,
-        erased_at=erasure.erased_at,
-        finished_at=erasure.finished_at,
-        erased=Erased.model_validate(erasure.erased),
         topics=[
-            TopicWithRecords(
-                name=topic.name,
-                retention_days=topic.retention / timedelta(days=1),
-                until=erasure.erased_at + topic.retention,
+            TopicWithRecords.of(
+                topic, retention_days=topic.retention / timedelta(days=1), until=erasure.erased_at + topic.retention
             )
             for topic in topics
         ],

@@ -2,13 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.auth import MayEraseLearners
+from api.auth import MayEraseLearners, account_of
 from api.learners.models import ErasureDetails, LearnerToErase, erasure_of
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
-from streams.core.access import Caller
-from streams.core.errors import FieldError, Invalid
 
 router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 
@@ -16,7 +14,6 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 @router.post(
     "/v1/learners/erase",
     summary="Erase a learner",
-    response_model_exclude_none=True,
     responses={202: {"model": ErasureDetails, "description": "It takes longer, and goes on"}},
 )
 async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response) -> ErasureDetails:
@@ -26,23 +23,13 @@ async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request
     happened since the first. What the endpoints have received is theirs; backups and topics are not changed.
     """
     learners = services_of(request).learners
-    erasure = await learners.erase(_account_of(body, caller), body.learner_id, by=caller.actor)
+    erasure = await learners.erase(account_of(caller, body.account_id), body.learner_id, by=caller.actor)
     response.status_code = 200 if erasure.is_finished else 202
     return erasure_of(erasure, learners.topics)
 
 
-@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure", response_model_exclude_none=True)
+@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure")
 async def show_erasure(erasure_id: Id, caller: MayEraseLearners, request: Request) -> ErasureDetails:
     """Whether it is finished, and what it erased until now."""
     learners = services_of(request).learners
     return erasure_of(await learners.find(erasure_id, caller.account_id), learners.topics)
-
-
-def _account_of(body: LearnerToErase, caller: Caller) -> str:
-    if caller.account_id is None:
-        if body.account_id is None:
-            raise Invalid(FieldError("accountId", "is required: an operator's key must name the account"))
-        return body.account_id
-    if body.account_id not in (None, caller.account_id):
-        raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
-    return caller.account_id

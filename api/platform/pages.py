@@ -5,14 +5,14 @@ import contextlib
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
+from api.paging import cursor_of
 from api.services import services_of
-from api.shell.forms import Form, form_of, with_query
-from api.shell.once import new_once, once
+from api.shell.forms import SentForm, with_query
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.security import set_cookie
-from api.shell.visits import OperatorVisit, operator_of, site_of
+from api.shell.visits import ByOperator, OperatorVisit, site_of
 from api.sign_in.limits import browser_of, limit_attempts
 from streams.core.access import OPERATOR, Role
 from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable
@@ -29,9 +29,8 @@ async def sign_in_page(request: Request) -> Response:
 
 
 @router.post("/operator/sign-in")
-async def sign_in(request: Request) -> Response:
+async def sign_in(request: Request, form: SentForm) -> Response:
     """With the operator key. The key is not kept: the session is."""
-    form = await form_of(request)
     services = services_of(request)
     caller = None
     with contextlib.suppress(Unauthorized):
@@ -47,33 +46,29 @@ async def sign_in(request: Request) -> Response:
 
 
 @router.get("/operator")
-async def operator_page(request: Request, after: str | None = None) -> Response:
+async def operator_page(visit: ByOperator, after: str | None = None) -> Response:
     """What needs an operator first, then the accounts."""
-    visit = await operator_of(request)
-    return await _operator_page(request, visit, after)
+    return await _operator_page(visit, after)
 
 
 async def _operator_page(
-    request: Request,
     visit: OperatorVisit,
     after: str | None = None,
     opened: OpenedAccount | None = None,
     errors: tuple[FieldError, ...] = (),
     typed: dict[str, str] | None = None,
 ) -> Response:
-    platform, name = visit.services.platform, request.query_params.get("name", "").strip()
+    platform, name = visit.services.platform, visit.request.query_params.get("name", "").strip()
     page = await platform.accounts(cursor_of(after), ROWS, name)
     return render(
-        request,
+        visit,
         "operator.html",
-        operator=visit,
-        status=422 if errors else 200,
         has_secret=opened is not None,
         here="/operator",
         once=new_once(),
         errors=errors,
         accounts=page.rows,
-        next=with_query("/operator", name=name, after=text_of(page.next)) if page.next else None,
+        next=with_query("/operator", name=name, after=page.next) if page.next else None,
         failing=await platform.failing(),
         slowest=await platform.slowest(),
         waiting=await platform.waiting_by_tier(),
@@ -85,26 +80,20 @@ async def _operator_page(
 
 
 @router.get("/operator/stages")
-async def stages_page(request: Request) -> Response:
+async def stages_page(visit: ByOperator) -> Response:
     """The lag of each stage, by topic; Kafka is asked, which can take some seconds."""
-    visit = await operator_of(request)
     try:
         lags, problem = await visit.services.platform.lags(), None
     except Unavailable as away:
         lags, problem = [], str(away)
     problems = await visit.services.readiness_problems()
-    return render(request, "operator_stages.html", operator=visit, lags=lags, problem=problem, problems=problems)
+    return render(visit, "operator_stages.html", lags=lags, problem=problem, problems=problems)
 
 
 @router.post("/operator/accounts")
-async def open_account(request: Request) -> Response:
+@acts_once
+async def open_account(visit: ByOperator, form: SentForm) -> Response:
     """Open an account; the page shows its first API key, once."""
-    visit = await operator_of(request)
-    form = await form_of(request)
-    return await once(visit, form, lambda: _open_account(request, visit, form))
-
-
-async def _open_account(request: Request, visit: OperatorVisit, form: Form) -> Response:
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
         opened = await visit.services.accounts.open(
@@ -112,33 +101,26 @@ async def _open_account(request: Request, visit: OperatorVisit, form: Form) -> R
         )
     except Invalid as wrong:
         typed = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
-        return await _operator_page(request, visit, errors=wrong.errors, typed=typed)
-    return await _operator_page(request, visit, opened=opened)
+        return await _operator_page(visit, errors=wrong.errors, typed=typed)
+    return await _operator_page(visit, opened=opened)
 
 
 @router.post("/operator/accounts/{account_id}/plan-limit")
-async def set_plan_limit(account_id: str, request: Request) -> Response:
+async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Empty: no limit."""
-    visit = await operator_of(request)
-    form = await form_of(request)
     limit = form.number("plan_limit", "planLimit", 0) or None
     await visit.services.accounts.change(account_id, {"plan_limit": limit}, by=visit.session.actor)
     return redirect("/operator")
 
 
 @router.post("/operator/accounts/{account_id}/enter")
-async def enter(account_id: str, request: Request) -> Response:
+async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Look at an account as its people do; its audit log says so."""
-    visit = await operator_of(request)
-    form = await form_of(request)
-    if form["role"] not in list(Role):
-        raise Invalid(FieldError("role", f"is one of {', '.join(Role)}"))
-    await visit.services.sessions.enter(visit.session, account_id, Role(form["role"]))
+    await visit.services.sessions.enter(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 
 
 @router.post("/operator/leave")
-async def leave(request: Request) -> Response:
-    visit = await operator_of(request)
+async def leave(visit: ByOperator) -> Response:
     await visit.services.sessions.leave(visit.session)
     return redirect("/operator")

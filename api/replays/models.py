@@ -5,10 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from api.deliveries.models import EventType
-from api.shared_models import Input, Model, Moment, Time, at_most
+from api.shared_models import Input, Model, Moment, Rounded, Time, at_most
 from streams.core.delivery import State
 from streams.core.limits import EVENT_TYPES_LISTED
-from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
 
 _MOST_STATES = len(State)
 
@@ -65,21 +65,7 @@ class ReplayCounted(Model):
     oldest_at: Time | None = None
     newest_at: Time | None = None
     seconds: Annotated[
-        float | None,
+        Rounded | None,
         Field(description="About how long the endpoint needs for all, by its response times of the last day."),
     ] = None
     missing: Annotated[MissingEvents | None, Field(description="With `backfill`.")] = None
-
-
-def counted_of(count: ReplayCount) -> ReplayCounted:
-    """A count."""
-    missing = count.missing
-    return ReplayCounted(
-        count=count.deliveries.count,
-        oldest_at=count.deliveries.oldest_at,
-        newest_at=count.deliveries.newest_at,
-        seconds=round(count.seconds, 1) if count.seconds is not None else None,
-        missing=MissingEvents(count=missing.count, at_least=missing.at_least, oldest_available=missing.oldest_available)
-        if missing
-        else None,
-    )

@@ -1,6 +1,5 @@
 """The page to send a webhook's events of a period again: a form, a count, and the start of a job."""
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,13 +9,13 @@ from zoneinfo import ZoneInfo
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.shell.forms import Form, form_of
+from api.shell.forms import Form, SentForm
+from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.times import from_zone, in_zone, zone_named
-from api.shell.visits import Visit, visit_of, zone_of
+from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPES
-from streams.core.access import Scope
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import parse_time
@@ -89,42 +88,34 @@ def _local(text: str, zone: ZoneInfo) -> str:
 
 
 @router.get("/webhooks/{webhook_id}/replay")
-async def replay_page(webhook_id: str, request: Request) -> Response:
+async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL also the count."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    query = request.query_params
-    if "since" not in query:
-        return _page(request, visit, known, Entered())
-    entered = Entered.of(Form({name: query.getlist(name) for name in query}))
+    if "since" not in visit.request.query_params:
+        return _page(visit, known, Entered())
+    entered = Entered.of(visit.query)
     try:
-        wanted = entered.request(webhook_id, _zone(entered, request))
+        wanted = entered.request(webhook_id, _zone(entered, visit.request))
         # The job sends what is counted now, and nothing that comes later.
         wanted = replace(wanted, until=wanted.until or visit.services.clock.now())
         count = await visit.services.replays.count(known.webhook, wanted)
     except Invalid as wrong:
-        return _page(request, visit, known, entered, errors=wrong.errors)
-    return _page(request, visit, known, entered, wanted, count)
+        return _page(visit, known, entered, errors=wrong.errors)
+    return _page(visit, known, entered, wanted, count)
 
 
 @router.post("/webhooks/{webhook_id}/replay")
-async def start(webhook_id: str, request: Request) -> Response:
+async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
-    visit = await visit_of(request)
-    visit.require(Scope.DELIVERIES_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    form = await form_of(request)
     entered = Entered.of(form)
     try:
-        wanted = entered.request(webhook_id, _zone(entered, request))
-        job = await visit.services.replays.start(
-            known.webhook, wanted, by=visit.member.actor, once=form["once"] or None
-        )
+        wanted = entered.request(webhook_id, _zone(entered, visit.request))
+        job = await visit.services.replays.start(known.webhook, wanted, by=visit.actor, once=form["once"] or None)
     except Invalid as wrong:
-        return _page(request, visit, known, entered, errors=wrong.errors)
+        return _page(visit, known, entered, errors=wrong.errors)
     except Conflict as conflict:
-        return _page(request, visit, known, entered, problem=str(conflict))
+        return _page(visit, known, entered, problem=str(conflict))
     return redirect(f"/jobs/{job.id}")
 
 
@@ -134,7 +125,6 @@ def _zone(entered: Entered, request: Request) -> ZoneInfo:
 
 
 def _page(
-    request: Request,
     visit: Visit,
     known: Registration,
     entered: Entered,
@@ -145,13 +135,12 @@ def _page(
 ) -> Response:
     context: Mapping[str, Any] = {
         "known": known,
-        "entered": entered.shown(_zone(entered, request)),
+        "entered": entered.shown(_zone(entered, visit.request)),
         "wanted": wanted,
         "count": count,
         "problem": problem,
         "types": TYPES,
         "states": STATES,
-        "once": secrets.token_urlsafe(16),
+        "once": new_once(),
     }
-    status = 409 if problem else 422 if errors else 200
-    return render(request, "replay.html", visit, status=status, errors=errors, **context)
+    return render(visit, "replay.html", status=409 if problem else None, errors=errors, **context)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.auth import MayReadDeliveries, MayWriteDeliveries
 from api.deliveries.models import JobDetails, job_of
-from api.replays.models import Replay, ReplayCounted, counted_of
+from api.replays.models import Replay, ReplayCounted
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
@@ -16,7 +16,6 @@ router = APIRouter(route_class=StrictRoute)
     "/v1/webhooks/{webhook_id}/replays",
     tags=["Deliveries"],
     summary="Send a webhook's events of a period again",
-    response_model_exclude_none=True,
     responses={202: {"model": JobDetails, "description": "A job"}},
 )
 async def replay(
@@ -29,18 +28,19 @@ async def replay(
     services, replay_request = services_of(request), body.request(webhook_id)
     webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     if body.count_only:
-        return counted_of(await services.replays.count(webhook, replay_request))
+        count = await services.replays.count(webhook, replay_request)
+        return ReplayCounted.of(count.deliveries, count)
     response.status_code = 202
     return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
 
 
-@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", response_model_exclude_none=True)
+@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job")
 async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
     """The progress of a job."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
 
 
-@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job", response_model_exclude_none=True)
+@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job")
 async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """It stops after its present portion; what was done stays done. 409 when it is finished."""
     deliveries = services_of(request).deliveries

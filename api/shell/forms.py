@@ -1,13 +1,17 @@
 """Read forms, and build links with a query."""
 
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, TypeVar
 from urllib.parse import parse_qs, urlencode
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 from streams.core.errors import FieldError, Invalid
+from streams.core.page import Cursor
 
 MOST_FIELDS = 2_000
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Form:
@@ -26,6 +30,12 @@ class Form:
     def lines(self, name: str) -> list[str]:
         """The lines of a text field that are not empty."""
         return [line.strip() for line in self[name].splitlines() if line.strip()]
+
+    def one_of(self, name: str, values: type[Choice]) -> Choice:
+        """A value of an enum. Raises `Invalid`."""
+        if self[name] not in list(values):
+            raise Invalid(FieldError(name, f"is one of {', '.join(values)}"))
+        return values(self[name])
 
     def number(self, name: str, label: str, otherwise: int) -> int:
         """A whole number. Raises `Invalid`."""
@@ -46,7 +56,10 @@ async def form_of(request: Request) -> Form:
         raise Invalid(FieldError("form", "cannot be read: reload the page and try again")) from None
 
 
-def next_page(request: Request, cursor: str | None) -> str | None:
+SentForm = Annotated[Form, Depends(form_of)]
+
+
+def next_page(request: Request, cursor: Cursor | None) -> str | None:
     """The URL of a list's next page."""
     return None if cursor is None else with_query(request.url.path, **{**request.query_params, "after": cursor})
 

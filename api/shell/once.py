@@ -2,6 +2,8 @@
 
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any
 
 from starlette.responses import Response
 
@@ -20,11 +22,20 @@ def new_once() -> str:
     return secrets.token_urlsafe(16)
 
 
-async def once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awaitable[Response]]) -> Response:
-    """Act unless this form was sent before: then go where the first one led. Raises `Conflict`.
+def acts_once(page: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+    """A page with a `visit` and a `form` acts unless this form was sent before: then it goes where the first one led.
 
-    A response that shows errors did nothing, so the form may be sent again.
+    Raises `Conflict`. A response that shows errors did nothing, so the form may be sent again.
     """
+
+    @wraps(page)
+    async def acting(**arguments: Any) -> Response:
+        return await _once(arguments["visit"], arguments["form"], lambda: page(**arguments))
+
+    return acting
+
+
+async def _once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awaitable[Response]]) -> Response:
     key = form[_FIELD]
     if not key or len(key) > CHARACTERS or not key.isascii():
         return await act()

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.crashes import log_crash
+from api.problems import UNTOLD, kind_of
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
 from api.shell.security import require_own_origin
@@ -27,31 +28,7 @@ from api.shell.visits import (
     site_of,
     visit_of,
 )
-from streams.core.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    InvalidRecord,
-    NotFound,
-    Refused,
-    ScormWebhooksError,
-    Stale,
-    Unauthorized,
-    Unavailable,
-)
-
-# Status, heading, and whether the error's own words are for the person.
-_PAGES: dict[type[ScormWebhooksError], tuple[int, str, bool]] = {
-    NotFound: (404, "Not found", True),
-    Forbidden: (403, "Not allowed", True),
-    Unauthorized: (403, "Not signed in", True),
-    Invalid: (422, "Something is wrong with what you entered", True),
-    Conflict: (409, "This cannot be done now", True),
-    Stale: (412, "It was changed since you opened the page", True),
-    Refused: (422, "The database does not accept this", False),
-    InvalidRecord: (500, "A stored secret cannot be decrypted", False),
-    Unavailable: (503, "The database or Kafka does not answer", False),
-}
+from streams.core.errors import ScormWebhooksError, Unauthorized, Unavailable
 
 
 class PageRoute(APIRoute):
@@ -88,16 +65,16 @@ class PageRoute(APIRoute):
 
 
 async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
-    known = next((page for kind, page in _PAGES.items() if isinstance(error, kind)), None)
-    if known is None:
+    status, _, _, heading = kind_of(error) or (500, "", "", None)
+    if heading is None:
         raise error
-    status, heading, shown = known
-    if not shown:
+    is_told = not isinstance(error, UNTOLD)
+    if not is_told:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
-    sentences = sentences_of(error) if shown else ["Try again in a few seconds."]
+    sentences = sentences_of(error) if is_told else ["Try again in a few seconds."]
     # The database that does not answer is not asked who this is.
     visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
-    return error_page(request, visitor, status, heading, sentences)
+    return error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
 
 
 async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
@@ -119,10 +96,8 @@ def error_page(
     """What happened, and where to go from here: to the page above, if there is one."""
     is_operator = isinstance(visitor, OperatorVisit)
     return render(
-        request,
+        visitor or request,
         "error.html",
-        visitor if isinstance(visitor, Visit) else None,
-        operator=visitor if isinstance(visitor, OperatorVisit) else None,
         status=status,
         # The address of a form has no page.
         here=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",

@@ -33,22 +33,23 @@ FOLDERS = ("shell", "accounts", "deliveries", "learners", "platform", "replays",
 
 
 def render(
-    request: Request,
+    place: Visit | OperatorVisit | Request,
     template: str,
-    visit: Visit | None = None,
     *,
-    operator: OperatorVisit | None = None,
-    status: int = 200,
+    status: int | None = None,
     has_secret: bool = False,
     here: str | None = None,
     errors: tuple[FieldError, ...] = (),
     **context: Any,
 ) -> HTMLResponse:
-    """A page, with what its visitor may see of `context`.
+    """A page, with what its visitor may see of `context`: a `place` without a visitor is a request.
 
     One with a secret is not compressed, because its length would tell about its content (BREACH). `here` is where the
     forms at the foot come back to; without it, the address of the request.
     """
+    visit = place if isinstance(place, Visit) else None
+    operator = place if isinstance(place, OperatorVisit) else None
+    request = place if isinstance(place, Request) else place.request
     site = site_of(request)
     shown = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
@@ -62,13 +63,14 @@ def render(
         operator=operator,
         wide=visit is not None or operator is not None,
         path=request.url.path,
+        query=request.query_params,
         here=here or _here(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
         **shown,
     )
     body = html.encode(errors="replace")
-    response = HTMLResponse(body, status)
+    response = HTMLResponse(body, status or (422 if errors else 200))
     secure_headers(response, site)
     accepts = "gzip" in request.headers.get("accept-encoding", "")
     if accepts and not has_secret and len(body) >= COMPRESS_FROM_BYTES:

@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import Request
+from fastapi import Depends, Request
 
-from api.auth import Member
 from api.services import Services, services_of
 from api.shell.branding import Site
+from api.shell.forms import Form
 from api.shell.security import cookie_name
 from api.shell.times import zone_named
 from api.visibility import visible
-from streams.core.access import OPERATOR, Caller, Role
+from streams.core.access import MANAGE, OPERATOR, Caller, Role, Scope
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
@@ -47,7 +48,7 @@ class Visit:
     request: Request
     session: Session
     account: Account
-    member: Member
+    actor: str
     permissions: frozenset[str]
     # Each page says which webhooks are paused, and how many events each holds.
     paused: Sequence[tuple[ListedWebhook, int]] = ()
@@ -55,6 +56,12 @@ class Visit:
     @property
     def services(self) -> Services:
         return services_of(self.request)
+
+    @property
+    def query(self) -> Form:
+        """The parameters of the URL, as the fields of a form."""
+        parameters = self.request.query_params
+        return Form({name: parameters.getlist(name) for name in parameters})
 
     @property
     def role(self) -> Role:
@@ -136,8 +143,25 @@ async def visit_of(request: Request) -> Visit:
         )
     )
     shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
-    member = Member(caller.actor, account.id, caller.permissions)
-    return Visit(request, session, account, member, caller.permissions, shown)
+    return Visit(request, session, account, caller.actor, caller.permissions, shown)
+
+
+SignedIn = Annotated[Visit, Depends(visit_of)]
+ByOperator = Annotated[OperatorVisit, Depends(operator_of)]
+
+
+def _if_permitted(permission: str) -> Any:
+    async def permitted(visit: SignedIn) -> Visit:
+        visit.require(permission)
+        return visit
+
+    return Depends(permitted)
+
+
+MayManage = Annotated[Visit, _if_permitted(MANAGE)]
+MayWriteWebhooks = Annotated[Visit, _if_permitted(Scope.WEBHOOKS_WRITE)]
+MayWriteDeliveries = Annotated[Visit, _if_permitted(Scope.DELIVERIES_WRITE)]
+MayEraseLearners = Annotated[Visit, _if_permitted(Scope.LEARNERS_ERASE)]
 
 
 def theme_of(request: Request) -> str:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.services import services_of
-from api.shell.forms import Form, form_of, with_query
+from api.shell.forms import Form, SentForm, form_of, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
@@ -29,15 +29,14 @@ async def sign_in_page(request: Request, next: str = "/") -> Response:
 
 
 def _form(request: Request, wanted: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
-    oidc, status = services_of(request).oidc, 422 if errors else 200
+    oidc = services_of(request).oidc
     link = {"oidc_name": oidc.name, "oidc_path": with_query(OIDC_PATH, next=wanted)} if oidc else {"oidc_name": None}
-    return render(request, "sign_in.html", status=status, errors=errors, next=wanted, email=email, **link)
+    return render(request, "sign_in.html", errors=errors, next=wanted, email=email, **link)
 
 
 @router.post("/sign-in")
-async def ask(request: Request) -> Response:
+async def ask(request: Request, form: SentForm) -> Response:
     """Mail a code. The page is the same for an address without a user."""
-    form = await form_of(request)
     wanted = own_path(form["next"])
     limit_attempts(request)
     try:
@@ -56,8 +55,7 @@ async def code_page(request: Request, next: str = "/") -> Response:
 
 
 @router.post("/sign-in/code")
-async def redeem_code(request: Request) -> Response:
-    form = await form_of(request)
+async def redeem_code(request: Request, form: SentForm) -> Response:
     wanted = own_path(form["next"])
     token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
     try:
@@ -106,11 +104,9 @@ async def choose_page(request: Request, next: str = "/") -> Response:
     services = services_of(request)
     found = await services.sessions.choices(session)
     choices = [await services.accounts.find(one.account_id) for one in found if one.account_id]
-    visit = await visit_of(request) if session.caller else None
     return render(
-        request,
+        await visit_of(request) if session.caller else request,
         "choose_account.html",
-        visit,
         person=session,
         choices=choices,
         chosen=session.account_id,
@@ -139,9 +135,8 @@ async def sign_out(request: Request) -> Response:
 
 
 @router.post("/zone")
-async def choose_zone(request: Request) -> Response:
+async def choose_zone(form: SentForm) -> Response:
     """Show times in this zone, in this browser."""
-    form = await form_of(request)
     zone = "UTC" if form["utc"] else form["zone"]
     if zone not in available_timezones():
         raise Invalid(FieldError("zone", "is not a time zone such as Europe/Berlin"))
@@ -149,9 +144,8 @@ async def choose_zone(request: Request) -> Response:
 
 
 @router.post("/theme")
-async def choose_theme(request: Request) -> Response:
+async def choose_theme(form: SentForm) -> Response:
     """Light or dark in this browser; without a choice as its system."""
-    form = await form_of(request)
     if form["theme"] not in ("", *THEMES):
         raise Invalid(FieldError("theme", f"is one of {', '.join(THEMES)}, or empty"))
     return _with_choice(form, THEME_COOKIE, form["theme"])

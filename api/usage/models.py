@@ -5,8 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from api.shared_models import Model
-from streams.core.usage import UsageDetail
-from streams.features.usage.service import UsageSummary
 
 
 class MonthOfUsage(Model):
@@ -36,14 +34,3 @@ class UsageOfPackage(Model):
     package_id: str | None = None
     dispatch_id: str | None = None
     launches: int
-
-
-def usage_report(summary: UsageSummary) -> UsageReport:
-    months = [
-        MonthOfUsage(month=one.month, launches=one.launches, late_launches=one.late_launches) for one in summary.months
-    ]
-    return UsageReport(plan_limit=summary.plan_limit, months=months)
-
-
-def usage_of_package(detail: UsageDetail) -> UsageOfPackage:
-    return UsageOfPackage(package_id=detail.package_id, dispatch_id=detail.dispatch_id, launches=detail.launches)

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
-from api.shell.visits import visit_of
+from api.shell.visits import SignedIn
 from streams.core.usage import UsageDetail
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -17,16 +17,14 @@ ROWS = 200
 
 
 @router.get("/usage")
-async def usage_page(request: Request, month: str | None = None) -> Response:
+async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
     """The chosen month by package and dispatch; the present one until then."""
-    visit = await visit_of(request)
     usage = visit.services.usage
     summary = await usage.summary(visit.account.id, MONTHS)
     chosen = month or summary.present.month
     return render(
-        request,
-        "usage.html",
         visit,
+        "usage.html",
         summary=summary,
         present=summary.present,
         chosen=chosen,
@@ -37,9 +35,8 @@ async def usage_page(request: Request, month: str | None = None) -> Response:
 
 
 @router.get("/usage/{month}.csv")
-async def usage_csv(month: str, request: Request) -> Response:
+async def usage_csv(month: str, visit: SignedIn) -> Response:
     """A month by package and dispatch, for a bill."""
-    visit = await visit_of(request)
     details = visit.services.usage.all_details(visit.account.id, month)
     # An invalid month is refused before the response begins.
     first = await anext(details, None)

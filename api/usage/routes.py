@@ -9,7 +9,7 @@ from api.paging import After, Limit
 from api.services import services_of
 from api.shared_models import Page
 from api.strict_route import StrictRoute
-from api.usage.models import UsageOfPackage, UsageReport, usage_of_package, usage_report
+from api.usage.models import UsageOfPackage, UsageReport
 from streams.core.usage import parse_usage_place
 from streams.features.usage.service import MOST_MONTHS
 
@@ -19,17 +19,17 @@ Months = Annotated[int, Query(ge=1, le=MOST_MONTHS, description="At most so many
 Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
 
 
-@router.get("/v1/usage", tags=["Account"], summary="Launches by month", response_model_exclude_none=True)
+@router.get("/v1/usage", tags=["Account"], summary="Launches by month")
 async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
     """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
-    return usage_report(await services_of(request).usage.summary(caller.account_id, months))
+    return UsageReport.of(await services_of(request).usage.summary(caller.account_id, months))
 
 
-@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", response_model_exclude_none=True)
+@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches")
 async def usage_of_month(
     month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[UsageOfPackage]:
     """By package and dispatch, in the order of these ids."""
     after = parse_usage_place(cursor) if cursor is not None else None
     page = await services_of(request).usage.details(caller.account_id, month, after, limit)
-    return Page(data=[usage_of_package(one) for one in page.rows], next_cursor=str(page.next) if page.next else None)
+    return Page(data=[UsageOfPackage.of(one) for one in page.rows], next_cursor=str(page.next) if page.next else None)

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.shell.forms import Form, form_of
-from api.shell.once import new_once, once
+from api.shell.forms import Form, SentForm
+from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.visits import Visit, visit_of
-from streams.core.access import Scope
+from api.shell.visits import MayWriteWebhooks, Visit
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
@@ -31,68 +30,52 @@ assert TYPES.keys() == EVENT_TYPES.keys()
 
 
 @router.get("/webhooks/new")
-async def new_page(request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    return _form_page(request, visit, None, _empty())
+async def new_page(visit: MayWriteWebhooks) -> Response:
+    return _form_page(visit, None, _empty())
 
 
 @router.post("/webhooks/new")
-async def create(request: Request) -> Response:
+@acts_once
+async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook; the next page shows its secret."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    form = await form_of(request)
-    return await once(visit, form, lambda: _create(request, visit, form))
-
-
-async def _create(request: Request, visit: Visit, form: Form) -> Response:
     try:
         entered = WebhookInput(visit.account.id, **_entered(form, None))
-        made = await visit.services.webhooks.register(entered, by=visit.member.actor)
+        made = await visit.services.webhooks.register(entered, by=visit.actor)
     except Invalid as wrong:
-        return _form_page(request, visit, None, _kept(form), wrong.errors)
+        return _form_page(visit, None, _kept(form), wrong.errors)
     return redirect(f"/webhooks/{made.changed.registration.webhook.id}?new=1")
 
 
 @router.get("/webhooks/{webhook_id}/edit")
-async def edit_page(webhook_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
+async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    return _form_page(request, visit, known, {**_fields_of(webhook_input(known)), "version": known.webhook.version})
+    return _form_page(visit, known, {**_fields_of(webhook_input(known)), "version": known.webhook.version})
 
 
 @router.post("/webhooks/{webhook_id}/edit")
-async def edit(webhook_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    form = await form_of(request)
+async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
     try:
         changes = _entered(form, known)
         version = form.number("version", "version", 0) or None
         await visit.services.webhooks.change(
-            webhook_id, changes, by=visit.member.actor, account_id=visit.account.id, version=version
+            webhook_id, changes, by=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as wrong:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
-        return _form_page(request, visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
+        return _form_page(visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
     return redirect(f"/webhooks/{webhook_id}?saved=1")
 
 
 def _form_page(
-    request: Request,
     visit: Visit,
     known: Registration | None,
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
 ) -> Response:
     return render(
-        request,
-        "webhook_form.html",
         visit,
-        status=422 if errors else 200,
+        "webhook_form.html",
         errors=errors,
         known=known,
         fields=fields,

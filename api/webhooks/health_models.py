@@ -8,8 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from api.shared_models import Model, Time
-from streams.core.delivery_state import StateCount
+from api.shared_models import Model, Rounded, Time
 from streams.core.webhook import PauseReason, Status
 from streams.core.webhook_stats import ResponseTimes, WebhookStats, percentile_ms
 from streams.features.webhooks.stats import HealthDetails
@@ -35,8 +34,8 @@ class Hour(Model):
     hour: Time
     outcome: str
     attempts: int
-    mean_milliseconds: float
-    slowest_milliseconds: float
+    mean_milliseconds: Rounded
+    slowest_milliseconds: Rounded
 
 
 class ResponseTime(Model):
@@ -44,8 +43,8 @@ class ResponseTime(Model):
 
     hour: Time
     attempts: int
-    p50_milliseconds: float
-    p95_milliseconds: float
+    p50_milliseconds: Rounded
+    p95_milliseconds: Rounded
 
 
 class Unfinished(Model):
@@ -69,37 +68,26 @@ class Statistics(Model):
 def health_of(seen: HealthDetails) -> Health:
     """A webhook's health."""
     webhook, failing = seen.registration.webhook, seen.failing
-    return Health(
-        status=webhook.status,
+    return Health.of(
+        webhook,
+        seen.registration,
+        failing,
+        seen,
         pause_reason=webhook.pause.reason if webhook.pause else None,
-        paused_at=seen.registration.paused_at,
         consecutive_failures=failing.failures,
         failing_since=failing.first_failed_at,
-        last_failed_at=failing.last_failed_at,
-        last_status=failing.last_status,
         last_failure=failing.last_message,
-        last_delivered_at=seen.last_delivered_at,
     )
 
 
 def statistics_of(stats: WebhookStats) -> Statistics:
     """A webhook's statistics."""
     hours = [
-        Hour(
-            hour=hour.hour,
-            outcome=hour.outcome,
-            attempts=hour.attempts,
-            mean_milliseconds=round(hour.milliseconds / hour.attempts, 1),
-            slowest_milliseconds=round(hour.slowest_ms, 1),
-        )
+        Hour.of(hour, mean_milliseconds=hour.milliseconds / hour.attempts, slowest_milliseconds=hour.slowest_ms)
         for hour in stats.hours
     ]
-    return Statistics(
-        since=stats.since,
-        hours=hours,
-        response_times=[_response_time(hour, list(times)) for hour, times in groupby(stats.response_times, _hour)],
-        unfinished=[_unfinished(count) for count in stats.unfinished],
-    )
+    times = [_response_time(hour, list(times)) for hour, times in groupby(stats.response_times, _hour)]
+    return Statistics.of(stats, hours=hours, response_times=times)
 
 
 _hour = attrgetter("hour")
@@ -109,10 +97,6 @@ def _response_time(hour: datetime, times: Sequence[ResponseTimes]) -> ResponseTi
     return ResponseTime(
         hour=hour,
         attempts=sum(one.attempts for one in times),
-        p50_milliseconds=round(percentile_ms(times, 0.5) or 0.0, 1),
-        p95_milliseconds=round(percentile_ms(times, 0.95) or 0.0, 1),
+        p50_milliseconds=percentile_ms(times, 0.5) or 0.0,
+        p95_milliseconds=percentile_ms(times, 0.95) or 0.0,
     )
-
-
-def _unfinished(count: StateCount) -> Unfinished:
-    return Unfinished(state=count.state, tier=count.tier, reason=count.reason, count=count.count)

@@ -1,7 +1,7 @@
 """Models of webhooks."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -142,12 +142,30 @@ class _Webhook(Model):
     version: int
     propagated: bool | None = None
 
+    @classmethod
+    def of_listed(cls, known: Listed, now: datetime, *others: object, **computed: Any) -> Self:
+        """As it is now."""
+        return cls.of(
+            known,
+            *others,
+            events=sorted(known.event_types) or [ALL_EVENTS],
+            pause_reason=known.pause.reason if known.pause else None,
+            old_secret_until=min((end for end in known.secret_ends if now < end), default=None),
+            **computed,
+        )
+
 
 class Webhook(_Webhook):
     """A webhook. After a change, `propagated` says whether all stages know the change already."""
 
     packages: list[str]
     dispatches: list[str]
+
+    @classmethod
+    def of_registration(cls, known: Registration, now: datetime, *others: object) -> Self:
+        """As it is now, with its scope."""
+        scope = {"packages": sorted(known.webhook.packages), "dispatches": sorted(known.webhook.dispatches)}
+        return cls.of_listed(known.listed, now, *others, **scope)
 
 
 class ListedWebhook(_Webhook):
@@ -178,67 +196,21 @@ class Secret(Model):
     secret: str
 
 
-def webhook_of(known: Registration, now: datetime) -> Webhook:
-    """A webhook."""
-    return Webhook(**_with_scope(known, now))
-
-
 def changed_webhook(changed: Changed, now: datetime) -> Webhook:
     """A webhook after a change of its fields."""
-    return Webhook(**_with_scope(changed.registration, now), propagated=changed.propagated)
+    return Webhook.of_registration(changed.registration, now, changed)
 
 
 def webhook_with_secret(registered: Registered, now: datetime) -> WebhookWithSecret:
     """A new webhook with its secret."""
-    changed = registered.changed
-    return WebhookWithSecret(
-        **_with_scope(changed.registration, now), propagated=changed.propagated, secret=registered.secret
-    )
-
-
-def listed_webhook(known: Listed, now: datetime) -> ListedWebhook:
-    """A webhook of a list."""
-    return ListedWebhook(**_with_counts(known, now))
+    return WebhookWithSecret.of_registration(registered.changed.registration, now, registered.changed, registered)
 
 
 def altered_webhook(changed: Changed, now: datetime) -> ListedWebhook:
     """A webhook after a change of something else than its fields."""
-    return ListedWebhook(**_with_counts(changed.registration.listed, now), propagated=changed.propagated)
+    return ListedWebhook.of_listed(changed.registration.listed, now, changed)
 
 
 def rotated_webhook(rotated: Rotated, now: datetime) -> RotatedWebhook:
     """A webhook with its new secret."""
-    changed = rotated.changed
-    fields = _with_counts(changed.registration.listed, now)
-    return RotatedWebhook(**fields, propagated=changed.propagated, secret=rotated.secret)
-
-
-def _with_scope(known: Registration, now: datetime) -> dict[str, Any]:
-    webhook = known.webhook
-    scope = {"packages": sorted(webhook.packages), "dispatches": sorted(webhook.dispatches)}
-    return {**_fields(known.listed, now), **scope}
-
-
-def _with_counts(known: Listed, now: datetime) -> dict[str, Any]:
-    counts = {"packages_count": known.packages_count, "dispatches_count": known.dispatches_count}
-    return {**_fields(known, now), **counts}
-
-
-def _fields(known: Listed, now: datetime) -> dict[str, Any]:
-    return {
-        "id": known.id,
-        "account_id": known.account_id,
-        "url": known.url,
-        "events": sorted(known.event_types) or [ALL_EVENTS],
-        "description": known.description,
-        "fallback_url": known.fallback_url,
-        "has_headers": known.has_headers,
-        "has_fallback_headers": known.has_fallback_headers,
-        "max_concurrency": known.max_concurrency,
-        "status": known.status,
-        "pause_reason": known.pause.reason if known.pause else None,
-        "paused_at": known.paused_at,
-        "old_secret_until": min((end for end in known.secret_ends if now < end), default=None),
-        "created_at": known.created_at,
-        "version": known.version,
-    }
+    return RotatedWebhook.of_listed(rotated.changed.registration.listed, now, rotated.changed, rotated)

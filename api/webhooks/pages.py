@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.paging import cursor_of, text_of
-from api.shell.forms import form_of, with_query
+from api.paging import cursor_of
+from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
 from api.shell.rows import actor_name
-from api.shell.visits import Visit, site_of, visit_of
+from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPES
-from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter
 from streams.core.delivery import State
@@ -33,24 +32,21 @@ ROWS = 50
 
 
 @router.get("/webhooks")
-async def webhooks_page(request: Request, after: str | None = None) -> Response:
+async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     """Newest first."""
-    visit = await visit_of(request)
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     found = list(zip(page.rows, verdicts, strict=True))
-    return render(request, "webhooks.html", visit, found=found, next=text_of(page.next), after=after)
+    return render(visit, "webhooks.html", found=found, next=page.next, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
-async def webhook_page(webhook_id: str, request: Request) -> Response:
+async def webhook_page(webhook_id: str, visit: SignedIn) -> Response:
     """Health in words, what can be done, charts, latest deliveries."""
-    visit = await visit_of(request)
-    return await _webhook_page(request, visit, webhook_id)
+    return await _webhook_page(visit, webhook_id)
 
 
 async def _webhook_page(
-    request: Request,
     visit: Visit,
     webhook_id: str,
     *,
@@ -72,10 +68,8 @@ async def _webhook_page(
     counts = _counts(stats.unfinished)
     p50 = percentile_ms(stats.response_times, 0.5)
     return render(
-        request,
-        "webhook.html",
         visit,
-        status=422 if errors else 200,
+        "webhook.html",
         has_secret=bool(secrets),
         here=f"/webhooks/{webhook_id}",
         errors=errors,
@@ -102,7 +96,6 @@ async def _webhook_page(
         test_curl=_curl(test),
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),
-        query=request.query_params,
     )
 
 
@@ -142,94 +135,74 @@ def _curl(seen: DeliveryDetails | None) -> str | None:
 
 
 @router.get("/webhooks/{webhook_id}/code")
-async def code_page(webhook_id: str, request: Request) -> Response:
+async def code_page(webhook_id: str, visit: SignedIn) -> Response:
     """Code that verifies the signature, with the header names of this deployment."""
-    visit = await visit_of(request)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    header = site_of(request).signature_header
-    return render(request, "code.html", visit, known=known, header=header, samples=samples(header))
+    header = site_of(visit.request).signature_header
+    return render(visit, "code.html", known=known, header=header, samples=samples(header))
 
 
 @router.post("/webhooks/{webhook_id}/pause")
-async def pause(webhook_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    await visit.services.webhooks.pause(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
+    await visit.services.webhooks.pause(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
 @router.post("/webhooks/{webhook_id}/enable")
-async def enable(webhook_id: str, request: Request) -> Response:
+async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """With the choice for held deliveries."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    form = await form_of(request)
     if form["held"] not in list(HeldChoice):
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     held = HeldChoice(form["held"])
-    await visit.services.webhooks.enable(webhook_id, held, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.webhooks.enable(webhook_id, held, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
 @router.post("/webhooks/{webhook_id}/test")
-async def test(webhook_id: str, request: Request) -> Response:
+async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Send a test event, and show its outcome in place."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    form = await form_of(request)
     try:
         sent = await visit.services.synthetic_events.send(webhook_id, form["type"] or None, visit.account.id)
     except (Conflict, Unavailable) as error:
-        return await _webhook_page(request, visit, webhook_id, problem=str(error))
-    return await _webhook_page(request, visit, webhook_id, test=sent)
+        return await _webhook_page(visit, webhook_id, problem=str(error))
+    return await _webhook_page(visit, webhook_id, test=sent)
 
 
 @router.post("/webhooks/{webhook_id}/secret")
-async def reveal(webhook_id: str, request: Request) -> Response:
+async def reveal(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """Show the secret; the audit log says who looked."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.member.actor, account_id=visit.account.id)
-    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
+    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.actor, account_id=visit.account.id)
+    return await _webhook_page(visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/rotate")
-async def rotate(webhook_id: str, request: Request) -> Response:
+async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """The first step: a new secret beside the old one."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    form = await form_of(request)
-    mine = {"by": visit.member.actor, "account_id": visit.account.id}
+    mine = {"by": visit.actor, "account_id": visit.account.id}
     try:
         await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
     except Invalid as wrong:
-        return await _webhook_page(request, visit, webhook_id, errors=wrong.errors)
+        return await _webhook_page(visit, webhook_id, errors=wrong.errors)
     secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
-    return await _webhook_page(request, visit, webhook_id, secrets=secrets)
+    return await _webhook_page(visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
-async def finish_rotation(webhook_id: str, request: Request) -> Response:
+async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """The second step: the old secret ends now."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    await visit.services.secrets.finish_rotation(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+    await visit.services.secrets.finish_rotation(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}")
 
 
 @router.get("/webhooks/{webhook_id}/delete")
-async def delete_page(webhook_id: str, request: Request) -> Response:
+async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """What becomes of its deliveries."""
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
     stats = await visit.services.webhook_stats.stats(known, 1)
-    return render(request, "webhook_delete.html", visit, known=known, counts=_counts(stats.unfinished))
+    return render(visit, "webhook_delete.html", known=known, counts=_counts(stats.unfinished))
 
 
 @router.post("/webhooks/{webhook_id}/delete")
-async def delete(webhook_id: str, request: Request) -> Response:
-    visit = await visit_of(request)
-    visit.require(Scope.WEBHOOKS_WRITE)
-    await visit.services.webhooks.delete(webhook_id, by=visit.member.actor, account_id=visit.account.id)
+async def delete(webhook_id: str, visit: MayWriteWebhooks) -> Response:
+    await visit.services.webhooks.delete(webhook_id, by=visit.actor, account_id=visit.account.id)
     return redirect(with_query("/webhooks", deleted=1))

@@ -8,9 +8,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.deliveries.models import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.events.models import NewTest
-from api.paging import After, Limit, cursor_of, text_of
+from api.paging import After, Limit, cursor_of
 from api.services import services_of
-from api.shared_models import Id, Page
+from api.shared_models import Id, Page, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
 from api.webhooks.health_models import Health, Statistics, health_of, statistics_of
@@ -26,9 +26,7 @@ from api.webhooks.models import (
     WebhookWithSecret,
     altered_webhook,
     changed_webhook,
-    listed_webhook,
     rotated_webhook,
-    webhook_of,
     webhook_with_secret,
 )
 from streams.core.errors import Stale
@@ -48,7 +46,7 @@ IfMatch = Annotated[
 _ETAG = re.compile(r'"([0-9]{1,19})"')
 
 
-@router.post("", status_code=201, summary="Register a webhook", response_model_exclude_none=True)
+@router.post("", status_code=201, summary="Register a webhook")
 async def register(
     body: NewWebhook, caller: MayWriteWebhooks, request: Request, response: Response
 ) -> WebhookWithSecret:
@@ -65,7 +63,7 @@ async def register(
     return webhook_with_secret(registered, services.clock.now())
 
 
-@router.get("", summary="List webhooks, newest first", response_model_exclude_none=True)
+@router.get("", summary="List webhooks, newest first")
 async def list_webhooks(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[ListedWebhook]:
@@ -76,19 +74,19 @@ async def list_webhooks(
     services = services_of(request)
     page = visible(await services.webhooks.page(caller.account_id, cursor_of(cursor), limit), caller.permissions)
     now = services.clock.now()
-    return Page(data=[listed_webhook(one, now) for one in page.rows], next_cursor=text_of(page.next))
+    return page_of(page, lambda known: ListedWebhook.of_listed(known, now))
 
 
-@router.get("/{webhook_id}", summary="Show a webhook", response_model_exclude_none=True)
+@router.get("/{webhook_id}", summary="Show a webhook")
 async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
     """Send its `ETag` as `If-Match` with a later change."""
     services = services_of(request)
     known = visible(await services.webhooks.find(webhook_id, caller.account_id), caller.permissions)
     response.headers["ETag"] = _etag(known)
-    return webhook_of(known, services.clock.now())
+    return Webhook.of_registration(known, services.clock.now())
 
 
-@router.patch("/{webhook_id}", summary="Change a webhook", response_model_exclude_none=True)
+@router.patch("/{webhook_id}", summary="Change a webhook")
 async def change(
     webhook_id: Id,
     body: WebhookChanges,
@@ -112,7 +110,7 @@ async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> 
     await services_of(request).webhooks.delete(webhook_id, by=caller.actor, account_id=caller.account_id)
 
 
-@router.post("/{webhook_id}/test", summary="Send a test event", response_model_exclude_none=True)
+@router.post("/{webhook_id}/test", summary="Send a test event")
 async def send_test(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: NewTest | None = None
 ) -> DeliveryWithAttempts:
@@ -127,7 +125,7 @@ async def send_test(
     return delivery_with_attempts(seen)
 
 
-@router.post("/{webhook_id}/pause", summary="Pause a webhook", response_model_exclude_none=True)
+@router.post("/{webhook_id}/pause", summary="Pause a webhook")
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
@@ -135,7 +133,7 @@ async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> L
     return altered_webhook(changed, services.clock.now())
 
 
-@router.post("/{webhook_id}/enable", summary="Enable a webhook", response_model_exclude_none=True)
+@router.post("/{webhook_id}/enable", summary="Enable a webhook")
 async def enable(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None
 ) -> ListedWebhook:
@@ -145,12 +143,7 @@ async def enable(
     return altered_webhook(changed, services.clock.now())
 
 
-@router.post(
-    "/{webhook_id}/retry-waiting",
-    status_code=202,
-    summary="Send all waiting retries now",
-    response_model_exclude_none=True,
-)
+@router.post("/{webhook_id}/retry-waiting", status_code=202, summary="Send all waiting retries now")
 async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """For use after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
@@ -165,7 +158,7 @@ async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request
     return Secret(secret=await services.secrets.show(webhook_id, by=caller.actor, account_id=caller.account_id))
 
 
-@router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret", response_model_exclude_none=True)
+@router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret")
 async def rotate(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Rotation | None = None
 ) -> RotatedWebhook:
@@ -179,7 +172,7 @@ async def rotate(
     return rotated_webhook(rotated, services.clock.now())
 
 
-@router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now", response_model_exclude_none=True)
+@router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now")
 async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """Without a rotation nothing changes."""
     services = services_of(request)
@@ -187,14 +180,14 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
     return altered_webhook(changed, services.clock.now())
 
 
-@router.get("/{webhook_id}/health", summary="How a webhook is", response_model_exclude_none=True)
+@router.get("/{webhook_id}/health", summary="How a webhook is")
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
     """The failure streak and the pause."""
     services = services_of(request)
     return health_of(await services.webhook_stats.health(await services.webhooks.find(webhook_id, caller.account_id)))
 
 
-@router.get("/{webhook_id}/stats", summary="A webhook in numbers", response_model_exclude_none=True)
+@router.get("/{webhook_id}/stats", summary="A webhook in numbers")
 async def stats(
     webhook_id: Id,
     caller: MayReadWebhooks,

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.accounts.access_models import Key, KeyWithText, SessionDetails, SignInLink, UserDetails
+from api.accounts.models import AccountDetails, AccountWithKey, AuditLogEntry
 from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, say, show
 from streams.core.access import Role, Scope
 from streams.core.audit import AuditFilter
+from streams.features.sign_in.service import Link
 
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
@@ -36,20 +39,16 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an account. Its API key is shown only once."""
-    from api.accounts.models import opened_account
-
     opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
-    show(opened_account(opened), as_json)
+    show(AccountWithKey.of(opened.account, opened), as_json)
 
 
 @accounts.command("list")
 def accounts_list(limit: Limit = 50, as_json: JsonOption = False) -> None:
     """List the accounts, newest first."""
-    from api.accounts.models import account_of
-
     found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
-    show([account_of(account) for account in found], as_json, columns)
+    show([AccountDetails.of(account) for account in found], as_json, columns)
 
 
 @accounts.command("update")
@@ -65,12 +64,10 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; options that are not given do not change."""
-    from api.accounts.models import account_of
-
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
     changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, by=me()))
-    show(account_of(changed), as_json)
+    show(AccountDetails.of(changed), as_json)
 
 
 @api_keys.command("create")
@@ -84,19 +81,15 @@ def api_keys_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an API key. It is shown only once."""
-    from api.accounts.access_models import made_key
-
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
     scopes = [str(one) for one in scope or list(Scope)]
     made = in_deployment(lambda deployment: deployment.access().add_key(account, name, scopes, expires_at, by=me()))
-    show(made_key(made), as_json)
+    show(KeyWithText.of(made.key, made), as_json)
 
 
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's API keys: their first characters, and when each was last used."""
-    from api.accounts.access_models import key_of
-
     found = in_deployment(lambda deployment: deployment.access().keys(account))
     columns: Columns = {
         "name": "name",
@@ -106,7 +99,7 @@ def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
         "prefix": "prefix",
         "id": "id",
     }
-    show([key_of(key) for key in found], as_json, columns)
+    show([Key.of(key) for key in found], as_json, columns)
 
 
 @api_keys.command("revoke")
@@ -128,10 +121,8 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    from api.accounts.access_models import user_of
-
     added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
-    show(user_of(added), as_json)
+    show(UserDetails.of(added), as_json)
 
 
 @users.command("role")
@@ -142,41 +133,27 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    from api.accounts.access_models import user_of
-
     changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
-    show(user_of(changed), as_json)
+    show(UserDetails.of(changed), as_json)
 
 
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    from api.accounts.access_models import SignInLink
-
     link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
-    if as_json:
-        show(SignInLink(url=link.url, expires_at=link.expires_at), as_json)
-    else:
-        say(link.url)
+    _show_link(link, as_json)
 
 
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    from api.accounts.access_models import SignInLink
-
     link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
-    if as_json:
-        show(SignInLink(url=link.url, expires_at=link.expires_at), as_json)
-    else:
-        say(link.url)
+    _show_link(link, as_json)
 
 
 @users.command("sessions")
 def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
-    from api.accounts.access_models import session_of
-
     found = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
         "actor": "actor",
@@ -186,7 +163,7 @@ def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
         "address": "address",
         "id": "id",
     }
-    show([session_of(session) for session in found], as_json, columns)
+    show([SessionDetails.of(session) for session in found], as_json, columns)
 
 
 @users.command("sign-out")
@@ -203,11 +180,9 @@ def users_sign_out(
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List the users of an account."""
-    from api.accounts.access_models import user_of
-
     found = in_deployment(lambda deployment: deployment.access().users(account))
     show(
-        [user_of(user) for user in found],
+        [UserDetails.of(user) for user in found],
         as_json,
         {"email": "email", "role": "role", "created": "createdAt", "id": "id"},
     )
@@ -234,12 +209,17 @@ def audit_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
-    from api.accounts.models import audit_entry_of
-
     wanted = AuditFilter(account, actor, action, object_id)
     found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
-    show([audit_entry_of(audit_entry) for audit_entry in found], as_json, columns)
+    show([AuditLogEntry.of(audit_entry) for audit_entry in found], as_json, columns)
+
+
+def _show_link(link: Link, as_json: bool) -> None:
+    if as_json:
+        show(SignInLink.of(link), as_json)
+    else:
+        say(link.url)
 
 
 def _end_of_key(key: Mapping[str, Any]) -> str:

@@ -1,35 +1,36 @@
-"""Commands that run stages and maintain a deployment: up, each stage, topics, db, keys."""
+"""All commands, and those that maintain a deployment: up, topics, db, keys."""
 
 import asyncio
-import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from streams.acls import command, rules
+from streams.adapters.encryption import generate_key
 from streams.cli.access import accounts, api_keys, audit, operators, users
 from streams.cli.deliveries import dead_letters, deliveries
 from streams.cli.events import events
 from streams.cli.groups import lag, rewind, skip
 from streams.cli.invalid import invalid
 from streams.cli.learners import learners
-from streams.cli.output import JsonOption, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
 from streams.cli.replays import jobs
+from streams.cli.stage_commands import every_command, stages
+from streams.cli.stages import run_the_demo, run_up
 from streams.cli.usage import usage
 from streams.cli.webhooks import webhooks
-from streams.core.text import escape_controls
+from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.background import BACKGROUND_STAGES
+from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import RETRY_PREFIX
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
 
 app = typer.Typer(
     name="scorm-webhooks",
+    callback=every_command,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,117 +71,7 @@ for name, group in (
     app.add_typer(group, name=name)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        say(version("scorm-webhooks"))
-        raise typer.Exit
-
-
-@app.callback()
-def every_command(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
-    ] = False,
-) -> None:
-    # A command says in one line why Kafka does not answer; librdkafka would say it twenty times a second.
-    # Stages configure the logging, and then its lines are log lines.
-    logging.getLogger("librdkafka").addHandler(logging.NullHandler())
-
-
-STAGE_HELP = {
-    "fan-out": "Join each event with the webhooks that want it; produce one delivery each.",
-    "deliver": "Send deliveries as signed POSTs; retry, hold, or give up.",
-    "record": "Store in SQL what happened; count health; pause webhooks.",
-    "maintain": "Do jobs, erasures and retention; expose what waits in the whole deployment.",
-    "meter": "Count launches by account and month; raise usage.threshold.",
-    "notify": "Send the mails that are owed.",
-}
-
-
-def _add_stage(name: str, description: str) -> None:
-    def run(
-        health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-        sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
-    ) -> None:
-        from streams.cli.stages import run_stage
-
-        run_stage(name, health_fd, sole_member=sole_member)
-
-    app.command(name, help=description, rich_help_panel="Stages")(run)
-
-
-for _name, _words in STAGE_HELP.items():
-    _add_stage(_name, _words)
-
-
-@app.command(rich_help_panel="Stages")
-def publish(
-    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
-    reconcile: Annotated[
-        bool, typer.Option("--reconcile", help="Make `subscriptions` the same as SQL, once, and end: after a restore.")
-    ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="With --reconcile: delete webhooks that SQL does not know, without asking.")
-    ] = False,
-) -> None:
-    """Publish the webhooks of SQL to the topic `subscriptions`; release held deliveries."""
-    from streams.cli.stages import run_reconciliation, run_stage
-
-    if reconcile:
-        run_reconciliation(lambda strangers: yes or _may_delete(strangers))
-    else:
-        run_stage("publish", health_fd, sole_member=sole_member)
-
-
-@app.command(rich_help_panel="Stages")
-def api(
-    processes: Annotated[
-        int, typer.Option(min=1, max=64, help="Processes on the one port, for a machine with several cores.")
-    ] = 1,
-    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
-    shares_port: Annotated[bool, typer.Option(hidden=True)] = False,
-) -> None:
-    """Serve the admin API, with its documentation at /docs.
-
-    With several processes the health port is for all of them: `/readyz` is ready while one of them is, and each metric
-    has the label `process`. Each has its own pool of database connections, and its own counts of the rate limits.
-    """
-    from streams.cli.stages import run_api_processes, run_stage
-
-    if processes > 1:
-        run_api_processes(processes)
-    else:
-        run_stage("api", health_fd, sole_member=sole_member, shares_api_port=shares_port)
-
-
-@app.command(rich_help_panel="Stages")
-def run(
-    stages: Annotated[
-        str,
-        typer.Option(metavar="STAGE,STAGE,…", help=f"The stages, from {', '.join(BACKGROUND_STAGES)}."),
-    ] = ",".join(BACKGROUND_STAGES),
-    health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
-) -> None:
-    """Run several stages in one process: a third of the memory, for a small deployment.
-
-    Example: `scorm-webhooks run --stages publish,meter,notify,maintain`. With `fan-out`, `deliver`, `record` and `api`,
-    each a process of its own, this is a whole deployment (docs/small-deployment.md).
-
-    There is one health port: `/readyz` names the stage that is not ready, and each metric has the label `stage`. A
-    stage that loses its lease starts again by itself. Any other error of a stage ends the process.
-    """
-    from streams.cli.stages import run_stages
-
-    run_stages(stages, health_fd, sole_member=sole_member)
-
-
-def _may_delete(webhook_ids: Sequence[str]) -> bool:
-    shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
-    message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({shown}). Delete them from the topic?"
-    return typer.confirm(escape_controls(message))
+app.add_typer(stages)
 
 
 @app.command()
@@ -194,8 +85,6 @@ def up(
     Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
     and SQLite.
     """
-    from streams.cli.stages import run_up
-
     run_up(small=small)
 
 
@@ -211,8 +100,6 @@ def demo(
     ] = None,
 ) -> None:
     """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
-    from streams.cli.stages import run_the_demo
-
     if leave and events is None:
         raise typer.BadParameter("--exit needs --events: without it the course has no end")
     run_the_demo(events, leave, seed, receivers)
@@ -221,8 +108,6 @@ def demo(
 @topics.command("plan")
 def topics_plan(as_json: JsonOption = False) -> None:
     """Show what `apply` would do, and change nothing. Exit code 2 if `apply` would refuse a part of it."""
-    from streams.runtime.bootstrap import SqlDeployment
-
     deployment = SqlDeployment.from_environment()
     plan = deployment.topics_admin().plan(deployment.topics)
     prefix = deployment.settings.topic_prefix
@@ -239,8 +124,6 @@ def topics_apply(
     ] = False,
 ) -> None:
     """Create missing topics, add partitions, set configurations. A second time changes nothing."""
-    from streams.runtime.bootstrap import SqlDeployment
-
     deployment = SqlDeployment.from_environment()
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
@@ -254,10 +137,8 @@ def topics_apply(
     say(f"{len(done)} of {len(plan)} topics changed")
 
 
-async def _lost_retries(deployment: "SqlDeployment", made: Collection[str]) -> Mapping[str, int]:
+async def _lost_retries(deployment: SqlDeployment, made: Collection[str]) -> Mapping[str, int]:
     """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
-    from streams.core.errors import Misconfigured, Unavailable
-
     if not any(name.startswith(RETRY_PREFIX) for name in made):
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
@@ -279,9 +160,6 @@ def topics_acls(
 
     They change nothing until you run them.
     """
-    from streams.acls import command, rules
-    from streams.runtime.bootstrap import SqlDeployment
-
     prefix = SqlDeployment.from_environment().settings.topic_prefix
     named = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
@@ -306,7 +184,6 @@ def db_upgrade(
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import grant, upgrade
     from streams.adapters.sql.pooler import give_sessions_settings
-    from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()
     url = deployment.database_url
@@ -322,8 +199,6 @@ def db_upgrade(
 @keys.command("generate")
 def keys_generate() -> None:
     """Print a new key for SCORM_WEBHOOKS_ENCRYPTION_KEYS. Add it behind the old ones first (see docs/security.md)."""
-    from streams.adapters.encryption import generate_key
-
     say(generate_key())
 
 
@@ -333,8 +208,6 @@ def secrets_reencrypt() -> None:
 
     A day later you can remove the other keys: responses to requests with an Idempotency-Key are kept for a day.
     """
-    from streams.cli.output import in_deployment, me, progress_bar
-
     with progress_bar() as progress:
         task = progress.add_task("encrypting", total=None)
         done = in_deployment(

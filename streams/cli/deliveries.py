@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from api.deliveries.models import AffectedDeliveries, delivery_of, delivery_with_attempts
 from streams.cli.output import JsonOption, Limit, in_deployment, me, progress_bar, say, show
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
@@ -67,8 +68,6 @@ DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The deliver
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and its newest attempts."""
-    from api.deliveries.models import delivery_with_attempts
-
     seen = in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))
     show(delivery_with_attempts(seen), as_json)
     if earlier := seen.attempts_total - len(seen.attempts):
@@ -79,8 +78,6 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
-    from api.deliveries.models import delivery_of
-
     show(delivery_of(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json)
 
 
@@ -163,8 +160,6 @@ def _count(number: int, name: str) -> str:
 
 
 def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
-    from api.deliveries.models import delivery_of
-
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
     columns = {**first, "message": "message", "type": "eventType", "id": "id"}
     show([delivery_of(delivery_state) for delivery_state in found.rows], as_json, columns)
@@ -177,10 +172,8 @@ def _state(delivery: Mapping[str, Any]) -> str:
 
 
 def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
-    from api.deliveries.models import affected_of
-
     if as_json:
-        show(affected_of(affected), as_json)
+        show(AffectedDeliveries.of(affected), as_json)
     else:
         say(f"{len(affected.ids)} {done}")
     for unknown in affected.unknown:

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from api.events.models import AcceptedEventDetails, AcceptedEvents, event_with_deliveries
 from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show, time_of
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
-
-if TYPE_CHECKING:
-    from api.events.models import AcceptedEvents
-    from streams.producer import Ack, EventProducer
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.producer import Ack, EventProducer
+from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.deployment import new_id
+from streams.topics import SESSION_EVENTS
 
 # Events in the producer's queue at once; it has room for ten times as many.
 LINES_AT_ONCE = 10_000
@@ -48,10 +48,6 @@ def events_publish(
 
     Prints how many webhooks want them. Without the database, accounts are not checked and webhooks are not counted.
     """
-    from streams.producer import EventProducer
-    from streams.runtime.bootstrap import SqlDeployment
-    from streams.topics import SESSION_EVENTS
-
     deployment = SqlDeployment.from_environment()
     lines = parse_lines(_read(file))
     events = [line.event for line in lines]
@@ -79,8 +75,8 @@ def events_publish(
 
 
 def publish_all(
-    producer: "EventProducer", lines: Sequence[InputLine], *, quiet: bool
-) -> "list[tuple[InputLine, Future[Ack]]]":
+    producer: EventProducer, lines: Sequence[InputLine], *, quiet: bool
+) -> list[tuple[InputLine, Future[Ack]]]:
     """Publish in order; stop after the first portion with an event that was not acknowledged in time.
 
     Futures that are not done then are done when the producer is closed.
@@ -98,7 +94,7 @@ def publish_all(
     return sent
 
 
-def _publish(producer: "EventProducer", event: Event) -> "Future[Ack]":
+def _publish(producer: EventProducer, event: Event) -> Future[Ack]:
     try:
         return producer.publish(event)
     except ScormWebhooksError as error:
@@ -107,7 +103,7 @@ def _publish(producer: "EventProducer", event: Event) -> "Future[Ack]":
         return refused
 
 
-def _ack(future: "Future[Ack]") -> "Ack | None":
+def _ack(future: Future[Ack]) -> Ack | None:
     with suppress(ScormWebhooksError):
         return future.result(timeout=0)
     return None
@@ -123,24 +119,20 @@ def events_find(
     as_json: JsonOption = False,
 ) -> None:
     """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
-    from api.events.models import event_with_deliveries
-
     begins = time_of("--since", since) if since else None
     found = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
     show(event_with_deliveries(event_id, found), as_json)
 
 
 async def _check_and_count(
-    deployment: "SqlDeployment", events: Sequence[Event], fields: Sequence[str]
+    deployment: SqlDeployment, events: Sequence[Event], fields: Sequence[str]
 ) -> Sequence[int | None] | None:
     recipients = deployment.recipients()
     await recipients.require_accounts(events, fields)
     return await recipients.count(events)
 
 
-def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> "AcceptedEvents":
-    from api.events.models import AcceptedEventDetails, AcceptedEvents
-
+def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> AcceptedEvents:
     counted = zip(ids, counts or [None] * len(ids), strict=False)
     details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in counted]
     return AcceptedEvents(ids=list(ids), events=details)
@@ -189,8 +181,6 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def parse_line(number: int, line: str) -> Event:
     """Parse one line. Raises `Invalid`, which names the line and the field."""
-    from streams.runtime.deployment import new_id
-
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict):

@@ -3,18 +3,17 @@
 import asyncio
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, say, show
 from streams.core.errors import FieldError, Invalid, NotFound
-
-if TYPE_CHECKING:
-    from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-    from streams.core.invalid_record import StoredRecord
-    from streams.features.invalid_records.service import Replayed
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.core.invalid_record import StoredRecord
+from streams.features.invalid_records.service import Replayed
+from streams.runtime.bootstrap import SqlDeployment
+from streams.telemetry import PrometheusTelemetry
 
 # `--raw` writes the whole value.
 SHOWN_BYTES = 256
@@ -65,12 +64,10 @@ def invalid_replay(
 
     They stay in session-events.invalid until retention. Exit code 1 if some were not produced.
     """
-    from streams.telemetry import PrometheusTelemetry
-
     if bool(ids) == every:
         raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))
 
-    async def work(deployment: "SqlDeployment") -> "Replayed":
+    async def work(deployment: SqlDeployment) -> Replayed:
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("invalid"))
         try:
@@ -97,8 +94,8 @@ def invalid_replay(
 
 
 def _chosen(
-    stored: "KafkaInvalidRecords", ids: list[str] | None, topic: str | None, unknown: dict[str, str]
-) -> "Iterator[StoredRecord]":
+    stored: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown: dict[str, str]
+) -> Iterator[StoredRecord]:
     """The records to replay. An id without a record goes to `unknown`, with the reason, and stops no other."""
     if not ids:
         yield from stored.all(topic)
@@ -110,15 +107,13 @@ def _chosen(
             unknown[record_id] = str(wrong)
 
 
-def _stored() -> "KafkaInvalidRecords":
-    from streams.runtime.bootstrap import SqlDeployment
-
+def _stored() -> KafkaInvalidRecords:
     deployment = SqlDeployment.from_environment()
     require_kafka(deployment)
     return deployment.stored_invalid_records()
 
 
-def _row(record: "StoredRecord") -> Mapping[str, Any]:
+def _row(record: StoredRecord) -> Mapping[str, Any]:
     return {
         "id": record.id,
         "storedAt": record.stored_at,

@@ -1,17 +1,15 @@
 """Commands that erase learners."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from api.learners.models import ErasureDetails, erasure_of
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
 from streams.core.errors import FieldError, Invalid
-
-if TYPE_CHECKING:
-    from api.learners.models import ErasureDetails
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.bootstrap import SqlDeployment
 
 learners = typer.Typer(no_args_is_help=True, help="Learners, whose data can be erased.")
 
@@ -40,7 +38,7 @@ def learners_show(
 ) -> None:
     """Show whether an erasure is finished, and what it erased."""
 
-    async def find(deployment: "SqlDeployment") -> "ErasureDetails":
+    async def find(deployment: SqlDeployment) -> ErasureDetails:
         return _details(deployment, await deployment.learners().find(erasure))
 
     show(in_deployment(find), as_json)
@@ -53,7 +51,7 @@ def _confirm(account: str, learner: str) -> None:
     typer.confirm("Erase the learner? This cannot be undone.", abort=True, err=True)
 
 
-def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
+def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
     """Erase portion by portion, to the end."""
     started: list[Erasure] = []
     try:
@@ -63,7 +61,7 @@ def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
             def report(erasure: Erasure) -> None:
                 progress.update(task, completed=erasure.erased[ErasedKind.DELIVERIES])
 
-            async def work(deployment: "SqlDeployment") -> "ErasureDetails":
+            async def work(deployment: SqlDeployment) -> ErasureDetails:
                 service = deployment.learners()
                 erasure = await service.start(account, learner, by=me())
                 started.append(erasure)
@@ -76,7 +74,5 @@ def _erase(account: str, learner: str, *, quiet: bool) -> "ErasureDetails":
         raise
 
 
-def _details(deployment: "SqlDeployment", erasure: Erasure) -> "ErasureDetails":
-    from api.learners.models import erasure_of
-
+def _details(deployment: SqlDeployment, erasure: Erasure) -> ErasureDetails:
     return erasure_of(erasure, deployment.learners().topics)

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from api.deliveries.models import job_of
 from streams.cli.deliveries import deliveries
 from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show, time_of
 from streams.cli.webhooks import WebhookId, webhooks
@@ -15,9 +16,7 @@ from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import format_time
 from streams.core.job import Job, JobStatus
 from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.bootstrap import SqlDeployment
 
 LOOK_EVERY_SECONDS = 0.5
 
@@ -61,10 +60,10 @@ def deliveries_replay(
         backfill,
     )
 
-    async def count_matches(deployment: "SqlDeployment") -> ReplayCount:
+    async def count_matches(deployment: SqlDeployment) -> ReplayCount:
         return await deployment.replays().count((await deployment.webhooks().find(webhook)).webhook, request)
 
-    async def start(deployment: "SqlDeployment") -> Job:
+    async def start(deployment: SqlDeployment) -> Job:
         return await deployment.replays().start((await deployment.webhooks().find(webhook)).webhook, request, by=me())
 
     if not yes:
@@ -81,7 +80,7 @@ def webhooks_retry_waiting(webhook_id: WebhookId, as_json: JsonOption = False) -
     Waits for the end of the job, which goes on after Ctrl-C.
     """
 
-    async def start(deployment: "SqlDeployment") -> Job:
+    async def start(deployment: SqlDeployment) -> Job:
         webhook = (await deployment.webhooks().find(webhook_id)).webhook
         return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, by=me())
 
@@ -126,14 +125,14 @@ def _text(moment: datetime | None) -> str:
     return format_time(moment) if moment else ""
 
 
-def _do(start: Callable[["SqlDeployment"], Awaitable[Job]], *, quiet: bool) -> Job:
+def _do(start: Callable[[SqlDeployment], Awaitable[Job]], *, quiet: bool) -> Job:
     """Start a job and wait for its end."""
     started: list[Job] = []
     try:
         with progress_bar(quiet=quiet) as progress:
             task = progress.add_task("sending again", total=None)
 
-            async def work(deployment: "SqlDeployment") -> Job:
+            async def work(deployment: SqlDeployment) -> Job:
                 job = await start(deployment)
                 started.append(job)
                 while job.status is JobStatus.RUNNING:
@@ -162,6 +161,4 @@ def _show_end(job: Job, as_json: bool) -> None:
 
 
 def _show_job(job: Job, as_json: bool) -> None:
-    from api.deliveries.models import job_of
-
     show(job_of(job), as_json)

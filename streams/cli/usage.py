@@ -1,14 +1,13 @@
 """Commands for usage."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from api.usage.models import UsageOfPackage, UsageReport
 from streams.cli.output import JsonOption, in_deployment, show
-
-if TYPE_CHECKING:
-    from streams.core.usage import UsageDetail
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.core.usage import UsageDetail
+from streams.runtime.bootstrap import SqlDeployment
 
 usage = typer.Typer(no_args_is_help=True, help="Launches of an account by calendar month, in UTC.")
 
@@ -22,9 +21,7 @@ def usage_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    from api.usage.models import usage_report
-
-    report = usage_report(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
+    report = UsageReport.of(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
     if as_json:
         show(report, as_json)
     else:
@@ -40,11 +37,10 @@ def usage_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the launches of a month by package and dispatch."""
-    from api.usage.models import usage_of_package
 
-    async def details(deployment: "SqlDeployment") -> list["UsageDetail"]:
+    async def details(deployment: SqlDeployment) -> list[UsageDetail]:
         return [one async for one in deployment.usage().all_details(account, month)]
 
     found = in_deployment(details)
     columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
-    show([usage_of_package(one) for one in found], as_json, columns)
+    show([UsageOfPackage.of(one) for one in found], as_json, columns)

@@ -3,10 +3,19 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from api.deliveries.models import delivery_with_attempts
+from api.webhooks.models import (
+    ListedWebhook,
+    Webhook,
+    altered_webhook,
+    changed_webhook,
+    rotated_webhook,
+    webhook_with_secret,
+)
 from streams.cli.output import JsonOption, in_deployment, me, require_kafka, say, show
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import State
@@ -16,9 +25,8 @@ from streams.core.held import HeldChoice
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.features.webhooks.service import Changed
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.bootstrap import SqlDeployment
+from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
 
@@ -61,8 +69,6 @@ def webhooks_create(
         fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
     )
-    from api.webhooks.models import webhook_with_secret
-
     registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
     show(webhook_with_secret(registered, _now()), as_json)
     _warn(registered.changed)
@@ -74,12 +80,10 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    from api.webhooks.models import listed_webhook
-
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
-        [listed_webhook(known, _now()) for known in found],
+        [ListedWebhook.of_listed(known, _now()) for known in found],
         as_json,
         {"status": _status, "url": "url", **columns, "id": "id"},
     )
@@ -91,9 +95,8 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    from api.webhooks.models import webhook_of
-
-    show(webhook_of(in_deployment(lambda deployment: deployment.webhooks().find(webhook_id)), _now()), as_json)
+    known = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
+    show(Webhook.of_registration(known, _now()), as_json)
 
 
 @webhooks.command("pause")
@@ -123,10 +126,8 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
-    from api.deliveries.models import delivery_with_attempts
-    from streams.telemetry import PrometheusTelemetry
 
-    async def send(deployment: "SqlDeployment") -> DeliveryDetails:
+    async def send(deployment: SqlDeployment) -> DeliveryDetails:
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("test"))
         try:
@@ -178,7 +179,9 @@ def webhooks_update(
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if fallback_url is not None:
         changes["fallback_url"] = fallback_url or None
-    _show_changed(in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me())), as_json)
+    changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me()))
+    show(changed_webhook(changed, _now()), as_json)
+    _warn(changed)
 
 
 @webhooks.command("secret")
@@ -197,8 +200,6 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    from api.webhooks.models import rotated_webhook
-
     rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
     show(rotated_webhook(rotated, _now()), as_json)
     _warn(rotated.changed)
@@ -218,16 +219,7 @@ def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     _warn(changed)
 
 
-def _show_changed(changed: Changed, as_json: bool) -> None:
-    from api.webhooks.models import changed_webhook
-
-    show(changed_webhook(changed, _now()), as_json)
-    _warn(changed)
-
-
 def _show_altered(changed: Changed, as_json: bool) -> None:
-    from api.webhooks.models import altered_webhook
-
     show(altered_webhook(changed, _now()), as_json)
     _warn(changed)
 

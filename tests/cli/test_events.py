@@ -79,7 +79,7 @@ def test_a_failure_names_its_line_and_counts_the_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     producer = FakeProducer({"evt_3", "evt_4"})
-    monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: producer)
+    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: producer)
     monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     monkeypatch.chdir(tmp_path)
@@ -94,7 +94,7 @@ def test_a_failure_names_its_line_and_counts_the_published(
 def test_kafkas_address_is_enough_to_publish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("streams.producer.EventProducer", lambda *_, **__: FakeProducer(set()))
+    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: FakeProducer(set()))
     monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     monkeypatch.chdir(tmp_path)

@@ -170,6 +170,11 @@ async def test_the_audit_log_is_filtered(api: ApiFixture, browser: FakeBrowser) 
     assert (await browser.open("/audit?actor=%00")).status == 422
 
 
+async def test_a_filter_with_nul_is_refused(api: ApiFixture, browser: FakeBrowser) -> None:
+    for path in ("/deliveries", "/dead-letters"):
+        assert (await browser.open(f"{path}?webhook=%00")).status == 422
+
+
 async def test_sign_in_mails_are_not_listed(api: ApiFixture, browser: FakeBrowser) -> None:
     await api.operator.post(f"/v1/accounts/{api.acme.account_id}/users", {"email": "ada@acme.example"})
     await browser.send("/sign-in", email="ada@acme.example")

@@ -74,10 +74,11 @@ def test_the_core_is_pure() -> None:
     ],
 )
 def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], without: list[str]) -> None:
-    made_by = "sql_stages" if stage == "background" else "stages"
-    process = ("streams.__main__", "streams.cli.stages", "streams.runtime.process", f"streams.runtime.{made_by}")
-    modules = [*process, *(f"streams.adapters.{part}" for part in parts)]
-    loaded = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+    made_by, command = ("sql_stages", "run") if stage == "background" else ("stages", stage)
+    process = ("streams.__main__", "streams.cli.stages", "streams.runtime.process")
+    modules = [*process, f"streams.runtime.{made_by}", *(f"streams.adapters.{part}" for part in parts)]
+    started = f"streams.__main__.commands_for(['{command}'])"
+    loaded = f"import sys, {', '.join(modules)}; {started}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert {*without, "rich"}.isdisjoint(output.stdout.split())
 

@@ -11,7 +11,7 @@ import pytest
 
 from fakes import FakeTelemetry
 from streams.__main__ import MISCONFIGURED, main
-from streams.cli.app import STAGE_HELP
+from streams.cli.stage_commands import STAGE_HELP
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment
