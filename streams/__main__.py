@@ -45,14 +45,14 @@ def main() -> None:
 
 
 def commands_for(words: Sequence[str]) -> "Typer":
-    """The commands of stages alone for a stage. Imported here, so that Ctrl-C during the import is quiet too."""
+    """The commands that these words name. Imported here, so that Ctrl-C during the import is quiet too."""
     from streams.cli import stage_commands
 
     if {*words} & {command.name for command in stage_commands.stages.registered_commands}:
         return stage_commands.app
-    from streams.cli.app import app
+    from streams.cli.commands import create_app
 
-    return app
+    return create_app(words)
 
 
 def _end(code: int, *errors: str) -> NoReturn:

@@ -17,11 +17,11 @@ from streams.features.sign_in.service import Link
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
 
-accounts = typer.Typer(no_args_is_help=True, help="Customers of the platform.")
-api_keys = typer.Typer(no_args_is_help=True, help="API keys of an account.")
-users = typer.Typer(no_args_is_help=True, help="Users, who may sign in to an account's dashboard.")
-operators = typer.Typer(no_args_is_help=True, help="Operators of the platform, who see every account.")
-audit = typer.Typer(no_args_is_help=True, help="Who did what.")
+accounts = typer.Typer(no_args_is_help=True)
+api_keys = typer.Typer(no_args_is_help=True)
+users = typer.Typer(no_args_is_help=True)
+operators = typer.Typer(no_args_is_help=True)
+audit = typer.Typer(no_args_is_help=True)
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
 UserId = Annotated[str, typer.Argument(metavar="USER", help="The user's id.")]

@@ -18,8 +18,8 @@ from streams.features.deliveries.service import Affected, DeliveryService
 if TYPE_CHECKING:
     from streams.cli.tables import Columns
 
-deliveries = typer.Typer(no_args_is_help=True, help="Deliveries: each is one event owed to one webhook.")
-dead_letters = typer.Typer(no_args_is_help=True, help="Dead letters: deliveries that were given up.")
+deliveries = typer.Typer(no_args_is_help=True)
+dead_letters = typer.Typer(no_args_is_help=True)
 
 Account = Annotated[str | None, typer.Option(help="Only this account's.")]
 WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this webhook's.")]

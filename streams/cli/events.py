@@ -28,7 +28,7 @@ ACK_SECONDS = 60.0
 # Only the first errors of a file are printed.
 MOST_ERRORS = 20
 
-events = typer.Typer(no_args_is_help=True, help="What happened at the platform.")
+events = typer.Typer(no_args_is_help=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from streams.telemetry import PrometheusTelemetry
 # `--raw` writes the whole value.
 SHOWN_BYTES = 256
 
-invalid = typer.Typer(no_args_is_help=True, help="Records that could not be handled, in session-events.invalid.")
+invalid = typer.Typer(no_args_is_help=True)
 
 TopicOption = Annotated[
     str | None, typer.Option("--topic", help="Only those that came from this topic, such as session-events.")

@@ -11,7 +11,7 @@ from streams.core.erasure import ErasedKind, Erasure
 from streams.core.errors import FieldError, Invalid
 from streams.runtime.bootstrap import SqlDeployment
 
-learners = typer.Typer(no_args_is_help=True, help="Learners, whose data can be erased.")
+learners = typer.Typer(no_args_is_help=True)
 
 
 @learners.command("erase")

@@ -20,7 +20,7 @@ from streams.runtime.bootstrap import SqlDeployment
 
 LOOK_EVERY_SECONDS = 0.5
 
-jobs = typer.Typer(no_args_is_help=True, help="Actions on many deliveries, which `publish` does.")
+jobs = typer.Typer(no_args_is_help=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 

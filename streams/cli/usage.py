@@ -9,7 +9,7 @@ from streams.cli.output import JsonOption, in_deployment, show
 from streams.core.usage import UsageDetail
 from streams.runtime.bootstrap import SqlDeployment
 
-usage = typer.Typer(no_args_is_help=True, help="Launches of an account by calendar month, in UTC.")
+usage = typer.Typer(no_args_is_help=True)
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
 

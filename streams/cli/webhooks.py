@@ -28,7 +28,7 @@ from streams.features.webhooks.service import Changed
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
-webhooks = typer.Typer(no_args_is_help=True, help="Where events are sent.")
+webhooks = typer.Typer(no_args_is_help=True)
 
 
 @webhooks.command("create")

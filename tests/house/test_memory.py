@@ -34,6 +34,7 @@ TABLES = {
     "streams/read_ahead.py ReadAhead._done": "MAX_EVENTS and MAX_BYTES",
     "streams/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
     "streams/stages/consuming/fair_consumer.py FairConsumer._assigned": PARTITIONS,
+    "streams/testing.py FakeProducer.published": "what a test publishes",
     "streams/adapters/faust/stage.py FaustStage._next": PARTITIONS,
     "streams/adapters/http/batching.py BatchedWrites._pending": SLOTS,
     "streams/adapters/http/batching.py Deadlines._deadlines": SLOTS,

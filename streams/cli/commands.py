@@ -1,0 +1,98 @@
+"""The commands by name. Only what a command line names is imported: `--help` needs none of it."""
+
+from collections.abc import Collection
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from streams.cli.stage_commands import every_command, stages
+from streams.runtime.background import BACKGROUND_STAGES
+
+ABOUT = """
+Signed webhooks for SCORM events.
+
+Try it: `scorm-webhooks demo`. On one machine: `scorm-webhooks up`. On a cluster: set KAFKA_BOOTSTRAP_SERVERS and
+DATABASE_URL, run `topics apply` and `db upgrade` once, then one process or more of each stage.
+Every setting is in docs/settings.md.
+"""
+# The groups of commands: the module of each, and its help.
+GROUPS = {
+    "accounts": ("access", "Customers of the platform."),
+    "api-keys": ("access", "API keys of an account."),
+    "users": ("access", "Users, who may sign in to an account's dashboard."),
+    "operators": ("access", "Operators of the platform, who see every account."),
+    "usage": ("usage", "Launches of an account by calendar month, in UTC."),
+    "webhooks": ("webhooks", "Where events are sent."),
+    "events": ("events", "What happened at the platform."),
+    "deliveries": ("deliveries", "Deliveries: each is one event owed to one webhook."),
+    "dead-letters": ("deliveries", "Dead letters: deliveries that were given up."),
+    "jobs": ("replays", "Actions on many deliveries, which `publish` does."),
+    "learners": ("learners", "Learners, whose data can be erased."),
+    "invalid": ("invalid", "Records that could not be handled, in session-events.invalid."),
+    "audit": ("access", "Who did what."),
+    "topics": ("maintenance", "Compare and create topics, and move the stages that read them."),
+    "db": ("maintenance", "The database's schema."),
+    "keys": ("maintenance", "Keys that encrypt webhooks' secrets."),
+    "secrets": ("maintenance", "Stored secrets."),
+}
+
+
+def create_app(wanted: Collection[str]) -> typer.Typer:
+    """The commands, with those of the `wanted` groups; of the others only their names and help."""
+    app = typer.Typer(
+        name="scorm-webhooks",
+        callback=every_command,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        help=ABOUT,
+    )
+    for name, (module, about) in GROUPS.items():
+        if name in wanted:
+            group = getattr(import_module(f"streams.cli.{module}"), name.replace("-", "_"))
+        else:
+            group = typer.Typer(callback=_nothing)
+        app.add_typer(group, name=name, help=about)
+    app.add_typer(stages)
+    app.command()(up)
+    app.command()(demo)
+    return app
+
+
+def _nothing() -> None:
+    """A group needs a command or a callback."""
+
+
+def up(
+    small: Annotated[
+        bool, typer.Option("--small", help=f"Run {', '.join(BACKGROUND_STAGES)} in one process: less memory.")
+    ] = False,
+) -> None:
+    """Run every stage on this machine, each in a process that is restarted when it ends.
+
+    Without KAFKA_BOOTSTRAP_SERVERS and DATABASE_URL it uses an embedded broker, which forgets everything at its end,
+    and SQLite.
+    """
+    from streams.cli.stages import run_up
+
+    run_up(small=small)
+
+
+def demo(
+    events: Annotated[int | None, typer.Option(min=1, help="Publish this many events.")] = None,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="End when every event is accounted for; fail otherwise.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the learners' dice.")] = 1,
+    receivers: Annotated[
+        Path | None, typer.Option(help="A JSON file of customers that run elsewhere: see examples/run.py.")
+    ] = None,
+) -> None:
+    """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
+    if leave and events is None:
+        raise typer.BadParameter("--exit needs --events: without it the course has no end")
+    from streams.cli.stages import run_the_demo
+
+    run_the_demo(events, leave, seed, receivers)
