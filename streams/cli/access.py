@@ -9,7 +9,8 @@ import typer
 
 from api.accounts.access_models import Key, KeyWithText, SessionDetails, SignInLink, UserDetails
 from api.accounts.models import AccountDetails, AccountWithKey, AuditLogEntry
-from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, say, show
+from streams.cli.output import JsonOption, Limit, first_rows, in_deployment, me, show
+from streams.cli.text import say
 from streams.core.access import Role, Scope
 from streams.core.audit import AuditFilter
 from streams.features.sign_in.service import Link

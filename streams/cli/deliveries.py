@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from api.deliveries.models import AffectedDeliveries, delivery_of, delivery_with_attempts
-from streams.cli.output import JsonOption, Limit, in_deployment, me, progress_bar, say, show
+from streams.cli.output import JsonOption, Limit, in_deployment, me, progress_bar, show
+from streams.cli.text import say
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid

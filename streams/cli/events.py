@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from api.events.models import AcceptedEventDetails, AcceptedEvents, event_with_deliveries
-from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, say, show, time_of
+from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, show, time_of
+from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 from streams.producer import Ack, EventProducer

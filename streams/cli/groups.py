@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, say, show, time_of
+from streams.cli.output import JsonOption, in_deployment, show, time_of
+from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORDED, STAGE_TOPICS, tier_of
 

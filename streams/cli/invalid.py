@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, show
+from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.invalid_record import StoredRecord
 from streams.features.invalid_records.service import Replayed

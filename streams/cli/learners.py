@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from api.learners.models import ErasureDetails, erasure_of
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show
+from streams.cli.text import say
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
 from streams.core.errors import FieldError, Invalid

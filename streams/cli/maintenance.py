@@ -11,7 +11,8 @@ import typer
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
 from streams.cli.groups import lag, rewind, skip
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show
+from streams.cli.text import say
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import RETRY_PREFIX

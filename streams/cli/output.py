@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from streams.cli.text import say, text_of
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import format_time, parse_time
 from streams.core.page import MOST_ROWS, Cursor, Page
-from streams.core.text import escape_controls, escape_json
+from streams.core.text import escape_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -126,11 +127,6 @@ def progress_bar(*, quiet: bool = False) -> "Progress":
     return Progress(console=Console(stderr=True), disable=quiet or not seen, transient=True)
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print one line for people."""
-    typer.echo(escape_controls(text), err=err)
-
-
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an object that have a value."""
     return {
@@ -150,15 +146,6 @@ def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
                 say("")
         else:
             say(f"{indent}{name:<{width}}  {text_of(value)}")
-
-
-def text_of(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(text_of, value))
-    if isinstance(value, Mapping):
-        return "  ".join(f"{name}: {text_of(item)}" for name, item in value.items())
-    # Escaped here, so that columns have the width of the shown text.
-    return escape_controls(str(value))
 
 
 def time_of(option: str, text: str) -> datetime:

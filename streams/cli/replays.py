@@ -9,7 +9,8 @@ import typer
 
 from api.deliveries.models import job_of
 from streams.cli.deliveries import deliveries
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, say, show, time_of
+from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show, time_of
+from streams.cli.text import say
 from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid, Unavailable

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.output import say
+from streams.cli.text import say
 from streams.core.text import escape_controls
 from streams.runtime.background import BACKGROUND_STAGES
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streams.cli.output import say, text_of
+from streams.cli.text import say, text_of
 
 # Headings, each with the field of its cells or a function of the row.
 Columns = Mapping[str, str | Callable[[Mapping[str, Any]], object]]

@@ -16,7 +16,8 @@ from api.webhooks.models import (
     rotated_webhook,
     webhook_with_secret,
 )
-from streams.cli.output import JsonOption, in_deployment, me, require_kafka, say, show
+from streams.cli.output import JsonOption, in_deployment, me, require_kafka, show
+from streams.cli.text import say
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
