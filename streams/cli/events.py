@@ -189,7 +189,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 def parse_line(number: int, line: str) -> Event:
     """Parse one line. Raises `Invalid`, which names the line and the field."""
-    from streams.runtime.deployment import new_id
+    from streams.ids import new_id
 
     try:
         fields = json.loads(line)

@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 from sqlalchemy import JSON, Column, LargeBinary, Table, Text, bindparam, cast, column, func, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+
+from streams.adapters.sql.upsert import insert
 
 Row = Mapping[str, Any]
 
@@ -17,7 +17,7 @@ class Bulk:
 
     def __init__(self, table: Table, *, is_sqlite: bool) -> None:
         self._is_sqlite = is_sqlite
-        self.statement: Any = sqlite_insert(table) if is_sqlite else _from_json(table)
+        self.statement: Any = insert(table) if is_sqlite else _from_json(table)
 
     def parameters(self, rows: Sequence[Row]) -> Any:
         """The statement's parameters, for rows with every column of the table."""
@@ -36,7 +36,7 @@ def _from_json(table: Table) -> Any:
         func.decode(value, "base64") if isinstance(known.type, LargeBinary) else value
         for known, value in zip(table.c, rows.c, strict=True)
     ]
-    return postgres_insert(table).from_select([known.name for known in table.c], select(*values))
+    return insert(table).from_select([known.name for known in table.c], select(*values))
 
 
 def _json_column(known: Column[Any]) -> Any:

@@ -6,8 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
@@ -18,6 +16,7 @@ from streams.adapters.sql.delivery_walk import matching
 from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
 from streams.adapters.sql.room import require_room
 from streams.adapters.sql.tables import deliveries, webhooks
+from streams.adapters.sql.upsert import insert
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
@@ -40,7 +39,6 @@ class SqlJobs:
         self._database = database
         self._clock = clock
         self._missing = MissingDeliveries(encryption, is_sqlite=database.is_sqlite)
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
@@ -53,7 +51,7 @@ class SqlJobs:
             unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
             await require_room(connection, job.account_id, jobs, unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
             job = replace(job, total=await _count(connection, job.filter))
-            statement = self._insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
+            statement = insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
                 # The same request at the same moment was first.
                 return _job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())

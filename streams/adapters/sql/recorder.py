@@ -1,6 +1,6 @@
 """Store attempts, delivery states, events and statistics, and count health, in one transaction."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
@@ -31,21 +31,20 @@ from streams.ports import Clock, Encryption, Telemetry
 
 
 class SqlRecorder:
-    """A `Recorder`. `new_id` makes the ids of pauses and mails."""
+    """A `Recorder`."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         telemetry: Telemetry,
-        new_id: Callable[[str], str],
         encryption: Encryption,
     ) -> None:
         self._database = database
         self._clock = clock
         self._telemetry = telemetry
         self._erased_events = ErasedEvents(encryption)
-        self._health = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
+        self._health = WebhookHealth(clock, is_sqlite=database.is_sqlite)
         self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
         self._events = Bulk(events, is_sqlite=database.is_sqlite)
         self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)

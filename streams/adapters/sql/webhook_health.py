@@ -1,19 +1,18 @@
 """Count the health of webhooks. Pause those over the limit by compare-and-set, and add a mail."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.tables import pauses, webhook_health, webhooks
+from streams.adapters.sql.upsert import insert
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
@@ -21,16 +20,15 @@ from streams.core.event import format_time
 from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.webhook import Status
+from streams.ids import new_id
 from streams.ports import Clock
 
 
 class WebhookHealth:
     """The health of webhooks in SQL, within the recorder's transaction, which has locked the webhooks."""
 
-    def __init__(self, clock: Clock, new_id: Callable[[str], str], *, is_sqlite: bool) -> None:
+    def __init__(self, clock: Clock, *, is_sqlite: bool) -> None:
         self._clock = clock
-        self._new_id = new_id
-        self._insert = sqlite_insert if is_sqlite else postgres_insert
 
     async def count(
         self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
@@ -52,7 +50,7 @@ class WebhookHealth:
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
                 paused.append(pause)
         if changed:
-            statement = self._insert(webhook_health)
+            statement = insert(webhook_health)
             columns = [column for column in webhook_health.c if column.name != "webhook_id"]
             await connection.execute(
                 statement.on_conflict_do_update(
@@ -88,7 +86,7 @@ class WebhookHealth:
     async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
         """Pause the webhook if it is still active in the same epoch, and add its mail."""
         now = self._clock.now()
-        pause_id, reason = self._new_id("pause"), str(seen.pause)
+        pause_id, reason = new_id("pause"), str(seen.pause)
         this = (
             (webhooks.c.id == webhook_id)
             & (webhooks.c.status == Status.ACTIVE)
@@ -104,13 +102,13 @@ class WebhookHealth:
             .where(this)
             .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
-        await make_dirty(connection, self._insert, webhook_id, version)
+        await make_dirty(connection, webhook_id, version)
         await connection.execute(
             pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
         )
         await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
         audit_entry = AuditEntry(
-            self._new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
+            new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
         await note(connection, audit_entry)
         return {
@@ -132,7 +130,7 @@ class WebhookHealth:
             "lastMessage": seen.last_message,
         }
         return {
-            "id": self._new_id("mail"),
+            "id": new_id("mail"),
             "key": f"{MailKind.PAUSED}/{pause_id}",
             "account_id": webhook.account_id,
             "webhook_id": webhook.id,

@@ -26,6 +26,7 @@ from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import AuditTrail
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
+from streams.ids import new_id
 from streams.ports import Clock
 
 LONGEST_KEY = timedelta(days=36_525)
@@ -45,7 +46,6 @@ class AccessService:
         keys: SqlApiKeys,
         users: SqlUsers,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_token: Callable[[], str],
         operator_keys: Sequence[str] = (),
     ) -> None:
@@ -53,13 +53,12 @@ class AccessService:
         self._keys = keys
         self._users = users
         self._clock = clock
-        self._new_id = new_id
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
         self._found: RecentlyFound[ApiKey] = RecentlyFound()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
         self._noting: dict[str, asyncio.Task[None]] = {}
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def caller(self, token: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
@@ -133,7 +132,7 @@ class AccessService:
             raise Invalid(*errors)
         await self._require_account(account_id)
         allowed = frozenset(map(Scope, scopes))
-        made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        made = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
         key = made.key
         audit_entry = self._audit_entry(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
         await self._keys.add(key, audit_entry)
@@ -162,7 +161,7 @@ class AccessService:
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         await self._require_account(account_id)
-        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
+        user = User(new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
         audit_entry = self._audit_entry(by, "user.added", user.id, account_id, email=user.email, role=role)
         return await self._users.add(user, audit_entry)
 

@@ -14,6 +14,7 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import AuditTrail, differences
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
+from streams.ids import new_id
 from streams.ports import Clock, UsageLimits
 
 
@@ -26,31 +27,29 @@ class OpenedAccount:
 
 
 class AccountService:
-    """`new_id` makes an id with a prefix, `new_token` a random text."""
+    """`new_token` makes a random text."""
 
     def __init__(
         self,
         accounts: SqlAccounts,
         limits: UsageLimits,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_token: Callable[[], str],
     ) -> None:
         self._accounts = accounts
         self._limits = limits
         self._clock = clock
-        self._new_id = new_id
         self._new_token = new_token
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def open(
         self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
     ) -> OpenedAccount:
         """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
-        account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
+        account = Account(new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
         account = _checked(account)
-        first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
+        first = make_key(new_id("key"), account.id, "first key", self._new_token(), now)
         await self._accounts.add(account, first.key, self._audit_entry(by, "account.opened", account.id, account.id))
         return OpenedAccount(account, first.api_key)
 

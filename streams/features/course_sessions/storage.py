@@ -6,9 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
@@ -16,6 +14,7 @@ from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.adapters.sql.upsert import insert
 from streams.features.course_sessions.progress import Progress
 from streams.features.course_sessions.session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
 from streams.ports import Codec, Telemetry
@@ -57,7 +56,6 @@ class SqlCourseSessions:
         self._update = insert.on_conflict_do_update(
             index_elements=["account_id", "id"], set_={name: insert.excluded[name] for name in _COMMITTED}
         )
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
@@ -65,7 +63,7 @@ class SqlCourseSessions:
         `check` gets a known session, and raises what stops this.
         """
         new = launched.session
-        added = self._insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
+        added = insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
                 known = await _locked(connection, new.account_id, new.id)

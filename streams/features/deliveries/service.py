@@ -16,6 +16,7 @@ from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import AuditTrail
+from streams.ids import new_id
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 
 AT_ONCE = 500
@@ -36,15 +37,12 @@ class Affected:
 class DeliveryService:
     """Deliveries, as people see them and act on them. `by` is the caller; `account_id` limits it to one account."""
 
-    def __init__(
-        self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
-    ) -> None:
+    def __init__(self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock) -> None:
         self._deliveries = deliveries
         self._replays = replays
         self._jobs = jobs
         self._clock = clock
-        self._new_id = new_id
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
@@ -189,7 +187,7 @@ class DeliveryService:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it is one of these again.
         wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
-        job = Job(derived_id("job", account_id, once) if once else self._new_id("job"), account_id, kind, wanted, now)
+        job = Job(derived_id("job", account_id, once) if once else new_id("job"), account_id, kind, wanted, now)
         return await self._jobs.add(job, self._audit_entry(by, action, job.id, account_id, webhook=wanted.webhook_id))
 
 

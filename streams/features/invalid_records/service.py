@@ -21,20 +21,19 @@ class Replayed:
 
 
 class InvalidRecordService:
-    """`topics` are the deployment's, without prefix; `new_id` makes an id with a prefix."""
+    """`topics` are the deployment's, without prefix."""
 
     def __init__(
         self,
         producer: RecordProducer,
         audit: AuditLog,
         clock: Clock,
-        new_id: Callable[[str], str],
         topics: Collection[str],
     ) -> None:
         self._producer = producer
         self._audit = audit
         self._topics = topics
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def replay(
         self, records: Iterable[StoredRecord], told: Callable[[int], None] = lambda done: None, *, by: str

@@ -26,6 +26,7 @@ from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
 from streams.core.limits import ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
+from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
 _FIRST = next(iter(STEPS))
@@ -33,7 +34,7 @@ _TOO_MANY = "the account has erased {count} learners in the last 24 hours, and m
 
 
 class SqlErasures:
-    """`Erasures` in SQL. `new_id` makes ids of audit entries, `random_bytes` the key of the hashes of learners.
+    """`Erasures` in SQL. `random_bytes` makes the key of the hashes of learners.
 
     To begin one raises `WrongKeys` when this process has the wrong encryption keys: the others could not read it.
     """
@@ -43,14 +44,12 @@ class SqlErasures:
         database: Database,
         encryption: Encryption,
         clock: Clock,
-        new_id: Callable[[str], str],
         random_bytes: Callable[[int], bytes],
         keys: SqlEncryptionCheck | None = None,
     ) -> None:
         self._database = database
         self._encryption = encryption
         self._clock = clock
-        self._new_id = new_id
         self._random_bytes = random_bytes
         self._keys = keys
         self._erased_events = ErasedEvents(encryption)
@@ -119,7 +118,7 @@ class SqlErasures:
         """The entry of the end of an erasure. Who asked for it also ends it."""
         now, details = self._clock.now(), {"learnerHash": erasure.learner_hash, "erased": dict(erasure.erased)}
         action = "learner.erasure_finished"
-        entry_id = self._new_id("audit")
+        entry_id = new_id("audit")
         return AuditEntry(entry_id, erasure.actor, action, erasure.id, now, erasure.account_id, details)
 
 

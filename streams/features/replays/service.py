@@ -11,6 +11,7 @@ from streams.core.webhook import Webhook
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
 from streams.features.shared.audit_trail import AuditTrail
+from streams.ids import new_id
 from streams.ports import Clock, DeliveryLog, Jobs
 
 
@@ -27,7 +28,6 @@ class ReplayService:
         median_ms: Callable[[Webhook], Awaitable[float | None]],
         missing: MissingEventCounter,
         clock: Clock,
-        new_id: Callable[[str], str],
         per_second: int,
     ) -> None:
         self._deliveries = deliveries
@@ -35,9 +35,8 @@ class ReplayService:
         self._median_ms = median_ms
         self._missing = missing
         self._clock = clock
-        self._new_id = new_id
         self._per_second = per_second
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
         """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
@@ -54,7 +53,7 @@ class ReplayService:
         """
         now, account_id = self._clock.now(), webhook.account_id
         wanted = request.wanted(account_id, now)
-        job_id = derived_id("job", account_id, once) if once else self._new_id("job")
+        job_id = derived_id("job", account_id, once) if once else new_id("job")
         backfill = Backfill() if request.backfill else None
         job = Job(job_id, account_id, JobKind.REPLAY, wanted, now, backfill=backfill)
         return await self._jobs.add(job, self._audit(request, job, by))

@@ -5,9 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
@@ -16,6 +14,7 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.upsert import insert
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
@@ -141,14 +140,13 @@ class SqlUsers:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """Returns the account's user with this e-mail address, who may have existed before.
 
         Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
         """
-        statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
+        statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
             if row := (await connection.execute(select(users).where(known))).one_or_none():

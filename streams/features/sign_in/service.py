@@ -29,6 +29,7 @@ from streams.features.shared.audit_trail import AuditTrail
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.sign_in.sessions import session_begun
 from streams.features.sign_in.storage import SqlSessions, SqlSignIns
+from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
 USER_AGENT_CHARACTERS = 300
@@ -64,7 +65,7 @@ class Opened:
 
 
 class SignInService:
-    """`new_id` makes an id with a prefix, `new_token` a random text, `new_code` a random code of digits.
+    """`new_token` makes a random text, `new_code` a random code of digits.
 
     `address` is the dashboard's URL.
     """
@@ -77,7 +78,6 @@ class SignInService:
         sessions: SqlSessions,
         encryption: Encryption,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_token: Callable[[], str],
         new_code: Callable[[], str],
         address: str,
@@ -88,11 +88,10 @@ class SignInService:
         self._sessions = sessions
         self._encryption = encryption
         self._clock = clock
-        self._new_id = new_id
         self._new_token = new_token
         self._new_code = new_code
         self._address = address
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     # -- ways in ------------------------------------------------------------------------------------------------
 
@@ -124,7 +123,7 @@ class SignInService:
         if not users:
             return None
         return Mail(
-            id=self._new_id("mail"),
+            id=new_id("mail"),
             key=f"{MailKind.SIGN_IN}/{digest(token)}",
             account_id=users[0].account_id,
             webhook_id="",
@@ -255,9 +254,7 @@ class SignInService:
 
     def _new_session(self, actor: str, browser: Browser, lasts: timedelta) -> Session:
         now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
-        return Session(
-            self._new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent
-        )
+        return Session(new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent)
 
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
         """A person of one account is in it. A person of several chooses."""

@@ -1,6 +1,6 @@
 """Sessions of signed-in people: read, move to another account, end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from streams.core.access import Role, digest
@@ -14,16 +14,12 @@ from streams.ports import Clock
 
 
 class SessionService:
-    """`new_id` makes an id with a prefix."""
-
-    def __init__(
-        self, accounts: SqlAccounts, users: SqlUsers, sessions: SqlSessions, clock: Clock, new_id: Callable[[str], str]
-    ) -> None:
+    def __init__(self, accounts: SqlAccounts, users: SqlUsers, sessions: SqlSessions, clock: Clock) -> None:
         self._accounts = accounts
         self._users = users
         self._sessions = sessions
         self._clock = clock
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def find(self, token: str) -> Session:
         """The session of a browser. Raises `Unauthorized`."""

@@ -37,7 +37,6 @@ class SecretService:
         check: EncryptionCheck,
         audit: AuditLog,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
     ) -> None:
         self._webhooks = webhooks
@@ -47,7 +46,7 @@ class SecretService:
         self._audit = audit
         self._clock = clock
         self._new_key = new_key
-        self._audit_trail = AuditTrail(clock, new_id)
+        self._audit_trail = AuditTrail(clock)
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""

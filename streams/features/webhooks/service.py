@@ -17,6 +17,7 @@ from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseRea
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import AuditTrail, Masked, differences
 from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
+from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
 PROPAGATION_SECONDS = 2.0
@@ -40,7 +41,7 @@ class Registered:
 
 
 class WebhookService:
-    """`new_id` makes an id with a prefix, `new_key` random bytes.
+    """`new_key` makes random bytes.
 
     `by` is the caller, for the audit log; `account_id` limits it to one account.
     """
@@ -53,7 +54,6 @@ class WebhookService:
         encryption: Encryption,
         dns_check: DnsCheck,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_key: Callable[[int], bytes],
         allow_http: bool = False,
         webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT,
@@ -64,11 +64,10 @@ class WebhookService:
         self._encryption = encryption
         self._dns_check = dns_check
         self._clock = clock
-        self._new_id = new_id
         self._new_key = new_key
         self._allow_http = allow_http
         self._webhooks_per_account = webhooks_per_account
-        self._audit_entry = AuditTrail(clock, new_id)
+        self._audit_entry = AuditTrail(clock)
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
@@ -79,7 +78,7 @@ class WebhookService:
             raise NotFound(f"there is no account {webhook_input.account_id}")
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
-            id=self._new_id("wh"),
+            id=new_id("wh"),
             account_id=webhook_input.account_id,
             url=webhook_input.url,
             secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
@@ -136,7 +135,7 @@ class WebhookService:
         """
         wanted = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
-        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        pause = Pause(new_id("pause"), PauseReason.MANUAL)
         if errors := await self._address_errors(
             WebhookInput("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
         ):
@@ -161,7 +160,7 @@ class WebhookService:
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
-        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.alter(
             webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
         )
