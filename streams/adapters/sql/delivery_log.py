@@ -10,6 +10,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
 from streams.adapters.sql.replays import HAS_PAYLOAD
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
@@ -53,10 +54,9 @@ class SqlDeliveryLog:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
         query = select(*place, func.count().label("how_many")).group_by(*place)
         state_counts: dict[str, list[StateCount]] = {}
-        async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                count = StateCount(State(row.state), row.tier, row.reason, row.how_many)
-                state_counts.setdefault(row.webhook_id, []).append(count)
+        for row in await self._database.rows(query):
+            count = StateCount(State(row.state), row.tier, row.reason, row.how_many)
+            state_counts.setdefault(row.webhook_id, []).append(count)
         return state_counts
 
     async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
@@ -79,24 +79,11 @@ class SqlDeliveryLog:
 
 def to_delivery_state(row: Any) -> DeliveryState:
     """The state in a row of `deliveries`."""
-    return DeliveryState(
+    return to_value(
+        DeliveryState,
+        row,
         delivery_id=row.id,
-        account_id=row.account_id,
-        event_id=row.event_id,
-        event_type=row.event_type,
-        webhook_id=row.webhook_id,
         trigger=Trigger(row.trigger),
-        first_seen_at=row.first_seen_at,
-        generation=row.generation,
-        step=row.step,
         state=State(row.state),
-        attempts=row.attempts,
         target=Target(row.target),
-        changed_at=row.changed_at,
-        tier=row.tier,
-        due_at=row.due_at,
-        reason=row.reason,
-        message=row.message,
-        pause_id=row.pause_id,
-        target_attempt=row.target_attempt,
     )

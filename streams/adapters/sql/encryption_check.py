@@ -29,8 +29,7 @@ class SqlEncryptionCheck:
 
     async def verified(self) -> str:
         # Nearly always the text is there, and reading it needs no write lock.
-        async with self._database.reading() as connection:
-            ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+        ciphertext = await self._database.scalar(_STORED)
         if ciphertext is not None:
             return self._checked(ciphertext)
         async with self._database.transaction() as connection:

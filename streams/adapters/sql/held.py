@@ -39,8 +39,7 @@ class SqlHeldDeliveries:
         self._database = database
 
     async def webhooks(self) -> Mapping[str, int]:
-        async with self._database.reading() as connection:
-            return {row.id: row.under_way for row in await connection.execute(_RELEASABLE)}
+        return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         held = deliveries.c
@@ -61,8 +60,7 @@ class SqlHeldDeliveries:
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         known = deliveries.c
         query = select(known.id, known.state, known.generation, known.step).where(known.id.in_(delivery_ids))
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         return [Progress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 

@@ -15,6 +15,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
 from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.adapters.sql.upsert import insert
 from streams.core.account import DeliveryFilter
@@ -59,17 +60,15 @@ class SqlJobs:
         return job
 
     async def find(self, job_id: str) -> Job | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).one_or_none()
-            return _job(row) if row else None
+        row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
+        return _job(row) if row else None
 
     async def unfinished(self, after: str) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)
         following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after)
         query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
         query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
-        async with self._database.reading() as connection:
-            return [_job(row) for row in await connection.execute(query)]
+        return [_job(row) for row in await self._database.rows(query)]
 
     async def advance(self, job_id: str) -> Job:
         now = self._clock.now()
@@ -199,17 +198,4 @@ def _row(job: Job) -> dict[str, Any]:
 
 
 def _job(row: Any) -> Job:
-    return Job(
-        id=row.id,
-        account_id=row.account_id,
-        kind=JobKind(row.kind),
-        filter=_from_json(row.filter),
-        created_at=row.created_at,
-        total=row.total,
-        done=row.done,
-        failed=row.failed,
-        finished_at=row.finished_at,
-        reached=row.reached,
-        cancelled=row.cancelled,
-        backfill=from_json(row.backfill),
-    )
+    return to_value(Job, row, kind=JobKind(row.kind), filter=_from_json(row.filter), backfill=from_json(row.backfill))

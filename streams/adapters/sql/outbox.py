@@ -145,8 +145,7 @@ class SqlOutbox:
 
     async def is_published(self, webhook_id: str) -> bool:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
-        async with self._database.reading() as connection:
-            return (await connection.execute(query)).first() is None
+        return await self._database.row(query) is None
 
 
 def _due(row: Any) -> Due:

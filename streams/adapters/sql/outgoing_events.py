@@ -51,8 +51,7 @@ class SqlOutgoingEvents:
     async def due(self, limit: int) -> Sequence[OutgoingEvent]:
         known = outgoing_events.c
         query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
-        async with self._database.reading() as connection:
-            return [OutgoingEvent(row.id, row.key, row.value) for row in await connection.execute(query)]
+        return [OutgoingEvent(row.id, row.key, row.value) for row in await self._database.rows(query)]
 
     async def wait(self) -> None:
         await self._watch.wait()

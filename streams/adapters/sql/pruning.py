@@ -60,8 +60,7 @@ class SqlPruning:
     async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
         kind = _KINDS[what]
         query = select(func.min(kind.age)).where(kind.is_old(before, None))
-        async with self._database.reading() as connection:
-            found = await connection.scalar(query)
+        found = await self._database.scalar(query)
         return None if found is None else kind.to_time(found)
 
 

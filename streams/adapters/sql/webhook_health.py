@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.adapters.sql.upsert import insert
 from streams.core.attempt import Attempt
@@ -22,6 +23,8 @@ from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.webhook import Status
 from streams.ids import new_id
 from streams.ports import Clock
+
+_HEALTH = [column.name for column in webhook_health.c if column.name != "webhook_id"]
 
 
 class WebhookHealth:
@@ -46,16 +49,15 @@ class WebhookHealth:
             before = known[webhook_id]
             after = before.after(map(_sample, made), oldest=oldest, own_network_is_down=is_down)
             if after != before:
-                changed.append({"webhook_id": webhook_id, **_health_row(after)})
+                changed.append({"webhook_id": webhook_id, **{name: getattr(after, name) for name in _HEALTH}})
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
                 paused.append(pause)
         if changed:
             statement = insert(webhook_health)
-            columns = [column for column in webhook_health.c if column.name != "webhook_id"]
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[webhook_health.c.webhook_id],
-                    set_={column.name: statement.excluded[column.name] for column in columns},
+                    set_={name: statement.excluded[name] for name in _HEALTH},
                 ),
                 changed,
             )
@@ -65,17 +67,7 @@ class WebhookHealth:
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
     ) -> dict[str, Health]:
         rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
-        stored = {
-            row.webhook_id: Health(
-                row.epoch,
-                row.failures,
-                row.first_failed_at,
-                row.last_failed_at,
-                last_status=row.last_status,
-                last_message=row.last_message,
-            )
-            for row in rows
-        }
+        stored = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
         return {
             webhook_id: stored[webhook_id]
             if webhook_id in stored and stored[webhook_id].epoch == epochs[webhook_id]
@@ -152,14 +144,3 @@ def _sample(attempt: Attempt) -> HealthSample:
         status=attempt.status,
         message=attempt.message,
     )
-
-
-def _health_row(state: Health) -> dict[str, int | str | datetime | None]:
-    return {
-        "epoch": state.epoch,
-        "failures": state.failures,
-        "first_failed_at": state.first_failed_at,
-        "last_failed_at": state.last_failed_at,
-        "last_status": state.last_status,
-        "last_message": state.last_message,
-    }

@@ -5,30 +5,24 @@ from typing import Any
 
 from sqlalchemy import Text, cast, func, literal
 
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
 
 def to_webhook(row: Any) -> Webhook:
     """The webhook of a row, as the topic has it."""
-    return Webhook(
-        id=row.id,
-        account_id=row.account_id,
-        url=row.url,
+    return to_value(
+        Webhook,
+        row,
         secrets=tuple(
             EncryptedSecret(secret["ciphertext"], _moment(secret.get("valid_until"))) for secret in row.secrets
         ),
         event_types=frozenset(row.event_types),
         packages=frozenset(row.packages),
         dispatches=frozenset(row.dispatches),
-        fallback_url=row.fallback_url,
-        encrypted_headers=row.encrypted_headers,
-        encrypted_fallback_headers=row.encrypted_fallback_headers,
-        max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=_pause(row),
-        health_epoch=row.health_epoch,
-        version=row.version,
         created_at=row.published_at,
     )
 
@@ -52,24 +46,13 @@ LISTED = (
 def to_listed(row: Any) -> ListedWebhook:
     """The webhook of a row of `LISTED`."""
     ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
-    return ListedWebhook(
-        id=row.id,
-        account_id=row.account_id,
-        url=row.url,
-        fallback_url=row.fallback_url,
+    return to_value(
+        ListedWebhook,
+        row,
         event_types=frozenset(row.event_types),
-        packages_count=row.packages_count,
-        dispatches_count=row.dispatches_count,
         secret_ends=tuple(end for end in ends if end),
-        has_headers=row.has_headers,
-        has_fallback_headers=row.has_fallback_headers,
-        max_concurrency=row.max_concurrency,
         status=Status(row.status),
         pause=_pause(row),
-        version=row.version,
-        created_at=row.created_at,
-        description=row.description,
-        paused_at=row.paused_at,
     )
 
 

@@ -80,9 +80,8 @@ class SqlCourseSessions:
 
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
         query = select(course_sessions).where(_named(account_id, session_id))
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-            return _session(row) if row else None
+        row = await self._database.row(query)
+        return _session(row) if row else None
 
     async def close(self, account_id: str, session_id: str, now: datetime) -> CourseSession | None:
         """A second time changes nothing."""
@@ -117,9 +116,8 @@ class SqlCourseSessions:
     async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
         """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
         is_due = course_sessions.c.score_due_at <= now
-        async with self._database.reading() as connection:
-            if (await connection.execute(select(course_sessions.c.id).where(is_due).limit(1))).first() is None:
-                return 0
+        if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
+            return 0
         # A session that is locked has a commit, or an erasure.
         query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at).limit(limit)
         async with self._database.transaction() as connection:

@@ -50,10 +50,9 @@ class SqlDeliverySearch:
         columns = (made.delivery_id, made.status, made.started_at, made.ended_at, made.outcome)
         query = select(*columns).where(made.delivery_id.in_(delivery_ids)).order_by(made.generation, made.number)
         found: dict[str, LastAttempt] = {}
-        async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
-                found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
+        for row in await self._database.rows(query):
+            milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
+            found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
         return found
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasu
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensured_key
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import EventKey, RecordedEvent
@@ -70,20 +71,18 @@ class SqlErasures:
             # The broker's clock, which dates events, may be ahead of ours.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))
             secret = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST}
-            await connection.execute(insert(erasures).values(**_row(erasure), **secret))
+            await connection.execute(insert(erasures).values(**asdict(erasure), **secret))
             await note(connection, audit_entry)
         return erasure
 
     async def find(self, erasure_id: str) -> Erasure | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(erasures).where(erasures.c.id == erasure_id))).one_or_none()
-            return _erasure(row) if row else None
+        row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
+        return _erasure(row) if row else None
 
     async def unfinished(self, before: datetime) -> Sequence[Erasure]:
         these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < before)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(erasures).where(these).order_by(erasures.c.created_at))
-            return [_erasure(row) for row in rows]
+        rows = await self._database.rows(select(erasures).where(these).order_by(erasures.c.created_at))
+        return [_erasure(row) for row in rows]
 
     async def advance(self, erasure_id: str) -> Erasure:
         async with self._database.transaction() as connection:
@@ -140,26 +139,5 @@ def _after(step: str) -> str | None:
     return next(iter(names[names.index(step) + 1 :]), None)
 
 
-def _row(erasure: Erasure) -> dict[str, Any]:
-    return {
-        "id": erasure.id,
-        "account_id": erasure.account_id,
-        "learner_hash": erasure.learner_hash,
-        "erased_at": erasure.erased_at,
-        "created_at": erasure.created_at,
-        "actor": erasure.actor,
-        "counts": erasure.counts,
-    }
-
-
 def _erasure(row: Any) -> Erasure:
-    return Erasure(
-        id=row.id,
-        account_id=row.account_id,
-        learner_hash=row.learner_hash,
-        erased_at=row.erased_at,
-        created_at=row.created_at,
-        actor=row.actor,
-        counts=row.counts,
-        finished_at=row.finished_at,
-    )
+    return to_value(Erasure, row)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import read_page
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.adapters.sql.upsert import insert
 from streams.core.delivery import State
@@ -90,8 +91,7 @@ class SqlMails:
             .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
             .group_by(*of_webhook, *more)
         )
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
+        found = await self._database.rows(query)
         reminders = [asdict(self._reminder(row, now)) for row in found if _needs_mail(row, now)]
         if not reminders:
             return 0
@@ -144,21 +144,12 @@ def _needs_mail(row: Any, now: datetime) -> bool:
 
 
 def _mail(row: Any) -> Mail:
-    return Mail(
-        id=row.id,
-        key=row.key,
-        account_id=row.account_id,
-        webhook_id=row.webhook_id,
+    return to_value(
+        Mail,
+        row,
         kind=MailKind(row.kind),
-        details=row.details,
-        created_at=row.created_at,
-        tries=row.tries,
-        due_at=row.due_at,
-        sent_at=row.sent_at,
-        problem=row.problem,
         unreached=tuple(row.unreached or ()),
         others=OtherPauses(**row.others) if row.others else None,
-        sent_with=row.sent_with,
     )
 
 

@@ -14,6 +14,7 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.upsert import insert
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
@@ -39,9 +40,8 @@ class SqlAccounts:
             await note(connection, audit_entry)
 
     async def find(self, account_id: str) -> Account | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-            return _account(row) if row else None
+        row = await self._database.row(select(accounts).where(accounts.c.id == account_id))
+        return _account(row) if row else None
 
     async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
@@ -102,8 +102,7 @@ class SqlApiKeys:
         # What has no end, or ends last: so an active key comes before each that has ended.
         newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
         query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
-        async with self._database.reading() as connection:
-            found = [_key(row) for row in await connection.execute(query)]
+        found = [_key(row) for row in await self._database.rows(query)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
@@ -111,8 +110,7 @@ class SqlApiKeys:
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
         query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
-        async with self._database.reading() as connection:
-            found = {row.sha256: _key(row) for row in await connection.execute(query)}
+        found = {row.sha256: _key(row) for row in await self._database.rows(query)}
         return [found.get(sha256) for sha256 in hashes]
 
     async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
@@ -160,8 +158,7 @@ class SqlUsers:
 
     async def list(self, account_id: str) -> Sequence[User]:
         query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
-        async with self._database.reading() as connection:
-            return [_user(row) for row in await connection.execute(query)]
+        return [_user(row) for row in await self._database.rows(query)]
 
     async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
         this = (users.c.id == user_id) & (users.c.account_id == account_id)
@@ -172,15 +169,13 @@ class SqlUsers:
             return gone
 
     async def find(self, user_id: str) -> User | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
-            return _user(row) if row else None
+        row = await self._database.row(select(users).where(users.c.id == user_id))
+        return _user(row) if row else None
 
     async def with_email(self, email: str) -> Sequence[User]:
         """The users with this address, of any account; oldest first."""
         query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
-        async with self._database.reading() as connection:
-            return [_user(row) for row in await connection.execute(query)]
+        return [_user(row) for row in await self._database.rows(query)]
 
     async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
         """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
@@ -214,15 +209,4 @@ def _key_row(key: ApiKey) -> dict[str, Any]:
 
 
 def _key(row: Any) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        account_id=row.account_id,
-        name=row.name,
-        prefix=row.prefix,
-        sha256=row.sha256,
-        created_at=row.created_at,
-        scopes=frozenset(map(Scope, row.scopes)),
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-    )
+    return to_value(ApiKey, row, scopes=frozenset(map(Scope, row.scopes)))

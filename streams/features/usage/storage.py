@@ -189,8 +189,7 @@ class SqlUsage:
         """Newest first."""
         known = usage_months.c
         query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
-        async with self._database.reading() as connection:
-            return [UsageMonth(row.month, row.launches, row.late_launches) for row in await connection.execute(query)]
+        return [UsageMonth(row.month, row.launches, row.late_launches) for row in await self._database.rows(query)]
 
     async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
         """A month's launches by package and dispatch, in the order of these ids."""
@@ -207,11 +206,10 @@ class SqlUsage:
         return await self._read(ordered.limit(limit))
 
     async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:
-        async with self._database.reading() as connection:
-            return [
-                UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
-                for row in await connection.execute(query)
-            ]
+        return [
+            UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
+            for row in await self._database.rows(query)
+        ]
 
 
 def _details_of(account_id: str, month: str) -> Select[Any]:

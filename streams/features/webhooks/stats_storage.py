@@ -31,8 +31,7 @@ class SqlWebhookStats:
 
     async def failing(self, webhook_id: str) -> FailureStreak:
         """Its failure streak in the current health epoch."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
+        row = await self._database.row(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))
         return _streak(row) if row else FailureStreak()
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
@@ -74,24 +73,21 @@ class SqlWebhookStats:
         query = select(hourly_attempts).where(
             hourly_attempts.c.webhook_id == webhook_id, hourly_attempts.c.hour >= since
         )
-        async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(hourly_attempts.c.hour, hourly_attempts.c.outcome))
-            return [Hour(*row) for row in found]
+        found = await self._database.rows(query.order_by(hourly_attempts.c.hour, hourly_attempts.c.outcome))
+        return [Hour(*row) for row in found]
 
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
         known = response_times.c
         query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
-        async with self._database.reading() as connection:
-            found = await connection.execute(query.order_by(known.hour, known.up_to_ms))
-            return [ResponseTimes(*row) for row in found]
+        found = await self._database.rows(query.order_by(known.hour, known.up_to_ms))
+        return [ResponseTimes(*row) for row in found]
 
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
         this = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
-        async with self._database.reading() as connection:
-            found: datetime | None = await connection.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
-            return found
+        found: datetime | None = await self._database.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
+        return found
 
     async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
         """Its last failed attempts, newest first."""
@@ -100,8 +96,7 @@ class SqlWebhookStats:
         # A test tells nothing about the endpoint's events.
         this = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
         query = select(*columns).where(this).order_by(made.started_at.desc()).limit(limit)
-        async with self._database.reading() as connection:
-            return [_failed(row) for row in await connection.execute(query)]
+        return [_failed(row) for row in await self._database.rows(query)]
 
     async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
         """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
@@ -120,21 +115,19 @@ class SqlWebhookStats:
             .group_by(made.hour, made.outcome)
             .order_by(made.hour, made.outcome)
         )
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query)
-            return [
-                Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
-                for row in rows
-            ]
+        rows = await self._database.rows(query)
+        return [
+            Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+            for row in rows
+        ]
 
     async def unfinished(self, webhook_id: str) -> Sequence[StateCount]:
         """How many deliveries wait, are held or dead."""
         unfinished = NOT_DELIVERED & deliveries.c.state.in_(_UNFINISHED)
         place = (deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
         query = select(*place, func.count().label("how_many")).where(deliveries.c.webhook_id == webhook_id, unfinished)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query.group_by(*place))
-            return [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in rows]
+        rows = await self._database.rows(query.group_by(*place))
+        return [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in rows]
 
 
 @dataclass(slots=True)

@@ -60,8 +60,7 @@ class SqlWebhooks:
         query = select(*LISTED).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
-        async with self._database.reading() as connection:
-            return [to_listed(row) for row in await connection.execute(query)]
+        return [to_listed(row) for row in await self._database.rows(query)]
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
@@ -77,14 +76,12 @@ class SqlWebhooks:
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
-        async with self._database.reading() as connection:
-            return [to_listed(row) for row in await connection.execute(query)]
+        return [to_listed(row) for row in await self._database.rows(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(webhooks).where(this))).one_or_none()
-            return to_registration(row) if row else None
+        row = await self._database.row(select(webhooks).where(this))
+        return to_registration(row) if row else None
 
     async def change(
         self,
