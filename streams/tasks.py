@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def together(*parts: Callable[[], Awaitable[None]]) -> None:
+async def together(*parts: Callable[[], Awaitable[object]]) -> None:
     """Run all parts until one ends or fails. Then cancel the others, and raise its failure.
 
     `asyncio.TaskGroup` waits for the others when one ends, and wraps a failure in an `ExceptionGroup`.

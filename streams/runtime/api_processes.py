@@ -12,6 +12,7 @@ from streams.runtime.deployment import Deployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
 from streams.runtime.supervisor import Supervisor
+from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
 SHARES_PORT = "--shares-port"
@@ -48,15 +49,8 @@ async def serve_api(deployment: Deployment, count: int) -> None:
 
     async with serving(listening, readiness_problems, metrics) as port:
         telemetry.info("started", health_port=port, processes=count)
-        running = asyncio.create_task(supervisor.run())
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        running.cancel()
-        try:
-            await running
-        except asyncio.CancelledError:
-            telemetry.info("stopped")
+        await together(supervisor.run, stopping.wait)
+        telemetry.info("stopped")
 
 
 def _registry(texts: Mapping[str, str]) -> CollectorRegistry:
