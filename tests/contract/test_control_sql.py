@@ -23,7 +23,7 @@ from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
-from streams.core.errors import Conflict
+from streams.core.errors import Conflict, NotFound
 from streams.core.mail import Mail, MailKind
 from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
@@ -97,10 +97,10 @@ async def test_an_account_is_changed_and_one_that_is_not_there_is_not(database: 
     changed = await accounts.change(
         "acme", lambda known: replace(known, plan_limit=7, weekly_digest=False), lambda *_: audit_entry()
     )
-    assert changed is not None
     assert await accounts.find("acme") == changed
     assert (changed.plan_limit, changed.weekly_digest) == (7, False)
-    assert await accounts.change("globex", lambda known: known, lambda *_: audit_entry()) is None
+    with pytest.raises(NotFound):
+        await accounts.change("globex", lambda known: known, lambda *_: audit_entry())
 
 
 async def test_a_user_has_a_role_and_one_address(database: SqlStore) -> None:

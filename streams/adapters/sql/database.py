@@ -160,6 +160,13 @@ class Database:
             await self._connections.wait_until_ended()
 
 
+class SqlStorage:
+    """What reads and writes a database, and needs nothing else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 def _message(error: Exception) -> str:
     # The statement and its parameters hold payloads and secrets. The first line of the driver's message does not.
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from streams.adapters.sql.attempts_shown import newest_attempts
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
 from streams.adapters.sql.replays import HAS_PAYLOAD
@@ -19,11 +19,8 @@ from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
-class SqlDeliveryLog:
+class SqlDeliveryLog(SqlStorage):
     """A `DeliveryLog` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         walk = walk_of(wanted)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import or_, select, text
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
@@ -32,11 +32,8 @@ _RELEASABLE = text(
 )
 
 
-class SqlHeldDeliveries:
+class SqlHeldDeliveries(SqlStorage):
     """A `HeldDeliveries` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def webhooks(self) -> Mapping[str, int]:
         return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}

@@ -5,16 +5,13 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, delete, select, update
 
 from streams.adapters.sql.account_tables import idempotency_keys
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.upsert import insert
 from streams.ports import EarlierRequest
 
 
-class SqlIdempotencyStore:
+class SqlIdempotencyStore(SqlStorage):
     """`IdempotencyStore` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}

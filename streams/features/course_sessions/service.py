@@ -57,22 +57,15 @@ class OpenedSession:
         return f"{(self.public_url or base_url).rstrip('/')}{COMMIT_PATH}{self.token}"
 
 
+@dataclass
 class CourseSessionService:
     """Sessions and their commits. Kafka is not needed: the events leave later."""
 
-    def __init__(
-        self,
-        sessions: SqlCourseSessions,
-        accounts: SqlAccounts,
-        clock: Clock,
-        new_token: Callable[[], str],
-        public_url: str | None = None,
-    ) -> None:
-        self._sessions = sessions
-        self._accounts = accounts
-        self._clock = clock
-        self._new_token = new_token
-        self._public_url = public_url
+    _sessions: SqlCourseSessions
+    _accounts: SqlAccounts
+    _clock: Clock
+    _new_token: Callable[[], str]
+    _public_url: str | None = None
 
     async def open(self, account_id: str, new: Launch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.

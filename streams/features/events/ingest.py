@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,20 +19,14 @@ MOST_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
 
 
+@dataclass
 class IngestService:
     """`codec` encodes events as the platform's own producers do."""
 
-    def __init__(
-        self,
-        producer: RecordProducer,
-        codec: Codec,
-        recipients: RecipientService,
-        clock: Clock,
-    ) -> None:
-        self._producer = producer
-        self._codec = codec
-        self._recipients = recipients
-        self._clock = clock
+    _producer: RecordProducer
+    _codec: Codec
+    _recipients: RecipientService
+    _clock: Clock
 
     async def publish(
         self,

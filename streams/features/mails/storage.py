@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts, mails
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
@@ -25,11 +25,8 @@ REMIND_AFTER = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
-class SqlMails:
+class SqlMails(SqlStorage):
     """`Mails` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
         """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""

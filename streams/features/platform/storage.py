@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
@@ -17,11 +17,8 @@ from streams.core.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
 
 
-class SqlPlatformStats:
+class SqlPlatformStats(SqlStorage):
     """`PlatformStats` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
 from streams.adapters.sql.rows import to_value
@@ -19,6 +19,7 @@ from streams.adapters.sql.upsert import insert
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
+from streams.core.errors import NotFound
 from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
@@ -27,11 +28,8 @@ _TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}
 _TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
-class SqlAccounts:
+class SqlAccounts(SqlStorage):
     """`Accounts` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
@@ -43,6 +41,10 @@ class SqlAccounts:
         row = await self._database.row(select(accounts).where(accounts.c.id == account_id))
         return _account(row) if row else None
 
+    async def require(self, account_id: str) -> Account:
+        """Raises `NotFound`."""
+        return _there(await self.find(account_id), account_id)
+
     async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
         async with self._database.reading() as connection:
@@ -53,19 +55,23 @@ class SqlAccounts:
         account_id: str,
         change: Callable[[Account], Account],
         audit: Callable[[Account, Account], AuditEntry] | None = None,
-    ) -> Account | None:
-        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
+    ) -> Account:
+        """Returns what is stored now. `audit` makes the entry of a change. Raises `NotFound`."""
         this = accounts.c.id == account_id
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
-            if row is None:
-                return None
-            before = _account(row)
+            before = _there(_account(row) if row else None, account_id)
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
                 await note(connection, audit(before, after) if audit else None)
             return after
+
+
+def _there(account: Account | None, account_id: str) -> Account:
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    return account
 
 
 async def accounts_page(
@@ -133,11 +139,8 @@ class SqlApiKeys:
         return [None] * len(uses)
 
 
-class SqlUsers:
+class SqlUsers(SqlStorage):
     """`Users` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """Returns the account's user with this e-mail address, who may have existed before.

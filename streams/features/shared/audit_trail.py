@@ -19,18 +19,12 @@ class Masked:
     ciphertext: str | None
 
 
-class AuditTrail:
-    """Makes entries, with the time and an id."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def __call__(
-        self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
-    ) -> AuditEntry:
-        """An entry for what `by` does now; details have the API's names."""
-        present = {camel(name): value for name, value in details.items() if value is not None}
-        return AuditEntry(new_id("audit"), by, action, object_id, self._clock.now(), account_id, present)
+def new_entry(
+    clock: Clock, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
+) -> AuditEntry:
+    """An entry for what `by` does now; details have the API's names."""
+    present = {camel(name): value for name, value in details.items() if value is not None}
+    return AuditEntry(new_id("audit"), by, action, object_id, clock.now(), account_id, present)
 
 
 def camel(name: str) -> str:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
@@ -19,11 +19,8 @@ from streams.core.oidc import PendingSignIn
 from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
 
 
-class SqlSignIns:
+class SqlSignIns(SqlStorage):
     """`SignIns` in SQL. What was mailed has a code."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
         """Store it, with the mail that brings it to its person."""
@@ -69,11 +66,8 @@ class SqlSignIns:
             return _sign_in(row)
 
 
-class SqlPendingSignIns:
+class SqlPendingSignIns(SqlStorage):
     """`PendingSignIns` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, pending: PendingSignIn) -> None:
         async with self._database.transaction() as connection:
@@ -90,11 +84,8 @@ class SqlPendingSignIns:
             return PendingSignIn(**row._mapping) if row else None
 
 
-class SqlSessions:
+class SqlSessions(SqlStorage):
     """`Sessions` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.bulk_insert import Bulk
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.adapters.sql.usage_tables import (
     counted_launches,
@@ -179,11 +179,8 @@ class _Notices:
         await self._events.store(connection, [(one, one.occurred_at) for one in events])
 
 
-class SqlUsage:
+class SqlUsage(SqlStorage):
     """`Usage` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
         """Newest first."""

@@ -15,7 +15,7 @@ from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
-from streams.features.shared.audit_trail import AuditTrail, Masked, differences
+from streams.features.shared.audit_trail import Masked, differences, new_entry
 from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, input_errors, webhook_input
 from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
@@ -40,42 +40,29 @@ class Registered:
     secret: str = field(repr=False)
 
 
+@dataclass
 class WebhookService:
     """`new_key` makes random bytes.
 
     `by` is the caller, for the audit log; `account_id` limits it to one account.
     """
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        accounts: SqlAccounts,
-        propagation: PublicationStatus,
-        encryption: Encryption,
-        dns_check: DnsCheck,
-        clock: Clock,
-        new_key: Callable[[int], bytes],
-        allow_http: bool = False,
-        webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT,
-    ) -> None:
-        self._webhooks = webhooks
-        self._accounts = accounts
-        self._propagation = propagation
-        self._encryption = encryption
-        self._dns_check = dns_check
-        self._clock = clock
-        self._new_key = new_key
-        self._allow_http = allow_http
-        self._webhooks_per_account = webhooks_per_account
-        self._audit_entry = AuditTrail(clock)
+    _webhooks: Webhooks
+    _accounts: SqlAccounts
+    _propagation: PublicationStatus
+    _encryption: Encryption
+    _dns_check: DnsCheck
+    _clock: Clock
+    _new_key: Callable[[int], bytes]
+    _allow_http: bool = False
+    _webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
         if errors := errors or await self._address_errors(webhook_input):
             raise Invalid(*errors)
-        if await self._accounts.find(webhook_input.account_id) is None:
-            raise NotFound(f"there is no account {webhook_input.account_id}")
+        await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
             id=new_id("wh"),
@@ -90,8 +77,8 @@ class WebhookService:
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
             max_concurrency=webhook_input.max_concurrency,
         )
-        audit_entry = self._audit_entry(
-            by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+        audit_entry = new_entry(
+            self._clock, by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
         new = Registration(webhook, self._clock.now(), webhook_input.description)
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
@@ -199,7 +186,7 @@ class WebhookService:
         def audit(before: Registration, after: Registration | None) -> AuditEntry:
             changes = differences(_shown(before), _shown(after)) if after else None
             owner = known.webhook.account_id
-            return self._audit_entry(by, action, webhook_id, owner, **details, changes=changes or None)
+            return new_entry(self._clock, by, action, webhook_id, owner, **details, changes=changes or None)
 
         registration = await self._webhooks.change(webhook_id, change, choice, audit)
         if registration is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import (
     FAILED,
     NOT_DELIVERED,
@@ -23,11 +23,8 @@ from streams.core.delivery_state import StateCount
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookSummary
 
 
-class SqlWebhookStats:
+class SqlWebhookStats(SqlStorage):
     """`WebhookStats` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def failing(self, webhook_id: str) -> FailureStreak:
         """Its failure streak in the current health epoch."""
