@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.tables import dirty_webhooks
-from streams.adapters.sql.upsert import insert
 
 
 def version_after(old: int, now: datetime) -> int:

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.encryption import FernetEncryption
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.learner_hash import reencrypt_learners
 from streams.adapters.sql.tables import encryption_check, webhooks
-from streams.adapters.sql.upsert import insert
 from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages

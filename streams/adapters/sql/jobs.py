@@ -13,11 +13,11 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
 from streams.adapters.sql.room import require_room
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import deliveries, webhooks
-from streams.adapters.sql.upsert import insert
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
@@ -39,7 +39,7 @@ class SqlJobs:
     def __init__(self, database: Database, clock: Clock, encryption: Encryption) -> None:
         self._database = database
         self._clock = clock
-        self._missing = MissingDeliveries(encryption, is_sqlite=database.is_sqlite)
+        self._missing = MissingDeliveries(encryption)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:

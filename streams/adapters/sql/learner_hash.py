@@ -5,8 +5,8 @@ import base64
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
-from streams.adapters.sql.upsert import insert
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord
 from streams.ports import Encryption

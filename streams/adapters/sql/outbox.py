@@ -8,10 +8,10 @@ from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.upsert import insert
 from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS, SCOPE_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
 from streams.core.page import fitting

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.audit import note
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import pauses, webhook_health, webhooks
-from streams.adapters.sql.upsert import insert
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
@@ -30,7 +30,7 @@ _HEALTH = [column.name for column in webhook_health.c if column.name != "webhook
 class WebhookHealth:
     """The health of webhooks in SQL, within the recorder's transaction, which has locked the webhooks."""
 
-    def __init__(self, clock: Clock, *, is_sqlite: bool) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
 
     async def count(

@@ -13,8 +13,8 @@ from streams.adapters.batches import Batches
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
-from streams.adapters.sql.upsert import insert
 from streams.features.course_sessions.progress import Progress
 from streams.features.course_sessions.session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
 from streams.ports import Codec, Telemetry
@@ -24,6 +24,12 @@ _EVENTS = TypeAdapter(tuple[SessionEvent, ...])
 
 _PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
 _COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
+_SESSIONS = Bulk(
+    course_sessions,
+    lambda new: new.on_conflict_do_update(
+        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _COMMITTED}
+    ),
+)
 Apply = Callable[[CourseSession, CommitUrl], Change]
 
 COMMITS_AT_ONCE = 100
@@ -49,13 +55,8 @@ class SqlCourseSessions:
     def __init__(self, database: Database, codec: Codec, telemetry: Telemetry) -> None:
         self._database = database
         self._telemetry = telemetry
-        self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
+        self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
-        self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
-        insert = self._sessions.statement
-        self._update = insert.on_conflict_do_update(
-            index_elements=["account_id", "id"], set_={name: insert.excluded[name] for name in _COMMITTED}
-        )
 
     async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
@@ -131,8 +132,7 @@ class SqlCourseSessions:
         """Store the newest state of each session, and the events of all."""
         if changes:
             changed = {(change.session.account_id, change.session.id): change.session for change in changes}
-            parameters = self._sessions.parameters([_row(session) for session in changed.values()])
-            await connection.execute(self._update, parameters)
+            await _SESSIONS.run(connection, [_row(session) for session in changed.values()])
             await self._events.store(connection, [event for change in changes for event in change.events])
 
     def _log_last_scores(self, changes: Sequence[Change]) -> None:

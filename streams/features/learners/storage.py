@@ -77,22 +77,22 @@ class SqlErasures:
 
     async def find(self, erasure_id: str) -> Erasure | None:
         row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
-        return _erasure(row) if row else None
+        return to_value(Erasure, row) if row else None
 
     async def unfinished(self, before: datetime) -> Sequence[Erasure]:
         these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < before)
         rows = await self._database.rows(select(erasures).where(these).order_by(erasures.c.created_at))
-        return [_erasure(row) for row in rows]
+        return [to_value(Erasure, row) for row in rows]
 
     async def advance(self, erasure_id: str) -> Erasure:
         async with self._database.transaction() as connection:
             query = select(erasures).where(erasures.c.id == erasure_id).with_for_update()
             row = (await connection.execute(query)).one()
             if row.finished_at is not None:
-                return _erasure(row)
+                return to_value(Erasure, row)
             learner = Learner(row.account_id, self._decrypted(row), row.erased_at, self._clock.now(), self._encryption)
             portion = await STEPS[row.step](connection, learner, row.place or [])
-            erasure = replace(_erasure(row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
+            erasure = replace(to_value(Erasure, row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
             step = row.step if portion.place is not None else _after(row.step)
             changes: dict[str, Any] = {"counts": erasure.counts, "step": step, "place": portion.place}
             if step is None:
@@ -137,7 +137,3 @@ async def _newest(connection: AsyncConnection, account_id: str, learner_id: str)
 def _after(step: str) -> str | None:
     names = list(STEPS)
     return next(iter(names[names.index(step) + 1 :]), None)
-
-
-def _erasure(row: Any) -> Erasure:
-    return to_value(Erasure, row)

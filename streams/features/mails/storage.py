@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
-from streams.adapters.sql.upsert import insert
 from streams.core.delivery import State
 from streams.core.event import format_time
 from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses

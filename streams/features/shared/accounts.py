@@ -12,10 +12,10 @@ from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database, SqlStorage
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
 from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.upsert import insert
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
