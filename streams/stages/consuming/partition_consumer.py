@@ -76,7 +76,7 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
-        await together(lambda: self._failure, lambda: self._consumer.run(self), self._commit_regularly)
+        await together(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
     async def drain(self, seconds: float) -> None:
         """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
