@@ -1,10 +1,6 @@
 """Add deliveries that do not exist, with their events, in the transaction of a job's progress."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
 from operator import attrgetter
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +10,6 @@ from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasu
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
-from streams.core.backfill import Backfill, OffsetRange
 from streams.core.delivery_state import Batch
 from streams.ports import Encryption
 
@@ -58,30 +53,3 @@ class MissingDeliveries:
             found = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
             if len(found) == len(rows):  # else one was deleted in between
                 return
-
-
-def to_json(progress: Backfill | None) -> dict[str, Any] | None:
-    """The column of a job's backfill."""
-    if progress is None:
-        return None
-    oldest = progress.oldest_available
-    return {
-        "is_due": progress.is_due,
-        "ranges": [list(one) for one in progress.ranges] if progress.ranges is not None else None,
-        "records": progress.records,
-        "added": progress.added,
-        "skipped": progress.skipped,
-        "oldest_available": oldest.isoformat() if oldest else None,
-    }
-
-
-def from_json(stored: Mapping[str, Any] | None) -> Backfill | None:
-    """The backfill in a job's column."""
-    if stored is None:
-        return None
-    ranges, oldest = stored["ranges"], stored["oldest_available"]
-    return replace(
-        Backfill(**stored),
-        ranges=tuple(OffsetRange(*one) for one in ranges) if ranges is not None else None,
-        oldest_available=datetime.fromisoformat(oldest) if oldest else None,
-    )

@@ -1,16 +1,17 @@
 """Jobs in SQL. A portion and its progress are one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
+from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
 from streams.adapters.sql.dialects import insert
@@ -21,7 +22,6 @@ from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
-from streams.core.delivery import State
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
 from streams.core.job import PORTION, Job, JobKind
@@ -173,29 +173,15 @@ async def _count(connection: AsyncConnection, wanted: DeliveryFilter) -> int:
     return int(await connection.scalar(query) or 0)
 
 
-_TIMES = {"since", "until", "changed_until"}
-
-
-def _to_json(wanted: DeliveryFilter) -> dict[str, Any]:
-    named = {part.name: getattr(wanted, part.name) for part in fields(wanted) if part.name not in ("after", "limit")}
-    present = {name: value for name, value in named.items() if value is not None}
-    return {name: value.isoformat() if name in _TIMES else value for name, value in present.items()}
-
-
-def _from_json(stored: dict[str, Any]) -> DeliveryFilter:
-    wanted: dict[str, Any] = {
-        name: datetime.fromisoformat(value) if name in _TIMES else value for name, value in stored.items()
-    }
-    if "state" in wanted:
-        wanted["state"] = State(wanted["state"])
-    if "states" in wanted:
-        wanted["states"] = tuple(map(State, wanted["states"]))
-    return DeliveryFilter(**wanted)
+_FILTER = TypeAdapter(DeliveryFilter)
+_BACKFILL = TypeAdapter(Backfill | None)
 
 
 def _row(job: Job) -> dict[str, Any]:
-    return {**asdict(job), "filter": _to_json(job.filter), "backfill": to_json(job.backfill)}
+    wanted = _FILTER.dump_python(job.filter, mode="json", exclude={"after", "limit"}, exclude_none=True)
+    return {**asdict(job), "filter": wanted, "backfill": _BACKFILL.dump_python(job.backfill, mode="json")}
 
 
 def _job(row: Any) -> Job:
-    return to_value(Job, row, kind=JobKind(row.kind), filter=_from_json(row.filter), backfill=from_json(row.backfill))
+    wanted, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)
+    return to_value(Job, row, kind=JobKind(row.kind), filter=wanted, backfill=backfill)
