@@ -1,6 +1,7 @@
-"""Tasks that live and end together."""
+"""Tasks that live and end together, or with the process."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 
 
@@ -18,3 +19,11 @@ async def together(*parts: Callable[[], Awaitable[object]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping

@@ -59,19 +59,16 @@ class SqlDeliveryLog(SqlStorage):
     async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
         seen = deliveries.c.first_seen_at
         figures = (func.count(), func.count(deliveries.c.webhook_id.distinct()), func.min(seen), func.max(seen))
-        async with self._database.reading() as connection:
-            return DeliverySummary(*(await connection.execute(select(*figures).where(*matching(wanted)))).one())
+        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(wanted))))
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
-        async with self._database.reading() as connection:
-            return set(await connection.scalars(query))
+        return {row.id for row in await self._database.rows(query)}
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         has_ended = deliveries.c.id.in_(delivery_ids) & (deliveries.c.state != State.WAITING)
         query = select(deliveries.c.id).where(has_ended, HAS_PAYLOAD)
-        async with self._database.reading() as connection:
-            return set(await connection.scalars(query))
+        return {row.id for row in await self._database.rows(query)}
 
 
 def to_delivery_state(row: Any) -> DeliveryState:

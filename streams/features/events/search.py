@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
@@ -53,21 +53,15 @@ class FoundEvent:
     published: PublishedEvent | None = None
 
 
+@dataclass
 class EventSearchService:
     """`history` is called for each search, so that nothing else needs Kafka."""
 
-    def __init__(
-        self,
-        deliveries: DeliveryLog,
-        webhooks: SqlAccountWebhooks,
-        history: Callable[[], EventHistory],
-        codec: Codec,
-    ) -> None:
-        self._deliveries = deliveries
-        self._webhooks = webhooks
-        self._history = history
-        self._codec = codec
-        self._turns = AccountTurns(SEARCHES_AT_ONCE)
+    _deliveries: DeliveryLog
+    _webhooks: SqlAccountWebhooks
+    _history: Callable[[], EventHistory]
+    _codec: Codec
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(SEARCHES_AT_ONCE))
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, advanced, backfilled, not_empty
@@ -23,17 +24,15 @@ IDS_AT_ONCE = 500
 COUNTS_AT_ONCE = 2
 
 
+@dataclass
 class MissingEventCounter:
     """`history` is called for each count, so that nothing else needs Kafka."""
 
-    def __init__(
-        self, history: Callable[[], EventHistory], deliveries: DeliveryLog, erased: ErasedEvents, codec: Codec
-    ) -> None:
-        self._history = history
-        self._deliveries = deliveries
-        self._erased = erased
-        self._codec = codec
-        self._turns = AccountTurns(COUNTS_AT_ONCE)
+    _history: Callable[[], EventHistory]
+    _deliveries: DeliveryLog
+    _erased: ErasedEvents
+    _codec: Codec
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(COUNTS_AT_ONCE))
 
     async def count(self, webhook: Webhook, wanted: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""

@@ -36,8 +36,7 @@ class SqlSignIns(SqlStorage):
         # By the time of creation, for the index.
         is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
         query = select(func.count()).where(mailed & is_open)
-        async with self._database.reading() as connection:
-            return int((await connection.execute(query)).scalar_one())
+        return int(await self._database.scalar(query))
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import (
     FAILED,
     NOT_DELIVERED,
@@ -29,7 +30,7 @@ class SqlWebhookStats(SqlStorage):
     async def failing(self, webhook_id: str) -> FailureStreak:
         """Its failure streak in the current health epoch."""
         row = await self._database.row(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))
-        return _streak(row) if row else FailureStreak()
+        return to_value(FailureStreak, row) if row else FailureStreak()
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
         """The summary of each of these webhooks since an hour."""
@@ -52,7 +53,7 @@ class SqlWebhookStats(SqlStorage):
         found = {webhook_id: _Parts() for webhook_id in webhook_ids}
         async with self._database.reading() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
-                found[row.webhook_id].failing = _streak(row)
+                found[row.webhook_id].failing = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
                 found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
             for row in await connection.execute(histogram):
@@ -144,10 +145,6 @@ _STREAKS = select(webhook_health).join(
 def _failed(row: Any) -> FailedAttempt:
     milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
     return FailedAttempt(row.delivery_id, row.started_at, milliseconds, row.status, row.message)
-
-
-def _streak(row: Any) -> FailureStreak:
-    return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
 
 
 _UNFINISHED = (State.WAITING, State.HELD, State.DEAD)
