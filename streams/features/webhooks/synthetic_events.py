@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
@@ -19,28 +21,23 @@ PRODUCE_SECONDS = 10.0
 DEFAULT_TYPE = "session.completed"
 
 
+@dataclass
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and counts for no statistics.
 
     `wait_seconds` covers its wait in the queue, its attempt and the record of it.
     """
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        deliveries: DeliveryLog,
-        producer: RecordProducer,
-        codec: Codec,
-        clock: Clock,
-        wait_seconds: float,
-    ) -> None:
-        self._webhooks = webhooks
-        self._deliveries = deliveries
-        self._producer = producer
-        self._codec = codec
-        self._clock = clock
-        self._wait_seconds = wait_seconds
-        self._outcomes = OutcomeWatch(deliveries)
+    _webhooks: Webhooks
+    _deliveries: DeliveryLog
+    _producer: RecordProducer
+    _codec: Codec
+    _clock: Clock
+    _wait_seconds: float
+
+    @cached_property
+    def _outcomes(self) -> OutcomeWatch:
+        return OutcomeWatch(self._deliveries)
 
     async def send(
         self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
