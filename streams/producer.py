@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from ulid import ULID
 
 import schemas
 from streams.adapters.avro.codec import AvroCodec
@@ -28,6 +27,7 @@ from streams.adapters.kafka.security import secured, token_source
 from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent
+from streams.ids import new_id
 from streams.ports import Codec
 
 __all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec", "msk_properties"]
@@ -155,7 +155,7 @@ class EventProducer:
         if isinstance(event, Event):
             check_event(event, datetime.now(UTC))
         else:
-            event = parse_event(event, default_id=f"evt_{ULID()}", now=datetime.now(UTC))
+            event = parse_event(event, default_id=new_id("evt"), now=datetime.now(UTC))
         event = traced(event, _current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()

@@ -1,10 +1,11 @@
-"""Tasks that live and end together."""
+"""Tasks that live and end together, or with the process."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 
 
-async def together(*parts: Callable[[], Awaitable[None]]) -> None:
+async def together(*parts: Callable[[], Awaitable[object]]) -> None:
     """Run all parts until one ends or fails. Then cancel the others, and raise its failure.
 
     `asyncio.TaskGroup` waits for the others when one ends, and wraps a failure in an `ExceptionGroup`.
@@ -18,3 +19,11 @@ async def together(*parts: Callable[[], Awaitable[None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping

@@ -1,9 +1,10 @@
 """Look up the newest generation of deliveries, many in one query. A delivery never waits for the database."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from streams.adapters.batches import Batches
 from streams.adapters.driver_queries import DRIVER_ERRORS, TIMEOUT_SECONDS, Queries, queries_of
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, Outages
@@ -18,7 +19,7 @@ REST_SECONDS = 5.0
 class Table(Protocol):
     """The table of deliveries."""
 
-    async def find(self, ids: list[str]) -> Mapping[str, int]:
+    async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
         """The generation of each delivery that is stored. Raises the driver's error."""
 
 
@@ -27,48 +28,23 @@ class SqlReplayLookup:
 
     def __init__(self, table: Table, outages: Outages) -> None:
         self._table = table
-        self._waiting: dict[str, asyncio.Future[int | None]] = {}
-        self._query_task: asyncio.Task[None] | None = None
+        self._batches = Batches(self._find, IDS_IN_A_QUERY)
         self._probing: asyncio.Task[None] | None = None
         self._database = outages[DATABASE]
 
     async def newest(self, delivery_id: str) -> int | None:
-        if self._probing is not None:
-            return None
-        response = self._waiting.setdefault(delivery_id, asyncio.get_running_loop().create_future())
-        if self._query_task is None:
-            self._query_task = asyncio.create_task(self._ask())
-        return await response
+        return await self._batches.result(delivery_id) if self._probing is None else None
 
-    async def _ask(self) -> None:
-        """Query until no caller waits. Callers that come during a query are in the next one."""
-        try:
-            while self._waiting:
-                waiting = dict(list(self._waiting.items())[:IDS_IN_A_QUERY])
-                self._waiting = {name: response for name, response in self._waiting.items() if name not in waiting}
-                try:
-                    found = await self._find(list(waiting))
-                    for delivery_id, response in waiting.items():
-                        if not response.done():
-                            response.set_result(found.get(delivery_id))
-                except Exception as unexpected:
-                    # Without this, the callers would wait for ever.
-                    for response in waiting.values():
-                        if not response.done():
-                            response.set_exception(unexpected)
-        finally:
-            self._query_task = None
-
-    async def _find(self, ids: list[str]) -> Mapping[str, int]:
+    async def _find(self, ids: Sequence[str]) -> Sequence[int | None]:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 found = await self._table.find(ids)
         except (TimeoutError, Unavailable, *DRIVER_ERRORS) as away:
             self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
             self._probing = self._probing or asyncio.create_task(self._probe())
-            return {}
+            return [None] * len(ids)
         self._database.end(self)
-        return found
+        return [found.get(delivery_id) for delivery_id in ids]
 
     async def _probe(self) -> None:
         """Query regularly until the database answers: its end is noticed although no retry is due."""
@@ -93,7 +69,7 @@ class DriverTable:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
 
-    async def find(self, ids: list[str]) -> Mapping[str, int]:
+    async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
         among, parameter = self._queries.among("id", ids)
         return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 

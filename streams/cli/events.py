@@ -18,9 +18,9 @@ from streams.cli.output import JsonOption, in_deployment, progress_bar, require_
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
+from streams.ids import new_id
 from streams.producer import Ack, EventProducer
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.deployment import new_id
 from streams.topics import SESSION_EVENTS
 
 # Events in the producer's queue at once; it has room for ten times as many.

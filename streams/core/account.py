@@ -112,7 +112,7 @@ class DeliveryFilter:
     dispatch_id: str | None = None
     outcome: str | None = None
     status_class: int | None = None
-    states: Sequence[State] | None = None
+    states: tuple[State, ...] | None = None
     event_types: Sequence[str] | None = None
     without_tests: bool = False
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.local import system
+from streams.tasks import stop_signal
 from streams.telemetry import PrometheusTelemetry
 
 START_SECONDS = 90.0
@@ -108,9 +108,7 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
     `receivers` is a file that names the customers, which run elsewhere.
     """
     outside = read_receivers(receivers) if receivers else []
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="scorm-webhooks-demo-") as folder:
         console.print("starting the stages on an embedded broker and SQLite …")

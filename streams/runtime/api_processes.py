@@ -1,7 +1,5 @@
 """Several processes of the `api` stage on one port, with one health port for all of them."""
 
-import asyncio
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
@@ -12,6 +10,7 @@ from streams.runtime.deployment import Deployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
 from streams.runtime.supervisor import Supervisor
+from streams.tasks import stop_signal, together
 from streams.telemetry import PrometheusTelemetry
 
 SHARES_PORT = "--shares-port"
@@ -26,9 +25,7 @@ async def serve_api(deployment: Deployment, count: int) -> None:
     # A port that another program has would be shared with it.
     listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API").close()
     listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     names = [f"api-{number}" for number in range(1, count + 1)]
     supervisor = Supervisor(
         names,
@@ -48,15 +45,8 @@ async def serve_api(deployment: Deployment, count: int) -> None:
 
     async with serving(listening, readiness_problems, metrics) as port:
         telemetry.info("started", health_port=port, processes=count)
-        running = asyncio.create_task(supervisor.run())
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        running.cancel()
-        try:
-            await running
-        except asyncio.CancelledError:
-            telemetry.info("stopped")
+        await together(supervisor.run, stopping.wait)
+        telemetry.info("stopped")
 
 
 def _registry(texts: Mapping[str, str]) -> CollectorRegistry:

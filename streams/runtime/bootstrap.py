@@ -90,7 +90,7 @@ class SqlDeployment(SqlParts):
         )
 
     def accounts(self) -> AccountService:
-        return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_id, self.new_token)
+        return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_token)
 
     def usage(self) -> UsageService:
         return UsageService(SqlAccounts(self.database), SqlUsage(self.database), self.clock)
@@ -102,7 +102,6 @@ class SqlDeployment(SqlParts):
             SqlApiKeys(database),
             SqlUsers(database),
             self.clock,
-            self.new_id,
             self.new_token,
             [key.get_secret_value() for key in self.settings.operator_keys],
         )
@@ -116,7 +115,6 @@ class SqlDeployment(SqlParts):
             SqlSessions(database),
             self.encryption,
             self.clock,
-            self.new_id,
             self.new_token,
             self.new_code,
             self.settings.url,
@@ -124,7 +122,7 @@ class SqlDeployment(SqlParts):
 
     def sessions(self) -> SessionService:
         database = self.database
-        return SessionService(SqlAccounts(database), SqlUsers(database), SqlSessions(database), self.clock, self.new_id)
+        return SessionService(SqlAccounts(database), SqlUsers(database), SqlSessions(database), self.clock)
 
     def oidc(self, telemetry: Telemetry) -> OidcService | None:
         """Sign-in by OpenID Connect; None where no provider is set."""
@@ -152,7 +150,6 @@ class SqlDeployment(SqlParts):
             self.encryption,
             self.dns_check(),
             self.clock,
-            self.new_id,
             self.random_bytes,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
@@ -166,7 +163,6 @@ class SqlDeployment(SqlParts):
             self.encryption_check,
             self.audit(),
             self.clock,
-            self.new_id,
             self.random_bytes,
         )
 
@@ -181,17 +177,16 @@ class SqlDeployment(SqlParts):
             producer,
             self.codec,
             self.clock,
-            self.new_id,
             self.settings.time_limits.test_outcome,
         )
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
         names = [topic.name for topic in self.topics]
-        return InvalidRecordService(producer, self.audit(), self.clock, self.new_id, names)
+        return InvalidRecordService(producer, self.audit(), self.clock, names)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
-        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock, self.new_id)
+        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock)
 
     def replays(self) -> ReplayService:
         deliveries = SqlDeliveryLog(self.database)
@@ -201,13 +196,12 @@ class SqlDeployment(SqlParts):
             self.webhook_stats().median_ms,
             MissingEventCounter(self.event_history, deliveries, self.erasures(), self.event_codec),
             self.clock,
-            self.new_id,
             self.settings.release_rate,
         )
 
     def learners(self) -> LearnerService:
         topics = retentions(self.topics, self.settings.topic_prefix)
-        return LearnerService(SqlAccounts(self.database), self.erasures(), topics, self.clock, self.new_id)
+        return LearnerService(SqlAccounts(self.database), self.erasures(), topics, self.clock)
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(SqlWebhookStats(self.database), self.clock)
@@ -219,14 +213,13 @@ class SqlDeployment(SqlParts):
         return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
-        return IngestService(producer, self.event_codec, recipients, self.clock, self.new_id)
+        return IngestService(producer, self.event_codec, recipients, self.clock)
 
     def course_sessions(self, telemetry: Telemetry) -> CourseSessionService:
         return CourseSessionService(
             self.stored_course_sessions(telemetry),
             SqlAccounts(self.database),
             self.clock,
-            self.new_id,
             self.new_token,
             self.settings.public_url,
         )

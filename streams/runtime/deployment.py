@@ -14,8 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ulid import ULID
-
 import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL as REGISTRY_URL
@@ -67,11 +65,6 @@ def _write_once(path: Path, text: str) -> None:
             os.link(draft, path)
     finally:
         os.unlink(draft)
-
-
-def new_id(prefix: str) -> str:
-    """A new id: the prefix, `_` and a ULID."""
-    return f"{prefix}_{ULID()}"
 
 
 @dataclass(frozen=True)

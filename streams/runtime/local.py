@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +23,7 @@ from streams.runtime.sockets import listen
 from streams.runtime.startup import STAGES
 from streams.runtime.supervisor import Supervisor
 from streams.settings import PREFIX, Settings
+from streams.tasks import stop_signal
 from streams.telemetry import PrometheusTelemetry
 
 EMBEDDED_WARNING = (
@@ -107,9 +107,7 @@ async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: Prometh
 async def serve_up(deployment: SqlDeployment, *, small: bool) -> None:
     """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
     telemetry = PrometheusTelemetry("up")
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     with _locked(deployment.make_data_dir()):
         await _serve(deployment, telemetry, stopping, small)
 

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import platform
-import signal
 import socket
 import sys
 import threading
@@ -19,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from streams.ports import Telemetry
 from streams.runtime.health_server import serving
 from streams.runtime.running_stage import RunningStage
+from streams.tasks import stop_signal
 
 # Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
 # took a third of a busy stage's time.
@@ -44,10 +44,7 @@ async def run_process(
     even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_signal()
     if until_stdin_closes:
         _watch_stdin(stopping.set)
 

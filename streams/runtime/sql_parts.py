@@ -39,7 +39,7 @@ from streams.ports import (
     StageLags,
     Telemetry,
 )
-from streams.runtime.deployment import Deployment, new_id
+from streams.runtime.deployment import Deployment
 from streams.topics import STAGE_TOPICS, retentions
 
 
@@ -50,10 +50,7 @@ class SqlParts(Deployment):
     def encryption_check(self) -> SqlEncryptionCheck:
         return SqlEncryptionCheck(self.database, self.encryption)
 
-    # -- ids, randomness and the world outside: tests override these -----------------------------------------------
-
-    def new_id(self, prefix: str) -> str:
-        return new_id(prefix)
+    # -- randomness and the world outside: tests override these ----------------------------------------------------
 
     def new_token(self) -> str:
         return secrets.token_urlsafe(32)
@@ -83,7 +80,7 @@ class SqlParts(Deployment):
     # -- for stages ------------------------------------------------------------------------------------------------
 
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
-        return SqlRecorder(self.database, self.clock, telemetry, self.new_id, self.encryption)
+        return SqlRecorder(self.database, self.clock, telemetry, self.encryption)
 
     def held(self) -> SqlHeldDeliveries:
         return SqlHeldDeliveries(self.database)
@@ -118,9 +115,7 @@ class SqlParts(Deployment):
         return SqlJobs(self.database, self.clock, self.encryption)
 
     def erasures(self) -> SqlErasures:
-        return SqlErasures(
-            self.database, self.encryption, self.clock, self.new_id, self.random_bytes, self.encryption_check
-        )
+        return SqlErasures(self.database, self.encryption, self.clock, self.random_bytes, self.encryption_check)
 
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)
@@ -153,7 +148,7 @@ class SqlParts(Deployment):
         return {what: timedelta(days=count) for what, count in days.items()}
 
     def mails(self) -> SqlMails:
-        return SqlMails(self.database, self.new_id)
+        return SqlMails(self.database)
 
     def transport(self) -> MailTransport | None:
         """The mail server of SMTP_URL; None where it is not set."""

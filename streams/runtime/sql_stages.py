@@ -9,6 +9,7 @@ from streams.features.mails.stage import Notify
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
 from streams.features.usage.stage import Meter
+from streams.ids import new_id
 from streams.ports import Telemetry
 from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
@@ -91,7 +92,7 @@ class PublishProcess:
     async def _report_scores(self) -> None:
         deployment = self._deployment
         sessions = deployment.stored_course_sessions(self._telemetry)
-        await report_scores(sessions, deployment.clock, lambda: deployment.new_id("evt"), self._outages)
+        await report_scores(sessions, deployment.clock, lambda: new_id("evt"), self._outages)
 
     async def reconcile(self, may_delete: MayDelete) -> Reconciled:
         """Bring the topic to the state of SQL, once, as the only publisher."""

@@ -109,7 +109,6 @@ async def test_a_paused_webhook_is_a_warning_with_its_id(lines: Lines, tmp_path:
             store.database,
             store.clock,
             PrometheusTelemetry("deliver"),
-            lambda prefix: f"{prefix}_1",
             FakeEncryption(),
         )
         await recorder.record(fold([failed(number) for number in range(1, 6)]))

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -66,7 +66,7 @@ async def test_a_connection_closed_by_the_server_is_reopened(postgresql: str) ->
 
 async def test_an_unexpected_error_reaches_every_caller() -> None:
     class Broken:
-        async def find(self, ids: list[str]) -> Mapping[str, int]:
+        async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
             raise ZeroDivisionError
 
     asked = SqlReplayLookup(Broken(), Outages(FakeTelemetry()))

@@ -2,7 +2,6 @@
 
 import json
 from datetime import datetime, timedelta
-from itertools import count
 from typing import Any
 
 from sqlalchemy import select
@@ -111,10 +110,7 @@ async def name_elsewhere(store: SqlStore) -> None:
 
 def learners(store: SqlStore) -> LearnerService:
     accounts = SqlAccounts(store.database)
-    return LearnerService(accounts, store.erasures, (), store.clock, lambda prefix: f"{prefix}_new_{next(_NUMBERS)}")
-
-
-_NUMBERS = count()
+    return LearnerService(accounts, store.erasures, (), store.clock)
 
 
 async def dump(store: SqlStore) -> str:

@@ -145,16 +145,13 @@ async def sql_store(url: URL, connections: int = 1, pooler: PgBouncer | None = N
 async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = False) -> AsyncIterator[SqlStore]:
     """A database without tables."""
     database, clock = Database(url, connections, pool_seconds=5.0, behind_pooler=behind_pooler), FakeClock()
-    ids, outbox, encryption = iter(range(1, 1_000_000)), SqlOutbox(database, clock), FakeEncryption()
+    outbox, encryption = SqlOutbox(database, clock), FakeEncryption()
 
     address = url.render_as_string(hide_password=False)
 
-    def new_id(prefix: str) -> str:
-        return f"{prefix}_{next(ids)}"
-
     yield SqlStore(
         clock=clock,
-        recorder=SqlRecorder(database, clock, FakeTelemetry(), new_id, encryption),
+        recorder=SqlRecorder(database, clock, FakeTelemetry(), encryption),
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
@@ -165,7 +162,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         replay_lookup=replay_lookup(address, Outages(FakeTelemetry()), behind_pooler),
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
-        erasures=SqlErasures(database, encryption, clock, new_id, lambda size: b"k" * size),
+        erasures=SqlErasures(database, encryption, clock, lambda size: b"k" * size),
     )
     await database.close()
 

@@ -391,7 +391,7 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
     old, new = generate_key(), generate_key()
 
     def erasures_by(*keys: str) -> SqlErasures:
-        return SqlErasures(database.database, FernetEncryption(keys), database.clock, str, lambda size: b"k" * size)
+        return SqlErasures(database.database, FernetEncryption(keys), database.clock, lambda size: b"k" * size)
 
     hashed = await erasures_by(old).hash_of("acme", ADA)
     running = await erasures_by(old).start(

@@ -1,7 +1,5 @@
 """Invalid records are listed, found and produced again, on a real broker."""
 
-from itertools import count
-
 import pytest
 
 from builders import NOON
@@ -82,10 +80,7 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
         running(kafka_cluster.consumer(SESSION_EVENTS).run(seen)),
     ):
         await producer.produce([invalid(7), foreign, short])
-        ids = count(1)
-        service = InvalidRecordService(
-            producer, audit, CLOCK, lambda prefix: f"{prefix}_{next(ids)}", [SESSION_EVENTS, INVALID]
-        )
+        service = InvalidRecordService(producer, audit, CLOCK, [SESSION_EVENTS, INVALID])
         progress: list[int] = []
         replayed = await service.replay(stored(kafka_cluster).all(), progress.append, by="cli:ada")
         await until(lambda: len(seen.records) == 1)

@@ -362,7 +362,7 @@ async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) ->
     if database.database.is_sqlite:
         pytest.skip("SQLite has one writer at a time")
     [old] = await delivered(database, 1, at=NOON - timedelta(days=30))
-    missing = MissingDeliveries(FakeEncryption(), is_sqlite=False)
+    missing = MissingDeliveries(FakeEncryption())
     owed = delivery(event_id="evt_1", webhook_id="wh_new", trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY)
     async with database.database.transaction() as connection:
         assert await missing.add(connection, fold([RecordedValue(owed, NOON)])) == 1

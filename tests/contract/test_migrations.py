@@ -58,7 +58,7 @@ async def fill(url: URL) -> int:
             ApiKey("key_1", "acme", "first", "sk_", "hash", NOON),
         )
         await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
-        recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), str, FakeEncryption())
+        recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption())
         await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
         return len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows)
     finally:
@@ -153,9 +153,7 @@ async def test_a_damaged_sqlite_file_is_an_outage(tmp_path: Path) -> None:
             verb(url)
     database = Database(url)
     with pytest.raises(Unavailable, match="not a database"):
-        await SqlRecorder(database, FakeClock(), FakeTelemetry(), str, FakeEncryption()).record(
-            Batch(attempts=(attempt(),))
-        )
+        await SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption()).record(Batch(attempts=(attempt(),)))
     assert "not a database" in database.readiness_problems()[0]
     await database.close()
 
@@ -180,7 +178,7 @@ async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     url = url_of(f"sqlite:///{tmp_path}/db.sqlite")
     migrate.upgrade(url)
     database = Database(url)
-    recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), str, FakeEncryption())
+    recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption())
     batch = fold(
         [RecordedValue(attempt(event_id=f"evt_{number}", response_body=b"x" * 4096), NOON) for number in range(200)]
     )

@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-
 from builders import NOON
 from contract.stores import SqlStore
 from streams.adapters.sql.dirty_webhooks import make_dirty
@@ -13,9 +10,8 @@ from streams.adapters.sql.dirty_webhooks import make_dirty
 async def test_a_comparison_does_not_undo_a_concurrent_change(database: SqlStore) -> None:
     [older] = await database.outbox.due(10)
     await database.webhooks.change("wh_crm", lambda r: replace(r, description="newer"))
-    insert = sqlite_insert if database.database.is_sqlite else postgres_insert
     async with database.database.transaction() as connection:
-        await make_dirty(connection, insert, "wh_crm", older.version)
+        await make_dirty(connection, "wh_crm", older.version)
     await database.outbox.published([(older, NOON)])
     assert not await database.propagation.is_published("wh_crm")
 

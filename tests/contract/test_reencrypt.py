@@ -22,11 +22,8 @@ from streams.features.webhooks.storage import SqlWebhooks
 
 
 def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
-    audit, ids = SqlAuditLog(store.database), iter(range(1000))
+    audit = SqlAuditLog(store.database)
     check = SqlEncryptionCheck(store.database, encryption)
-
-    def new_id(prefix: str) -> str:
-        return f"{prefix}_{next(ids)}"
 
     webhooks = WebhookService(
         store.webhooks,
@@ -35,10 +32,9 @@ def service(store: SqlStore, encryption: FernetEncryption) -> SecretService:
         encryption,
         SystemDnsCheck(()),
         store.clock,
-        new_id,
         bytes,
     )
-    return SecretService(webhooks, store.webhooks, encryption, check, audit, store.clock, new_id, bytes)
+    return SecretService(webhooks, store.webhooks, encryption, check, audit, store.clock, bytes)
 
 
 async def encrypted_with(store: SqlStore, encryption: FernetEncryption) -> None:

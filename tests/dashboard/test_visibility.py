@@ -136,7 +136,7 @@ async def failures(api: ApiFixture, mine: Mapping[str, str]) -> str:
     letter = dead_letter(delivery=delivery(**mine, event_id="evt_dead"))
     await api.record(letter)
     api.clock.advance(2 * 86_400)
-    await SqlMails(api.database, str).owe_reminders(api.clock.now())
+    await SqlMails(api.database).owe_reminders(api.clock.now())
     return delivery(**mine, event_id="evt_1").id
 
 
@@ -164,7 +164,7 @@ async def test_an_operator_sees_no_secret(walk: Walk) -> None:
 
 
 async def test_a_mail_has_no_query_of_a_url(walk: Walk) -> None:
-    page = await SqlMails(walk.api.database, str).list(walk.api.acme.account_id, None, 10)
+    page = await SqlMails(walk.api.database).list(walk.api.acme.account_id, None, 10)
     letters = [compose(mail, "https://hooks.example.com") for mail in page.rows]
     assert {mail.kind for mail in page.rows} == {"paused", "dead_letters"}
     for letter in letters:

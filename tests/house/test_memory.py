@@ -56,7 +56,7 @@ TABLES = {
     "streams/adapters/kafka/topics_watch.py TopicsWatch._absent": PARTITIONS,
     "streams/adapters/kafka/topics_watch.py TopicsWatch._known": PARTITIONS,
     "streams/adapters/kafka/topics_watch.py TopicsWatch.missing": PARTITIONS,
-    "streams/adapters/replay_lookup.py SqlReplayLookup._waiting": OPEN,
+    "streams/adapters/sql/bulk_insert.py statement": FIXED,
     "streams/adapters/sql/schema_check.py revisions": FIXED,
     "streams/adapters/sql/sqlite_file.py SqliteConnections._threads": "the connections of the pool",
     "streams/features/webhooks/stats_storage.py _Parts.attempts": "the webhooks of one page or account",

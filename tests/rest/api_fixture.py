@@ -207,9 +207,6 @@ class ApiDeployment(SqlDeployment):
     def event_history(self) -> EventHistory:
         return self.history
 
-    def new_id(self, prefix: str) -> str:
-        return f"{prefix}_{next(self.numbers):06}"
-
     def new_token(self) -> str:
         return f"token-{next(self.numbers):037}"
 

@@ -302,7 +302,7 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     webhook = (await api.acme.webhook())["id"]
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
-    mails = SqlMails(api.database, str)
+    mails = SqlMails(api.database)
     owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
@@ -316,7 +316,7 @@ async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
         webhook = (await api.acme.webhook(description=name))["id"]
         for number in range(1, 6):
             await api.record(failure(api, webhook, number))
-    mails = SqlMails(api.database, str)
+    mails = SqlMails(api.database)
     owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)])

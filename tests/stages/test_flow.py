@@ -34,11 +34,8 @@ def delivery_of_a_test(**changes: object) -> Delivery:
 
 
 def synthetic_events(pipeline: Pipeline, wait_seconds: float = 25) -> SyntheticEventService:
-    ids = (f"evt_test_{number}" for number in range(100))
     kafka = FakeDeliveryLog(pipeline.recorder)
-    return SyntheticEventService(
-        pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, lambda prefix: next(ids), wait_seconds
-    )
+    return SyntheticEventService(pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, wait_seconds)
 
 
 @pytest.mark.parametrize("registered", [webhook(), paused()], ids=["active", "paused"])
@@ -210,7 +207,6 @@ def deliveries(pipeline: Pipeline) -> DeliveryService:
         pipeline.replays,
         FakeJobs(pipeline.replays),
         pipeline.clock,
-        str,
     )
 
 

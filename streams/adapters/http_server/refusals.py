@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from ulid import ULID
+from streams.ids import new_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Refusal:
 
     def response(self, default_headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """The whole HTTP response. It closes the connection."""
-        request_id = f"req_{ULID()}"
+        request_id = new_id("req")
         problem = {
             "type": f"urn:scorm-webhooks:{self.reason.replace('_', '-')}",
             "title": self.title,

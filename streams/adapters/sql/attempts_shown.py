@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Text, cast, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import attempts
 from streams.core.account import AttemptDetails
 from streams.core.limits import ATTEMPT_BYTES_SHOWN
@@ -41,19 +42,4 @@ def _stored_bytes() -> Any:
 
 
 def _attempt(row: Any) -> AttemptDetails:
-    return AttemptDetails(
-        generation=row.generation,
-        number=row.number,
-        target=row.target,
-        url=row.url,
-        started_at=row.started_at,
-        milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000,
-        request_headers=row.request_headers,
-        status=row.status,
-        response_headers=row.response_headers,
-        response_body=row.response_body,
-        outcome=row.outcome,
-        message=row.message,
-        next_step=row.next_step,
-        tier=row.tier,
-    )
+    return to_value(AttemptDetails, row, milliseconds=(row.ended_at - row.started_at).total_seconds() * 1000)

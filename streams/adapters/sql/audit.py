@@ -7,7 +7,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import audit_log
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import read_page
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.page import Cursor, Page, json_bytes
@@ -19,11 +19,8 @@ async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> N
         await connection.execute(insert(audit_log).values(asdict(audit_entry)))
 
 
-class SqlAuditLog:
+class SqlAuditLog(SqlStorage):
     """An `AuditLog` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, audit_entry: AuditEntry) -> None:
         async with self._database.transaction() as connection:

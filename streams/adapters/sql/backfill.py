@@ -1,10 +1,6 @@
 """Add deliveries that do not exist, with their events, in the transaction of a job's progress."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
 from operator import attrgetter
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,9 +10,11 @@ from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasu
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
-from streams.core.backfill import Backfill, OffsetRange
 from streams.core.delivery_state import Batch
 from streams.ports import Encryption
+
+_EVENTS = Bulk(events)
+_DELIVERIES = Bulk(deliveries, returning=[deliveries.c.id])
 
 
 class MissingDeliveries:
@@ -25,13 +23,8 @@ class MissingDeliveries:
     Events of erased learners are left out.
     """
 
-    def __init__(self, encryption: Encryption, *, is_sqlite: bool) -> None:
+    def __init__(self, encryption: Encryption) -> None:
         self._erased_events = ErasedEvents(encryption)
-        self._is_sqlite = is_sqlite
-        self._events = Bulk(events, is_sqlite=is_sqlite)
-        self._deliveries = Bulk(deliveries, is_sqlite=is_sqlite)
-        self._add_events = self._events.statement.on_conflict_do_nothing()
-        self._add_deliveries = self._deliveries.statement.on_conflict_do_nothing().returning(deliveries.c.id)
 
     async def add(self, connection: AsyncConnection, batch: Batch) -> int:
         """Returns how many were added."""
@@ -48,42 +41,15 @@ class MissingDeliveries:
             return 0
         await self._keep_events(connection, batch)
         rows = [delivery_row(one) for one in sorted(left, key=attrgetter("delivery_id"))]
-        return len((await connection.execute(self._add_deliveries, self._deliveries.parameters(rows))).all())
+        return len(list(await _DELIVERIES.run(connection, rows)))
 
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
         """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
         rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
-        is_theirs = is_one_of_pairs(key, sorted(batch.events), is_sqlite=self._is_sqlite)
+        is_theirs = is_one_of_pairs(connection, key, sorted(batch.events))
         lock = select(*key).where(is_theirs).order_by(*key)
         while True:
-            await connection.execute(self._add_events, self._events.parameters(rows))
+            await _EVENTS.run(connection, rows)
             found = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
             if len(found) == len(rows):  # else one was deleted in between
                 return
-
-
-def to_json(progress: Backfill | None) -> dict[str, Any] | None:
-    """The column of a job's backfill."""
-    if progress is None:
-        return None
-    oldest = progress.oldest_available
-    return {
-        "is_due": progress.is_due,
-        "ranges": [list(one) for one in progress.ranges] if progress.ranges is not None else None,
-        "records": progress.records,
-        "added": progress.added,
-        "skipped": progress.skipped,
-        "oldest_available": oldest.isoformat() if oldest else None,
-    }
-
-
-def from_json(stored: Mapping[str, Any] | None) -> Backfill | None:
-    """The backfill in a job's column."""
-    if stored is None:
-        return None
-    ranges, oldest = stored["ranges"], stored["oldest_available"]
-    return replace(
-        Backfill(**stored),
-        ranges=tuple(OffsetRange(*one) for one in ranges) if ranges is not None else None,
-        oldest_available=datetime.fromisoformat(oldest) if oldest else None,
-    )

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.backlog import Backlog, Waiting
 from streams.core.delivery import State
@@ -13,11 +13,8 @@ from streams.core.delivery import State
 _NONE = "none"
 
 
-class SqlBacklogs:
+class SqlBacklogs(SqlStorage):
     """`Backlogs` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def read(self) -> Backlog:
         known, of = webhooks.c, deliveries.c

@@ -1,10 +1,10 @@
 """Open connections and transactions, and translate the database's errors."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Table, event, literal, make_url, select
+from sqlalchemy import Executable, Table, event, literal, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -78,6 +78,21 @@ class Database:
         """A transaction that only reads. On SQLite it takes no write lock."""
         return self._translated(self._reader)
 
+    async def rows(self, query: Executable) -> Sequence[Any]:
+        """The rows of a query that is alone in its transaction."""
+        async with self.reading() as connection:
+            return (await connection.execute(query)).all()
+
+    async def row(self, query: Executable) -> Any:
+        """The first of them; None without one."""
+        async with self.reading() as connection:
+            return (await connection.execute(query)).first()
+
+    async def scalar(self, query: Executable) -> Any:
+        """The value of the first one; None without a row."""
+        async with self.reading() as connection:
+            return await connection.scalar(query)
+
     def apart(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction on a connection beside the pool: it waits for no other work of this process."""
         return self._translated(self._apart)
@@ -143,6 +158,13 @@ class Database:
             await engine.dispose()
         if self._connections:
             await self._connections.wait_until_ended()
+
+
+class SqlStorage:
+    """What reads and writes a database, and needs nothing else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
 
 def _message(error: Exception) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import func, select
 
 from streams.adapters.sql.attempts_shown import newest_attempts
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
 from streams.adapters.sql.replays import HAS_PAYLOAD
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
@@ -18,11 +19,8 @@ from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
-class SqlDeliveryLog:
+class SqlDeliveryLog(SqlStorage):
     """A `DeliveryLog` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         walk = walk_of(wanted)
@@ -53,50 +51,33 @@ class SqlDeliveryLog:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
         query = select(*place, func.count().label("how_many")).group_by(*place)
         state_counts: dict[str, list[StateCount]] = {}
-        async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                count = StateCount(State(row.state), row.tier, row.reason, row.how_many)
-                state_counts.setdefault(row.webhook_id, []).append(count)
+        for row in await self._database.rows(query):
+            count = StateCount(State(row.state), row.tier, row.reason, row.how_many)
+            state_counts.setdefault(row.webhook_id, []).append(count)
         return state_counts
 
     async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
         seen = deliveries.c.first_seen_at
         figures = (func.count(), func.count(deliveries.c.webhook_id.distinct()), func.min(seen), func.max(seen))
-        async with self._database.reading() as connection:
-            return DeliverySummary(*(await connection.execute(select(*figures).where(*matching(wanted)))).one())
+        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(wanted))))
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
-        async with self._database.reading() as connection:
-            return set(await connection.scalars(query))
+        return {row.id for row in await self._database.rows(query)}
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
         has_ended = deliveries.c.id.in_(delivery_ids) & (deliveries.c.state != State.WAITING)
         query = select(deliveries.c.id).where(has_ended, HAS_PAYLOAD)
-        async with self._database.reading() as connection:
-            return set(await connection.scalars(query))
+        return {row.id for row in await self._database.rows(query)}
 
 
 def to_delivery_state(row: Any) -> DeliveryState:
     """The state in a row of `deliveries`."""
-    return DeliveryState(
+    return to_value(
+        DeliveryState,
+        row,
         delivery_id=row.id,
-        account_id=row.account_id,
-        event_id=row.event_id,
-        event_type=row.event_type,
-        webhook_id=row.webhook_id,
         trigger=Trigger(row.trigger),
-        first_seen_at=row.first_seen_at,
-        generation=row.generation,
-        step=row.step,
         state=State(row.state),
-        attempts=row.attempts,
         target=Target(row.target),
-        changed_at=row.changed_at,
-        tier=row.tier,
-        due_at=row.due_at,
-        reason=row.reason,
-        message=row.message,
-        pause_id=row.pause_id,
-        target_attempt=row.target_attempt,
     )

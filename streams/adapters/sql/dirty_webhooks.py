@@ -1,11 +1,10 @@
 """Give a changed webhook its version, and make it due for the topic, in the same transaction."""
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.tables import dirty_webhooks
 
 
@@ -14,7 +13,7 @@ def version_after(old: int, now: datetime) -> int:
     return max(int(now.timestamp() * 1000), old + 1)
 
 
-async def make_dirty(connection: AsyncConnection, insert: Callable[[Any], Any], webhook_id: str, version: int) -> None:
+async def make_dirty(connection: AsyncConnection, webhook_id: str, version: int) -> None:
     """Make this version of a webhook due for the topic, unless a newer one is due."""
     statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
     await connection.execute(

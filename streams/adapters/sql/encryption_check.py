@@ -3,12 +3,11 @@
 import asyncio
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.encryption import FernetEncryption
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.learner_hash import reencrypt_learners
 from streams.adapters.sql.tables import encryption_check, webhooks
 from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
@@ -30,8 +29,7 @@ class SqlEncryptionCheck:
 
     async def verified(self) -> str:
         # Nearly always the text is there, and reading it needs no write lock.
-        async with self._database.reading() as connection:
-            ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+        ciphertext = await self._database.scalar(_STORED)
         if ciphertext is not None:
             return self._checked(ciphertext)
         async with self._database.transaction() as connection:
@@ -42,7 +40,6 @@ class SqlEncryptionCheck:
         ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
         if ciphertext is None:
             await self._require_readable_secrets(connection)
-            insert = sqlite_insert if self._database.is_sqlite else postgres_insert
             first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
             await connection.execute(first.on_conflict_do_nothing())
             ciphertext = (await connection.execute(_STORED)).scalar_one()

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import or_, select, text
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
@@ -32,15 +32,11 @@ _RELEASABLE = text(
 )
 
 
-class SqlHeldDeliveries:
+class SqlHeldDeliveries(SqlStorage):
     """A `HeldDeliveries` in SQL."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     async def webhooks(self) -> Mapping[str, int]:
-        async with self._database.reading() as connection:
-            return {row.id: row.under_way for row in await connection.execute(_RELEASABLE)}
+        return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         held = deliveries.c
@@ -61,8 +57,7 @@ class SqlHeldDeliveries:
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
         known = deliveries.c
         query = select(known.id, known.state, known.generation, known.step).where(known.id.in_(delivery_ids))
-        async with self._database.reading() as connection:
-            rows = (await connection.execute(query)).all()
+        rows = await self._database.rows(query)
         return [Progress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 

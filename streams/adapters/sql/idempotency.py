@@ -3,26 +3,19 @@
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from streams.adapters.sql.account_tables import idempotency_keys
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.dialects import insert
 from streams.ports import EarlierRequest
 
 
-class SqlIdempotencyStore:
+class SqlIdempotencyStore(SqlStorage):
     """`IdempotencyStore` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
-        statement = (
-            self._insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
-        )
+        statement = insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
         async with self._database.transaction() as connection:
             while (await connection.execute(statement)).first() is None:
                 known = (await connection.execute(select(idempotency_keys).where(_this(caller, key)))).one_or_none()

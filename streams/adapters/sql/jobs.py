@@ -1,27 +1,27 @@
 """Jobs in SQL. A portion and its progress are one transaction."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.backfill import MissingDeliveries, from_json, to_json
+from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import matching
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
-from streams.core.delivery import State
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
 from streams.core.job import PORTION, Job, JobKind
@@ -39,8 +39,7 @@ class SqlJobs:
     def __init__(self, database: Database, clock: Clock, encryption: Encryption) -> None:
         self._database = database
         self._clock = clock
-        self._missing = MissingDeliveries(encryption, is_sqlite=database.is_sqlite)
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+        self._missing = MissingDeliveries(encryption)
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         async with self._database.transaction() as connection:
@@ -53,7 +52,7 @@ class SqlJobs:
             unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
             await require_room(connection, job.account_id, jobs, unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
             job = replace(job, total=await _count(connection, job.filter))
-            statement = self._insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
+            statement = insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
                 # The same request at the same moment was first.
                 return _job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
@@ -61,17 +60,15 @@ class SqlJobs:
         return job
 
     async def find(self, job_id: str) -> Job | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).one_or_none()
-            return _job(row) if row else None
+        row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
+        return _job(row) if row else None
 
     async def unfinished(self, after: str) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)
         following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after)
         query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
         query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
-        async with self._database.reading() as connection:
-            return [_job(row) for row in await connection.execute(query)]
+        return [_job(row) for row in await self._database.rows(query)]
 
     async def advance(self, job_id: str) -> Job:
         now = self._clock.now()
@@ -176,42 +173,15 @@ async def _count(connection: AsyncConnection, wanted: DeliveryFilter) -> int:
     return int(await connection.scalar(query) or 0)
 
 
-_TIMES = {"since", "until", "changed_until"}
-
-
-def _to_json(wanted: DeliveryFilter) -> dict[str, Any]:
-    named = {part.name: getattr(wanted, part.name) for part in fields(wanted) if part.name not in ("after", "limit")}
-    present = {name: value for name, value in named.items() if value is not None}
-    return {name: value.isoformat() if name in _TIMES else value for name, value in present.items()}
-
-
-def _from_json(stored: dict[str, Any]) -> DeliveryFilter:
-    wanted: dict[str, Any] = {
-        name: datetime.fromisoformat(value) if name in _TIMES else value for name, value in stored.items()
-    }
-    if "state" in wanted:
-        wanted["state"] = State(wanted["state"])
-    if "states" in wanted:
-        wanted["states"] = tuple(map(State, wanted["states"]))
-    return DeliveryFilter(**wanted)
+_FILTER = TypeAdapter(DeliveryFilter)
+_BACKFILL = TypeAdapter(Backfill | None)
 
 
 def _row(job: Job) -> dict[str, Any]:
-    return {**asdict(job), "filter": _to_json(job.filter), "backfill": to_json(job.backfill)}
+    wanted = _FILTER.dump_python(job.filter, mode="json", exclude={"after", "limit"}, exclude_none=True)
+    return {**asdict(job), "filter": wanted, "backfill": _BACKFILL.dump_python(job.backfill, mode="json")}
 
 
 def _job(row: Any) -> Job:
-    return Job(
-        id=row.id,
-        account_id=row.account_id,
-        kind=JobKind(row.kind),
-        filter=_from_json(row.filter),
-        created_at=row.created_at,
-        total=row.total,
-        done=row.done,
-        failed=row.failed,
-        finished_at=row.finished_at,
-        reached=row.reached,
-        cancelled=row.cancelled,
-        backfill=from_json(row.backfill),
-    )
+    wanted, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)
+    return to_value(Job, row, kind=JobKind(row.kind), filter=wanted, backfill=backfill)

@@ -3,10 +3,9 @@
 import base64
 
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord
@@ -24,7 +23,6 @@ async def stored_key(connection: AsyncConnection, encryption: Encryption) -> byt
 
 async def ensured_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
     """The key, which is `new_key` if there was none. Raises `WrongKeys`."""
-    insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
     ciphertext = encryption.encrypt(base64.b64encode(new_key).decode())
     first = insert(learner_hash_key).values(id=_ONLY_ROW, ciphertext=ciphertext)
     await connection.execute(first.on_conflict_do_nothing())

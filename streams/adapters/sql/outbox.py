@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, case, delete, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
@@ -38,7 +37,6 @@ class SqlOutbox:
         self._database = database
         self._clock = clock
         self._watch = RowWatch(database, dirty_webhooks)
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         unknown, last = set(versions), ""
@@ -77,7 +75,7 @@ class SqlOutbox:
             "version": _at_least(known.version + 1, version_after(0, now)),
             "health_epoch": _at_least(known.health_epoch + 1, restore_epoch(now)),
         }
-        due = self._insert(dirty_webhooks).from_select(
+        due = insert(dirty_webhooks).from_select(
             ["webhook_id", "version"], select(known.id, known.version).where(lives)
         )
         async with self._database.transaction() as connection:
@@ -103,7 +101,7 @@ class SqlOutbox:
             same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
             if not (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
                 return
-        await make_dirty(connection, self._insert, row.id, version)
+        await make_dirty(connection, row.id, version)
 
     async def _reset_version(self, connection: AsyncConnection, row: Any, newest: int) -> None:
         """Replace a version of a clock that was far ahead, which no stage takes, by one of today."""
@@ -111,7 +109,7 @@ class SqlOutbox:
         same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
         if (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
             await connection.execute(delete(dirty_webhooks).where(dirty_webhooks.c.webhook_id == row.id))
-            await make_dirty(connection, self._insert, row.id, version)
+            await make_dirty(connection, row.id, version)
 
     def _was_published(self, row: Any) -> bool:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
@@ -147,8 +145,7 @@ class SqlOutbox:
 
     async def is_published(self, webhook_id: str) -> bool:
         query = select(dirty_webhooks.c.version).where(dirty_webhooks.c.webhook_id == webhook_id)
-        async with self._database.reading() as connection:
-            return (await connection.execute(query)).first() is None
+        return await self._database.row(query) is None
 
 
 def _due(row: Any) -> Due:
@@ -185,12 +182,11 @@ class SqlLease:
         self._clock = clock
         self._name = name
         self._holder = holder
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def renew(self) -> bool:
         now: Any = self._clock.now() if self._database.is_sqlite else func.now()
         expires_at = now + timedelta(seconds=LEASE_SECONDS)
-        statement = self._insert(leases).values(name=self._name, holder=self._holder, expires_at=expires_at)
+        statement = insert(leases).values(name=self._name, holder=self._holder, expires_at=expires_at)
         statement = statement.on_conflict_do_update(
             index_elements=[leases.c.name],
             set_={"holder": self._holder, "expires_at": expires_at},

@@ -40,5 +40,4 @@ class SqlOverdueRetries:
     async def waiting(self) -> Mapping[str, int]:
         """The number of deliveries that wait in each tier."""
         query = select(_known.tier, func.count().label("number")).where(_IS_RETRY).group_by(_known.tier)
-        async with self._database.reading() as connection:
-            return {row.tier: row.number for row in await connection.execute(query)}
+        return {row.tier: row.number for row in await self._database.rows(query)}

@@ -60,8 +60,7 @@ class SqlPruning:
     async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
         kind = _KINDS[what]
         query = select(func.min(kind.age)).where(kind.is_old(before, None))
-        async with self._database.reading() as connection:
-            found = await connection.scalar(query)
+        found = await self._database.scalar(query)
         return None if found is None else kind.to_time(found)
 
 
@@ -79,15 +78,15 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen:
     rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
     if not rows:
         return []
-    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
+    ids = [row.id for row in rows]
     pairs = sorted({(row.account_id, row.event_id) for row in rows})
-    is_theirs = is_one_of_pairs((events.c.account_id, events.c.event_id), pairs, is_sqlite=is_sqlite)
+    is_theirs = is_one_of_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
     await _prefer_indexes(connection, in_order=False)
     # Waits for a backfill that adds deliveries of these events: the last query then sees them.
     lock = select(events.c.event_id).where(is_theirs).order_by(events.c.account_id, events.c.event_id)
     await connection.execute(lock.with_for_update())
-    await connection.execute(delete(attempts).where(is_one_of(attempts.c.delivery_id, ids, is_sqlite=is_sqlite)))
-    await connection.execute(delete(deliveries).where(is_one_of(known.id, ids, is_sqlite=is_sqlite)))
+    await connection.execute(delete(attempts).where(is_one_of(connection, attempts.c.delivery_id, ids)))
+    await connection.execute(delete(deliveries).where(is_one_of(connection, known.id, ids)))
     needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
     await connection.execute(delete(events).where(is_theirs, ~needed))
     return [row.age for row in rows]
@@ -97,9 +96,9 @@ async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", chosen: S
     """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
     columns = (webhooks.c.id, kind.age.label("age"))
     rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
-    ids, is_sqlite = [row.id for row in rows], connection.dialect.name == "sqlite"
+    ids = [row.id for row in rows]
     for name in (webhook_health.c.webhook_id, pauses.c.webhook_id, webhooks.c.id):
-        await connection.execute(delete(name.table).where(is_one_of(name, ids, is_sqlite=is_sqlite)))
+        await connection.execute(delete(name.table).where(is_one_of(connection, name, ids)))
     return [row.age for row in rows]
 
 

@@ -1,15 +1,16 @@
 """Store attempts, delivery states, events and statistics, and count health, in one transaction."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, tuple_
+from sqlalchemy import and_, case, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import is_sqlite
 from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, erase_stored, without_erased
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.tables import (
@@ -31,30 +32,20 @@ from streams.ports import Clock, Encryption, Telemetry
 
 
 class SqlRecorder:
-    """A `Recorder`. `new_id` makes the ids of pauses and mails."""
+    """A `Recorder`."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
         telemetry: Telemetry,
-        new_id: Callable[[str], str],
         encryption: Encryption,
     ) -> None:
         self._database = database
         self._clock = clock
         self._telemetry = telemetry
         self._erased_events = ErasedEvents(encryption)
-        self._health = WebhookHealth(clock, new_id, is_sqlite=database.is_sqlite)
-        self._attempts = Bulk(attempts, is_sqlite=database.is_sqlite)
-        self._events = Bulk(events, is_sqlite=database.is_sqlite)
-        self._deliveries = Bulk(deliveries, is_sqlite=database.is_sqlite)
-        self._hours = Bulk(hourly_attempts, is_sqlite=database.is_sqlite)
-        self._add_hours = _add_hours(self._hours.statement, is_sqlite=database.is_sqlite)
-        self._times = Bulk(response_times, is_sqlite=database.is_sqlite)
-        self._add_times = _add_times(self._times.statement)
-        self._insert_first = self._deliveries.statement.on_conflict_do_nothing()
-        self._insert_newer = _insert_newer(self._deliveries.statement)
+        self._health = WebhookHealth(clock)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """One transaction: lock → attempts → events → delivery states → statistics → health → pauses.
@@ -97,9 +88,7 @@ class SqlRecorder:
         if not made:
             return set()
         first = {attempt.id: _attempt_row(attempt) for attempt in reversed(made)}
-        statement = self._attempts.statement.on_conflict_do_nothing().returning(attempts.c.id)
-        result = await connection.execute(statement, self._attempts.parameters(list(first.values())))
-        return {row.id for row in result}
+        return {row.id for row in await _ATTEMPTS.run(connection, list(first.values()))}
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
         """Store each event once. Returns the events of which another body is stored."""
@@ -107,23 +96,22 @@ class SqlRecorder:
         if not rows:
             return ()
         key = events.c.account_id, events.c.event_id
-        statement = self._events.statement.on_conflict_do_nothing().returning(*key)
-        new = {tuple(row) for row in await connection.execute(statement, self._events.parameters(rows))}
+        new = {tuple(row) for row in await _EVENTS.run(connection, rows)}
         # Nearly always the same body, of an event for several webhooks.
         known = sorted(batch.events.keys() - new)
         if not known:
             return ()
         # SQLite uses no index for a list of rows.
-        is_known = is_one_of_pairs(key, known, is_sqlite=True) if self._database.is_sqlite else tuple_(*key).in_(known)
+        is_known = is_one_of_pairs(connection, key, known) if is_sqlite(connection) else tuple_(*key).in_(known)
         query = select(*key, events.c.body).where(is_known)
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
         return {one for one in known if stored.get(one) != batch.events[one].body}
 
     async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
         if hours := by_hour(new):
-            await connection.execute(self._add_hours, self._hours.parameters([asdict(hour) for hour in hours]))
+            await _HOURS.run(connection, [asdict(hour) for hour in hours])
         if times := response_times_of(new):
-            await connection.execute(self._add_times, self._times.parameters([asdict(one) for one in times]))
+            await _TIMES.run(connection, [asdict(one) for one in times])
 
     async def _update_deliveries(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
         first: list[dict[str, Any]] = []
@@ -131,24 +119,27 @@ class SqlRecorder:
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
             (first if delivery_state.is_first else later).append(delivery_row(delivery_state))
         # A first state need not lock and compare the stored one.
-        for statement, rows in ((self._insert_first, first), (self._insert_newer, later)):
+        for bulk, rows in ((_FIRST_STATES, first), (_LATER_STATES, later)):
             if rows:
-                await connection.execute(statement, self._deliveries.parameters(rows))
+                await bulk.run(connection, rows)
 
 
-def _add_hours(statement: Any, *, is_sqlite: bool) -> Any:
+def _add_hours(statement: Any) -> Any:
     """An insert that adds to the stored hour."""
     new, known = statement.excluded, hourly_attempts.c
-    later = func.max if is_sqlite else func.greatest
     return statement.on_conflict_do_update(
         index_elements=[known.webhook_id, known.hour, known.outcome],
         set_={
             "attempts": known.attempts + new.attempts,
             "milliseconds": known.milliseconds + new.milliseconds,
-            "slowest_ms": later(known.slowest_ms, new.slowest_ms),
-            "last_at": later(known.last_at, new.last_at),
+            "slowest_ms": _later(known.slowest_ms, new.slowest_ms),
+            "last_at": _later(known.last_at, new.last_at),
         },
     )
+
+
+def _later(stored: Any, new: Any) -> Any:
+    return case((new > stored, new), else_=stored)
 
 
 def _add_times(statement: Any) -> Any:
@@ -177,6 +168,10 @@ def _insert_newer(statement: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
 
 
+_ATTEMPTS = Bulk(attempts, returning=[attempts.c.id])
+_EVENTS = Bulk(events, returning=events.primary_key.columns)
+_FIRST_STATES, _LATER_STATES = Bulk(deliveries), Bulk(deliveries, _insert_newer)
+_HOURS, _TIMES = Bulk(hourly_attempts, _add_hours), Bulk(response_times, _add_times)
 _DELIVERY_COLUMNS = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 

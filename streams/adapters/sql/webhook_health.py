@@ -1,18 +1,18 @@
 """Count the health of webhooks. Pause those over the limit by compare-and-set, and add a mail."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.audit import note
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
@@ -21,16 +21,17 @@ from streams.core.event import format_time
 from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.webhook import Status
+from streams.ids import new_id
 from streams.ports import Clock
+
+_HEALTH = [column.name for column in webhook_health.c if column.name != "webhook_id"]
 
 
 class WebhookHealth:
     """The health of webhooks in SQL, within the recorder's transaction, which has locked the webhooks."""
 
-    def __init__(self, clock: Clock, new_id: Callable[[str], str], *, is_sqlite: bool) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._new_id = new_id
-        self._insert = sqlite_insert if is_sqlite else postgres_insert
 
     async def count(
         self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
@@ -48,16 +49,15 @@ class WebhookHealth:
             before = known[webhook_id]
             after = before.after(map(_sample, made), oldest=oldest, own_network_is_down=is_down)
             if after != before:
-                changed.append({"webhook_id": webhook_id, **_health_row(after)})
+                changed.append({"webhook_id": webhook_id, **{name: getattr(after, name) for name in _HEALTH}})
             if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
                 paused.append(pause)
         if changed:
-            statement = self._insert(webhook_health)
-            columns = [column for column in webhook_health.c if column.name != "webhook_id"]
+            statement = insert(webhook_health)
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[webhook_health.c.webhook_id],
-                    set_={column.name: statement.excluded[column.name] for column in columns},
+                    set_={name: statement.excluded[name] for name in _HEALTH},
                 ),
                 changed,
             )
@@ -67,17 +67,7 @@ class WebhookHealth:
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
     ) -> dict[str, Health]:
         rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
-        stored = {
-            row.webhook_id: Health(
-                row.epoch,
-                row.failures,
-                row.first_failed_at,
-                row.last_failed_at,
-                last_status=row.last_status,
-                last_message=row.last_message,
-            )
-            for row in rows
-        }
+        stored = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
         return {
             webhook_id: stored[webhook_id]
             if webhook_id in stored and stored[webhook_id].epoch == epochs[webhook_id]
@@ -88,7 +78,7 @@ class WebhookHealth:
     async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
         """Pause the webhook if it is still active in the same epoch, and add its mail."""
         now = self._clock.now()
-        pause_id, reason = self._new_id("pause"), str(seen.pause)
+        pause_id, reason = new_id("pause"), str(seen.pause)
         this = (
             (webhooks.c.id == webhook_id)
             & (webhooks.c.status == Status.ACTIVE)
@@ -104,13 +94,13 @@ class WebhookHealth:
             .where(this)
             .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
-        await make_dirty(connection, self._insert, webhook_id, version)
+        await make_dirty(connection, webhook_id, version)
         await connection.execute(
             pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
         )
         await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
         audit_entry = AuditEntry(
-            self._new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
+            new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
         await note(connection, audit_entry)
         return {
@@ -132,7 +122,7 @@ class WebhookHealth:
             "lastMessage": seen.last_message,
         }
         return {
-            "id": self._new_id("mail"),
+            "id": new_id("mail"),
             "key": f"{MailKind.PAUSED}/{pause_id}",
             "account_id": webhook.account_id,
             "webhook_id": webhook.id,
@@ -154,14 +144,3 @@ def _sample(attempt: Attempt) -> HealthSample:
         status=attempt.status,
         message=attempt.message,
     )
-
-
-def _health_row(state: Health) -> dict[str, int | str | datetime | None]:
-    return {
-        "epoch": state.epoch,
-        "failures": state.failures,
-        "first_failed_at": state.first_failed_at,
-        "last_failed_at": state.last_failed_at,
-        "last_status": state.last_status,
-        "last_message": state.last_message,
-    }

@@ -6,21 +6,21 @@ from typing import Any
 
 from sqlalchemy import Text, cast, func, literal
 
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import webhooks
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
-# Fields that columns have in another form.
-_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause"}
 # Fields that a column has as they are: a new one needs no line here.
-_PLAIN = [each.name for each in fields(Webhook) if each.name not in {*_CONVERTED, "created_at"}]
-_PLAIN_LISTED = [each.name for each in fields(ListedWebhook) if each.name not in {*_CONVERTED, "secret_ends"}]
+_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at"}
+_PLAIN = [each.name for each in fields(Webhook) if each.name not in _CONVERTED]
 _OF_REGISTRATION = [each.name for each in fields(Registration) if each.name != "webhook"]
 
 
 def to_webhook(row: Any) -> Webhook:
     """The webhook of a row, as the topic has it."""
-    return Webhook(
-        **{name: getattr(row, name) for name in _PLAIN},
+    return to_value(
+        Webhook,
+        row,
         secrets=tuple(
             EncryptedSecret(secret["ciphertext"], _moment(secret.get("valid_until"))) for secret in row.secrets
         ),
@@ -35,7 +35,7 @@ def to_webhook(row: Any) -> Webhook:
 
 def to_registration(row: Any) -> Registration:
     """The registration of a row, as people see it."""
-    return Registration(to_webhook(row), **{name: getattr(row, name) for name in _OF_REGISTRATION})
+    return to_value(Registration, row, webhook=to_webhook(row))
 
 
 _NOT_LISTED = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
@@ -52,8 +52,9 @@ LISTED = (
 def to_listed(row: Any) -> ListedWebhook:
     """The webhook of a row of `LISTED`."""
     ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
-    return ListedWebhook(
-        **{name: getattr(row, name) for name in _PLAIN_LISTED},
+    return to_value(
+        ListedWebhook,
+        row,
         event_types=frozenset(row.event_types),
         secret_ends=tuple(end for end in ends if end),
         status=Status(row.status),

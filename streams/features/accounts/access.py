@@ -23,9 +23,10 @@ from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
 from streams.core.recently_found import RecentlyFound
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
+from streams.ids import new_id
 from streams.ports import Clock
 
 LONGEST_KEY = timedelta(days=36_525)
@@ -45,7 +46,6 @@ class AccessService:
         keys: SqlApiKeys,
         users: SqlUsers,
         clock: Clock,
-        new_id: Callable[[str], str],
         new_token: Callable[[], str],
         operator_keys: Sequence[str] = (),
     ) -> None:
@@ -53,13 +53,11 @@ class AccessService:
         self._keys = keys
         self._users = users
         self._clock = clock
-        self._new_id = new_id
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
         self._found: RecentlyFound[ApiKey] = RecentlyFound()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
         self._noting: dict[str, asyncio.Task[None]] = {}
-        self._audit_entry = AuditTrail(clock, new_id)
 
     async def caller(self, token: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
@@ -131,22 +129,26 @@ class AccessService:
             errors.append(FieldError("expiresAt", "must be in the next 100 years, or absent for a key without an end"))
         if errors:
             raise Invalid(*errors)
-        await self._require_account(account_id)
+        await self._accounts.require(account_id)
         allowed = frozenset(map(Scope, scopes))
-        made = make_key(self._new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        made = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
         key = made.key
-        audit_entry = self._audit_entry(by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes))
+        audit_entry = new_entry(
+            self._clock, by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes)
+        )
         await self._keys.add(key, audit_entry)
         return made
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
         """Those that are active, and the last that ended, oldest first. Raises `NotFound`."""
-        await self._require_account(account_id)
+        await self._accounts.require(account_id)
         return await self._keys.list(account_id)
 
     async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
         """Revoke a key at once. Raises `NotFound`."""
-        if not await self._keys.revoke(account_id, key_id, self._audit_entry(by, "key.revoked", key_id, account_id)):
+        if not await self._keys.revoke(
+            account_id, key_id, new_entry(self._clock, by, "key.revoked", key_id, account_id)
+        ):
             raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
             del self._recent[sha256]
@@ -161,14 +163,14 @@ class AccessService:
         """
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
-        await self._require_account(account_id)
-        user = User(self._new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
-        audit_entry = self._audit_entry(by, "user.added", user.id, account_id, email=user.email, role=role)
+        await self._accounts.require(account_id)
+        user = User(new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
+        audit_entry = new_entry(self._clock, by, "user.added", user.id, account_id, email=user.email, role=role)
         return await self._users.add(user, audit_entry)
 
     async def change_role(self, account_id: str, user_id: str, role: Role, *, by: str) -> User:
         """Change what a user may do, at once. Raises `NotFound`."""
-        audit_entry = self._audit_entry(by, "user.role_changed", user_id, account_id, role=role)
+        audit_entry = new_entry(self._clock, by, "user.role_changed", user_id, account_id, role=role)
         user = await self._users.change_role(account_id, user_id, role, audit_entry)
         if user is None:
             raise NotFound(f"this account has no user {user_id}")
@@ -176,16 +178,12 @@ class AccessService:
 
     async def users(self, account_id: str) -> Sequence[User]:
         """Oldest first. Raises `NotFound`."""
-        await self._require_account(account_id)
+        await self._accounts.require(account_id)
         return await self._users.list(account_id)
 
     async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
         """Raises `NotFound`."""
         if not await self._users.remove(
-            account_id, user_id, self._audit_entry(by, "user.removed", user_id, account_id)
+            account_id, user_id, new_entry(self._clock, by, "user.removed", user_id, account_id)
         ):
             raise NotFound(f"this account has no user {user_id}")
-
-    async def _require_account(self, account_id: str) -> None:
-        if await self._accounts.find(account_id) is None:
-            raise NotFound(f"there is no account {account_id}")

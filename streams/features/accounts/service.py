@@ -7,13 +7,14 @@ from typing import Any
 from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.audit import AuditEntry
-from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.errors import FieldError, Invalid
 from streams.core.limits import MOST_PLAN_LIMIT
 from streams.core.page import Cursor, Page
 from streams.features.shared.accounts import SqlAccounts
-from streams.features.shared.audit_trail import AuditTrail, differences
+from streams.features.shared.audit_trail import differences, new_entry
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
+from streams.ids import new_id
 from streams.ports import Clock, UsageLimits
 
 
@@ -25,33 +26,26 @@ class OpenedAccount:
     api_key: str = field(repr=False)
 
 
+@dataclass
 class AccountService:
-    """`new_id` makes an id with a prefix, `new_token` a random text."""
+    """`new_token` makes a random text."""
 
-    def __init__(
-        self,
-        accounts: SqlAccounts,
-        limits: UsageLimits,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        new_token: Callable[[], str],
-    ) -> None:
-        self._accounts = accounts
-        self._limits = limits
-        self._clock = clock
-        self._new_id = new_id
-        self._new_token = new_token
-        self._audit_entry = AuditTrail(clock, new_id)
+    _accounts: SqlAccounts
+    _limits: UsageLimits
+    _clock: Clock
+    _new_token: Callable[[], str]
 
     async def open(
         self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
     ) -> OpenedAccount:
         """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
-        account = Account(self._new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
+        account = Account(new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
         account = _checked(account)
-        first = make_key(self._new_id("key"), account.id, "first key", self._new_token(), now)
-        await self._accounts.add(account, first.key, self._audit_entry(by, "account.opened", account.id, account.id))
+        first = make_key(new_id("key"), account.id, "first key", self._new_token(), now)
+        await self._accounts.add(
+            account, first.key, new_entry(self._clock, by, "account.opened", account.id, account.id)
+        )
         return OpenedAccount(account, first.api_key)
 
     async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
@@ -60,7 +54,7 @@ class AccountService:
 
     async def find(self, account_id: str) -> Account:
         """Raises `NotFound`."""
-        return _there(await self._accounts.find(account_id), account_id)
+        return await self._accounts.require(account_id)
 
     async def change(self, account_id: str, changes: Mapping[str, Any], *, by: str) -> Account:
         """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
@@ -71,19 +65,13 @@ class AccountService:
 
         def audit(before: Account, after: Account) -> AuditEntry:
             found = differences(asdict(before), asdict(after))
-            return self._audit_entry(by, "account.changed", account_id, account_id, changes=found)
+            return new_entry(self._clock, by, "account.changed", account_id, account_id, changes=found)
 
-        account = _there(await self._accounts.change(account_id, changed, audit), account_id)
+        account = await self._accounts.change(account_id, changed, audit)
         if "plan_limit" in changes:
             # If the process dies before, the next launch tells.
             await self._limits.judge(account_id, account.plan_limit, self._clock.now())
         return account
-
-
-def _there(account: Account | None, account_id: str) -> Account:
-    if account is None:
-        raise NotFound(f"there is no account {account_id}")
-    return account
 
 
 def _checked(account: Account) -> Account:

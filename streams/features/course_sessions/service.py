@@ -20,6 +20,7 @@ from streams.features.course_sessions.session import (
 )
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.shared.accounts import SqlAccounts
+from streams.ids import new_id
 from streams.ports import Clock
 
 DEFAULT_LIFE = timedelta(hours=24)
@@ -56,24 +57,15 @@ class OpenedSession:
         return f"{(self.public_url or base_url).rstrip('/')}{COMMIT_PATH}{self.token}"
 
 
+@dataclass
 class CourseSessionService:
     """Sessions and their commits. Kafka is not needed: the events leave later."""
 
-    def __init__(
-        self,
-        sessions: SqlCourseSessions,
-        accounts: SqlAccounts,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        new_token: Callable[[], str],
-        public_url: str | None = None,
-    ) -> None:
-        self._sessions = sessions
-        self._accounts = accounts
-        self._clock = clock
-        self._new_id = new_id
-        self._new_token = new_token
-        self._public_url = public_url
+    _sessions: SqlCourseSessions
+    _accounts: SqlAccounts
+    _clock: Clock
+    _new_token: Callable[[], str]
+    _public_url: str | None = None
 
     async def open(self, account_id: str, new: Launch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.
@@ -85,7 +77,7 @@ class CourseSessionService:
         now = self._clock.now()
         session = CourseSession(
             account_id,
-            new.session_id or self._new_id("sess"),
+            new.session_id or new_id("sess"),
             new.package_id,
             new.learner_id,
             new.launched_at or now,
@@ -93,7 +85,7 @@ class CourseSessionService:
             new.dispatch_id,
             new.known,
         )
-        launched = launch(session, now, self._new_id("evt"))
+        launched = launch(session, now, new_id("evt"))
         _check(launched, now)
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
@@ -118,7 +110,7 @@ class CourseSessionService:
         def apply(session: CourseSession, url: CommitUrl) -> Change:
             if now >= url.ends_at(session.closed_at):
                 raise Ended("this commit URL has ended: open the session again at the platform")
-            return apply_commit(session, commit, now, lambda: self._new_id("evt"))
+            return apply_commit(session, commit, now, lambda: new_id("evt"))
 
         try:
             async with asyncio.timeout(COMMIT_SECONDS):

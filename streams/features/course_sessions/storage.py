@@ -6,15 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, bindparam, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import ColumnElement, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.features.course_sessions.progress import Progress
 from streams.features.course_sessions.session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
@@ -25,6 +24,12 @@ _EVENTS = TypeAdapter(tuple[SessionEvent, ...])
 
 _PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
 _COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
+_SESSIONS = Bulk(
+    course_sessions,
+    lambda new: new.on_conflict_do_update(
+        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _COMMITTED}
+    ),
+)
 Apply = Callable[[CourseSession, CommitUrl], Change]
 
 COMMITS_AT_ONCE = 100
@@ -50,14 +55,8 @@ class SqlCourseSessions:
     def __init__(self, database: Database, codec: Codec, telemetry: Telemetry) -> None:
         self._database = database
         self._telemetry = telemetry
-        self._events = StoredEvents(codec, is_sqlite=database.is_sqlite)
+        self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
-        self._sessions = Bulk(course_sessions, is_sqlite=database.is_sqlite)
-        insert = self._sessions.statement
-        self._update = insert.on_conflict_do_update(
-            index_elements=["account_id", "id"], set_={name: insert.excluded[name] for name in _COMMITTED}
-        )
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
@@ -65,7 +64,7 @@ class SqlCourseSessions:
         `check` gets a known session, and raises what stops this.
         """
         new = launched.session
-        added = self._insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
+        added = insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
                 known = await _locked(connection, new.account_id, new.id)
@@ -82,9 +81,8 @@ class SqlCourseSessions:
 
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
         query = select(course_sessions).where(_named(account_id, session_id))
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-            return _session(row) if row else None
+        row = await self._database.row(query)
+        return _session(row) if row else None
 
     async def close(self, account_id: str, session_id: str, now: datetime) -> CourseSession | None:
         """A second time changes nothing."""
@@ -119,9 +117,8 @@ class SqlCourseSessions:
     async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
         """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
         is_due = course_sessions.c.score_due_at <= now
-        async with self._database.reading() as connection:
-            if (await connection.execute(select(course_sessions.c.id).where(is_due).limit(1))).first() is None:
-                return 0
+        if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
+            return 0
         # A session that is locked has a commit, or an erasure.
         query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at).limit(limit)
         async with self._database.transaction() as connection:
@@ -135,8 +132,7 @@ class SqlCourseSessions:
         """Store the newest state of each session, and the events of all."""
         if changes:
             changed = {(change.session.account_id, change.session.id): change.session for change in changes}
-            parameters = self._sessions.parameters([_row(session) for session in changed.values()])
-            await connection.execute(self._update, parameters)
+            await _SESSIONS.run(connection, [_row(session) for session in changed.values()])
             await self._events.store(connection, [event for change in changes for event in change.events])
 
     def _log_last_scores(self, changes: Sequence[Change]) -> None:

@@ -37,12 +37,12 @@ class Facets:
     sample: int | None
 
 
+@dataclass
 class DeliverySearchService:
     """Finds an account's deliveries."""
 
-    def __init__(self, deliveries: DeliveryLog, search: SqlDeliverySearch) -> None:
-        self._deliveries = deliveries
-        self._search = search
+    _deliveries: DeliveryLog
+    _search: SqlDeliverySearch
 
     async def search(self, wanted: DeliveryFilter) -> SearchResult:
         """A page of the matches, newest first."""

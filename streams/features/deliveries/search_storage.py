@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.delivery_walk import subject_conditions, walk_of
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import DeliveryFilter
@@ -15,11 +15,8 @@ from streams.core.event import EventSubjects
 from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAttempt
 
 
-class SqlDeliverySearch:
+class SqlDeliverySearch(SqlStorage):
     """`DeliverySearch` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def count(self, wanted: DeliveryFilter, most: int) -> int:
         """How many match; `most` when there are at least as many."""
@@ -50,10 +47,9 @@ class SqlDeliverySearch:
         columns = (made.delivery_id, made.status, made.started_at, made.ended_at, made.outcome)
         query = select(*columns).where(made.delivery_id.in_(delivery_ids)).order_by(made.generation, made.number)
         found: dict[str, LastAttempt] = {}
-        async with self._database.reading() as connection:
-            for row in await connection.execute(query):
-                milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
-                found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
+        for row in await self._database.rows(query):
+            milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
+            found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
         return found
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:

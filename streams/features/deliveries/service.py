@@ -15,7 +15,8 @@ from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.page import Cursor, Page
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
+from streams.ids import new_id
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 
 AT_ONCE = 500
@@ -33,18 +34,14 @@ class Affected:
     unknown: tuple[str, ...] = ()
 
 
+@dataclass
 class DeliveryService:
     """Deliveries, as people see them and act on them. `by` is the caller; `account_id` limits it to one account."""
 
-    def __init__(
-        self, deliveries: DeliveryLog, replays: Replays, jobs: Jobs, clock: Clock, new_id: Callable[[str], str]
-    ) -> None:
-        self._deliveries = deliveries
-        self._replays = replays
-        self._jobs = jobs
-        self._clock = clock
-        self._new_id = new_id
-        self._audit_entry = AuditTrail(clock, new_id)
+    _deliveries: DeliveryLog
+    _replays: Replays
+    _jobs: Jobs
+    _clock: Clock
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
@@ -77,7 +74,7 @@ class DeliveryService:
         delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
-        audit_entry = self._audit_entry(by, "delivery.retried", delivery_id, delivery_state.account_id)
+        audit_entry = new_entry(self._clock, by, "delivery.retried", delivery_id, delivery_state.account_id)
         if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
             raise Invalid(FieldError("delivery", _why_not(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
@@ -101,7 +98,7 @@ class DeliveryService:
         """Replay every dead letter that matches. `told` is called with the size of each portion."""
 
         def audit_entry() -> AuditEntry:
-            return self._audit_entry(by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
+            return new_entry(self._clock, by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
 
         done = await self._in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
@@ -112,7 +109,7 @@ class DeliveryService:
         """Discard every dead letter that matches."""
 
         def audit_entry() -> AuditEntry:
-            return self._audit_entry(by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
+            return new_entry(self._clock, by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
 
         done = await self._in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
         return Affected(tuple(done), await self._unknown(wanted, done))
@@ -175,7 +172,7 @@ class DeliveryService:
         Raises `NotFound`, and `Conflict` for a finished job.
         """
         known = await self.job(job_id, account_id)
-        audit_entry = self._audit_entry(by, "job.cancelled", job_id, known.account_id)
+        audit_entry = new_entry(self._clock, by, "job.cancelled", job_id, known.account_id)
         job = await self._jobs.cancel(job_id, audit_entry)
         if job is None:
             raise NotFound(f"there is no job {job_id}")
@@ -189,8 +186,10 @@ class DeliveryService:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it is one of these again.
         wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
-        job = Job(derived_id("job", account_id, once) if once else self._new_id("job"), account_id, kind, wanted, now)
-        return await self._jobs.add(job, self._audit_entry(by, action, job.id, account_id, webhook=wanted.webhook_id))
+        job = Job(derived_id("job", account_id, once) if once else new_id("job"), account_id, kind, wanted, now)
+        return await self._jobs.add(
+            job, new_entry(self._clock, by, action, job.id, account_id, webhook=wanted.webhook_id)
+        )
 
 
 _PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}

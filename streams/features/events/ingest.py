@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from streams.core.event import Event, parse_event, partition_key, traced
 from streams.core.ids import derived_id
 from streams.core.limits import REQUEST_FIELDS
 from streams.features.events.recipients import RecipientService
+from streams.ids import new_id
 from streams.ports import Clock, Codec, Outgoing, RecordProducer
 from streams.topics import SESSION_EVENTS
 
@@ -17,22 +19,14 @@ MOST_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
 
 
+@dataclass
 class IngestService:
-    """`codec` encodes events as the platform's own producers do; `new_id` makes an id with a prefix."""
+    """`codec` encodes events as the platform's own producers do."""
 
-    def __init__(
-        self,
-        producer: RecordProducer,
-        codec: Codec,
-        recipients: RecipientService,
-        clock: Clock,
-        new_id: Callable[[str], str],
-    ) -> None:
-        self._producer = producer
-        self._codec = codec
-        self._recipients = recipients
-        self._clock = clock
-        self._new_id = new_id
+    _producer: RecordProducer
+    _codec: Codec
+    _recipients: RecipientService
+    _clock: Clock
 
     async def publish(
         self,
@@ -72,7 +66,7 @@ class IngestService:
 
     def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
         if repeat_key is None:
-            return lambda index: self._new_id("evt")
+            return lambda index: new_id("evt")
         return lambda index: derived_id("evt", repeat_key, str(index))
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
@@ -16,6 +16,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Unmatched, unmatched_reason, wants
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns
+from streams.features.shared.in_turns import in_turns
 from streams.ports import Codec, DeliveryLog, EventHistory, HistoryPortion, Record
 
 DELIVERIES_SHOWN = 100
@@ -24,8 +25,6 @@ WEBHOOKS_SHOWN = 100
 SEARCH_SECONDS = 2.0
 SEARCHES_AT_ONCE = 2
 RECORDS_AT_ONCE = 2000
-# Other callers get their turn between so many records.
-RECORDS_IN_A_ROW = 50
 # An event is published soon after its id was made; clocks differ.
 AFTER_ITS_ID, BEFORE_ITS_ID = timedelta(minutes=10), timedelta(minutes=1)
 AFTER_SINCE = timedelta(hours=1)
@@ -54,21 +53,15 @@ class FoundEvent:
     published: PublishedEvent | None = None
 
 
+@dataclass
 class EventSearchService:
     """`history` is called for each search, so that nothing else needs Kafka."""
 
-    def __init__(
-        self,
-        deliveries: DeliveryLog,
-        webhooks: SqlAccountWebhooks,
-        history: Callable[[], EventHistory],
-        codec: Codec,
-    ) -> None:
-        self._deliveries = deliveries
-        self._webhooks = webhooks
-        self._history = history
-        self._codec = codec
-        self._turns = AccountTurns(SEARCHES_AT_ONCE)
+    _deliveries: DeliveryLog
+    _webhooks: SqlAccountWebhooks
+    _history: Callable[[], EventHistory]
+    _codec: Codec
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(SEARCHES_AT_ONCE))
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
@@ -110,11 +103,9 @@ class EventSearchService:
         raise NotFound(f"the account has no delivery of {event_id}, and session-events has no such event {period}")
 
     async def _among(self, portion: HistoryPortion, event_id: str, account_id: str) -> tuple[Record, Event] | None:
-        for start in range(0, len(portion.records), RECORDS_IN_A_ROW):
-            for record in portion.records[start : start + RECORDS_IN_A_ROW]:
-                if event := self._event(record, event_id, account_id):
-                    return record, event
-            await asyncio.sleep(0)
+        async for record in in_turns(portion.records):
+            if event := self._event(record, event_id, account_id):
+                return record, event
         return None
 
     def _event(self, record: Record, event_id: str, account_id: str) -> Event | None:

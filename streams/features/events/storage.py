@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS
 from streams.core.webhook import Webhook
@@ -26,11 +26,8 @@ SCOPE_CHARACTERS_AT_ONCE = 100_000
 _NO_SCOPE_CHARACTERS = len("[][]")
 
 
-class SqlAccountWebhooks:
+class SqlAccountWebhooks(SqlStorage):
     """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
         """Those of these accounts that exist."""

@@ -6,7 +6,7 @@ from itertools import islice
 
 from streams.core.errors import Conflict, RecordsRefused
 from streams.core.invalid_record import StoredRecord
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
 from streams.ports import AuditLog, Clock, Outgoing, RecordProducer
 
 AT_ONCE = 100
@@ -20,21 +20,14 @@ class Replayed:
     left: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass
 class InvalidRecordService:
-    """`topics` are the deployment's, without prefix; `new_id` makes an id with a prefix."""
+    """`topics` are the deployment's, without prefix."""
 
-    def __init__(
-        self,
-        producer: RecordProducer,
-        audit: AuditLog,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        topics: Collection[str],
-    ) -> None:
-        self._producer = producer
-        self._audit = audit
-        self._topics = topics
-        self._audit_entry = AuditTrail(clock, new_id)
+    _producer: RecordProducer
+    _audit: AuditLog
+    _clock: Clock
+    _topics: Collection[str]
 
     async def replay(
         self, records: Iterable[StoredRecord], told: Callable[[int], None] = lambda done: None, *, by: str
@@ -62,7 +55,7 @@ class InvalidRecordService:
         except RecordsRefused as refused:
             replayed.left |= {ids[index]: f"Kafka refuses it: {why}" for index, why in refused.reasons.items()}
         if done := [record_id for record_id in ids if record_id not in replayed.left]:
-            await self._audit.add(self._audit_entry(by, "invalid_records.replayed", done[0], count=len(done)))
+            await self._audit.add(new_entry(self._clock, by, "invalid_records.replayed", done[0], count=len(done)))
         replayed.count += len(done)
 
     def _again(self, record: StoredRecord) -> Outgoing:

@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from streams.core.erasure import Erasure
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.event_data import is_storable
 from streams.core.limits import TEXT_CHARACTERS
 from streams.features.shared.accounts import SqlAccounts
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
+from streams.ids import new_id
 from streams.ports import Clock, Erasures
 from streams.topics import TopicRetention
 
@@ -16,23 +18,14 @@ from streams.topics import TopicRetention
 WAIT_SECONDS = 5.0
 
 
+@dataclass
 class LearnerService:
     """`by` is the caller, for the audit log; `topics` still have the learner's records until their retention."""
 
-    def __init__(
-        self,
-        accounts: SqlAccounts,
-        erasures: Erasures,
-        topics: Sequence[TopicRetention],
-        clock: Clock,
-        new_id: Callable[[str], str],
-    ) -> None:
-        self._accounts = accounts
-        self._erasures = erasures
-        self.topics = topics
-        self._clock = clock
-        self._new_id = new_id
-        self._audit_entry = AuditTrail(clock, new_id)
+    _accounts: SqlAccounts
+    _erasures: Erasures
+    topics: Sequence[TopicRetention]
+    _clock: Clock
 
     def check(self, learner_id: str) -> None:
         """Raises `Invalid` for a text that no learner's id can be."""
@@ -49,9 +42,9 @@ class LearnerService:
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
-        erasure = Erasure(self._new_id("ers"), account_id, hashed, now, now, by)
+        erasure = Erasure(new_id("ers"), account_id, hashed, now, now, by)
         # The audit log must not bring the id back.
-        audit_entry = self._audit_entry(by, "learner.erased", erasure.id, account_id, learner_hash=hashed)
+        audit_entry = new_entry(self._clock, by, "learner.erased", erasure.id, account_id, learner_hash=hashed)
         return await self._erasures.start(erasure, learner_id, audit_entry)
 
     async def finish(

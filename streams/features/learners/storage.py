@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasu
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensured_key
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import EventKey, RecordedEvent
@@ -26,6 +27,7 @@ from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
 from streams.core.limits import ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
+from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
 _FIRST = next(iter(STEPS))
@@ -33,7 +35,7 @@ _TOO_MANY = "the account has erased {count} learners in the last 24 hours, and m
 
 
 class SqlErasures:
-    """`Erasures` in SQL. `new_id` makes ids of audit entries, `random_bytes` the key of the hashes of learners.
+    """`Erasures` in SQL. `random_bytes` makes the key of the hashes of learners.
 
     To begin one raises `WrongKeys` when this process has the wrong encryption keys: the others could not read it.
     """
@@ -43,14 +45,12 @@ class SqlErasures:
         database: Database,
         encryption: Encryption,
         clock: Clock,
-        new_id: Callable[[str], str],
         random_bytes: Callable[[int], bytes],
         keys: SqlEncryptionCheck | None = None,
     ) -> None:
         self._database = database
         self._encryption = encryption
         self._clock = clock
-        self._new_id = new_id
         self._random_bytes = random_bytes
         self._keys = keys
         self._erased_events = ErasedEvents(encryption)
@@ -71,30 +71,28 @@ class SqlErasures:
             # The broker's clock, which dates events, may be ahead of ours.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))
             secret = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST}
-            await connection.execute(insert(erasures).values(**_row(erasure), **secret))
+            await connection.execute(insert(erasures).values(**asdict(erasure), **secret))
             await note(connection, audit_entry)
         return erasure
 
     async def find(self, erasure_id: str) -> Erasure | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(erasures).where(erasures.c.id == erasure_id))).one_or_none()
-            return _erasure(row) if row else None
+        row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
+        return to_value(Erasure, row) if row else None
 
     async def unfinished(self, before: datetime) -> Sequence[Erasure]:
         these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < before)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(select(erasures).where(these).order_by(erasures.c.created_at))
-            return [_erasure(row) for row in rows]
+        rows = await self._database.rows(select(erasures).where(these).order_by(erasures.c.created_at))
+        return [to_value(Erasure, row) for row in rows]
 
     async def advance(self, erasure_id: str) -> Erasure:
         async with self._database.transaction() as connection:
             query = select(erasures).where(erasures.c.id == erasure_id).with_for_update()
             row = (await connection.execute(query)).one()
             if row.finished_at is not None:
-                return _erasure(row)
+                return to_value(Erasure, row)
             learner = Learner(row.account_id, self._decrypted(row), row.erased_at, self._clock.now(), self._encryption)
             portion = await STEPS[row.step](connection, learner, row.place or [])
-            erasure = replace(_erasure(row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
+            erasure = replace(to_value(Erasure, row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
             step = row.step if portion.place is not None else _after(row.step)
             changes: dict[str, Any] = {"counts": erasure.counts, "step": step, "place": portion.place}
             if step is None:
@@ -119,7 +117,7 @@ class SqlErasures:
         """The entry of the end of an erasure. Who asked for it also ends it."""
         now, details = self._clock.now(), {"learnerHash": erasure.learner_hash, "erased": dict(erasure.erased)}
         action = "learner.erasure_finished"
-        entry_id = self._new_id("audit")
+        entry_id = new_id("audit")
         return AuditEntry(entry_id, erasure.actor, action, erasure.id, now, erasure.account_id, details)
 
 
@@ -139,28 +137,3 @@ async def _newest(connection: AsyncConnection, account_id: str, learner_id: str)
 def _after(step: str) -> str | None:
     names = list(STEPS)
     return next(iter(names[names.index(step) + 1 :]), None)
-
-
-def _row(erasure: Erasure) -> dict[str, Any]:
-    return {
-        "id": erasure.id,
-        "account_id": erasure.account_id,
-        "learner_hash": erasure.learner_hash,
-        "erased_at": erasure.erased_at,
-        "created_at": erasure.created_at,
-        "actor": erasure.actor,
-        "counts": erasure.counts,
-    }
-
-
-def _erasure(row: Any) -> Erasure:
-    return Erasure(
-        id=row.id,
-        account_id=row.account_id,
-        learner_hash=row.learner_hash,
-        erased_at=row.erased_at,
-        created_at=row.created_at,
-        actor=row.actor,
-        counts=row.counts,
-        finished_at=row.finished_at,
-    )

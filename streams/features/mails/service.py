@@ -16,12 +16,12 @@ class MailDetails:
     letter: RenderedMail
 
 
+@dataclass
 class MailService:
     """`public_url` is where the dashboard is, for links in mails."""
 
-    def __init__(self, mails: SqlMails, public_url: str | None) -> None:
-        self._mails = mails
-        self.public_url = public_url
+    _mails: SqlMails
+    public_url: str | None
 
     async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
         """The mails to an account, sent and owed; newest first."""

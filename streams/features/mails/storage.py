@@ -1,36 +1,32 @@
 """Store mails, and decide when dead letters need one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts, mails
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.event import format_time
 from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
+from streams.ids import new_id
 from streams.ports import OwedMail
 
 REMIND_AFTER = timedelta(days=1)
 WEEK = timedelta(days=7)
 
 
-class SqlMails:
-    """`Mails` in SQL. `new_id` makes their ids."""
-
-    def __init__(self, database: Database, new_id: Callable[[str], str]) -> None:
-        self._database = database
-        self._new_id = new_id
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
+class SqlMails(SqlStorage):
+    """`Mails` in SQL."""
 
     async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
         """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
@@ -92,12 +88,11 @@ class SqlMails:
             .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
             .group_by(*of_webhook, *more)
         )
-        async with self._database.reading() as connection:
-            found = (await connection.execute(query)).all()
+        found = await self._database.rows(query)
         reminders = [asdict(self._reminder(row, now)) for row in found if _needs_mail(row, now)]
         if not reminders:
             return 0
-        statement = self._insert(mails).on_conflict_do_nothing().returning(mails.c.id)
+        statement = insert(mails).on_conflict_do_nothing().returning(mails.c.id)
         async with self._database.transaction() as connection:
             return len((await connection.execute(statement, reminders)).all())
 
@@ -111,7 +106,7 @@ class SqlMails:
             "reminder": again or None,
         }
         return Mail(
-            id=self._new_id("mail"),
+            id=new_id("mail"),
             # The key makes this mail unique, even when two processes insert it.
             key=f"{MailKind.DEAD_LETTERS}/{row.id}/{row.mailed_at.isoformat() if row.mailed_at else 'first'}",
             account_id=row.account_id,
@@ -146,21 +141,12 @@ def _needs_mail(row: Any, now: datetime) -> bool:
 
 
 def _mail(row: Any) -> Mail:
-    return Mail(
-        id=row.id,
-        key=row.key,
-        account_id=row.account_id,
-        webhook_id=row.webhook_id,
+    return to_value(
+        Mail,
+        row,
         kind=MailKind(row.kind),
-        details=row.details,
-        created_at=row.created_at,
-        tries=row.tries,
-        due_at=row.due_at,
-        sent_at=row.sent_at,
-        problem=row.problem,
         unreached=tuple(row.unreached or ()),
         others=OtherPauses(**row.others) if row.others else None,
-        sent_with=row.sent_with,
     )
 
 

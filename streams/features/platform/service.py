@@ -1,6 +1,7 @@
 """What an operator sees of all accounts: their webhooks, what waits, and how far the stages are behind."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from streams.core.event_data import is_storable
@@ -13,13 +14,13 @@ MOST_WEBHOOKS = 50
 SLOW_HOURS = 2
 
 
+@dataclass
 class PlatformService:
     """Reads across accounts, for operators only."""
 
-    def __init__(self, stats: SqlPlatformStats, lags: StageLags, clock: Clock) -> None:
-        self._stats = stats
-        self._lags = lags
-        self._clock = clock
+    _stats: SqlPlatformStats
+    _lags: StageLags
+    _clock: Clock
 
     async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""

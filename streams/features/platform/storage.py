@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Select, func, or_, select
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
@@ -17,11 +17,8 @@ from streams.core.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
 
 
-class SqlPlatformStats:
+class SqlPlatformStats(SqlStorage):
     """`PlatformStats` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
@@ -51,8 +48,7 @@ class SqlPlatformStats:
             .order_by(health.last_failed_at.desc().nulls_last(), known.id)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
-            return [_trouble(row, failing=_streak(row)) for row in await connection.execute(query)]
+        return [_trouble(row, failing=_streak(row)) for row in await self._database.rows(query)]
 
     async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
         """Webhooks with the longest mean time of an attempt since an hour."""
@@ -74,9 +70,8 @@ class SqlPlatformStats:
             .order_by(sums.c.mean_ms.desc(), webhooks.c.id)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query)
-            return [_trouble(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
+        rows = await self._database.rows(query)
+        return [_trouble(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
@@ -86,8 +81,7 @@ class SqlPlatformStats:
             .where(NOT_DELIVERED & (left.state == State.WAITING))
             .group_by(left.tier)
         )
-        async with self._database.reading() as connection:
-            return {row.tier or "": row.how_many for row in await connection.execute(query)}
+        return {row.tier or "": row.how_many for row in await self._database.rows(query)}
 
 
 def _named(*columns: Any) -> Select[Any]:

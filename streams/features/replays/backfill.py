@@ -1,21 +1,18 @@
 """Backfill: add deliveries for events of `session-events` that a webhook has no delivery of, as a part of a job."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 
-from streams.core.backfill import SETTLED_AFTER, Backfill, backfilled
-from streams.core.delivery import Delivery
+from streams.core.backfill import SETTLED_AFTER, Backfill
 from streams.core.delivery_state import Batch, RecordedValue, fold
-from streams.core.errors import Invalid, InvalidRecord, Unavailable
+from streams.core.errors import Unavailable
 from streams.core.job import Job
 from streams.core.webhook import Webhook
+from streams.features.replays.missing_events import deliveries_of
 from streams.outage import EVENT_HISTORY, Outages
 from streams.ports import Clock, Codec, EventHistory, HistoryPortion, Jobs, Record, Webhooks
 
 RECORDS_AT_ONCE = 2000
-# Other work of the process gets its turn between so many records.
-RECORDS_IN_A_ROW = 50
 REST_SECONDS = 1.0
 
 
@@ -74,7 +71,7 @@ class HistoryBackfill:
         after = progress.moved(portion.positions)
         if after == progress:
             return job
-        missing = await self._match(portion.records, webhook, job)
+        missing = await deliveries_of(portion.records, self._codec, webhook, job.filter)
         at = job.filter.change_at(self._clock.now())
         return await self._jobs.backfill(job, after, fold(RecordedValue(delivery, at) for delivery in missing))
 
@@ -91,20 +88,3 @@ class HistoryBackfill:
             else:
                 records.append(record)
         return HistoryPortion(records, positions)
-
-    async def _match(self, records: Sequence[Record], webhook: Webhook, job: Job) -> list[Delivery]:
-        found = []
-        for start in range(0, len(records), RECORDS_IN_A_ROW):
-            for record in records[start : start + RECORDS_IN_A_ROW]:
-                if (delivery := self._delivery(record, webhook, job)) is not None:
-                    found.append(delivery)
-            await asyncio.sleep(0)
-        return found
-
-    def _delivery(self, record: Record, webhook: Webhook, job: Job) -> Delivery | None:
-        try:
-            value = self._codec.decode(record.value or b"")
-            return backfilled(value, record.appended_at, webhook, job.filter)
-        except (InvalidRecord, Invalid):
-            # fan-out has stored it as invalid.
-            return None

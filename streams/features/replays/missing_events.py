@@ -2,39 +2,37 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, advanced, backfilled, not_empty
 from streams.core.delivery import Delivery
-from streams.core.delivery_state import EventKey, recorded_event
+from streams.core.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
 from streams.features.shared.account_turns import AccountTurns
+from streams.features.shared.in_turns import in_turns
 from streams.ports import Codec, DeliveryLog, ErasedEvents, EventHistory, HistoryPortion, Record
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
 COUNTED_RECORDS = 100_000
 COUNTING_SECONDS = 5.0
 RECORDS_AT_ONCE = 2000
-# Other callers get their turn between so many records.
-RECORDS_IN_A_ROW = 50
 IDS_AT_ONCE = 500
 # Each count reads a topic in this process.
 COUNTS_AT_ONCE = 2
 
 
+@dataclass
 class MissingEventCounter:
     """`history` is called for each count, so that nothing else needs Kafka."""
 
-    def __init__(
-        self, history: Callable[[], EventHistory], deliveries: DeliveryLog, erased: ErasedEvents, codec: Codec
-    ) -> None:
-        self._history = history
-        self._deliveries = deliveries
-        self._erased = erased
-        self._codec = codec
-        self._turns = AccountTurns(COUNTS_AT_ONCE)
+    _history: Callable[[], EventHistory]
+    _deliveries: DeliveryLog
+    _erased: ErasedEvents
+    _codec: Codec
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(COUNTS_AT_ONCE))
 
     async def count(self, webhook: Webhook, wanted: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
@@ -59,10 +57,8 @@ class MissingEventCounter:
 
     async def _missing(self, portion: HistoryPortion, webhook: Webhook, wanted: DeliveryFilter) -> int:
         """How many deliveries of a portion do not exist."""
-        found: dict[EventKey, Delivery] = {}
-        for start in range(0, len(portion.records), RECORDS_IN_A_ROW):
-            found |= self._deliveries_of(portion.records[start : start + RECORDS_IN_A_ROW], webhook, wanted)
-            await asyncio.sleep(0)
+        made = await deliveries_of(portion.records, self._codec, webhook, wanted)
+        found = {(one.account_id, one.event_id): one for one in made}
         if not found:
             return 0
         erased = await self._erased.erased_among({key: recorded_event(one) for key, one in found.items()})
@@ -71,17 +67,18 @@ class MissingEventCounter:
             existing += len(await self._deliveries.existing(ids[start : start + IDS_AT_ONCE]))
         return len(ids) - existing
 
-    def _deliveries_of(
-        self, records: Iterable[Record], webhook: Webhook, wanted: DeliveryFilter
-    ) -> dict[EventKey, Delivery]:
-        """The deliveries that a backfill would make."""
-        found = {}
-        for record in records:
-            try:
-                value = self._codec.decode(record.value or b"")
-                delivery = backfilled(value, record.appended_at, webhook, wanted)
-            except (InvalidRecord, Invalid):
-                continue
-            if delivery is not None:
-                found[delivery.account_id, delivery.event_id] = delivery
-        return found
+
+async def deliveries_of(
+    records: Iterable[Record], codec: Codec, webhook: Webhook, wanted: DeliveryFilter
+) -> list[Delivery]:
+    """The deliveries of these records that the webhook would have got, whether it has them or not."""
+    found = []
+    async for record in in_turns(records):
+        try:
+            delivery = backfilled(codec.decode(record.value or b""), record.appended_at, webhook, wanted)
+        except (InvalidRecord, Invalid):
+            # fan-out has stored it as invalid.
+            continue
+        if delivery is not None:
+            found.append(delivery)
+    return found

@@ -1,6 +1,7 @@
 """Replay one webhook by time: count first, then start a job."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
@@ -10,34 +11,24 @@ from streams.core.rate import seconds_to_send
 from streams.core.webhook import Webhook
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
+from streams.ids import new_id
 from streams.ports import Clock, DeliveryLog, Jobs
 
 
+@dataclass
 class ReplayService:
     """`by` is the caller, for the audit log; `per_second` is the most that is released to one webhook.
 
     `median_ms` tells the median of an endpoint's response times; None when there are none.
     """
 
-    def __init__(
-        self,
-        deliveries: DeliveryLog,
-        jobs: Jobs,
-        median_ms: Callable[[Webhook], Awaitable[float | None]],
-        missing: MissingEventCounter,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        per_second: int,
-    ) -> None:
-        self._deliveries = deliveries
-        self._jobs = jobs
-        self._median_ms = median_ms
-        self._missing = missing
-        self._clock = clock
-        self._new_id = new_id
-        self._per_second = per_second
-        self._audit_entry = AuditTrail(clock, new_id)
+    _deliveries: DeliveryLog
+    _jobs: Jobs
+    _median_ms: Callable[[Webhook], Awaitable[float | None]]
+    _missing: MissingEventCounter
+    _clock: Clock
+    _per_second: int
 
     async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
         """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
@@ -54,13 +45,14 @@ class ReplayService:
         """
         now, account_id = self._clock.now(), webhook.account_id
         wanted = request.wanted(account_id, now)
-        job_id = derived_id("job", account_id, once) if once else self._new_id("job")
+        job_id = derived_id("job", account_id, once) if once else new_id("job")
         backfill = Backfill() if request.backfill else None
         job = Job(job_id, account_id, JobKind.REPLAY, wanted, now, backfill=backfill)
         return await self._jobs.add(job, self._audit(request, job, by))
 
     def _audit(self, request: ReplayRequest, job: Job, by: str) -> AuditEntry:
-        return self._audit_entry(
+        return new_entry(
+            self._clock,
             by,
             "webhook.replayed",
             request.webhook_id,

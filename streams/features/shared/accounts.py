@@ -5,20 +5,21 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import Database, SqlStorage
+from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room
+from streams.adapters.sql.rows import to_value
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
+from streams.core.errors import NotFound
 from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
@@ -27,11 +28,8 @@ _TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}
 _TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
-class SqlAccounts:
+class SqlAccounts(SqlStorage):
     """`Accounts` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, account: Account, key: ApiKey, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
@@ -40,9 +38,12 @@ class SqlAccounts:
             await note(connection, audit_entry)
 
     async def find(self, account_id: str) -> Account | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(accounts).where(accounts.c.id == account_id))).one_or_none()
-            return _account(row) if row else None
+        row = await self._database.row(select(accounts).where(accounts.c.id == account_id))
+        return _account(row) if row else None
+
+    async def require(self, account_id: str) -> Account:
+        """Raises `NotFound`."""
+        return _there(await self.find(account_id), account_id)
 
     async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
@@ -54,19 +55,23 @@ class SqlAccounts:
         account_id: str,
         change: Callable[[Account], Account],
         audit: Callable[[Account, Account], AuditEntry] | None = None,
-    ) -> Account | None:
-        """Returns what is stored now; None when there is no such account. `audit` makes the entry of a change."""
+    ) -> Account:
+        """Returns what is stored now. `audit` makes the entry of a change. Raises `NotFound`."""
         this = accounts.c.id == account_id
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
-            if row is None:
-                return None
-            before = _account(row)
+            before = _there(_account(row) if row else None, account_id)
             after = change(before)
             if after != before:
                 await connection.execute(update(accounts).where(this).values(_account_row(after)))
                 await note(connection, audit(before, after) if audit else None)
             return after
+
+
+def _there(account: Account | None, account_id: str) -> Account:
+    if account is None:
+        raise NotFound(f"there is no account {account_id}")
+    return account
 
 
 async def accounts_page(
@@ -103,8 +108,7 @@ class SqlApiKeys:
         # What has no end, or ends last: so an active key comes before each that has ended.
         newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
         query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
-        async with self._database.reading() as connection:
-            found = [_key(row) for row in await connection.execute(query)]
+        found = [_key(row) for row in await self._database.rows(query)]
         return sorted(found, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
@@ -112,8 +116,7 @@ class SqlApiKeys:
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
         query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
-        async with self._database.reading() as connection:
-            found = {row.sha256: _key(row) for row in await connection.execute(query)}
+        found = {row.sha256: _key(row) for row in await self._database.rows(query)}
         return [found.get(sha256) for sha256 in hashes]
 
     async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
@@ -136,19 +139,15 @@ class SqlApiKeys:
         return [None] * len(uses)
 
 
-class SqlUsers:
+class SqlUsers(SqlStorage):
     """`Users` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """Returns the account's user with this e-mail address, who may have existed before.
 
         Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
         """
-        statement = self._insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
+        statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
             if row := (await connection.execute(select(users).where(known))).one_or_none():
@@ -162,8 +161,7 @@ class SqlUsers:
 
     async def list(self, account_id: str) -> Sequence[User]:
         query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
-        async with self._database.reading() as connection:
-            return [_user(row) for row in await connection.execute(query)]
+        return [_user(row) for row in await self._database.rows(query)]
 
     async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
         this = (users.c.id == user_id) & (users.c.account_id == account_id)
@@ -174,15 +172,13 @@ class SqlUsers:
             return gone
 
     async def find(self, user_id: str) -> User | None:
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(users).where(users.c.id == user_id))).one_or_none()
-            return _user(row) if row else None
+        row = await self._database.row(select(users).where(users.c.id == user_id))
+        return _user(row) if row else None
 
     async def with_email(self, email: str) -> Sequence[User]:
         """The users with this address, of any account; oldest first."""
         query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
-        async with self._database.reading() as connection:
-            return [_user(row) for row in await connection.execute(query)]
+        return [_user(row) for row in await self._database.rows(query)]
 
     async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
         """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
@@ -216,15 +212,4 @@ def _key_row(key: ApiKey) -> dict[str, Any]:
 
 
 def _key(row: Any) -> ApiKey:
-    return ApiKey(
-        id=row.id,
-        account_id=row.account_id,
-        name=row.name,
-        prefix=row.prefix,
-        sha256=row.sha256,
-        created_at=row.created_at,
-        scopes=frozenset(map(Scope, row.scopes)),
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
-    )
+    return to_value(ApiKey, row, scopes=frozenset(map(Scope, row.scopes)))

@@ -1,10 +1,11 @@
 """Make entries for the audit log."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from streams.core.audit import AuditEntry
 from streams.core.request import MASK
+from streams.ids import new_id
 from streams.ports import Clock
 
 # Longer lists are shortened: an entry must not grow with the largest scope.
@@ -18,19 +19,12 @@ class Masked:
     ciphertext: str | None
 
 
-class AuditTrail:
-    """`new_id` makes an id with a prefix."""
-
-    def __init__(self, clock: Clock, new_id: Callable[[str], str]) -> None:
-        self._clock = clock
-        self._new_id = new_id
-
-    def __call__(
-        self, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
-    ) -> AuditEntry:
-        """An entry for what `by` does now; details have the API's names."""
-        present = {camel(name): value for name, value in details.items() if value is not None}
-        return AuditEntry(self._new_id("audit"), by, action, object_id, self._clock.now(), account_id, present)
+def new_entry(
+    clock: Clock, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
+) -> AuditEntry:
+    """An entry for what `by` does now; details have the API's names."""
+    present = {camel(name): value for name, value in details.items() if value is not None}
+    return AuditEntry(new_id("audit"), by, action, object_id, clock.now(), account_id, present)
 
 
 def camel(name: str) -> str:

@@ -58,32 +58,20 @@ class ProviderAnswer:
     error: str = ""
 
 
+@dataclass
 class OidcService:
     """`name` is the provider's on the sign-in page. `new_token` makes a random text of 43 characters or more."""
 
-    def __init__(
-        self,
-        name: str,
-        rules: OidcRules,
-        provider: IdentityProvider,
-        pending: SqlPendingSignIns,
-        accounts: SqlAccounts,
-        sign_in: SignInService,
-        encryption: Encryption,
-        clock: Clock,
-        telemetry: Telemetry,
-        new_token: Callable[[], str],
-    ) -> None:
-        self.name = name
-        self._rules = rules
-        self._provider = provider
-        self._pending = pending
-        self._accounts = accounts
-        self._sign_in = sign_in
-        self._encryption = encryption
-        self._clock = clock
-        self._telemetry = telemetry
-        self._new_token = new_token
+    name: str
+    _rules: OidcRules
+    _provider: IdentityProvider
+    _pending: SqlPendingSignIns
+    _accounts: SqlAccounts
+    _sign_in: SignInService
+    _encryption: Encryption
+    _clock: Clock
+    _telemetry: Telemetry
+    _new_token: Callable[[], str]
 
     @property
     def admits_operators(self) -> bool:

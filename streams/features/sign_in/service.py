@@ -25,10 +25,11 @@ from streams.core.session import (
 )
 from streams.core.url import page_url_errors
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.sign_in.sessions import session_begun
 from streams.features.sign_in.storage import SqlSessions, SqlSignIns
+from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
 USER_AGENT_CHARACTERS = 300
@@ -63,36 +64,22 @@ class Opened:
     token: str = field(repr=False)
 
 
+@dataclass
 class SignInService:
-    """`new_id` makes an id with a prefix, `new_token` a random text, `new_code` a random code of digits.
+    """`new_token` makes a random text, `new_code` a random code of digits.
 
     `address` is the dashboard's URL.
     """
 
-    def __init__(
-        self,
-        accounts: SqlAccounts,
-        users: SqlUsers,
-        sign_ins: SqlSignIns,
-        sessions: SqlSessions,
-        encryption: Encryption,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        new_token: Callable[[], str],
-        new_code: Callable[[], str],
-        address: str,
-    ) -> None:
-        self._accounts = accounts
-        self._users = users
-        self._sign_ins = sign_ins
-        self._sessions = sessions
-        self._encryption = encryption
-        self._clock = clock
-        self._new_id = new_id
-        self._new_token = new_token
-        self._new_code = new_code
-        self._address = address
-        self._audit_entry = AuditTrail(clock, new_id)
+    _accounts: SqlAccounts
+    _users: SqlUsers
+    _sign_ins: SqlSignIns
+    _sessions: SqlSessions
+    _encryption: Encryption
+    _clock: Clock
+    _new_token: Callable[[], str]
+    _new_code: Callable[[], str]
+    _address: str
 
     # -- ways in ------------------------------------------------------------------------------------------------
 
@@ -124,7 +111,7 @@ class SignInService:
         if not users:
             return None
         return Mail(
-            id=self._new_id("mail"),
+            id=new_id("mail"),
             key=f"{MailKind.SIGN_IN}/{digest(token)}",
             account_id=users[0].account_id,
             webhook_id="",
@@ -140,7 +127,7 @@ class SignInService:
         if user is None or user.account_id != account_id:
             raise NotFound(f"this account has no user {user_id}")
         token, now = self._new_token(), self._clock.now()
-        audit_entry = self._audit_entry(by, "user.sign_in_token_made", user_id, account_id)
+        audit_entry = new_entry(self._clock, by, "user.sign_in_token_made", user_id, account_id)
         sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, user_id=user_id)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
@@ -159,11 +146,10 @@ class SignInService:
             raise Invalid(FieldError("minutes", f"must be from 1 to {LONGEST_LINK // timedelta(minutes=1)}"))
         if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
             raise Invalid(*errors)
-        if await self._accounts.find(account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
+        await self._accounts.require(account_id)
         token, now = self._new_token(), self._clock.now()
         sign_in = SignIn(digest(token), by, now, now + lasts, account_id=account_id, role=role, return_url=return_url)
-        audit_entry = self._audit_entry(by, "portal_link.made", account_id, account_id, role=role)
+        audit_entry = new_entry(self._clock, by, "portal_link.made", account_id, account_id, role=role)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
@@ -171,7 +157,7 @@ class SignInService:
         """Make a link by which an operator signs in once, within 15 minutes."""
         token, now = self._new_token(), self._clock.now()
         sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, is_operator=True)
-        audit_entry = self._audit_entry(by, "operator.sign_in_link_made", "operator")
+        audit_entry = new_entry(self._clock, by, "operator.sign_in_link_made", "operator")
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
@@ -204,7 +190,7 @@ class SignInService:
         `email` is for the audit log.
         """
         session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
-        return await self._begin(session, session_begun(self._audit_entry, session, method, email=email))
+        return await self._begin(session, session_begun(self._clock, session, method, email=email))
 
     async def as_users_with(self, email: str, browser: Browser) -> Opened:
         """Open a session of a person whose address a provider has verified: of every user with it.
@@ -230,7 +216,7 @@ class SignInService:
             email=email,
             account_ids=tuple(account_ids),
         )
-        return await self._begin(session, session_begun(self._audit_entry, session, SignInMethod.OIDC))
+        return await self._begin(session, session_begun(self._clock, session, SignInMethod.OIDC))
 
     async def _open(self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str) -> Opened:
         if sign_in is None:
@@ -247,7 +233,7 @@ class SignInService:
             return_url=sign_in.return_url,
         )
         if sign_in.account_id is not None:
-            return await self._begin(session, session_begun(self._audit_entry, session, method))
+            return await self._begin(session, session_begun(self._clock, session, method))
         users = await self._users_of(sign_in)
         if not users:
             raise Unauthorized(otherwise)
@@ -255,14 +241,12 @@ class SignInService:
 
     def _new_session(self, actor: str, browser: Browser, lasts: timedelta) -> Session:
         now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
-        return Session(
-            self._new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent
-        )
+        return Session(new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent)
 
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
         """A person of one account is in it. A person of several chooses."""
         session = session.of_user(users[0]) if len(users) == 1 else session
-        return await self._begin(session, session_begun(self._audit_entry, session, method))
+        return await self._begin(session, session_begun(self._clock, session, method))
 
     async def _begin(self, session: Session, audit_entry: AuditEntry) -> Opened:
         token = self._new_token()

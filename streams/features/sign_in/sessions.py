@@ -1,29 +1,24 @@
 """Sessions of signed-in people: read, move to another account, end."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from streams.core.access import Role, digest
 from streams.core.audit import AuditEntry
 from streams.core.errors import Forbidden, NotFound, Unauthorized
 from streams.core.session import USE_NOTED_EVERY, Session, SignInMethod
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
 from streams.features.sign_in.storage import SqlSessions
 from streams.ports import Clock
 
 
+@dataclass
 class SessionService:
-    """`new_id` makes an id with a prefix."""
-
-    def __init__(
-        self, accounts: SqlAccounts, users: SqlUsers, sessions: SqlSessions, clock: Clock, new_id: Callable[[str], str]
-    ) -> None:
-        self._accounts = accounts
-        self._users = users
-        self._sessions = sessions
-        self._clock = clock
-        self._audit_entry = AuditTrail(clock, new_id)
+    _accounts: SqlAccounts
+    _users: SqlUsers
+    _sessions: SqlSessions
+    _clock: Clock
 
     async def find(self, token: str) -> Session:
         """The session of a browser. Raises `Unauthorized`."""
@@ -53,7 +48,7 @@ class SessionService:
         chosen = next((one for one in await self.choices(session) if one.account_id == account_id), None)
         if chosen is None:
             raise NotFound(f"there is no account {account_id}")
-        await self._sessions.change(chosen, session_begun(self._audit_entry, chosen, SignInMethod.ACCOUNT_CHOICE))
+        await self._sessions.change(chosen, session_begun(self._clock, chosen, SignInMethod.ACCOUNT_CHOICE))
         return chosen
 
     async def sign_out(self, session: Session) -> None:
@@ -65,7 +60,7 @@ class SessionService:
 
     async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
         """End a session at once. Raises `NotFound`."""
-        audit_entry = self._audit_entry(by, "session.revoked", session_id, account_id)
+        audit_entry = new_entry(self._clock, by, "session.revoked", session_id, account_id)
         if not await self._sessions.remove(session_id, account_id, audit_entry):
             raise NotFound(f"this account has no session {session_id}")
 
@@ -73,10 +68,9 @@ class SessionService:
         """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
         if not session.is_operator:
             raise Forbidden("only an operator opens the view of another account")
-        if await self._accounts.find(account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
+        await self._accounts.require(account_id)
         entered = replace(session, account_id=account_id, role=role)
-        audit_entry = self._audit_entry(session.actor, "account.entered", account_id, account_id, role=role)
+        audit_entry = new_entry(self._clock, session.actor, "account.entered", account_id, account_id, role=role)
         await self._sessions.change(entered, audit_entry)
         return entered
 
@@ -89,11 +83,10 @@ class SessionService:
         return left
 
 
-def session_begun(
-    audit_entry: AuditTrail, session: Session, method: SignInMethod, email: str | None = None
-) -> AuditEntry:
+def session_begun(clock: Clock, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
     """The audit entry of a session that begins, or that goes on in an account."""
-    return audit_entry(
+    return new_entry(
+        clock,
         session.actor,
         "session.begun",
         session.id,

@@ -9,7 +9,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import note
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
 from streams.core.limits import SESSIONS_LISTED
@@ -18,11 +19,8 @@ from streams.core.oidc import PendingSignIn
 from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
 
 
-class SqlSignIns:
+class SqlSignIns(SqlStorage):
     """`SignIns` in SQL. What was mailed has a code."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
         """Store it, with the mail that brings it to its person."""
@@ -38,16 +36,14 @@ class SqlSignIns:
         # By the time of creation, for the index.
         is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
         query = select(func.count()).where(mailed & is_open)
-        async with self._database.reading() as connection:
-            return int((await connection.execute(query)).scalar_one())
+        return int(await self._database.scalar(query))
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""
         this = (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
-        async with self._database.reading() as connection:
-            # Reading takes no lock: anybody may ask for any token.
-            if (await connection.execute(select(sign_ins.c.sha256).where(this))).first() is None:
-                return None
+        # Reading takes no lock: anybody may ask for any token.
+        if await self._database.row(select(sign_ins.c.sha256).where(this)) is None:
+            return None
         # One statement: of two requests with one link only one changes the row.
         statement = update(sign_ins).where(this).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
@@ -58,9 +54,8 @@ class SqlSignIns:
         """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
         mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
         valid = mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
-        async with self._database.reading() as connection:
-            if (await connection.execute(select(sign_ins.c.sha256).where(valid))).first() is None:
-                return None
+        if await self._database.row(select(sign_ins.c.sha256).where(valid)) is None:
+            return None
         guessed = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(guessed)).one_or_none()
@@ -70,11 +65,8 @@ class SqlSignIns:
             return _sign_in(row)
 
 
-class SqlPendingSignIns:
+class SqlPendingSignIns(SqlStorage):
     """`PendingSignIns` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, pending: PendingSignIn) -> None:
         async with self._database.transaction() as connection:
@@ -91,11 +83,8 @@ class SqlPendingSignIns:
             return PendingSignIn(**row._mapping) if row else None
 
 
-class SqlSessions:
+class SqlSessions(SqlStorage):
     """`Sessions` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
@@ -105,17 +94,15 @@ class SqlSessions:
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
         query = _SESSIONS.where(sessions.c.sha256 == sha256)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(query)).one_or_none()
-            return _session(row) if row else None
+        row = await self._database.row(query)
+        return _session(row) if row else None
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
         """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
         is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_LASTS)
         query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
         query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(SESSIONS_LISTED)
-        async with self._database.reading() as connection:
-            return [_session(row) for row in await connection.execute(query)]
+        return [_session(row) for row in await self._database.rows(query)]
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
         """Store the account, the user and the role of a session."""
@@ -149,38 +136,8 @@ _SESSIONS = select(
 
 
 def _session(row: Any) -> Session:
-    return Session(
-        id=row.id,
-        actor=row.actor,
-        created_at=row.created_at,
-        used_at=row.used_at,
-        expires_at=row.expires_at,
-        account_id=row.account_id,
-        role=Role(row.role) if row.role else None,
-        user_id=row.user_id,
-        email=row.email,
-        proved_email=row.proved_email,
-        return_url=row.return_url,
-        address=row.address,
-        user_agent=row.user_agent,
-        is_operator=row.is_operator,
-        account_ids=tuple(row.account_ids),
-    )
+    return to_value(Session, row, role=Role(row.role) if row.role else None, account_ids=tuple(row.account_ids))
 
 
 def _sign_in(row: Any) -> SignIn:
-    return SignIn(
-        sha256=row.sha256,
-        actor=row.actor,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        email=row.email,
-        user_id=row.user_id,
-        account_id=row.account_id,
-        role=Role(row.role) if row.role else None,
-        return_url=row.return_url,
-        browser_sha256=row.browser_sha256,
-        code_sha256=row.code_sha256,
-        guesses_left=row.guesses_left,
-        is_operator=row.is_operator,
-    )
+    return to_value(SignIn, row, role=Role(row.role) if row.role else None)

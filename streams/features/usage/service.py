@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from streams.core.errors import FieldError, Invalid, NotFound
+from streams.core.errors import FieldError, Invalid
 from streams.core.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage
@@ -33,21 +33,19 @@ class UsagePage:
     next: UsagePlace | None
 
 
+@dataclass
 class UsageService:
     """Reads usage."""
 
-    def __init__(self, accounts: SqlAccounts, usage: SqlUsage, clock: Clock) -> None:
-        self._accounts = accounts
-        self._usage = usage
-        self._clock = clock
+    _accounts: SqlAccounts
+    _usage: SqlUsage
+    _clock: Clock
 
     async def summary(self, account_id: str, months: int = 12) -> UsageSummary:
         """Raises `NotFound`, `Invalid`."""
         if not 1 <= months <= MOST_MONTHS:
             raise Invalid(FieldError("months", f"must be from 1 to {MOST_MONTHS}"))
-        account = await self._accounts.find(account_id)
-        if account is None:
-            raise NotFound(f"there is no account {account_id}")
+        account = await self._accounts.require(account_id)
         found = {one.month: one for one in await self._usage.months(account_id, months)}
         this_month = month_of(self._clock.now())
         present = found.setdefault(this_month, UsageMonth(this_month, 0))

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.bulk_insert import Bulk
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.adapters.sql.usage_tables import (
     counted_launches,
@@ -42,21 +42,14 @@ class SqlUsageMeter:
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
-        self._notices = _Notices(StoredEvents(codec, is_sqlite=database.is_sqlite), is_sqlite=database.is_sqlite)
-        self._positions = Bulk(usage_positions, is_sqlite=database.is_sqlite)
-        self._launches = Bulk(counted_launches, is_sqlite=database.is_sqlite)
-        months, details = (Bulk(table, is_sqlite=database.is_sqlite) for table in (usage_months, usage_details))
-        self._months, self._details = months, details
-        self._add_months = _adding(months.statement, usage_months).returning(*usage_months.c)
-        self._add_details = _adding(details.statement, usage_details)
+        self._events = StoredEvents(codec)
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
         known = usage_positions.c
         rows = [{"partition": one, "incarnation": incarnation, "next_offset": 0} for one in sorted(partitions)]
         other = usage_positions.c.partition.in_(partitions) & (known.incarnation != incarnation)
         async with self._database.transaction() as connection:
-            statement = self._positions.statement.on_conflict_do_nothing()
-            await connection.execute(statement, self._positions.parameters(rows))
+            await _POSITIONS.run(connection, rows)
             await connection.execute(
                 update(usage_positions).where(other).values(incarnation=incarnation, next_offset=0)
             )
@@ -81,7 +74,7 @@ class SqlUsageMeter:
             query = select(known.launches).where(known.account_id == account_id, known.month == month)
             launches = await connection.scalar(query) or 0
             notices = reached(account_id, month, limit, launches, now)
-            await self._notices.store(connection, notices)
+            await self._store_notices(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
         """Those that were not counted before, in their order."""
@@ -93,9 +86,7 @@ class SqlUsageMeter:
             {"account_id": one.account_id, "event_id": one.event_id, "month": one.month}
             for _, one in sorted(first.items())
         ]
-        key = counted_launches.c.account_id, counted_launches.c.event_id
-        statement = self._launches.statement.on_conflict_do_nothing().returning(*key)
-        new = {tuple(row) for row in await connection.execute(statement, self._launches.parameters(rows))}
+        new = {tuple(row) for row in await _LAUNCHES.run(connection, rows)}
         in_order = {(one.account_id, one.event_id): one for one in launches}
         return [first[name] for name in in_order if name in new]
 
@@ -114,27 +105,50 @@ class SqlUsageMeter:
             for key in sorted(by_month.keys() | late_by_month.keys())
         ]
         details = [{**key._asdict(), "launches": number} for key, number in sorted(counted(new).items())]
-        totals = {
-            (row.account_id, row.month): row.launches
-            for row in await connection.execute(self._add_months, self._months.parameters(months))
-        }
+        totals = {(row.account_id, row.month): row.launches for row in await _MONTHS.run(connection, months)}
         if not new:
             return
-        await connection.execute(self._add_details, self._details.parameters(details))
+        await _DETAILS.run(connection, details)
         limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
         notices = [
             notice
             for key, of_month in sorted(by_month.items())
             for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
         ]
-        await self._notices.store(connection, notices)
+        await self._store_notices(connection, notices)
+
+    async def _store_notices(self, connection: AsyncConnection, notices: Sequence[UsageNotice]) -> None:
+        """Store those that are new, each with the event that reports it."""
+        if not notices:
+            return
+        rows = [
+            {
+                "account_id": one.account_id,
+                "month": one.month,
+                "percent": one.percent,
+                "launches": one.launches,
+                "plan_limit": one.limit,
+                "at": one.at,
+            }
+            for one in notices
+        ]
+        new = {tuple(row) for row in await _NOTICES.run(connection, rows)}
+        events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
+        await self._events.store(connection, [(one, one.occurred_at) for one in events])
 
 
-def _adding(statement: Any, table: Any) -> Any:
+def _adding(statement: Any) -> Any:
     """An insert that adds to the stored numbers."""
+    table = statement.table
     key = list(table.primary_key.columns)
     numbers = {one.name: one + statement.excluded[one.name] for one in table.c if one not in set(key)}
     return statement.on_conflict_do_update(index_elements=key, set_=numbers)
+
+
+_POSITIONS = Bulk(usage_positions)
+_LAUNCHES = Bulk(counted_launches, returning=counted_launches.primary_key.columns)
+_MONTHS, _DETAILS = Bulk(usage_months, _adding, usage_months.c), Bulk(usage_details, _adding)
+_NOTICES = Bulk(usage_notices, returning=usage_notices.primary_key.columns)
 
 
 async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
@@ -151,46 +165,14 @@ async def _plan_limits(connection: AsyncConnection, account_ids: set[str]) -> di
     return {row.id: row.plan_limit for row in await connection.execute(query)}
 
 
-class _Notices:
-    """Stores notices that are new, each with the event that reports it."""
-
-    def __init__(self, events: StoredEvents, *, is_sqlite: bool) -> None:
-        self._events = events
-        self._insert = Bulk(usage_notices, is_sqlite=is_sqlite)
-        key = usage_notices.c.account_id, usage_notices.c.month, usage_notices.c.percent
-        self._statement = self._insert.statement.on_conflict_do_nothing().returning(*key)
-
-    async def store(self, connection: AsyncConnection, notices: Sequence[UsageNotice]) -> None:
-        if not notices:
-            return
-        rows = [
-            {
-                "account_id": one.account_id,
-                "month": one.month,
-                "percent": one.percent,
-                "launches": one.launches,
-                "plan_limit": one.limit,
-                "at": one.at,
-            }
-            for one in notices
-        ]
-        new = {tuple(row) for row in await connection.execute(self._statement, self._insert.parameters(rows))}
-        events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
-        await self._events.store(connection, [(one, one.occurred_at) for one in events])
-
-
-class SqlUsage:
+class SqlUsage(SqlStorage):
     """`Usage` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
         """Newest first."""
         known = usage_months.c
         query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
-        async with self._database.reading() as connection:
-            return [UsageMonth(row.month, row.launches, row.late_launches) for row in await connection.execute(query)]
+        return [UsageMonth(row.month, row.launches, row.late_launches) for row in await self._database.rows(query)]
 
     async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
         """A month's launches by package and dispatch, in the order of these ids."""
@@ -207,11 +189,10 @@ class SqlUsage:
         return await self._read(ordered.limit(limit))
 
     async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:
-        async with self._database.reading() as connection:
-            return [
-                UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
-                for row in await connection.execute(query)
-            ]
+        return [
+            UsageDetail(row.package_id or None, row.dispatch_id or None, row.launches)
+            for row in await self._database.rows(query)
+        ]
 
 
 def _details_of(account_id: str, month: str) -> Select[Any]:

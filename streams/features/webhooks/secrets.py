@@ -9,7 +9,7 @@ from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret, Registration
-from streams.features.shared.audit_trail import AuditTrail
+from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import Changed, WebhookService
 from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
 
@@ -26,28 +26,17 @@ class Rotated:
     old_until: datetime | None
 
 
+@dataclass
 class SecretService:
     """`new_key` makes random bytes. `by` is the caller; `account_id` limits it to one account."""
 
-    def __init__(
-        self,
-        webhooks: WebhookService,
-        stored: Webhooks,
-        encryption: Encryption,
-        check: EncryptionCheck,
-        audit: AuditLog,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        new_key: Callable[[int], bytes],
-    ) -> None:
-        self._webhooks = webhooks
-        self._stored = stored
-        self._encryption = encryption
-        self._check = check
-        self._audit = audit
-        self._clock = clock
-        self._new_key = new_key
-        self._audit_trail = AuditTrail(clock, new_id)
+    _webhooks: WebhookService
+    _stored: Webhooks
+    _encryption: Encryption
+    _check: EncryptionCheck
+    _audit: AuditLog
+    _clock: Clock
+    _new_key: Callable[[int], bytes]
 
     async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
@@ -56,7 +45,7 @@ class SecretService:
     async def show_valid(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Sequence[str]:
         """The valid secrets, the newest last: one, or two during a rotation. Raises `NotFound`."""
         webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
-        await self._audit.add(self._audit_trail(by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        await self._audit.add(new_entry(self._clock, by, "webhook.secret_shown", webhook_id, webhook.account_id))
         return [self._encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(self._clock.now())]
 
     async def rotate(
@@ -110,7 +99,7 @@ class SecretService:
         """
 
         def audit(before: Registration, after: Registration | None) -> AuditEntry:
-            return self._audit_trail(by, "webhook.reencrypted", before.webhook.id, before.webhook.account_id)
+            return new_entry(self._clock, by, "webhook.reencrypted", before.webhook.id, before.webhook.account_id)
 
         found = await self._stored.list()
         for count, known in enumerate(found, 1):

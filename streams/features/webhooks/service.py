@@ -15,7 +15,7 @@ from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
-from streams.features.shared.audit_trail import AuditTrail, Masked, differences
+from streams.features.shared.audit_trail import Masked, differences, new_entry
 from streams.features.webhooks.input import (
     WebhookInput,
     input_errors,
@@ -23,6 +23,7 @@ from streams.features.webhooks.input import (
     to_webhook_fields,
     webhook_input,
 )
+from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
 PROPAGATION_SECONDS = 2.0
@@ -45,54 +46,39 @@ class Registered:
     secret: str = field(repr=False)
 
 
+@dataclass
 class WebhookService:
-    """`new_id` makes an id with a prefix, `new_key` random bytes.
+    """`new_key` makes random bytes.
 
     `by` is the caller, for the audit log; `account_id` limits it to one account.
     """
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        accounts: SqlAccounts,
-        propagation: PublicationStatus,
-        encryption: Encryption,
-        dns_check: DnsCheck,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        new_key: Callable[[int], bytes],
-        allow_http: bool = False,
-        webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT,
-    ) -> None:
-        self._webhooks = webhooks
-        self._accounts = accounts
-        self._propagation = propagation
-        self._encryption = encryption
-        self._dns_check = dns_check
-        self._clock = clock
-        self._new_id = new_id
-        self._new_key = new_key
-        self._allow_http = allow_http
-        self._webhooks_per_account = webhooks_per_account
-        self._audit_entry = AuditTrail(clock, new_id)
+    _webhooks: Webhooks
+    _accounts: SqlAccounts
+    _propagation: PublicationStatus
+    _encryption: Encryption
+    _dns_check: DnsCheck
+    _clock: Clock
+    _new_key: Callable[[int], bytes]
+    _allow_http: bool = False
+    _webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
         if errors := errors or await self._address_errors(webhook_input):
             raise Invalid(*errors)
-        if await self._accounts.find(webhook_input.account_id) is None:
-            raise NotFound(f"there is no account {webhook_input.account_id}")
+        await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
-            id=self._new_id("wh"),
+            id=new_id("wh"),
             secrets=(EncryptedSecret(self._encryption.encrypt(secret)),),
             encrypted_headers=self._encrypt_headers(webhook_input.headers),
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers),
             **to_webhook_fields(webhook_input),
         )
-        audit_entry = self._audit_entry(
-            by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+        audit_entry = new_entry(
+            self._clock, by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
         new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
@@ -136,7 +122,7 @@ class WebhookService:
         """
         wanted = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
-        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        pause = Pause(new_id("pause"), PauseReason.MANUAL)
         if errors := await self._address_errors(
             WebhookInput("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
         ):
@@ -161,7 +147,7 @@ class WebhookService:
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
-        pause = Pause(self._new_id("pause"), PauseReason.MANUAL)
+        pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.alter(
             webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
         )
@@ -200,7 +186,7 @@ class WebhookService:
         def audit(before: Registration, after: Registration | None) -> AuditEntry:
             changes = differences(_shown(before), _shown(after)) if after else None
             owner = known.webhook.account_id
-            return self._audit_entry(by, action, webhook_id, owner, **details, changes=changes or None)
+            return new_entry(self._clock, by, action, webhook_id, owner, **details, changes=changes or None)
 
         registration = await self._webhooks.change(webhook_id, change, choice, audit)
         if registration is None:

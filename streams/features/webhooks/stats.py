@@ -26,12 +26,12 @@ class HealthDetails:
     last_delivered_at: datetime | None
 
 
+@dataclass
 class WebhookStatsService:
     """Health and statistics."""
 
-    def __init__(self, stats: SqlWebhookStats, clock: Clock) -> None:
-        self._stats = stats
-        self._clock = clock
+    _stats: SqlWebhookStats
+    _clock: Clock
 
     async def health(self, registration: Registration) -> HealthDetails:
         webhook_id = registration.webhook.id

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import (
     FAILED,
     NOT_DELIVERED,
@@ -23,17 +24,13 @@ from streams.core.delivery_state import StateCount
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookStats, WebhookSummary
 
 
-class SqlWebhookStats:
+class SqlWebhookStats(SqlStorage):
     """`WebhookStats` in SQL."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
 
     async def failing(self, webhook_id: str) -> FailureStreak:
         """Its failure streak in the current health epoch."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
-        return _streak(row) if row else FailureStreak()
+        row = await self._database.row(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))
+        return to_value(FailureStreak, row) if row else FailureStreak()
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
         """The summary of each of these webhooks since an hour."""
@@ -56,7 +53,7 @@ class SqlWebhookStats:
         found = {webhook_id: _Parts() for webhook_id in webhook_ids}
         async with self._database.reading() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
-                found[row.webhook_id].failing = _streak(row)
+                found[row.webhook_id].failing = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
                 found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
             for row in await connection.execute(histogram):
@@ -84,19 +81,18 @@ class SqlWebhookStats:
             waiting = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
             histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
             streak = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
-        return WebhookStats(since, by_hour, histogram, waiting, _streak(streak) if streak else FailureStreak())
+        failing = to_value(FailureStreak, streak) if streak else FailureStreak()
+        return WebhookStats(since, by_hour, histogram, waiting, failing)
 
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
-        async with self._database.reading() as connection:
-            return [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
+        return [ResponseTimes(*row) for row in await self._database.rows(_histogram(webhook_id, since))]
 
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
         this = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
-        async with self._database.reading() as connection:
-            found: datetime | None = await connection.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
-            return found
+        found: datetime | None = await self._database.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
+        return found
 
     async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
         """Its last failed attempts, newest first."""
@@ -105,8 +101,7 @@ class SqlWebhookStats:
         # A test tells nothing about the endpoint's events.
         this = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
         query = select(*columns).where(this).order_by(made.started_at.desc()).limit(limit)
-        async with self._database.reading() as connection:
-            return [_failed(row) for row in await connection.execute(query)]
+        return [_failed(row) for row in await self._database.rows(query)]
 
     async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
         """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
@@ -125,12 +120,11 @@ class SqlWebhookStats:
             .group_by(made.hour, made.outcome)
             .order_by(made.hour, made.outcome)
         )
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query)
-            return [
-                Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
-                for row in rows
-            ]
+        rows = await self._database.rows(query)
+        return [
+            Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+            for row in rows
+        ]
 
 
 @dataclass(slots=True)
@@ -156,10 +150,6 @@ def _histogram(webhook_id: str, since: datetime) -> Select[Any]:
 def _failed(row: Any) -> FailedAttempt:
     milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
     return FailedAttempt(row.delivery_id, row.started_at, milliseconds, row.status, row.message)
-
-
-def _streak(row: Any) -> FailureStreak:
-    return FailureStreak(row.failures, row.first_failed_at, row.last_failed_at, row.last_status, row.last_message)
 
 
 _UNFINISHED = (State.WAITING, State.HELD, State.DEAD)

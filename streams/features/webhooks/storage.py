@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import note
@@ -34,7 +32,6 @@ class SqlWebhooks:
         self._database = database
         self._clock = clock
         self._keys = keys
-        self._insert = sqlite_insert if database.is_sqlite else postgres_insert
 
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
@@ -47,7 +44,7 @@ class SqlWebhooks:
                 await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
             await require_room_for(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
-            await make_dirty(connection, self._insert, registration.webhook.id, version)
+            await make_dirty(connection, registration.webhook.id, version)
             await note(connection, audit_entry)
         return registration
 
@@ -63,8 +60,7 @@ class SqlWebhooks:
         query = select(*LISTED).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
-        async with self._database.reading() as connection:
-            return [to_listed(row) for row in await connection.execute(query)]
+        return [to_listed(row) for row in await self._database.rows(query)]
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
@@ -80,14 +76,12 @@ class SqlWebhooks:
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
-        async with self._database.reading() as connection:
-            return [to_listed(row) for row in await connection.execute(query)]
+        return [to_listed(row) for row in await self._database.rows(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
         this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        async with self._database.reading() as connection:
-            row = (await connection.execute(select(webhooks).where(this))).one_or_none()
-            return to_registration(row) if row else None
+        row = await self._database.row(select(webhooks).where(this))
+        return to_registration(row) if row else None
 
     async def change(
         self,
@@ -113,7 +107,7 @@ class SqlWebhooks:
             kept = replace(kept, webhook=replace(kept.webhook, version=version))
             deleted = {} if after else {"deleted_at": now}
             await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
-            await make_dirty(connection, self._insert, webhook_id, version)
+            await make_dirty(connection, webhook_id, version)
             await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
             await note(connection, audit(before, after) if audit else None)
         return kept

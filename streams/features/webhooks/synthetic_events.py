@@ -1,8 +1,9 @@
 """Send a test event to one webhook on the real path, and wait for its outcome."""
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
@@ -12,6 +13,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
+from streams.ids import new_id
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
@@ -19,30 +21,23 @@ PRODUCE_SECONDS = 10.0
 DEFAULT_TYPE = "session.completed"
 
 
+@dataclass
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and counts for no statistics.
 
-    `new_id` makes its event's id. `wait_seconds` covers its wait in the queue, its attempt and the record of it.
+    `wait_seconds` covers its wait in the queue, its attempt and the record of it.
     """
 
-    def __init__(
-        self,
-        webhooks: Webhooks,
-        deliveries: DeliveryLog,
-        producer: RecordProducer,
-        codec: Codec,
-        clock: Clock,
-        new_id: Callable[[str], str],
-        wait_seconds: float,
-    ) -> None:
-        self._webhooks = webhooks
-        self._deliveries = deliveries
-        self._producer = producer
-        self._codec = codec
-        self._clock = clock
-        self._new_id = new_id
-        self._wait_seconds = wait_seconds
-        self._outcomes = OutcomeWatch(deliveries)
+    _webhooks: Webhooks
+    _deliveries: DeliveryLog
+    _producer: RecordProducer
+    _codec: Codec
+    _clock: Clock
+    _wait_seconds: float
+
+    @cached_property
+    def _outcomes(self) -> OutcomeWatch:
+        return OutcomeWatch(self._deliveries)
 
     async def send(
         self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
@@ -60,7 +55,7 @@ class SyntheticEventService:
             raise NotFound(f"there is no webhook {webhook_id}")
         owner, now = registration.webhook.account_id, self._clock.now()
         event_type = event_type or _wanted_type(registration.webhook)
-        event = sample_event(event_type, self._new_id("evt"), owner, now)
+        event = sample_event(event_type, new_id("evt"), owner, now)
         delivery = Delivery(
             account_id=owner,
             event_id=event.id,

@@ -15,6 +15,7 @@ from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import wait_for_release
 from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionState, PauseReason
 from streams.stages.invalid_records import store_invalid
+from streams.tasks import together
 
 REVOKE_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
@@ -75,17 +76,7 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
-        committer = asyncio.create_task(self._commit_regularly())
-        consumer = asyncio.create_task(self._consumer.run(self))
-        try:
-            await asyncio.wait({consumer, committer, self._failure}, return_when=asyncio.FIRST_COMPLETED)
-            for done in (self._failure, consumer, committer):
-                if done.done():
-                    await done
-        finally:
-            committer.cancel()
-            consumer.cancel()
-            await asyncio.gather(consumer, committer, return_exceptions=True)
+        await together(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
     async def drain(self, seconds: float) -> None:
         """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.

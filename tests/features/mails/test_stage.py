@@ -104,7 +104,7 @@ async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asy
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
         store.clock.advance(PAUSES_TOGETHER.total_seconds())
-        mails = SqlMails(store.database, lambda prefix: f"{prefix}_new")
+        mails = SqlMails(store.database)
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
 

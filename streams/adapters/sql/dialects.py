@@ -1,0 +1,11 @@
+"""What PostgreSQL and SQLite have in common, and how to tell which one it is."""
+
+# SQLAlchemy renders its ON CONFLICT for either database.
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+__all__ = ["insert", "is_sqlite"]
+
+
+def is_sqlite(connection: AsyncConnection) -> bool:
+    return connection.dialect.name == "sqlite"

@@ -1,0 +1,16 @@
+"""Go through many records without keeping the process from its other work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from streams.ports import Record
+
+RECORDS_IN_A_ROW = 50
+
+
+async def in_turns(records: Iterable[Record]) -> AsyncIterator[Record]:
+    """Yield records. Other work of the process gets its turn between so many."""
+    for count, record in enumerate(records, 1):
+        yield record
+        if count % RECORDS_IN_A_ROW == 0:
+            await asyncio.sleep(0)
