@@ -141,6 +141,7 @@ class Registration:
     webhook: Webhook
     created_at: datetime
     description: str = ""
+    reference: str = ""
     paused_at: datetime | None = None
 
     @property
@@ -184,6 +185,7 @@ class ListedWebhook:
     version: int
     created_at: datetime
     description: str
+    reference: str
     paused_at: datetime | None
 
     @property
