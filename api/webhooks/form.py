@@ -93,7 +93,6 @@ def _fields_of(known: WebhookInput) -> dict[str, Any]:
     return {
         "url": known.url,
         "description": known.description,
-        "reference": known.reference,
         "events": list(known.events),
         "packages": "\n".join(known.packages),
         "dispatches": "\n".join(known.dispatches),
@@ -114,7 +113,6 @@ def _entered(form: Form, known: Registration | None) -> dict[str, Any]:
     entered: dict[str, Any] = {
         "url": form["url"],
         "description": form["description"],
-        "reference": form["reference"],
         "events": form.all("events") or [ALL_EVENTS],
         "packages": form.lines("packages"),
         "dispatches": form.lines("dispatches"),

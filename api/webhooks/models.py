@@ -15,7 +15,6 @@ from streams.core.limits import (
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
     HEADERS,
-    ID_CHARACTERS,
     SCOPE_IDS,
     URL_CHARACTERS,
 )
@@ -75,8 +74,6 @@ FallbackHeaders = Annotated[
 Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests in flight at once, at most.")]
 Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
-Reference = Annotated[Text, Field(max_length=ID_CHARACTERS, description="Your own id of this webhook.")]
-
 
 class NewWebhook(Input):
     """A webhook to register."""
@@ -84,7 +81,6 @@ class NewWebhook(Input):
     url: Url
     events: Events = Field(default_factory=lambda: [ALL_EVENTS])
     description: Description = ""
-    reference: Reference = ""
     packages: Packages = Field(default_factory=list)
     dispatches: Dispatches = Field(default_factory=list)
     fallback_url: Url | None = None
@@ -103,7 +99,6 @@ class WebhookChanges(Changes):
     url: Url = UNCHANGED
     events: Events = UNCHANGED
     description: Description = UNCHANGED
-    reference: Reference = UNCHANGED
     packages: Packages = UNCHANGED
     dispatches: Dispatches = UNCHANGED
     fallback_url: Url | None = UNCHANGED
@@ -133,7 +128,6 @@ class _Webhook(Model):
     url: Annotated[str, Field(description="For a key without `webhooks:write` it ends in `?…` instead of its query.")]
     events: list[str]
     description: str
-    reference: str
     fallback_url: str | None = None
     has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
     has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]

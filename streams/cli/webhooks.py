@@ -38,7 +38,6 @@ def webhooks_create(
     url: Annotated[str, typer.Option(help="URL of the endpoint.")],
     events: Annotated[str, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
-    reference: Annotated[str, typer.Option(help="Your own id of the webhook.")] = "",
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; may be repeated.")
     ] = None,
@@ -64,7 +63,6 @@ def webhooks_create(
         url=url,
         events=[part.strip() for part in events.split(",") if part.strip()],
         description=description,
-        reference=reference,
         packages=package or (),
         dispatches=dispatch or (),
         fallback_url=fallback_url,
@@ -152,7 +150,6 @@ def webhooks_update(
         str | None, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")
     ] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Your own id of the webhook; '' for none.")] = None,
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; '' for no package.")
     ] = None,
@@ -174,7 +171,6 @@ def webhooks_update(
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
         "description": description,
-        "reference": reference,
         "packages": [one for one in package if one] if package else None,
         "dispatches": [one for one in dispatch if one] if dispatch else None,
         "headers": _headers([one for one in header if one]) if header else None,

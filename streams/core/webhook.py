@@ -141,7 +141,6 @@ class Registration:
     webhook: Webhook
     created_at: datetime
     description: str = ""
-    reference: str = ""
     paused_at: datetime | None = None
 
     @property
@@ -185,7 +184,6 @@ class ListedWebhook:
     version: int
     created_at: datetime
     description: str
-    reference: str
     paused_at: datetime | None
 
     @property

@@ -30,7 +30,6 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
         "url": URL,
         "events": ["*"],
         "description": "",
-        "reference": "",
         "packages": [],
         "dispatches": [],
         "hasHeaders": False,
@@ -337,13 +336,3 @@ async def test_an_account_has_a_limited_number_of_webhooks(tmp_path: Path) -> No
         assert (await api.globex.request("POST", "/v1/webhooks", {"url": URL})).status_code == 201
         await api.acme.delete(f"/v1/webhooks/{first['id']}")
         assert (await api.acme.request("POST", "/v1/webhooks", {"url": URL})).status_code == 201
-
-
-async def test_a_webhook_keeps_a_reference_of_its_owner(api: ApiFixture) -> None:
-    made = await api.acme.webhook(reference="crm-7")
-    path = f"/v1/webhooks/{made['id']}"
-    assert (await api.acme.get(path))["reference"] == "crm-7"
-    assert (await api.acme.get("/v1/webhooks"))["data"][0]["reference"] == "crm-7"
-    changed = await api.acme.request("PATCH", path, {"reference": ""})
-    assert changed.json()["reference"] == ""
-    assert (await api.acme.request("PATCH", path, {"reference": "a b"})).status_code == 422

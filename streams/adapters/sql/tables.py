@@ -30,7 +30,6 @@ webhooks = Table(
     Column("url", Text, nullable=False),
     Column("fallback_url", Text),
     Column("description", Text, nullable=False, server_default=""),
-    Column("reference", Text, nullable=False, server_default=""),
     Column("event_types", Json, nullable=False),
     Column("packages", Json, nullable=False),
     Column("dispatches", Json, nullable=False),

@@ -32,7 +32,6 @@ class WebhookInput:
     url: str
     events: Sequence[str] = (ALL_EVENTS,)
     description: str = ""
-    reference: str = ""
     packages: Sequence[str] = ()
     dispatches: Sequence[str] = ()
     fallback_url: str | None = None
@@ -105,8 +104,6 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         errors.append(
             FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
         )
-    if webhook_input.reference and not is_id(webhook_input.reference):
-        errors.append(FieldError("reference", f"is not an id: {ID_WORDS}"))
     if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
     errors += header_errors("headers", webhook_input.headers)
