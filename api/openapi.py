@@ -73,8 +73,15 @@ def describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
+            origin = app.state.site.origin
             app.openapi_schema = _whole(
-                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=app.description,
+                    routes=app.routes,
+                    servers=[{"url": origin}] if origin else None,
+                )
             )
         return app.openapi_schema
 

@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details, each with what the caller can do about it."""
 
 from collections.abc import Awaitable, Mapping, Sequence
+from email.message import Message
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -61,9 +62,31 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
 }
 # Their messages are for operators, in the log.
 UNTOLD = (Refused, InvalidRecord, Unavailable)
-# Messages of pydantic, rewritten for people.
-_OUR_WORDS = {"extra_forbidden": "is not a field here", "missing": "is required"}
-_HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+# Messages of pydantic by the type of its error, rewritten for people; {…} is from the error's context.
+_OUR_WORDS = {
+    "extra_forbidden": "is not a field here",
+    "missing": "is required",
+    "string_type": "must be a text",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must have at least {min_length} characters",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "enum": "must be one of: {expected}",
+    "literal_error": "must be one of: {expected}",
+}
+_HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
+NOT_JSON = "Send the body as JSON, with the header `Content-Type: application/json`"
 
 
 def problem(
@@ -155,6 +178,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()
     if any(one["type"] == "json_invalid" for one in found):
         return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
+    if any(one["loc"] == ("body",) for one in found) and not is_json(request.headers.get("content-type", "")):
+        return problem(request, 415, _HTTP_NAMES[415], NOT_JSON)
     errors = [FieldError(path(one["loc"]), _message(one)) for one in found]
     return problem(request, 422, "invalid", "Some fields are wrong", errors=errors)
 
@@ -164,8 +189,18 @@ def _message(error: Mapping[str, Any]) -> str:
         return f"must be an id: {ID_WORDS}"
     if error["type"] == "too_long" and isinstance(error["input"], str):
         return f"must have at most {error['ctx']['max_length']} characters"
+    if words := _OUR_WORDS.get(error["type"]):
+        return words.format_map(error.get("ctx", {}))
     # Pydantic's prefix of our own validators' messages.
-    return _OUR_WORDS.get(error["type"]) or str(error["msg"]).removeprefix("Value error, ")
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a content type says that a body is JSON (RFC 6839 §3.1)."""
+    message = Message()
+    message["content-type"] = content_type
+    subtype = message.get_content_subtype()
+    return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
 async def http_problem(request: Request, error: Exception) -> JSONResponse:

@@ -56,14 +56,14 @@ WantedEntries = Annotated[AuditFilter, Depends(_entries)]
 OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 
 
-@router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account")
+@router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", operation_id="createAccount")
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
     opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
     return AccountWithKey.of(opened.account, opened)
 
 
-@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts")
+@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", operation_id="listAccounts")
 async def list_accounts(
     caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[AccountDetails]:
@@ -72,20 +72,26 @@ async def list_accounts(
     return page_of(page, AccountDetails.of)
 
 
-@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account")
+@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", operation_id="getAccount")
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Name, notification addresses and plan."""
     return AccountDetails.of(await services_of(request).accounts.find(account_id))
 
 
-@router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account")
+@router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", operation_id="updateAccount")
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
     changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
     return AccountDetails.of(changed)
 
 
-@router.post("/v1/accounts/{account_id}/keys", status_code=201, tags=OPERATORS, summary="Make an API key")
+@router.post(
+    "/v1/accounts/{account_id}/keys",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Make an API key",
+    operation_id="createApiKey",
+)
 async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
     """The key is shown only once; its hash is stored."""
     made = await services_of(request).access.add_key(
@@ -94,38 +100,61 @@ async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Reque
     return KeyWithText.of(made.key, made)
 
 
-@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys")
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", operation_id="listApiKeys")
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
     """Each with its first characters, and when it was last used, to the minute."""
     return [Key.of(key) for key in await services_of(request).access.keys(account_id)]
 
 
-@router.delete("/v1/accounts/{account_id}/keys/{key_id}", status_code=204, tags=OPERATORS, summary="Revoke an API key")
+@router.delete(
+    "/v1/accounts/{account_id}/keys/{key_id}",
+    status_code=204,
+    tags=OPERATORS,
+    summary="Revoke an API key",
+    operation_id="revokeApiKey",
+)
 async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
     """At once and for ever."""
     await services_of(request).access.revoke_key(account_id, key_id, by=caller.actor)
 
 
-@router.post("/v1/accounts/{account_id}/users", status_code=201, tags=OPERATORS, summary="Let somebody sign in")
+@router.post(
+    "/v1/accounts/{account_id}/users",
+    status_code=201,
+    tags=OPERATORS,
+    summary="Let somebody sign in",
+    operation_id="addUser",
+)
 async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
     """A user who exists already does not change."""
     access = services_of(request).access
     return UserDetails.of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
 
 
-@router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in")
+@router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in", operation_id="listUsers")
 async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserDetails]:
     """Oldest first."""
     return [UserDetails.of(user) for user in await services_of(request).access.users(account_id)]
 
 
-@router.delete("/v1/accounts/{account_id}/users/{user_id}", status_code=204, tags=OPERATORS, summary="Remove a user")
+@router.delete(
+    "/v1/accounts/{account_id}/users/{user_id}",
+    status_code=204,
+    tags=OPERATORS,
+    summary="Remove a user",
+    operation_id="removeUser",
+)
 async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Request) -> None:
     """Sign-in links of the user end too."""
     await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
 
 
-@router.patch("/v1/accounts/{account_id}/users/{user_id}", tags=OPERATORS, summary="Change a user's role")
+@router.patch(
+    "/v1/accounts/{account_id}/users/{user_id}",
+    tags=OPERATORS,
+    summary="Change a user's role",
+    operation_id="updateUser",
+)
 async def change_user(
     account_id: Id, user_id: Id, body: UserChanges, caller: Operator, request: Request
 ) -> UserDetails:
@@ -139,6 +168,7 @@ async def change_user(
     status_code=201,
     tags=OPERATORS,
     summary="Make a link that signs a user in once",
+    operation_id="createSignInLink",
 )
 async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
     """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
@@ -151,6 +181,7 @@ async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, reque
     status_code=201,
     tags=OPERATORS,
     summary="Make a link to the account's dashboard",
+    operation_id="createPortalLink",
 )
 async def make_portal_link(
     account_id: Id, caller: Operator, request: Request, body: NewPortalLink | None = None
@@ -163,7 +194,12 @@ async def make_portal_link(
     return PortalLink.of(link)
 
 
-@router.get("/v1/accounts/{account_id}/sessions", tags=OPERATORS, summary="List who is signed in")
+@router.get(
+    "/v1/accounts/{account_id}/sessions",
+    tags=OPERATORS,
+    summary="List who is signed in",
+    operation_id="listSignedInUsers",
+)
 async def list_sessions(account_id: Id, caller: Operator, request: Request) -> list[SessionDetails]:
     """Newest first, 200 at most. When one ends, an older one is listed."""
     await services_of(request).accounts.find(account_id)
@@ -171,14 +207,20 @@ async def list_sessions(account_id: Id, caller: Operator, request: Request) -> l
 
 
 @router.delete(
-    "/v1/accounts/{account_id}/sessions/{session_id}", status_code=204, tags=OPERATORS, summary="End a session"
+    "/v1/accounts/{account_id}/sessions/{session_id}",
+    status_code=204,
+    tags=OPERATORS,
+    summary="End a session",
+    operation_id="endSignIn",
 )
 async def revoke_session(account_id: Id, session_id: Id, caller: Operator, request: Request) -> None:
     """At once: the browser has to sign in again."""
     await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
 
 
-@router.get("/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts")
+@router.get(
+    "/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", operation_id="listAuditLogOfAllAccounts"
+)
 async def audit(
     caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
@@ -190,7 +232,7 @@ async def audit(
 # -- what an account sees of itself ----------------------------------------------------------------------------
 
 
-@router.get("/v1/account/audit", tags=["Account"], summary="Who did what")
+@router.get("/v1/account/audit", tags=["Account"], summary="Who did what", operation_id="listAuditLog")
 async def own_audit(
     caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
@@ -200,7 +242,7 @@ async def own_audit(
     return page_of(page, AuditLogEntry.of)
 
 
-@router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account")
+@router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account", operation_id="listMails")
 async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[Notification]:

@@ -39,6 +39,7 @@ class CommitLimits(RateLimits):
     summary="Commit",
     responses={200: {"content": {"application/json": {"example": {"result": True, "errorCode": 0}}}}},
     response_class=Response,
+    operation_id="commit",
 )
 async def commit(token: Token, request: Request) -> Response:
     """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.

@@ -20,7 +20,7 @@ from api.strict_route import StrictRoute
 router = APIRouter(tags=["SCORM sessions"], route_class=StrictRoute)
 
 
-@router.post("/v1/sessions", status_code=201, summary="Open a session")
+@router.post("/v1/sessions", status_code=201, summary="Open a session", operation_id="openSession")
 async def open_course_session(new: NewSession, caller: MayPublish, request: Request, response: Response) -> OpenSession:
     """At the launch of a course: `session.launched`, and the URL for its player.
 
@@ -32,14 +32,14 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
     return open_session(opened, str(request.base_url))
 
 
-@router.get("/v1/sessions/{session_id}", summary="Get a session")
+@router.get("/v1/sessions/{session_id}", summary="Get a session", operation_id="getSession")
 async def get_course_session(session_id: Id, caller: MayReadDeliveries, request: Request) -> CourseSessionDetails:
     """What its player has reported so far."""
     found = await services_of(request).course_sessions.find(caller.account_id, session_id)
     return course_session(found)
 
 
-@router.post("/v1/sessions/{session_id}/close", summary="Close a session")
+@router.post("/v1/sessions/{session_id}/close", summary="Close a session", operation_id="closeSession")
 async def close_course_session(
     session_id: Id,
     caller: MayPublish,

@@ -69,7 +69,7 @@ class DeadLetterQuery(DeliveryQuery):
     reason: Annotated[DeathReason | None, Field(description="Only dead letters with this reason.")] = None
 
 
-@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries")
+@router.get("/v1/deliveries", tags=["Deliveries"], summary="List deliveries", operation_id="listDeliveries")
 async def list_deliveries(
     caller: MayReadDeliveries, request: Request, query: Annotated[StateQuery, Query()]
 ) -> Page[Delivery]:
@@ -77,7 +77,12 @@ async def list_deliveries(
     return await _page(request, query.filter(caller.account_id))
 
 
-@router.get("/v1/deliveries/{delivery_id}", tags=["Deliveries"], summary="Show a delivery with its newest attempts")
+@router.get(
+    "/v1/deliveries/{delivery_id}",
+    tags=["Deliveries"],
+    summary="Show a delivery with its newest attempts",
+    operation_id="getDelivery",
+)
 async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> DeliveryWithAttempts:
     """The payload, and the newest attempts, each with its request and response.
 
@@ -87,7 +92,12 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
     return delivery_with_attempts(visible(seen, caller.permissions))
 
 
-@router.get("/v1/deliveries/{delivery_id}/attempts", tags=["Deliveries"], summary="List the attempts of a delivery")
+@router.get(
+    "/v1/deliveries/{delivery_id}/attempts",
+    tags=["Deliveries"],
+    summary="List the attempts of a delivery",
+    operation_id="listAttempts",
+)
 async def list_attempts(
     delivery_id: Id,
     caller: MayReadDeliveries,
@@ -103,7 +113,11 @@ async def list_attempts(
 
 
 @router.post(
-    "/v1/deliveries/{delivery_id}/retry", status_code=202, tags=["Deliveries"], summary="Send a delivery again"
+    "/v1/deliveries/{delivery_id}/retry",
+    status_code=202,
+    tags=["Deliveries"],
+    summary="Send a delivery again",
+    operation_id="retryDelivery",
 )
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
     """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
@@ -113,7 +127,7 @@ async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -
     return delivery_of(delivery_state)
 
 
-@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters")
+@router.get("/v1/dead-letters", tags=["Dead letters"], summary="List dead letters", operation_id="listDeadLetters")
 async def list_dead_letters(
     caller: MayReadDeliveries, request: Request, query: Annotated[DeadLetterQuery, Query()]
 ) -> Page[Delivery]:
@@ -126,6 +140,7 @@ async def list_dead_letters(
     tags=["Dead letters"],
     summary="Send dead letters again",
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
+    operation_id="retryDeadLetters",
 )
 async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
@@ -139,6 +154,7 @@ async def retry_dead(
     tags=["Dead letters"],
     summary="Discard dead letters",
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
+    operation_id="discardDeadLetters",
 )
 async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from email.message import Message
 from typing import Any
 
 import orjson
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.auth import known_caller, require_scopes
 from api.events.limits import EventLimits
 from api.idempotency import fingerprint_of, require_key_form
-from api.problems import TooMany, response_or_problem
+from api.problems import NOT_JSON, TooMany, is_json, response_or_problem
 from api.services import Services
 from streams.core.access import Caller
 from streams.core.access import Scope as KeyScope
@@ -57,16 +56,20 @@ class PublishEvents:
         require_scopes(caller, [KeyScope.EVENTS_WRITE])
         is_counted = _is_counted(request)
         repeat_key = await _repeat_key(request, caller)
-        items = events_of(parse_body(await request.body(), request.headers.get("content-type", "")))
+        body = parse_body(await request.body(), request.headers.get("content-type", ""))
+        items = events_of(body)
         self._limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
         services = self._services
         given = request.headers.get("traceparent", "")
         span = services.telemetry.span(SpanName.PUBLISH, given if is_trace_parent(given) else None)
         try:
             events = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
+        except Invalid as wrong:
+            # The caller's error, and no failure of the server.
+            span.end({})
+            raise as_written(wrong, body) from None
         except BaseException as error:
-            # A wrong request is the caller's error, and no failure of the server.
-            span.end({}, None if isinstance(error, Invalid | TooMany) else type(error).__name__)
+            span.end({}, None if isinstance(error, TooMany) else type(error).__name__)
             raise
         span.end({"events": len(events)})
         for event in events if services.telemetry.is_debug_enabled else ():
@@ -79,8 +82,8 @@ def parse_body(body: bytes, content_type: str) -> Any:
     """The JSON of a request's body. Raises `HTTPException`, and `Invalid` without a body."""
     if not body:
         raise Invalid(FieldError("body", "is required"))
-    if content_type != "application/json" and not _is_json(content_type):
-        raise HTTPException(415, "Send the events as JSON, with the header `Content-Type: application/json`")
+    if content_type != "application/json" and not is_json(content_type):
+        raise HTTPException(415, NOT_JSON)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -93,13 +96,6 @@ def parse_body(body: bytes, content_type: str) -> Any:
         raise HTTPException(400, f"The body is not JSON: {error.msg} at character {error.pos}") from None
     except (ValueError, RecursionError) as error:
         raise HTTPException(400) from error
-
-
-def _is_json(content_type: str) -> bool:
-    message = Message()
-    message["content-type"] = content_type
-    subtype = message.get_content_subtype()
-    return message.get_content_maintype() == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
 def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
@@ -117,6 +113,13 @@ def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
     ]:
         raise Invalid(*errors)
     return items
+
+
+def as_written(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
+    """The same errors, with the fields as the caller wrote them: `data.sessionId` of a single event."""
+    if "events" in body:
+        return invalid
+    return Invalid(*(FieldError(one.field.removeprefix("events[0]."), one.message) for one in invalid.errors))
 
 
 def _is_counted(request: Request) -> bool:

@@ -17,7 +17,7 @@ from streams.features.webhooks.samples import sample_event
 router = APIRouter(tags=["Events"], route_class=StrictRoute)
 
 
-@router.post("/v1/events", status_code=202, summary="Publish events")
+@router.post("/v1/events", status_code=202, summary="Publish events", operation_id="publishEvents")
 async def publish(
     body: Annotated[dict[str, Any], Body(openapi_examples=EVENT_EXAMPLES)],
     caller: MayPublish,
@@ -37,7 +37,7 @@ async def publish(
     raise AssertionError("api/events/publish.py answers this route")
 
 
-@router.get("/v1/events/{event_id}", summary="Find an event")
+@router.get("/v1/events/{event_id}", summary="Find an event", operation_id="findEvent")
 async def find(
     event_id: Id,
     caller: MayReadDeliveries,
@@ -52,7 +52,7 @@ async def find(
     return event_with_deliveries(event_id, found)
 
 
-@router.get("/v1/event-types", summary="List the event types")
+@router.get("/v1/event-types", summary="List the event types", operation_id="listEventTypes")
 async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventType]:
     """Each with the JSON Schema of its `data` and an example."""
     now = services_of(request).clock.now()

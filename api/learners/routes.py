@@ -15,6 +15,7 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
     "/v1/learners/erase",
     summary="Erase a learner",
     responses={202: {"model": ErasureDetails, "description": "It takes longer, and goes on"}},
+    operation_id="eraseLearner",
 )
 async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response) -> ErasureDetails:
     """For ever: payloads and responses are deleted, and what is owed is not sent.
@@ -28,7 +29,7 @@ async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request
     return erasure_of(erasure, learners.topics)
 
 
-@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure")
+@router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure", operation_id="getErasure")
 async def show_erasure(erasure_id: Id, caller: MayEraseLearners, request: Request) -> ErasureDetails:
     """Whether it is finished, and what it erased until now."""
     learners = services_of(request).learners

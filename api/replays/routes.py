@@ -17,6 +17,7 @@ router = APIRouter(route_class=StrictRoute)
     tags=["Deliveries"],
     summary="Send a webhook's events of a period again",
     responses={202: {"model": JobDetails, "description": "A job"}},
+    operation_id="replayWebhook",
 )
 async def replay(
     webhook_id: Id, body: Replay, caller: MayWriteDeliveries, request: Request, response: Response
@@ -34,13 +35,13 @@ async def replay(
     return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
 
 
-@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job")
+@router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", operation_id="getJob")
 async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> JobDetails:
     """The progress of a job."""
     return job_of(await services_of(request).deliveries.job(job_id, caller.account_id))
 
 
-@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job")
+@router.post("/v1/jobs/{job_id}/cancel", tags=["Jobs"], summary="Cancel a job", operation_id="cancelJob")
 async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """It stops after its present portion; what was done stays done. 409 when it is finished."""
     deliveries = services_of(request).deliveries

@@ -19,13 +19,13 @@ Months = Annotated[int, Query(ge=1, le=MOST_MONTHS, description="At most so many
 Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
 
 
-@router.get("/v1/usage", tags=["Account"], summary="Launches by month")
+@router.get("/v1/usage", tags=["Account"], summary="Launches by month", operation_id="listUsage")
 async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
     """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
     return UsageReport.of(await services_of(request).usage.summary(caller.account_id, months))
 
 
-@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches")
+@router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", operation_id="getUsageOfMonth")
 async def usage_of_month(
     month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[UsageOfPackage]:

@@ -46,7 +46,7 @@ IfMatch = Annotated[
 _ETAG = re.compile(r'"([0-9]{1,19})"')
 
 
-@router.post("", status_code=201, summary="Register a webhook")
+@router.post("", status_code=201, summary="Register a webhook", operation_id="registerWebhook")
 async def register(
     body: NewWebhook, caller: MayWriteWebhooks, request: Request, response: Response
 ) -> WebhookWithSecret:
@@ -63,7 +63,7 @@ async def register(
     return webhook_with_secret(registered, services.clock.now())
 
 
-@router.get("", summary="List webhooks, newest first")
+@router.get("", summary="List webhooks, newest first", operation_id="listWebhooks")
 async def list_webhooks(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[ListedWebhook]:
@@ -77,7 +77,7 @@ async def list_webhooks(
     return page_of(page, lambda known: ListedWebhook.of_listed(known, now))
 
 
-@router.get("/{webhook_id}", summary="Show a webhook")
+@router.get("/{webhook_id}", summary="Show a webhook", operation_id="getWebhook")
 async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
     """Send its `ETag` as `If-Match` with a later change."""
     services = services_of(request)
@@ -86,7 +86,7 @@ async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, respon
     return Webhook.of_registration(known, services.clock.now())
 
 
-@router.patch("/{webhook_id}", summary="Change a webhook")
+@router.patch("/{webhook_id}", summary="Change a webhook", operation_id="updateWebhook")
 async def change(
     webhook_id: Id,
     body: WebhookChanges,
@@ -104,13 +104,13 @@ async def change(
     return changed_webhook(changed, services.clock.now())
 
 
-@router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook")
+@router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", operation_id="deleteWebhook")
 async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> None:
     """The webhook gets nothing more. Deliveries that it was still owed become dead letters."""
     await services_of(request).webhooks.delete(webhook_id, by=caller.actor, account_id=caller.account_id)
 
 
-@router.post("/{webhook_id}/test", summary="Send a test event")
+@router.post("/{webhook_id}/test", summary="Send a test event", operation_id="sendTestEvent")
 async def send_test(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: NewTest | None = None
 ) -> DeliveryWithAttempts:
@@ -125,7 +125,7 @@ async def send_test(
     return delivery_with_attempts(seen)
 
 
-@router.post("/{webhook_id}/pause", summary="Pause a webhook")
+@router.post("/{webhook_id}/pause", summary="Pause a webhook", operation_id="pauseWebhook")
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
@@ -133,7 +133,7 @@ async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> L
     return altered_webhook(changed, services.clock.now())
 
 
-@router.post("/{webhook_id}/enable", summary="Enable a webhook")
+@router.post("/{webhook_id}/enable", summary="Enable a webhook", operation_id="enableWebhook")
 async def enable(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None
 ) -> ListedWebhook:
@@ -143,7 +143,12 @@ async def enable(
     return altered_webhook(changed, services.clock.now())
 
 
-@router.post("/{webhook_id}/retry-waiting", status_code=202, summary="Send all waiting retries now")
+@router.post(
+    "/{webhook_id}/retry-waiting",
+    status_code=202,
+    summary="Send all waiting retries now",
+    operation_id="retryWaitingDeliveries",
+)
 async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """For use after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
@@ -151,14 +156,14 @@ async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Req
     return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, by=caller.actor))
 
 
-@router.post("/{webhook_id}/secret", summary="Show the signing secret")
+@router.post("/{webhook_id}/secret", summary="Show the signing secret", operation_id="getSigningSecret")
 async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Secret:
     """The newest secret. The audit log records that it was shown."""
     services = services_of(request)
     return Secret(secret=await services.secrets.show(webhook_id, by=caller.actor, account_id=caller.account_id))
 
 
-@router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret")
+@router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret", operation_id="rotateSigningSecret")
 async def rotate(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Rotation | None = None
 ) -> RotatedWebhook:
@@ -172,7 +177,9 @@ async def rotate(
     return rotated_webhook(rotated, services.clock.now())
 
 
-@router.post("/{webhook_id}/secret/finish-rotation", summary="End the old secret now")
+@router.post(
+    "/{webhook_id}/secret/finish-rotation", summary="End the old secret now", operation_id="endOldSigningSecret"
+)
 async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """Without a rotation nothing changes."""
     services = services_of(request)
@@ -180,14 +187,14 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
     return altered_webhook(changed, services.clock.now())
 
 
-@router.get("/{webhook_id}/health", summary="How a webhook is")
+@router.get("/{webhook_id}/health", summary="How a webhook is", operation_id="getWebhookHealth")
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
     """The failure streak and the pause."""
     services = services_of(request)
     return health_of(await services.webhook_stats.health(await services.webhooks.find(webhook_id, caller.account_id)))
 
 
-@router.get("/{webhook_id}/stats", summary="A webhook in numbers")
+@router.get("/{webhook_id}/stats", summary="A webhook in numbers", operation_id="getWebhookStats")
 async def stats(
     webhook_id: Id,
     caller: MayReadWebhooks,

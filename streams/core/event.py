@@ -134,6 +134,7 @@ def parse_time(text: Any) -> datetime | None:
 
 
 _FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
+_REQUIRED = {"type", "createdAt", "accountId", "data"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -168,8 +169,12 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
         errors = [error for error in errors if not error.field.startswith("data.")]
         errors.append(FieldError("data", "must be an object"))
     if errors:
-        raise Invalid(*errors)
+        raise Invalid(*(_required(error) if error.field in _REQUIRED - fields.keys() else error for error in errors))
     return event
+
+
+def _required(error: FieldError) -> FieldError:
+    return FieldError(error.field, "is required")
 
 
 def partition_key(event: Event) -> str:

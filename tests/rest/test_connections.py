@@ -325,7 +325,7 @@ def test_an_upgrade_request_is_not_upgraded(server: Server) -> None:
 def test_a_client_may_wait_for_100_continue(server: Server) -> None:
     head = b"POST /v1/webhooks HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
     with connected(server) as client:
-        client.sendall(head + b"Expect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        client.sendall(head + b"Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
         assert status(client.recv(65536)) == 100
         client.sendall(b"{}")
         assert status(client.recv(65536)) == 422

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from api.app import create_app
+from api.services import Services
+from api.shell.branding import Site
 from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
@@ -259,6 +262,41 @@ async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None
 async def test_an_invalid_id_has_no_help_page(api: ApiFixture, name: str) -> None:
     response = await api.anonymous.request("GET", f"/help/webhooks/{name}")
     assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
+
+
+async def test_a_body_that_is_not_json_is_refused_everywhere(api: ApiFixture) -> None:
+    for path in ("/v1/webhooks", "/v1/sessions", "/v1/events"):
+        response = await api.acme.request("POST", path, content=b"{}", headers={"Content-Type": "text/plain"})
+        assert (response.status_code, response.json()["type"]) == (415, "urn:scorm-webhooks:not-json"), path
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"url": 5}, "url", "must be a text"),
+        ({"url": URL, "events": "all"}, "events", "must be a list"),
+        ({"url": URL, "headers": []}, "headers", "must be an object"),
+        ({"url": URL, "maxConcurrency": 1.5}, "maxConcurrency", "must be a whole number"),
+        ({"url": URL, "maxConcurrency": 257}, "maxConcurrency", "must be at most 256"),
+        ({"url": URL, "description": "x" * 5000}, "description", "must have at most 1000 characters"),
+    ],
+)
+async def test_a_wrong_type_is_named_in_our_words(
+    api: ApiFixture, body: dict[str, Any], field: str, message: str
+) -> None:
+    assert errors_of(await api.acme.request("POST", "/v1/webhooks", body))[field] == message
+
+
+async def test_each_operation_has_an_id_for_clients(api: ApiFixture) -> None:
+    schema = (await api.anonymous.request("GET", "/openapi.json")).json()
+    ids = [one["operationId"] for operations in schema["paths"].values() for one in operations.values()]
+    assert len({*ids}) == len(ids)
+    assert [one for one in ids if not re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", one)] == []
+
+
+def test_openapi_names_the_public_address() -> None:
+    app = create_app(Services.__new__(Services), "0", 1, Site(origin="https://hooks.example.com"))
+    assert app.openapi()["servers"] == [{"url": "https://hooks.example.com"}]
 
 
 async def test_openapi_names_the_permission_of_each_operation(api: ApiFixture) -> None:

@@ -47,9 +47,9 @@ async def test_a_batch_has_up_to_500_events(api: ApiFixture) -> None:
     ("body", "field", "message"),
     [
         ({"events": [COMPLETED, {**COMPLETED, "type": "session.ended"}]}, "events[1].type", "must be one of"),
-        ({**COMPLETED, "data": {}}, "events[0].data.sessionId", "is required"),
-        ({**COMPLETED, "accountId": "acc_other"}, "events[0].accountId", "must be the account of the API key"),
-        ({**COMPLETED, "id": "no.dots"}, "events[0].id", "must be an id"),
+        ({**COMPLETED, "data": {}}, "data.sessionId", "is required"),
+        ({**COMPLETED, "accountId": "acc_other"}, "accountId", "must be the account of the API key"),
+        ({**COMPLETED, "id": "no.dots"}, "id", "must be an id"),
         ({"events": [COMPLETED, 7]}, "events[1]", "must be an object"),
         ({"events": []}, "events", "from 1 to 500"),
         ({"events": COMPLETED}, "events", "must be a list"),
@@ -65,7 +65,7 @@ async def test_one_invalid_event_refuses_the_batch(api: ApiFixture, body: Any, f
 
 async def test_an_operator_must_name_the_account_of_events(api: ApiFixture) -> None:
     unnamed = await api.operator.request("POST", "/v1/events", COMPLETED)
-    assert "must be an id" in errors_of(unnamed)["events[0].accountId"]
+    assert errors_of(unnamed) == {"accountId": "is required"}
     await api.operator.post("/v1/events", {**COMPLETED, "accountId": api.globex.account_id})
     assert [event.account_id for event in published(api)] == [api.globex.account_id]
 
@@ -120,7 +120,7 @@ async def test_an_expired_idempotency_key_makes_new_ids(api: ApiFixture) -> None
 async def test_a_field_name_with_a_lone_surrogate_is_refused(api: ApiFixture) -> None:
     body, headers = b'{"type": "package.updated", "\\ud800": 1}', {"Content-Type": "application/json"}
     response = await api.acme.request("POST", "/v1/events", content=body, headers=headers)
-    assert errors_of(response)["events[0].?"] == "is not a field of an event"
+    assert errors_of(response)["?"] == "is not a field of an event"
 
 
 async def test_each_event_type_has_a_schema_and_an_example(api: ApiFixture) -> None:

@@ -32,7 +32,7 @@ WEBHOOK = {
 ACCOUNT = {"name": "Acme", "emails": ["ops@example.com"], "planLimit": 1000}
 CHANGE_WEBHOOK = """
 import { client } from './client/client.gen';
-import { changeV1WebhooksWebhookIdPatch as change } from './client/sdk.gen';
+import { updateWebhook as change } from './client/sdk.gen';
 
 declare const process: { argv: string[] };
 const [url, key, webhook_id] = process.argv.slice(2);
@@ -109,7 +109,7 @@ def python_client(openapi_file: Path) -> Iterator[str]:
 def test_a_python_client_changes_one_field_of_a_webhook(server: Server, python_client: str) -> None:
     caller = Caller(server, server.api.acme.key)
     before = caller.request("POST", "/v1/webhooks", WEBHOOK)
-    call = importlib.import_module(f"{python_client}.api.webhooks.change_v1_webhooks_webhook_id_patch")
+    call = importlib.import_module(f"{python_client}.api.webhooks.update_webhook")
     models, made = importlib.import_module(f"{python_client}.models"), importlib.import_module(python_client)
     client = made.AuthenticatedClient(base_url=server.url, token=caller.key)
     response = call.sync_detailed(before["id"], client=client, body=models.WebhookChanges(description="after"))
@@ -121,7 +121,7 @@ def test_a_python_client_changes_one_field_of_a_webhook(server: Server, python_c
 def test_a_python_client_changes_one_field_of_an_account(server: Server, python_client: str) -> None:
     caller = Caller(server, OPERATOR_KEY)
     before = caller.request("POST", "/v1/accounts", ACCOUNT)
-    name = f"{python_client}.api.accounts_operators.change_account_v1_accounts_account_id_patch"
+    name = f"{python_client}.api.accounts_operators.update_account"
     call, models = importlib.import_module(name), importlib.import_module(f"{python_client}.models")
     client = importlib.import_module(python_client).AuthenticatedClient(base_url=server.url, token=caller.key)
     response = call.sync_detailed(before["id"], client=client, body=models.AccountChanges(weekly_digest=False))

@@ -13,12 +13,13 @@ from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
 from api.auth import MayPublish
-from api.events.publish import events_of
+from api.events.publish import as_written, events_of
 from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.adapters.sql.account_tables import api_keys
+from streams.core.errors import Invalid
 from streams.core.recently_found import FOUND_SECONDS
 
 JSON = {"Content-Type": "application/json"}
@@ -51,7 +52,10 @@ def with_router(api: ApiFixture) -> ApiFixture:
 
     @router.post("/v1/routed-events", status_code=202)
     async def publish(body: Annotated[dict[str, Any], Body()], caller: MayPublish) -> dict[str, Any]:
-        events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
+        try:
+            events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
+        except Invalid as wrong:
+            raise as_written(wrong, body) from None
         return {"ids": [event.id for event in events], "events": [{"id": event.id} for event in events]}
 
     api.app.include_router(router)

@@ -117,7 +117,7 @@ async def test_every_field_of_a_webhook_is_stored(api: ApiFixture) -> None:
         ({"url": URL, "headers": {"Expect": "100-continue"}}, "headers", "belongs to the connection"),
         ({"url": URL, "headers": {"Proxy-Authorization": "x"}}, "headers", "belongs to the connection"),
         ({"url": URL, "headers": {f"X-{n}": "v" for n in range(11)}}, "headers", "at most 10"),
-        ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "greater than or equal to 1"),
+        ({"url": URL, "maxConcurrency": 0}, "maxConcurrency", "at least 1"),
         ({"url": URL, "description": "\0"}, "description", "NUL"),
         ({"url": URL, "description": "half \ud83d"}, "description", "surrogate"),
         ({"url": URL, "descriptoin": "CRM"}, "descriptoin", "is not a field here"),
