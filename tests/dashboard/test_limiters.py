@@ -60,7 +60,7 @@ async def send_commits(client: UntrustedClient) -> None:
         await client.browser.client.post(f"/runtime/commit/{'x' * 43}", json={"cmi": {}, "number": number})
 
 
-# By the name of the row in docs/security.md; the file of the limiter, and what an untrusted client does to it. What has
+# By the name of the row in docs/access.md; the file of the limiter, and what an untrusted client does to it. What has
 # no act here has a test of its own: connections in tests/adversary, counts in tests/rest/test_missing_events.py,
 # shares in tests/stages/test_path.py, tests in tests/stages/test_flow.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
@@ -137,6 +137,6 @@ def test_every_limiter_is_in_the_table() -> None:
 
 
 def test_the_document_has_every_limiter() -> None:
-    page = (ROOT / "docs" / "security.md").read_text()
+    page = (ROOT / "docs" / "access.md").read_text()
     table = page.partition("\n## Who is counted\n")[2].partition("\n## ")[0]
     assert re.findall(r"^\| ([a-z, ]+) \|", table, re.MULTILINE)[1:] == list(LIMITERS)

@@ -1,4 +1,4 @@
-"""Every field that holds a URL or a secret is in the registry of who sees it, and in docs/security.md."""
+"""Every field that holds a URL or a secret is in the registry of who sees it, and in docs/access.md."""
 
 import importlib
 import inspect
@@ -107,7 +107,7 @@ def test_the_registry_names_fields_that_exist() -> None:
 
 
 def test_the_document_has_every_rule() -> None:
-    section = (ROOT / "docs" / "security.md").read_text().partition("## Who sees what")[2].partition("\n## ")[0]
+    section = (ROOT / "docs" / "access.md").read_text().partition("## Who sees what")[2].partition("\n## ")[0]
     rows = [tuple(map(str.strip, row.strip("|").split("|"))) for row in section.splitlines() if row.startswith("|")]
     rules = {(rule.what, rule.viewer, rule.member, rule.owner, rule.operator) for rule in FIELDS.values()}
     assert set(rows[2:]) == rules
