@@ -278,7 +278,7 @@ async def test_a_body_that_is_not_json_is_refused_everywhere(api: ApiFixture) ->
         ({"url": URL, "headers": []}, "headers", "must be an object"),
         ({"url": URL, "maxConcurrency": 1.5}, "maxConcurrency", "must be a whole number"),
         ({"url": URL, "maxConcurrency": 257}, "maxConcurrency", "must be at most 256"),
-        ({"url": URL, "description": "x" * 5000}, "description", "must have at most 1000 characters"),
+        ({"url": URL, "description": "x" * 5000}, "description", "must have at most 500 characters"),
     ],
 )
 async def test_a_wrong_type_is_named_in_our_words(
