@@ -16,16 +16,13 @@ function fingerprint(type) {
 }
 
 /** What happened, below "produce failed". */
-function innermost(error) {
-  return error.errors?.length ? innermost(error.errors.at(-1)) : error.message;
-}
+const reason = (error) => (error.errors?.length ? reason(error.errors.at(-1)) : error.message);
 
-function fail(reason) {
-  console.error(`Kafka did not take the event: ${reason}`);
+function fail(error) {
+  console.error(`Kafka did not take the event: ${reason(error)}`);
   process.exit(1);
 }
 
-let reason = 'no error';
 const [servers, schema, topic = 'session-events'] = process.argv.slice(2);
 const type = avro.Type.forSchema(JSON.parse(readFileSync(schema, 'utf8')));
 const data = { sessionId: 'sess_1', packageId: 'pkg_1', learnerId: 'learner-42' };
@@ -42,7 +39,7 @@ header.writeBigUInt64LE(fingerprint(type), 2);
 const value = Buffer.concat([header, type.toBuffer(event)]);
 const key = Buffer.from(data.sessionId); // without a session: the package id, else the account id
 
-const timeout = Number(process.env.TIMEOUT_MS ?? 30_000);
+let lastError = new Error('it does not answer');
 const producer = new Producer({
   clientId: 'publish',
   bootstrapBrokers: servers.split(','),
@@ -50,14 +47,14 @@ const producer = new Producer({
   idempotent: true,
   partitioner: compatibilityPartitioner, // the default one is not that of Java
   retries: true, // until the deadline
-  retryDelay: (client, operation, attempt, retries, error) => ((reason = innermost(error)), 250),
+  retryDelay: (client, operation, attempt, retries, error) => ((lastError = error), 250),
 });
-const deadline = setTimeout(() => fail(`no acknowledgement within ${timeout} ms (${reason})`), timeout);
+const deadline = setTimeout(() => fail(lastError), process.env.TIMEOUT_MS ?? 30_000);
 try {
   const { offsets } = await producer.send({ messages: [{ topic, key, value }] });
   console.log(offsets[0].topic, offsets[0].partition, Number(offsets[0].offset));
   clearTimeout(deadline);
   await producer.close();
 } catch (error) {
-  fail(innermost(error));
+  fail(error);
 }
