@@ -40,7 +40,9 @@ def in_java(folder: Path) -> Command:
     compiler = parts.java_compiler() or left_out("Java's compiler")
     jars = parts.java_producer() or left_out("producer in Java")
     java = compiler.resolve().with_name("java")
-    return java, "-cp", f"{jars}/*", parts.PRODUCERS / "java" / "Publish.java"
+    # It compiles the example each time: the C1 compiler alone halves that.
+    options = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", f"{jars}/*")
+    return java, *options, parts.PRODUCERS / "java" / "Publish.java"
 
 
 def in_node(folder: Path) -> Command:
