@@ -29,6 +29,9 @@ OIDC = PARTS / "oidc"
 PLAYER = PARTS / "player"
 COMPOSE = PARTS / "compose"
 COMPOSE_LOCK = ROOT / "tests" / "real" / "compose"
+# Examples in other languages, each with its lock file.
+PRODUCERS = ROOT / "examples" / "producers"
+OF_PRODUCERS = PARTS / "producers"
 COMPOSE_MODULE = "github.com/compose-spec/compose-go/v2"
 # Outside of the checkout: it takes two minutes to make, and a fresh clone finds it here.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scorm-webhooks"
@@ -185,6 +188,24 @@ def clients() -> Path | None:
     return CLIENTS if has_packages(CLIENTS, "typescript") else None
 
 
+def java_producer() -> Path | None:
+    """The folder of jars for the producer in Java, with the hashes that it has locked."""
+    jars = OF_PRODUCERS / "java"
+    lock = jars / "jars.sha256"
+    return jars if lock.exists() and lock.read_text() == (PRODUCERS / "java" / lock.name).read_text() else None
+
+
+def node_producer() -> Path | None:
+    folder = OF_PRODUCERS / "node"
+    return folder if has_packages(folder, "avsc") else None
+
+
+def go_producer() -> Path | None:
+    """The lock of the Go modules that are in Go's own cache."""
+    lock = OF_PRODUCERS / "go" / "go.sum"
+    return lock if lock.exists() and lock.read_text() == (PRODUCERS / "go" / lock.name).read_text() else None
+
+
 def chromium() -> Path | None:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     return Path(found) if found else None
@@ -274,7 +295,8 @@ def has_packages(folder: Path, one_of_them: str) -> bool:
 
 
 def lock_of(folder: Path) -> Path:
-    return ROOT / "tests" / "real" / folder.name / "package-lock.json"
+    locks = PRODUCERS if folder.parent == OF_PRODUCERS else ROOT / "tests" / "real"
+    return locks / folder.name / "package-lock.json"
 
 
 def image_builder() -> Path | None:
@@ -335,19 +357,43 @@ def bring_java() -> None:
 
 
 def bring_kafka(release: str = NEWEST_KAFKA) -> None:
+    copy_jars(KAFKA_POMS[release], _kafka_folder(release))
+
+
+def copy_jars(pom: Path, folder: Path, check: Callable[[Path], None] = lambda jars: None) -> None:
     if not shutil.which("mvn"):
         apt("maven")
-    folder = _kafka_folder(release)
     fresh = folder.with_name("fresh")
     shutil.rmtree(fresh, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
     options = ["-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
     subprocess.run(
-        ["mvn", "-q", "-B", "-U", "-Dstyle.color=never", "-f", KAFKA_POMS[release], COPY_JARS, *options],
+        ["mvn", "-q", "-B", "-U", "-Dstyle.color=never", "-f", pom, COPY_JARS, *options],
         check=True,
         capture_output=True,
     )
+    check(fresh)
     fresh.rename(folder)  # atomic
+
+
+def bring_java_producer() -> None:
+    copy_jars(PRODUCERS / "java" / "pom.xml", OF_PRODUCERS / "java", check_jars)
+
+
+def check_jars(jars: Path) -> None:
+    lock = Path(shutil.copy(PRODUCERS / "java" / "jars.sha256", jars))
+    subprocess.run(["sha256sum", "--check", "--quiet", lock], cwd=jars, check=True, capture_output=True)
+    if len(list(jars.glob("*.jar"))) != len(lock.read_text().splitlines()):
+        raise OSError(f"{lock.name} does not name each jar")
+
+
+def bring_go_producer() -> None:
+    """Fetches the modules, whose hashes `go.sum` has, and compiles them once, for Go's cache."""
+    folder = OF_PRODUCERS / "go"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    subprocess.run(["go", "build", "-o", folder], cwd=PRODUCERS / "go", check=True, capture_output=True)
+    shutil.copy(PRODUCERS / "go" / "go.sum", folder)  # last: now it is whole
 
 
 def bring_registry() -> None:
@@ -498,6 +544,9 @@ ALL: list[Part] = [
     ("Ruby", ruby, partial(apt, "ruby"), "apt-get install ruby"),
     ("Go", go, partial(apt, "golang-go"), "apt-get install golang-go"),
     ("Java's compiler", java_compiler, partial(apt, "default-jdk-headless"), "apt-get install default-jdk-headless"),
+    ("producer in Java", java_producer, bring_java_producer, "Java and Maven: apt-get install maven"),
+    ("producer in Node", node_producer, partial(bring_packages, OF_PRODUCERS / "node"), "npm: apt-get install npm"),
+    ("producer in Go", go_producer, bring_go_producer, "Go 1.26 or newer"),
     ("C#", csharp, partial(apt, "mono-mcs", "mono-runtime"), "apt-get install mono-mcs mono-runtime"),
     ("OpenID Connect provider", oidc, partial(bring_packages, OIDC), "npm: apt-get install npm"),
     ("TypeScript client generator", clients, partial(bring_packages, CLIENTS), "npm: apt-get install npm"),

@@ -83,11 +83,13 @@ def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], withou
     assert {*without, "rich"}.isdisjoint(output.stdout.split())
 
 
-NODE_LOCKS = sorted((ROOT / "tests" / "real").glob("*/package-lock.json"))
+NODE_LOCKS = sorted(
+    [*(ROOT / "tests" / "real").glob("*/package-lock.json"), *(ROOT / "examples").rglob("package-lock.json")]
+)
 
 
 def test_the_locks_for_node_are_found() -> None:
-    assert {lock.parent.name for lock in NODE_LOCKS} >= {"verifiers", "clients", "axe", "oidc"}
+    assert {lock.parent.name for lock in NODE_LOCKS} >= {"verifiers", "clients", "axe", "oidc", "node"}
 
 
 @pytest.mark.parametrize("path", NODE_LOCKS, ids=lambda path: path.parent.name)
