@@ -39,7 +39,7 @@ FIELDS = {
 }
 LAUNCHED = Event("evt_1", "session.launched", "acc_1", datetime(2026, 4, 10, 14, 32, tzinfo=UTC), SESSION)
 NOWHERE = "127.0.0.1:1"
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "publishing.md"
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,6 @@ def test_an_event_goes_on_with_the_callers_trace(producer: EventProducer, broker
         traced = [producer.publish(event).result(timeout=10) for event in (LAUNCHED, own)]
     found = [AvroCodec().decode(record_at(brokers, ack).value() or b"") for ack in traced]
     assert found == [replace(LAUNCHED, trace_parent=f"00-{0xABC:032x}-{0xDEF:016x}-01"), own]
-
-
-def test_the_example_of_the_readme_publishes(brokers: str, capsys: pytest.CaptureFixture[str]) -> None:
-    [shown] = re.findall(r"```python\n(from streams.producer.*?)```", README.read_text(), re.DOTALL)
-    exec(shown.replace("kafka:9092", brokers), {})
-    assert capsys.readouterr().out.startswith("Ack(event_id='evt_")
 
 
 def test_an_event_without_an_id_gets_one(producer: EventProducer) -> None:
@@ -322,11 +316,13 @@ def test_a_fake_has_every_method_of_the_producer() -> None:
             assert inspect.signature(getattr(FakeProducer, name)).parameters == inspect.signature(method).parameters
 
 
-@pytest.mark.parametrize("number", [0, 1])
-async def test_the_examples_of_the_document_work(brokers: str, number: int) -> None:
-    code = re.findall(r"```python\n(.*?)```", (README.parent / "docs" / "publishing.md").read_text(), re.DOTALL)[number]
+@pytest.mark.parametrize("number", range(3))
+async def test_the_examples_of_the_document_work(brokers: str, number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)[number]
     names: dict[str, Any] = {}
     exec(code.replace("kafka:9092", brokers), names)
+    if number == 0:
+        assert "Ack(event_id='evt_1', topic='session-events'" in capsys.readouterr().out
     if app := names.get("app"):
         async with app.router.lifespan_context(app), httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
             made = await client.post("http://app/courses/pkg_1/versions/2")
