@@ -17,16 +17,16 @@ Try it: `scorm-webhooks demo`. On one machine: `scorm-webhooks up`. On a cluster
 DATABASE_URL, run `topics apply` and `db upgrade` once, then one process or more of each stage.
 Every setting is in docs/settings.md.
 """
-# The groups of commands: the module of each, and its help.
+# The groups of commands: a module that has all commands of the group, and its help.
 GROUPS = {
     "accounts": ("access", "Customers of the platform."),
     "api-keys": ("access", "API keys of an account."),
     "users": ("access", "Users, who may sign in to an account's dashboard."),
     "operators": ("access", "Operators of the platform, who see every account."),
     "usage": ("usage", "Launches of an account by calendar month, in UTC."),
-    "webhooks": ("webhooks", "Where events are sent."),
+    "webhooks": ("replays", "Where events are sent."),
     "events": ("events", "What happened at the platform."),
-    "deliveries": ("deliveries", "Deliveries: each is one event owed to one webhook."),
+    "deliveries": ("replays", "Deliveries: each is one event owed to one webhook."),
     "dead-letters": ("deliveries", "Dead letters: deliveries that were given up."),
     "jobs": ("replays", "Actions on many deliveries, which `publish` does."),
     "learners": ("learners", "Learners, whose data can be erased."),

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from streams.cli.app import app
+from streams.cli.commands import GROUPS
 from streams.core.errors import Misconfigured
 
 LIST_MODULES = """
@@ -33,3 +34,21 @@ def test_a_command_in_another_folder_makes_no_second_system(tmp_path: Path, monk
     assert isinstance(ended.exception, Misconfigured)
     assert f"{tmp_path}/.scorm-webhooks has no system" in str(ended.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+COMMANDS = """
+import sys
+from streams.cli.commands import create_app
+app = create_app(sys.argv[1:])
+for group in app.registered_groups:
+    if group.name in sys.argv:
+        print(*sorted(command.name for command in group.typer_instance.registered_commands))
+"""
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_has_all_its_commands_when_it_is_asked_for_alone(group: str) -> None:
+    done = subprocess.run([sys.executable, "-c", COMMANDS, group], capture_output=True, text=True, check=True)
+    whole = next(one.typer_instance for one in app.registered_groups if one.name == group)
+    assert whole is not None
+    assert done.stdout.split() == sorted(command.name or "" for command in whole.registered_commands)
