@@ -43,14 +43,18 @@ class HoldReason(StrEnum):
 
 
 class DeathReason(StrEnum):
-    """Why a delivery was given up."""
+    """Why a delivery was given up, and who decides it."""
 
+    # `deliver`, by core/decision.py.
     EXHAUSTED = "exhausted"
     DELETED = "deleted"
     GONE = "gone"
+    # `deliver` for a test; `maintain` for a lost retry without its payload (adapters/sql/overdue_retries.py).
     EXPIRED = "expired"
+    # `publish`, when it releases what a pause held (stages/release_held.py).
     KEPT = "kept"
     REFUSED = "refused"
+    # `up`, when its embedded broker starts anew (adapters/sql/lost_deliveries.py).
     BROKER_RESTARTED = "broker_restarted"
 
 
