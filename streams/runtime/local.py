@@ -139,7 +139,7 @@ async def _serve(
 
 
 async def _print_dashboard(deployment: SqlDeployment, supervisor: Supervisor, stopping: asyncio.Event) -> None:
-    """Print the dashboard's address when the stages are ready; on a terminal with a link that signs in once.
+    """Print the addresses of Kafka and the dashboard when all is ready; on a terminal also a link that signs in once.
 
     A log file must not have such a link.
     """
@@ -148,6 +148,8 @@ async def _print_dashboard(deployment: SqlDeployment, supervisor: Supervisor, st
     if stopping.is_set() or not supervisor.is_running:
         return
     url = deployment.settings.url
+    embedded = "  (embedded: it forgets everything when this ends)" if _is_embedded(deployment) else ""
+    print(f"Kafka: {deployment.kafka['bootstrap.servers']}{embedded}", flush=True)
     print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)", flush=True)
     if sys.stdout.isatty():
         link = await deployment.sign_in().operator_link(by="up")

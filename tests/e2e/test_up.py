@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -58,6 +59,8 @@ def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> No
         until(lambda: is_ready(system), 90, lambda: reasons(system))
         children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
         assert len(children) == 5
+        until(lambda: "Dashboard: " in (tmp_path / "up.out").read_text(), 10, "the addresses")
+        assert re.match(r"Kafka: 127\.0\.0\.1:\d+  \(embedded", (tmp_path / "up.out").read_text())
         account = system.account()
         webhook = system.webhook(account, receiver.url("/crm"))["id"]
         system.run("events", "publish", "-", stdin=updated(account, 1))

@@ -23,10 +23,9 @@ def running_up(
     system = System(folder, {**ports, **env})
     if "KAFKA_BOOTSTRAP_SERVERS" not in env:
         del system.env["SCORM_WEBHOOKS_ENCRYPTION_KEYS"]
-    with (folder / "up.log").open("ab") as log:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "streams", "up", *options], env=system.env, cwd=folder, stderr=log
-        )
+    with (folder / "up.log").open("ab") as log, (folder / "up.out").open("ab") as output:
+        command = [sys.executable, "-m", "streams", "up", *options]
+        running = subprocess.Popen(command, env=system.env, cwd=folder, stdout=output, stderr=log)
     try:
         yield system, running
     finally:
