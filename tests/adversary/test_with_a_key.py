@@ -44,7 +44,7 @@ COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "
 def test_a_duration_of_a_million_digits_is_named(attacked: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "data": {**EXAMPLE, "totalTime": f"PT{'1' * 999_700}S"}}
     response = attacked.call("POST", "/v1/events", event, key=account.key)
-    assert (response.status, response.wrong_fields) == (422, {"events[0].data.totalTime"})
+    assert (response.status, response.wrong_fields) == (422, {"data.totalTime"})
     assert len(response.body) < SMALL_ANSWER_BYTES
 
 
@@ -383,7 +383,7 @@ def test_an_operators_calls_need_an_operators_key(attacked: AdversarySystem, acc
 def test_an_event_of_another_account_is_refused(attacked: AdversarySystem, account: Account) -> None:
     event = {**COMPLETED, "accountId": attacked.bystander.id}
     response = attacked.call("POST", "/v1/events", event, key=account.key)
-    assert (response.status, response.wrong_fields) == (422, {"events[0].accountId"})
+    assert (response.status, response.wrong_fields) == (422, {"accountId"})
 
 
 def test_the_event_id_of_another_account_changes_nothing(attacked: AdversarySystem, account: Account) -> None:
