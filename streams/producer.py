@@ -95,7 +95,7 @@ class EventProducer:
     (`msk_properties` makes those of Amazon MSK with IAM); how many events may wait is
     `queue.buffering.max.messages` (100 000). An event leaves at once; who publishes thousands a second spares the
     brokers work by `"linger.ms": 5`.
-    Kafka has `timeout_seconds` to acknowledge an event; then its future fails, within a second. While no broker can be
+    Kafka has `timeout_seconds` to acknowledge an event; its future fails about a second later. While no broker can be
     reached, the logger `streams.producer` has one warning, and one line when events are acknowledged again.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
     (`confluent_codec` makes one for Confluent's framing).

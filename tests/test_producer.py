@@ -248,7 +248,7 @@ def test_an_event_fails_after_its_timeout(request: pytest.FixtureRequest, addres
     producer.close(0)
 
 
-def test_the_timeout_is_half_a_minute_unless_it_is_set() -> None:
+def test_a_timeout_of_nothing_is_refused() -> None:
     with pytest.raises(Misconfigured, match="timeout_seconds must be more than 0"):
         EventProducer(NOWHERE, timeout_seconds=0)
 

@@ -159,7 +159,7 @@ async def retry_dead(
 async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
-    """For ever. By `ids` at once, by `filter` as a job."""
+    """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job."""
     return await _act(JobKind.DISCARD, body, caller, request, response)
 
 

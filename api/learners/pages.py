@@ -48,7 +48,7 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 @router.post("/account/learners/erase")
 @acts_once
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
-    """For ever."""
+    """Erase the learner; this cannot be taken back."""
     try:
         erasure = await visit.services.learners.erase(visit.account.id, form["learner"], by=visit.actor)
     except Invalid as wrong:

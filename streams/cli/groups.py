@@ -38,9 +38,9 @@ def rewind(
     async def begin_health_again(deployment: "SqlDeployment") -> None:
         await deployment.outbox().restart_health()
 
-    # First: if the command ends between the two, nothing that is read again counts.
-    in_deployment(begin_health_again)
     count = _groups().rewind(RECORD_GROUP, RECORDED, since)
+    # Not before: a refused command changes nothing. If it ends between the two, run it again before `record` starts.
+    in_deployment(begin_health_again)
     say(f"{stage} reads {count} records again")
 
 

@@ -12,7 +12,7 @@ from streams.core.errors import Conflict, NotFound
 from streams.ports import Outgoing, Partition
 from streams.topics import ATTEMPTS, RECORD_GROUP, RECORDED
 
-LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ class GroupsAdmin(TopicsAdmin):
         """
         committed = self.offsets(group, topics)
         first = self._first_since(committed, to)
-        moves = {at: first[at] for at, offsets in committed.items() if first[at] < offsets.committed}
+        moves = {at: offset for at, offset in first.items() if offset < committed[at].committed}
         self._commit(group, moves)
         return sum(committed[at].committed - offset for at, offset in moves.items())
 
@@ -44,22 +44,23 @@ class GroupsAdmin(TopicsAdmin):
         self._commit(group, {at: offset + 1})
 
     def _first_since(self, partitions: Iterable[Partition], to: datetime) -> Mapping[Partition, int]:
-        """The offset of the first record since a time in each partition; its end if there is none."""
-        by_time = {self._named(at): OffsetSpec.for_timestamp(int(to.timestamp() * 1000)) for at in partitions}
-        ends = dict.fromkeys(by_time, OffsetSpec.latest())
+        """The offset of the first record since a time in each partition that has one."""
+        # Kafka reads a negative time as the start or the end.
+        since = OffsetSpec.for_timestamp(max(0, int(to.timestamp() * 1000)))
+        specs = {self._named(at): since for at in partitions}
 
-        def ask(specs: Mapping[TopicPartition, OffsetSpec]) -> dict[TopicPartition, int]:
-            answers = self._admin.list_offsets(dict(specs))
+        def ask() -> dict[TopicPartition, int]:
+            answers = self._admin.list_offsets(specs)
             return {partition: answer.result(REQUEST_SECONDS).offset for partition, answer in answers.items()}
 
         try:
-            found = repeat_if_transient(lambda: ask(by_time), REQUEST_SECONDS)
-            end = repeat_if_transient(lambda: ask(ends), REQUEST_SECONDS)
+            found = repeat_if_transient(ask, REQUEST_SECONDS)
         except KafkaException as error:
             raise Unavailable(error.args[0].str()) from None
         return {
-            Partition(at.topic.removeprefix(self._prefix), at.partition): offset if offset >= 0 else end[at]
+            Partition(at.topic.removeprefix(self._prefix), at.partition): offset
             for at, offset in found.items()
+            if offset >= 0
         }
 
     def _commit(self, group: str, moves: Mapping[Partition, int]) -> None:
