@@ -78,7 +78,9 @@ def confluent_codec(
     """
     dotted = {name.replace("_", "."): value for name, value in properties.items()}
     return ConfluentCodec(
-        AvroCodec(written=schemas.COMPATIBLE), ConfluentRegistry(registry_url, dotted), subject or f"{topic}-value"
+        AvroCodec(versions_written=schemas.COMPATIBLE),
+        ConfluentRegistry(registry_url, dotted),
+        subject or f"{topic}-value",
     )
 
 
@@ -130,7 +132,7 @@ class EventProducer:
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
-        self._codec = codec or AvroCodec(written=schemas.COMPATIBLE)
+        self._codec = codec or AvroCodec(versions_written=schemas.COMPATIBLE)
         self._open = True
         self._made_in = os.getpid()
         self._unacknowledged: set[str] = set()
@@ -221,8 +223,8 @@ class EventProducer:
         except BufferError:
             return KafkaError(KafkaError._QUEUE_FULL)
         except KafkaException as error:
-            found: KafkaError = error.args[0]
-            return found
+            kafka_error: KafkaError = error.args[0]
+            return kafka_error
         return None
 
     def flush(self, timeout_seconds: float = 10) -> bool:
@@ -265,12 +267,12 @@ class EventProducer:
         if os.getpid() != self._made_in:
             return
         if not self.flush(EXIT_SECONDS):
-            left = sorted(self._unacknowledged)
+            unacknowledged = sorted(self._unacknowledged)
             _logger.error(
                 "the interpreter ends, and Kafka has not acknowledged all events; missing: %d, with the ids %s%s",
-                len(left),
-                ", ".join(left[:NAMED_AT_EXIT]),
-                ", …" if len(left) > NAMED_AT_EXIT else "",
+                len(unacknowledged),
+                ", ".join(unacknowledged[:NAMED_AT_EXIT]),
+                ", …" if len(unacknowledged) > NAMED_AT_EXIT else "",
             )
         self.close(0)
 

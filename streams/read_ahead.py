@@ -94,14 +94,14 @@ class ReadAhead(Generic[Event]):
     def restart(self, starts: Mapping[Partition, int]) -> None:
         """Forget what was read: the client has these partitions, and reads them again from these offsets on."""
         remembered = {partition: self._done.get(partition, {}) for partition in starts}
-        for partition, done in remembered.items():
+        for partition, offsets in remembered.items():
             for pending in self._partitions.get(partition, ()):
                 if pending.is_done:
-                    done[pending.record.offset] = pending.record.appended_at
+                    offsets[pending.record.offset] = pending.record.appended_at
         self.forget(list(self._partitions))
         self._done = {
-            partition: {offset: at for offset, at in done.items() if offset >= starts[partition]}
-            for partition, done in remembered.items()
+            partition: {offset: at for offset, at in offsets.items() if offset >= starts[partition]}
+            for partition, offsets in remembered.items()
         }
 
     def take(self, cost: Callable[[str], int], limit: int = LARGE_BATCH) -> list[PendingEvent[Event]]:
@@ -112,11 +112,11 @@ class ReadAhead(Generic[Event]):
         """Note that these events are handled. Returns the events to acknowledge, in the order of each partition."""
         for pending in batch:
             pending.is_done = True
-        ready: list[Event] = []
+        events: list[Event] = []
         for partition in self._partitions.values():
             while partition and partition[0].is_done:
                 pending = partition.popleft()
                 self._events -= 1
                 self._bytes -= pending.size
-                ready.append(pending.event)
-        return ready
+                events.append(pending.event)
+        return events

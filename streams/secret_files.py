@@ -20,20 +20,20 @@ def secret_names() -> list[str]:
 
 def with_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` with the contents of the files. Raises `Misconfigured`."""
-    found = dict(environ)
+    environment = dict(environ)
     for name in _from_files(environ):
-        path = found.pop(name + SUFFIX)
-        if found.get(name):
+        path = environment.pop(name + SUFFIX)
+        if environment.get(name):
             raise Misconfigured(f"{name} and {name}{SUFFIX} are both set: remove one")
-        found[name] = _read(name + SUFFIX, Path(path))
-    return found
+        environment[name] = _read(name + SUFFIX, Path(path))
+    return environment
 
 
 def _from_files(environ: Mapping[str, str]) -> Iterator[str]:
-    known = secret_names()
+    names = secret_names()
     for variable, path in environ.items():
         name = variable.removesuffix(SUFFIX)
-        if name != variable and path and (name in known or name.startswith(_PROPERTIES)):
+        if name != variable and path and (name in names or name.startswith(_PROPERTIES)):
             yield name
 
 

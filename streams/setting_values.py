@@ -54,10 +54,10 @@ def printable(text: AnyText) -> AnyText:
 def issuer(url: str | None) -> str | None:
     if url is None:
         return None
-    found = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[!-~]*)?", url, re.ASCII)
-    if not found or "?" in url or "#" in url:
+    match = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[!-~]*)?", url, re.ASCII)
+    if not match or "?" in url or "#" in url:
         raise ValueError("must be a URL such as https://login.example.com, without a query")
-    if found[1] == "http" and found[2] not in LOOPBACK_HOSTS:
+    if match[1] == "http" and match[2] not in LOOPBACK_HOSTS:
         raise ValueError("must begin with https://, because the provider's answers decide who signs in")
     return url
 

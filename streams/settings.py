@@ -296,8 +296,8 @@ class Settings(BaseModel):
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises `Misconfigured` with one line that says what to set."""
-    given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
-    _refuse_unknown(given)
+    values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    _refuse_unknown(values)
     embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
     defaults: dict[str, object] = {
         "data_dir": ".scorm-webhooks",
@@ -307,7 +307,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     }
     try:
         settings = Settings.model_validate(
-            {**defaults, **{name: value for name, value in given.items() if value != ""}}
+            {**defaults, **{name: value for name, value in values.items() if value != ""}}
         )
     except ValidationError as error:
         raise Misconfigured(_words(error)) from None
@@ -320,18 +320,18 @@ def names() -> list[str]:
     return [PREFIX + name.upper() for name in Settings.model_fields]
 
 
-def _refuse_unknown(given: Mapping[str, str]) -> None:
-    for name, value in given.items():
-        shown = _shown(PREFIX + name.upper())
+def _refuse_unknown(values: Mapping[str, str]) -> None:
+    for name, value in values.items():
+        printable = _shown(PREFIX + name.upper())
         if value.startswith("tcp://"):
             raise Misconfigured(
-                f"{shown}={_shown(value)} was put there by Kubernetes for a Service of that name: "
+                f"{printable}={_shown(value)} was put there by Kubernetes for a Service of that name: "
                 "set enableServiceLinks: false in the pod"
             )
         if name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
             hint = f"did you mean {PREFIX}{close[0].upper()}?" if close else "see docs/settings.md"
-            raise Misconfigured(f"{shown} is not a setting; {hint}")
+            raise Misconfigured(f"{printable} is not a setting; {hint}")
 
 
 def _words(error: ValidationError) -> str:
@@ -344,17 +344,19 @@ def _words(error: ValidationError) -> str:
 
 def _shown(text: str) -> str:
     """Short, on one line, without control characters."""
-    shown = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return shown if len(shown) <= _MOST_SHOWN_CHARACTERS else f"{shown[:_MOST_SHOWN_CHARACTERS]}…"
+    printable = text if text.isprintable() else text.encode("unicode_escape").decode()
+    return printable if len(printable) <= _MOST_SHOWN_CHARACTERS else f"{printable[:_MOST_SHOWN_CHARACTERS]}…"
 
 
 def _require_whole_oidc(settings: Settings) -> None:
     """Raises `Misconfigured` for settings of OpenID Connect that are not complete, or do not fit together."""
-    given = {name for name in settings.model_fields_set if name.startswith("oidc_")}
-    if missing := [name for name in OIDC_REQUIRED if given and getattr(settings, name) is None]:
-        shown, other = (f"{PREFIX}{name.upper()}" for name in (missing[0], min(given)))
-        raise Misconfigured(f"{shown} is not set, and {other} is: set it too, or remove every {PREFIX}OIDC_ setting")
-    if given and settings.public_url is None:
+    set_names = {name for name in settings.model_fields_set if name.startswith("oidc_")}
+    if unset := [name for name in OIDC_REQUIRED if set_names and getattr(settings, name) is None]:
+        unset_name, other_name = (f"{PREFIX}{name.upper()}" for name in (unset[0], min(set_names)))
+        raise Misconfigured(
+            f"{unset_name} is not set, and {other_name} is: set it too, or remove every {PREFIX}OIDC_ setting"
+        )
+    if set_names and settings.public_url is None:
         raise Misconfigured(
             f"{PREFIX}OIDC_ISSUER: set {PREFIX}PUBLIC_URL too, because the provider sends browsers back to that URL"
         )

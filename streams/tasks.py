@@ -12,8 +12,8 @@ async def together(*parts: Callable[[], Awaitable[object]]) -> None:
     """
     tasks = [asyncio.ensure_future(part()) for part in parts]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
+        finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in finished:
             await task
     finally:
         for task in tasks:

@@ -79,8 +79,8 @@ class PrometheusTelemetry(Collector):
             refresh()
         for name, (message, labels) in COUNTERS.items():
             counter = CounterMetricFamily(f"{NAMESPACE}_{name}", message, labels=labels)
-            known = {(str(value),): 0.0 for value in KNOWN_VALUES.get(name, ())}
-            for values, count in (known | self._counts[name]).items():
+            zeros = {(str(value),): 0.0 for value in KNOWN_VALUES.get(name, ())}
+            for values, count in (zeros | self._counts[name]).items():
                 counter.add_metric(values, count)
             yield counter
         for name, (message, labels) in GAUGES.items():
@@ -89,8 +89,10 @@ class PrometheusTelemetry(Collector):
                 gauge.add_metric(values, level)
             yield gauge
         for name, (message, _) in HISTOGRAMS.items():
-            found = self._histograms[name]
-            yield HistogramMetricFamily(f"{NAMESPACE}_{name}", message, buckets=found.buckets(), sum_value=found.sum)
+            histogram = self._histograms[name]
+            yield HistogramMetricFamily(
+                f"{NAMESPACE}_{name}", message, buckets=histogram.buckets(), sum_value=histogram.sum
+            )
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
         return self._tracer.span(name, parent, started_at) if self._tracer else NonRecordingSpan(parent)

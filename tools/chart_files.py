@@ -1,4 +1,4 @@
-"""The parts of the chart and its document that follow from others: settings in values and schema, the table of values.
+"""The parts of the chart that follow from others: settings in values and schema, the table of values.
 
 `make generated` writes them; tests compare them.
 """
@@ -16,7 +16,7 @@ from streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm" / "scorm-webhooks"
-VALUES, SCHEMA, DOCUMENT = CHART / "values.yaml", CHART / "values.schema.json", ROOT / "docs" / "kubernetes.md"
+VALUES, SCHEMA, DOCUMENT = CHART / "values.yaml", CHART / "values.schema.json", CHART / "README.md"
 
 # Settings that other values of the chart set, or that the chart fixes.
 OTHERS = {

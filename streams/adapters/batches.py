@@ -46,11 +46,11 @@ class Batches(Generic[Item, Result]):
     async def _work(self) -> None:
         try:
             while self._waiting:
-                if (rest := self._next_at - time.monotonic()) > 0:
-                    await asyncio.sleep(rest)
+                if (pause_seconds := self._next_at - time.monotonic()) > 0:
+                    await asyncio.sleep(pause_seconds)
                 self._next_at = time.monotonic() + self._apart
                 batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-                await self._do([one for one in batch if not one[1].done()])
+                await self._do([entry for entry in batch if not entry[1].done()])
         finally:
             self._task = None
 
@@ -60,8 +60,8 @@ class Batches(Generic[Item, Result]):
             results = await self._handle([item for item, _ in batch]) if batch else ()
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, Unavailable):
-                for one in batch:
-                    await self._do([one])
+                for entry in batch:
+                    await self._do([entry])
                 return
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):

@@ -57,8 +57,8 @@ class CompactSubscriptions(WebhookStore):
     def _pack(self, webhook: Webhook) -> bytes:
         packages, dispatches = (pack_ids(ids) for ids in (webhook.packages, webhook.dispatches))
         head = _HEAD.pack(webhook.version, len(packages), len(dispatches))
-        rest = replace(webhook, packages=frozenset(), dispatches=frozenset())
-        return head + packages + dispatches + self._encode(rest)
+        compact = replace(webhook, packages=frozenset(), dispatches=frozenset())
+        return head + packages + dispatches + self._encode(compact)
 
 
 class _Cache(dict[str, Webhook]):

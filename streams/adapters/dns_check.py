@@ -36,15 +36,15 @@ class SystemDnsCheck:
         try:
             host = urlsplit(url).hostname
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                found = await self._lookup(host) if host else ()
+                addresses = await self._lookup(host) if host else ()
         except (OSError, ValueError):  # TimeoutError is an OSError
             return None
-        for address in found:
+        for address in addresses:
             if not is_allowed(address, self._opened):
                 return FORBIDDEN
         return None
 
     async def _ask_system(self, host: str) -> Sequence[str]:
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        return [str(address[0]) for *_, address in found]
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for *_, address in addresses]

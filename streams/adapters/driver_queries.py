@@ -128,9 +128,9 @@ class SqliteQueries:
 
 def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
     """The database at `url`, a `DATABASE_URL`; None for a file that does not exist. Raises `Misconfigured`."""
-    scheme, _, rest = url.partition(":")
+    scheme, _, address = url.partition(":")
     if scheme.startswith("sqlite"):
-        path = Path(rest.removeprefix("///").partition("?")[0])
+        path = Path(address.removeprefix("///").partition("?")[0])
         return SqliteQueries(path) if path.exists() else None
     libpq = libpq_url(url)
     try:
@@ -142,5 +142,5 @@ def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
 
 def libpq_url(url: str) -> str:
     """The address without the name of SQLAlchemy's driver, as in `postgresql+psycopg`, which libpq does not take."""
-    scheme, _, rest = url.partition(":")
-    return f"{scheme.partition('+')[0]}:{rest}"
+    scheme, _, address = url.partition(":")
+    return f"{scheme.partition('+')[0]}:{address}"

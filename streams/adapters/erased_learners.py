@@ -61,13 +61,13 @@ class SqlErasedLearners:
             self._database.end(self)
 
     async def _read(self, queries: Queries) -> None:
-        found = await queries.rows(_ERASURES, [queries.moment(self._newest - OVERLAP)])
-        if not found:
+        rows = await queries.rows(_ERASURES, [queries.moment(self._newest - OVERLAP)])
+        if not rows:
             return
         # A database that was restored may have another key.
         [(ciphertext,)] = await queries.rows(_KEY)
         self._key = base64.b64decode(self._encryption.decrypt(ciphertext))
-        for account_id, hashed, erased_at in found:
+        for account_id, hashed, erased_at in rows:
             self._learn(account_id, hashed, _moment(erased_at))
 
     def _learn(self, account_id: str, hashed: str, erased_at: datetime) -> None:

@@ -103,14 +103,14 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
     if headers and not all(item.partition("=")[1] for item in environ[headers].split(",") if item.strip()):
         raise Misconfigured(f"{headers}: must be name=value, several with commas between them")
     _check_sampler(environ)
-    for empty in [one for one, value in os.environ.items() if one.startswith("OTEL_") and not value]:
+    for empty in [variable for variable, value in os.environ.items() if variable.startswith("OTEL_") and not value]:
         # Not set, as everywhere here; the SDK would read it as a wrong value.
         del os.environ[empty]
     try:
         return OtelTracer(_provider(stage, endpoint))
-    except ModuleNotFoundError as missing:
+    except ModuleNotFoundError as error:
         raise Misconfigured(
-            f"{name} is set, and {missing.name} is missing: pip install 'scorm-webhooks[tracing]'"
+            f"{name} is set, and {error.name} is missing: pip install 'scorm-webhooks[tracing]'"
         ) from None
     except (ValueError, RuntimeError) as wrong:
         raise Misconfigured(f"a variable that begins with OTEL_ is wrong: {wrong}") from None
@@ -121,16 +121,16 @@ def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     return next((name for name in names if environ.get(name)), None)
 
 
-def _endpoint(name: str, given: str) -> str:
+def _endpoint(name: str, address: str) -> str:
     """The URL that takes spans. An error does not show it: it may have a password."""
     try:
-        url = urlsplit(given)
+        url = urlsplit(address)
         port_is_right = url.port != 0  # ValueError where it is not a port
     except ValueError:
         port_is_right = False
     if not port_is_right or url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
         raise Misconfigured(f"{name}: must be a URL without a query, such as http://collector:4318")
-    return given if name == ENDPOINTS[0] else f"{given.rstrip('/')}/v1/traces"
+    return address if name == ENDPOINTS[0] else f"{address.rstrip('/')}/v1/traces"
 
 
 def _check_sampler(environ: Mapping[str, str]) -> None:

@@ -38,13 +38,13 @@ class SqlReplayLookup:
     async def _find(self, ids: Sequence[str]) -> Sequence[int | None]:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                found = await self._table.find(ids)
+                rows = await self._table.find(ids)
         except (TimeoutError, Unavailable, *DRIVER_ERRORS) as away:
             self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
             self._probing = self._probing or asyncio.create_task(self._probe())
             return [None] * len(ids)
         self._database.end(self)
-        return [found.get(delivery_id) for delivery_id in ids]
+        return [rows.get(delivery_id) for delivery_id in ids]
 
     async def _probe(self) -> None:
         """Query regularly until the database answers: its end is noticed although no retry is due."""

@@ -26,15 +26,15 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
     make the end of the loop wait for it.
     """
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[Result] = loop.create_future()
+    future: asyncio.Future[Result] = loop.create_future()
 
     def settle(result: Result | None, error: BaseException | None) -> None:
-        if done.done():
+        if future.done():
             return
         if error is not None:
-            done.set_exception(error)
+            future.set_exception(error)
         else:
-            done.set_result(result)  # type: ignore[arg-type]
+            future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
         result, error = None, None
@@ -48,7 +48,7 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
     thread = threading.Thread(target=run, name="blocking-call", daemon=True)
     with _thread_shortage():
         thread.start()
-    return await done
+    return await future
 
 
 async def in_worker_thread(call: Callable[[], Result]) -> Result:

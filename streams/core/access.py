@@ -137,16 +137,16 @@ def make_key(
 ) -> NewKey:
     """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
-    shown = api_key[:SHOWN_CHARACTERS]
-    return NewKey(ApiKey(key_id, account_id, name, shown, digest(api_key), now, scopes, expires_at), api_key)
+    masked = api_key[:SHOWN_CHARACTERS]
+    return NewKey(ApiKey(key_id, account_id, name, masked, digest(api_key), now, scopes, expires_at), api_key)
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:
     """What is wrong with the requested scopes."""
-    known = ", ".join(Scope)
+    scopes = ", ".join(Scope)
     errors = [
-        FieldError("scopes", f"{name!r} is not a scope; the scopes are {known}")
+        FieldError("scopes", f"{name!r} is not a scope; the scopes are {scopes}")
         for name in names
         if name not in EVERYTHING
     ]
-    return errors if list(names) else [FieldError("scopes", f"must name at least one of {known}")]
+    return errors if list(names) else [FieldError("scopes", f"must name at least one of {scopes}")]

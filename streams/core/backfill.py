@@ -65,25 +65,32 @@ class Backfill:
 
 def advanced(ranges: tuple[OffsetRange, ...], positions: Mapping[int, int]) -> tuple[OffsetRange, ...]:
     """What is left of the ranges after reading up to these offsets, by partition."""
-    return not_empty(tuple(one._replace(start=max(one.start, positions.get(one.partition, 0))) for one in ranges))
+    return not_empty(
+        tuple(
+            position_range._replace(start=max(position_range.start, positions.get(position_range.partition, 0)))
+            for position_range in ranges
+        )
+    )
 
 
 def not_empty(ranges: tuple[OffsetRange, ...]) -> tuple[OffsetRange, ...]:
-    return tuple(one for one in ranges if one.start < one.end)
+    return tuple(position_range for position_range in ranges if position_range.start < position_range.end)
 
 
 def _size(ranges: tuple[OffsetRange, ...] | None) -> int:
-    return sum(one.end - one.start for one in ranges or ())
+    return sum(position_range.end - position_range.start for position_range in ranges or ())
 
 
 @pure
-def backfilled(value: object, appended_at: datetime, webhook: Webhook, wanted: DeliveryFilter) -> Delivery | None:
+def backfilled(
+    value: object, appended_at: datetime, webhook: Webhook, delivery_filter: DeliveryFilter
+) -> Delivery | None:
     """The delivery that fan-out makes of this event for this webhook, held as a replay.
 
     None when the filter or the webhook does not want the event. Raises `InvalidRecord` and `Invalid`.
     """
     # Most events are another account's: look before the body is rendered.
-    if not isinstance(value, Event) or not wants(webhook, value) or not _is_wanted(value, appended_at, wanted):
+    if not isinstance(value, Event) or not wants(webhook, value) or not _is_wanted(value, appended_at, delivery_filter):
         return None
     event, body = event_and_body(value, appended_at)
     return Delivery(
@@ -100,9 +107,9 @@ def backfilled(value: object, appended_at: datetime, webhook: Webhook, wanted: D
     )
 
 
-def _is_wanted(event: Event, appended_at: datetime, wanted: DeliveryFilter) -> bool:
+def _is_wanted(event: Event, appended_at: datetime, delivery_filter: DeliveryFilter) -> bool:
     return (
-        (wanted.event_types is None or event.type in wanted.event_types)
-        and (wanted.since is None or appended_at >= wanted.since)
-        and (wanted.until is None or appended_at < wanted.until)
+        (delivery_filter.event_types is None or event.type in delivery_filter.event_types)
+        and (delivery_filter.since is None or appended_at >= delivery_filter.since)
+        and (delivery_filter.until is None or appended_at < delivery_filter.until)
     )

@@ -44,14 +44,14 @@ class DeliveryState(NamedTuple):
         """Whether it comes from fan-out's record, which supersedes nothing."""
         return self.generation == 1 and self.step == 1 and self.state is not State.DELIVERED
 
-    def supersedes(self, known: "DeliveryState") -> bool:
+    def supersedes(self, stored: "DeliveryState") -> bool:
         """Whether this is the newer state by (generation, step); *delivered* ends its generation at any step."""
-        if self.generation == known.generation:
-            if known.state is State.DELIVERED:
+        if self.generation == stored.generation:
+            if stored.state is State.DELIVERED:
                 return False
             if self.state is State.DELIVERED:
                 return True
-        return (self.generation, self.step) > (known.generation, known.step)
+        return (self.generation, self.step) > (stored.generation, stored.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +99,13 @@ class Batch:
     def webhook_ids(self) -> set[str]:
         """Every webhook in the batch."""
         return {delivery_state.webhook_id for delivery_state in self.delivery_states} | {
-            made.webhook_id for made in self.attempts
+            attempt.webhook_id for attempt in self.attempts
         }
 
     def account_ids(self) -> set[str]:
         """Every account in the batch."""
         return {delivery_state.account_id for delivery_state in self.delivery_states} | {
-            made.account_id for made in self.attempts
+            attempt.account_id for attempt in self.attempts
         }
 
 
@@ -126,8 +126,8 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
         delivery_state = delivery_state_of(entry)
         if delivery_state is None:
             continue
-        known = delivery_states.get(delivery_state.delivery_id)
-        if known is None or delivery_state.supersedes(known):
+        previous = delivery_states.get(delivery_state.delivery_id)
+        if previous is None or delivery_state.supersedes(previous):
             delivery_states[delivery_state.delivery_id] = delivery_state
     return Batch(tuple(delivery_states.values()), tuple(attempts), events)
 
@@ -222,7 +222,7 @@ def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
     if attempt.next_step in _FOLLOWED:
         return None
     state = MOVES[State.WAITING, attempt.next_step]
-    waiting = state is State.WAITING and attempt.tier is not None
+    is_retry = state is State.WAITING and attempt.tier is not None
     return DeliveryState(
         delivery_id=attempt.delivery_id,
         account_id=attempt.account_id,
@@ -238,7 +238,7 @@ def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
         target=attempt.target,
         changed_at=at,
         tier=attempt.tier,
-        due_at=at + Tier(attempt.tier).wait if waiting and attempt.tier else None,
+        due_at=at + Tier(attempt.tier).wait if is_retry and attempt.tier else None,
         message=attempt.message,
         target_attempt=attempt.target_attempt + 1,
     )

@@ -141,5 +141,5 @@ class EndpointQueue(Generic[Waiter]):
         """Adapt to the result of an attempt: the cap grows by one, or is halved on failure."""
         self.failing = not delivered
         self.cap = min(self.cap + 1, self.ceiling) if delivered else max(1, self.cap // 2)
-        known = seconds if self.seconds is None else self.seconds
-        self.seconds = known + _NEWEST_WEIGHT * (seconds - known)
+        average = seconds if self.seconds is None else self.seconds
+        self.seconds = average + _NEWEST_WEIGHT * (seconds - average)

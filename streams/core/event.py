@@ -117,14 +117,16 @@ def parse_time(text: Any) -> datetime | None:
 
     Digits beyond microseconds are dropped. A leap second, 23:59:60 in UTC, becomes the second after it.
     """
-    found = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
+    match = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
         return None
-    day, minute, second, fraction, offset = found.groups("")
+    day, minute, second, fraction, offset = match.groups("")
     is_leap = second == "60"
     try:
-        read = datetime.fromisoformat(f"{day}T{minute}:{'59' if is_leap else second}{fraction[:7]}{offset.upper()}")
-        moment = read.astimezone(UTC)
+        local_time = datetime.fromisoformat(
+            f"{day}T{minute}:{'59' if is_leap else second}{fraction[:7]}{offset.upper()}"
+        )
+        moment = local_time.astimezone(UTC)
         if not is_leap:
             return moment
         ends_day = (moment.hour, moment.minute) == (23, 59)

@@ -32,16 +32,16 @@ class FairQueue(Generic[Item]):
         An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `turn`; owners
         have as many turns as fit.
         """
-        taken: list[Item] = []
-        used = 0
-        while self._queues and used < limit:
+        items: list[Item] = []
+        spent = 0
+        while self._queues and spent < limit:
             owner = next(iter(self._queues))
             queue = self._queues.pop(owner)
-            each = cost(owner)
-            ends = min(limit, used + turn)
-            while queue and used < ends:
-                taken.append(queue.popleft())
-                used += each
+            item_cost = cost(owner)
+            ends = min(limit, spent + turn)
+            while queue and spent < ends:
+                items.append(queue.popleft())
+                spent += item_cost
             if queue:
                 self._queues[owner] = queue
-        return taken
+        return items

@@ -53,5 +53,9 @@ class Room:
         if held_again:
             return Room(max(1, self.size // 2), 0, min(LONGEST_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))
         total = self.attempted + attempted
-        rest = 0.0 if attempted else self.rest_seconds
-        return Room(min(ROOM, 2 * self.size), 0, rest) if 2 * total >= self.size else Room(self.size, total, rest)
+        rest_seconds = 0.0 if attempted else self.rest_seconds
+        return (
+            Room(min(ROOM, 2 * self.size), 0, rest_seconds)
+            if 2 * total >= self.size
+            else Room(self.size, total, rest_seconds)
+        )

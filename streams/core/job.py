@@ -73,10 +73,12 @@ class Job:
     @property
     def progress(self) -> tuple[int, int]:
         """How much is done, of how much: deliveries, and records of `session-events`."""
-        read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
-        done, total = self.done + self.failed + read, self.total + records
+        records_read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
+        processed, total = self.done + self.failed + records_read, self.total + records
         return (
-            (max(total, 1), max(total, 1)) if self.status is JobStatus.FINISHED else (min(done, total), max(total, 1))
+            (max(total, 1), max(total, 1))
+            if self.status is JobStatus.FINISHED
+            else (min(processed, total), max(total, 1))
         )
 
     @property
@@ -90,8 +92,8 @@ class Job:
 
     def is_settled(self, now: datetime) -> bool:
         """Whether the deliveries of its period are stored. Those of a retry or discard are what a person has seen."""
-        until = self.filter.until
-        return self.kind is not JobKind.REPLAY or until is None or now >= until + SETTLED_AFTER
+        end = self.filter.until
+        return self.kind is not JobKind.REPLAY or end is None or now >= end + SETTLED_AFTER
 
     def gives_up(self, now: datetime) -> bool:
         """Whether it waits no longer for payloads that are not stored."""
@@ -99,8 +101,8 @@ class Job:
 
     def advanced(self, count: int, reached: datetime) -> "Job":
         """The job after a portion. Deliveries that were stored after its beginning add to the total."""
-        done = self.done + count
-        return replace(self, done=done, total=max(self.total, done), reached=reached)
+        processed = self.done + count
+        return replace(self, done=processed, total=max(self.total, processed), reached=reached)
 
     def ended(self, now: datetime, failed: int) -> "Job":
         return replace(self, failed=failed, total=max(self.total, self.done + failed), finished_at=now)

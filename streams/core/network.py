@@ -34,8 +34,8 @@ class OwnNetwork:
     def learn(self, attempts: Iterable[Attempt]) -> None:
         """Add attempts."""
         for attempt in attempts:
-            known = self._newest.get(attempt.webhook_id)
-            if known is None or known.ended_at <= attempt.ended_at:
+            newest = self._newest.get(attempt.webhook_id)
+            if newest is None or newest.ended_at <= attempt.ended_at:
                 self._newest[attempt.webhook_id] = _Newest(_host(attempt.url), attempt.ended_at)
                 failed = attempt.outcome in NETWORK_KINDS
                 (self._failed.add if failed else self._failed.discard)(attempt.webhook_id)

@@ -84,12 +84,12 @@ class OffsetTracker:
         self._committed = commit
 
 
-def _encode(base: int, done: set[int]) -> str:
-    beyond = [offset - base for offset in done if offset >= base]
-    if not beyond:
+def _encode(base: int, completed: set[int]) -> str:
+    relative = [offset - base for offset in completed if offset >= base]
+    if not relative:
         return ""
-    bitmap = bytearray(max(beyond) // 8 + 1)
-    for index in beyond:
+    bitmap = bytearray(max(relative) // 8 + 1)
+    for index in relative:
         bitmap[index // 8] |= 1 << index % 8
     return _PREFIX + base64.b64encode(bytes(bitmap)).decode()
 

@@ -71,8 +71,8 @@ class OidcRules:
     @property
     def claims(self) -> frozenset[str]:
         """The claims that decide."""
-        named = {self.account_claim, self.role_claim, GROUPS_CLAIM if self.operator_group else None}
-        return frozenset(name for name in named if name) | (frozenset() if self.account_claim else EMAIL_CLAIMS)
+        names = {self.account_claim, self.role_claim, GROUPS_CLAIM if self.operator_group else None}
+        return frozenset(name for name in names if name) | (frozenset() if self.account_claim else EMAIL_CLAIMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +144,12 @@ def _email(claims: Mapping[str, object]) -> str | None:
 
 
 def _account_ids(claims: Mapping[str, object], name: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(text for text in _texts(claims.get(name)) if 0 < len(text) <= ID_CHARACTERS))
-    if not found:
+    ids = tuple(dict.fromkeys(text for text in _texts(claims.get(name)) if 0 < len(text) <= ID_CHARACTERS))
+    if not ids:
         raise NotAdmitted(f"the claim {name} is missing, or names no account")
-    if len(found) > OIDC_ACCOUNTS:
-        raise NotAdmitted(f"the claim {name} names {len(found)} accounts, and may name at most {OIDC_ACCOUNTS}")
-    return found
+    if len(ids) > OIDC_ACCOUNTS:
+        raise NotAdmitted(f"the claim {name} names {len(ids)} accounts, and may name at most {OIDC_ACCOUNTS}")
+    return ids
 
 
 def _role(claims: Mapping[str, object], name: str | None) -> Role:
@@ -158,10 +158,10 @@ def _role(claims: Mapping[str, object], name: str | None) -> Role:
     if value in (None, "", []):
         return Role.MEMBER
     texts = _texts(value)
-    found = next((role for role in _ROLES if role in texts), None)
-    if found is None:
+    best_role = next((role for role in _ROLES if role in texts), None)
+    if best_role is None:
         raise NotAdmitted(f"the claim {name} has none of the roles {', '.join(_ROLES)}")
-    return found
+    return best_role
 
 
 def _texts(value: object) -> tuple[str, ...]:

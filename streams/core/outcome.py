@@ -51,16 +51,16 @@ LEFT_OUT = "…"
 
 def kept_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
     """The whole headers that fit `RESPONSE_HEADERS_KEPT_BYTES`, in their order; `…` says how many are left out."""
-    kept: dict[str, str] = {}
+    selection: dict[str, str] = {}
     room = RESPONSE_HEADERS_KEPT_BYTES
     for name, value in headers.items():
         size = len(name.encode()) + len(value.encode())
         if size <= room:
-            kept[name] = value
+            selection[name] = value
             room -= size
-    if count := len(headers) - len(kept):
-        kept[LEFT_OUT] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
-    return kept
+    if count := len(headers) - len(selection):
+        selection[LEFT_OUT] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
+    return selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +152,8 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
 
 def _failed(failure: Failure, timeout_seconds: float) -> Outcome:
     status = failure.begun.status if failure.begun else None
-    known = _FAILURES if status is None else {**_FAILURES, **_FAILURES_BEGUN}
-    cause, remedy = known[failure.kind]
+    messages = _FAILURES if status is None else {**_FAILURES, **_FAILURES_BEGUN}
+    cause, remedy = messages[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""
     message = f"{cause.format(timeout=timeout_seconds, status=status)}{detail}. {remedy}".rstrip()
     return Outcome(failure.kind, message)

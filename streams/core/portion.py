@@ -25,9 +25,9 @@ class Portion:
         return Portion(min(max(int(self.rows * TARGET_SECONDS / near), LEAST_ROWS), MOST_ROWS))
 
 
-def rest_after(seconds: float, behind: timedelta, *, is_only_writer: bool) -> float:
+def rest_after(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:
     """Seconds of rest after a portion that took `seconds`: as long as it took, so that others have half of the time.
 
     None where the work falls behind, unless nothing else can write meanwhile.
     """
-    return seconds if is_only_writer or behind <= SLIGHTLY_BEHIND else 0.0
+    return seconds if is_only_writer or backlog_age <= SLIGHTLY_BEHIND else 0.0

@@ -21,12 +21,12 @@ class RecentlyFound(Generic[Found]):
         self._found: OrderedDict[str, tuple[Found, float]] = OrderedDict()
 
     def get(self, name: str, now: float) -> Found | None:
-        found, at = self._found.get(name, (None, 0.0))
-        return found if found is not None and 0 <= now - at < self._seconds else None
+        value, at = self._found.get(name, (None, 0.0))
+        return value if value is not None and 0 <= now - at < self._seconds else None
 
-    def put(self, name: str, found: Found, now: float) -> None:
+    def put(self, name: str, value: Found, now: float) -> None:
         self._found.pop(name, None)
-        self._found[name] = found, now
+        self._found[name] = value, now
         if len(self._found) > self._limit:
             self._found.popitem(last=False)
 

@@ -60,7 +60,10 @@ def check_attempt(attempt: Attempt) -> Attempt:
 def check_webhook(webhook: Webhook) -> Webhook:
     """Returns the webhook. Raises `InvalidRecord`."""
     _ids(("id", webhook.id), ("accountId", webhook.account_id))
-    _ids(*(("packages", one) for one in webhook.packages), *(("dispatches", one) for one in webhook.dispatches))
+    _ids(
+        *(("packages", scope_id) for scope_id in webhook.packages),
+        *(("dispatches", scope_id) for scope_id in webhook.dispatches),
+    )
     if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
         raise InvalidRecord(f"scopes: at most {SCOPE_IDS} ids")
     _check_counts(webhook.health_epoch)
@@ -88,8 +91,8 @@ def _check_owner(value: Delivery | Attempt) -> None:
         _ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
 
 
-def _ids(*named: tuple[str, str]) -> None:
-    for name, value in named:
+def _ids(*pairs: tuple[str, str]) -> None:
+    for name, value in pairs:
         if not is_id(value):
             raise InvalidRecord(f"{name}: {value[:40]!r} is not an id: {ID_WORDS}")
 

@@ -42,7 +42,7 @@ class Schedule:
     def attempts(self) -> int:
         return len(self.tiers) + 1
 
-    def tier_after(self, attempt: int, asked: timedelta | None = None) -> Tier | None:
+    def tier_after(self, attempt: int, retry_after: timedelta | None = None) -> Tier | None:
         """The tier after attempt number `attempt` (from 1); None when it was the last attempt.
 
         A wait that the endpoint asked for is rounded up to a tier, never below the scheduled one.
@@ -50,9 +50,9 @@ class Schedule:
         if attempt > len(self.tiers):
             return None
         scheduled = self.tiers[attempt - 1 :]
-        if asked is None:
+        if retry_after is None:
             return scheduled[0]
-        return next((tier for tier in scheduled if tier.wait >= asked), scheduled[-1])
+        return next((tier for tier in scheduled if tier.wait >= retry_after), scheduled[-1])
 
 
 def parse_schedule(text: str) -> Schedule:
@@ -62,6 +62,6 @@ def parse_schedule(text: str) -> Schedule:
         raise Invalid(FieldError("schedule", f"must have at most {RETRY_TIERS} waits"))
     tiers = tuple(Tier(part.strip()) for part in parts)
     waits = [tier.wait for tier in tiers]
-    if any(later <= earlier for earlier, later in pairwise(waits)):
+    if any(longer <= shorter for shorter, longer in pairwise(waits)):
         raise Invalid(FieldError("schedule", "each wait must be longer than the one before, as in 30s,2m,10m,1h,6h"))
     return Schedule(tiers)

@@ -94,8 +94,8 @@ class Slots(Generic[Waiter]):
         """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
         self._mark_slow(now)
         granted: list[tuple[str, Waiter]] = []
-        while any(self._ready.values()) and (one := self._grant_one(now)) is not None:
-            granted.append(one)
+        while any(self._ready.values()) and (waiter := self._grant_one(now)) is not None:
+            granted.append(waiter)
         return granted
 
     def release(self, name: str, waiter: Waiter, now: float, delivered: bool | None) -> None:
@@ -144,9 +144,9 @@ class Slots(Generic[Waiter]):
         for _ in range(len(self._rotation)):
             endpoint_class = self._rotation[0]
             self._rotation.rotate(-1)
-            ready = self._ready[endpoint_class]
-            while ready and self._has_slot(endpoint_class):
-                _, queue = ready.popitem(last=False)
+            queues = self._ready[endpoint_class]
+            while queues and self._has_slot(endpoint_class):
+                _, queue = queues.popitem(last=False)
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
                     waiter = queue.pop_next(priority)
@@ -174,14 +174,14 @@ class Slots(Generic[Waiter]):
 
     def _reclassify(self, queue: EndpointQueue[Waiter]) -> None:
         """Move an endpoint to the class that fits it now, with its slots and its turn."""
-        before, after = queue.endpoint_class, queue.classify()
-        if before is after:
+        old_class, new_class = queue.endpoint_class, queue.classify()
+        if old_class is new_class:
             return
-        queue.endpoint_class = after
-        self._in_use[before] -= len(queue.in_flight)
-        self._in_use[after] += len(queue.in_flight)
-        if self._ready[before].pop(queue.name, None):
-            self._ready[after][queue.name] = queue
+        queue.endpoint_class = new_class
+        self._in_use[old_class] -= len(queue.in_flight)
+        self._in_use[new_class] += len(queue.in_flight)
+        if self._ready[old_class].pop(queue.name, None):
+            self._ready[new_class][queue.name] = queue
 
     def _make_ready(self, queue: EndpointQueue[Waiter]) -> None:
         if queue.next_priority is not None:

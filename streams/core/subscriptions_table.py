@@ -123,16 +123,16 @@ class SubscriptionsTable:
         """Apply a webhook's record; its first record sets its creation time."""
         self.position = offset + 1
         self.newer.discard(webhook.id)
-        known, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
+        version, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
         (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
         if webhook.version <= newest:
             return
         if webhook.created_at is None:
-            created_at = self._webhooks[webhook.id].created_at if known else appended_at
+            created_at = self._webhooks[webhook.id].created_at if version else appended_at
             webhook = replace(webhook, created_at=created_at)
         self._webhooks[webhook.id] = webhook
         self._deleted.pop(webhook.id, None)
-        if not known:
+        if not version:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
     def remove(self, offset: int, webhook_id: str, version: int) -> None:
@@ -140,15 +140,15 @@ class SubscriptionsTable:
         self.position = offset + 1
         self.newer.discard(webhook_id)
         self._deleted_since_sentinel += 1
-        known = self._webhooks.version(webhook_id)
-        if version < known:
+        current_version = self._webhooks.version(webhook_id)
+        if version < current_version:
             self.overtaken.add(webhook_id)
             return
         self.overtaken.discard(webhook_id)
         self._deleted[webhook_id] = max(version, self._deleted.pop(webhook_id, 0))
         if len(self._deleted) > DELETIONS_KEPT:
             del self._deleted[next(iter(self._deleted))]
-        if not known:
+        if not current_version:
             return
         account_id = self._webhooks.pop(webhook_id).account_id
         self._accounts[account_id].remove(webhook_id)
@@ -187,9 +187,9 @@ class SubscriptionsTable:
         """
         return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer)
 
-    def has_reached(self, seen: SubscriptionsPosition) -> bool:
+    def has_reached(self, position: SubscriptionsPosition) -> bool:
         """Whether this position was read; a position of another incarnation counts as read."""
-        return seen.incarnation != self.incarnation or self.position >= seen.offset
+        return position.incarnation != self.incarnation or self.position >= position.offset
 
     def find(self, webhook_id: str) -> Webhook | None:
         return self._webhooks.get(webhook_id)

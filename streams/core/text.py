@@ -12,12 +12,12 @@ _UNSAFE = re.compile(
 
 def escape_controls(text: str, keep: str = "") -> str:
     r"""`text` with each unsafe character written as an escape such as `\x1b`; those in `keep` stay."""
-    return _UNSAFE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
 
 
 def escape_json(text: str) -> str:
     r"""JSON with each unsafe character within its strings written as `\uXXXX`."""
-    return _UNSAFE.sub(lambda found: "".join(f"\\u{unit:04x}" for unit in _utf16(found[0])), text)
+    return _UNSAFE.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
 
 
 def _escape(character: str) -> str:

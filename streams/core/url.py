@@ -30,9 +30,9 @@ def page_url_errors(field: str, url: str) -> list[FieldError]:
     return [FieldError(field, problem)] if problem else []
 
 
-def same_origin(one: str, other: str) -> bool:
+def same_origin(first_url: str, second_url: str) -> bool:
     """Whether two endpoint URLs have the same scheme, host and port (RFC 6454 §5)."""
-    return _origin(one) == _origin(other)
+    return _origin(first_url) == _origin(second_url)
 
 
 def host_of(url: str) -> str:

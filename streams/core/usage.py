@@ -84,7 +84,7 @@ class UsagePlace(NamedTuple):
 def parse_usage_place(text: str) -> UsagePlace:
     """Parse the text of a place. Raises `Invalid`."""
     package_id, dot, dispatch_id = text.partition(".")
-    if not dot or not all(one == "" or is_id(one) for one in (package_id, dispatch_id)):
+    if not dot or not all(part == "" or is_id(part) for part in (package_id, dispatch_id)):
         raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier response"))
     return UsagePlace(package_id, dispatch_id)
 
@@ -134,23 +134,26 @@ def oldest_month(now: datetime) -> str:
 
 def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> LaunchBatch:
     """What counts among these events, which have the time of their record each."""
-    found: list[Launch] = []
-    late: list[Launch] = []
+    launches: list[Launch] = []
+    late_launches: list[Launch] = []
     oldest = oldest_month(now)
     for event, appended_at in events:
         if event.type != LAUNCHED:
             continue
         launch = Launch(event.account_id, event.id, event.occurred_at, event.package_id, event.dispatch_id)
         if launch.month < oldest:
-            late.append(launch._replace(at=appended_at))
+            late_launches.append(launch._replace(at=appended_at))
         else:
-            found.append(launch)
-    return LaunchBatch(found, late)
+            launches.append(launch)
+    return LaunchBatch(launches, late_launches)
 
 
 def counted(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
     """How many launches there are of each account, month, package and dispatch."""
-    return Counter(UsageKey(one.account_id, one.month, one.package_id or "", one.dispatch_id or "") for one in launches)
+    return Counter(
+        UsageKey(launch.account_id, launch.month, launch.package_id or "", launch.dispatch_id or "")
+        for launch in launches
+    )
 
 
 def needed_for(percent: int, limit: int) -> int:
@@ -159,7 +162,7 @@ def needed_for(percent: int, limit: int) -> int:
 
 
 def crossed(
-    limit: int | None, before: int, launches: Sequence[Launch], percents: Iterable[int] = PERCENTS
+    limit: int | None, launches_before: int, launches: Sequence[Launch], percents: Iterable[int] = PERCENTS
 ) -> Sequence[UsageNotice]:
     """The thresholds that these launches of one account and month cross, after `before` earlier ones.
 
@@ -169,10 +172,12 @@ def crossed(
         return ()
     notices = []
     for percent in sorted(percents):
-        needed = needed_for(percent, limit)
-        if needed <= before + len(launches):
-            at = launches[max(0, needed - before - 1)]
-            notices.append(UsageNotice(at.account_id, at.month, percent, max(needed, before + 1), limit, at.at))
+        threshold = needed_for(percent, limit)
+        if threshold <= launches_before + len(launches):
+            at = launches[max(0, threshold - launches_before - 1)]
+            notices.append(
+                UsageNotice(at.account_id, at.month, percent, max(threshold, launches_before + 1), limit, at.at)
+            )
     return notices
 
 

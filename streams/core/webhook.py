@@ -155,7 +155,7 @@ class Registration:
             "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
         }
         # `created_at` of the registration, not of its first record.
-        same = [each.name for each in fields(ListedWebhook) if each.name not in computed]
+        same = [column.name for column in fields(ListedWebhook) if column.name not in computed]
         return ListedWebhook(
             **{name: getattr(self if hasattr(self, name) else webhook, name) for name in same}, **computed
         )

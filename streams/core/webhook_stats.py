@@ -89,8 +89,8 @@ class WebhookStats:
         for hour in self.hours:
             attempts[hour.outcome] += hour.attempts
         unfinished: Counter[State] = Counter()
-        for one in self.unfinished:
-            unfinished[one.state] += one.count
+        for item in self.unfinished:
+            unfinished[item.state] += item.count
         return WebhookSummary(attempts, self.response_times, unfinished, self.failing)
 
 
@@ -101,7 +101,7 @@ def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
         if attempt.trigger is not Trigger.TEST:
             hour = attempt.started_at.replace(minute=0, second=0, microsecond=0)
             alike[attempt.webhook_id, hour, str(attempt.outcome)].append(attempt)
-    return [_hour(key, made) for key, made in sorted(alike.items())]
+    return [_hour(key, hour_attempts) for key, hour_attempts in sorted(alike.items())]
 
 
 def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
@@ -121,17 +121,19 @@ def percentile_ms(times: Iterable[ResponseTimes], share: float) -> float | None:
     Response times are assumed to be spread evenly within a bucket.
     """
     counts: Counter[int] = Counter()
-    for one in times:
-        counts[one.up_to_ms] += one.attempts
-    wanted, below, lower = share * counts.total(), 0, 0
+    for milliseconds in times:
+        counts[milliseconds.up_to_ms] += milliseconds.attempts
+    target, below, lower = share * counts.total(), 0, 0
     for upper in sorted(counts):
         lower = max((bound for bound in BUCKETS_MS if bound < upper), default=0)
-        if below + counts[upper] >= wanted:
-            return lower + (upper - lower) * (wanted - below) / counts[upper]
+        if below + counts[upper] >= target:
+            return lower + (upper - lower) * (target - below) / counts[upper]
         below += counts[upper]
     return None
 
 
-def _hour(key: tuple[str, datetime, str], made: Sequence[Attempt]) -> Hour:
-    took_ms = [attempt.milliseconds for attempt in made]
-    return Hour(*key, len(made), sum(took_ms), max(took_ms), max(attempt.ended_at for attempt in made))
+def _hour(key: tuple[str, datetime, str], hour_attempts: Sequence[Attempt]) -> Hour:
+    took_ms = [attempt.milliseconds for attempt in hour_attempts]
+    return Hour(
+        *key, len(hour_attempts), sum(took_ms), max(took_ms), max(attempt.ended_at for attempt in hour_attempts)
+    )

@@ -16,7 +16,7 @@ class IdentityProvider(Protocol):
     async def authorization_url(self, request: AuthorizationRequest) -> str:
         """Where the browser goes to sign in."""
 
-    async def claims(self, code: str, request: AuthorizationRequest, wanted: Set[str]) -> Mapping[str, object]:
+    async def claims(self, code: str, request: AuthorizationRequest, claim_names: Set[str]) -> Mapping[str, object]:
         """The claims of the person who signed in, validated; those in `wanted` that the provider has.
 
         Raises `SignInRefused` when the code or the token is not valid.
@@ -29,7 +29,7 @@ class AuditLog(Protocol):
     async def add(self, audit_entry: AuditEntry) -> None:
         """Write an entry for something that changed no row."""
 
-    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
+    async def list(self, audit_filter: AuditFilter, cursor: Cursor | None, limit: int) -> Page[AuditEntry]:
         """A page ends early when its rows have more than `LIST_BYTES`."""
 
 

@@ -105,7 +105,7 @@ class RecordHandler(Protocol):
 
     def received(self, records: Sequence[Record]) -> None: ...
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         """These partitions go to another member: finish soon. Returns what to commit last."""
 
 

@@ -34,12 +34,12 @@ class Recorder(Protocol):
 class DeliveryLog(Protocol):
     """The stored deliveries, newest first."""
 
-    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]: ...
+    async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]: ...
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
         """A delivery with its newest attempts, as many as `attempts` returns first."""
 
-    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+    async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         """The attempts of a delivery, newest first.
 
         A page ends early when its attempts have more than `ATTEMPT_BYTES_SHOWN` stored bytes.
@@ -48,7 +48,7 @@ class DeliveryLog(Protocol):
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """How many deliveries are in each state, by webhook id."""
 
-    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+    async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
         """How many deliveries match, and when the oldest and the newest were first seen."""
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
@@ -61,10 +61,10 @@ class DeliveryLog(Protocol):
 class Replays(Protocol):
     """Sends deliveries again or discards them. The audit entry is written if there were any."""
 
-    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+    async def replay(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         """Start a new generation of the deliveries that match and whose webhook exists. Returns their ids."""
 
-    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+    async def discard(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         """Discard the dead letters that match. Returns their ids."""
 
 
@@ -101,7 +101,7 @@ class Jobs(Protocol):
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def unfinished(self, after: str) -> Sequence[Job]:
+    async def unfinished(self, after_id: str) -> Sequence[Job]:
         """Those of the next account behind `after`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
@@ -134,7 +134,7 @@ class Erasures(Protocol):
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
-    async def unfinished(self, before: datetime) -> Sequence[Erasure]:
+    async def unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
         """Those that were created before, oldest first."""
 
     async def advance(self, erasure_id: str) -> Erasure:
@@ -144,7 +144,7 @@ class Erasures(Protocol):
 class ErasedEvents(Protocol):
     """Knows which events are of erased learners."""
 
-    async def erased_among(self, found: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+    async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         """Those of these events that are erased."""
 
 
@@ -244,7 +244,7 @@ class Pruning(Protocol):
     # Whether no one else writes during a transaction.
     is_only_writer: bool
 
-    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> Pruned:
+    async def prune(self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None) -> Pruned:
         """Delete up to `limit` rows in one transaction, the oldest first.
 
         `since` is where the last portion ended: the entries of its rows are still in the index.
@@ -252,5 +252,5 @@ class Pruning(Protocol):
         webhooks with their secrets, health and pauses, when their tombstone is published and no delivery is left.
         """
 
-    async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
+    async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
         """The age of the oldest row that could be deleted; None when there is none."""

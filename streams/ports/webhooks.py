@@ -23,7 +23,7 @@ class Webhooks(Protocol):
         """Oldest first."""
 
     async def page(
-        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+        self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
         """An account's webhooks, newest first; with `status` only those in it.
 
@@ -39,7 +39,7 @@ class Webhooks(Protocol):
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
-        held: HeldChoice = HeldChoice.DELIVER,
+        held_choice: HeldChoice = HeldChoice.DELIVER,
         audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
@@ -79,7 +79,7 @@ class Outbox(Protocol):
         """
 
     async def compare_next(
-        self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
+        self, after_id: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         """Compare the next portion of webhooks, by id. Returns their ids; none behind the last one."""
 

@@ -129,12 +129,12 @@ def _data_url(logo: Path) -> str:
     return f"data:{LOGO_TYPES[logo.suffix.lower()]};base64,{content}"
 
 
-def _connections(wanted: int, telemetry: Telemetry) -> int:
-    count = connections_that_fit(wanted)
-    if count < wanted:
+def _connections(requested: int, telemetry: Telemetry) -> int:
+    count = connections_that_fit(requested)
+    if count < requested:
         telemetry.warning(
             "api_connections_reduced",
-            wanted=wanted,
+            wanted=requested,
             connections=count,
             why="the limit of open files (ulimit -n) is too low",
         )

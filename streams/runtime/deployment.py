@@ -99,8 +99,8 @@ class Deployment:
     @cached_property
     def database_address(self) -> str:
         """DATABASE_URL, or the URL of SQLite's file in the data directory."""
-        if given := self.environ.get("DATABASE_URL"):
-            return given
+        if url := self.environ.get("DATABASE_URL"):
+            return url
         return f"sqlite:///{self.make_data_dir().absolute()}/{SQLITE_FILE}"
 
     @property
@@ -143,7 +143,7 @@ class Deployment:
 
     @cached_property
     def codec(self) -> AvroCodec:
-        return AvroCodec(written=schemas.COMPATIBLE if self.settings.record_schemas == "compatible" else None)
+        return AvroCodec(versions_written=schemas.COMPATIBLE if self.settings.record_schemas == "compatible" else None)
 
     @cached_property
     def event_codec(self) -> EventCodec:
@@ -155,8 +155,8 @@ class Deployment:
                 raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
             return self.codec
         # The topic name strategy, unless the registry's owner chose another name.
-        named = self.settings.event_subject or f"{self.settings.topic_prefix}{SESSION_EVENTS}-value"
-        subject = named if confluent else None
+        event_subject = self.settings.event_subject or f"{self.settings.topic_prefix}{SESSION_EVENTS}-value"
+        subject = event_subject if confluent else None
         return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
 
     @cached_property

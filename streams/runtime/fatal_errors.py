@@ -23,7 +23,7 @@ def fatal_errors_logged(stage: str, log_format: str) -> Iterator[None]:
 
     With `log_format` console the error passes on: the command line prints it for a person.
     """
-    before = threading.excepthook
+    previous_hook = threading.excepthook
     threading.excepthook = _log_thread
     try:
         yield
@@ -33,7 +33,7 @@ def fatal_errors_logged(stage: str, log_format: str) -> Iterator[None]:
         configure_logging("json", "info", stage)
         sys.exit(_log(error))
     finally:
-        threading.excepthook = before
+        threading.excepthook = previous_hook
 
 
 def end_soon() -> None:

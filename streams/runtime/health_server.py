@@ -76,8 +76,8 @@ class _Connection(asyncio.Protocol):
         return self._responding is not None
 
     async def _respond(self) -> None:
-        method, _, rest = self._head.partition(b" ")
-        path = rest.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
+        method, _, remainder = self._head.partition(b" ")
+        path = remainder.partition(b" ")[0].partition(b"?")[0].decode("latin-1")
         page = self._pages.get(path)
         if b"\r\n\r\n" not in self._head:
             response = _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -112,9 +112,9 @@ async def serving(
         return _Response(HTTPStatus.OK, b"ok\n")
 
     async def readyz() -> _Response:
-        missing = await readiness_problems()
-        text = "".join(f"{line}\n" for line in missing) or "ready\n"
-        return _Response(HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK, text.encode())
+        problems = await readiness_problems()
+        text = "".join(f"{line}\n" for line in problems) or "ready\n"
+        return _Response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, text.encode())
 
     async def metrics() -> _Response:
         if isinstance(metrics_of, CollectorRegistry):

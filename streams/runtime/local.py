@@ -97,10 +97,12 @@ async def _take(lease: SqlLease) -> bool:
 
 
 async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
-    state_counts = (one for counts in (await deployment.deliveries().count_states()).values() for one in counts)
-    if lost := sum(one.count for one in state_counts if one.state is State.WAITING):
+    state_counts = (
+        state_count for counts in (await deployment.deliveries().count_states()).values() for state_count in counts
+    )
+    if waiting_count := sum(state_count.count for state_count in state_counts if state_count.state is State.WAITING):
         telemetry.warning(
-            "deliveries_end_with_broker", deliveries=lost, effect="they become dead letters at the next start"
+            "deliveries_end_with_broker", deliveries=waiting_count, effect="they become dead letters at the next start"
         )
 
 

@@ -61,14 +61,14 @@ async def run_process(
             _report_loop_lag(telemetry),
             _freeze_garbage(stages),
         )
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({*running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        stop_wait = asyncio.create_task(stopping.wait())
+        await asyncio.wait({*running, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
         watching.cancel()
         if any(stage.made.is_set() and not task.done() for stage, task in zip(stages, running, strict=True)):
             _end_in_time(telemetry, stop_seconds)
         await asyncio.gather(*map(_end, stages, running))
-        waiting.cancel()
-        await asyncio.gather(watching, waiting, return_exceptions=True)
+        stop_wait.cancel()
+        await asyncio.gather(watching, stop_wait, return_exceptions=True)
         for task in running:
             with suppress(asyncio.CancelledError):
                 await task

@@ -74,8 +74,8 @@ class GroupedStage(RunningStage[AnyTelemetry]):
         while True:
             try:
                 await super().run()
-            except LeaseLost as lost:
-                self.telemetry.warning("stage_restarted", why=str(lost))
+            except LeaseLost as lease_error:
+                self.telemetry.warning("stage_restarted", why=str(lease_error))
             except Exception as error:
                 self.telemetry.error("stage_failed", why=str(error), effect="the process ends")
                 raise

@@ -30,5 +30,5 @@ def listen(host: str, port: int, settings: str, *, shared: bool = False) -> sock
 
 def _family(host: str, port: int) -> socket.AddressFamily:
     """The address family of a host: IPv4 if it has both, so that `localhost` is 127.0.0.1."""
-    families = {found[0] for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
+    families = {address[0] for address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6

@@ -145,7 +145,7 @@ class SqlParts(Deployment):
             days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
         # Nothing names a deleted webhook for longer, but its deliveries that wait for a decision, which keep it.
         days[Prunable.WEBHOOKS] = max(days.values())
-        return {what: timedelta(days=count) for what, count in days.items()}
+        return {prunable: timedelta(days=count) for prunable, count in days.items()}
 
     def mails(self) -> SqlMails:
         return SqlMails(self.database)

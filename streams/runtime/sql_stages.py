@@ -86,8 +86,8 @@ class PublishProcess:
         await self._release_held.run()
 
     async def _send_own(self) -> None:
-        waiting = self._deployment.outgoing_events()
-        await send_outgoing_events(waiting, self._producer, self._telemetry, self._outages)
+        outgoing_events = self._deployment.outgoing_events()
+        await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
 
     async def _report_scores(self) -> None:
         deployment = self._deployment
@@ -96,18 +96,18 @@ class PublishProcess:
 
     async def reconcile(self, may_delete: MayDelete) -> Reconciled:
         """Bring the topic to the state of SQL, once, as the only publisher."""
-        done: list[Reconciled] = []
+        results: list[Reconciled] = []
 
         async def once() -> None:
             await self._subscriptions.wait_until_read()
-            done.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
+            results.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
 
         try:
             await self._lease.hold(self._subscriptions.run, once)
         finally:
             await self._producer.close()
             await self._database.close()
-        return done[0]
+        return results[0]
 
     async def drain(self) -> None:
         return

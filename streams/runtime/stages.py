@@ -168,9 +168,9 @@ class DeliverProcess:
         await self._partition_consumer.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
-        missing = self._topics.missing
+        absent_topics = self._topics.missing
         return [
-            *([missing_topics(missing, self._prefix)] if missing else []),
+            *([missing_topics(absent_topics, self._prefix)] if absent_topics else []),
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
             *self._consumer.readiness_problems(),

@@ -72,8 +72,8 @@ class StartupChecks:
                 try:
                     check()
                     break
-                except MissingPrerequisite as missing:
-                    raise Misconfigured(str(missing)) from None
+                except MissingPrerequisite as error:
+                    raise Misconfigured(str(error)) from None
                 except Unavailable as away:
                     if time.monotonic() >= deadline:
                         raise Unavailable(f"{away}; gave up after {START_SECONDS:g} seconds") from None
@@ -96,17 +96,17 @@ async def _attempt(check: Check, note: Callable[[str], None]) -> None:
         raise
 
 
-def missing_topics(missing: Sequence[str], prefix: str) -> str:
+def missing_topics(topics: Sequence[str], prefix: str) -> str:
     """The message for topics that do not exist, with the command that creates them."""
-    names = ", ".join(prefix + name for name in missing)
+    names = ", ".join(prefix + name for name in topics)
     return f"missing topics: {names}; run `scorm-webhooks topics apply` (and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
 
 
 def check_group(client_ids: Callable[[], Sequence[str]], group: str, client: str) -> None:
     """Raises `MissingPrerequisite` while the group has members of the other client, with which it cannot be shared."""
-    others = [one for one in client_ids() if one.startswith(FAUST) != (client == "faust")]
-    if others:
-        names = ", ".join(sorted(set(others)))
+    other_clients = [client_id for client_id in client_ids() if client_id.startswith(FAUST) != (client == "faust")]
+    if other_clients:
+        names = ", ".join(sorted(set(other_clients)))
         raise MissingPrerequisite(
             f"the group {group} has members of another client ({names}), and SCORM_WEBHOOKS_FAN_OUT_CONSUMER is "
             f"{client}; stop every fan-out process that is set otherwise; this one goes on when they have left"
@@ -129,10 +129,10 @@ def _existing_topics(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
     return ask
 
 
-def _check_topics(ask: Callable[[], Mapping[str, int]], wanted: Sequence[str], prefix: str) -> None:
+def _check_topics(ask: Callable[[], Mapping[str, int]], topics: Sequence[str], prefix: str) -> None:
     existing = ask()
-    if missing := [name for name in wanted if name not in existing]:
-        raise MissingPrerequisite(missing_topics(missing, prefix))
+    if absent_topics := [name for name in topics if name not in existing]:
+        raise MissingPrerequisite(missing_topics(absent_topics, prefix))
 
 
 def _check_database(deployment: Deployment) -> None:

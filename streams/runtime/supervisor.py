@@ -59,8 +59,8 @@ class Supervisor:
         self.children = {stage: Child(stage) for stage in self.stages}
         supervising = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         try:
-            done, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            finished, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
                 await task
         finally:
             self._stopping = True

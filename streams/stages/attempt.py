@@ -134,7 +134,7 @@ def _log(telemetry: Telemetry, attempt: Attempt) -> None:
 
 def _attributes(attempt: Attempt) -> dict[str, str | int]:
     """What a span says of an attempt: nothing of its URL but the host."""
-    found: dict[str, str | int] = {
+    attributes: dict[str, str | int] = {
         "delivery_id": attempt.delivery_id,
         "event_id": attempt.event_id,
         "event_type": attempt.event_type,
@@ -144,4 +144,4 @@ def _attributes(attempt: Attempt) -> dict[str, str | int]:
         "outcome": attempt.outcome,
         "server.address": host_of(attempt.url),
     }
-    return found if attempt.status is None else {**found, "http.response.status_code": attempt.status}
+    return attributes if attempt.status is None else {**attributes, "http.response.status_code": attempt.status}

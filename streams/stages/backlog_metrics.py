@@ -43,17 +43,21 @@ async def _regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
 
 def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) -> None:
     telemetry.gauge_all("webhooks", {(status,): count for status, count in backlog.webhooks.items()})
-    for count, age, waiting in (
+    for count, age, by_name in (
         ("retries_waiting", "retries_overdue_seconds", backlog.retries),
         ("held_deliveries", "held_deliveries_oldest_seconds", backlog.held),
         ("undecided_dead_letters", "undecided_dead_letters_oldest_seconds", backlog.dead),
     ):
-        telemetry.gauge_all(count, {(name,): found.deliveries for name, found in waiting.items()})
-        telemetry.gauge_all(age, {(name,): _age(found, now) for name, found in waiting.items()})
+        telemetry.gauge_all(
+            count, {(name,): waiting_deliveries.deliveries for name, waiting_deliveries in by_name.items()}
+        )
+        telemetry.gauge_all(
+            age, {(name,): _age(waiting_deliveries, now) for name, waiting_deliveries in by_name.items()}
+        )
 
 
-def _age(waiting: Waiting, now: datetime) -> float:
-    return max(0.0, (now - waiting.since).total_seconds()) if waiting.since else 0.0
+def _age(deliveries: Waiting, now: datetime) -> float:
+    return max(0.0, (now - deliveries.since).total_seconds()) if deliveries.since else 0.0
 
 
 def _expose_groups(
@@ -65,9 +69,9 @@ def _expose_groups(
     records: defaultdict[tuple[str, ...], float] = defaultdict(float)
     seconds: defaultdict[tuple[str, ...], float] = defaultdict(float)
     for group, partitions in offsets.items():
-        for partition, found in partitions.items():
+        for partition, lag in partitions.items():
             name = group, partition.topic
-            records[name] += max(0, found.end - found.committed)
-            seconds[name] = max(seconds[name], clocks[group, partition].seconds(found, now))
+            records[name] += max(0, lag.end - lag.committed)
+            seconds[name] = max(seconds[name], clocks[group, partition].seconds(lag, now))
     telemetry.gauge_all("group_lag_records", records)
     telemetry.gauge_all("group_lag_seconds", seconds)

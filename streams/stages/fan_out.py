@@ -71,18 +71,18 @@ class FanOut:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
-        read = [await self._read_patiently(record) for record in records]
-        seen = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
+        decoded = [await self._read_patiently(record) for record in records]
+        position = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
         outgoing: list[tuple[Outgoing, Record]] = []
         fanned_out: list[FannedOut] = []
         invalid: list[tuple[Record, str]] = []
-        for record, found in zip(records, read, strict=True):
+        for record, result in zip(records, decoded, strict=True):
             try:
-                if isinstance(found, Exception):
-                    raise found
-                one = self._fan_out(record, *found, seen)
-                outgoing += self._encode(one, record)
-                fanned_out.append(one)
+                if isinstance(result, Exception):
+                    raise result
+                outcome = self._fan_out(record, *result, position)
+                outgoing += self._encode(outcome, record)
+                fanned_out.append(outcome)
             except (InvalidRecord, Invalid) as wrong:
                 invalid.append((record, str(wrong)))
         await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
@@ -102,10 +102,14 @@ class FanOut:
             return wrong
 
     @pure
-    def _fan_out(self, record: Record, event: Event, body: bytes, seen: SubscriptionsPosition) -> FannedOut:
+    def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FannedOut:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
-        wanting = [one for one in webhooks if wants(one, event) and not _is_newcomer(one, record.appended_at)]
+        wanting = [
+            candidate
+            for candidate in webhooks
+            if wants(candidate, event) and not _is_newcomer(candidate, record.appended_at)
+        ]
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
@@ -114,7 +118,7 @@ class FanOut:
                 event_type=event.type,
                 webhook_id=webhook.id,
                 first_seen_at=record.appended_at,
-                subscriptions_position=seen,
+                subscriptions_position=position,
                 body=body,
                 trace_parent=span.trace_parent,
             )
@@ -126,7 +130,7 @@ class FanOut:
     def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:
         encode, deliveries = self._codec.encode, fanned_out.deliveries
         topic = self._topic(fanned_out.event.account_id, len(deliveries))
-        return [(Outgoing(topic, one.webhook_id.encode(), encode(one)), record) for one in deliveries]
+        return [(Outgoing(topic, delivery.webhook_id.encode(), encode(delivery)), record) for delivery in deliveries]
 
     def _topic(self, account_id: str, deliveries: int) -> str:
         has_share, _ = self._shares.take(account_id, self._now(), deliveries)
@@ -140,8 +144,8 @@ class FanOut:
         if unmatched is not None:
             self._telemetry.count("events_unmatched_total", reason=unmatched)
         if self._telemetry.is_debug_enabled:
-            for one in deliveries:
-                self._telemetry.debug("delivery_created", **one.ids)
+            for delivery in deliveries:
+                self._telemetry.debug("delivery_created", **delivery.ids)
             if unmatched is not None:
                 ids = {"event_id": event.id, "account_id": event.account_id}
                 self._telemetry.debug("event_unmatched", **ids, reason=unmatched)

@@ -53,7 +53,7 @@ async def produce_or_store_invalid(
 
     Returns when all are acknowledged. One refused record does not stop the others.
     """
-    if not (refused := await _produce(producer, [one for one, _ in outgoing])):
+    if not (refused := await _produce(producer, [record for record, _ in outgoing])):
         return
     # An event of several deliveries is stored once.
     sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refused}

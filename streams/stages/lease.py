@@ -44,13 +44,13 @@ class LeaseKeeper:
             raise LeaseLost("another process took the lease over")
 
     async def _take(self) -> None:
-        told = False
+        is_reported = False
         # Another process may have the right keys.
         await self._outages.retry(self._keys.verified, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
         while not await self._renewed():
-            if not told:
+            if not is_reported:
                 self._telemetry.info("lease_held_elsewhere")
-            told = True
+            is_reported = True
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _keep(self) -> None:

@@ -15,7 +15,7 @@ REFUSED_SECONDS = 60.0
 
 
 async def send_outgoing_events(
-    waiting: OutgoingEvents, producer: RecordProducer, telemetry: Telemetry, outages: Outages
+    outgoing_events: OutgoingEvents, producer: RecordProducer, telemetry: Telemetry, outages: Outages
 ) -> None:
     """Serve until cancelled. A crash after the acknowledgement sends an event again, with the same id.
 
@@ -24,19 +24,25 @@ async def send_outgoing_events(
     refused: dict[str, float] = {}
     now = asyncio.get_running_loop().time
     while True:
-        refused = {event_id: until for event_id, until in refused.items() if until > now()}
-        found = await outages.retry(partial(waiting.due, AT_ONCE + len(refused)), RETRY_SECONDS, DATABASE)
-        due = [one for one in found if one.id not in refused][:AT_ONCE]
-        if not due:
+        refused = {event_id: refused_until for event_id, refused_until in refused.items() if refused_until > now()}
+        events = await outages.retry(partial(outgoing_events.due, AT_ONCE + len(refused)), RETRY_SECONDS, DATABASE)
+        due_events = [event for event in events if event.id not in refused][:AT_ONCE]
+        if not due_events:
             # With a refused one, `wait` would return at once.
-            await (asyncio.sleep(RETRY_SECONDS) if refused else outages.retry(waiting.wait, RETRY_SECONDS, DATABASE))
+            await (
+                asyncio.sleep(RETRY_SECONDS)
+                if refused
+                else outages.retry(outgoing_events.wait, RETRY_SECONDS, DATABASE)
+            )
             continue
         try:
-            await producer.produce([Outgoing(SESSION_EVENTS, one.key.encode(), one.value) for one in due])
+            await producer.produce([Outgoing(SESSION_EVENTS, event.key.encode(), event.value) for event in due_events])
         except RecordsRefused as refusal:
-            refused |= {due[index].id: now() + REFUSED_SECONDS for index in refusal.reasons}
+            refused |= {due_events[index].id: now() + REFUSED_SECONDS for index in refusal.reasons}
             first, why = next(iter(refusal.reasons.items()))
-            telemetry.error("outgoing_event_refused", event_id=due[first].id, why=why, count=len(refusal.reasons))
-        sent = [one.id for one in due if one.id not in refused]
-        await outages.retry(partial(waiting.sent, sent), RETRY_SECONDS, DATABASE)
-        telemetry.count("outgoing_events_total", len(sent))
+            telemetry.error(
+                "outgoing_event_refused", event_id=due_events[first].id, why=why, count=len(refusal.reasons)
+            )
+        acknowledged = [event.id for event in due_events if event.id not in refused]
+        await outages.retry(partial(outgoing_events.sent, acknowledged), RETRY_SECONDS, DATABASE)
+        telemetry.count("outgoing_events_total", len(acknowledged))

@@ -25,21 +25,21 @@ async def send_overdue_again(
 
     Only while `deliver` and `record` keep up: otherwise the record may be there, or its attempt is not stored yet.
     """
-    before: Offsets = {}
+    earlier_offsets: Offsets = {}
     while True:
         with suppress(Unavailable):  # Others log the outage.
             now = await lags.offsets()
-            if keeps_up(before, now, DELIVER_GROUP) and keeps_up(before, now, RECORD_GROUP):
+            if keeps_up(earlier_offsets, now, DELIVER_GROUP) and keeps_up(earlier_offsets, now, RECORD_GROUP):
                 due_before = clock.now() - max(longest_wait, LEAST_OVERDUE)
                 if count := await overdue.send_again(due_before, BATCH_ROWS):
                     telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
-            before = now
+            earlier_offsets = now
         await asyncio.sleep(LOOK_EVERY_SECONDS)
 
 
-def keeps_up(before: Offsets, now: Offsets, group: str) -> bool:
+def keeps_up(earlier_offsets: Offsets, now: Offsets, group: str) -> bool:
     """Whether a group has committed everything that was there at the look before."""
-    return group in before and all(
+    return group in earlier_offsets and all(
         partition in now.get(group, {}) and now[group][partition].committed >= offsets.end
-        for partition, offsets in before[group].items()
+        for partition, offsets in earlier_offsets[group].items()
     )

@@ -148,39 +148,39 @@ class Publish:
         A webhook that Kafka refuses does not stop the others: it stays due, and is tried again when it is changed or
         after a minute.
         """
-        due = await self._outbox.due(BATCH_WEBHOOKS, self._refused)
-        if due:
-            published = await self._publish(due)
+        changes = await self._outbox.due(BATCH_WEBHOOKS, self._refused)
+        if changes:
+            published = await self._publish(changes)
             if published:
                 await self._outbox.published(published)
-            for one, _ in published:
-                (self._live.discard if one.webhook is None else self._live.add)(one.webhook_id)
+            for change, _ in published:
+                (self._live.discard if change.webhook is None else self._live.add)(change.webhook_id)
             self._telemetry.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation means that all webhooks are there, so it comes after the last of them.
-        if self._sentinel is not None or not due:
+        if self._sentinel is not None or not changes:
             await self._mark()
-        return len(due)
+        return len(changes)
 
-    async def _publish(self, due: Sequence[Due]) -> list[tuple[Due, datetime]]:
+    async def _publish(self, changes: Sequence[Due]) -> list[tuple[Due, datetime]]:
         """Produce webhooks. Returns those that are acknowledged, with their append times."""
         encoded: list[tuple[Due, Outgoing]] = []
-        for one in due:
+        for change in changes:
             try:
-                encoded.append((one, self._outgoing(one)))
+                encoded.append((change, self._outgoing(change)))
             except InvalidRecord as wrong:
-                self._refuse(one, str(wrong))
+                self._refuse(change, str(wrong))
         try:
             appended = await self._producer.produce([outgoing for _, outgoing in encoded])
         except RecordsRefused as refused:
             for index, why in refused.reasons.items():
                 self._refuse(encoded[index][0], why)
             return [(encoded[index][0], at) for index, at in refused.appended.items()]
-        return [(one, at) for (one, _), at in zip(encoded, appended, strict=True)]
+        return [(change, at) for (change, _), at in zip(encoded, appended, strict=True)]
 
-    def _refuse(self, due: Due, why: str) -> None:
-        self._refused[due.webhook_id] = due.version
+    def _refuse(self, change: Due, why: str) -> None:
+        self._refused[change.webhook_id] = change.version
         self._telemetry.count("webhooks_refused_total")
-        self._telemetry.error("webhook_not_published", webhook_id=due.webhook_id, why=why)
+        self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=why)
 
     async def _mark(self) -> None:
         """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""
@@ -190,10 +190,10 @@ class Publish:
             self._sentinel, self._marked_at = sentinel, now
 
     @pure
-    def _outgoing(self, due: Due) -> Outgoing:
+    def _outgoing(self, change: Due) -> Outgoing:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
-        value = self._codec.encode(due.webhook) if due.webhook else None
-        outgoing = _outgoing(due.webhook_id, due.version, value)
+        value = self._codec.encode(change.webhook) if change.webhook else None
+        outgoing = _outgoing(change.webhook_id, change.version, value)
         read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
         return outgoing
 

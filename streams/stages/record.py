@@ -62,10 +62,10 @@ class RecordStage:
 
     async def _write(self, records: Sequence[Record]) -> None:
         decoded = self._read(records)
-        read = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
+        values = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
         invalid = [(record, error) for record, error in decoded if isinstance(error, str)]
-        self._check_own_network([entry for _, entry in read])
-        invalid += await self._store(read)
+        self._check_own_network([entry for _, entry in values])
+        invalid += await self._store(values)
         await store_invalid(self._producer, self._telemetry, invalid)
         self._batches.stored({record.partition: record.offset + 1 for record, _ in decoded})
 
@@ -102,47 +102,47 @@ class RecordStage:
         self._network_is_down = is_down
         self._telemetry.gauge("own_network_down", is_down)
 
-    async def _store(self, read: Sequence[Read]) -> list[tuple[Record, str]]:
+    async def _store(self, values: Sequence[Read]) -> list[tuple[Record, str]]:
         """Store records. Returns those that cannot be stored at all, with the reason.
 
         A row that the database refuses, or that our own code fails at, is found by halving. It does not stop others.
         """
-        if not read:
+        if not values:
             return []
-        entries = [entry for _, entry in read]
+        entries = [entry for _, entry in values]
         try:
             folded = _fold(entries)
             conflicts = await self._until_available(folded)
         except (Refused, InvalidRecord) as wrong:
-            if len(read) == 1:
-                return await self._store_stripped(*read[0], wrong)
-            middle = len(read) // 2
-            return [*await self._store(read[:middle]), *await self._store(read[middle:])]
+            if len(values) == 1:
+                return await self._store_stripped(*values[0], wrong)
+            middle = len(values) // 2
+            return [*await self._store(values[:middle]), *await self._store(values[middle:])]
         self._telemetry.count("records_stored_total", len(entries))
         if self._telemetry.is_debug_enabled:
             self._log_states(folded)
-        return self._conflicting(read, folded, conflicts)
+        return self._conflicting(values, folded, conflicts)
 
     def _log_states(self, folded: Batch) -> None:
-        for one in folded.delivery_states:
+        for delivery_state in folded.delivery_states:
             self._telemetry.debug(
                 "delivery_recorded",
-                delivery_id=one.delivery_id,
-                event_id=one.event_id,
-                webhook_id=one.webhook_id,
-                account_id=one.account_id,
-                state=str(one.state),
-                attempts=one.attempts,
-                tier=one.tier,
-                reason=one.reason,
+                delivery_id=delivery_state.delivery_id,
+                event_id=delivery_state.event_id,
+                webhook_id=delivery_state.webhook_id,
+                account_id=delivery_state.account_id,
+                state=str(delivery_state.state),
+                attempts=delivery_state.attempts,
+                tier=delivery_state.tier,
+                reason=delivery_state.reason,
             )
 
     def _conflicting(
-        self, read: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]
+        self, values: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]
     ) -> list[tuple[Record, str]]:
         """The records whose event is stored with another body."""
         invalid: list[tuple[Record, str]] = []
-        for record, entry in read:
+        for record, entry in values:
             if isinstance(entry.value, Attempt):
                 continue
             delivery = entry.value.delivery if isinstance(entry.value, DeadLetter) else entry.value

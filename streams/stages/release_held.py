@@ -63,7 +63,7 @@ class ReleaseHeld:
 
     def __init__(
         self,
-        held: HeldDeliveries,
+        held_deliveries: HeldDeliveries,
         recorder: Recorder,
         subscriptions: Subscriptions,
         producer: RecordProducer,
@@ -72,7 +72,7 @@ class ReleaseHeld:
         telemetry: Telemetry,
         per_second: int,
     ) -> None:
-        self._held = held
+        self._held = held_deliveries
         self._recorder = recorder
         self._subscriptions = subscriptions
         self._producer = producer
@@ -103,68 +103,75 @@ class ReleaseHeld:
             for name, state in self._webhooks.items()
             if name in can_take or state.sent or now < state.rests_until
         }
-        rooms = {name: self._room(name, waiting, now) for name, waiting in can_take.items()}
-        left = 0
+        rooms = {name: self._room(name, deliveries, now) for name, deliveries in can_take.items()}
+        remaining = 0
         portions = list(_portions({name: room for name, room in rooms.items() if room > 0}))
-        for some in portions:
-            left += await self._release(some, CYCLE_SECONDS / len(portions))
-        return left
+        for portion in portions:
+            remaining += await self._release(portion, CYCLE_SECONDS / len(portions))
+        return remaining
 
     async def _adapt(self, now: float) -> None:
         """Adapt each webhook's room to what happened to its released deliveries."""
-        sent = [delivery_id for state in self._webhooks.values() for delivery_id in state.sent]
-        found: dict[str, Progress] = {}
-        for start in range(0, len(sent), ASK_AT_ONCE):
-            progress = await self._held.progress(sent[start : start + ASK_AT_ONCE])
-            found |= {one.delivery_id: one for one in progress}
+        delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.sent]
+        by_id: dict[str, Progress] = {}
+        for start in range(0, len(delivery_ids), ASK_AT_ONCE):
+            progress = await self._held.progress(delivery_ids[start : start + ASK_AT_ONCE])
+            by_id |= {item.delivery_id: item for item in progress}
         for state in self._webhooks.values():
-            known = {delivery_id: found[delivery_id] for delivery_id in state.sent if delivery_id in found}
-            waiting = {
-                name: step for name, step in state.sent.items() if name in known and _is_waiting(known[name], step)
+            released = {delivery_id: by_id[delivery_id] for delivery_id in state.sent if delivery_id in by_id}
+            unattempted = {
+                name: step
+                for name, step in state.sent.items()
+                if name in released and _is_waiting(released[name], step)
             }
-            held_again = sum(one.state is State.HELD for one in known.values())
+            held_again = sum(item.state is State.HELD for item in released.values())
             if state.sent:
-                state.room = state.room.after(len(state.sent) - len(waiting) - held_again, held_again)
+                state.room = state.room.after(len(state.sent) - len(unattempted) - held_again, held_again)
                 state.rests_until = now + state.room.rest_seconds
-            state.sent = waiting
+            state.sent = unattempted
 
-    def _room(self, webhook_id: str, waiting: int, now: float) -> int:
+    def _room(self, webhook_id: str, held_count: int, now: float) -> int:
         """How many deliveries of a webhook may be released now."""
         state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
-        return 0 if now < state.rests_until else min(state.room.size - waiting, state.pace.room(now))
+        return 0 if now < state.rests_until else min(state.room.size - held_count, state.pace.room(now))
 
     async def _release(self, rooms: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""
-        found = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
-        held = [one for some in found for one in some]
-        if not held:
+        portions = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
+        deliveries = [delivery for portion in portions for delivery in portion]
+        if not deliveries:
             return 0
         position = await self._subscriptions.catch_up()
-        moved = [self._try_to_release(one, position) for one in held]
+        moved = [self._try_to_release(delivery, position) for delivery in deliveries]
         refused = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
-        moved = [self._give_up(one, refused[id(one[0])]) if id(one[0]) in refused else one for one in moved]
+        moved = [
+            self._give_up(delivery, refused[id(delivery[0])]) if id(delivery[0]) in refused else delivery
+            for delivery in moved
+        ]
         await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
-        sent, ended = Counter[str](), Counter[str]()
-        for one, (_, delivery_state) in zip(held, moved, strict=True):
-            self._telemetry.count("deliveries_released_total", choice=one.choice)
+        released, ended = Counter[str](), Counter[str]()
+        for delivery, (_, delivery_state) in zip(deliveries, moved, strict=True):
+            self._telemetry.count("deliveries_released_total", choice=delivery.choice)
             if delivery_state.state is State.DEAD:
                 self._telemetry.count("dead_letters_total", reason=str(delivery_state.reason))
             if self._telemetry.is_debug_enabled:
-                self._telemetry.debug(_EVENTS[delivery_state.state], **one.delivery.ids, choice=str(one.choice))
+                self._telemetry.debug(
+                    _EVENTS[delivery_state.state], **delivery.delivery.ids, choice=str(delivery.choice)
+                )
             if delivery_state.state is State.WAITING:
                 self._webhooks[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
                     delivery_state.generation,
                     delivery_state.step,
                 )
-                sent[delivery_state.webhook_id] += 1
+                released[delivery_state.webhook_id] += 1
             else:
                 ended[delivery_state.webhook_id] += 1
-        for name, count in sent.items():
+        for name, count in released.items():
             self._webhooks[name].pace.take(count)
         # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
         for name, count in ended.items():
             self._webhooks[name].room = self._webhooks[name].room.after(count, 0)
-        return len(held)
+        return len(deliveries)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
         """Produce records in chunks, spread over `seconds`, so that `deliver` handles new events between them.
@@ -183,11 +190,11 @@ class ReleaseHeld:
                 reasons |= {id(chunk[index]): why for index, why in refused.reasons.items()}
         return reasons
 
-    def _try_to_release(self, one: Held, position: SubscriptionsPosition) -> Released:
+    def _try_to_release(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
         try:
-            return self._release_one(one, position)
+            return self._release_one(held_delivery, position)
         except InvalidRecord as wrong:
-            delivery = one.delivery.released()._replace(subscriptions_position=position)
+            delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
     def _give_up(self, moved: Released, why: str) -> Released:
@@ -202,24 +209,24 @@ class ReleaseHeld:
             return await self._held.oldest(webhook_id, room)
 
     @pure
-    def _release_one(self, one: Held, position: SubscriptionsPosition) -> Released:
+    def _release_one(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
-        key = one.delivery.webhook_id.encode()
-        delivery = one.delivery.released()._replace(subscriptions_position=position)
-        if one.choice is HeldChoice.KEEP:
+        key = held_delivery.delivery.webhook_id.encode()
+        delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
+        if held_delivery.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
         delivery_state = state_of_record(delivery, now)
-        if one.choice is HeldChoice.DISCARD:
+        if held_delivery.choice is HeldChoice.DISCARD:
             return None, delivery_state._replace(
-                state=MOVES[State.HELD, one.choice], due_at=None, message=DISCARDED_MESSAGE
+                state=MOVES[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
             )
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 
-def _is_waiting(progress: Progress, sent: tuple[int, int]) -> bool:
-    return progress.state is State.WAITING and (progress.generation, progress.step) == sent
+def _is_waiting(progress: Progress, released_as: tuple[int, int]) -> bool:
+    return progress.state is State.WAITING and (progress.generation, progress.step) == released_as
 
 
 def _portions(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:

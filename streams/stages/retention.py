@@ -24,8 +24,11 @@ async def prune_regularly(
 
     A kind that cannot be deleted, for example because a permission is missing, delays no other.
     """
-    turns, behind = asyncio.Semaphore(STATEMENTS_AT_ONCE), dict[tuple[str, ...], float]()
-    kinds = [_KindRetention(pruning, what, kept, clock, telemetry, turns, behind) for what, kept in keep.items()]
+    turns, lags = asyncio.Semaphore(STATEMENTS_AT_ONCE), dict[tuple[str, ...], float]()
+    kinds = [
+        _KindRetention(pruning, prunable, retention, clock, telemetry, turns, lags)
+        for prunable, retention in keep.items()
+    ]
     await together(*(kind.run for kind in kinds))
 
 
@@ -35,24 +38,24 @@ class _KindRetention:
     def __init__(
         self,
         pruning: Pruning,
-        what: Prunable,
-        kept: timedelta,
+        prunable: Prunable,
+        retention: timedelta,
         clock: Clock,
         telemetry: Telemetry,
         turns: asyncio.Semaphore,
-        behind: dict[tuple[str, ...], float],
+        lags: dict[tuple[str, ...], float],
     ) -> None:
         self._pruning = pruning
-        self._what = what
-        self._kept = kept
+        self._what = prunable
+        self._kept = retention
         self._clock = clock
         self._telemetry = telemetry
         self._turns = turns
-        self._behind = behind
-        self._name = what.name.lower()
+        self._behind = lags
+        self._name = prunable.name.lower()
         self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
         self._portion = Portion()
-        self._before = clock.now() - kept
+        self._before = clock.now() - retention
 
     async def run(self) -> NoReturn:
         while True:
@@ -81,16 +84,16 @@ class _KindRetention:
             await self._rest(pruned)
 
     async def _rest(self, pruned: Pruned) -> None:
-        behind = self._before - pruned.reached if pruned.reached else timedelta()
+        lag = self._before - pruned.reached if pruned.reached else timedelta()
         if pruned.reached:
-            self._expose(behind)
-        await asyncio.sleep(rest_after(pruned.seconds, behind, is_only_writer=self._pruning.is_only_writer))
+            self._expose(lag)
+        await asyncio.sleep(rest_after(pruned.seconds, lag, is_only_writer=self._pruning.is_only_writer))
 
     async def _look(self) -> None:
         async with self._turns:
             oldest = await self._pruning.oldest(self._what, self._before)
         self._expose(self._before - oldest if oldest else timedelta())
 
-    def _expose(self, behind: timedelta) -> None:
-        self._behind[(self._name,)] = behind.total_seconds()
+    def _expose(self, lag: timedelta) -> None:
+        self._behind[(self._name,)] = lag.total_seconds()
         self._telemetry.gauge_all("retention_behind_seconds", self._behind)

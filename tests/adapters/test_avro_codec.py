@@ -271,7 +271,7 @@ def test_a_field_that_the_older_release_lacks_is_left_out() -> None:
     newer = schemas.current("attempt")
     older = {**newer, "fields": [field for field in newer["fields"] if field["name"] != "tier"]}
     versions = {"attempt": [older, newer]}
-    written = AvroCodec(versions, written={"attempt": 1}).encode(attempt(tier="30s"))
+    written = AvroCodec(versions, versions_written={"attempt": 1}).encode(attempt(tier="30s"))
     assert written[:10] == header(older)
     assert AvroCodec(versions).decode(written) == attempt(tier=None)
 

@@ -152,7 +152,7 @@ class RecordCollector:
     def received(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.gone += partitions
         return {partition: self.final_commits[partition] for partition in partitions if partition in self.final_commits}
 

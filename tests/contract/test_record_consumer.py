@@ -176,7 +176,7 @@ async def test_a_failed_handler_ends_the_consumer(cluster: Cluster) -> None:
 class FailingRevocation(RecordCollector):
     """Fails when a partition is revoked."""
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         raise RuntimeError("a bug")
 
 
@@ -272,10 +272,10 @@ class CommittingHandler(RecordCollector):
         self.consumer = consumer
         self.commits: list[asyncio.Task[None]] = []
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.commits.append(asyncio.create_task(self._commit({partition: Commit(1, "") for partition in partitions})))
         await asyncio.sleep(0)
-        return await super().revoked(partitions, lost=lost)
+        return await super().revoked(partitions, is_lost=is_lost)
 
     async def _commit(self, commits: Mapping[Partition, Commit]) -> None:
         with suppress(Unavailable):  # the commit may be too late

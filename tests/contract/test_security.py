@@ -70,7 +70,7 @@ class RecordCollector:
     def received(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         return {}
 
 

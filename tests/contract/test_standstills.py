@@ -84,9 +84,9 @@ class Owner(RecordCollector):
         super().assigned(partitions)
         self.owned.update(partitions)
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.owned.difference_update(partitions)
-        return await super().revoked(partitions, lost=lost)
+        return await super().revoked(partitions, is_lost=is_lost)
 
 
 class WatchedConsumer:

@@ -175,12 +175,12 @@ class FakeRecordConsumer:
         self._handler.assigned({partition: self.committed.get(partition) for partition in partitions})
         self._more.set()
 
-    async def revoke(self, partitions: Sequence[Partition], *, lost: bool = False) -> None:
+    async def revoke(self, partitions: Sequence[Partition], *, is_lost: bool = False) -> None:
         assert self._handler
         for partition in partitions:
             del self._positions[partition]
             self.paused.discard(partition)
-        commits = await self._handler.revoked(partitions, lost=lost)
+        commits = await self._handler.revoked(partitions, is_lost=is_lost)
         assert set(commits) <= set(partitions)
         self.committed.update(commits)
 

@@ -181,7 +181,7 @@ async def test_a_record_that_comes_after_a_revocation_is_dropped(kafka: FakeKafk
 async def test_lost_partitions_are_not_committed(kafka: FakeKafka, member: Member) -> None:
     append(kafka, FIRST, "aaa")
     await quiet()
-    await member.kafka.revoke([FIRST], lost=True)
+    await member.kafka.revoke([FIRST], is_lost=True)
     await member.finish()
     assert not kafka.groups[GROUP]
     assert not member.telemetry.logged_count("revoke_timed_out")
@@ -280,7 +280,7 @@ class Group:
             self.dead.append(member)
             await member.leave()
         elif step.action in ("move", "lose") and step.partition in member.kafka._positions:
-            await member.kafka.revoke([step.partition], lost=step.action == "lose")
+            await member.kafka.revoke([step.partition], is_lost=step.action == "lose")
             member.kafka.assign([step.partition])
         elif step.action == "refuse":
             member.kafka.away = not member.kafka.away

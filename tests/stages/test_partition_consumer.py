@@ -596,14 +596,14 @@ async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.
         assert fixture.telemetry.logged_count("revoke_timed_out") == 1
 
 
-@pytest.mark.parametrize("lost", [False, True])
-async def test_a_handler_can_tell_that_its_partition_is_gone(monkeypatch: pytest.MonkeyPatch, lost: bool) -> None:
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_a_handler_can_tell_that_its_partition_is_gone(monkeypatch: pytest.MonkeyPatch, is_lost: bool) -> None:
     monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
     async with consumer_fixture() as fixture:
         fixture.add()
         await quiet()
         assert not fixture.partition.revoked
-        await fixture.consumer.revoke([NEW], lost=lost)
+        await fixture.consumer.revoke([NEW], is_lost=is_lost)
         assert fixture.partition.revoked
 
 
@@ -611,7 +611,7 @@ async def test_a_lost_partition_is_not_committed() -> None:
     async with consumer_fixture() as fixture:
         fixture.add()
         await quiet()
-        await fixture.consumer.revoke([NEW], lost=True)
+        await fixture.consumer.revoke([NEW], is_lost=True)
         fixture.finish(0)
         await quiet()
         assert NEW not in fixture.consumer.committed
@@ -623,7 +623,7 @@ async def test_a_partition_resumes_at_its_commit() -> None:
         await quiet()
         fixture.finish(0, 2)
         await until(lambda: fixture.is_committed(2))
-        await fixture.consumer.revoke([NEW], lost=True)
+        await fixture.consumer.revoke([NEW], is_lost=True)
         fixture.consumer.assign([NEW])
         await quiet()
         assert fixture.begun_of(NEW) == [0, 1, 2, 1]

@@ -314,7 +314,7 @@ async def test_a_lost_partition_is_not_committed(
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, attempt())
     await quiet()
-    await fixture.consumer.revoke([Partition(ATTEMPTS, 0)], lost=True)
+    await fixture.consumer.revoke([Partition(ATTEMPTS, 0)], is_lost=True)
     fixture.recorder.away = False
     await until(lambda: len(fixture.recorder.attempts) == 1)
     await quiet()

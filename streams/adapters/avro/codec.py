@@ -55,29 +55,31 @@ class AvroCodec:
     """
 
     def __init__(
-        self, versions: Mapping[str, Sequence[Schema]] | None = None, written: Mapping[str, int] | None = None
+        self, versions: Mapping[str, Sequence[Schema]] | None = None, versions_written: Mapping[str, int] | None = None
     ) -> None:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
         self._newest: dict[str, Schema] = {}
-        for name, known in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
+        for name, schema_versions in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
             value, to_record, to_value = VALUES[name]
-            chosen = known[(written or {}).get(name, len(known)) - 1]
-            is_newest = chosen is known[-1]
-            self._writers[value] = _Writer(chosen, _parsed(chosen), header(chosen), to_record, is_newest)
-            self._newest[name] = newest = _parsed(known[-1])
-            for schema in known:
+            schema_written = schema_versions[(versions_written or {}).get(name, len(schema_versions)) - 1]
+            is_newest = schema_written is schema_versions[-1]
+            self._writers[value] = _Writer(
+                schema_written, _parsed(schema_written), header(schema_written), to_record, is_newest
+            )
+            self._newest[name] = newest = _parsed(schema_versions[-1])
+            for schema in schema_versions:
                 # The newest version needs no schema resolution, which saves a third of the time.
-                wanted = None if header(schema) == header(known[-1]) else newest
-                self._register(header(schema), _Reader(name, _parsed(schema), wanted, to_value))
+                target = None if header(schema) == header(schema_versions[-1]) else newest
+                self._register(header(schema), _Reader(name, _parsed(schema), target, to_value))
 
     def written(self, name: str) -> Schema:
         """The schema that values of `name` are written with."""
         return self._writers[VALUES[name][0]].written
 
     def _register(self, header: bytes, reader: _Reader) -> None:
-        other = self._readers.setdefault(header, reader)
-        if _meaning(other.written) != _meaning(reader.written):
+        existing = self._readers.setdefault(header, reader)
+        if _meaning(existing.written) != _meaning(reader.written):
             raise ValueError(
                 f"{reader.name}: two versions have the fingerprint {_hex(header)} but different meanings; "
                 "a change of logicalType needs a new field"
@@ -112,21 +114,21 @@ class AvroCodec:
         reader = self._readers.get(value[:HEADER_BYTES])
         return account_of(value, HEADER_BYTES, reader.written) if reader and reader.name == EVENT else ""
 
-    def decode_written(self, value: bytes, start: int, name: str, written: Schema) -> RecordValue:
+    def decode_written(self, value: bytes, start: int, name: str, schema: Schema) -> RecordValue:
         """Decode a value of schema `name`, written with the schema `written`, from byte `start` on.
 
         Raises `InvalidRecord`.
         """
-        return _decode(value, start, _Reader(name, written, self._newest[name], VALUES[name][2]))
+        return _decode(value, start, _Reader(name, schema, self._newest[name], VALUES[name][2]))
 
 
-def account_of(value: bytes, start: int, written: Schema) -> str:
+def account_of(value: bytes, start: int, schema: Schema) -> str:
     """The account of an event that was written with this schema; "" for damaged bytes."""
     body = BytesIO(value)
     body.seek(start)
     try:
         # All other fields are skipped, not built.
-        record: Any = schemaless_reader(body, written, _ACCOUNT)
+        record: Any = schemaless_reader(body, schema, _ACCOUNT)
         return str(record["accountId"])
     except Exception:  # damaged bytes raise almost any exception; `decode` says what is wrong
         return ""
@@ -150,8 +152,8 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
         raise InvalidRecord(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
     except Exception as error:  # damaged bytes raise almost any exception
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
-    if rest := len(value) - body.tell():
-        raise InvalidRecord(f"{reader.name}: {rest} bytes follow its last field")
+    if bytes_left := len(value) - body.tell():
+        raise InvalidRecord(f"{reader.name}: {bytes_left} bytes follow its last field")
     try:
         decoded: RecordValue = reader.to_value(record)
     except InvalidRecord as error:

@@ -46,9 +46,9 @@ class ConfluentRegistry:
     def __init__(self, url: str, properties: Mapping[str, Any]) -> None:
         try:
             from confluent_kafka.schema_registry import SchemaRegistryClient
-        except ModuleNotFoundError as missing:
+        except ModuleNotFoundError as import_error:
             hint = "pip install 'scorm-webhooks[registry]'"
-            raise Misconfigured(f"{URL} is set, but the package {missing.name} is missing: {hint}") from None
+            raise Misconfigured(f"{URL} is set, but the package {import_error.name} is missing: {hint}") from None
         # The client's own message would show the whole URL.
         if not all(_is_url(part.strip()) for part in url.split(",")):
             raise Misconfigured(f"{URL}: must be https://host or http://host:port, or several, separated by commas")
@@ -60,10 +60,10 @@ class ConfluentRegistry:
     def schema(self, schema_id: int) -> Schema:
         text = self._ask(lambda: self._client.get_schema(schema_id).schema_str, schema_id=schema_id)
         try:
-            found: Schema = json.loads(text)
+            schema: Schema = json.loads(text)
         except ValueError:
             raise InvalidRecord(f"the registry's schema {schema_id} is not an Avro schema") from None
-        return found
+        return schema
 
     def register(self, subject: str, schema: Schema) -> int:
         from confluent_kafka.schema_registry import Schema as Registered
@@ -76,12 +76,12 @@ class ConfluentRegistry:
 
         try:
             # To register even a known schema needs a permission that a producer may not have.
-            found: int | None = self._client.lookup_schema(subject, schema).schema_id
+            schema_id: int | None = self._client.lookup_schema(subject, schema).schema_id
         except SchemaRegistryError as error:
             if error.http_status_code not in _UNKNOWN:
                 raise
-            found = self._client.register_schema(subject, schema)
-        return found
+            schema_id = self._client.register_schema(subject, schema)
+        return schema_id
 
     def _ask(self, ask: Callable[[], Any], schema_id: int | None = None, subject: str | None = None) -> Any:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -93,8 +93,10 @@ class ConfluentRegistry:
             if schema_id is not None and (status in _UNKNOWN or error.error_code in _UNKNOWN):
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
             if 400 <= status < 500 and status not in (408, 429):
-                what = f"our schema for subject {subject}" if subject else "the request"
-                raise Misconfigured(f"{URL}: the registry rejects {what} with {status}: {message}") from None
+                subject_of_request = f"our schema for subject {subject}" if subject else "the request"
+                raise Misconfigured(
+                    f"{URL}: the registry rejects {subject_of_request} with {status}: {message}"
+                ) from None
             raise Unavailable(f"the schema registry fails with {status}: {message}") from None
         except Exception as error:  # its HTTP client may raise anything
             reason = " ".join(str(error).split())
@@ -136,18 +138,18 @@ class ConfluentCodec:
         """The account of an event; "" while its schema was not asked for yet."""
         if value[:1] != _MAGIC:
             return self._inner.account_of(value)
-        known = self._written.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
-        return account_of(value, _FRAME_BYTES, known) if known else ""
+        schema = self._written.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
+        return account_of(value, _FRAME_BYTES, schema) if schema else ""
 
     def _schema(self, schema_id: int) -> Schema:
-        known = self._written.get(schema_id)
-        if known is None:
-            written = self._registry.schema(schema_id)
+        schema = self._written.get(schema_id)
+        if schema is None:
+            fetched = self._registry.schema(schema_id)
             try:
-                known = self._written[schema_id] = _parsed(written)
+                schema = self._written[schema_id] = _parsed(fetched)
             except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
                 raise InvalidRecord(f"the registry's schema {schema_id} is not a valid Avro schema: {error}") from None
-        return known
+        return schema
 
 
 def _is_url(text: str) -> bool:

@@ -37,7 +37,7 @@ class _Shape:
         self.fields = [_camel(name) for name in names]
         self._values = itemgetter(*self.fields)
         self._writes = [(_camel(name), write) for name, (write, _) in special.items() if write is not _same]
-        self._reads = [(_camel(name), read) for name, (_, read) in special.items()]
+        self._reads = [(_camel(name), convert_back) for name, (_, convert_back) in special.items()]
 
     def to_record(self, value: Any) -> Record:
         record = dict(zip(self.fields, self._parts(value), strict=True))
@@ -46,14 +46,14 @@ class _Shape:
         return record
 
     def to_value(self, record: Record) -> Any:
-        for name, read in self._reads:
-            record[name] = read(record[name])
+        for name, convert_back in self._reads:
+            record[name] = convert_back(record[name])
         return self._make(self._values(record))
 
 
 def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.title() for word in rest)
+    head, *parts = name.split("_")
+    return head + "".join(word.title() for word in parts)
 
 
 def _same(value: Any) -> Any:
@@ -66,13 +66,13 @@ def _call(value: Callable[..., Any], parts: Any) -> Any:
 
 def _enum(values: type[StrEnum]) -> tuple[Convert, Convert]:
     """An enum. In the schema it is a string, so that a new value needs no new schema. Newer releases may know more."""
-    known = {one.value: one for one in values}
+    members = {member.value: member for member in values}
 
     def read(value: str) -> StrEnum:
         try:
-            return known[value]
+            return members[value]
         except KeyError:
-            raise NewerRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(known)}") from None
+            raise NewerRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(members)}") from None
 
     return _same, read
 
@@ -82,14 +82,14 @@ def _nested(shape: _Shape) -> tuple[Convert, Convert]:
 
 
 def _optional(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
-    write, read = convert
+    write, convert_back = convert
     maybe_write = write if write is _same else lambda value: None if value is None else write(value)
-    return maybe_write, lambda value: None if value is None else read(value)
+    return maybe_write, lambda value: None if value is None else convert_back(value)
 
 
 def _all(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
-    write, read = convert
-    return lambda values: [write(value) for value in values], lambda values: tuple(map(read, values))
+    write, convert_back = convert
+    return lambda values: [write(value) for value in values], lambda values: tuple(map(convert_back, values))
 
 
 # Sorted, so that the same webhook always has the same bytes.

@@ -78,9 +78,9 @@ def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
 def _mechanism(properties: Mapping[str, Any]) -> str:
     mechanism = mechanism_of(properties)
     if mechanism not in _MECHANISMS:
-        known = ", ".join(_MECHANISMS)
+        names = ", ".join(_MECHANISMS)
         raise Misconfigured(
-            f"{variable('sasl.mechanism')} is {mechanism}: fan-out can do {known}, and OAUTHBEARER by oidc"
+            f"{variable('sasl.mechanism')} is {mechanism}: fan-out can do {names}, and OAUTHBEARER by oidc"
         )
     return mechanism
 
@@ -94,8 +94,8 @@ def _ssl_context(properties: Mapping[str, Any]) -> ssl.SSLContext:
             password = properties.get("ssl.key.password", "")
             context.load_cert_chain(certificate, properties.get("ssl.key.location"), password)
     except OSError as error:
-        named = ", ".join(variable(name) for name in files if name in properties)
-        raise Misconfigured(f"{named}: {error}") from error
+        names = ", ".join(variable(name) for name in files if name in properties)
+        raise Misconfigured(f"{names}: {error}") from error
     if properties.get("ssl.endpoint.identification.algorithm", "https").lower() == "none":
         context.check_hostname = False
     if properties.get("enable.ssl.certificate.verification", "true").lower() in ("false", "f", "0"):

@@ -68,8 +68,8 @@ class _Buffer(bytearray):
     """Bytes whose slices always decode to text."""
 
     def __getitem__(self, where: Any) -> Any:
-        found = super().__getitem__(where)
-        return _Slice(found) if isinstance(where, slice) else found
+        value = super().__getitem__(where)
+        return _Slice(value) if isinstance(where, slice) else value
 
 
 class _Slice(bytearray):

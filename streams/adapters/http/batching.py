@@ -60,12 +60,12 @@ class Deadlines:
     def _expire(self) -> None:
         self._timer_at = math.inf
         now = self._loop.time()
-        late = [expiring for expiring, deadline in self._deadlines.items() if deadline <= now]
-        for expiring in late:
+        expired = [expiring for expiring, deadline in self._deadlines.items() if deadline <= now]
+        for expiring in expired:
             del self._deadlines[expiring]
         if self._deadlines:
             self._set_timer(min(self._deadlines.values()))
-        for expiring in late:
+        for expiring in expired:
             try:
                 expiring.expire()
             except Exception as error:

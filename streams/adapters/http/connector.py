@@ -134,8 +134,8 @@ class _GuardedResolver(AbstractResolver):
 
     async def _ask_system(self, host: str) -> Sequence[str]:
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
-        return [str(address[0]) for *_, address in found]
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [str(address[0]) for *_, address in addresses]
 
 
 def _open_socket(opened: Sequence[Network], info: AddrInfoType) -> socket.socket:

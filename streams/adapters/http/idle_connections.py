@@ -28,9 +28,9 @@ class IdleConnections:
 
     def take(self, key: ConnectionKey) -> Connection | None:
         """Take a connection that is open and not too old, or None."""
-        waiting, now = self._waiting.get(key), self._monotonic()
-        while waiting:
-            connection, since = waiting.pop()
+        idle, now = self._waiting.get(key), self._monotonic()
+        while idle:
+            connection, since = idle.pop()
             self.count -= 1
             handler = cast(EndpointConnection, connection.protocol)
             if handler.is_open and since > now - IDLE_SECONDS and handler.opened_at > now - self._life_seconds:
@@ -39,27 +39,27 @@ class IdleConnections:
         return None
 
     def keep(self, key: ConnectionKey, connection: Connection) -> None:
-        if (waiting := self._waiting.get(key)) is None:
-            waiting = self._waiting[key] = deque()
+        if (idle := self._waiting.get(key)) is None:
+            idle = self._waiting[key] = deque()
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
-        waiting.append((connection, self._monotonic()))
+        idle.append((connection, self._monotonic()))
         self.count += 1
 
     def close_one(self) -> None:
         """Close the oldest connection of the first host. There must be one."""
-        key = next(key for key, waiting in self._waiting.items() if waiting)
+        key = next(key for key, idle in self._waiting.items() if idle)
         self._close_oldest(self._waiting[key])
 
-    def _close_oldest(self, waiting: deque[tuple[Connection, float]]) -> None:
-        waiting.popleft()[0].close()
+    def _close_oldest(self, idle: deque[tuple[Connection, float]]) -> None:
+        idle.popleft()[0].close()
         self.count -= 1
 
     def forget(self, key: ConnectionKey) -> None:
         """Close the connections to this host, after one of them failed."""
-        waiting = self._waiting.pop(key, deque())
-        while waiting:
-            self._close_oldest(waiting)
+        idle = self._waiting.pop(key, deque())
+        while idle:
+            self._close_oldest(idle)
 
     def close(self) -> None:
         for key in [*self._waiting]:
@@ -69,10 +69,10 @@ class IdleConnections:
 
     def _sweep(self) -> None:
         idle_since = self._monotonic() - IDLE_SECONDS
-        for key, waiting in [*self._waiting.items()]:
-            while waiting and waiting[0][1] <= idle_since:
-                self._close_oldest(waiting)
-            if not waiting:
+        for key, idle in [*self._waiting.items()]:
+            while idle and idle[0][1] <= idle_since:
+                self._close_oldest(idle)
+            if not idle:
                 del self._waiting[key]
         again = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep) if self._waiting else None
         self._timer = again

@@ -90,6 +90,6 @@ def _can_open(count: int) -> bool:
     except OSError:
         return False
     finally:
-        for one in opened:
-            one.close()
+        for descriptor in opened:
+            descriptor.close()
     return True

@@ -58,8 +58,8 @@ class EndpointConnection(ResponseHandler):
     @property
     def is_reusable(self) -> bool:
         """Whether the last request is sent and its response read to the end."""
-        sent = self.transport is not None and not self.transport.get_write_buffer_size()
-        return sent and self._is_whole and self.is_open
+        is_flushed = self.transport is not None and not self.transport.get_write_buffer_size()
+        return is_flushed and self._is_whole and self.is_open
 
     @property
     def begun(self) -> Response | None:
@@ -167,16 +167,16 @@ class EndpointConnection(ResponseHandler):
         if self._response is not None and not self._response.done():
             self._response.set_exception(error)
 
-    def _end(self, lost: BaseException | None) -> None:
+    def _end(self, cause: BaseException | None) -> None:
         """The connection is lost, which ends a response without a length."""
         if self._status is None:
-            error: Exception = ClientOSError(*lost.args) if isinstance(lost, OSError) else ServerDisconnectedError()
-        elif lost is None and not self._is_framed:
+            error: Exception = ClientOSError(*cause.args) if isinstance(cause, OSError) else ServerDisconnectedError()
+        elif cause is None and not self._is_framed:
             self._respond()
             return
         else:
             error = ClientPayloadError()
-        error.__cause__ = lost
+        error.__cause__ = cause
         self._fail(error)
 
 

@@ -151,11 +151,11 @@ def variable(property_name: str) -> str:
 
 def _for_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
     """The properties with those of Amazon MSK, where `KAFKA_MSK_REGION` is set."""
-    taken = [name for name in properties if name.startswith("sasl.")]
+    conflicts = [name for name in properties if name.startswith("sasl.")]
     if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
-        taken.append("security.protocol")
-    if taken and environ.get(REGION):
-        raise Misconfigured(f"{variable(taken[0])} cannot be set together with {REGION}, which sets it")
+        conflicts.append("security.protocol")
+    if conflicts and environ.get(REGION):
+        raise Misconfigured(f"{variable(conflicts[0])} cannot be set together with {REGION}, which sets it")
     return {**properties, **msk_of(environ)}
 
 
@@ -168,7 +168,7 @@ def _try(properties: Properties) -> None:
         AdminClient({**properties, **(passive if valid else {}), "log_level": 0})
     except KafkaException as error:
         message = error.args[0].str().strip()
-        named = [variable(name) for name in properties if name in message]
-        raise Misconfigured(f"{', '.join(named) or PREFIX + '*'}: {message}") from None
+        names = [variable(name) for name in properties if name in message]
+        raise Misconfigured(f"{', '.join(names) or PREFIX + '*'}: {message}") from None
     except (AttributeError, TypeError, ValueError) as error:  # a callback cannot be a text
         raise Misconfigured(f"{PREFIX}*: {error}") from None

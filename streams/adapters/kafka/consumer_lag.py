@@ -25,10 +25,10 @@ def consumer_lag(
 
 def lag_by_topic(topics: Iterable[str], offsets: Mapping[Partition, GroupOffsets]) -> dict[str, int]:
     """How many records are uncommitted in each of these topics."""
-    left = dict.fromkeys(topics, 0)
+    lag = dict.fromkeys(topics, 0)
     for partition, at in offsets.items():
-        left[partition.topic] += at.end - at.committed
-    return left
+        lag[partition.topic] += at.end - at.committed
+    return lag
 
 
 def group_offsets(
@@ -40,13 +40,13 @@ def group_offsets(
     # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
     consumer = Consumer({**properties, "group.id": group, "enable.auto.commit": False})
 
-    def edge(which: OffsetSpec) -> dict[TopicPartition, int]:
-        responses = admin.list_offsets(dict.fromkeys(partitions, which))
+    def edge(spec: OffsetSpec) -> dict[TopicPartition, int]:
+        responses = admin.list_offsets(dict.fromkeys(partitions, spec))
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
     # The end last, so that records appended meanwhile count.
     try:
-        done = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
+        committed = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
         starts = repeat_if_transient(lambda: edge(OffsetSpec.earliest()), seconds)
         ends = repeat_if_transient(lambda: edge(OffsetSpec.latest()), seconds)
     except KafkaException as error:
@@ -54,4 +54,4 @@ def group_offsets(
     finally:
         consumer.close()
     # Without a commit the offset is negative. Records that retention deleted do not count.
-    return {Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at]) for at in done}
+    return {Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at]) for at in committed}

@@ -59,7 +59,7 @@ class ThreadOwner(Protocol):
     def is_away(self) -> bool: ...
     def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None: ...
     def ask_handler(
-        self, partitions: Sequence[Partition], *, lost: bool, seconds: float
+        self, partitions: Sequence[Partition], *, is_lost: bool, seconds: float
     ) -> Mapping[Partition, Commit]: ...
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
     def received(self, records: Sequence[Record]) -> None: ...
@@ -147,9 +147,9 @@ class ConsumerThread:
         try:
             self.subscribe(consumer, self._topics)
             while not self.stopping:
-                taken = self._taken.wait(POLL_SECONDS)
+                is_handed_over = self._taken.wait(POLL_SECONDS)
                 self._run_commands(consumer)
-                if taken:
+                if is_handed_over:
                     self._read(consumer)
                 self._check_outage(consumer)
                 if self._fatal is not None:
@@ -168,8 +168,8 @@ class ConsumerThread:
         consumer.subscribe(
             [self._prefix + topic for topic in topics],
             on_assign=self._on_assign,
-            on_revoke=lambda consumer, partitions: self._on_revoke(consumer, partitions, lost=False),
-            on_lost=lambda consumer, partitions: self._on_revoke(consumer, partitions, lost=True),
+            on_revoke=lambda consumer, partitions: self._on_revoke(consumer, partitions, is_lost=False),
+            on_lost=lambda consumer, partitions: self._on_revoke(consumer, partitions, is_lost=True),
         )
 
     def _run_commands(self, consumer: Consumer) -> None:
@@ -231,10 +231,10 @@ class ConsumerThread:
             settle(error.args[0])
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
-        named, refused = _named(ends), (end.error for end in ends if end.error)
+        partition_ends, refused = _named(ends), (end.error for end in ends if end.error)
         # librdkafka retries commits: results may come out of order.
         for place, (names, settle) in enumerate(self.under_way):
-            if names == named:
+            if names == partition_ends:
                 del self.under_way[place]
                 settle(error or next(refused, None))
                 return
@@ -244,13 +244,13 @@ class ConsumerThread:
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
         committed: Mapping[Partition, Commit | None] = {}
         if assigned:
-            known = self._commits_of(consumer, assigned)
-            committed = {self._partition(tp): commit_of(tp) for tp in known}
-            for tp in known:
+            commits = self._commits_of(consumer, assigned)
+            committed = {self._partition(tp): commit_of(tp) for tp in commits}
+            for tp in commits:
                 tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
             # Without the offsets librdkafka asks for them by itself, and not again when the coordinator refuses: the
             # partition would never be read.
-            self._protocol.assign(consumer, known)
+            self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(assigned))
         self._owner.tell_loop(self._owner.assigned, committed)
@@ -273,13 +273,13 @@ class ConsumerThread:
             self._owner.tell_loop(self._owner.unavailable, error)
             time.sleep(RETRY_SECONDS)
 
-    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, lost: bool) -> None:
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, is_lost: bool) -> None:
         partitions = [self._partition(tp) for tp in revoked]
         try:
-            commits = self._owner.ask_handler(partitions, lost=lost, seconds=REVOKE_SECONDS)
+            commits = self._owner.ask_handler(partitions, is_lost=is_lost, seconds=REVOKE_SECONDS)
             # Older commits go first, so that they do not overwrite the last one.
             self._run_commands(consumer)
-            if commits and not lost:
+            if commits and not is_lost:
                 write_commits(consumer, offsets(self._prefix, commits), LAST_COMMIT_SECONDS)
         except (TimeoutError, KafkaException) as error:
             self._owner.tell_loop(self._owner.last_commit_failed, str(error))

@@ -72,7 +72,7 @@ class ConsumerWatchdog:
             # This process was frozen or starved: its consumer has only now gone on.
             self._last, self._unread_since = {}, {}
         self._looked_at = now
-        self._last = {one: at for one, at in self._last.items() if one not in self._forgotten}
+        self._last = {position: at for position, at in self._last.items() if position not in self._forgotten}
         self._forgotten.clear()
         unmoved = self._unmoved()
         try:
@@ -83,7 +83,7 @@ class ConsumerWatchdog:
         # What was read, paused or revoked during the question stands still no more.
         unread &= self._unmoved().keys() - self._forgotten
         self._last = self._positions()
-        self._unread_since = {one: self._unread_since.get(one, now) for one in unread}
+        self._unread_since = {position: self._unread_since.get(position, now) for position in unread}
         oldest = min(self._unread_since, key=self._unread_since.__getitem__, default=None)
         seconds = now - self._unread_since[oldest] if oldest else 0.0
         self._telemetry.gauge("consumer_standstill_seconds", seconds, consumer=self._name)
@@ -92,7 +92,7 @@ class ConsumerWatchdog:
 
     def _unmoved(self) -> dict[Partition, int]:
         """The partitions that stand where they stood at the last look."""
-        return {one: at for one, at in self._positions().items() if self._last.get(one) == at}
+        return {position: at for position, at in self._positions().items() if self._last.get(position) == at}
 
     def _stands_still(self, partition: Partition, seconds: float) -> None:
         topic, number = partition

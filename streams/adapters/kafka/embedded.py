@@ -74,11 +74,13 @@ class EmbeddedBroker:
 @contextmanager
 def _signals_for_others() -> Iterator[None]:
     """Block signals in threads that start here: the broker's thread logs an error for an interrupted call."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+    previous_mask = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+    )
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 def _library() -> ctypes.CDLL:

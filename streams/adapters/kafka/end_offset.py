@@ -31,14 +31,14 @@ class EndOffset:
         # Whether the last question has no answer yet.
         self.is_away = False
 
-    async def beyond(self, read: int) -> int:
+    async def beyond(self, position: int) -> int:
         """Ask for the next offset that will be written. Waits through an outage.
 
         Raises `SubscriptionsReaderFailed` when the end is before `read`.
         """
         end = await self._outages.retry(self._ask, RETRY_SECONDS, THREADS, BROKER)
         self.is_away = False
-        if end < read:
+        if end < position:
             raise SubscriptionsReaderFailed(
                 f"{SUBSCRIPTIONS} ends at {end}, before what was read: the topic was recreated"
             )

@@ -66,20 +66,20 @@ class KafkaEventHistory:
 
         Without the partitions of a broker that knows no times.
         """
-        found = self._ask(consumer, ceil(at.timestamp() * 1000), bounds)
-        later = [number for number, offset in found.items() if offset == OFFSET_END]
+        offsets = self._ask(consumer, ceil(at.timestamp() * 1000), bounds)
+        at_end = [number for number, offset in offsets.items() if offset == OFFSET_END]
         # Each partition has a record since 1970, unless the broker says "none" to every question.
-        knows = self._ask(consumer, 0, later) if later else {}
-        for number in later:
-            found.pop(number)
+        knows = self._ask(consumer, 0, at_end) if at_end else {}
+        for number in at_end:
+            offsets.pop(number)
             if knows[number] != OFFSET_END:
-                found[number] = bounds[number][1]
-        return found
+                offsets[number] = bounds[number][1]
+        return offsets
 
     def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
-        asked = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
-        answers = accepted(consumer.offsets_for_times(asked, SECONDS))
-        return {one.partition: int(one.offset) for one in answers}
+        requested = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
+        answers = accepted(consumer.offsets_for_times(requested, SECONDS))
+        return {answer.partition: int(answer.offset) for answer in answers}
 
     def _oldest(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
         """The append time of the oldest record. Where retention has deleted some, of the latest partition to begin."""
@@ -100,14 +100,14 @@ class KafkaEventHistory:
         with self._consumers.open() as consumer:
             bounds, positions = self._bounds(consumer), dict[int, int]()
             starts, ends = dict[int, int](), dict[int, int]()
-            for one in ranges:
-                low, high = bounds.get(one.partition, (0, 0))
-                start, ends[one.partition] = max(one.start, low), one.end
+            for offset_range in ranges:
+                low, high = bounds.get(offset_range.partition, (0, 0))
+                start, ends[offset_range.partition] = max(offset_range.start, low), offset_range.end
                 # What retention deleted, or what was on a topic of before, is not there any more.
-                if start < min(one.end, high):
-                    starts[one.partition] = start
+                if start < min(offset_range.end, high):
+                    starts[offset_range.partition] = start
                 else:
-                    positions[one.partition] = one.end
+                    positions[offset_range.partition] = offset_range.end
             records = self._collect(consumer, starts, ends, positions, limit) if starts else []
             return HistoryPortion(records, positions)
 
@@ -121,11 +121,11 @@ class KafkaEventHistory:
     ) -> list[Record]:
         """Records of several partitions. Sets the next offset of each in `positions`."""
         records: list[Record] = []
-        size, left = 0, set(starts)
+        size, unread = 0, set(starts)
         for message in self._messages(consumer, starts, time.monotonic() + PORTION_SECONDS):
             number, record = message.partition(), self._record(message)
             assert number is not None
-            if number not in left:
+            if number not in unread:
                 continue
             if record is None or record.offset >= ends[number]:
                 positions[number] = ends[number]
@@ -134,8 +134,8 @@ class KafkaEventHistory:
                 positions[number] = record.offset + 1
                 size += len(record.value or b"")
             if positions[number] >= ends[number]:
-                left.discard(number)
-            if not left or len(records) >= limit or size >= PORTION_BYTES:
+                unread.discard(number)
+            if not unread or len(records) >= limit or size >= PORTION_BYTES:
                 break
         return records
 

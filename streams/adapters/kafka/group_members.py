@@ -30,16 +30,16 @@ class GroupMembers:
     def __init__(self, properties: Mapping[str, Any], group: str) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        known = without_consumer_properties(properties)
-        config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        admin_properties = without_consumer_properties(properties)
+        config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._admin = AdminClient(config)
         self._group = group
 
     def client_ids(self) -> list[str]:
         """The client id of each member; none when the broker may not or cannot tell. Raises `Unavailable`."""
-        asked = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
+        futures = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
         try:
-            members = asked[self._group].result().members
+            members = futures[self._group].result().members
         except KafkaException as refusal:
             error: KafkaError = refusal.args[0]
             if error.code() in _NO_ANSWER:

@@ -70,8 +70,8 @@ class _Versions(logging.Handler):
         self.newest = -1
 
     def emit(self, record: logging.LogRecord) -> None:
-        if found := _VERSIONS.search(record.getMessage()):
-            self.newest = max(self.newest, int(found[1]))
+        if match := _VERSIONS.search(record.getMessage()):
+            self.newest = max(self.newest, int(match[1]))
 
 
 def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float) -> bool:

@@ -18,13 +18,13 @@ _HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, Kaf
 class GroupsAdmin(TopicsAdmin):
     """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` when no broker answers."""
 
-    def rewind(self, group: str, topics: Iterable[str], to: datetime) -> int:
+    def rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
         """Commit the first records that were appended at `to` or later, where the group is further.
 
         Returns how many records are read again. Raises `Conflict` while the group has members.
         """
         committed = self.offsets(group, topics)
-        first = self._first_since(committed, to)
+        first = self._first_since(committed, since)
         moves = {at: offset for at, offset in first.items() if offset < committed[at].committed}
         self._commit(group, moves)
         return sum(committed[at].committed - offset for at, offset in moves.items())
@@ -34,19 +34,21 @@ class GroupsAdmin(TopicsAdmin):
 
         Raises `Conflict` when it reads another one next, or has members, and `NotFound` without such a partition.
         """
-        found = self.offsets(group, [at.topic]).get(at)
-        if found is None:
+        current = self.offsets(group, [at.topic]).get(at)
+        if current is None:
             raise NotFound(f"{at.topic} has no partition {at.number}")
-        if found.committed != offset:
-            raise Conflict(f"{group} reads {found.committed} next in partition {at.number} of {at.topic}, not {offset}")
-        if found.end <= offset:
-            raise Conflict(f"partition {at.number} of {at.topic} has no record {offset}: it ends at {found.end}")
+        if current.committed != offset:
+            raise Conflict(
+                f"{group} reads {current.committed} next in partition {at.number} of {at.topic}, not {offset}"
+            )
+        if current.end <= offset:
+            raise Conflict(f"partition {at.number} of {at.topic} has no record {offset}: it ends at {current.end}")
         self._commit(group, {at: offset + 1})
 
-    def _first_since(self, partitions: Iterable[Partition], to: datetime) -> Mapping[Partition, int]:
+    def _first_since(self, partitions: Iterable[Partition], start_time: datetime) -> Mapping[Partition, int]:
         """The offset of the first record since a time in each partition that has one."""
         # Kafka reads a negative time as the start or the end.
-        since = OffsetSpec.for_timestamp(max(0, int(to.timestamp() * 1000)))
+        since = OffsetSpec.for_timestamp(max(0, int(start_time.timestamp() * 1000)))
         specs = {self._named(at): since for at in partitions}
 
         def ask() -> dict[TopicPartition, int]:
@@ -54,12 +56,12 @@ class GroupsAdmin(TopicsAdmin):
             return {partition: answer.result(REQUEST_SECONDS).offset for partition, answer in answers.items()}
 
         try:
-            found = repeat_if_transient(ask, REQUEST_SECONDS)
+            offsets = repeat_if_transient(ask, REQUEST_SECONDS)
         except KafkaException as error:
             raise Unavailable(error.args[0].str()) from None
         return {
             Partition(at.topic.removeprefix(self._prefix), at.partition): offset
-            for at, offset in found.items()
+            for at, offset in offsets.items()
             if offset >= 0
         }
 

@@ -27,25 +27,27 @@ class KafkaInvalidRecords:
     def newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
         """Up to `limit` records, newest first; with `topic` only those that came from it."""
         with self._consumers.open() as consumer:
-            found: list[StoredRecord] = []
+            records: list[StoredRecord] = []
             for number, (start, end) in self._ends(consumer).items():
                 mine: list[StoredRecord] = []
                 # Backwards in portions, because only the newest ones are wanted.
                 while end > start and len(mine) < limit:
                     begin = max(start, end - AT_ONCE)
-                    portion = [one for one in self._read(consumer, number, begin, end) if topic in (None, one.topic)]
+                    portion = [
+                        record for record in self._read(consumer, number, begin, end) if topic in (None, record.topic)
+                    ]
                     mine = portion + mine
                     end = begin
-                found += mine[-limit:]
-        return sorted(found, key=lambda one: one.stored_at, reverse=True)[:limit]
+                records += mine[-limit:]
+        return sorted(records, key=lambda record: record.stored_at, reverse=True)[:limit]
 
     def all(self, topic: str | None = None) -> Iterator[StoredRecord]:
         """Every record that is stored now, in the order of each partition."""
         with self._consumers.open() as consumer:
             for number, (start, end) in self._ends(consumer).items():
-                for one in self._read(consumer, number, start, end):
-                    if topic in (None, one.topic):
-                        yield one
+                for record in self._read(consumer, number, start, end):
+                    if topic in (None, record.topic):
+                        yield record
 
     def find(self, record_id: str) -> StoredRecord:
         """Raises `Invalid` for a malformed id, and `NotFound`."""
@@ -53,8 +55,8 @@ class KafkaInvalidRecords:
         with self._consumers.open() as consumer:
             start, end = self._ends(consumer).get(number, (0, 0))
             if start <= offset < end:
-                for one in self._read(consumer, number, offset, offset + 1):
-                    return one
+                for record in self._read(consumer, number, offset, offset + 1):
+                    return record
         raise NotFound(f"there is no invalid record {record_id}: retention may have deleted it")
 
     def _ends(self, consumer: Consumer) -> dict[int, tuple[int, int]]:

@@ -78,8 +78,8 @@ class MskTokens:
 
         limits = Config(connect_timeout=STS_SECONDS, read_timeout=STS_SECONDS, retries={"total_max_attempts": 1})
         sts = self._session.create_client("sts", region_name=self._region, config=limits)
-        found = sts.assume_role(RoleArn=self._role_arn, RoleSessionName=ROLE_SESSION)["Credentials"]
-        return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found["SessionToken"])
+        credentials = sts.assume_role(RoleArn=self._role_arn, RoleSessionName=ROLE_SESSION)["Credentials"]
+        return Credentials(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
 
 
 def _provider(credentials: Any) -> Any:

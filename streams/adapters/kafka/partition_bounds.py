@@ -12,11 +12,13 @@ SECONDS = 10.0
 
 def partition_bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
     """The first offset and the end of each partition of a topic. Raises `Unavailable` when it does not exist."""
-    found = consumer.list_topics(topic, SECONDS).topics[topic]
-    if found.error is not None:
+    topic_metadata = consumer.list_topics(topic, SECONDS).topics[topic]
+    if topic_metadata.error is not None:
         raise Unavailable(f"the topic {topic} does not exist: run `scorm-webhooks topics apply`")
 
     def bounds(number: int) -> tuple[int, int]:
         return consumer.get_watermark_offsets(TopicPartition(topic, number), SECONDS)
 
-    return {number: repeat_if_transient(partial(bounds, number), SECONDS) for number in sorted(found.partitions)}
+    return {
+        number: repeat_if_transient(partial(bounds, number), SECONDS) for number in sorted(topic_metadata.partitions)
+    }

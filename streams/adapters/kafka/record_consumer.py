@@ -85,10 +85,10 @@ class KafkaRecordConsumer:
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
-        waiting = ["the group still has a member of this instance id"] if self._is_id_in_use else []
+        problems = ["the group still has a member of this instance id"] if self._is_id_in_use else []
         if self.is_away:
-            return [*waiting, "the broker does not answer"]
-        return waiting or self._membership.readiness_problems()
+            return [*problems, "the broker does not answer"]
+        return problems or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:
         """Read these topics from now on. `partitions` has their partition counts."""
@@ -124,21 +124,21 @@ class KafkaRecordConsumer:
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         """Commit and wait for the broker's response. Raises `Unavailable` when it refuses."""
-        done: asyncio.Future[None] = self._loop.create_future()
+        committed: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
-            if not done.done():
-                done.set_exception(Unavailable(error.str())) if error else done.set_result(None)
+            if not committed.done():
+                committed.set_exception(Unavailable(error.str())) if error else committed.set_result(None)
 
         thread, ends = self._thread, offsets(self._prefix, commits)
         if self._finished.done() or thread is None or thread.stopping:
             raise Unavailable("the consumer is closed")
         self._command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
         # A thread that ends meanwhile runs no more commands.
-        await asyncio.wait({done, self._finished}, return_when=asyncio.FIRST_COMPLETED)
-        if not done.done():
+        await asyncio.wait({committed, self._finished}, return_when=asyncio.FIRST_COMPLETED)
+        if not committed.done():
             raise Unavailable("the consumer is closed")
-        await done
+        await committed
 
     def _command(self, command: Callable[[Consumer], None]) -> None:
         if self._thread is not None:
@@ -149,10 +149,12 @@ class KafkaRecordConsumer:
     def tell_loop(self, callback: Callable[..., None], *arguments: object) -> None:
         self._loop.call_soon_threadsafe(callback, *arguments)
 
-    def ask_handler(self, partitions: Sequence[Partition], *, lost: bool, seconds: float) -> Mapping[Partition, Commit]:
+    def ask_handler(
+        self, partitions: Sequence[Partition], *, is_lost: bool, seconds: float
+    ) -> Mapping[Partition, Commit]:
         """Wait for the handler to finish with these partitions. Returns the last commits."""
         self.tell_loop(self._revoked, partitions)
-        finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, lost=lost), self._loop)
+        finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, is_lost=is_lost), self._loop)
         return finishing.result(seconds)
 
     # -- called on the event loop ----------------------------------------------------------------------------------

@@ -32,20 +32,27 @@ class RecordProbe:
         return await in_daemon_thread(partial(self._readable, positions)) if positions else set()
 
     def _readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
-        names = {(self._prefix + one.topic, one.number): one for one in positions}
+        names = {(self._prefix + partition.topic, partition.number): partition for partition in positions}
         with self._consumers.open() as consumer:
-            asked = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
-            ends = accepted(consumer.offsets_for_times(asked, ASK_SECONDS))
-            beyond = [names[end.topic, end.partition] for end in ends]
-            unread = {one: positions[one] for one, end in zip(beyond, ends, strict=True) if end.offset > positions[one]}
-            found = self._found(consumer, unread) if unread else ()
-            return {names[topic, number] for topic, number in found}
+            requested = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
+            ends = accepted(consumer.offsets_for_times(requested, ASK_SECONDS))
+            empty = [names[end.topic, end.partition] for end in ends]
+            unread = {
+                partition: positions[partition]
+                for partition, end in zip(empty, ends, strict=True)
+                if end.offset > positions[partition]
+            }
+            readable = self._found(consumer, unread) if unread else ()
+            return {names[topic, number] for topic, number in readable}
 
     def _found(self, consumer: Consumer, starts: Mapping[Partition, int]) -> Iterator[tuple[str, int]]:
         """The partitions in which a record is read before the end."""
-        undecided = {(self._prefix + one.topic, one.number) for one in starts}
+        undecided = {(self._prefix + partition.topic, partition.number) for partition in starts}
         consumer.assign(
-            [TopicPartition(self._prefix + one.topic, one.number, at or OFFSET_BEGINNING) for one, at in starts.items()]
+            [
+                TopicPartition(self._prefix + partition.topic, partition.number, at or OFFSET_BEGINNING)
+                for partition, at in starts.items()
+            ]
         )
         deadline = time.monotonic() + READ_SECONDS
         while undecided and time.monotonic() < deadline:

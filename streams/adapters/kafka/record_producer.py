@@ -228,13 +228,13 @@ class KafkaRecordProducer:
 
     def _class_of(self, error: KafkaError, topic: str) -> ProduceError:
         self._telemetry.count("produce_errors_total")
-        found = class_of(error)
-        if found is ProduceError.OURS:
+        error_class = class_of(error)
+        if error_class is ProduceError.OURS:
             self._broken = error
             self._broke.set()
-        elif found is ProduceError.AWAY:
+        elif error_class is ProduceError.AWAY:
             self._outages.failed(topic, error, self._loop.time())
-        return found
+        return error_class
 
 
 def _time(milliseconds: int) -> datetime:

@@ -37,22 +37,22 @@ def secured(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> Pro
 
     `name_of` gives a property the name that people set. Raises `Misconfigured`.
     """
-    found = dict(properties)
-    if not str(found.get("security.protocol", "")).lower().startswith("sasl_"):
-        return found
-    mechanism = mechanism_of(found)
+    secured_properties = dict(properties)
+    if not str(secured_properties.get("security.protocol", "")).lower().startswith("sasl_"):
+        return secured_properties
+    mechanism = mechanism_of(secured_properties)
     if mechanism not in MECHANISMS:
-        given = f"is {mechanism}" if mechanism != "GSSAPI" else "is GSSAPI (Kerberos), or not set"
-        raise Misconfigured(f"{name_of('sasl.mechanism')} {given}: use one of {', '.join(MECHANISMS)}")
-    if mechanism != "OAUTHBEARER" or CALLBACK in found or _is_unsecured(found):
-        return found
-    if found.get(f"{OAUTH}method", "default").lower() != "oidc":
+        advice = f"is {mechanism}" if mechanism != "GSSAPI" else "is GSSAPI (Kerberos), or not set"
+        raise Misconfigured(f"{name_of('sasl.mechanism')} {advice}: use one of {', '.join(MECHANISMS)}")
+    if mechanism != "OAUTHBEARER" or CALLBACK in secured_properties or _is_unsecured(secured_properties):
+        return secured_properties
+    if secured_properties.get(f"{OAUTH}method", "default").lower() != "oidc":
         raise Misconfigured(f"{name_of(f'{OAUTH}method')} is not oidc: OAUTHBEARER needs it, or Kafka gets no token")
-    if not is_client_credentials(found):
-        return found
-    source = TokenSource(_client(found, name_of).fetch, _extensions(found, name_of))
+    if not is_client_credentials(secured_properties):
+        return secured_properties
+    source = TokenSource(_client(secured_properties, name_of).fetch, _extensions(secured_properties, name_of))
     # Each client of librdkafka would fetch its own token, take a response of any length, and give its reason late.
-    return {name: value for name, value in found.items() if name not in HONOURED} | {CALLBACK: source}
+    return {name: value for name, value in secured_properties.items() if name not in HONOURED} | {CALLBACK: source}
 
 
 def mechanism_of(properties: Mapping[str, Any]) -> str:
@@ -74,8 +74,8 @@ def require_token(properties: Mapping[str, Any]) -> None:
 
 def is_client_credentials(properties: Mapping[str, Any]) -> bool:
     """Whether a source of our own does all that these properties ask for."""
-    named = {name for name in properties if name.startswith((OAUTH, "https."))}
-    return named <= HONOURED and properties.get(f"{OAUTH}grant.type", "client_credentials") == "client_credentials"
+    names = {name for name in properties if name.startswith((OAUTH, "https."))}
+    return names <= HONOURED and properties.get(f"{OAUTH}grant.type", "client_credentials") == "client_credentials"
 
 
 def _is_unsecured(properties: Mapping[str, Any]) -> bool:
@@ -95,8 +95,8 @@ def _client(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> Cli
     try:
         tls = https_context(properties.get("https.ca.location"), properties.get("https.ca.pem"))
     except OSError as error:
-        named = [name_of(name) for name in ("https.ca.location", "https.ca.pem") if name in properties]
-        raise Misconfigured(f"{', '.join(named)}: {error}") from None
+        ca_names = [name_of(name) for name in ("https.ca.location", "https.ca.pem") if name in properties]
+        raise Misconfigured(f"{', '.join(ca_names)}: {error}") from None
     return ClientCredentials(endpoint, client_id, secret, properties.get(f"{OAUTH}scope"), tls)
 
 
@@ -109,10 +109,10 @@ def _required(properties: Mapping[str, Any], names: tuple[str, str], name_of: Ca
 
 def _extensions(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> dict[str, str]:
     """SASL extensions such as `logicalCluster=lkc-1,identityPoolId=pool-1` (RFC 7628 §3.1)."""
-    found: dict[str, str] = {}
+    extensions: dict[str, str] = {}
     for pair in filter(None, (part.strip() for part in properties.get(f"{OAUTH}extensions", "").split(","))):
         name, equals, value = pair.partition("=")
         if not equals or not (name.isascii() and name.isalpha()) or name == "auth" or not value.isprintable():
             raise Misconfigured(f"{name_of(f'{OAUTH}extensions')} must be name=value pairs, separated by commas")
-        found[name] = value
-    return found
+        extensions[name] = value
+    return extensions

@@ -106,18 +106,18 @@ class SubscriptionsReader:
             self._caught_up_at = asked_at
         return self.table.reached
 
-    async def wait_for(self, seen: SubscriptionsPosition) -> None:
+    async def wait_for(self, position: SubscriptionsPosition) -> None:
         """Wait until the table knows all that the writer of a delivery can have known."""
-        if seen.incarnation != self.table.incarnation:
+        if position.incarnation != self.table.incarnation:
             # The writer or this process read a topic that no longer exists. The end of the topic tells which.
             await self.catch_up()
             return
-        if self.is_ready and self.table.has_reached(seen):
+        if self.is_ready and self.table.has_reached(position):
             return
         # No process has read beyond the end. Waiting for such a position would block the partition for ever.
         end = await self._end_offset()
-        known = SubscriptionsPosition(seen.incarnation, min(seen.offset, end))
-        await self._until(lambda: self.is_ready and self.table.has_reached(known))
+        reachable = SubscriptionsPosition(position.incarnation, min(position.offset, end))
+        await self._until(lambda: self.is_ready and self.table.has_reached(reachable))
 
     def find(self, webhook_id: str) -> Webhook | None:
         return self.table.find(webhook_id)
@@ -151,7 +151,7 @@ class SubscriptionsReader:
 
     def _notify_soon(self) -> None:
         task = asyncio.get_running_loop().create_task(self._notify())
-        task.add_done_callback(lambda done: done.exception())
+        task.add_done_callback(lambda finished: finished.exception())
 
     async def _notify(self) -> None:
         async with self._moved:

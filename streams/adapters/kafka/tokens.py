@@ -68,10 +68,10 @@ class TokenSource:
         if self._seconds_left() <= 0 and fetching:
             self._wait(fetching, wait_seconds)
         with self._lock:
-            left = self._seconds_left()
-            if self._token is None or left <= 0:
+            seconds_left = self._seconds_left()
+            if self._token is None or seconds_left <= 0:
                 raise TokenUnavailable(self._problem or self._too_slow())
-            return Token(self._token.value, left)
+            return Token(self._token.value, seconds_left)
 
     def problem(self) -> str | None:
         """Why there is no valid token. None while there is one."""

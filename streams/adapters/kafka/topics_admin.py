@@ -65,8 +65,8 @@ class TopicsAdmin:
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        known = without_consumer_properties(properties)
-        self._config: dict[str, Any] = {**known, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        admin_properties = without_consumer_properties(properties)
+        self._config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA}
         self._prefix = prefix
 
     @cached_property
@@ -96,10 +96,10 @@ class TopicsAdmin:
         existing = self.existing()
         names = {topic.name for topic in declared}
         retired = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
-        waiting = self._waiting(retired)
+        lag_by_topic = self._waiting(retired)
         family = next(topic for topic in declared if topic.name == DELIVERIES)
         return self._compare(declared, existing) + [
-            _retired(replace(family, name=name), partitions, waiting[name], remove_retired)
+            _retired(replace(family, name=name), partitions, lag_by_topic[name], remove_retired)
             for name, partitions in retired.items()
         ]
 
@@ -133,22 +133,24 @@ class TopicsAdmin:
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
         self._wait_until_shown([change for change in plan if change.is_to_be_made])
 
-    def _wait_until_shown(self, made: Sequence[Change]) -> None:
+    def _wait_until_shown(self, changes: Sequence[Change]) -> None:
         """Wait until the brokers' metadata shows the changes of the controller: the next command relies on it."""
         deadline = time.monotonic() + REQUEST_SECONDS
-        while not self._shows(made):
+        while not self._shows(changes):
             if time.monotonic() > deadline:
                 raise Unavailable("the cluster took the changes, but its brokers do not show them yet")
             time.sleep(POLL_SECONDS)
 
-    def _shows(self, made: Sequence[Change]) -> bool:
+    def _shows(self, changes: Sequence[Change]) -> bool:
         try:
             existing = self.existing()
-            left = self._compare([change.topic for change in made if change.action is not Action.REMOVE], existing)
+            differences = self._compare(
+                [change.topic for change in changes if change.action is not Action.REMOVE], existing
+            )
         except Unavailable:  # a broker does not know a new topic yet
             return False
-        removed = {change.topic.name for change in made if change.action is Action.REMOVE}
-        return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in left)
+        removed = {change.topic.name for change in changes if change.action is Action.REMOVE}
+        return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in differences)
 
     def incarnation(self, topic: str) -> str:
         """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
@@ -166,23 +168,23 @@ class TopicsAdmin:
 
     def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
-        found = self.offsets(group, topics)
-        return lag_by_topic({partition.topic for partition in found}, found)
+        offsets = self.offsets(group, topics)
+        return lag_by_topic({partition.topic for partition in offsets}, offsets)
 
     def offsets(self, group: str, topics: Iterable[str]) -> dict[Partition, GroupOffsets]:
         """How far a group has committed these topics. Raises `Unavailable`."""
         existing = self.existing()
         counts = {self._prefix + name: existing[name] for name in topics if name in existing}
-        found = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
-        return {at._replace(topic=at.topic.removeprefix(self._prefix)): offsets for at, offsets in found.items()}
+        committed = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
+        return {at._replace(topic=at.topic.removeprefix(self._prefix)): offsets for at, offsets in committed.items()}
 
     def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """The count of records that wait in each of these tiers. `tiers` has their partition counts."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
         if not topics:
             return {}
-        found = consumer_lag(self._admin, self._config, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS)
-        return {name.removeprefix(self._prefix): count for name, count in found.items()}
+        lags = consumer_lag(self._admin, self._config, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS)
+        return {name.removeprefix(self._prefix): count for name, count in lags.items()}
 
     def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
         configs = self._configs(topic.name for topic in declared if topic.name in existing)
@@ -227,9 +229,9 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
     return Change(Action.KEEP, topic, f"{partitions} partitions")
 
 
-def _retired(topic: Topic, partitions: int, waiting: int, remove: bool) -> Change:
-    still = "1 record still waits in it" if waiting == 1 else f"{waiting or 'no'} records still wait in it"
-    if remove and waiting:
+def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> Change:
+    still = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
+    if remove and lag:
         return Change(Action.REFUSE, topic, f"{still}; remove it when they are attempted")
     if remove:
         return Change(Action.REMOVE, topic, f"retired tier, {still}")

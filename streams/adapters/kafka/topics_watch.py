@@ -60,5 +60,7 @@ class TopicsWatch:
         self._absent.update(self._known.keys() - existing.keys())
         for name in existing:
             self._absent.pop(name, None)
-        kept = {name: count for name, count in self._known.items() if self._absent[name] < DELETED_AFTER_CHECKS}
-        self._known = {**kept, **existing}
+        partition_counts = {
+            name: count for name, count in self._known.items() if self._absent[name] < DELETED_AFTER_CHECKS
+        }
+        self._known = {**partition_counts, **existing}

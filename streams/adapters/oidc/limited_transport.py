@@ -39,12 +39,12 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def limited_time(what: str) -> AsyncIterator[None]:
+async def limited_time(action: str) -> AsyncIterator[None]:
     """Turn a timeout, and every failure of the connection, into `ProviderFailed`; `what` names the request."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             yield
     except TimeoutError:
-        raise ProviderFailed(f"{what} did not respond within {TIMEOUT_SECONDS:g} seconds") from None
+        raise ProviderFailed(f"{action} did not respond within {TIMEOUT_SECONDS:g} seconds") from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise ProviderFailed(f"{what} failed: {error or type(error).__name__}") from None
+        raise ProviderFailed(f"{action} failed: {error or type(error).__name__}") from None

@@ -36,34 +36,34 @@ def parse_metadata(document: object, issuer: str) -> Metadata:
     """Raises `ProviderFailed`."""
     if not isinstance(document, Mapping):
         raise ProviderFailed("the provider's metadata is not a JSON object")
-    named = document.get("issuer")
+    document_issuer = document.get("issuer")
     # People forget the slash at the end, or add one; it leads to the same host.
-    if not isinstance(named, str) or named.rstrip("/") != issuer.rstrip("/"):
+    if not isinstance(document_issuer, str) or document_issuer.rstrip("/") != issuer.rstrip("/"):
         raise ProviderFailed("the provider's metadata names another issuer than SCORM_WEBHOOKS_OIDC_ISSUER")
     algorithms = ALGORITHMS & {*_texts(document, "id_token_signing_alg_values_supported", "RS256")}
     if not algorithms:
         raise ProviderFailed("the provider signs id tokens with none of the algorithms RS, PS, ES and EdDSA")
     methods = _texts(document, "token_endpoint_auth_methods_supported", "client_secret_basic")
-    known = [method for method in ("client_secret_basic", "client_secret_post") if method in methods]
-    if not known:
+    supported = [method for method in ("client_secret_basic", "client_secret_post") if method in methods]
+    if not supported:
         raise ProviderFailed("the provider's token endpoint accepts no client secret")
     return Metadata(
-        named,
+        document_issuer,
         _url(document, "authorization_endpoint", issuer),
         _url(document, "token_endpoint", issuer),
         _url(document, "jwks_uri", issuer),
         _url(document, "userinfo_endpoint", issuer) if document.get("userinfo_endpoint") else None,
         algorithms,
-        known[0],
+        supported[0],
     )
 
 
 def parse_keys(document: object) -> KeySet:
     """The public keys for signatures. Those that are not understood are left out. Raises `ProviderFailed`."""
-    listed = document.get("keys") if isinstance(document, Mapping) else None
-    if not isinstance(listed, list):
+    keys = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(keys, list):
         raise ProviderFailed("the provider's key set is not a JSON object with a list of keys")
-    return KeySet([key for one in listed[:MOST_KEYS] if (key := _public_key(one)) is not None])
+    return KeySet([key for key_data in keys[:MOST_KEYS] if (key := _public_key(key_data)) is not None])
 
 
 def _public_key(parameters: object) -> Key | None:

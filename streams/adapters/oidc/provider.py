@@ -61,12 +61,12 @@ class OidcProvider:
             )
         return str(url)
 
-    async def claims(self, code: str, request: AuthorizationRequest, wanted: Set[str]) -> Mapping[str, object]:
+    async def claims(self, code: str, request: AuthorizationRequest, claim_names: Set[str]) -> Mapping[str, object]:
         async with self._session() as session:
             metadata = await self._find_metadata(session)
             token = await self._fetch_token(session, metadata, code, request)
             claims = await self._validate(session, metadata, token, request.nonce)
-            if wanted <= claims.keys() or metadata.userinfo_endpoint is None or not token.get("access_token"):
+            if claim_names <= claims.keys() or metadata.userinfo_endpoint is None or not token.get("access_token"):
                 return claims
             userinfo = await _get(session, metadata.userinfo_endpoint, token["access_token"])
         return _merged(claims, userinfo)
@@ -158,23 +158,23 @@ async def _get(session: Any, url: str, access_token: str | None = None) -> objec
     return _json(response, host)
 
 
-def _json(response: httpx2.Response, who: str) -> object:
+def _json(response: httpx2.Response, source: str) -> object:
     try:
         document: object = response.json()
     except (ValueError, RecursionError):
-        raise ProviderFailed(f"{who} answers with something else than JSON") from None
+        raise ProviderFailed(f"{source} answers with something else than JSON") from None
     return document
 
 
 def _checked(response: httpx2.Response) -> httpx2.Response:
     """The texts of a token response that a sign-in needs, and nothing else for Authlib to fail at."""
-    who = "the provider's token endpoint"
+    source = "the provider's token endpoint"
     # An error has status 400 or 401 (RFC 6749 §5.2).
     if response.status_code not in (200, 400, 401):
-        raise ProviderFailed(f"{who} answers with status {response.status_code}")
-    document = _json(response, who)
-    found = document if isinstance(document, Mapping) else {}
-    texts = {name: found[name] for name in _TOKEN_TEXTS if isinstance(found.get(name), str)}
+        raise ProviderFailed(f"{source} answers with status {response.status_code}")
+    document = _json(response, source)
+    answer = document if isinstance(document, Mapping) else {}
+    texts = {name: answer[name] for name in _TOKEN_TEXTS if isinstance(answer.get(name), str)}
     if response.status_code != 200:
         texts.setdefault("error", "an unknown error")
     return httpx2.Response(200, json=texts)

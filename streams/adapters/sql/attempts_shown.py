@@ -16,22 +16,22 @@ _NEWEST_FIRST = tuple(column.desc() for column in _PLACE)
 
 
 async def newest_attempts(
-    connection: AsyncConnection, delivery_id: str, after: Cursor | None, limit: int
+    connection: AsyncConnection, delivery_id: str, cursor: Cursor | None, limit: int
 ) -> Page[AttemptDetails]:
     """The newest `limit` attempts before `after`, at least one, within `ATTEMPT_BYTES_SHOWN`."""
     walk = select(attempts.c.id).where(attempts.c.delivery_id == delivery_id)
-    if after is not None:
+    if cursor is not None:
         last = attempts.alias("last")
-        is_last = (last.c.id == after.id) & (last.c.delivery_id == delivery_id)
+        is_last = (last.c.id == cursor.id) & (last.c.delivery_id == delivery_id)
         walk = walk.join(last, is_last & (tuple_(*_PLACE) < tuple_(last.c.generation, last.c.number)))
     # One extra row shows whether there is another page. Sizes are of these rows alone.
     candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
     query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
-    found = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()
-    ids = [row.id for row in found[: fitting((row.size for row in found), limit, ATTEMPT_BYTES_SHOWN)]]
-    shown = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
-    rows = (await connection.execute(shown)).all()
-    following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) > 0 else None
+    newest = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()
+    ids = [row.id for row in newest[: fitting((row.size for row in newest), limit, ATTEMPT_BYTES_SHOWN)]]
+    columns = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
+    rows = (await connection.execute(columns)).all()
+    following = Cursor(rows[-1].started_at, rows[-1].id) if len(newest) > len(rows) > 0 else None
     return Page([_attempt(row) for row in rows], following)
 
 

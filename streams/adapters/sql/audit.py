@@ -26,21 +26,21 @@ class SqlAuditLog(SqlStorage):
         async with self._database.transaction() as connection:
             await note(connection, audit_entry)
 
-    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
-        known = audit_log.c
+    async def list(self, audit_filter: AuditFilter, cursor: Cursor | None, limit: int) -> Page[AuditEntry]:
+        columns = audit_log.c
         equal = (
-            (known.account_id, wanted.account_id),
-            (known.actor, wanted.actor),
-            (known.action, wanted.action),
-            (known.object_id, wanted.object_id),
+            (columns.account_id, audit_filter.account_id),
+            (columns.actor, audit_filter.actor),
+            (columns.action, audit_filter.action),
+            (columns.object_id, audit_filter.object_id),
         )
         query = select(audit_log).where(*(column == value for column, value in equal if value is not None))
-        if wanted.since is not None:
-            query = query.where(known.at >= wanted.since)
-        if wanted.until is not None:
-            query = query.where(known.at < wanted.until)
+        if audit_filter.since is not None:
+            query = query.where(columns.at >= audit_filter.since)
+        if audit_filter.until is not None:
+            query = query.where(columns.at < audit_filter.until)
         async with self._database.reading() as connection:
-            return await read_page(connection, query, known.at, known.id, after, limit, _entry, _response_bytes)
+            return await read_page(connection, query, columns.at, columns.id, cursor, limit, _entry, _response_bytes)
 
 
 def _entry(row: Any) -> AuditEntry:

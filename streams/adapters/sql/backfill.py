@@ -36,11 +36,15 @@ class MissingDeliveries:
         affected = await accounts_with_erasures(connection, batch.account_ids())
         erased = await self._erased_events.among(connection, batch.events, affected)
         batch = await without_erased(connection, batch, erased, affected)
-        left = [one for one in batch.delivery_states if (one.account_id, one.event_id) not in erased]
-        if not left:
+        remaining = [
+            delivery_state
+            for delivery_state in batch.delivery_states
+            if (delivery_state.account_id, delivery_state.event_id) not in erased
+        ]
+        if not remaining:
             return 0
         await self._keep_events(connection, batch)
-        rows = [delivery_row(one) for one in sorted(left, key=attrgetter("delivery_id"))]
+        rows = [delivery_row(delivery_state) for delivery_state in sorted(remaining, key=attrgetter("delivery_id"))]
         return len(list(await _DELIVERIES.run(connection, rows)))
 
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
@@ -50,6 +54,6 @@ class MissingDeliveries:
         lock = select(*key).where(is_theirs).order_by(*key)
         while True:
             await _EVENTS.run(connection, rows)
-            found = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
-            if len(found) == len(rows):  # else one was deleted in between
+            locked_rows = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
+            if len(locked_rows) == len(rows):  # else one was deleted in between
                 return

@@ -17,18 +17,22 @@ class SqlBacklogs(SqlStorage):
     """`Backlogs` in SQL."""
 
     async def read(self) -> Backlog:
-        known, of = webhooks.c, deliveries.c
+        webhook_columns, delivery_columns = webhooks.c, deliveries.c
         by_status = (
-            select(known.status, func.count().label("number")).where(known.deleted_at.is_(None)).group_by(known.status)
+            select(webhook_columns.status, func.count().label("number"))
+            .where(webhook_columns.deleted_at.is_(None))
+            .group_by(webhook_columns.status)
         )
-        retries = _waiting(State.WAITING, of.tier, of.due_at).where(of.tier.is_not(None))
-        held = _waiting(State.HELD, of.reason, of.changed_at)
-        dead = _waiting(State.DEAD, of.reason, of.changed_at)
+        retries = _waiting(State.WAITING, delivery_columns.tier, delivery_columns.due_at).where(
+            delivery_columns.tier.is_not(None)
+        )
+        held_by_reason = _waiting(State.HELD, delivery_columns.reason, delivery_columns.changed_at)
+        dead = _waiting(State.DEAD, delivery_columns.reason, delivery_columns.changed_at)
         async with self._database.reading() as connection:
             return Backlog(
                 webhooks={row.status: row.number for row in await connection.execute(by_status)},
                 retries=_by_name(await connection.execute(retries)),
-                held=_by_name(await connection.execute(held)),
+                held=_by_name(await connection.execute(held_by_reason)),
                 dead=_by_name(await connection.execute(dead)),
             )
 

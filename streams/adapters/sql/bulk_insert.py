@@ -26,8 +26,8 @@ class Bulk:
     ) -> None:
         @cache  # To make a statement takes 20 ms.
         def statement(for_sqlite: bool) -> Any:
-            made = on_conflict(insert(table) if for_sqlite else _from_json(table))
-            return made.returning(*returning) if returning else made
+            statement = on_conflict(insert(table) if for_sqlite else _from_json(table))
+            return statement.returning(*returning) if returning else statement
 
         self._statement = statement
 
@@ -48,15 +48,15 @@ def _from_json(table: Table) -> Any:
         .render_derived("rows", with_types=True)
     )
     values = [
-        func.decode(value, "base64") if isinstance(known.type, LargeBinary) else value
-        for known, value in zip(table.c, rows.c, strict=True)
+        func.decode(value, "base64") if isinstance(column.type, LargeBinary) else value
+        for column, value in zip(table.c, rows.c, strict=True)
     ]
-    return insert(table).from_select([known.name for known in table.c], select(*values))
+    return insert(table).from_select([column.name for column in table.c], select(*values))
 
 
-def _json_column(known: Column[Any]) -> Any:
+def _json_column(target_column: Column[Any]) -> Any:
     """The column as JSON carries it: bytes as text."""
-    return column(known.name, Text if isinstance(known.type, LargeBinary) else known.type)
+    return column(target_column.name, Text if isinstance(target_column.type, LargeBinary) else target_column.type)
 
 
 def _base64(value: Any) -> str:

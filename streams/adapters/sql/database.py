@@ -135,12 +135,12 @@ class Database:
                 return (await connection.execute(query)).first() is not None
         # By the driver, on a connection of its own, this costs a quarter: it is asked many times a second.
         try:
-            found = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
+            rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
         except DRIVER_ERRORS as error:
             self._away = _message(error)
             raise Unavailable(self._away) from error
         self._away = None
-        return bool(found)
+        return bool(rows)
 
     def shared(self) -> "Database":
         """The same for one more stage of this process."""

@@ -22,13 +22,15 @@ from streams.core.page import Cursor, Page
 class SqlDeliveryLog(SqlStorage):
     """A `DeliveryLog` in SQL."""
 
-    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
-        walk = walk_of(wanted)
-        query = walk.newest_first(walk.select(deliveries, walk.at.label("seen_at")), wanted.after, wanted.limit)
+    async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
+        walk = walk_of(delivery_filter)
+        query = walk.newest_first(
+            walk.select(deliveries, walk.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
+        )
         async with self._database.reading() as connection:
             await walk.prepare(connection)
             rows = (await connection.execute(query)).all()
-        page = page_of(rows, wanted.limit, lambda row: Cursor(row.seen_at, row.id))
+        page = page_of(rows, delivery_filter.limit, lambda row: Cursor(row.seen_at, row.id))
         return Page([to_delivery_state(row) for row in page.rows], page.next)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
@@ -43,9 +45,9 @@ class SqlDeliveryLog(SqlStorage):
             newest = await newest_attempts(connection, delivery_id, None, ATTEMPTS_SHOWN)
         return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next)
 
-    async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
+    async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         async with self._database.reading() as connection:
-            return await newest_attempts(connection, delivery_id, after, limit)
+            return await newest_attempts(connection, delivery_id, cursor, limit)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         place = (deliveries.c.webhook_id, deliveries.c.state, deliveries.c.tier, deliveries.c.reason)
@@ -56,10 +58,15 @@ class SqlDeliveryLog(SqlStorage):
             state_counts.setdefault(row.webhook_id, []).append(count)
         return state_counts
 
-    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
-        seen = deliveries.c.first_seen_at
-        figures = (func.count(), func.count(deliveries.c.webhook_id.distinct()), func.min(seen), func.max(seen))
-        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(wanted))))
+    async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
+        first_seen = deliveries.c.first_seen_at
+        figures = (
+            func.count(),
+            func.count(deliveries.c.webhook_id.distinct()),
+            func.min(first_seen),
+            func.max(first_seen),
+        )
+        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(delivery_filter))))
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))

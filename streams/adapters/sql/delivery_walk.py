@@ -46,126 +46,134 @@ class Walk:
         elif self.has_index:
             await prefer_index_order(connection)
 
-    def newest_first(self, query: Select[Any], after: Cursor | None, limit: int) -> Select[Any]:
+    def newest_first(self, query: Select[Any], cursor: Cursor | None, limit: int) -> Select[Any]:
         """In order, behind the cursor. One extra row shows whether there is another page."""
         query = query.order_by(self.at.desc(), deliveries.c.id.desc()).limit(limit + 1)
-        if after is None:
+        if cursor is None:
             return query
-        moment = literal(after.at, deliveries.c.first_seen_at.type)
-        behind = tuple_(self.at, deliveries.c.id) < tuple_(moment, literal(after.id, deliveries.c.id.type))
+        moment = literal(cursor.at, deliveries.c.first_seen_at.type)
+        is_older = tuple_(self.at, deliveries.c.id) < tuple_(moment, literal(cursor.id, deliveries.c.id.type))
         # The index of another table has only the first half of the order.
-        return query.where(behind) if self.is_direct else query.where(self.at <= moment, behind)
+        return query.where(is_older) if self.is_direct else query.where(self.at <= moment, is_older)
 
 
-def walk_of(wanted: DeliveryFilter) -> Walk:
+def walk_of(delivery_filter: DeliveryFilter) -> Walk:
     """How to find the matches, newest first.
 
     A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries: it
     would collect and sort them all for each page.
     """
-    account_id = wanted.account_id
-    if account_id is not None and (subjects := subject_conditions(wanted.subjects)):
-        known = events.c
+    account_id = delivery_filter.account_id
+    if account_id is not None and (subjects := subject_conditions(delivery_filter.subjects)):
+        columns = events.c
         lead = (
-            select(known.first_seen_at, known.event_id)
-            .where(known.account_id == account_id, *subjects)
-            .order_by(known.first_seen_at.desc(), known.event_id.desc())
+            select(columns.first_seen_at, columns.event_id)
+            .where(columns.account_id == account_id, *subjects)
+            .order_by(columns.first_seen_at.desc(), columns.event_id.desc())
             .subquery()
         )
         same = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
-        rest = replace(wanted, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
-        return Walk(lead.join(deliveries, same), lead.c.first_seen_at, matching(rest), is_direct=False)
-    if account_id is not None and (failures := _failure_conditions(wanted)):
-        made, other = attempts.c, attempts.alias("other")
+        remaining_filter = replace(delivery_filter, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
+        return Walk(lead.join(deliveries, same), lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
+    if account_id is not None and (failures := _failure_conditions(delivery_filter)):
+        attempt_columns, other_attempts = attempts.c, attempts.alias("other")
         # Of an event that was published again, attempts may have several times: the delivery is listed by the newest.
         newer = exists().where(
-            other.c.delivery_id == made.delivery_id,
-            other.c.first_seen_at > made.first_seen_at,
-            *_failure_conditions(wanted, other.c),
+            other_attempts.c.delivery_id == attempt_columns.delivery_id,
+            other_attempts.c.first_seen_at > attempt_columns.first_seen_at,
+            *_failure_conditions(delivery_filter, other_attempts.c),
         )
         lead = (
-            select(made.first_seen_at, made.delivery_id)
+            select(attempt_columns.first_seen_at, attempt_columns.delivery_id)
             .where(*failures, ~newer)
-            .group_by(made.first_seen_at, made.delivery_id)
-            .order_by(made.first_seen_at.desc(), made.delivery_id.desc())
+            .group_by(attempt_columns.first_seen_at, attempt_columns.delivery_id)
+            .order_by(attempt_columns.first_seen_at.desc(), attempt_columns.delivery_id.desc())
             .subquery()
         )
-        rest = replace(wanted, outcome=None, status_class=None)
+        remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
         joined = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
-        return Walk(joined, lead.c.first_seen_at, matching(rest), is_direct=False)
-    return Walk(deliveries, deliveries.c.first_seen_at, matching(wanted), True, has_ordered_index(wanted))
+        return Walk(joined, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
+    return Walk(
+        deliveries, deliveries.c.first_seen_at, matching(delivery_filter), True, has_ordered_index(delivery_filter)
+    )
 
 
-def has_ordered_index(wanted: DeliveryFilter) -> bool:
+def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
     """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
-    few = (wanted.event_id, wanted.ids, *wanted.subjects, wanted.outcome, wanted.status_class)
+    few = (
+        delivery_filter.event_id,
+        delivery_filter.ids,
+        *delivery_filter.subjects,
+        delivery_filter.outcome,
+        delivery_filter.status_class,
+    )
     return all(value is None for value in few)
 
 
-def matching(wanted: DeliveryFilter) -> list[ColumnElement[bool]]:
+def matching(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
     """The conditions of a filter on `deliveries`, without its limit and cursor."""
     equal = (
-        (deliveries.c.account_id, wanted.account_id),
-        (deliveries.c.webhook_id, wanted.webhook_id),
-        (deliveries.c.event_id, wanted.event_id),
-        (deliveries.c.event_type, wanted.event_type),
-        (deliveries.c.state, wanted.state),
-        (deliveries.c.reason, wanted.reason),
+        (deliveries.c.account_id, delivery_filter.account_id),
+        (deliveries.c.webhook_id, delivery_filter.webhook_id),
+        (deliveries.c.event_id, delivery_filter.event_id),
+        (deliveries.c.event_type, delivery_filter.event_type),
+        (deliveries.c.state, delivery_filter.state),
+        (deliveries.c.reason, delivery_filter.reason),
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
-    if wanted.state is not None and wanted.state is not State.DELIVERED:
+    if delivery_filter.state is not None and delivery_filter.state is not State.DELIVERED:
         conditions.append(NOT_DELIVERED)
-    if wanted.states is not None:
-        conditions.append(deliveries.c.state.in_(wanted.states))
-        if State.DELIVERED not in wanted.states:
+    if delivery_filter.states is not None:
+        conditions.append(deliveries.c.state.in_(delivery_filter.states))
+        if State.DELIVERED not in delivery_filter.states:
             conditions.append(NOT_DELIVERED)
-    if wanted.event_types is not None:
-        conditions.append(deliveries.c.event_type.in_(wanted.event_types))
-    if wanted.without_tests:
+    if delivery_filter.event_types is not None:
+        conditions.append(deliveries.c.event_type.in_(delivery_filter.event_types))
+    if delivery_filter.without_tests:
         conditions += [deliveries.c.trigger != Trigger.TEST, IS_NOT_ERASED]
-    if wanted.ids is not None:
-        conditions.append(deliveries.c.id.in_(wanted.ids))
-    if wanted.since is not None:
-        conditions.append(deliveries.c.first_seen_at >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(deliveries.c.first_seen_at < wanted.until)
-    if wanted.changed_until is not None:
-        conditions.append(deliveries.c.changed_at <= wanted.changed_until)
-    if wanted.in_tier:
+    if delivery_filter.ids is not None:
+        conditions.append(deliveries.c.id.in_(delivery_filter.ids))
+    if delivery_filter.since is not None:
+        conditions.append(deliveries.c.first_seen_at >= delivery_filter.since)
+    if delivery_filter.until is not None:
+        conditions.append(deliveries.c.first_seen_at < delivery_filter.until)
+    if delivery_filter.changed_until is not None:
+        conditions.append(deliveries.c.changed_at <= delivery_filter.changed_until)
+    if delivery_filter.in_tier:
         conditions.append(deliveries.c.tier.is_not(None))
-    if subjects := subject_conditions(wanted.subjects):
-        of_account = events.c.account_id == (wanted.account_id or deliveries.c.account_id)
+    if subjects := subject_conditions(delivery_filter.subjects):
+        of_account = events.c.account_id == (delivery_filter.account_id or deliveries.c.account_id)
         conditions.append(deliveries.c.event_id.in_(select(events.c.event_id).where(of_account, *subjects)))
-    if failures := _failure_conditions(wanted):
+    if failures := _failure_conditions(delivery_filter):
         conditions.append(deliveries.c.id.in_(select(attempts.c.delivery_id).where(*failures)))
     return conditions
 
 
-def subject_conditions(wanted: EventSubjects) -> list[ColumnElement[bool]]:
+def subject_conditions(subjects: EventSubjects) -> list[ColumnElement[bool]]:
     """The conditions of a filter on `events`."""
-    known = events.c
+    columns = events.c
     equal = (
-        (known.session_id, wanted.session_id),
-        (known.learner_id, wanted.learner_id),
-        (known.package_id, wanted.package_id),
-        (known.dispatch_id, wanted.dispatch_id),
+        (columns.session_id, subjects.session_id),
+        (columns.learner_id, subjects.learner_id),
+        (columns.package_id, subjects.package_id),
+        (columns.dispatch_id, subjects.dispatch_id),
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
-    if wanted.learner_id is not None:
-        conditions.append(learner_prefix(known.learner_id) == wanted.learner_id[:LEARNER_PREFIX])
+    if subjects.learner_id is not None:
+        conditions.append(learner_prefix(columns.learner_id) == subjects.learner_id[:LEARNER_PREFIX])
     return conditions
 
 
-def _failure_conditions(wanted: DeliveryFilter, made: Any = attempts.c) -> list[ColumnElement[bool]]:
+def _failure_conditions(delivery_filter: DeliveryFilter, columns: Any = attempts.c) -> list[ColumnElement[bool]]:
     """The conditions of a filter on the columns of `attempts`; empty when it asks for no failure."""
-    if wanted.outcome is None and wanted.status_class is None:
+    if delivery_filter.outcome is None and delivery_filter.status_class is None:
         return []
-    conditions: list[ColumnElement[bool]] = [failed(made.outcome)]
-    if wanted.account_id is not None:
-        conditions.append(made.account_id == wanted.account_id)
-    if wanted.outcome is not None:
-        conditions.append(made.outcome == wanted.outcome)
-    if wanted.status_class is not None:
-        lowest = wanted.status_class * 100
-        conditions.append(made.status.between(lowest, lowest + 99))
+    conditions: list[ColumnElement[bool]] = [failed(columns.outcome)]
+    if delivery_filter.account_id is not None:
+        conditions.append(columns.account_id == delivery_filter.account_id)
+    if delivery_filter.outcome is not None:
+        conditions.append(columns.outcome == delivery_filter.outcome)
+    if delivery_filter.status_class is not None:
+        lowest = delivery_filter.status_class * 100
+        conditions.append(columns.status.between(lowest, lowest + 99))
     return conditions

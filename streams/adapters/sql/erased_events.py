@@ -42,9 +42,9 @@ class ErasedEvents:
         }
         erased_at = await _erased_at(connection, set(learners.values()))
         return {
-            one
-            for one, learner in learners.items()
-            if is_erased(erased_at.get(learner), events[one].first_seen_at, events[one].body)
+            event_key
+            for event_key, learner in learners.items()
+            if is_erased(erased_at.get(learner), events[event_key].first_seen_at, events[event_key].body)
         }
 
 
@@ -53,23 +53,31 @@ async def without_erased(
 ) -> Batch:
     """The batch without these events, and without the responses to attempts at erased deliveries."""
     events = {key: event for key, event in batch.events.items() if key not in erased}
-    ids = {made.delivery_id for made in batch.attempts if made.account_id in affected}
+    ids = {attempt.delivery_id for attempt in batch.attempts if attempt.account_id in affected}
     query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.reason == ERASED)
-    known = set(await connection.scalars(query)) if ids else set()
+    delivery_ids = set(await connection.scalars(query)) if ids else set()
     attempts = [
-        erased_attempt(made) if made.delivery_id in known or (made.account_id, made.event_id) in erased else made
-        for made in batch.attempts
+        erased_attempt(attempt)
+        if attempt.delivery_id in delivery_ids or (attempt.account_id, attempt.event_id) in erased
+        else attempt
+        for attempt in batch.attempts
     ]
     return replace(batch, events=events, attempts=attempts)
 
 
 async def erase_stored(connection: AsyncConnection, batch: Batch, erased: Collection[EventKey], now: datetime) -> None:
     """Erase the stored deliveries of these events, and what earlier attempts at them have left."""
-    owed = [one for one in batch.delivery_states if (one.account_id, one.event_id) in erased]
-    await erase_deliveries(connection, sorted(one.delivery_id for one in owed), now)
+    affected = [
+        delivery_state
+        for delivery_state in batch.delivery_states
+        if (delivery_state.account_id, delivery_state.event_id) in erased
+    ]
+    await erase_deliveries(connection, sorted(delivery_state.delivery_id for delivery_state in affected), now)
     learners: defaultdict[str, set[str]] = defaultdict(set)
-    for one in owed:
-        learners[batch.events[one.account_id, one.event_id].subjects.learner_id or ""].add(one.webhook_id)
+    for delivery_state in affected:
+        learners[batch.events[delivery_state.account_id, delivery_state.event_id].subjects.learner_id or ""].add(
+            delivery_state.webhook_id
+        )
     for learner_id, webhook_ids in learners.items():
         await redact_messages(connection, learner_id, webhook_ids)
 
@@ -109,21 +117,25 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
     rows = (await connection.execute(lock.order_by(deliveries.c.id).with_for_update())).all()
     if not rows:
         return Counter()
-    found = [row.id for row in rows]
-    known = deliveries.c
+    delivery_ids = [row.id for row in rows]
+    columns = deliveries.c
     ended = {
-        "state": case((_IS_OWED, State.DISCARDED), else_=known.state),
-        "changed_at": case((_IS_OWED, now), else_=known.changed_at),
-        "generation": known.generation + 1,
+        "state": case((_IS_OWED, State.DISCARDED), else_=columns.state),
+        "changed_at": case((_IS_OWED, now), else_=columns.changed_at),
+        "generation": columns.generation + 1,
         "reason": ERASED,
         "message": ERASED_MESSAGE,
         "tier": None,
         "due_at": None,
         "pause_id": None,
     }
-    await connection.execute(update(deliveries).where(known.id.in_(found)).values(ended))
-    made = await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(found)).values(_NOTHING))
-    owed = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
+    await connection.execute(update(deliveries).where(columns.id.in_(delivery_ids)).values(ended))
+    result = await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(delivery_ids)).values(_NOTHING))
+    unfinished = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
     return Counter(
-        {ErasedKind.DELIVERIES: len(found), ErasedKind.DISCARDED: owed, ErasedKind.ATTEMPTS: int(made.rowcount)}
+        {
+            ErasedKind.DELIVERIES: len(delivery_ids),
+            ErasedKind.DISCARDED: unfinished,
+            ErasedKind.ATTEMPTS: int(result.rowcount),
+        }
     )

@@ -39,15 +39,15 @@ class SqlHeldDeliveries(SqlStorage):
         return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
-        held = deliveries.c
+        columns = deliveries.c
         query = (
             select(deliveries, events.c.body, events.c.trace_parent, pauses.c.choice)
-            .join(events, (events.c.account_id == held.account_id) & (events.c.event_id == held.event_id))
-            .outerjoin(pauses, pauses.c.id == held.pause_id)
-            .where(held.webhook_id == webhook_id, held.state == State.HELD)
+            .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
+            .outerjoin(pauses, pauses.c.id == columns.pause_id)
+            .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
             # A pause without a choice still holds its deliveries, even if a later pause has ended.
             .where(or_(pauses.c.id.is_(None), pauses.c.choice.is_not(None)))
-            .order_by(held.first_seen_at, held.id)
+            .order_by(columns.first_seen_at, columns.id)
             .limit(limit)
         )
         async with self._database.reading() as connection:
@@ -55,8 +55,8 @@ class SqlHeldDeliveries(SqlStorage):
             return [_held(row) for row in await connection.execute(query)]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
-        known = deliveries.c
-        query = select(known.id, known.state, known.generation, known.step).where(known.id.in_(delivery_ids))
+        columns = deliveries.c
+        query = select(columns.id, columns.state, columns.generation, columns.step).where(columns.id.in_(delivery_ids))
         rows = await self._database.rows(query)
         return [Progress(name, State(state), generation, step) for name, state, generation, step in rows]
 

@@ -63,9 +63,9 @@ class SqlJobs:
         row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
         return _job(row) if row else None
 
-    async def unfinished(self, after: str) -> Sequence[Job]:
+    async def unfinished(self, after_id: str) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)
-        following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after)
+        following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after_id)
         query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
         query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
         return [_job(row) for row in await self._database.rows(query)]
@@ -81,8 +81,8 @@ class SqlJobs:
                 job = job.advanced(len(ids), await _newest(connection, ids))
             elif job.backfill_is_next:
                 job = job.with_backfill_due()
-            elif job.is_settled(now) and (left := await _left(connection, job, now)) is not None:
-                job = job.ended(now, left)
+            elif job.is_settled(now) and (remaining := await _left(connection, job, now)) is not None:
+                job = job.ended(now, remaining)
             else:
                 return job
             await _store(connection, job)
@@ -132,21 +132,25 @@ async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
 
 
 async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
-    others = jobs.c.finished_at.is_(None), jobs.c.kind == JobKind.REPLAY, jobs.c.account_id == job.account_id
-    for row in await connection.execute(select(jobs).where(*others)):
-        if (other := _job(row)).filter.webhook_id == job.filter.webhook_id:
-            raise Conflict(f"a replay of this webhook is under way, {other.id}: wait for its end, or cancel it")
+    unfinished_replays = (
+        jobs.c.finished_at.is_(None),
+        jobs.c.kind == JobKind.REPLAY,
+        jobs.c.account_id == job.account_id,
+    )
+    for row in await connection.execute(select(jobs).where(*unfinished_replays)):
+        if (unfinished := _job(row)).filter.webhook_id == job.filter.webhook_id:
+            raise Conflict(f"a replay of this webhook is under way, {unfinished.id}: wait for its end, or cancel it")
 
 
 async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
-    wanted = replace(job.filter, limit=PORTION)
+    portion_filter = replace(job.filter, limit=PORTION)
     act = discard if job.kind is JobKind.DISCARD else replay
     # Go on where the last portion ended: rows that it changed stay in the index until a vacuum.
-    ids = await act(connection, replace(wanted, since=job.reached or wanted.since), now)
+    ids = await act(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
     if not ids and job.reached:
         # A delivery or payload that was recorded late may be older.
-        ids = await act(connection, wanted, now)
+        ids = await act(connection, portion_filter, now)
     return ids
 
 
@@ -164,12 +168,12 @@ async def _left(connection: AsyncConnection, job: Job, now: datetime) -> int | N
         fit &= HAS_PAYLOAD
     # One query, because a payload may be stored between two.
     query = select(func.count(), func.count().filter(fit)).select_from(deliveries).where(*matching(job.filter))
-    left, fit_ones = (await connection.execute(query)).one()
-    return None if fit_ones else int(left)
+    remaining, fit_ones = (await connection.execute(query)).one()
+    return None if fit_ones else int(remaining)
 
 
-async def _count(connection: AsyncConnection, wanted: DeliveryFilter) -> int:
-    query = select(func.count()).select_from(deliveries).where(*matching(wanted))
+async def _count(connection: AsyncConnection, delivery_filter: DeliveryFilter) -> int:
+    query = select(func.count()).select_from(deliveries).where(*matching(delivery_filter))
     return int(await connection.scalar(query) or 0)
 
 
@@ -178,10 +182,10 @@ _BACKFILL = TypeAdapter(Backfill | None)
 
 
 def _row(job: Job) -> dict[str, Any]:
-    wanted = _FILTER.dump_python(job.filter, mode="json", exclude={"after", "limit"}, exclude_none=True)
-    return {**asdict(job), "filter": wanted, "backfill": _BACKFILL.dump_python(job.backfill, mode="json")}
+    delivery_filter = _FILTER.dump_python(job.filter, mode="json", exclude={"after", "limit"}, exclude_none=True)
+    return {**asdict(job), "filter": delivery_filter, "backfill": _BACKFILL.dump_python(job.backfill, mode="json")}
 
 
 def _job(row: Any) -> Job:
-    wanted, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)
-    return to_value(Job, row, kind=JobKind(row.kind), filter=wanted, backfill=backfill)
+    delivery_filter, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)
+    return to_value(Job, row, kind=JobKind(row.kind), filter=delivery_filter, backfill=backfill)

@@ -33,13 +33,13 @@ async def prefer_look_ups(connection: AsyncConnection) -> None:
 
 
 def newest_first(
-    query: Select[Any], at: Column[Any], name: Column[Any], after: Cursor | None, limit: int
+    query: Select[Any], at: Column[Any], name: Column[Any], cursor: Cursor | None, limit: int
 ) -> Select[Any]:
     """Order the query, and start after the cursor. One extra row shows whether there is another page."""
     query = query.order_by(at.desc(), name.desc()).limit(limit + 1)
-    if after is None:
+    if cursor is None:
         return query
-    return query.where(tuple_(at, name) < tuple_(literal(after.at, at.type), literal(after.id, name.type)))
+    return query.where(tuple_(at, name) < tuple_(literal(cursor.at, at.type), literal(cursor.id, name.type)))
 
 
 async def read_page(
@@ -47,7 +47,7 @@ async def read_page(
     query: Select[Any],
     at: Column[Any],
     name: Column[Any],
-    after: Cursor | None,
+    cursor: Cursor | None,
     limit: int,
     to_value: Callable[[Any], Row],
     json_bytes: Callable[[Row], int],
@@ -57,7 +57,7 @@ async def read_page(
     Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
     """
     values: list[Row] = []
-    size, last = 0, after
+    size, last = 0, cursor
     while True:
         portion = min(limit - len(values), ROWS_AT_ONCE)
         rows = (await connection.execute(newest_first(query, at, name, last, portion))).all()
@@ -72,7 +72,7 @@ async def read_page(
             return Page(values, last if len(rows) > portion else None)
 
 
-def page_of(found: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
+def page_of(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
     """The first `limit` rows of the result of `newest_first`."""
-    rows = found[:limit]
-    return Page(rows, cursor(rows[-1]) if len(found) > limit else None)
+    rows = fetched_rows[:limit]
+    return Page(rows, cursor(rows[-1]) if len(fetched_rows) > limit else None)

@@ -34,11 +34,11 @@ async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption
     ciphertext = (await connection.execute(_STORED.with_for_update())).scalar_one_or_none()
     if ciphertext is not None:
         await connection.execute(learner_hash_key.update().values(ciphertext=encryption.reencrypt(ciphertext)))
-    known = erasures.c
-    running = select(known.id, known.encrypted_learner).where(known.finished_at.is_(None)).with_for_update()
+    columns = erasures.c
+    running = select(columns.id, columns.encrypted_learner).where(columns.finished_at.is_(None)).with_for_update()
     for row in (await connection.execute(running)).all():
         values = {"encrypted_learner": encryption.reencrypt(row.encrypted_learner)}
-        await connection.execute(erasures.update().where(known.id == row.id).values(values))
+        await connection.execute(erasures.update().where(columns.id == row.id).values(values))
 
 
 def _decrypted(ciphertext: str, encryption: Encryption) -> bytes:

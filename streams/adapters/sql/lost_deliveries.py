@@ -19,13 +19,13 @@ class SqlLostDeliveries:
 
     async def end(self) -> int:
         """Make each waiting delivery a dead letter, which a person may retry. Tests have failed. Returns the count."""
-        known = deliveries.c
+        columns = deliveries.c
         statement = (
             update(deliveries)
-            .where(known.state == State.WAITING)
+            .where(columns.state == State.WAITING)
             .values(
-                step=known.step + 1,
-                state=case((known.trigger == Trigger.TEST, State.FAILED), else_=State.DEAD),
+                step=columns.step + 1,
+                state=case((columns.trigger == Trigger.TEST, State.FAILED), else_=State.DEAD),
                 reason=DeathReason.BROKER_RESTARTED,
                 message=MESSAGE,
                 tier=None,

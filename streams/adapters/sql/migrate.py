@@ -25,11 +25,11 @@ def upgrade(url: URL, revision: str = "head") -> None:
     """
 
     def verb(config: Config) -> None:
-        found = stored_revision(config.attributes["connection"])
-        if is_known(found):
+        old_revision = stored_revision(config.attributes["connection"])
+        if is_known(old_revision):
             command.upgrade(config, revision)
         else:
-            require_revision(found)
+            require_revision(old_revision)
 
     run(url, verb)
 
@@ -47,12 +47,12 @@ def grant(url: URL, role: str) -> None:
                 f"--grant-to: there is no role {role!r}; create it first: CREATE ROLE … LOGIN PASSWORD '…'"
             )
         names = connection.dialect.identifier_preparer
-        schema, to = names.quote(str(connection.scalar(text("SELECT current_schema()")))), names.quote(role)
+        schema, grantee = names.quote(str(connection.scalar(text("SELECT current_schema()")))), names.quote(role)
         for statement in (
-            f"GRANT USAGE ON SCHEMA {schema} TO {to}",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {to}",
-            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {to}",
-            f"REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {to}",
+            f"GRANT USAGE ON SCHEMA {schema} TO {grantee}",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {grantee}",
+            f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {grantee}",
+            f"REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {grantee}",
         ):
             connection.execute(text(statement))
 

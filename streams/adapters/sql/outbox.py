@@ -46,10 +46,10 @@ class SqlOutbox:
         return sorted(unknown)
 
     async def compare_next(
-        self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
+        self, after_id: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            rows = (await connection.execute(_STATES.where(webhooks.c.id > after).limit(ROWS_AT_ONCE))).all()
+            rows = (await connection.execute(_STATES.where(webhooks.c.id > after_id).limit(ROWS_AT_ONCE))).all()
             for row in rows:
                 await self._compare(connection, row, version_of(row.id), tombstones)
         return [row.id for row in rows]
@@ -69,21 +69,21 @@ class SqlOutbox:
         await self._make_due(connection, row, newest, is_behind=newest > row.version or comes_back)
 
     async def restart_health(self) -> None:
-        now, known = self._clock.now(), webhooks.c
-        lives = known.deleted_at.is_(None)
+        now, columns = self._clock.now(), webhooks.c
+        lives = columns.deleted_at.is_(None)
         raised = {
-            "version": _at_least(known.version + 1, version_after(0, now)),
-            "health_epoch": _at_least(known.health_epoch + 1, restore_epoch(now)),
+            "version": _at_least(columns.version + 1, version_after(0, now)),
+            "health_epoch": _at_least(columns.health_epoch + 1, restore_epoch(now)),
         }
-        due = insert(dirty_webhooks).from_select(
-            ["webhook_id", "version"], select(known.id, known.version).where(lives)
+        marked = insert(dirty_webhooks).from_select(
+            ["webhook_id", "version"], select(columns.id, columns.version).where(lives)
         )
         async with self._database.transaction() as connection:
-            await connection.execute(select(known.id).where(lives).order_by(known.id).with_for_update())
+            await connection.execute(select(columns.id).where(lives).order_by(columns.id).with_for_update())
             await connection.execute(update(webhooks).where(lives).values(raised))
             await connection.execute(
-                due.on_conflict_do_update(
-                    index_elements=[dirty_webhooks.c.webhook_id], set_={"version": due.excluded.version}
+                marked.on_conflict_do_update(
+                    index_elements=[dirty_webhooks.c.webhook_id], set_={"version": marked.excluded.version}
                 )
             )
 
@@ -133,8 +133,8 @@ class SqlOutbox:
     async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
         if not appended:
             return
-        by_id = sorted(appended, key=lambda one: one[0].webhook_id)
-        rows = [{"which": due.webhook_id, "what": due.version, "since": since} for due, since in by_id]
+        by_id = sorted(appended, key=lambda pair: pair[0].webhook_id)
+        rows = [{"which": change.webhook_id, "what": change.version, "since": since} for change, since in by_id]
         # A change locks the webhook's row before its outbox row. Another order could deadlock.
         async with self._database.transaction() as connection:
             await connection.execute(_FIRST_PUBLISHED, rows)

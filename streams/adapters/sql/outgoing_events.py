@@ -48,8 +48,8 @@ class SqlOutgoingEvents:
         self._watch = RowWatch(database, outgoing_events)
 
     async def due(self, limit: int) -> Sequence[OutgoingEvent]:
-        known = outgoing_events.c
-        query = select(outgoing_events).order_by(known.created_at, known.id).limit(limit)
+        columns = outgoing_events.c
+        query = select(outgoing_events).order_by(columns.created_at, columns.id).limit(limit)
         return [OutgoingEvent(row.id, row.key, row.value) for row in await self._database.rows(query)]
 
     async def wait(self) -> None:

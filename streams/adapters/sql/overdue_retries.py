@@ -27,13 +27,13 @@ class SqlOverdueRetries:
     async def send_again(self, due_before: datetime, limit: int) -> int:
         overdue = select(_known.id).where(_IS_RETRY, _known.due_at < due_before).limit(limit)
         async with self._database.transaction() as connection:
-            chosen = [row.id for row in await connection.execute(overdue)]
+            delivery_ids = [row.id for row in await connection.execute(overdue)]
             # The recorder locks in id order. Another order could deadlock.
-            lock = select(_known.id).where(_known.id.in_(chosen), _IS_RETRY, _known.due_at < due_before)
+            lock = select(_known.id).where(_known.id.in_(delivery_ids), _IS_RETRY, _known.due_at < due_before)
             ids = [row.id for row in await connection.execute(lock.order_by(_known.id).with_for_update())]
             changed_at = newest_change(literal(self._clock.now(), _known.changed_at.type))
-            lost = {name: case((HAS_PAYLOAD, NEW_GENERATION[name]), else_=end) for name, end in _LOST.items()}
-            values = {**NEW_GENERATION, **lost, "changed_at": changed_at}
+            lost_values = {name: case((HAS_PAYLOAD, NEW_GENERATION[name]), else_=end) for name, end in _LOST.items()}
+            values = {**NEW_GENERATION, **lost_values, "changed_at": changed_at}
             await connection.execute(update(deliveries).where(_known.id.in_(ids)).values(values))
             return len(ids)
 

@@ -53,9 +53,9 @@ def give_sessions_settings(url: URL, role: str | None = None) -> None:
             for command in commands:
                 connection.execute(command)
         except psycopg.errors.InsufficientPrivilege:
-            shown = "; ".join(command.as_string(connection) for command in commands)
+            assignments = "; ".join(command.as_string(connection) for command in commands)
             raise Misconfigured(
-                f"DATABASE_URL: {user} may not change {role}; run as {role} or a superuser: {shown}"
+                f"DATABASE_URL: {user} may not change {role}; run as {role} or a superuser: {assignments}"
             ) from None
 
 
@@ -74,11 +74,12 @@ def require_pooler(url: URL, behind_pooler: bool) -> None:
         return
     with _connection(url) as connection:
         for name, value in SESSION_SETTINGS.items():
-            [(found,)] = connection.execute("SELECT current_setting(%s)", (name,)).fetchall()
-            if found != value:
+            [(setting,)] = connection.execute("SELECT current_setting(%s)", (name,)).fetchall()
+            if setting != value:
                 raise SessionsDiffer(
-                    f"DATABASE_URL: the pooler's sessions begin with {name}={found}, not {value}: run `scorm-webhooks "
-                    "db upgrade` with SCORM_WEBHOOKS_DATABASE_POOLER=transaction, then RECONNECT on PgBouncer's console"
+                    f"DATABASE_URL: the pooler's sessions begin with {name}={setting}, not {value}: run "
+                    "`scorm-webhooks db upgrade` with SCORM_WEBHOOKS_DATABASE_POOLER=transaction, "
+                    "then RECONNECT on PgBouncer's console"
                 )
 
 
@@ -90,7 +91,7 @@ def _shares_sessions(url: URL) -> bool:
             return False
         with _connection(url) as second:
             # In turn, two connections could get two sessions in turn.
-            firsts, seconds = ({_session(each) for _ in range(_LOOKS)} for each in (first, second))
+            firsts, seconds = ({_session(connection) for _ in range(_LOOKS)} for connection in (first, second))
             return len(firsts) > 1 or len(seconds) > 1 or firsts == seconds
 
 

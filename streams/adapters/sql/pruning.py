@@ -47,35 +47,39 @@ class SqlPruning:
         self._database = database
         self.is_only_writer = database.is_sqlite
 
-    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> Pruned:
-        kind = _KINDS[what]
+    async def prune(self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None) -> Pruned:
+        kind = _KINDS[prunable]
         async with self._database.transaction() as connection:
             began = time.monotonic()
             await _prefer_indexes(connection, in_order=True)
-            ages = await kind.delete(connection, kind, kind.oldest_rows(before, limit, since))
+            ages = await kind.delete(connection, kind, kind.oldest_rows(cutoff, limit, since))
             seconds = time.monotonic() - began
         reached = kind.to_time(max(ages)) if ages and kind.is_in_order else None
         return Pruned(len(ages), reached, seconds)
 
-    async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
-        kind = _KINDS[what]
-        query = select(func.min(kind.age)).where(kind.is_old(before, None))
-        found = await self._database.scalar(query)
-        return None if found is None else kind.to_time(found)
+    async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
+        kind = _KINDS[prunable]
+        query = select(func.min(kind.age)).where(kind.is_old(cutoff, None))
+        moment = await self._database.scalar(query)
+        return None if moment is None else kind.to_time(moment)
 
 
-async def _delete(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+async def _delete(connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]) -> Sequence[Any]:
     """Delete rows to which nothing else belongs. Returns their ages."""
     keys = kind.keys
-    gone = delete(kind.age.table).where(tuple_(*keys).in_(chosen.with_only_columns(*keys))).returning(kind.age)
-    return (await connection.scalars(gone)).all()
+    deletion = (
+        delete(kind.age.table).where(tuple_(*keys).in_(rows_to_delete.with_only_columns(*keys))).returning(kind.age)
+    )
+    return (await connection.scalars(deletion)).all()
 
 
-async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]) -> Sequence[Any]:
     """Delete deliveries with their attempts, and events without any other delivery."""
-    known = deliveries.c
-    columns = (known.id, known.account_id, known.event_id, kind.age.label("age"))
-    rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
+    delivery_columns = deliveries.c
+    columns = (delivery_columns.id, delivery_columns.account_id, delivery_columns.event_id, kind.age.label("age"))
+    rows = (
+        await connection.execute(rows_to_delete.with_only_columns(*columns).with_for_update(skip_locked=True))
+    ).all()
     if not rows:
         return []
     ids = [row.id for row in rows]
@@ -86,16 +90,20 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", chosen:
     lock = select(events.c.event_id).where(is_theirs).order_by(events.c.account_id, events.c.event_id)
     await connection.execute(lock.with_for_update())
     await connection.execute(delete(attempts).where(is_one_of(connection, attempts.c.delivery_id, ids)))
-    await connection.execute(delete(deliveries).where(is_one_of(connection, known.id, ids)))
-    needed = exists().where(known.account_id == events.c.account_id, known.event_id == events.c.event_id)
-    await connection.execute(delete(events).where(is_theirs, ~needed))
+    await connection.execute(delete(deliveries).where(is_one_of(connection, delivery_columns.id, ids)))
+    is_referenced = exists().where(
+        delivery_columns.account_id == events.c.account_id, delivery_columns.event_id == events.c.event_id
+    )
+    await connection.execute(delete(events).where(is_theirs, ~is_referenced))
     return [row.age for row in rows]
 
 
-async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", chosen: Select[Any]) -> Sequence[Any]:
+async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]) -> Sequence[Any]:
     """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
     columns = (webhooks.c.id, kind.age.label("age"))
-    rows = (await connection.execute(chosen.with_only_columns(*columns).with_for_update(skip_locked=True))).all()
+    rows = (
+        await connection.execute(rows_to_delete.with_only_columns(*columns).with_for_update(skip_locked=True))
+    ).all()
     ids = [row.id for row in rows]
     for name in (webhook_health.c.webhook_id, pauses.c.webhook_id, webhooks.c.id):
         await connection.execute(delete(name.table).where(is_one_of(connection, name, ids)))
@@ -139,14 +147,14 @@ class _Kind(NamedTuple):
     def keys(self) -> Sequence[ColumnElement[Any]]:
         return list(self.age.table.primary_key.columns)
 
-    def is_old(self, before: datetime, since: datetime | None) -> ColumnElement[bool]:
-        old: ColumnElement[bool] = self.age < self.to_column(before)
+    def is_old(self, cutoff: datetime, since: datetime | None) -> ColumnElement[bool]:
+        old: ColumnElement[bool] = self.age < self.to_column(cutoff)
         if since is not None:
             old &= self.age >= self.to_column(since)
         return old if self.where is None else old & self.where
 
-    def oldest_rows(self, before: datetime, limit: int, since: datetime | None) -> Select[Any]:
-        query = select(*self.keys).where(self.is_old(before, since)).limit(limit)
+    def oldest_rows(self, cutoff: datetime, limit: int, since: datetime | None) -> Select[Any]:
+        query = select(*self.keys).where(self.is_old(cutoff, since)).limit(limit)
         return query.order_by(self.age) if self.is_in_order else query
 
 

@@ -64,8 +64,8 @@ class SqlRecorder:
             await erase_stored(connection, received, erased, self._clock.now())
             if new:
                 # A duplicate within the batch counts once.
-                counted = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
-                await self._add_stats(connection, list(counted.values()))
+                attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
+                await self._add_stats(connection, list(attempts_by_id.values()))
                 paused = await self._health.count(connection, batch, new, epochs)
         for pause in paused:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
@@ -84,10 +84,10 @@ class SqlRecorder:
         )
         return {row.id: row.health_epoch for row in await connection.execute(query)}
 
-    async def _insert_attempts(self, connection: AsyncConnection, made: Sequence[Attempt]) -> set[str]:
-        if not made:
+    async def _insert_attempts(self, connection: AsyncConnection, attempts_of_batch: Sequence[Attempt]) -> set[str]:
+        if not attempts_of_batch:
             return set()
-        first = {attempt.id: _attempt_row(attempt) for attempt in reversed(made)}
+        first = {attempt.id: _attempt_row(attempt) for attempt in reversed(attempts_of_batch)}
         return {row.id for row in await _ATTEMPTS.run(connection, list(first.values()))}
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
@@ -98,42 +98,42 @@ class SqlRecorder:
         key = events.c.account_id, events.c.event_id
         new = {tuple(row) for row in await _EVENTS.run(connection, rows)}
         # Nearly always the same body, of an event for several webhooks.
-        known = sorted(batch.events.keys() - new)
-        if not known:
+        existing = sorted(batch.events.keys() - new)
+        if not existing:
             return ()
         # SQLite uses no index for a list of rows.
-        is_known = is_one_of_pairs(connection, key, known) if is_sqlite(connection) else tuple_(*key).in_(known)
+        is_known = is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
         query = select(*key, events.c.body).where(is_known)
         stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
-        return {one for one in known if stored.get(one) != batch.events[one].body}
+        return {event_key for event_key in existing if stored.get(event_key) != batch.events[event_key].body}
 
     async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
         if hours := by_hour(new):
             await _HOURS.run(connection, [asdict(hour) for hour in hours])
         if times := response_times_of(new):
-            await _TIMES.run(connection, [asdict(one) for one in times])
+            await _TIMES.run(connection, [asdict(sample) for sample in times])
 
     async def _update_deliveries(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
         first: list[dict[str, Any]] = []
-        later: list[dict[str, Any]] = []
+        changed_later: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
-            (first if delivery_state.is_first else later).append(delivery_row(delivery_state))
+            (first if delivery_state.is_first else changed_later).append(delivery_row(delivery_state))
         # A first state need not lock and compare the stored one.
-        for bulk, rows in ((_FIRST_STATES, first), (_LATER_STATES, later)):
+        for bulk, rows in ((_FIRST_STATES, first), (_LATER_STATES, changed_later)):
             if rows:
                 await bulk.run(connection, rows)
 
 
 def _add_hours(statement: Any) -> Any:
     """An insert that adds to the stored hour."""
-    new, known = statement.excluded, hourly_attempts.c
+    new, current = statement.excluded, hourly_attempts.c
     return statement.on_conflict_do_update(
-        index_elements=[known.webhook_id, known.hour, known.outcome],
+        index_elements=[current.webhook_id, current.hour, current.outcome],
         set_={
-            "attempts": known.attempts + new.attempts,
-            "milliseconds": known.milliseconds + new.milliseconds,
-            "slowest_ms": _later(known.slowest_ms, new.slowest_ms),
-            "last_at": _later(known.last_at, new.last_at),
+            "attempts": current.attempts + new.attempts,
+            "milliseconds": current.milliseconds + new.milliseconds,
+            "slowest_ms": _later(current.slowest_ms, new.slowest_ms),
+            "last_at": _later(current.last_at, new.last_at),
         },
     )
 
@@ -144,28 +144,28 @@ def _later(stored: Any, new: Any) -> Any:
 
 def _add_times(statement: Any) -> Any:
     """An insert that adds to the stored bucket."""
-    new, known = statement.excluded, response_times.c
+    new, current = statement.excluded, response_times.c
     return statement.on_conflict_do_update(
-        index_elements=[known.webhook_id, known.hour, known.up_to_ms],
-        set_={"attempts": known.attempts + new.attempts},
+        index_elements=[current.webhook_id, current.hour, current.up_to_ms],
+        set_={"attempts": current.attempts + new.attempts},
     )
 
 
 def _insert_newer(statement: Any) -> Any:
     """An insert that changes a stored row only if the new state supersedes it."""
-    new, known = statement.excluded, deliveries.c
-    same_generation = new.generation == known.generation
+    new, current = statement.excluded, deliveries.c
+    same_generation = new.generation == current.generation
     higher = or_(
-        new.generation > known.generation,
-        and_(same_generation, new.step > known.step),
+        new.generation > current.generation,
+        and_(same_generation, new.step > current.step),
         and_(same_generation, new.state == State.DELIVERED),
     )
     # The same rule as `DeliveryState.supersedes`.
-    wins = and_(higher, ~and_(same_generation, known.state == State.DELIVERED))
+    wins = and_(higher, ~and_(same_generation, current.state == State.DELIVERED))
     keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
-    changes = {column.name: new[column.name] for column in known if column.name not in keep}
+    changes = {column.name: new[column.name] for column in current if column.name not in keep}
     changes["changed_at"] = newest_change(new.changed_at)
-    return statement.on_conflict_do_update(index_elements=[known.id], set_=changes, where=wins)
+    return statement.on_conflict_do_update(index_elements=[current.id], set_=changes, where=wins)
 
 
 _ATTEMPTS = Bulk(attempts, returning=[attempts.c.id])

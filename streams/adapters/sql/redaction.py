@@ -22,10 +22,10 @@ async def redact(
     [key] = table.primary_key.columns
     count = 0
     for row in rows:
-        before = {column.name: getattr(row, column.name) for column in columns}
-        after = redacted(before, learner_id)
-        if after != before:
-            await connection.execute(update(table).where(key == getattr(row, key.name)).values(after))
+        old_values = {column.name: getattr(row, column.name) for column in columns}
+        new_values = redacted(old_values, learner_id)
+        if new_values != old_values:
+            await connection.execute(update(table).where(key == getattr(row, key.name)).values(new_values))
             count += 1
     return count
 
@@ -44,5 +44,5 @@ async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_
     """The same in the messages and mails of these webhooks."""
     health = select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids))
     await redact_last_messages(connection, learner_id, (await connection.execute(health)).all())
-    sent = select(mails).where(mails.c.webhook_id.in_(webhook_ids), NAMES_LEARNERS)
-    await redact_mails(connection, learner_id, (await connection.execute(sent)).all())
+    sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), NAMES_LEARNERS)
+    await redact_mails(connection, learner_id, (await connection.execute(sent_mails)).all())

@@ -30,13 +30,13 @@ class SqlReplays:
         self._database = database
         self._clock = clock
 
-    async def replay(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+    async def replay(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await replay(connection, wanted, self._clock.now(), audit_entry)
+            return await replay(connection, delivery_filter, self._clock.now(), audit_entry)
 
-    async def discard(self, wanted: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
+    async def discard(self, delivery_filter: DeliveryFilter, audit_entry: AuditEntry | None = None) -> Sequence[str]:
         async with self._database.transaction() as connection:
-            return await discard(connection, wanted, self._clock.now(), audit_entry)
+            return await discard(connection, delivery_filter, self._clock.now(), audit_entry)
 
 
 _known = deliveries.c
@@ -69,48 +69,48 @@ NEW_GENERATION: dict[str, Any] = {
 
 async def replay(
     connection: AsyncConnection,
-    wanted: DeliveryFilter,
+    delivery_filter: DeliveryFilter,
     now: datetime,
     audit_entry: AuditEntry | None = None,
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
     restarted = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
-    return await _change(connection, wanted, MAY_BE_SENT & HAS_PAYLOAD, restarted, now, audit_entry)
+    return await _change(connection, delivery_filter, MAY_BE_SENT & HAS_PAYLOAD, restarted, now, audit_entry)
 
 
 async def discard(
-    connection: AsyncConnection, wanted: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
+    connection: AsyncConnection, delivery_filter: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
     """Discard up to `wanted.limit` matching dead letters, oldest first. Returns their ids."""
     end = {"step": deliveries.c.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE}
-    return await _change(connection, wanted, IS_DEAD, end, now, audit_entry)
+    return await _change(connection, delivery_filter, IS_DEAD, end, now, audit_entry)
 
 
 async def _change(
     connection: AsyncConnection,
-    wanted: DeliveryFilter,
+    delivery_filter: DeliveryFilter,
     fit: ColumnElement[bool],
     values: dict[str, Any],
     now: datetime,
     audit_entry: AuditEntry | None,
 ) -> Sequence[str]:
     # Checked again on the locked row, after a wait for an erasure.
-    wanted_now = [*matching(wanted), fit]
+    wanted_now = [*matching(delivery_filter), fit]
     oldest = (
         select(deliveries.c.id)
         .where(*wanted_now)
         .order_by(deliveries.c.first_seen_at, deliveries.c.id)
-        .limit(wanted.limit)
+        .limit(delivery_filter.limit)
     )
-    if has_ordered_index(wanted):
+    if has_ordered_index(delivery_filter):
         await prefer_index_order(connection)
     ids: list[str] = []
-    while not ids and (chosen := [row.id for row in await connection.execute(oldest)]):
+    while not ids and (ids_found := [row.id for row in await connection.execute(oldest)]):
         # The recorder locks in id order. Another order could deadlock.
-        lock = select(deliveries.c.id).where(deliveries.c.id.in_(chosen), *wanted_now).order_by(deliveries.c.id)
+        lock = select(deliveries.c.id).where(deliveries.c.id.in_(ids_found), *wanted_now).order_by(deliveries.c.id)
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:
-        at = literal(wanted.change_at(now), deliveries.c.changed_at.type)
+        at = literal(delivery_filter.change_at(now), deliveries.c.changed_at.type)
         changes = {**values, "changed_at": newest_change(at)}
         await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(changes))
         await note(connection, audit_entry)

@@ -30,13 +30,13 @@ async def require_room(
         raise Conflict(message.format(count=count, limit=limit))
 
 
-async def require_room_for(connection: AsyncConnection, webhook: Webhook, before: Webhook | None = None) -> None:
+async def require_room_for(connection: AsyncConnection, webhook: Webhook, previous: Webhook | None = None) -> None:
     """Raise `Conflict` when this webhook, or its change, makes the account's webhooks too large together.
 
     What has more, from an earlier release, may stay, and change in any other way.
     """
-    more_ids = webhook.scope_ids - (before.scope_ids if before else 0)
-    more_characters = webhook.address_characters - (before.address_characters if before else 0)
+    more_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
+    more_characters = webhook.address_characters - (previous.address_characters if previous else 0)
     if more_ids <= 0 and more_characters <= 0:
         return
     await _lock(connection, webhook.account_id)
@@ -55,5 +55,5 @@ _SCOPE_IDS = func.sum(func.json_array_length(webhooks.c.packages) + func.json_ar
 
 async def _lock(connection: AsyncConnection, account_id: str) -> None:
     """The second of two concurrent callers waits here, and counts what the first added. Foreign keys do not wait."""
-    this = select(accounts.c.id).where(accounts.c.id == account_id)
-    await connection.execute(this.with_for_update(key_share=True))
+    row = select(accounts.c.id).where(accounts.c.id == account_id)
+    await connection.execute(row.with_for_update(key_share=True))

@@ -26,18 +26,20 @@ class SchemaDiffers(Misconfigured):
 def require_schema(url: URL) -> None:
     """Raises `SchemaDiffers` unless this release runs on the database's schema."""
     with connection_to(url) as connection:
-        found = stored_revision(connection)
-    require_revision(found)
+        revision = stored_revision(connection)
+    require_revision(revision)
 
 
-def require_revision(found: str | None) -> None:
+def require_revision(revision: str | None) -> None:
     """Raises `SchemaDiffers` unless this release runs on the schema of this revision; None is an empty database."""
     head = revisions()[-1]
-    if found == head or (not is_known(found) and _runs_on(found, head)):
+    if revision == head or (not is_known(revision) and _runs_on(revision, head)):
         return
-    advice = "run `scorm-webhooks db upgrade`" if is_known(found) else "a newer release made it: upgrade this process"
+    advice = (
+        "run `scorm-webhooks db upgrade`" if is_known(revision) else "a newer release made it: upgrade this process"
+    )
     raise SchemaDiffers(
-        f"DATABASE_URL: the database's schema is {found or 'empty'}, this release needs {head}: {advice}"
+        f"DATABASE_URL: the database's schema is {revision or 'empty'}, this release needs {head}: {advice}"
     )
 
 
@@ -45,13 +47,13 @@ def stored_revision(connection: Connection) -> str | None:
     """The revision that alembic stored; None in an empty database."""
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return found
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
-def is_known(found: str | None) -> bool:
+def is_known(revision: str | None) -> bool:
     """Whether this release has the migration of a revision."""
-    return found is None or found in revisions()
+    return revision is None or revision in revisions()
 
 
 @cache
@@ -82,7 +84,7 @@ def connection_to(url: URL) -> Iterator[Connection]:
         engine.dispose()
 
 
-def _runs_on(found: str | None, head: str) -> bool:
+def _runs_on(revision: str | None, head: str) -> bool:
     """Whether a release of schema `head` runs on a schema that it does not know."""
-    newer, ours = _REVISION.fullmatch(found or ""), _REVISION.fullmatch(head)
+    newer, ours = _REVISION.fullmatch(revision or ""), _REVISION.fullmatch(head)
     return bool(newer and ours and newer["oldest"] and newer["oldest"] <= ours["number"] < newer["number"])

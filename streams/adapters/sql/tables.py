@@ -96,8 +96,8 @@ def learner_prefix(value: Any) -> ColumnElement[str]:
 
 
 def _index_subject(name: str, key: ColumnElement[Any], where: ColumnElement[bool]) -> None:
-    known = events.c
-    columns = (known.account_id, key, known.first_seen_at, known.event_id)
+    event_columns = events.c
+    columns = (event_columns.account_id, key, event_columns.first_seen_at, event_columns.event_id)
     Index(f"ix_events_{name}", *columns, postgresql_where=where, sqlite_where=where)
 
 

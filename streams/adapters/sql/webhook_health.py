@@ -41,16 +41,16 @@ class WebhookHealth:
         for attempt in batch.attempts:
             if attempt.id in new and attempt.webhook_id in epochs:
                 by_webhook[attempt.webhook_id].append(attempt)
-        known = await self._stored(connection, sorted(by_webhook), epochs)
+        stored_health = await self._stored(connection, sorted(by_webhook), epochs)
         oldest, is_down = self._clock.now() - COUNTS_FOR, batch.own_network_is_down
         paused = []
         changed = []
-        for webhook_id, made in sorted(by_webhook.items()):
-            before = known[webhook_id]
-            after = before.after(map(_sample, made), oldest=oldest, own_network_is_down=is_down)
-            if after != before:
-                changed.append({"webhook_id": webhook_id, **{name: getattr(after, name) for name in _HEALTH}})
-            if after.pause is not None and (pause := await self._pause(connection, webhook_id, after)):
+        for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
+            previous = stored_health[webhook_id]
+            health = previous.after(map(_sample, attempts_of_webhook), oldest=oldest, own_network_is_down=is_down)
+            if health != previous:
+                changed.append({"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH}})
+            if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
                 paused.append(pause)
         if changed:
             statement = insert(webhook_health)
@@ -75,30 +75,30 @@ class WebhookHealth:
             for webhook_id in webhook_ids
         }
 
-    async def _pause(self, connection: AsyncConnection, webhook_id: str, seen: Health) -> dict[str, str] | None:
+    async def _pause(self, connection: AsyncConnection, webhook_id: str, health: Health) -> dict[str, str] | None:
         """Pause the webhook if it is still active in the same epoch, and add its mail."""
         now = self._clock.now()
-        pause_id, reason = new_id("pause"), str(seen.pause)
-        this = (
+        pause_id, reason = new_id("pause"), str(health.pause)
+        condition = (
             (webhooks.c.id == webhook_id)
             & (webhooks.c.status == Status.ACTIVE)
-            & (webhooks.c.health_epoch == seen.epoch)
+            & (webhooks.c.health_epoch == health.epoch)
             & webhooks.c.deleted_at.is_(None)
         )
-        row = (await connection.execute(select(webhooks).where(this))).one_or_none()
+        row = (await connection.execute(select(webhooks).where(condition))).one_or_none()
         if row is None:
             return None
         version = version_after(row.version, now)
         await connection.execute(
             update(webhooks)
-            .where(this)
+            .where(condition)
             .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
         await make_dirty(connection, webhook_id, version)
         await connection.execute(
             pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
         )
-        await connection.execute(mails.insert().values(self._mail(row, seen, pause_id, now)))
+        await connection.execute(mails.insert().values(self._mail(row, health, pause_id, now)))
         audit_entry = AuditEntry(
             new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
@@ -110,16 +110,16 @@ class WebhookHealth:
             "reason": reason,
         }
 
-    def _mail(self, webhook: Any, seen: Health, pause_id: str, now: datetime) -> dict[str, Any]:
+    def _mail(self, webhook: Any, health: Health, pause_id: str, now: datetime) -> dict[str, Any]:
         details = {
-            "reason": str(seen.pause),
+            "reason": str(health.pause),
             "url": webhook.url,
             "description": webhook.description or None,
-            "failures": seen.failures,
-            "since": format_time(seen.first_failed_at) if seen.first_failed_at else None,
-            "lastAt": format_time(seen.last_failed_at) if seen.last_failed_at else None,
-            "lastStatus": seen.last_status,
-            "lastMessage": seen.last_message,
+            "failures": health.failures,
+            "since": format_time(health.first_failed_at) if health.first_failed_at else None,
+            "lastAt": format_time(health.last_failed_at) if health.last_failed_at else None,
+            "lastStatus": health.last_status,
+            "lastMessage": health.last_message,
         }
         return {
             "id": new_id("mail"),

@@ -12,8 +12,8 @@ from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseRea
 
 # Fields that a column has as they are: a new one needs no line here.
 _CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at"}
-_PLAIN = [each.name for each in fields(Webhook) if each.name not in _CONVERTED]
-_OF_REGISTRATION = [each.name for each in fields(Registration) if each.name != "webhook"]
+_PLAIN = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED]
+_OF_REGISTRATION = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
 
 
 def to_webhook(row: Any) -> Webhook:

@@ -124,17 +124,19 @@ class BatchConsumer:
 
     def received(self, records: Sequence[Record]) -> None:
         # Others were read before their partition was rewound, paused or revoked.
-        wanted = [one for one in records if one.partition in self._next and one.partition not in self._newer]
-        self._buffer.add(wanted, self._now(), self._clock.now())
+        assigned = [
+            record for record in records if record.partition in self._next and record.partition not in self._newer
+        ]
+        self._buffer.add(assigned, self._now(), self._clock.now())
         self._arrived.set()
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+        self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))
         self._buffer.forget(partitions)
         for partition in partitions:
             self._newer.pop(partition, None)
         self._gauge_newer()
-        if lost:
+        if is_lost:
             self._forget(partitions)
             return {}
         await self._finish_batch()

@@ -75,16 +75,16 @@ class FairConsumer:
                 self._consumer.pause(partition)
         self._batches.note_read(more=len(records) >= MANY_RECORDS)
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
-        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(partitions))
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+        self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))
         self._assigned.difference_update(partitions)
         self._read_ahead.stop(partitions)
-        if not lost:
+        if not is_lost:
             await self._batches.finish()
         self._read_ahead.forget(partitions)
         self._resume_when_half_empty()
         commits = self._done.pop(partitions)
-        return {} if lost else commits
+        return {} if is_lost else commits
 
     # -- acknowledgements --------------------------------------------------------------------------------------
 

@@ -126,14 +126,14 @@ class PartitionConsumer:
         if not self._starting:
             self._start_tasks()
 
-    async def revoked(self, partitions: Sequence[Partition], *, lost: bool) -> Mapping[Partition, Commit]:
+    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         states = [state for partition in partitions if (state := self._partitions.pop(partition, None))]
         for state in states:
             state.revoked = True
             self._drop_queued(state)
         self._resume_within_budget()
-        self._telemetry.info("partitions_lost" if lost else "partitions_revoked", count=len(states))
-        if lost:
+        self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(states))
+        if is_lost:
             return {}
         await _wait_for_tasks(states, REVOKE_SECONDS)
         if unfinished := sum(len(state.tasks) for state in states):
@@ -166,20 +166,20 @@ class PartitionConsumer:
             self._queue(state, record)
 
     def _queue(self, state: PartitionState, record: Record) -> None:
-        read: Delivery | InvalidRecord
+        value: Delivery | InvalidRecord
         try:
-            read = self._handler.read(record)
+            value = self._handler.read(record)
         except NewerRecord as newer:
             state.newer_record = wait_for_release(self._telemetry, record, newer)
             state.pause(PauseReason.NEWER_RECORD, record.offset)
             return
         except InvalidRecord as invalid:
-            read = invalid
+            value = invalid
         state.offsets.open(record.offset)
         self._open += 1
         if not state.queued:
             self._ready.append(state)
-        state.queued.append((record, read))
+        state.queued.append((record, value))
 
     def _start_tasks(self) -> None:
         """Start some handlers, one of each partition in turn, and the others in the next iteration of the loop."""
@@ -195,13 +195,13 @@ class PartitionConsumer:
         if self._starting:
             asyncio.get_running_loop().call_soon(self._start_tasks)
 
-    async def _handle(self, state: PartitionState, record: Record, read: Delivery | InvalidRecord) -> None:
+    async def _handle(self, state: PartitionState, record: Record, value: Delivery | InvalidRecord) -> None:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
             try:
-                if isinstance(read, InvalidRecord):
-                    raise read
-                await self._handler.deliver(record, read, state)
+                if isinstance(value, InvalidRecord):
+                    raise value
+                await self._handler.deliver(record, value, state)
             except InvalidRecord as invalid:
                 await store_invalid(self._producer, self._telemetry, [(record, str(invalid))])
         except (Abandoned, asyncio.CancelledError):
@@ -278,9 +278,9 @@ class PartitionConsumer:
             self._over_budget = True
             state.pause(PauseReason.OVER_BUDGET)
             return
-        kept, state.not_due = state.not_due, deque()
+        not_due, state.not_due = state.not_due, deque()
         try:
-            for record in kept:
+            for record in not_due:
                 self._receive(state, record)
         except Exception as unexpected:
             self._fail(unexpected)

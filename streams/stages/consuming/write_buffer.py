@@ -42,16 +42,16 @@ class _Queue:
         """Whether the oldest record could be taken at this time."""
         return bool(self.queued) and self.queued[0][0] <= moment
 
-    def take(self, most: int, until: float) -> list[Record]:
-        taken: list[Record] = []
-        while len(taken) < most and self.since(until):
-            taken.append(self.queued.popleft()[1])
-        self.size -= sum(map(_size, taken))
-        return taken
+    def take(self, most: int, overdue_at: float) -> list[Record]:
+        records: list[Record] = []
+        while len(records) < most and self.since(overdue_at):
+            records.append(self.queued.popleft()[1])
+        self.size -= sum(map(_size, records))
+        return records
 
     def forget(self, partitions: Set[Partition]) -> None:
         self.partitions -= partitions
-        self.queued = deque(one for one in self.queued if one[1].partition not in partitions)
+        self.queued = deque(entry for entry in self.queued if entry[1].partition not in partitions)
         self.size = sum(_size(record) for _, record in self.queued)
 
 
@@ -86,9 +86,9 @@ class WriteBuffer:
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """Drop the records of partitions that were revoked."""
-        gone = set(partitions)
+        forgotten = set(partitions)
         for queue in (self._others, self._deliveries):
-            queue.forget(gone)
+            queue.forget(forgotten)
         self._resume_where_half_empty()
 
     def add(self, records: Sequence[Record], now: float, today: datetime) -> None:
@@ -110,15 +110,15 @@ class WriteBuffer:
     def take(self, most: int, now: float) -> list[Record]:
         """Up to `most` records to store now."""
         overdue = self._deliveries.since(now - LONGEST_WAIT_SECONDS)
-        taken = self._others.take(most // 2 if overdue else most, now)
-        if len(taken) >= BUSY_RECORDS:
+        records = self._others.take(most // 2 if overdue else most, now)
+        if len(records) >= BUSY_RECORDS:
             self._busy_at = now
-        room = most - len(taken)
+        room = most - len(records)
         if not (overdue or self.closed) and now < self._busy_at + BUSY_SECONDS:
-            room = min(room, len(taken))
-        taken += self._deliveries.take(room, math.inf if self.closed else now)
+            room = min(room, len(records))
+        records += self._deliveries.take(room, math.inf if self.closed else now)
         self._resume_where_half_empty()
-        return taken
+        return records
 
     def next_at(self) -> float | None:
         """When the next record may be taken, if nothing more arrives."""
@@ -126,8 +126,8 @@ class WriteBuffer:
             return self._others.queued[0][0]
         if not self._deliveries.queued:
             return None
-        ready = self._deliveries.queued[0][0]
-        return min(max(ready, self._busy_at + BUSY_SECONDS), ready + LONGEST_WAIT_SECONDS)
+        ready_at = self._deliveries.queued[0][0]
+        return min(max(ready_at, self._busy_at + BUSY_SECONDS), ready_at + LONGEST_WAIT_SECONDS)
 
     def _queue_of(self, partition: Partition) -> _Queue:
         return self._deliveries if partition.topic in (DELIVERIES, BULK_DELIVERIES) else self._others

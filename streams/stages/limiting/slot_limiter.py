@@ -62,8 +62,8 @@ class SlotLimiter:
 
     def overdue_seconds(self, now: datetime) -> float:
         """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
-        due = [slot.due_at for slot in self._slots.short_of_slots() if not slot.granted.cancelled()]
-        return max(0.0, (now - min(due)).total_seconds()) if due else 0.0
+        due_times = [slot.due_at for slot in self._slots.short_of_slots() if not slot.granted.cancelled()]
+        return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
     async def run(self, telemetry: Telemetry, clock: Clock) -> None:
         """Maintain the queues and their metrics until cancelled."""
@@ -78,7 +78,7 @@ class SlotLimiter:
     @property
     def is_used(self) -> bool:
         """Whether a request is under way, or waits for its endpoint."""
-        return bool(self._waiting) or any(self._slots.in_use(each) for each in EndpointClass)
+        return bool(self._waiting) or any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
 
     def maintain(self) -> None:
         """Grant the slots that time alone made free, and shed those that would wait too long."""
