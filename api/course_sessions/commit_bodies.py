@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from api.course_sessions.elements import Elements, of_fields, of_text, of_value
-from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.scorm_time import as_seconds, parse_length
 
 # A form of Moodle's has some fields for each interaction of the learner.
@@ -34,7 +34,7 @@ class NotScorm(ValueError):
     """Nothing in a body is SCORM's."""
 
 
-def parse_commit(body: bytes, content_type: str = "") -> Commit:
+def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
     """Parse a commit. Raises `NotScorm`."""
     common: Mapping[str, Any] = {}
     elements: Elements | None
@@ -106,13 +106,13 @@ def _name(header: bytes) -> str:
     return ""
 
 
-def _commit(elements: Elements, common: Mapping[str, Any], digest: str) -> Commit:
+def _commit(elements: Elements, common: Mapping[str, Any], digest: str) -> PlayerCommit:
     scores = common.get("score")
     course = scores if isinstance(scores, dict) else {}
     # A player that counts no time adds a total of 0 to its last commit.
     total = _length(elements.get("total_time")) or None
     sequence = common.get("commitSequence")
-    return Commit(
+    return PlayerCommit(
         course_completion=_word(Completion, common.get("completionStatus")),
         course_success=_word(Success, common.get("successStatus")),
         lesson_status=_lower(elements.get("lesson_status")),

@@ -11,7 +11,7 @@ from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
 from streams.features.course_sessions.progress import launched
 from streams.features.course_sessions.scorm_time import format_length, parse_length
-from streams.features.course_sessions.service import Launch, OpenedSession
+from streams.features.course_sessions.service import OpenedSession, SessionLaunch
 from streams.features.course_sessions.session import CourseSession
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -49,9 +49,9 @@ class NewSession(Input):
     ] = None
     known: KnownResult = Field(default_factory=KnownResult)
 
-    def launch(self) -> Launch:
+    def to_launch(self) -> SessionLaunch:
         """Raises `Invalid`."""
-        return Launch(
+        return SessionLaunch(
             self.package_id,
             self.learner_id,
             self.dispatch_id,

@@ -27,7 +27,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ReleaseProgress:
     """The state of a delivery, and the record (generation, step) that it comes from."""
 
     delivery_id: str

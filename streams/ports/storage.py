@@ -12,7 +12,7 @@ from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
-from streams.core.held import Held, Progress
+from streams.core.held import Held, ReleaseProgress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
@@ -76,7 +76,7 @@ class HeldDeliveries(Protocol):
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]: ...
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]: ...
 
 
 class OverdueRetries(Protocol):

@@ -12,7 +12,7 @@ from streams.core.delivery import DeathReason, State, SubscriptionsPosition
 from streams.core.delivery_moves import MOVES
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
-from streams.core.held import Held, HeldChoice, Progress, Room
+from streams.core.held import Held, HeldChoice, ReleaseProgress, Room
 from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
@@ -113,7 +113,7 @@ class ReleaseHeld:
     async def _adapt(self, now: float) -> None:
         """Adapt each webhook's room to what happened to its released deliveries."""
         delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.sent]
-        by_id: dict[str, Progress] = {}
+        by_id: dict[str, ReleaseProgress] = {}
         for start in range(0, len(delivery_ids), ASK_AT_ONCE):
             progress = await self._held.progress(delivery_ids[start : start + ASK_AT_ONCE])
             by_id |= {item.delivery_id: item for item in progress}
@@ -225,7 +225,7 @@ class ReleaseHeld:
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 
-def _is_waiting(progress: Progress, released_as: tuple[int, int]) -> bool:
+def _is_waiting(progress: ReleaseProgress, released_as: tuple[int, int]) -> bool:
     return progress.state is State.WAITING and (progress.generation, progress.step) == released_as
 
 

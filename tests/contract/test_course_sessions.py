@@ -20,12 +20,12 @@ from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
 from streams.core.limits import SCORES_PER_SESSION
-from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.progress import launched
 from streams.features.course_sessions.session import (
-    Change,
     CommitUrl,
     CourseSession,
+    SessionChange,
     apply_commit,
     launch,
     report_score,
@@ -36,7 +36,9 @@ from streams.ports import Prunable
 CODEC = AvroCodec()
 TOKEN = "0" * 64
 NUMBERS = itertools.count()
-DONE = Commit(lesson_status="passed", score=Score(raw=85.0), session_time=Decimal("750.5"), sequence=1, digest="a")
+DONE = PlayerCommit(
+    lesson_status="passed", score=Score(raw=85.0), session_time=Decimal("750.5"), sequence=1, digest="a"
+)
 
 
 @pytest_asyncio.fixture
@@ -55,8 +57,8 @@ def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
     return CommitUrl(token, "acme", "s-1", NOON + timedelta(hours=hours))
 
 
-def applying(commit: Commit, event_id: str, now: datetime = NOON):  # type: ignore[no-untyped-def]
-    def apply(known: CourseSession, _: CommitUrl) -> Change:
+def applying(commit: PlayerCommit, event_id: str, now: datetime = NOON):  # type: ignore[no-untyped-def]
+    def apply(known: CourseSession, _: CommitUrl) -> SessionChange:
         ids = iter([f"{event_id}_a", f"{event_id}_b"])
         return apply_commit(known, commit, now, partial(next, ids))
 
@@ -92,7 +94,7 @@ async def test_an_event_is_keyed_by_its_session(database: SqlStore, sessions: Sq
 
 
 async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, sessions: SqlCourseSessions) -> None:
-    commits = [Commit(score=Score(raw=float(number))) for number in range(12)] + [DONE] * 4
+    commits = [PlayerCommit(score=Score(raw=float(number))) for number in range(12)] + [DONE] * 4
     await asyncio.gather(*(sessions.commit(TOKEN, applying(one, f"evt_{n}")) for n, one in enumerate(commits)))
     types = await waiting(database)
     assert types.count("session.completed") == 1
@@ -100,8 +102,8 @@ async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, se
     assert types.count("session.scored") == 2
 
 
-def scored(raw: float) -> Commit:
-    return Commit(score=Score(raw=raw))
+def scored(raw: float) -> PlayerCommit:
+    return PlayerCommit(score=Score(raw=raw))
 
 
 def after_seconds(seconds: float) -> datetime:
@@ -139,7 +141,7 @@ async def test_a_completion_does_not_wait_and_has_the_newest_score(
 ) -> None:
     for number in range(3):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
-    await sessions.commit(TOKEN, applying(Commit(lesson_status="passed"), "evt_done", after_seconds(3)))
+    await sessions.commit(TOKEN, applying(PlayerCommit(lesson_status="passed"), "evt_done", after_seconds(3)))
     assert await reported(database) == ["session.launched", 0.0, 2.0, "session.completed"]
     assert await report(sessions, after_seconds(60)) == 0
 
@@ -193,7 +195,7 @@ async def test_a_session_has_200_scores_at_most(database: SqlStore) -> None:
 async def test_a_refused_commit_changes_nothing(database: SqlStore, sessions: SqlCourseSessions) -> None:
     before = await sessions.find("acme", "s-1")
 
-    def refuse(known: CourseSession, given: CommitUrl) -> Change:
+    def refuse(known: CourseSession, given: CommitUrl) -> SessionChange:
         assert given == url()
         raise Conflict("no")
 
@@ -238,7 +240,7 @@ async def test_a_session_is_closed_once(sessions: SqlCourseSessions) -> None:
 
 async def test_a_long_player_keeps_a_small_row(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for number in range(300):
-        commit = Commit(score=Score(raw=float(number)), sequence=number, digest=f"{number:016}")
+        commit = PlayerCommit(score=Score(raw=float(number)), sequence=number, digest=f"{number:016}")
         assert await sessions.commit(TOKEN, applying(commit, f"evt_{number}"))
     async with database.database.reading() as connection:
         sizes = select(func.length(course_sessions.c.progress) + func.length(course_sessions.c.events))

@@ -12,7 +12,7 @@ from streams.core.attempt import NextStep
 from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Unavailable
-from streams.core.held import HeldChoice, Progress
+from streams.core.held import HeldChoice, ReleaseProgress
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Pause, PauseReason, Registration, Status
 
@@ -156,7 +156,7 @@ async def test_the_progress_of_deliveries_is_found_by_id(store: Store) -> None:
     one = held(1)
     await record(store, one)
     found = await store.held.progress([one.id, "unknown"])
-    assert found == [Progress(one.id, State.HELD, one.generation, one.step)]
+    assert found == [ReleaseProgress(one.id, State.HELD, one.generation, one.step)]
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:

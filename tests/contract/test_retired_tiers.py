@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from conftest import Broker
-from streams.adapters.kafka.topics_admin import Action, Change, TopicsAdmin
+from streams.adapters.kafka.topics_admin import Action, TopicChange, TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import parse_schedule
 from streams.topics import Topic, declare
@@ -20,7 +20,7 @@ def topics(schedule: str, partitions: int = PARTITIONS) -> list[Topic]:
     return declare(parse_schedule(schedule), 2, partitions)
 
 
-def changes(plan: Sequence[Change]) -> dict[str, tuple[Action, str]]:
+def changes(plan: Sequence[TopicChange]) -> dict[str, tuple[Action, str]]:
     """The changes of a plan, without those that keep a topic."""
     return {c.topic.name: (c.action, c.message) for c in plan if c.action is not Action.KEEP}
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Broker
-from streams.adapters.kafka.topics_admin import Action, Change, TopicsAdmin
+from streams.adapters.kafka.topics_admin import Action, TopicChange, TopicsAdmin
 from streams.cli.app import app
 from streams.core.errors import Misconfigured
 from streams.core.schedule import parse_schedule
@@ -17,7 +17,7 @@ def topics(schedule: str, delivery_partitions: int) -> list[Topic]:
     return declare(parse_schedule(schedule), 2, delivery_partitions)
 
 
-def actions(plan: list[Change]) -> set[Action]:
+def actions(plan: list[TopicChange]) -> set[Action]:
     return {change.action for change in plan}
 
 

@@ -13,7 +13,7 @@ from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosi
 from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
 from streams.core.erasure import ERASED
 from streams.core.errors import Conflict, Unavailable
-from streams.core.held import Held, HeldChoice, Progress
+from streams.core.held import Held, HeldChoice, ReleaseProgress
 from streams.core.job import PORTION, Job, JobKind
 from streams.core.limits import RETRIES_OF_A_DELIVERY, UNFINISHED_JOBS_PER_ACCOUNT
 
@@ -38,10 +38,10 @@ class FakeHeld:
         able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
         return [Held(self._delivery(state), choice) for state, choice in able[:limit]]
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
         self._check()
         known = [self.recorder.delivery_states[name] for name in delivery_ids if name in self.recorder.delivery_states]
-        return [Progress(one.delivery_id, one.state, one.generation, one.step) for one in known]
+        return [ReleaseProgress(one.delivery_id, one.state, one.generation, one.step) for one in known]
 
     def _in_state(self, state: State) -> list[DeliveryState]:
         return [one for one in self.recorder.delivery_states.values() if one.state is state]

@@ -31,7 +31,7 @@ class _EndpointRequest(ClientRequest):
         return super().connection_key
 
 
-class Target:
+class RequestTarget:
     """A URL, prepared for requests: aiohttp's form of it, and the start of each request. Needs a running loop."""
 
     def __init__(self, url: URL) -> None:
@@ -60,7 +60,7 @@ class PostExchange:
         self._most_connections = most_connections
         self._in_use = 0
 
-    async def ask(self, target: Target, request: Request, trace: ConnectTrace) -> Response:
+    async def ask(self, target: RequestTarget, request: Request, trace: ConnectTrace) -> Response:
         """Send the request's bytes unchanged. Returns as much of the response as `EndpointConnection` keeps.
 
         Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change the end of the
@@ -82,7 +82,7 @@ class PostExchange:
         cast(EndpointConnection, connection.protocol).opened_at = self._monotonic()
         return await self._ask(key, connection, message, trace)
 
-    async def _open(self, target: Target, trace: ConnectTrace) -> Connection:
+    async def _open(self, target: RequestTarget, trace: ConnectTrace) -> Connection:
         self._in_use += 1
         try:
             return await self._connector.open(target.client_request, trace)
@@ -114,7 +114,7 @@ class PostExchange:
                 connection.close()
 
 
-def _head(target: Target, request: Request) -> bytes:
+def _head(target: RequestTarget, request: Request) -> bytes:
     """The request line and all headers. Raises ValueError for a header that would change the end of the request.
 
     Customers with the same host share connections: no request may include the start of the next one.

@@ -11,7 +11,7 @@ from yarl import URL
 
 from streams.adapters.certificates import trust
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
-from streams.adapters.http.exchange import PostExchange, Target
+from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.local_shortage import ControlHost, shortage_of
 from streams.core.address import Network
@@ -105,8 +105,8 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _target(url: str) -> Target:
+def _target(url: str) -> RequestTarget:
     """The target of a URL, which stays exactly as registered. Raises ValueError for an invalid URL."""
     if errors := url_errors("url", url, allow_http=True):
         raise ValueError(f"the URL {errors[0].message}")
-    return Target(URL(url, encoded=True))
+    return RequestTarget(URL(url, encoded=True))

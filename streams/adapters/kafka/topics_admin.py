@@ -43,7 +43,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class TopicChange:
     """One change of a plan: the topic as declared, and the reason."""
 
     action: Action
@@ -91,7 +91,7 @@ class TopicsAdmin:
         self._errors.forget()
         return metadata
 
-    def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[Change]:
+    def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[TopicChange]:
         """The change for each declared topic and each retired retry tier. Retired ones stay unless `remove_retired`."""
         existing = self.existing()
         names = {topic.name for topic in declared}
@@ -103,7 +103,7 @@ class TopicsAdmin:
             for name, partitions in retired.items()
         ]
 
-    def apply(self, plan: Sequence[Change], replication: int | None = None) -> None:
+    def apply(self, plan: Sequence[TopicChange], replication: int | None = None) -> None:
         """Apply a plan. Raises `Misconfigured` before the first change when a part of the plan is refused."""
         if refused := [change for change in plan if change.is_refused]:
             raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused))
@@ -133,7 +133,7 @@ class TopicsAdmin:
         _await(self._admin.incremental_alter_configs(sets) if sets else {})
         self._wait_until_shown([change for change in plan if change.is_to_be_made])
 
-    def _wait_until_shown(self, changes: Sequence[Change]) -> None:
+    def _wait_until_shown(self, changes: Sequence[TopicChange]) -> None:
         """Wait until the brokers' metadata shows the changes of the controller: the next command relies on it."""
         deadline = time.monotonic() + REQUEST_SECONDS
         while not self._shows(changes):
@@ -141,7 +141,7 @@ class TopicsAdmin:
                 raise Unavailable("the cluster took the changes, but its brokers do not show them yet")
             time.sleep(POLL_SECONDS)
 
-    def _shows(self, changes: Sequence[Change]) -> bool:
+    def _shows(self, changes: Sequence[TopicChange]) -> bool:
         try:
             existing = self.existing()
             differences = self._compare(
@@ -186,7 +186,7 @@ class TopicsAdmin:
         lags = consumer_lag(self._admin, self._config, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS)
         return {name.removeprefix(self._prefix): count for name, count in lags.items()}
 
-    def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[Change]:
+    def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[TopicChange]:
         configs = self._configs(topic.name for topic in declared if topic.name in existing)
         return [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared]
 
@@ -210,36 +210,36 @@ class TopicsAdmin:
             raise Unavailable(str(error.args[0].str())) from None
 
 
-def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> Change:
+def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> TopicChange:
     if partitions is None:
-        return Change(Action.CREATE, topic, f"{topic.partitions} partitions")
+        return TopicChange(Action.CREATE, topic, f"{topic.partitions} partitions")
     if partitions > topic.partitions:
         message = (
             f"has {partitions} partitions, more than the {topic.partitions} in the settings; removing partitions "
             "would lose records: raise the setting"
         )
-        return Change(Action.REFUSE, topic, message)
+        return TopicChange(Action.REFUSE, topic, message)
     if partitions < topic.partitions:
-        return Change(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
+        return TopicChange(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
     different = [
         f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value
     ]
     if different:
-        return Change(Action.CONFIGURE, topic, ", ".join(different))
-    return Change(Action.KEEP, topic, f"{partitions} partitions")
+        return TopicChange(Action.CONFIGURE, topic, ", ".join(different))
+    return TopicChange(Action.KEEP, topic, f"{partitions} partitions")
 
 
-def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> Change:
+def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChange:
     still = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
     if remove and lag:
-        return Change(Action.REFUSE, topic, f"{still}; remove it when they are attempted")
+        return TopicChange(Action.REFUSE, topic, f"{still}; remove it when they are attempted")
     if remove:
-        return Change(Action.REMOVE, topic, f"retired tier, {still}")
+        return TopicChange(Action.REMOVE, topic, f"retired tier, {still}")
     if partitions < topic.partitions:
-        return Change(
+        return TopicChange(
             Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions; {still}"
         )
-    return Change(Action.RETIRED, topic, f"no longer in the schedule, but still read; {still}")
+    return TopicChange(Action.RETIRED, topic, f"no longer in the schedule, but still read; {still}")
 
 
 def _await(futures: Mapping[Any, Any]) -> None:

@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
-from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, without_erased
+from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, without_erased
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
@@ -24,7 +24,7 @@ class MissingDeliveries:
     """
 
     def __init__(self, encryption: Encryption) -> None:
-        self._erased_events = ErasedEvents(encryption)
+        self._erased_events = SqlErasedEvents(encryption)
 
     async def add(self, connection: AsyncConnection, batch: Batch) -> int:
         """Returns how many were added."""

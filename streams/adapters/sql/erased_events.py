@@ -22,7 +22,7 @@ from streams.ports import Encryption
 _Learner = tuple[str, str]
 
 
-class ErasedEvents:
+class SqlErasedEvents:
     """Finds the events of erased learners within a transaction. `affected` are the accounts that have erasures."""
 
     def __init__(self, encryption: Encryption) -> None:

@@ -9,7 +9,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.held import Held, HeldChoice, Progress
+from streams.core.held import Held, HeldChoice, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
 _RELEASABLE = text(
@@ -54,11 +54,11 @@ class SqlHeldDeliveries(SqlStorage):
             await prefer_index_order(connection)
             return [_held(row) for row in await connection.execute(query)]
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[Progress]:
+    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
         columns = deliveries.c
         query = select(columns.id, columns.state, columns.generation, columns.step).where(columns.id.in_(delivery_ids))
         rows = await self._database.rows(query)
-        return [Progress(name, State(state), generation, step) for name, state, generation, step in rows]
+        return [ReleaseProgress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 
 def _held(row: Any) -> Held:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import is_sqlite
-from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures, erase_stored, without_erased
+from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, erase_stored, without_erased
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.tables import (
     attempts,
@@ -44,7 +44,7 @@ class SqlRecorder:
         self._database = database
         self._clock = clock
         self._telemetry = telemetry
-        self._erased_events = ErasedEvents(encryption)
+        self._erased_events = SqlErasedEvents(encryption)
         self._health = WebhookHealth(clock)
 
     async def record(self, batch: Batch) -> Collection[EventKey]:

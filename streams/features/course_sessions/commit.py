@@ -46,7 +46,7 @@ NO_SCORE = Score()
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class PlayerCommit:
     """What one request reports; None is no news.
 
     `course_completion` and `course_success` speak for the course and are taken at their word. `lesson_status` is SCORM

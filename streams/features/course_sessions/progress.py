@@ -10,8 +10,8 @@ from streams.core.limits import SCORES_PER_SESSION
 from streams.features.course_sessions.commit import (
     LESSON_STATUSES,
     NO_SCORE,
-    Commit,
     Completion,
+    PlayerCommit,
     Score,
     SequenceLog,
     Success,
@@ -119,7 +119,7 @@ class Step(NamedTuple):
     is_completed: bool = False
 
 
-def after(progress: Progress, commit: Commit) -> Step:
+def after(progress: Progress, commit: PlayerCommit) -> Step:
     """Apply one commit. A stale one changes nothing."""
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
@@ -132,7 +132,7 @@ def after(progress: Progress, commit: Commit) -> Step:
     return _reported(progress)
 
 
-def _merged(progress: Progress, commit: Commit) -> Progress:
+def _merged(progress: Progress, commit: PlayerCommit) -> Progress:
     return replace(
         progress,
         score=progress.score.merged(commit.score),
@@ -149,7 +149,7 @@ def _newer(old: float | None, new: float | None) -> float | None:
     return old if new is None else new
 
 
-def _total_time(progress: Progress, commit: Commit) -> Decimal:
+def _total_time(progress: Progress, commit: PlayerCommit) -> Decimal:
     if commit.total_time is not None:
         return commit.total_time
     if commit.session_time is None:
@@ -158,7 +158,7 @@ def _total_time(progress: Progress, commit: Commit) -> Decimal:
     return progress.total_time if total is None else total
 
 
-def _completion(progress: Progress, commit: Commit) -> Completion:
+def _completion(progress: Progress, commit: PlayerCommit) -> Completion:
     if commit.course_completion is not None:
         return commit.course_completion
     if status := LESSON_STATUSES.get(commit.lesson_status or ""):
@@ -172,7 +172,7 @@ def _completion(progress: Progress, commit: Commit) -> Completion:
     return commit.completion_status or progress.completion
 
 
-def _success(progress: Progress, commit: Commit) -> Success:
+def _success(progress: Progress, commit: PlayerCommit) -> Success:
     if commit.course_success is not None:
         return commit.course_success
     if status := LESSON_STATUSES.get(commit.lesson_status or ""):

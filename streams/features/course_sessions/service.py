@@ -8,12 +8,12 @@ from functools import partial
 
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
-from streams.features.course_sessions.commit import Commit
+from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.progress import Progress
 from streams.features.course_sessions.session import (
-    Change,
     CommitUrl,
     CourseSession,
+    SessionChange,
     apply_commit,
     launch,
     token_hash,
@@ -31,7 +31,7 @@ COMMIT_PATH = "/runtime/commit/"
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class SessionLaunch:
     """A session to open. `known` is what earlier sessions of the learner reached."""
 
     package_id: str
@@ -67,7 +67,7 @@ class CourseSessionService:
     _new_token: Callable[[], str]
     _public_url: str | None = None
 
-    async def open(self, account_id: str, new: Launch) -> OpenedSession:
+    async def open(self, account_id: str, new: SessionLaunch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.
 
         Raises `Invalid`, and `Conflict` for a session with another package or learner, or for a closed one.
@@ -100,14 +100,14 @@ class CourseSessionService:
         """End the commit URLs, after the time that a late commit needs. Raises `NotFound`."""
         return _found(await self._sessions.close(account_id, session_id, self._clock.now()), session_id)
 
-    async def commit(self, token: str, commit: Commit) -> None:
+    async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
 
         Raises `NotFound` for an unknown token, `Ended`, and `Unavailable` while the database does not answer.
         """
         now = self._clock.now()
 
-        def apply(session: CourseSession, url: CommitUrl) -> Change:
+        def apply(session: CourseSession, url: CommitUrl) -> SessionChange:
             if now >= url.ends_at(session.closed_at):
                 raise Ended("this commit URL has ended: open the session again at the platform")
             return apply_commit(session, commit, now, lambda: new_id("evt"))
@@ -129,7 +129,7 @@ def _expiry(given: datetime | None, now: datetime) -> datetime:
     return given
 
 
-def _check(launched: Change, now: datetime) -> None:
+def _check(launched: SessionChange, now: datetime) -> None:
     """Raises `Invalid`, with the names that the request has."""
     [(event, _)] = launched.events
     try:

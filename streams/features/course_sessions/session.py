@@ -9,7 +9,7 @@ from streams.core.access import digest
 from streams.core.event import Event
 from streams.core.limits import SCORES_PER_SESSION
 from streams.core.usage import LAUNCHED
-from streams.features.course_sessions.commit import Commit, Score
+from streams.features.course_sessions.commit import PlayerCommit, Score
 from streams.features.course_sessions.progress import Progress, after
 from streams.features.course_sessions.scorm_time import format_length
 
@@ -59,11 +59,11 @@ class CourseSession:
         # The last one may have the time of another clock, which is ahead.
         return min(reported[-1], now) + SCORE_EVERY if reported else now
 
-    def with_event(self, event: Event, now: datetime) -> "Change":
+    def with_event(self, event: Event, now: datetime) -> "SessionChange":
         """The session with an event that it has caused. Each is sent after the ones before, whatever the clock does."""
         sent_at = now if self.sent_at is None else max(now, self.sent_at + timedelta(microseconds=1))
         newest = (*self.events, SessionEvent(event.id, event.type, event.occurred_at))[-EVENTS_KEPT:]
-        return Change(replace(self, events=newest, sent_at=sent_at), [(event, sent_at)])
+        return SessionChange(replace(self, events=newest, sent_at=sent_at), [(event, sent_at)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,41 +85,43 @@ def token_hash(token: str) -> str:
     return digest(token)
 
 
-class Change(NamedTuple):
+class SessionChange(NamedTuple):
     """A session, with the events to send and the times that order them."""
 
     session: CourseSession
     events: Sequence[tuple[Event, datetime]] = ()
 
 
-def launch(session: CourseSession, now: datetime, event_id: str) -> Change:
+def launch(session: CourseSession, now: datetime, event_id: str) -> SessionChange:
     """Launch a new session."""
     return session.with_event(_event(session, event_id, LAUNCHED, session.launched_at, {}), now)
 
 
-def apply_commit(session: CourseSession, commit: Commit, now: datetime, new_id: Callable[[], str]) -> Change:
+def apply_commit(
+    session: CourseSession, commit: PlayerCommit, now: datetime, new_id: Callable[[], str]
+) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion never waits. `new_id` makes ids of events."""
     step = after(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=now)
     if not step.is_completed and now < (due_at := session.next_score_at(now)):
-        return Change(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
+        return SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
     session, scored = report_score(session, now, new_id)
     if not step.is_completed:
-        return Change(session, scored)
+        return SessionChange(session, scored)
     session, completed = session.with_event(_event(session, new_id(), COMPLETED, now, _result(step.progress)), now)
-    return Change(session, [*scored, *completed])
+    return SessionChange(session, [*scored, *completed])
 
 
-def report_score(session: CourseSession, now: datetime, new_id: Callable[[], str]) -> Change:
+def report_score(session: CourseSession, now: datetime, new_id: Callable[[], str]) -> SessionChange:
     """Report the newest score, if there is a new one."""
     session = replace(session, score_due_at=None)
     if not session.progress.has_new_score:
-        return Change(session)
+        return SessionChange(session)
     event = _event(session, new_id(), SCORED, now, _score(session.progress.score))
     return replace(session, progress=session.progress.with_score_reported()).with_event(event, now)
 
 
-def has_last_score(change: Change) -> bool:
+def has_last_score(change: SessionChange) -> bool:
     """Whether it reports the last score that its session may report."""
     is_last = change.session.progress.scores_reported == SCORES_PER_SESSION
     return is_last and any(event.type == SCORED for event, _ in change.events)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from streams.features.course_sessions.session import Change, CourseSession, report_score
+from streams.features.course_sessions.session import CourseSession, SessionChange, report_score
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock
@@ -16,7 +16,7 @@ RETRY_SECONDS = 1.0
 async def report_scores(sessions: SqlCourseSessions, clock: Clock, new_id: Callable[[], str], outages: Outages) -> None:
     """Serve until cancelled. What waits is in the database: a crash loses no score."""
 
-    def report(session: CourseSession) -> Change:
+    def report(session: CourseSession) -> SessionChange:
         return report_score(session, clock.now(), new_id)
 
     while True:

@@ -16,7 +16,13 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.features.course_sessions.progress import Progress
-from streams.features.course_sessions.session import Change, CommitUrl, CourseSession, SessionEvent, has_last_score
+from streams.features.course_sessions.session import (
+    CommitUrl,
+    CourseSession,
+    SessionChange,
+    SessionEvent,
+    has_last_score,
+)
 from streams.ports import Codec, Telemetry
 
 _PROGRESS = TypeAdapter(Progress)
@@ -30,7 +36,7 @@ _SESSIONS = Bulk(
         index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _COMMITTED}
     ),
 )
-Apply = Callable[[CourseSession, CommitUrl], Change]
+Apply = Callable[[CourseSession, CommitUrl], SessionChange]
 
 COMMITS_AT_ONCE = 100
 # A transaction costs more than the commits in it: under load they share one.
@@ -58,7 +64,9 @@ class SqlCourseSessions:
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
 
-    async def open(self, launched: Change, url: CommitUrl, check: Callable[[CourseSession], None]) -> CourseSession:
+    async def open(
+        self, launched: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
+    ) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
 
         `check` gets a known session, and raises what stops this.
@@ -114,7 +122,7 @@ class SqlCourseSessions:
         self._log_last_scores(changes)
         return results
 
-    async def report_due(self, now: datetime, report: Callable[[CourseSession], Change], limit: int) -> int:
+    async def report_due(self, now: datetime, report: Callable[[CourseSession], SessionChange], limit: int) -> int:
         """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
         is_due = course_sessions.c.score_due_at <= now
         if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
@@ -128,14 +136,14 @@ class SqlCourseSessions:
         self._log_last_scores(changes)
         return len(changes)
 
-    async def _store(self, connection: AsyncConnection, changes: Sequence[Change]) -> None:
+    async def _store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
         """Store the newest state of each session, and the events of all."""
         if changes:
             changed = {(change.session.account_id, change.session.id): change.session for change in changes}
             await _SESSIONS.run(connection, [_row(session) for session in changed.values()])
             await self._events.store(connection, [event for change in changes for event in change.events])
 
-    def _log_last_scores(self, changes: Sequence[Change]) -> None:
+    def _log_last_scores(self, changes: Sequence[SessionChange]) -> None:
         for session, _ in filter(has_last_score, changes):
             self._telemetry.warning("session_scores_ended", account_id=session.account_id, session_id=session.id)
 
@@ -144,9 +152,9 @@ def _applied(
     commits: Sequence[tuple[str, Apply]],
     urls: Mapping[str, CommitUrl],
     sessions: Mapping[tuple[str, str], CourseSession],
-) -> tuple[Sequence[Change], Sequence[bool | Exception]]:
+) -> tuple[Sequence[SessionChange], Sequence[bool | Exception]]:
     """What changes, in the order of the commits, and the result of each."""
-    newest, changes, results = dict(sessions), list[Change](), list[bool | Exception]()
+    newest, changes, results = dict(sessions), list[SessionChange](), list[bool | Exception]()
     for token, apply in commits:
         url = urls.get(token)
         if url is None:

@@ -44,18 +44,18 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class ErasurePortion:
     """What a step erased, and where it goes on; None at its end."""
 
     counts: Mapping[str, int]
     place: Place | None = None
 
 
-async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Delete events, after their deliveries and attempts are erased."""
     rows = await _oldest_events(connection, learner, place)
     if not rows:
-        return Portion({})
+        return ErasurePortion({})
     event_ids = [row.event_id for row in rows]
     of_these = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
     left = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
@@ -63,10 +63,10 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
     counts = await erase_deliveries(connection, ids, learner.now)
     if len(ids) == DELIVERIES_AT_ONCE:
         # There may be more of the same events.
-        return Portion(counts, place)
+        return ErasurePortion(counts, place)
     these = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
     counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(these))).rowcount
-    return Portion(counts, [rows[-1].first_seen_at.isoformat()])
+    return ErasurePortion(counts, [rows[-1].first_seen_at.isoformat()])
 
 
 async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
@@ -81,7 +81,7 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
     return (await connection.execute(ordered)).all()
 
 
-async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Delete SCORM sessions with their commit URLs, and their events that are not sent yet."""
     known = course_sessions.c
     theirs = (known.account_id == learner.account_id) & (known.learner_id == learner.id)
@@ -96,10 +96,10 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
         delete(course_sessions).where(known.account_id == learner.account_id, known.id.in_(ids)),
     ):
         await connection.execute(of_sessions)
-    return Portion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_AT_ONCE else None)
+    return ErasurePortion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_AT_ONCE else None)
 
 
-async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
     known = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
@@ -134,7 +134,7 @@ def _parsed(text: str) -> Any:
         return text
 
 
-async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in mails."""
     theirs = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
     rows = await _next(connection, select(mails).where(theirs), place, mails.c.created_at, mails.c.id)
@@ -142,7 +142,7 @@ async def erase_mails(connection: AsyncConnection, learner: Learner, place: Plac
     return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
 
 
-async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in the last message of each webhook's endpoint."""
     of_account = select(webhooks.c.id).where(webhooks.c.account_id == learner.account_id)
     query = select(webhook_health).where(webhook_health.c.webhook_id.in_(of_account))
@@ -151,7 +151,7 @@ async def erase_last_messages(connection: AsyncConnection, learner: Learner, pla
     return _portion(ErasedKind.WEBHOOKS, count, rows, lambda row: [row.webhook_id])
 
 
-async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> Portion:
+async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in the values of the account's audit log."""
     query = select(audit_log).where(audit_log.c.account_id == learner.account_id)
     rows = await _next(connection, query, place, audit_log.c.at, audit_log.c.id)
@@ -159,7 +159,7 @@ async def erase_audit_values(connection: AsyncConnection, learner: Learner, plac
     return _portion(ErasedKind.AUDIT_ENTRIES, count, rows, lambda row: [row.at.isoformat(), row.id])
 
 
-Step = Callable[[AsyncConnection, Learner, Place], Awaitable[Portion]]
+Step = Callable[[AsyncConnection, Learner, Place], Awaitable[ErasurePortion]]
 # By the name that a running erasure stores, in their order.
 STEPS: Mapping[str, Step] = {
     # First: a session makes events.
@@ -187,5 +187,5 @@ def _value(part: str, column: Column[Any]) -> Any:
     return datetime.fromisoformat(part) if isinstance(column.type, Moment) else part
 
 
-def _portion(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> Portion:
-    return Portion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_AT_ONCE else None)
+def _portion(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> ErasurePortion:
+    return ErasurePortion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_AT_ONCE else None)

@@ -13,7 +13,7 @@ from streams.adapters.sql.audit import note
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erased_events import ErasedEvents, accounts_with_erasures
+from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensured_key
 from streams.adapters.sql.room import require_room
@@ -53,7 +53,7 @@ class SqlErasures:
         self._clock = clock
         self._random_bytes = random_bytes
         self._keys = keys
-        self._erased_events = ErasedEvents(encryption)
+        self._erased_events = SqlErasedEvents(encryption)
 
     async def hash_of(self, account_id: str, learner_id: str) -> str:
         async with self._database.transaction() as connection:

@@ -13,7 +13,7 @@ from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
 from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import wait_for_release
-from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionState, PauseReason
+from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import together
 
@@ -153,11 +153,11 @@ class PartitionConsumer:
         elif state.wait is not None and (
             (seconds := (record.appended_at + state.wait - self._clock.now()).total_seconds()) > 0
         ):
-            state.pause(PauseReason.NOT_DUE)
+            state.pause(PartitionPause.NOT_DUE)
             state.keep_not_due(record)
-            self._call_later(seconds + 0.001, partial(self._end_pause, state, PauseReason.NOT_DUE))
+            self._call_later(seconds + 0.001, partial(self._end_pause, state, PartitionPause.NOT_DUE))
         elif not state.offsets.has_room(record.offset):
-            state.pause(PauseReason.WINDOW_FULL, record.offset)
+            state.pause(PartitionPause.WINDOW_FULL, record.offset)
         elif state.offsets.was_complete(record.offset):
             state.offsets.open(record.offset)
             # The commit may move past it now.
@@ -171,7 +171,7 @@ class PartitionConsumer:
             value = self._handler.read(record)
         except NewerRecord as newer:
             state.newer_record = wait_for_release(self._telemetry, record, newer)
-            state.pause(PauseReason.NEWER_RECORD, record.offset)
+            state.pause(PartitionPause.NEWER_RECORD, record.offset)
             return
         except InvalidRecord as invalid:
             value = invalid
@@ -214,9 +214,9 @@ class PartitionConsumer:
             state.tasks.discard(task)
         state.offsets.complete(record.offset)
         state.has_progress = True
-        is_window_full = PauseReason.WINDOW_FULL in state.pause_reasons
+        is_window_full = PartitionPause.WINDOW_FULL in state.pause_reasons
         if is_window_full and state.offsets.has_room(state.paused_at_offset + WINDOW_OFFSETS // 2):
-            self._end_pause(state, PauseReason.WINDOW_FULL)
+            self._end_pause(state, PartitionPause.WINDOW_FULL)
         if self._over_budget:
             self._resume_within_budget()
 
@@ -239,7 +239,7 @@ class PartitionConsumer:
         for state in self._partitions.values():
             if self._is_over_budget(state):
                 self._over_budget = True
-                state.pause(PauseReason.OVER_BUDGET)
+                state.pause(PartitionPause.OVER_BUDGET)
 
     def _is_over_budget(self, state: PartitionState) -> bool:
         return self._open >= state.share * self._max_open
@@ -250,12 +250,12 @@ class PartitionConsumer:
             return
         by_topic: defaultdict[str, list[PartitionState]] = defaultdict(list)
         for state in sorted(self._partitions.values(), key=lambda state: state.received_last):
-            if PauseReason.OVER_BUDGET in state.pause_reasons:
+            if PartitionPause.OVER_BUDGET in state.pause_reasons:
                 by_topic[state.partition.topic].append(state)
         self._over_budget = self._resumes_more = any(len(paused) > RESUME_AT_ONCE for paused in by_topic.values())
         for paused in by_topic.values():
             for state in paused[:RESUME_AT_ONCE]:
-                self._end_pause(state, PauseReason.OVER_BUDGET)
+                self._end_pause(state, PartitionPause.OVER_BUDGET)
         if self._resumes_more:
             self._call_later(RESUME_MORE_SECONDS, self._resume_more)
 
@@ -263,7 +263,7 @@ class PartitionConsumer:
         self._resumes_more = False
         self._resume_within_budget()
 
-    def _end_pause(self, state: PartitionState, reason: PauseReason) -> None:
+    def _end_pause(self, state: PartitionState, reason: PartitionPause) -> None:
         if reason in state.pause_reasons:
             state.pause_reasons.remove(reason)
             if not (state.pause_reasons or state.revoked or self._draining):
@@ -276,7 +276,7 @@ class PartitionConsumer:
         """
         if self._is_over_budget(state):
             self._over_budget = True
-            state.pause(PauseReason.OVER_BUDGET)
+            state.pause(PartitionPause.OVER_BUDGET)
             return
         not_due, state.not_due = state.not_due, deque()
         try:

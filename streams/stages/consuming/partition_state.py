@@ -21,7 +21,7 @@ NOT_DUE_KEPT = 50
 LATER_SHARE = 0.75
 
 
-class PauseReason(Enum):
+class PartitionPause(Enum):
     """Why a partition is not read at the moment."""
 
     NOT_DUE = auto()
@@ -42,7 +42,7 @@ class PartitionState:
         self.wait: timedelta | None = tier.wait if tier else None
         self.share = _share_of(partition.topic)
         self.offsets = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
-        self.pause_reasons: set[PauseReason] = set()
+        self.pause_reasons: set[PartitionPause] = set()
         self.paused_at_offset = 0
         self.newer_record: str | None = None
         self.not_due: deque[Record] = deque()
@@ -55,7 +55,7 @@ class PartitionState:
         # Whether a record was completed since the last commit.
         self.has_progress = False
 
-    def pause(self, reason: PauseReason, rewind_to: int | None = None) -> None:
+    def pause(self, reason: PartitionPause, rewind_to: int | None = None) -> None:
         """Read no further; with `rewind_to` the records from that offset on are fetched again.
 
         Call it while received records are handled, or while the partition is paused: records on their way would be

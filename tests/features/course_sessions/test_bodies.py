@@ -8,10 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.course_sessions.commit_bodies import MOST_PARTS, NotScorm, parse_commit
-from streams.features.course_sessions.commit import Commit, Completion, Score, Success
+from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 
 
-def read(text: str, content_type: str = "text/plain;charset=UTF-8") -> Commit:
+def read(text: str, content_type: str = "text/plain;charset=UTF-8") -> PlayerCommit:
     return parse_commit(text.encode(), content_type)
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from rest.api_fixture import ApiFixture
-from streams.features.course_sessions.commit import Commit
+from streams.features.course_sessions.commit import PlayerCommit
 
 # Pairs as escapes and as characters, escaped backslashes before text that looks like half a pair, quotes.
 TEXT = 'a😀\\ud83d\\\\"é\\ude00😀\\\\😀&x=1\n\ud800'
@@ -113,7 +113,7 @@ def test_bytes_that_are_not_utf_8_do_not_hide_it(body: Callable[[str], tuple[byt
 
 
 def status_of(body: bytes) -> str | None:
-    commit: Commit = parse_commit(body)
+    commit: PlayerCommit = parse_commit(body)
     return commit.lesson_status
 
 

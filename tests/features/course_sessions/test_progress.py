@@ -11,8 +11,8 @@ from builders import NOON
 from streams.features.course_sessions.commit import (
     FIRST_KEPT,
     NEWEST_KEPT,
-    Commit,
     Completion,
+    PlayerCommit,
     Score,
     SequenceLog,
     Success,
@@ -23,12 +23,12 @@ from streams.features.course_sessions.session import CourseSession, apply_commit
 
 pytestmark = pytest.mark.slow
 
-PASSED = Commit(lesson_status="passed")
-COMPLETED = Commit(lesson_status="completed")
-SCORED = Commit(score=Score(raw=85.0, max=100.0))
+PASSED = PlayerCommit(lesson_status="passed")
+COMPLETED = PlayerCommit(lesson_status="completed")
+SCORED = PlayerCommit(score=Score(raw=85.0, max=100.0))
 
 
-def reported(*commits: Commit, progress: Progress | None = None) -> list[str]:
+def reported(*commits: PlayerCommit, progress: Progress | None = None) -> list[str]:
     """What each commit reports, if no score waits: `s` for scored, `c` for completed."""
     progress, found = progress or Progress(), []
     for one in commits:
@@ -56,12 +56,12 @@ def reported(*commits: Commit, progress: Progress | None = None) -> list[str]:
     ],
 )
 def test_a_status_of_scorm_1_2_means_two(status: str, completion: Completion, success: Success) -> None:
-    progress = after(Progress(), Commit(lesson_status=status)).progress
+    progress = after(Progress(), PlayerCommit(lesson_status=status)).progress
     assert (progress.completion, progress.success) == (completion, success)
 
 
 def test_the_course_is_taken_at_its_word() -> None:
-    commit = Commit(
+    commit = PlayerCommit(
         course_completion=Completion.INCOMPLETE,
         course_success=Success.UNKNOWN,
         lesson_status="passed",
@@ -72,22 +72,22 @@ def test_the_course_is_taken_at_its_word() -> None:
 
 
 def test_measures_overrule_the_word_of_a_2004_course() -> None:
-    low = Commit(completion_status=Completion.COMPLETED, progress_measure=0.4, completion_threshold=0.5)
+    low = PlayerCommit(completion_status=Completion.COMPLETED, progress_measure=0.4, completion_threshold=0.5)
     # Only the measure is reported: the threshold is remembered.
-    high = Commit(progress_measure=0.5)
+    high = PlayerCommit(progress_measure=0.5)
     assert reported(low, high) == ["", "c"]
-    failed = Commit(success_status=Success.PASSED, score=Score(scaled=0.7), scaled_passing_score=0.8)
-    passed = Commit(score=Score(scaled=0.8))
+    failed = PlayerCommit(success_status=Success.PASSED, score=Score(scaled=0.7), scaled_passing_score=0.8)
+    passed = PlayerCommit(score=Score(scaled=0.8))
     assert reported(failed, passed) == ["s", "sc"]
 
 
 def test_without_both_measures_the_word_of_a_2004_course_stands() -> None:
-    assert reported(Commit(completion_status=Completion.COMPLETED, progress_measure=0.1)) == ["c"]
-    assert reported(Commit(success_status=Success.PASSED, scaled_passing_score=0.9)) == ["c"]
+    assert reported(PlayerCommit(completion_status=Completion.COMPLETED, progress_measure=0.1)) == ["c"]
+    assert reported(PlayerCommit(success_status=Success.PASSED, scaled_passing_score=0.9)) == ["c"]
 
 
 def test_a_commit_without_a_status_changes_none() -> None:
-    step = after(after(Progress(), PASSED).progress, Commit(session_time=Decimal(9)))
+    step = after(after(Progress(), PASSED).progress, PlayerCommit(session_time=Decimal(9)))
     assert (step.progress.completion, step.progress.success) == (Completion.COMPLETED, Success.PASSED)
 
 
@@ -96,25 +96,31 @@ def test_a_commit_without_a_status_changes_none() -> None:
 
 def test_each_transition_is_reported_once() -> None:
     assert reported(COMPLETED, PASSED, COMPLETED, PASSED) == ["c", "c", "", ""]
-    assert reported(PASSED, Commit(lesson_status="failed"), PASSED) == ["c", "", ""]
+    assert reported(PASSED, PlayerCommit(lesson_status="failed"), PASSED) == ["c", "", ""]
 
 
 def test_what_was_known_at_launch_is_not_reported_again() -> None:
     known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(raw=85.0, max=100.0), Decimal(60))
     assert reported(COMPLETED, SCORED, PASSED, PASSED, progress=known) == ["", "", "c", ""]
     known = launched(Completion.COMPLETED, Success.PASSED, Score(), Decimal())
-    assert reported(Commit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
+    assert reported(PlayerCommit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
 
 
 def test_a_changed_score_is_reported() -> None:
-    again = Commit(score=Score(raw=85.0, max=100.0))
-    higher_max = Commit(score=Score(max=200.0))
-    assert reported(SCORED, again, higher_max, Commit(score=Score(raw=0.0)), Commit()) == ["s", "", "s", "s", ""]
+    again = PlayerCommit(score=Score(raw=85.0, max=100.0))
+    higher_max = PlayerCommit(score=Score(max=200.0))
+    assert reported(SCORED, again, higher_max, PlayerCommit(score=Score(raw=0.0)), PlayerCommit()) == [
+        "s",
+        "",
+        "s",
+        "s",
+        "",
+    ]
 
 
 def test_an_event_has_every_part_of_the_score() -> None:
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
-    commit = Commit(score=Score(raw=85.0, min=0.0, max=100.0, scaled=0.85))
+    commit = PlayerCommit(score=Score(raw=85.0, min=0.0, max=100.0, scaled=0.85))
     [(event, _)] = apply_commit(session, commit, NOON, lambda: "evt_1").events
     assert (event.type, event.data) == (
         "session.scored",
@@ -135,11 +141,13 @@ def test_an_earlier_success_is_known_at_the_launch() -> None:
 
 
 def test_bounds_alone_are_no_score() -> None:
-    assert reported(Commit(score=Score(min=0.0, max=100.0))) == [""]
+    assert reported(PlayerCommit(score=Score(min=0.0, max=100.0))) == [""]
 
 
-@pytest.mark.parametrize("news", [Commit(mode="browse"), Commit(mode="review"), Commit(credit="no-credit")])
-def test_what_is_not_for_the_record_is_not_reported(news: Commit) -> None:
+@pytest.mark.parametrize(
+    "news", [PlayerCommit(mode="browse"), PlayerCommit(mode="review"), PlayerCommit(credit="no-credit")]
+)
+def test_what_is_not_for_the_record_is_not_reported(news: PlayerCommit) -> None:
     assert reported(news, PASSED, SCORED) == ["", "", ""]
 
 
@@ -154,11 +162,11 @@ def test_the_total_time_is_the_newest_that_was_reported() -> None:
     progress = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(100))
     times = []
     for commit in (
-        Commit(),
-        Commit(session_time=Decimal(20)),
-        Commit(),
-        Commit(total_time=Decimal(90)),
-        Commit(session_time=Decimal(0)),
+        PlayerCommit(),
+        PlayerCommit(session_time=Decimal(20)),
+        PlayerCommit(),
+        PlayerCommit(total_time=Decimal(90)),
+        PlayerCommit(session_time=Decimal(0)),
     ):
         progress = after(progress, commit).progress
         times.append(int(progress.total_time))
@@ -205,14 +213,14 @@ def test_a_length_of_time_is_short() -> None:
 # -- sequences -------------------------------------------------------------------------------------------------
 
 
-def numbered(number: int, commit: Commit, digest: str | None = None) -> Commit:
+def numbered(number: int, commit: PlayerCommit, digest: str | None = None) -> PlayerCommit:
     from dataclasses import replace
 
     return replace(commit, sequence=number, digest=digest or f"{number}")
 
 
 def test_a_repetition_and_a_late_commit_are_ignored() -> None:
-    failed = Commit(lesson_status="failed")
+    failed = PlayerCommit(lesson_status="failed")
     assert reported(numbered(2, PASSED), numbered(2, PASSED), numbered(1, SCORED), numbered(3, failed)) == [
         "c",
         "",
@@ -222,7 +230,7 @@ def test_a_repetition_and_a_late_commit_are_ignored() -> None:
 
 
 def test_a_new_player_counts_again() -> None:
-    first = [numbered(one, Commit()) for one in (1, 2, 3)]
+    first = [numbered(one, PlayerCommit()) for one in (1, 2, 3)]
     assert reported(*first, numbered(1, PASSED, "other"), numbered(2, SCORED, "other")) == ["", "", "", "c", "s"]
 
 
@@ -242,7 +250,7 @@ def test_a_new_player_is_recognised_after_any_number_of_commits(count: int) -> N
 # -- laws ------------------------------------------------------------------------------------------------------
 
 commits = st.builds(
-    Commit,
+    PlayerCommit,
     course_completion=st.none() | st.sampled_from(Completion),
     course_success=st.none() | st.sampled_from(Success),
     lesson_status=st.none() | st.sampled_from(["passed", "completed", "failed", "incomplete", "browsed", "odd"]),
@@ -258,7 +266,7 @@ commits = st.builds(
 
 @given(st.lists(commits, max_size=12), st.sampled_from(Completion), st.sampled_from(Success))
 def test_completed_is_reported_for_each_transition_once(
-    sequence: list[Commit], completion: Completion, success: Success
+    sequence: list[PlayerCommit], completion: Completion, success: Success
 ) -> None:
     progress = launched(completion, success, Score(), Decimal())
     reached = {completion} & {Completion.COMPLETED} | {success} & {Success.PASSED}
@@ -273,7 +281,7 @@ def test_completed_is_reported_for_each_transition_once(
 
 
 @given(st.lists(commits, max_size=8))
-def test_a_commit_that_comes_twice_tells_once(sequence: list[Commit]) -> None:
+def test_a_commit_that_comes_twice_tells_once(sequence: list[PlayerCommit]) -> None:
     progress = Progress()
     for commit in sequence:
         progress = after(progress, commit).progress

@@ -10,8 +10,8 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
 from streams.core.errors import Unavailable
 from streams.features.course_sessions import stage as session_scores
-from streams.features.course_sessions.commit import Commit, Score
-from streams.features.course_sessions.session import SCORE_EVERY, Change, CourseSession, apply_commit
+from streams.features.course_sessions.commit import PlayerCommit, Score
+from streams.features.course_sessions.session import SCORE_EVERY, CourseSession, SessionChange, apply_commit
 from streams.features.course_sessions.stage import report_scores
 from streams.outage import Outages
 
@@ -21,10 +21,10 @@ class FakeDueScores:
 
     def __init__(self, session: CourseSession) -> None:
         self.session = session
-        self.changes = list[Change]()
+        self.changes = list[SessionChange]()
         self.looks = 0
 
-    async def report_due(self, now: object, report: Callable[[CourseSession], Change], limit: int) -> int:
+    async def report_due(self, now: object, report: Callable[[CourseSession], SessionChange], limit: int) -> int:
         await asyncio.sleep(0)
         self.looks += 1
         if self.looks == 1:
@@ -41,7 +41,7 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(session_scores, name, 0)
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     for raw in (1.0, 2.0, 3.0):
-        session = apply_commit(session, Commit(score=Score(raw=raw)), NOON, lambda: "evt_1").session
+        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NOON, lambda: "evt_1").session
     assert session.score_due_at == NOON + SCORE_EVERY
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
