@@ -68,7 +68,7 @@ class Store:
     webhooks: Webhooks
     outbox: Outbox
     propagation: PublicationStatus
-    producer: DeliveryLog
+    delivery_log: DeliveryLog
     held: HeldDeliveries
     replays: Replays
     jobs: Jobs
@@ -112,7 +112,7 @@ def fake_store(*, away: bool = False) -> Store:
         webhooks=outbox,
         outbox=outbox,
         propagation=outbox,
-        producer=FakeDeliveryLog(recorder),
+        delivery_log=FakeDeliveryLog(recorder),
         held=FakeHeld(recorder),
         replays=FakeReplays(recorder, clock),
         jobs=FakeJobs(FakeReplays(recorder, clock)),
@@ -155,7 +155,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
-        producer=SqlDeliveryLog(database),
+        delivery_log=SqlDeliveryLog(database),
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock, encryption),

@@ -353,7 +353,7 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 2
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 1
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 0
-    left = (await database.producer.list(DeliveryFilter())).rows
+    left = (await database.delivery_log.list(DeliveryFilter())).rows
     assert {state.webhook_id for state in left} == {"wh_lrs"}
     assert await database.count(attempts) == 0
     assert await database.count(events) == 3

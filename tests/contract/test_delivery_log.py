@@ -24,7 +24,7 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     await store.recorder.record(fold(entries))
 
     async def listed(**wanted: Any) -> list[str]:
-        return [state.event_id for state in (await store.producer.list(DeliveryFilter(**wanted))).rows]
+        return [state.event_id for state in (await store.delivery_log.list(DeliveryFilter(**wanted))).rows]
 
     assert await listed() == ["evt_2", "evt_3", "evt_1", "evt_4"]
     assert await listed(limit=2) == ["evt_2", "evt_3"]
@@ -34,8 +34,8 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
     assert await listed(state=State.DEAD) == ["evt_4"]
     assert await listed(account_id="acme", state=State.WAITING) == ["evt_2", "evt_1"]
     assert await listed(account_id="nobody") == []
-    assert await store.producer.find("no such delivery") is None
-    state_counts = await store.producer.count_states()
+    assert await store.delivery_log.find("no such delivery") is None
+    state_counts = await store.delivery_log.count_states()
     assert set(state_counts["wh_crm"]) == {
         StateCount(State.WAITING, None, None, 2),
         StateCount(State.DEAD, None, "exhausted", 1),
@@ -53,7 +53,7 @@ async def test_a_summary_counts_what_matches(store: Store) -> None:
     await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
 
     async def summary(**wanted: Any) -> DeliverySummary:
-        return await store.producer.summary(DeliveryFilter(**wanted))
+        return await store.delivery_log.summary(DeliveryFilter(**wanted))
 
     assert await summary() == DeliverySummary(5, 2, NOON, NOON + timedelta(seconds=2))
     assert await summary(without_tests=True, webhook_id="wh_crm") == DeliverySummary(
@@ -63,12 +63,12 @@ async def test_a_summary_counts_what_matches(store: Store) -> None:
     assert (await summary(states=(State.DEAD,), event_types=["session.scored"])).count == 1
     assert (await summary(state=State.DEAD)).webhooks == 2
     assert await summary(states=()) == DeliverySummary()
-    assert set(await store.producer.existing([known[0].id, "unknown"])) == {known[0].id}
+    assert set(await store.delivery_log.existing([known[0].id, "unknown"])) == {known[0].id}
 
 
 async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> None:
     await store.recorder.record(fold([RecordedValue(attempt(), NOON)]))
-    seen = await store.producer.find(delivery().id)
+    seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
     assert (seen.delivery_state.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
 
@@ -78,7 +78,7 @@ async def test_an_outcome_is_there_with_its_payload(store: Store) -> None:
     sent = [RecordedValue(delivery(event_id=f"evt_{number}"), NOON) for number in (1, 3)]
     ended = [RecordedValue(attempt(event_id=f"evt_{number}"), NOON) for number in (2, 3)]
     await store.recorder.record(fold([*sent, *ended]))
-    assert set(await store.producer.with_outcome(names)) == {names[3]}
+    assert set(await store.delivery_log.with_outcome(names)) == {names[3]}
 
 
 async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) -> None:
@@ -86,7 +86,7 @@ async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) 
     await store.recorder.record(
         fold([RecordedValue(delivery(), NOON), *(RecordedValue(attempt, NOON) for attempt in made)])
     )
-    seen = await store.producer.find(delivery().id)
+    seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
     assert seen.body == delivery().body
     assert [(attempt.generation, attempt.number) for attempt in seen.attempts] == [(1, 1), (1, 2), (2, 1)]
@@ -104,14 +104,14 @@ async def record_attempts(store: Store, count: int, **changes: Any) -> None:
 
 async def test_the_newest_attempts_are_shown_oldest_first(store: Store) -> None:
     await record_attempts(store, 112)
-    seen = await store.producer.find(delivery().id)
+    seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
     assert seen.attempts_total == 112
     shown = [(one.generation, one.number) for one in seen.attempts]
     assert shown == [(1 + at // 3, 1 + at % 3) for at in range(62, 112)]
     assert seen.earlier is not None
-    earlier = await store.producer.attempts(delivery().id, seen.earlier, 50)
-    first = await store.producer.attempts(delivery().id, earlier.next, 50)
+    earlier = await store.delivery_log.attempts(delivery().id, seen.earlier, 50)
+    first = await store.delivery_log.attempts(delivery().id, earlier.next, 50)
     places = [(one.generation, one.number) for one in [*earlier.rows, *first.rows]]
     assert places == [(1 + at // 3, 1 + at % 3) for at in reversed(range(62))]
     assert first.next is None
@@ -119,11 +119,11 @@ async def test_the_newest_attempts_are_shown_oldest_first(store: Store) -> None:
 
 async def test_attempts_of_one_page_stay_within_their_bytes(store: Store) -> None:
     await record_attempts(store, 40, response_body=b"x" * 4096, response_headers={"x": "y" * 4000})
-    page = await store.producer.attempts(delivery().id, None, 50)
+    page = await store.delivery_log.attempts(delivery().id, None, 50)
     found = list(page.rows)
     assert len(found) == ATTEMPT_BYTES_SHOWN // 8500
     while page.next is not None:
-        page = await store.producer.attempts(delivery().id, page.next, 50)
+        page = await store.delivery_log.attempts(delivery().id, page.next, 50)
         found += page.rows
     assert [(one.generation, one.number) for one in found] == [(1 + at // 3, 1 + at % 3) for at in reversed(range(40))]
 
@@ -131,7 +131,7 @@ async def test_attempts_of_one_page_stay_within_their_bytes(store: Store) -> Non
 async def test_a_cursor_of_another_delivery_leads_nowhere(store: Store) -> None:
     await record_attempts(store, 3)
     await record_attempts(store, 3, event_id="evt_other")
-    page = await store.producer.attempts(delivery().id, None, 2)
+    page = await store.delivery_log.attempts(delivery().id, None, 2)
     assert page.next is not None
-    assert (await store.producer.attempts(delivery(event_id="evt_other").id, page.next, 50)).rows == []
-    assert len((await store.producer.attempts(delivery().id, page.next, 50)).rows) == 1
+    assert (await store.delivery_log.attempts(delivery(event_id="evt_other").id, page.next, 50)).rows == []
+    assert len((await store.delivery_log.attempts(delivery().id, page.next, 50)).rows) == 1

@@ -37,5 +37,5 @@ async def test_an_act_moves_each_state_as_the_table_says(database: SqlStore, wha
     await publish_all(database)
     before = await record_one_of_each_state(database)
     await act(database, what)
-    after = {row.delivery_id: row.state for row in (await database.producer.list(DeliveryFilter("acme"))).rows}
+    after = {row.delivery_id: row.state for row in (await database.delivery_log.list(DeliveryFilter("acme"))).rows}
     assert after == {name: MOVES.get((state, what), state) for name, state in before.items()}

@@ -41,7 +41,7 @@ async def with_subjects(store: SqlStore) -> DeliverySearchService:
     ]
     entries.append(RecordedValue(delivery(event_id="evt_1", account_id="other", body=body(sessionId="s9")), NOON))
     await store.recorder.record(fold(entries))
-    return DeliverySearchService(store.producer, SqlDeliverySearch(store.database))
+    return DeliverySearchService(store.delivery_log, SqlDeliverySearch(store.database))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ async def test_a_delivery_is_found_by_its_failed_attempts(database: SqlStore) ->
     await database.recorder.record(fold(entries))
 
     async def listed(**wanted: Any) -> list[str]:
-        page = await database.producer.list(DeliveryFilter(**wanted))
+        page = await database.delivery_log.list(DeliveryFilter(**wanted))
         return [row.event_id for row in page.rows]
 
     for limits in ({}, {"account_id": "acme"}, {"webhook_id": webhook().id}, {"since": NOON - timedelta(days=1)}):
@@ -108,7 +108,7 @@ async def test_a_delivery_with_several_failures_is_listed_once(database: SqlStor
         attempt(number=3, outcome=OutcomeKind.TIMEOUT, status=None, first_seen_at=later + timedelta(minutes=1)),
     ]
     await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
-    service = DeliverySearchService(database.producer, SqlDeliverySearch(database.database))
+    service = DeliverySearchService(database.delivery_log, SqlDeliverySearch(database.database))
     for wanted in (DeliveryFilter("acme", status_class=5), DeliveryFilter("acme", outcome=OutcomeKind.SERVER_ERROR)):
         result = await service.search(wanted)
         assert (len(result.page.rows), result.count) == (1, 1)
@@ -124,7 +124,7 @@ async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
     entries.append(RecordedValue(dead_letter(delivery=delivery(event_id="evt_dead")), NOON))
     await database.recorder.record(fold(entries))
     search = SqlDeliverySearch(database.database)
-    service = DeliverySearchService(database.producer, search)
+    service = DeliverySearchService(database.delivery_log, search)
     facets = await service.facets(DeliveryFilter("acme", state=State.DEAD))
     assert facets.states == {"waiting": 3, "dead": 1}
     assert {name: count for name, count in facets.webhook_ids.items() if count} == {"wh_crm": 1}
@@ -136,7 +136,7 @@ async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
 async def test_the_last_attempt_is_that_of_the_newest_generation(database: SqlStore) -> None:
     made = [attempt(generation=2, number=1, status=200), attempt(generation=1, number=3, status=503)]
     await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
-    service = DeliverySearchService(database.producer, SqlDeliverySearch(database.database))
+    service = DeliverySearchService(database.delivery_log, SqlDeliverySearch(database.database))
     result = await service.search(DeliveryFilter("acme"))
     [last] = result.last_attempts.values()
     assert last.status == 200

@@ -59,13 +59,13 @@ async def erase(store: SqlStore, learner: str = ADA, account: str = "acme") -> E
 
 
 async def state_of(store: SqlStore, delivery: Delivery) -> DeliveryState:
-    seen = await store.producer.find(delivery.id)
+    seen = await store.delivery_log.find(delivery.id)
     assert seen is not None
     return seen.delivery_state
 
 
 async def states(store: SqlStore) -> Sequence[tuple[State, str | None]]:
-    page = await store.producer.list(DeliveryFilter("acme"))
+    page = await store.delivery_log.list(DeliveryFilter("acme"))
     return [(row.state, row.reason) for row in sorted(page.rows, key=lambda row: row.event_id)]
 
 
@@ -116,7 +116,7 @@ async def test_owed_and_dead_deliveries_end_as_discarded(database: SqlStore) -> 
     await erase(database)
     ended = (State.DISCARDED, ERASED)
     assert await states(database) == [(State.DELIVERED, ERASED), *[ended] * 4, (State.DELIVERED, ERASED)]
-    assert {row.generation for row in (await database.producer.list(DeliveryFilter("acme"))).rows} == {2}
+    assert {row.generation for row in (await database.delivery_log.list(DeliveryFilter("acme"))).rows} == {2}
 
 
 async def test_a_second_erasure_finds_nothing(database: SqlStore) -> None:
@@ -142,7 +142,7 @@ async def test_other_learners_and_accounts_keep_their_data(database: SqlStore) -
     await record(database, theirs, elsewhere, attempt_at(theirs))
     await erase(database)
     for kept in (theirs, elsewhere):
-        seen = await database.producer.find(kept.id)
+        seen = await database.delivery_log.find(kept.id)
         assert seen is not None
         assert (seen.body, seen.delivery_state.reason) == (kept.body, None)
 
@@ -163,7 +163,7 @@ async def test_an_erased_delivery_is_not_replayed(database: SqlStore) -> None:
     await erase(database)
     assert await database.replays.replay(DeliveryFilter("acme")) == []
     wanted = DeliveryFilter("acme", "wh_crm", states=(State.DELIVERED, State.DISCARDED), without_tests=True)
-    assert (await database.producer.summary(wanted)).count == 0
+    assert (await database.delivery_log.summary(wanted)).count == 0
     entry = AuditEntry("audit_9", "ada", "webhook.replayed", "wh_crm", NOON, "acme")
     job = await database.jobs.add(Job("job_1", "acme", JobKind.REPLAY, wanted, NOON), entry)
     job = await database.jobs.advance(job.id)
@@ -321,7 +321,7 @@ async def test_a_new_launch_after_the_erasure_is_new_data(database: SqlStore) ->
     await erase(database)
     new = of_learner(1, at=LATER)
     await record(database, new, attempt_at(new))
-    seen = await database.producer.find(new.id)
+    seen = await database.delivery_log.find(new.id)
     assert seen is not None
     assert (seen.body, seen.delivery_state.reason) == (new.body, None)
     assert (await erase(database)).erased["events"] == 1

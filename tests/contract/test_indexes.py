@@ -67,7 +67,7 @@ async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: di
         await connection.execute(text("ANALYZE"))
     after = Cursor(NOON + timedelta(days=1), "zzz")
     with plans(database) as found:
-        await database.producer.list(DeliveryFilter(account_id="acme", after=after, limit=50, **wanted))
+        await database.delivery_log.list(DeliveryFilter(account_id="acme", after=after, limit=50, **wanted))
     (plan,) = found
     assert re.search(index, plan), plan
 
@@ -95,7 +95,7 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
             replace(mine, state=State.DEAD),
             replace(mine, event_type="session.completed"),
         ):
-            await database.producer.list(wanted)
+            await database.delivery_log.list(wanted)
     assert len(found) == 7
     for plan in found:
         assert not re.search(r"(?<!Incremental )Sort  ", plan), plan

@@ -111,7 +111,7 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
     assert await store.jobs.find("job_1") == done
     assert await store.jobs.unfinished("") == []
     assert await store.jobs.advance("job_1") == done
-    left = (await store.producer.list(DeliveryFilter(state=State.DEAD))).rows
+    left = (await store.delivery_log.list(DeliveryFilter(state=State.DEAD))).rows
     assert {state.event_id for state in left} == {"evt_4", "evt_5"}
     assert await store.jobs.find("job_unknown") is None
 
@@ -148,7 +148,7 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
     wanted = {"event_id": "evt_2", "since": NOON - timedelta(days=1), "reason": "exhausted"}
     await store.jobs.add(job(JobKind.DISCARD, **wanted), ENTRY)
     assert (await finish(store)).done == 1
-    states = {state.event_id: state.state for state in (await store.producer.list(DeliveryFilter())).rows}
+    states = {state.event_id: state.state for state in (await store.delivery_log.list(DeliveryFilter())).rows}
     assert states == {"evt_1": State.DEAD, "evt_2": State.DISCARDED}
 
 
@@ -159,7 +159,7 @@ async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore, m
     await database.jobs.add(job(), ENTRY)
     counts = []
     while (seen := await database.jobs.advance("job_1")).finished_at is None:
-        held = (await database.producer.list(DeliveryFilter(state=State.HELD, limit=10))).rows
+        held = (await database.delivery_log.list(DeliveryFilter(state=State.HELD, limit=10))).rows
         counts.append((seen.done, len(held)))
     assert counts == [(2, 2), (4, 4), (5, 5)]
     assert replace(seen, finished_at=None).done == 5
@@ -210,7 +210,7 @@ async def delivered(store: Store, *minutes: int, generation: int = 1, at: dateti
 
 
 async def generations(store: Store, ids: list[str]) -> list[int]:
-    found = [await store.producer.find(delivery_id) for delivery_id in ids]
+    found = [await store.delivery_log.find(delivery_id) for delivery_id in ids]
     return [one.delivery_state.generation for one in found if one is not None]
 
 
@@ -370,7 +370,7 @@ async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) ->
         while not (pruning.done() or await database.waiting()):
             await asyncio.sleep(0.01)
     assert (await pruning).rows == 1
-    assert await database.producer.find(old) is None
-    kept = await database.producer.find(owed.id)
+    assert await database.delivery_log.find(old) is None
+    kept = await database.delivery_log.find(owed.id)
     assert kept is not None
     assert kept.body == owed.body

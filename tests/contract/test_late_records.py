@@ -90,7 +90,7 @@ class Run:
         raise AssertionError("the job does not end")
 
     async def states(self) -> dict[str, DeliveryState]:
-        found = [await self.store.producer.find(one.id) for one in self.owed]
+        found = [await self.store.delivery_log.find(one.id) for one in self.owed]
         return {one.delivery_state.delivery_id: one.delivery_state for one in found if one is not None}
 
     async def _record(self, seconds: range) -> None:
@@ -116,7 +116,7 @@ class Run:
 
     async def _deliver_again(self) -> None:
         """What was released is recorded at once, as of a broker whose clock is behind."""
-        held = (await self.store.producer.list(DeliveryFilter("acme", state=State.HELD, since=self.since))).rows
+        held = (await self.store.delivery_log.list(DeliveryFilter("acme", state=State.HELD, since=self.since))).rows
         if held:
             made = [
                 attempt(event_id=one.event_id, first_seen_at=one.first_seen_at, generation=one.generation, step=9)
@@ -180,7 +180,7 @@ async def test_a_discard_ends_each_match(crm: Store, late: list[Late]) -> None:
 
 async def check(run: Run, job: Job) -> None:
     """What matched at the beginning is done, failed, or was changed by a person; nothing is done twice."""
-    left = (await run.store.producer.summary(job.filter)).count
+    left = (await run.store.delivery_log.summary(job.filter)).count
     assert job.failed == left
     assert job.total == job.done + job.failed + job.no_longer_matched
     states, done = await run.states(), 0

@@ -21,7 +21,7 @@ async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:
     )
     database.clock.advance(3600)
     assert await SqlLostDeliveries(database.database, database.clock).end() == 3
-    found = {one.event_id: one for one in (await database.producer.list(DeliveryFilter())).rows}
+    found = {one.event_id: one for one in (await database.delivery_log.list(DeliveryFilter())).rows}
     assert {event_id: one.state for event_id, one in found.items()} == {
         "evt_waiting": State.DEAD,
         "evt_tier": State.DEAD,

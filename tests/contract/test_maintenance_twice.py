@@ -43,7 +43,7 @@ async def test_two_processes_of_one_job_send_each_delivery_once(
 
     for done in await asyncio.gather(finish(), finish()):
         assert (done.done, done.failed, done.status) == (MANY, 0, JobStatus.FINISHED)
-    rows = (await database.producer.list(DeliveryFilter("acme", limit=MANY))).rows
+    rows = (await database.delivery_log.list(DeliveryFilter("acme", limit=MANY))).rows
     assert [(row.state, row.generation) for row in rows] == [(State.HELD, 2)] * MANY
 
 
@@ -59,7 +59,7 @@ async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore
         return sum(counts)
 
     assert sum(await asyncio.gather(send(), send())) == MANY
-    rows = (await database.producer.list(DeliveryFilter("acme", limit=MANY))).rows
+    rows = (await database.delivery_log.list(DeliveryFilter("acme", limit=MANY))).rows
     assert {row.generation for row in rows} == {2}
 
 

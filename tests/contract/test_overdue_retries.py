@@ -26,7 +26,7 @@ async def send_again(store: SqlStore, due_before: datetime, limit: int = 100) ->
 
 
 async def states(store: SqlStore) -> dict[str, DeliveryState]:
-    return {one.event_id: one for one in (await store.producer.list(DeliveryFilter())).rows}
+    return {one.event_id: one for one in (await store.delivery_log.list(DeliveryFilter())).rows}
 
 
 async def test_an_overdue_retry_is_sent_again_from_the_start(database: SqlStore) -> None:

@@ -35,7 +35,7 @@ async def deliver(database: SqlStore, count: int) -> None:
 
 
 async def left(database: SqlStore) -> list[str]:
-    return sorted(one.event_id for one in (await database.producer.list(DeliveryFilter(limit=100))).rows)
+    return sorted(one.event_id for one in (await database.delivery_log.list(DeliveryFilter(limit=100))).rows)
 
 
 async def test_the_oldest_rows_are_deleted_first(database: SqlStore) -> None:

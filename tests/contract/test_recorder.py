@@ -15,7 +15,7 @@ from streams.core.webhook import PauseReason, Status, Webhook
 
 
 async def only_delivery_state(store: Store) -> DeliveryState:
-    (state,) = (await store.producer.list(DeliveryFilter())).rows
+    (state,) = (await store.delivery_log.list(DeliveryFilter())).rows
     return state
 
 
@@ -31,9 +31,9 @@ async def only_webhook(store: Store) -> Webhook:
 async def test_a_batch_that_is_recorded_twice_changes_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)])
     await store.recorder.record(batch)
-    once = await store.producer.find(delivery().id)
+    once = await store.delivery_log.find(delivery().id)
     await store.recorder.record(batch)
-    assert await store.producer.find(delivery().id) == once
+    assert await store.delivery_log.find(delivery().id) == once
     assert once is not None
     assert (once.delivery_state.state, once.body, len(once.attempts)) == (State.DELIVERED, delivery().body, 1)
 
@@ -51,7 +51,7 @@ async def test_the_order_in_which_facts_arrive_does_not_matter(store: Store) -> 
 async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
     wild = attempt(response_body=bytes(range(256)))
     await store.recorder.record(fold([RecordedValue(wild, NOON)]))
-    seen = await store.producer.find(wild.delivery_id)
+    seen = await store.delivery_log.find(wild.delivery_id)
     assert seen is not None
     assert seen.attempts[0].response_body == bytes(range(256))
 
@@ -60,7 +60,7 @@ async def test_a_batch_with_a_refused_row_records_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", message=None), NOON)])
     with pytest.raises(Refused):
         await store.recorder.record(batch)
-    assert (await store.producer.list(DeliveryFilter())).rows == []
+    assert (await store.delivery_log.list(DeliveryFilter())).rows == []
 
 
 async def test_a_database_that_is_away_records_nothing_and_says_so(away: Store) -> None:
@@ -156,7 +156,7 @@ async def test_attempts_of_a_deleted_webhook_pause_nothing(store: Store) -> None
     await store.webhooks.change("wh_crm", lambda r: None)
     await publish_all(store)
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
-    assert len((await store.producer.list(DeliveryFilter())).rows) == 8
+    assert len((await store.delivery_log.list(DeliveryFilter())).rows) == 8
     assert await store.outbox.due(10) == []
 
 
@@ -178,6 +178,6 @@ async def test_an_event_keeps_its_first_body(store: Store) -> None:
         [RecordedValue(delivery(body=b"another"), NOON), RecordedValue(delivery(event_id="evt_third"), NOON)]
     )
     assert await store.recorder.record(conflicting) == {("acme", event().id)}
-    seen = await store.producer.find(delivery().id)
+    seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
     assert seen.body == delivery().body

@@ -38,7 +38,7 @@ async def test_two_recorders_of_one_delivery_do_not_deadlock(store: SqlStore) ->
         recording.create_task(store.recorder.record(batch(crm, attempt_of(lms))))
         await waiting(store, 2)
     for made in (busy, crm, lms):
-        seen = await store.producer.find(made.id)
+        seen = await store.delivery_log.find(made.id)
         assert seen is not None
         assert seen.delivery_state.state is State.DELIVERED
 

@@ -27,11 +27,11 @@ async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStor
         batch = fold(rng.choices(HISTORY, k=rng.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
-        stored = {state.delivery_id: state for state in (await database.producer.list(DeliveryFilter())).rows}
+        stored = {state.delivery_id: state for state in (await database.delivery_log.list(DeliveryFilter())).rows}
         assert stored == fake.delivery_states
     assert await database.count(attempts) == len(fake.attempts)
     for delivery_id, state in fake.delivery_states.items():
-        seen = await database.producer.find(delivery_id)
+        seen = await database.delivery_log.find(delivery_id)
         assert seen is not None
         assert seen.body == fake.bodies.get((state.account_id, state.event_id), b"")
 

@@ -29,7 +29,7 @@ async def record(store: Store, *values: Delivery | Attempt | DeadLetter) -> None
 
 
 async def state(store: Store, delivery_id: str) -> DeliveryState:
-    seen = await store.producer.find(delivery_id)
+    seen = await store.delivery_log.find(delivery_id)
     assert seen is not None
     return seen.delivery_state
 
