@@ -18,11 +18,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from streams.core.event import format_time, parse_time
 from streams.core.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
 from streams.core.limits import EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
 from streams.core.page import Page as StoredPage
+from streams.core.times import format_time, parse_time
 
 Row = TypeVar("Row")
 Stored = TypeVar("Stored")

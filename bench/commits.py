@@ -56,7 +56,7 @@ class Arrivals:
                 event = codec.decode(value)
                 assert isinstance(event, Event)
                 if event.type == "session.scored":
-                    self.at[str(event.text("sessionId")), float(event.data["scoreRaw"])] = now
+                    self.at[str(event.text("sessionId")), float(str(event.data["scoreRaw"]))] = now
                     self.count += 1
         consumer.close()
 

@@ -7,7 +7,14 @@ from typing import Any
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
 from streams.core.event import Data, Event, render
-from streams.core.limits import ID_CHARACTERS, TEXT_CHARACTERS
+from streams.core.limits import (
+    ID_CHARACTERS,
+    MAX_SEQUENCE,
+    METADATA_NAME_CHARACTERS,
+    METADATA_PAIRS,
+    METADATA_VALUE_CHARACTERS,
+    TEXT_CHARACTERS,
+)
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
@@ -51,6 +58,15 @@ WIDEST: dict[str, Any] = {
     "launches": 2**63 - 1,
     "limit": 2**63 - 1,
     "thresholdPercent": 100,
+    "previousCompletionStatus": "not attempted",
+    "previousSuccessStatus": "unknown",
+    "reported": "completed",
+    "lastCommitAt": "2026-04-10T14:32:00." + "9" * 38 + "+02:00",
+    "sequence": MAX_SEQUENCE,
+    "metadata": {
+        f"{number:02}".ljust(METADATA_NAME_CHARACTERS, "\U0001f393"): "\U0001f393" * METADATA_VALUE_CHARACTERS
+        for number in range(METADATA_PAIRS)
+    },
 }
 
 

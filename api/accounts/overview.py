@@ -13,7 +13,7 @@ from api.shell.visits import SignedIn
 from api.webhooks.charts import attempts_chart
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
-from streams.core.event import format_time
+from streams.core.times import format_time
 from streams.features.webhooks.verdict import Level
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

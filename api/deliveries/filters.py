@@ -14,9 +14,9 @@ from api.shell.visits import Visit, zone_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import format_time, parse_time
 from streams.core.event_data import EVENT_TYPES, is_storable
 from streams.core.outcome import OutcomeKind
+from streams.core.times import format_time, parse_time
 from streams.features.deliveries.search import Facets
 
 ROWS = 50

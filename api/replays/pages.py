@@ -18,7 +18,7 @@ from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPES
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
-from streams.core.event import parse_time
+from streams.core.times import parse_time
 from streams.core.webhook import Registration
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 

@@ -13,8 +13,8 @@ from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration
-from streams.features.webhooks.input import ALL_EVENTS, WebhookInput, webhook_input
+from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
+from streams.features.webhooks.input import WebhookInput, webhook_input
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -23,6 +23,8 @@ TYPES = {
     "session.launched": "a learner opened a course",
     "session.completed": "a learner finished a course, passed or failed",
     "session.scored": "a score was recorded",
+    "session.ended": "a learner left a course, with or without a result; only if you check it here",
+    "session.reset": "a course took back that it was completed or passed; only if you check it here",
     "package.updated": "a new version of a package is there",
     "usage.threshold": "the plan's launches are nearly used, or used up",
 }

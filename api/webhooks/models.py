@@ -18,9 +18,9 @@ from streams.core.limits import (
     SCOPE_IDS,
     URL_CHARACTERS,
 )
-from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.core.webhook import ListedWebhook as Listed
-from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
+from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
 from streams.features.webhooks.service import Changed, Registered
 

@@ -16,9 +16,9 @@ import typer
 
 from streams.cli.text import say, text_of
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.event import format_time, parse_time
 from streams.core.page import MOST_ROWS, Cursor, Page
 from streams.core.text import escape_json
+from streams.core.times import format_time, parse_time
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -14,8 +14,8 @@ from streams.cli.text import say
 from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.event import format_time
 from streams.core.job import Job, JobStatus
+from streams.core.times import format_time
 from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
 from streams.runtime.bootstrap import SqlDeployment
 

@@ -9,7 +9,7 @@ from typing import Any
 from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState
-from streams.core.event import EventSubjects
+from streams.core.event import EventSubjects, metadata_hash
 from streams.core.page import Cursor
 
 
@@ -90,7 +90,8 @@ class DeliveryFilter:
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
     4xx) ask for an attempt that failed in this way. `without_tests` leaves out what nobody sends again: test events and
-    events of erased learners. A page of the list, newest first, begins behind the row `after`.
+    events of erased learners.
+    `metadata` is one pair of the event's metadata. A page of the list, newest first, begins behind the row `after`.
     """
 
     account_id: str | None = None
@@ -115,6 +116,7 @@ class DeliveryFilter:
     states: tuple[State, ...] | None = None
     event_types: Sequence[str] | None = None
     without_tests: bool = False
+    metadata: tuple[str, str] | None = None
 
     def change_at(self, now: datetime) -> datetime:
         """The time of a change to a match: after `changed_until`, so that it matches no more, whatever clocks say."""
@@ -122,7 +124,8 @@ class DeliveryFilter:
 
     @property
     def subjects(self) -> EventSubjects:
-        return EventSubjects(self.session_id, self.learner_id, self.package_id, self.dispatch_id)
+        pairs = () if self.metadata is None else (metadata_hash(*self.metadata),)
+        return EventSubjects(self.session_id, self.learner_id, self.package_id, self.dispatch_id, pairs)
 
 
 @dataclass(frozen=True, slots=True)

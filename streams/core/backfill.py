@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, HoldReason, SubscriptionsPosition, Trigger
-from streams.core.event import Event, event_and_body
+from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.core.pure import pure
 from streams.core.webhook import Webhook, wants
 
@@ -104,6 +104,8 @@ def backfilled(
         trigger=Trigger.MANUAL,
         hold_reason=HoldReason.REPLAY,
         trace_parent=event.trace_parent,
+        subjects=subjects_of_event(event),
+        event_hash=event_hash(body),
     )
 
 

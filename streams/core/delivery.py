@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
+from streams.core.event import EventSubjects
 from streams.core.ids import attempt_id, delivery_id
 
 
@@ -91,6 +92,9 @@ class Delivery(NamedTuple):
     hold_reason: HoldReason | None = None
     pause_id: str | None = None
     trace_parent: str | None = None
+    # None in a record of the release before.
+    subjects: EventSubjects | None = None
+    event_hash: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Delivery({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.step})"

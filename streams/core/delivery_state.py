@@ -8,7 +8,7 @@ from typing import NamedTuple
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
 from streams.core.delivery_moves import MOVES
-from streams.core.event import EventSubjects, subjects_of
+from streams.core.event import EventSubjects, event_hash, subjects_of
 from streams.core.schedule import Tier
 
 
@@ -82,6 +82,7 @@ class RecordedEvent(NamedTuple):
     body: bytes
     trace_parent: str | None = None
     subjects: EventSubjects = EventSubjects()
+    hash: bytes = b""
 
     def __repr__(self) -> str:
         return f"RecordedEvent({self.first_seen_at})"
@@ -134,8 +135,10 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
 
 def recorded_event(delivery: Delivery) -> RecordedEvent:
     """What is kept of a delivery's event."""
-    subjects = subjects_of(delivery.body)
-    return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects)
+    # A record of the release before has neither: its body says both.
+    subjects = subjects_of(delivery.body) if delivery.subjects is None else delivery.subjects
+    digest = delivery.event_hash or event_hash(delivery.body)
+    return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects, digest)
 
 
 def stripped(entry: RecordedValue) -> RecordedValue:

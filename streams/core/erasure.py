@@ -11,8 +11,8 @@ from hashlib import sha256
 from typing import Any
 
 from streams.core.attempt import Attempt
-from streams.core.event import parse_time
 from streams.core.request import MASK
+from streams.core.times import parse_time
 
 # The reason of a delivery whose learner was erased. It is never sent again.
 ERASED = "erased"

@@ -1,28 +1,25 @@
 """Events: what happened at the platform, and the body that every endpoint receives."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid, InvalidRecord
-from streams.core.event_data import EVENT_TYPES, data_errors, is_storable
+from streams.core.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.ids import ID_WORDS, is_id
-from streams.core.limits import TEXT_CHARACTERS
+from streams.core.limits import METADATA_HASH_BYTES, TEXT_CHARACTERS
+from streams.core.times import TIME_WORDS, format_time, parse_time
 from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
-_RFC_3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
-    re.ASCII,
-)
-_TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
 # Clocks differ; but an event of a month to come would belong to no bill.
 MAX_AHEAD = timedelta(days=1)
 _AHEAD_WORDS = "must not be more than a day ahead: check the clock that it comes from"
 
-Data = Mapping[str, str | int | float]
+# Only `metadata` is a mapping.
+Data = Mapping[str, str | int | float | Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,7 @@ def check_event(event: Event, now: datetime) -> Event:
         if not is_id(value)
     ]
     if event.occurred_at.tzinfo is None:
-        errors.append(FieldError("createdAt", _TIME_WORDS))
+        errors.append(FieldError("createdAt", TIME_WORDS))
     elif event.occurred_at - now > MAX_AHEAD:
         errors.append(FieldError("createdAt", _AHEAD_WORDS))
     if event.trace_parent is not None and not is_trace_parent(event.trace_parent):
@@ -86,12 +83,43 @@ def event_and_body(value: object, appended_at: datetime) -> tuple[Event, bytes]:
 
 
 class EventSubjects(NamedTuple):
-    """The ids in an event that people search by; None where it has none."""
+    """The ids in an event that people search by, None where it has none, and a hash of each pair of its metadata."""
 
     session_id: str | None = None
     learner_id: str | None = None
     package_id: str | None = None
     dispatch_id: str | None = None
+    metadata: tuple[bytes, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return self == _NO_SUBJECTS
+
+
+_NO_SUBJECTS = EventSubjects()
+
+
+def metadata_hash(name: str, text: str) -> bytes:
+    """What a pair of `metadata` is found by: 16 bytes."""
+    return sha256(f"{name}\0{text}".encode()).digest()[:METADATA_HASH_BYTES]
+
+
+def event_hash(body: bytes) -> bytes:
+    """The hash of an event, by its body as `render` makes it: SHA-256."""
+    return sha256(body).digest()
+
+
+def subjects_of_event(event: Event) -> EventSubjects:
+    """The ids in a checked event."""
+    session, learner, package, dispatch = (event.text(name) for name in _SUBJECTS)
+    # No database stores the character NUL.
+    learner = learner if learner is not None and is_storable(learner) else None
+    return EventSubjects(session, learner, package, dispatch, _hashes(event.data.get("metadata")))
+
+
+def _hashes(metadata: Any) -> tuple[bytes, ...]:
+    pairs = metadata.items() if isinstance(metadata, Mapping) else ()
+    return tuple(sorted({metadata_hash(name, text) for name, text in pairs}))
 
 
 def subjects_of(body: bytes) -> EventSubjects:
@@ -99,40 +127,18 @@ def subjects_of(body: bytes) -> EventSubjects:
     try:
         data = json.loads(body)["data"]
         session, learner, package, dispatch = (data.get(name) for name in _SUBJECTS)
+        hashes = () if metadata_problem(metadata := data.get("metadata", {})) else _hashes(metadata)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return EventSubjects()
     is_learner = isinstance(learner, str) and is_storable(learner) and len(learner) <= TEXT_CHARACTERS
     ids = [value if isinstance(value, str) and is_id(value) else None for value in (session, package, dispatch)]
-    return EventSubjects(ids[0], learner if is_learner else None, ids[1], ids[2])
+    return EventSubjects(ids[0], learner if is_learner else None, ids[1], ids[2], hashes)
 
 
 _SUBJECTS = ("sessionId", "learnerId", "packageId", "dispatchId")
 
 
 # -- JSON in and out -------------------------------------------------------------------------------------------
-
-
-def parse_time(text: Any) -> datetime | None:
-    """Parse an RFC 3339 time (section 5.6) to an aware UTC time; None when it is anything else.
-
-    Digits beyond microseconds are dropped. A leap second, 23:59:60 in UTC, becomes the second after it.
-    """
-    match = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
-        return None
-    day, minute, second, fraction, offset = match.groups("")
-    is_leap = second == "60"
-    try:
-        local_time = datetime.fromisoformat(
-            f"{day}T{minute}:{'59' if is_leap else second}{fraction[:7]}{offset.upper()}"
-        )
-        moment = local_time.astimezone(UTC)
-        if not is_leap:
-            return moment
-        ends_day = (moment.hour, moment.minute) == (23, 59)
-        return moment.replace(microsecond=0) + timedelta(seconds=1) if ends_day else None
-    except (ValueError, OverflowError):
-        return None
 
 
 _FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
@@ -154,7 +160,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
     occurred_at, data, trace_parent = (fields.get(name) for name in ("createdAt", "data", "traceParent"))
     moment = parse_time(occurred_at)
     if moment is None:
-        errors.append(FieldError("createdAt", _TIME_WORDS))
+        errors.append(FieldError("createdAt", TIME_WORDS))
     event = Event(
         id=fields.get("id", default_id),
         type=str(fields.get("type", "")),
@@ -184,12 +190,6 @@ def partition_key(event: Event) -> str:
     return event.text("sessionId") or event.package_id or event.account_id
 
 
-def format_time(moment: datetime) -> str:
-    """Format a time by RFC 3339 in UTC, with milliseconds only if there are any."""
-    spec = "milliseconds" if moment.microsecond >= 1000 else "seconds"
-    return moment.astimezone(UTC).isoformat(timespec=spec).replace("+00:00", "Z")
-
-
 def render(event: Event) -> bytes:
     """Render the body: UTF-8 JSON, camelCase, whole numbers as integers, absent values left out.
 
@@ -202,9 +202,9 @@ def render(event: Event) -> bytes:
     }
     if event.test:
         payload["test"] = True
-    payload["data"] = {name: _plain(value) for name, value in event.data.items()}
+    payload["data"] = {name: _plain(value) for name, value in event.data.items() if value != {}}
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: str | float) -> str | int | float:
+def _plain(value: str | float | Mapping[str, str]) -> str | int | float | Mapping[str, str]:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

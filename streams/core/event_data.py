@@ -1,5 +1,6 @@
 """The event types, their fields, and the rules for each field."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -8,13 +9,23 @@ from typing import Any
 
 from streams.core.errors import FieldError
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
-from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
+from streams.core.limits import (
+    DURATION_CHARACTERS,
+    MAX_SEQUENCE,
+    METADATA_NAME_CHARACTERS,
+    METADATA_PAIRS,
+    METADATA_VALUE_CHARACTERS,
+    TEXT_CHARACTERS,
+    TIME_CHARACTERS,
+)
+from streams.core.times import TIME_WORDS, parse_time
 
 _DURATION = re.compile(
     r"P(?=.)(\d+(\.\d+)?Y)?(\d+(\.\d+)?M)?(\d+(\.\d+)?W)?(\d+(\.\d+)?D)?"
     r"(T(?=\d)(\d+(\.\d+)?H)?(\d+(\.\d+)?M)?(\d+(\.\d+)?S)?)?",
     re.ASCII,
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 Check = Callable[[Any], str | None]
@@ -66,6 +77,35 @@ def _period(value: Any) -> str | None:
     return None if ok else "must be a month such as 2026-04"
 
 
+def _time(value: Any) -> str | None:
+    return None if parse_time(value) and len(value) <= TIME_CHARACTERS else TIME_WORDS
+
+
+def _sequence(value: Any) -> str | None:
+    ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQUENCE
+    return None if ok else f"must be a whole number from 0 to {MAX_SEQUENCE}"
+
+
+def metadata_problem(value: Any) -> str | None:
+    """What is wrong with an event's `metadata`; None if nothing is."""
+    if not isinstance(value, Mapping):
+        return "must be an object of texts"
+    if len(value) > METADATA_PAIRS:
+        return f"must have at most {METADATA_PAIRS} pairs"
+    for name, text in value.items():
+        if not (isinstance(name, str) and 0 < len(name) <= METADATA_NAME_CHARACTERS and _is_plain(name)):
+            return f"must have names of 1 to {METADATA_NAME_CHARACTERS} characters, and no control characters"
+        if not (isinstance(text, str) and len(text) <= METADATA_VALUE_CHARACTERS and _is_plain(text)):
+            limit = f"a text of at most {METADATA_VALUE_CHARACTERS} characters, and no control characters"
+            return f"{json.dumps(name)} must be {limit}"
+    return None
+
+
+def _is_plain(text: str) -> bool:
+    # A control character takes six bytes in JSON: the longest metadata would not fit into a body.
+    return is_unicode(text) and not _CONTROL.search(text)
+
+
 @dataclass(frozen=True, slots=True)
 class FieldType:
     """The type of a field. `check` returns what is wrong with a value, or None; `schema` is its JSON Schema."""
@@ -88,6 +128,17 @@ _SCALED = FieldType(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
 _WHOLE = FieldType(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
 _LENGTH = FieldType(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
 _MONTH = FieldType(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
+_MOMENT = FieldType(_time, {"type": "string", "format": "date-time", "maxLength": TIME_CHARACTERS})
+_COUNTER = FieldType(_sequence, {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE})
+_PAIRS = FieldType(
+    metadata_problem,
+    {
+        "type": "object",
+        "maxProperties": METADATA_PAIRS,
+        "propertyNames": {"minLength": 1, "maxLength": METADATA_NAME_CHARACTERS},
+        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_CHARACTERS},
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,32 +149,47 @@ class Field:
     required: bool = True
 
 
+_METADATA = {"metadata": Field(_PAIRS, required=False)}
 _SESSION = {
     "sessionId": Field(_ID),
     "packageId": Field(_ID),
     "dispatchId": Field(_ID, required=False),
     "learnerId": Field(_TEXT),
 }
+# Every event of a session ends with these.
+_OF_SESSION = {"sequence": Field(_COUNTER, required=False), **_METADATA}
 _SCORE = {
     "scoreRaw": Field(_NUMBER, required=False),
     "scoreMin": Field(_NUMBER, required=False),
     "scoreMax": Field(_NUMBER, required=False),
     "scoreScaled": Field(_SCALED, required=False),
 }
+_COMPLETION = _one_of("completed", "incomplete", "not attempted", "unknown")
+_SUCCESS = _one_of("passed", "failed", "unknown")
+_STATUSES = {"completionStatus": Field(_COMPLETION), "successStatus": Field(_SUCCESS)}
+_PREVIOUS = {
+    "previousCompletionStatus": Field(_COMPLETION, required=False),
+    "previousSuccessStatus": Field(_SUCCESS, required=False),
+}
 EVENT_TYPES: dict[str, dict[str, Field]] = {
-    "session.launched": _SESSION,
-    "session.completed": {
+    "session.launched": {**_SESSION, **_OF_SESSION},
+    "session.completed": {**_SESSION, **_STATUSES, **_SCORE, "totalTime": Field(_LENGTH), **_PREVIOUS, **_OF_SESSION},
+    "session.scored": {**_SESSION, **_SCORE, **_OF_SESSION},
+    "session.ended": {
         **_SESSION,
-        "completionStatus": Field(_one_of("completed", "incomplete", "not attempted", "unknown")),
-        "successStatus": Field(_one_of("passed", "failed", "unknown")),
+        "reported": Field(_one_of("nothing", "partly", "completed")),
+        **_STATUSES,
         **_SCORE,
-        "totalTime": Field(_LENGTH),
+        "totalTime": Field(_LENGTH, required=False),
+        "lastCommitAt": Field(_MOMENT, required=False),
+        **_OF_SESSION,
     },
-    "session.scored": {**_SESSION, **_SCORE},
+    "session.reset": {**_SESSION, **_STATUSES, **_PREVIOUS, **_OF_SESSION},
     "package.updated": {
         "packageId": Field(_ID),
         "version": Field(_TEXT),
         "title": Field(_TEXT, required=False),
+        **_METADATA,
     },
     "usage.threshold": {
         "period": Field(_MONTH),
@@ -132,6 +198,8 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "thresholdPercent": Field(_one_of(80, 100)),
     },
 }
+# A webhook gets these only if it names them: an old receiver of all types must not break at a new one.
+NAMED_ONLY = frozenset({"session.ended", "session.reset"})
 
 
 def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
@@ -157,6 +225,11 @@ MEANINGS = {
         "time as one event. A session that was completed before it was passed has two."
     ),
     "session.scored": "A score was recorded; it has a raw or a scaled value.",
+    "session.ended": (
+        "A session that a player commits to was closed, or its commit URL ended. `reported` says how much is known. "
+        "Only webhooks that name this type get it."
+    ),
+    "session.reset": ("A course took back that it was completed or passed. Only webhooks that name this type get it."),
     "package.updated": "A new version of a package was uploaded.",
     "usage.threshold": "The account's launches in a calendar month of UTC reached 80 or 100 percent of its plan limit.",
 }

@@ -10,9 +10,19 @@ worst case. Limits of text count characters.
 ID_CHARACTERS = 128
 # "P" and seven numbers of eight digits fit; no learner's session is longer.
 DURATION_CHARACTERS = 64
+# A time in `data`, with as many digits of a second as anybody writes.
+TIME_CHARACTERS = 64
 # A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
 TEXT_CHARACTERS = 1024
-# Far more than the fields above can sum up to (about 20 KiB), and less than every serverless platform accepts.
+# What an account adds for its own systems, such as a department and an employee number.
+METADATA_PAIRS = 20
+METADATA_NAME_CHARACTERS = 64
+METADATA_VALUE_CHARACTERS = 500
+# People search by a pair's hash: an index entry of any pair is short, and no two pairs of an account share one.
+METADATA_HASH_BYTES = 16
+# The largest whole number that every receiver's JSON reads exactly.
+MAX_SEQUENCE = 2**53 - 1
+# More than the fields above can sum up to (about 60 KB), and less than every serverless platform accepts.
 PAYLOAD_BYTES = 64 * 1024
 
 # -- a webhook's own headers ---------------------------------------------------------------------------------------
@@ -45,6 +55,9 @@ RETRY_TIERS = 20
 SCOPE_IDS = 1000
 DESCRIPTION_CHARACTERS = 500
 URL_CHARACTERS = 2048
+
+# A webhook's filter, as JSON: ten conditions with lists of some ids.
+FILTER_BYTES = 4096
 
 # -- a webhook's other settings ------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Generic, TypeVar
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import parse_time
+from streams.core.times import parse_time
 
 Row = TypeVar("Row")
 

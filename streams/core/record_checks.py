@@ -6,13 +6,25 @@ from functools import lru_cache
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.errors import Invalid, InvalidRecord
+from streams.core.event import EventSubjects
+from streams.core.event_data import is_storable
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
-from streams.core.limits import CONCURRENCY, PAYLOAD_BYTES, SCOPE_IDS, URL_CHARACTERS
+from streams.core.limits import (
+    CONCURRENCY,
+    FILTER_BYTES,
+    METADATA_HASH_BYTES,
+    METADATA_PAIRS,
+    PAYLOAD_BYTES,
+    SCOPE_IDS,
+    TEXT_CHARACTERS,
+    URL_CHARACTERS,
+)
 from streams.core.schedule import Tier
 from streams.core.webhook import Webhook
 
 # The largest INTEGER of a database, and far more than anything we count.
 LARGEST_COUNT = 2**31 - 2
+SHA256_BYTES = 32
 _is_id = ID_PATTERN.fullmatch
 # With a tier's wait added, the year still fits into a datetime.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,9 +44,28 @@ def check_delivery(delivery: Delivery) -> Delivery:
         delivery.pause_id or "",
         delivery.trace_parent or "",
     )
+    if delivery.subjects is not None:
+        _check_subjects(delivery.subjects)
+    if len(delivery.event_hash or b"") not in (0, SHA256_BYTES):
+        raise InvalidRecord(f"eventHash: it has {len(delivery.event_hash or b'')} bytes, not {SHA256_BYTES}")
     if len(delivery.body) > PAYLOAD_BYTES:
         raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {PAYLOAD_BYTES} are sent")
     return delivery
+
+
+def _check_subjects(subjects: EventSubjects) -> None:
+    for name, value in (
+        ("sessionId", subjects.session_id),
+        ("packageId", subjects.package_id),
+        ("dispatchId", subjects.dispatch_id),
+    ):
+        if value is not None and not _is_id(value):
+            _ids((name, value))
+    learner = subjects.learner_id
+    if learner is not None and not (is_storable(learner) and len(learner) <= TEXT_CHARACTERS):
+        raise InvalidRecord(f"learnerId: must be a text of at most {TEXT_CHARACTERS} characters without a null")
+    if len(subjects.metadata) > METADATA_PAIRS or any(len(h) != METADATA_HASH_BYTES for h in subjects.metadata):
+        raise InvalidRecord(f"metadata: must be at most {METADATA_PAIRS} hashes of {METADATA_HASH_BYTES} bytes")
 
 
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
@@ -67,6 +98,8 @@ def check_webhook(webhook: Webhook) -> Webhook:
     if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
         raise InvalidRecord(f"scopes: at most {SCOPE_IDS} ids")
     _check_counts(webhook.health_epoch)
+    if len(webhook.filter or "") > FILTER_BYTES:
+        raise InvalidRecord(f"filter: at most {FILTER_BYTES} bytes")
     if not 1 <= webhook.max_concurrency <= CONCURRENCY:
         raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
     for name, url in (("url", webhook.url), ("fallbackUrl", webhook.fallback_url)):

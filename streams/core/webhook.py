@@ -7,10 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core.event import Event
+from streams.core.event_data import NAMED_ONLY
 from streams.core.page import json_bytes
 from streams.core.url import same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
+# Among the types of a webhook: every type that it need not name.
+ALL_EVENTS = "*"
 
 
 class Status(StrEnum):
@@ -50,7 +53,8 @@ class EncryptedSecret:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The state of a webhook on the compacted topic. An empty set of types or scopes means all.
+    """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
+    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too. `filter` is JSON.
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -71,6 +75,7 @@ class Webhook:
     health_epoch: int = 1
     version: int = 1
     created_at: datetime | None = None
+    filter: str | None = None
 
     @property
     def scope_ids(self) -> int:
@@ -95,6 +100,12 @@ class Webhook:
         return tuple(s for s in self.secrets if s.valid_until is None or now < s.valid_until)
 
 
+def takes(webhook: Webhook, event_type: str) -> bool:
+    """Whether `webhook` takes events of this type: it names it, or takes all and the type need not be named."""
+    types = webhook.event_types
+    return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in NAMED_ONLY)
+
+
 def wants(webhook: Webhook, event: Event) -> bool:
     """Whether `webhook` gets `event`: same account, a type that it takes, and within its scope.
 
@@ -102,7 +113,7 @@ def wants(webhook: Webhook, event: Event) -> bool:
     """
     if event.account_id != webhook.account_id:
         return False
-    if webhook.event_types and event.type not in webhook.event_types:
+    if not takes(webhook, event.type):
         return False
     if not webhook.packages and not webhook.dispatches:
         return True
@@ -129,7 +140,7 @@ def unmatched_reason(webhooks: Iterable[Webhook], event: Event) -> Unmatched:
 
 
 def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
-    if webhook.event_types and event.type not in webhook.event_types:
+    if not takes(webhook, event.type):
         return Unmatched.TYPE
     return Unmatched.NEWCOMER if wants(webhook, event) else Unmatched.SCOPE
 

@@ -20,11 +20,12 @@ from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.session import LONGEST_LINK
+from streams.core.webhook import ALL_EVENTS
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.receivers import OutsideCustomer, read_receivers
 from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
-from streams.features.webhooks.input import ALL_EVENTS, WebhookInput
+from streams.features.webhooks.input import WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.local import system

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
-from streams.core.event import Event, event_and_body
+from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.core.pure import pure
 from streams.core.rate import RateLimits
 from streams.core.subscriptions_table import ASK_EVERY_SECONDS
@@ -110,6 +110,7 @@ class FanOut:
             for candidate in webhooks
             if wants(candidate, event) and not _is_newcomer(candidate, record.appended_at)
         ]
+        subjects, digest = subjects_of_event(event), event_hash(body)
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
@@ -121,6 +122,8 @@ class FanOut:
                 subscriptions_position=position,
                 body=body,
                 trace_parent=span.trace_parent,
+                subjects=subjects,
+                event_hash=digest,
             )
             for webhook in wanting
         ]

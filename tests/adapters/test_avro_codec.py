@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from builders import attempt, dead_letter, delivery, webhook
+from builders import attempt, dead_letter, delivery, event, webhook
 from fakes import COMPATIBLE_CODEC, NEWER_CODEC
 from streams.adapters.avro.codec import AvroCodec, header
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event
+from streams.core.event import Event, EventSubjects
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import CONCURRENCY
 from streams.core.outcome import OutcomeKind
@@ -44,7 +44,17 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("scoreRaw", "scoreMin", "scoreMax", "scoreScaled"), numbers),
     **dict.fromkeys(("launches", "limit"), st.integers(0, 2**63 - 1)),
     "thresholdPercent": st.sampled_from((80, 100)),
+    "sequence": st.integers(0, 2**53 - 1),
+    "metadata": st.dictionaries(texts, texts, min_size=1, max_size=3),
 }
+subjects = st.builds(
+    EventSubjects,
+    st.none() | ids,
+    st.none() | texts,
+    st.none() | ids,
+    st.none() | ids,
+    st.lists(st.binary(min_size=16, max_size=16), max_size=20).map(tuple),
+)
 
 
 @st.composite
@@ -81,6 +91,8 @@ deliveries = st.builds(
     hold_reason=st.none() | st.sampled_from(HoldReason),
     pause_id=st.none() | ids,
     trace_parent=st.none() | texts,
+    subjects=st.none() | subjects,
+    event_hash=st.none() | st.binary(min_size=32, max_size=32),
 )
 tiers = st.builds("{}{}".format, st.integers(1, 366), st.sampled_from("smhd"))
 urls = st.builds("https://{}.example/{}".format, st.from_regex(r"[a-z]{1,20}", fullmatch=True), ids)
@@ -172,9 +184,37 @@ def test_an_event_is_the_bytes_that_the_avro_specification_says() -> None:
         long(1_775_822_400_000),  # 2026-04-10T12:00:00Z
         b"\0",  # no trace parent
         long(3) + text("pkg_1") + text("7") + b"\0",  # the fourth branch; no title
+        b"\0",  # no metadata
+        b"\0",  # no sequence
     ]
     assert CODEC.encode(UPDATED) == b"".join(by_hand)
     assert CODEC.decode(b"".join(by_hand)) == UPDATED
+
+
+LAUNCHED = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"}
+
+
+def test_the_schema_before_takes_no_metadata() -> None:
+    codec = AvroCodec(versions_written=schemas.COMPATIBLE)
+    with_metadata = event(type="session.launched", data={**LAUNCHED, "metadata": {"department": "sales"}})
+    with pytest.raises(Invalid, match=r"data\.metadata: is not taken yet: .*SCORM_WEBHOOKS_RECORD_SCHEMAS=newest"):
+        codec.encode(with_metadata)
+    assert CODEC.decode(CODEC.encode(with_metadata)) == with_metadata
+
+
+def test_the_schema_before_takes_no_new_type() -> None:
+    codec = AvroCodec(versions_written=schemas.COMPATIBLE)
+    data = {**LAUNCHED, "reported": "nothing", "completionStatus": "unknown", "successStatus": "unknown"}
+    with pytest.raises(Invalid, match=r"type: session\.ended is not taken yet"):
+        codec.encode(event(type="session.ended", data=data))
+
+
+def test_the_schema_before_leaves_out_a_sequence() -> None:
+    codec = AvroCodec(versions_written=schemas.COMPATIBLE)
+    launched = event(type="session.launched", data={**LAUNCHED, "sequence": 7})
+    decoded = codec.decode(codec.encode(launched))
+    assert isinstance(decoded, Event)
+    assert dict(decoded.data) == LAUNCHED
 
 
 @pytest.mark.parametrize("name", schemas.NAMES)

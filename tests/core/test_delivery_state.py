@@ -20,7 +20,7 @@ from streams.core.delivery_state import (
     fold,
     stripped,
 )
-from streams.core.event import subjects_of
+from streams.core.event import event_hash, subjects_of
 from streams.core.outcome import OutcomeKind
 
 RETRIED = attempt(
@@ -147,7 +147,7 @@ def test_the_record_of_fan_out_supersedes_nothing(
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
     batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
-    recorded = RecordedEvent(NOON, delivery().body, None, subjects_of(delivery().body))
+    recorded = RecordedEvent(NOON, delivery().body, None, subjects_of(delivery().body), event_hash(delivery().body))
     assert batch.events == {("acme", delivery().event_id): recorded}
     assert [delivery_state.state for delivery_state in batch.delivery_states] == [State.DEAD]
 

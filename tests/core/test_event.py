@@ -14,14 +14,15 @@ from streams.core.event import (
     Event,
     EventSubjects,
     check_event,
-    format_time,
     parse_event,
-    parse_time,
     partition_key,
     render,
     subjects_of,
+    subjects_of_event,
 )
 from streams.core.event_data import EVENT_TYPES
+from streams.core.limits import MAX_SEQUENCE
+from streams.core.times import format_time, parse_time
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 PAYLOAD: dict[str, Any] = {
@@ -38,6 +39,15 @@ ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
 texts = st.text(min_size=1, max_size=30)
 numbers = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(0, 2**63 - 1)
+
+
+def plain(most: int, least: int = 0) -> st.SearchStrategy[str]:
+    """Texts without control characters."""
+    controls = [chr(code) for code in (*range(32), 127)]
+    characters = st.characters(exclude_categories=["Cs"], exclude_characters=controls)
+    return st.text(characters, min_size=least, max_size=min(most, 30))
+
+
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("sessionId", "packageId", "dispatchId"), ids),
     **dict.fromkeys(("learnerId", "version", "title"), texts),
@@ -49,6 +59,12 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "totalTime": st.sampled_from(("PT12M34S", "PT0S", "P1DT2H", "P2W", "PT1.5S")),
     "period": st.sampled_from(("2026-04", "1999-12")),
     "thresholdPercent": st.sampled_from((80, 100)),
+    "previousCompletionStatus": st.sampled_from(("completed", "incomplete", "not attempted", "unknown")),
+    "previousSuccessStatus": st.sampled_from(("passed", "failed", "unknown")),
+    "reported": st.sampled_from(("nothing", "partly", "completed")),
+    "lastCommitAt": st.sampled_from(("2026-04-10T14:32:00Z", "2026-04-10T14:32:00.5+02:00")),
+    "sequence": st.integers(0, MAX_SEQUENCE),
+    "metadata": st.dictionaries(plain(64, 1), plain(500), min_size=1, max_size=20),
 }
 
 
@@ -356,3 +372,37 @@ def test_a_learner_that_sql_cannot_store_is_left_out(learner: object) -> None:
 @given(st.binary(max_size=50) | st.text().map(str.encode) | st.just(b"[" * 100_000))
 def test_arbitrary_bytes_have_no_subjects(body: bytes) -> None:
     assert subjects_of(body) == EventSubjects()
+
+
+# -- metadata ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "problem"),
+    [
+        ("sales", "must be an object of texts"),
+        ({f"name{number}": "" for number in range(21)}, "must have at most 20 pairs"),
+        ({"": "sales"}, "names of 1 to 64 characters"),
+        ({"n" * 65: "sales"}, "names of 1 to 64 characters"),
+        ({"department": 7}, '"department" must be a text'),
+        ({"department": "s" * 501}, '"department" must be a text of at most 500 characters'),
+        ({"department": "a\nb"}, "no control characters"),
+        ({"department": "\ud800"}, "no control characters"),
+    ],
+)
+def test_wrong_metadata_says_which_pair(metadata: Any, problem: str) -> None:
+    with pytest.raises(Invalid) as wrong:
+        parse_event({**POSTED, "data": {**POSTED["data"], "metadata": metadata}}, default_id="evt_1", now=NOW)
+    [error] = wrong.value.errors
+    assert error.field == "data.metadata"
+    assert problem in error.message
+
+
+def test_empty_metadata_is_left_out_of_the_body() -> None:
+    event = parse_event({**POSTED, "data": {**POSTED["data"], "metadata": {}}}, default_id="evt_1", now=NOW)
+    assert b"metadata" not in render(event)
+
+
+@given(valid_events())
+def test_the_body_says_the_same_subjects_as_the_event(event: Event) -> None:
+    assert subjects_of(render(event)) == subjects_of_event(event)

@@ -77,6 +77,7 @@ BEYOND: dict[str, tuple[Any, str]] = {
     "dispatches": (frozenset({"a.b"}), "dispatches"),
     "max_concurrency": (HUGE, "maxConcurrency"),
     "health_epoch": (-1, "is not a count"),
+    "filter": ("x" * 4097, "filter: at most 4096"),
 }
 # Why a field has no check here.
 UNCHECKED = {

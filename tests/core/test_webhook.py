@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import Unmatched, Webhook, unmatched_reason, wants
+from streams.core.webhook import ALL_EVENTS, Unmatched, Webhook, takes, unmatched_reason, wants
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
 NEITHER = event(type="usage.threshold", data={"period": "2026-04"})
@@ -105,7 +105,15 @@ def test_a_webhook_wants_events_of_its_own_account_only(webhook: Webhook, event:
 @given(webhooks, events)
 def test_without_a_scope_the_type_alone_decides(webhook: Webhook, event: Event) -> None:
     unscoped = replace(webhook, account_id=event.account_id, packages=frozenset(), dispatches=frozenset())
-    assert wants(unscoped, event) is (not webhook.event_types or event.type in webhook.event_types)
+    assert wants(unscoped, event) is takes(webhook, event.type)
+
+
+def test_a_webhook_of_all_types_gets_a_new_one_only_if_it_names_it() -> None:
+    every, ended = webhook(), event(type="session.ended", account_id=webhook().account_id)
+    assert not wants(every, ended)
+    assert wants(replace(every, event_types=frozenset({ALL_EVENTS, "session.ended"})), ended)
+    assert wants(replace(every, event_types=frozenset({"session.ended"})), ended)
+    assert wants(replace(every, event_types=frozenset({ALL_EVENTS, "session.ended"})), event())
 
 
 @given(webhooks, events, packages, dispatches)

@@ -11,16 +11,19 @@ from streams.adapters.encryption import FernetEncryption
 from streams.adapters.http.response_parser import MOST_HEAD_BYTES, MOST_HEADERS
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
-from streams.core.event import Event, check_event, render
+from streams.core.event import Event, EventSubjects, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
     HEADERS,
     ID_CHARACTERS,
+    METADATA_HASH_BYTES,
+    METADATA_PAIRS,
     PAYLOAD_BYTES,
     RESPONSE_KEPT_BYTES,
     SCOPE_IDS,
+    TEXT_CHARACTERS,
     URL_CHARACTERS,
 )
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
@@ -52,7 +55,18 @@ def widest_events() -> list[Event]:
 
 
 WIDEST_DELIVERY = check_delivery(
-    delivery(account_id=ID, event_id=ID, webhook_id=ID, pause_id=ID, body=bytes(PAYLOAD_BYTES), trace_parent="0" * 55)
+    delivery(
+        account_id=ID,
+        event_id=ID,
+        webhook_id=ID,
+        pause_id=ID,
+        body=bytes(PAYLOAD_BYTES),
+        trace_parent="0" * 55,
+        subjects=EventSubjects(
+            ID, "\U0001f393" * TEXT_CHARACTERS, ID, ID, (bytes(METADATA_HASH_BYTES),) * METADATA_PAIRS
+        ),
+        event_hash=bytes(32),
+    )
 )
 
 

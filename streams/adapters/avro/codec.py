@@ -1,6 +1,6 @@
 """Encode record values in Avro single-object encoding. Every version of a schema stays readable, by its fingerprint."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -10,11 +10,18 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.records import EVENT, VALUES, Convert
+from streams.adapters.avro.records import EVENT, VALUES, Convert, fields_by_type
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
+from streams.core.event_data import EVENT_TYPES
 from streams.ports import RecordValue
 
+NEEDS_NEWEST = (
+    "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs; "
+    'a producer of its own says record_schemas="newest"'
+)
+# What an older schema lacks of these is left out: a receiver needs none of them.
+HINTS = frozenset({"sequence", "previousCompletionStatus", "previousSuccessStatus"})
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 # Of an event only its account.
@@ -36,6 +43,8 @@ class _Writer:
     to_record: Convert
     # An older version lacks the fields of the newest one: they are left out.
     is_newest: bool
+    # Of an event: the fields of each type's `data`.
+    event_fields: Mapping[str, Set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,12 @@ class AvroCodec:
             schema_written = schema_versions[(versions_written or {}).get(name, len(schema_versions)) - 1]
             is_newest = schema_written is schema_versions[-1]
             self._writers[value] = _Writer(
-                schema_written, _parsed(schema_written), header(schema_written), to_record, is_newest
+                schema_written,
+                _parsed(schema_written),
+                header(schema_written),
+                to_record,
+                is_newest,
+                fields_by_type(schema_written) if name == EVENT else {},
             )
             self._newest[name] = newest = _parsed(schema_versions[-1])
             for schema in schema_versions:
@@ -88,6 +102,8 @@ class AvroCodec:
     def encode(self, value: RecordValue) -> bytes:
         """Encode a value. Raises `Invalid` for an event that its schema cannot hold."""
         writer = self._writers[type(value)]
+        if isinstance(value, Event) and not writer.is_newest:
+            _require_held(value, writer.event_fields)
         out = BytesIO()
         out.write(writer.header)
         record = writer.to_record(value)
@@ -120,6 +136,15 @@ class AvroCodec:
         Raises `InvalidRecord`.
         """
         return _decode(value, start, _Reader(name, schema, self._newest[name], VALUES[name][2]))
+
+
+def _require_held(event: Event, event_fields: Mapping[str, Set[str]]) -> None:
+    """Raises `Invalid` if the schema that is written lacks a field, or the type."""
+    if event.type in EVENT_TYPES and event.type not in event_fields:
+        raise Invalid(FieldError("type", f"{event.type} {NEEDS_NEWEST}"))
+    missing = event.data.keys() - event_fields.get(event.type, event.data.keys()) - HINTS
+    if missing:
+        raise Invalid(*(FieldError(f"data.{name}", NEEDS_NEWEST) for name in sorted(missing)))
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:

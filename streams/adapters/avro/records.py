@@ -1,6 +1,6 @@
 """Convert values to Avro records and back: names and types of their fields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event
+from streams.core.event import Event, EventSubjects
 from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
@@ -101,6 +101,7 @@ _DELIVERY = _Shape(
     trigger=_enum(Trigger),
     target=_enum(Target),
     hold_reason=_optional(_enum(HoldReason)),
+    subjects=_optional(_nested(_Shape(EventSubjects, metadata=(list, tuple)))),
 )
 _ATTEMPT = _Shape(
     Attempt, trigger=_enum(Trigger), target=_enum(Target), outcome=_enum(OutcomeKind), next_step=_enum(NextStep)
@@ -140,7 +141,9 @@ def _event_record(event: Event) -> Record:
         "occurredAt": event.occurred_at,
         "traceParent": event.trace_parent,
         # fastavro needs the name of the branch: some branches have the same fields.
-        "data": (_DATA[event.type], dict(event.data)),
+        "data": (_DATA[event.type], {name: value for name, value in event.data.items() if name not in _OF_EVENT}),
+        "metadata": event.data.get("metadata", {}),
+        "sequence": event.data.get("sequence"),
     }
 
 
@@ -153,9 +156,27 @@ def _event(record: Record) -> Event:
         type=type_,
         account_id=record["accountId"],
         occurred_at=record["occurredAt"],
-        data={name: value for name, value in data.items() if value is not None},
+        data={name: value for name, value in data.items() if value is not None} | _of_event(record),
         trace_parent=record["traceParent"],
     )
+
+
+# Fields of `data` in JSON that an Avro record has beside `data`, because every type has them.
+_OF_EVENT = ("sequence", "metadata")
+
+
+def _of_event(record: Record) -> dict[str, Any]:
+    values = {name: record[name] for name in _OF_EVENT}
+    return {name: value for name, value in values.items() if value not in (None, {})}
+
+
+def fields_by_type(schema: Mapping[str, Any]) -> Mapping[str, Set[str]]:
+    """The fields of `data` of each event type that a version of the events' schema has."""
+    fields = {field["name"]: field["type"] for field in schema["fields"]}
+    common = {name for name in _OF_EVENT if name in fields}
+    names = {record["name"]: {field["name"] for field in record["fields"]} for record in fields["data"]}
+    branches = {kind: branch.rpartition(".")[2] for kind, branch in _DATA.items()}
+    return {kind: names[branch] | common for kind, branch in branches.items() if branch in names}
 
 
 # -- by schema -------------------------------------------------------------------------------------------------

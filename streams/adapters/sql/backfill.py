@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, without_erased
+from streams.adapters.sql.event_metadata import insert_metadata
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
@@ -56,4 +57,5 @@ class MissingDeliveries:
             await _EVENTS.run(connection, rows)
             locked_rows = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
             if len(locked_rows) == len(rows):  # else one was deleted in between
+                await insert_metadata(connection, batch, batch.events.keys())
                 return

@@ -13,13 +13,14 @@ from streams.adapters.sql.tables import (
     NOT_DELIVERED,
     attempts,
     deliveries,
+    event_metadata,
     events,
     failed,
     learner_prefix,
 )
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State, Trigger
-from streams.core.event import EventSubjects
+from streams.core.event import EventSubjects, metadata_hash
 from streams.core.page import Cursor
 
 
@@ -64,6 +65,17 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
     would collect and sort them all for each page.
     """
     account_id = delivery_filter.account_id
+    if account_id is not None and delivery_filter.metadata is not None:
+        pairs = event_metadata.c
+        lead = (
+            select(pairs.first_seen_at, pairs.event_id)
+            .where(pairs.account_id == account_id, pairs.hash == metadata_hash(*delivery_filter.metadata))
+            .order_by(pairs.first_seen_at.desc(), pairs.event_id.desc())
+            .subquery()
+        )
+        same = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
+        conditions = matching(replace(delivery_filter, metadata=None))
+        return Walk(lead.join(deliveries, same), lead.c.first_seen_at, conditions, is_direct=False)
     if account_id is not None and (subjects := subject_conditions(delivery_filter.subjects)):
         columns = events.c
         lead = (
@@ -103,11 +115,10 @@ def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
     few = (
         delivery_filter.event_id,
         delivery_filter.ids,
-        *delivery_filter.subjects,
         delivery_filter.outcome,
         delivery_filter.status_class,
     )
-    return all(value is None for value in few)
+    return delivery_filter.subjects.is_empty and all(value is None for value in few)
 
 
 def matching(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
@@ -161,6 +172,9 @@ def subject_conditions(subjects: EventSubjects) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
     if subjects.learner_id is not None:
         conditions.append(learner_prefix(columns.learner_id) == subjects.learner_id[:LEARNER_PREFIX])
+    for pair in subjects.metadata:
+        of_event = (event_metadata.c.account_id == columns.account_id) & (event_metadata.c.event_id == columns.event_id)
+        conditions.append(exists().where(of_event, event_metadata.c.hash == pair))
     return conditions
 
 

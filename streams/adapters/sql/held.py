@@ -9,6 +9,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
+from streams.core.event import EventSubjects, event_hash
 from streams.core.held import Held, HeldChoice, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
@@ -32,6 +33,9 @@ _RELEASABLE = text(
 )
 
 
+_SUBJECTS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
+
+
 class SqlHeldDeliveries(SqlStorage):
     """A `HeldDeliveries` in SQL."""
 
@@ -41,7 +45,7 @@ class SqlHeldDeliveries(SqlStorage):
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
         columns = deliveries.c
         query = (
-            select(deliveries, events.c.body, events.c.trace_parent, pauses.c.choice)
+            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECTS, pauses.c.choice)
             .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
             .outerjoin(pauses, pauses.c.id == columns.pause_id)
             .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
@@ -79,5 +83,7 @@ def _held(row: Any) -> Held:
         hold_reason=HoldReason(row.reason),
         pause_id=row.pause_id,
         trace_parent=row.trace_parent,
+        subjects=EventSubjects(row.session_id, row.learner_id, row.package_id, row.dispatch_id),
+        event_hash=row.hash or event_hash(row.body),
     )
     return Held(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))

@@ -20,6 +20,7 @@ from streams.adapters.sql.account_tables import (
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import erasures
+from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.many_keys import is_one_of, is_one_of_pairs
 from streams.adapters.sql.tables import (
     DONE,
@@ -94,7 +95,9 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
     is_referenced = exists().where(
         delivery_columns.account_id == events.c.account_id, delivery_columns.event_id == events.c.event_id
     )
-    await connection.execute(delete(events).where(is_theirs, ~is_referenced))
+    gone = delete(events).where(is_theirs, ~is_referenced).returning(events.c.account_id, events.c.event_id)
+    if deleted := (await connection.execute(gone)).all():
+        await delete_metadata(connection, [(row.account_id, row.event_id) for row in deleted])
     return [row.age for row in rows]
 
 

@@ -12,6 +12,7 @@ from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import is_sqlite
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, erase_stored, without_erased
+from streams.adapters.sql.event_metadata import insert_metadata
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.tables import (
     attempts,
@@ -26,6 +27,7 @@ from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
+from streams.core.event import event_hash
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import by_hour, response_times_of
 from streams.ports import Clock, Encryption, Telemetry
@@ -91,21 +93,26 @@ class SqlRecorder:
         return {row.id for row in await _ATTEMPTS.run(connection, list(first.values()))}
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
-        """Store each event once. Returns the events of which another body is stored."""
+        """Store each event once. Returns the ids of events that are stored with other data."""
         rows = event_rows(batch)
         if not rows:
             return ()
         key = events.c.account_id, events.c.event_id
         new = {tuple(row) for row in await _EVENTS.run(connection, rows)}
+        await insert_metadata(connection, batch, new)
         # Nearly always the same body, of an event for several webhooks.
         existing = sorted(batch.events.keys() - new)
         if not existing:
             return ()
         # SQLite uses no index for a list of rows.
         is_known = is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
-        query = select(*key, events.c.body).where(is_known)
-        stored = {(row.account_id, row.event_id): row.body for row in await connection.execute(query)}
-        return {event_key for event_key in existing if stored.get(event_key) != batch.events[event_key].body}
+        # Rows of the release before have no hash.
+        body = case((events.c.hash.is_(None), events.c.body))
+        stored = {
+            (row.account_id, row.event_id): row.hash or event_hash(row.body)
+            for row in await connection.execute(select(*key, events.c.hash, body.label("body")).where(is_known))
+        }
+        return {event_key for event_key in existing if stored.get(event_key) != batch.events[event_key].hash}
 
     async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
         if hours := by_hour(new):
@@ -184,7 +191,11 @@ def event_rows(batch: Batch) -> list[dict[str, Any]]:
             "first_seen_at": event.first_seen_at,
             "body": event.body,
             "trace_parent": event.trace_parent,
-            **event.subjects._asdict(),
+            "session_id": event.subjects.session_id,
+            "learner_id": event.subjects.learner_id,
+            "package_id": event.subjects.package_id,
+            "dispatch_id": event.subjects.dispatch_id,
+            "hash": event.hash,
         }
         for key, event in sorted(batch.events.items())
     ]

@@ -46,6 +46,7 @@ webhooks = Table(
     Column("created_at", Moment, nullable=False),
     Column("published_at", Moment),
     Column("deleted_at", Moment),
+    Column("filter", Text),
 )
 
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.
@@ -85,6 +86,18 @@ events = Table(
     Column("learner_id", Text),
     Column("package_id", Text),
     Column("dispatch_id", Text),
+    # SHA-256 of the event. Empty in rows of the release before: their body says it.
+    Column("hash", LargeBinary),
+)
+# The pairs of an event's metadata, by their hash.
+event_metadata = Table(
+    "event_metadata",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("hash", LargeBinary, primary_key=True),
+    Column("first_seen_at", Moment, nullable=False),
+    Index(None, "account_id", "hash", "first_seen_at", "event_id"),
 )
 # PostgreSQL's index entries hold 2700 bytes; a learner's id may have 1024 characters of 4 bytes each.
 LEARNER_PREFIX = 200

@@ -17,9 +17,9 @@ from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
-from streams.core.event import format_time
 from streams.core.health import COUNTS_FOR, Health, HealthSample
 from streams.core.mail import PAUSES_TOGETHER, MailKind
+from streams.core.times import format_time
 from streams.core.webhook import Status
 from streams.ids import new_id
 from streams.ports import Clock

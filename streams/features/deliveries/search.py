@@ -85,7 +85,7 @@ class DeliverySearchService:
 
 def _is_looked_up(wanted: DeliveryFilter) -> bool:
     """Whether another table leads to the matches."""
-    return any(value is not None for value in (*wanted.subjects, wanted.outcome, wanted.status_class))
+    return not wanted.subjects.is_empty or wanted.outcome is not None or wanted.status_class is not None
 
 
 def _most(wanted: DeliveryFilter) -> int:

@@ -69,7 +69,7 @@ def _places(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool
         (IdKind.EVENT, and_(of_account, known.event_id == text)),
     ]
     for kind in (IdKind.SESSION, IdKind.LEARNER, IdKind.PACKAGE, IdKind.DISPATCH):
-        subjects = EventSubjects()._replace(**{f"{kind}_id": text})
+        subjects = EventSubjects(**{f"{kind}_id": text})  # type: ignore[arg-type]
         places.append((kind, and_(of_account, *subject_conditions(subjects))))
     return places
 

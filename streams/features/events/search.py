@@ -11,8 +11,9 @@ from streams.core.account import DeliveryFilter
 from streams.core.backfill import advanced, not_empty
 from streams.core.delivery_state import DeliveryState
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
-from streams.core.event import Event, format_time
+from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
+from streams.core.times import format_time
 from streams.core.webhook import Unmatched, unmatched_reason, wants
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns

@@ -11,7 +11,7 @@ from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS
-from streams.core.webhook import Webhook
+from streams.core.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_AT_ONCE = 1000
@@ -49,7 +49,7 @@ class SqlAccountWebhooks(SqlStorage):
         async with self._database.reading() as connection:
             async for row in _live_webhooks(connection, account_ids):
                 seen += 1
-                if not row.event_types or not set(event_types).isdisjoint(row.event_types):
+                if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
                     rows.append(row)
                     scope_characters += row.scope_characters
                 if seen > MOST_WEBHOOKS or scope_characters > MOST_SCOPE_CHARACTERS:

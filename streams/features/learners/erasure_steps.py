@@ -14,6 +14,7 @@ from streams.adapters.sql.account_tables import api_keys, audit_log, idempotency
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
+from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.redaction import NAMES_LEARNERS, redact, redact_last_messages, redact_mails
 from streams.adapters.sql.schema import Moment
@@ -66,6 +67,7 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
         return ErasurePortion(counts, place)
     these = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
     counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(these))).rowcount
+    await delete_metadata(connection, [(learner.account_id, event_id) for event_id in event_ids])
     return ErasurePortion(counts, [rows[-1].first_seen_at.isoformat()])
 
 

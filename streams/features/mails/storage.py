@@ -15,9 +15,9 @@ from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
-from streams.core.event import format_time
 from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
+from streams.core.times import format_time
 from streams.ids import new_id
 from streams.ports import OwedMail
 

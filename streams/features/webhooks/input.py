@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streams.core.errors import FieldError
-from streams.core.event_data import EVENT_TYPES
+from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
 from streams.core.headers import is_connection_header
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
@@ -17,9 +17,8 @@ from streams.core.limits import (
     SCOPE_IDS,
 )
 from streams.core.url import url_errors
-from streams.core.webhook import DEFAULT_MAX_CONCURRENCY, Registration, Webhook
+from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook
 
-ALL_EVENTS = "*"
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _OURS = frozenset({"user-agent", "traceparent"})
 
@@ -61,11 +60,13 @@ def webhook_input(known: Registration) -> WebhookInput:
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the webhook that this input makes, without its headers."""
     values = {name: getattr(webhook_input, name) for name in _OF_WEBHOOK}
-    is_all = ALL_EVENTS in webhook_input.events
+    types = frozenset(webhook_input.events)
+    if ALL_EVENTS in types:
+        types &= {ALL_EVENTS, *NAMED_ONLY}
     return {
         **values,
         **{name: frozenset(values[name]) for name in _SCOPES},
-        "event_types": frozenset() if is_all else frozenset(webhook_input.events),
+        "event_types": frozenset() if types == {ALL_EVENTS} else types,
     }
 
 

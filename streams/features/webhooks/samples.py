@@ -4,6 +4,7 @@ from datetime import datetime
 
 from streams.core.event import Data, Event
 from streams.core.event_data import EVENT_TYPES
+from streams.core.times import format_time
 
 _SESSION: Data = {
     "sessionId": "sess_test",
@@ -26,6 +27,21 @@ def sample_event(event_type: str, event_id: str, account_id: str, now: datetime)
             "totalTime": "PT12M34S",
         },
         "session.scored": {**_SESSION, **_SCORE},
+        "session.ended": {
+            **_SESSION,
+            "reported": "partly",
+            "completionStatus": "incomplete",
+            "successStatus": "unknown",
+            "totalTime": "PT3M10S",
+            "lastCommitAt": format_time(now),
+        },
+        "session.reset": {
+            **_SESSION,
+            "completionStatus": "incomplete",
+            "successStatus": "unknown",
+            "previousCompletionStatus": "completed",
+            "previousSuccessStatus": "passed",
+        },
         "package.updated": {"packageId": "pkg_test", "version": "2", "title": "Fire safety"},
         "usage.threshold": {"period": f"{now:%Y-%m}", "launches": 800, "limit": 1000, "thresholdPercent": 80},
     }

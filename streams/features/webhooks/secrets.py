@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from streams.core.audit import AuditEntry
 from streams.core.errors import Conflict, FieldError, Invalid
-from streams.core.event import format_time
 from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.times import format_time
 from streams.core.webhook import EncryptedSecret, Registration
 from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import Changed, WebhookService

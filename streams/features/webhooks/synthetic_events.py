@@ -10,7 +10,7 @@ from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigge
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import Webhook
+from streams.core.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
 from streams.ids import new_id
@@ -99,6 +99,4 @@ class SyntheticEventService:
 
 def _wanted_type(webhook: Webhook) -> str:
     """The default type if the webhook wants it, else the first that it wants."""
-    if not webhook.event_types or DEFAULT_TYPE in webhook.event_types:
-        return DEFAULT_TYPE
-    return next(name for name in EVENT_TYPES if name in webhook.event_types)
+    return next(name for name in (DEFAULT_TYPE, *EVENT_TYPES) if takes(webhook, name))

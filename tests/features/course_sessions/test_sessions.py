@@ -11,7 +11,7 @@ from builders import NOON
 from features.course_sessions.test_recorded import STORED, caused
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
-from streams.core.event import format_time
+from streams.core.times import format_time
 from streams.features.course_sessions import service as course_session_service
 from streams.ports import Prunable
 
