@@ -46,7 +46,7 @@ async def test_a_batch_has_up_to_500_events(api: ApiFixture) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({"events": [COMPLETED, {**COMPLETED, "type": "session.ended"}]}, "events[1].type", "must be one of"),
+        ({"events": [COMPLETED, {**COMPLETED, "type": "session.over"}]}, "events[1].type", "must be one of"),
         ({**COMPLETED, "data": {}}, "data.sessionId", "is required"),
         ({**COMPLETED, "accountId": "acc_other"}, "accountId", "must be the account of the API key"),
         ({**COMPLETED, "id": "no.dots"}, "id", "must be an id"),
