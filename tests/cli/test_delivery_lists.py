@@ -1,4 +1,4 @@
-"""The lists of deliveries: a line for each, cut to the terminal, or every column for `--wide` and for other programs."""
+"""The lists of deliveries: a line for each, cut to the terminal, or every column for `--wide` and other programs."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
