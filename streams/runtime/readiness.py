@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """One line for each cause, with the names of those that have it; "" is no name."""
+    """One line for each cause, with the names of those that have it. "" is left out."""
     names: dict[str, list[str]] = {}
     for name, cause in problems:
         names.setdefault(cause, []).append(name)

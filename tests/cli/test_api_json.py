@@ -18,7 +18,9 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason
 from streams.core.outcome import OutcomeKind
+from streams.core.usage import UnknownAccount
 from streams.features.deliveries.service import DeliveryService
+from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 
 Command = Callable[..., Awaitable[Result]]
 MESSAGE = "The endpoint responded with 500: its server failed."
@@ -74,6 +76,20 @@ async def test_accounts_keys_and_users_have_the_apis_json(api: ApiFixture) -> No
     assert [added] == await printed("users", "list", acme) == await api.operator.get(f"{path}/users")
     audit = (await api.operator.get("/v1/audit"))["data"]
     assert await printed("audit", "list") == audit
+
+
+async def test_accounts_that_do_not_exist_are_listed(api: ApiFixture) -> None:
+    assert await printed("accounts", "list", "--unknown") == []
+    later = NOON + timedelta(minutes=5)
+    await SqlUnknownAccounts(api.database).add([UnknownAccount("acc_lost", 3, NOON, later)])
+    [lost] = await printed("accounts", "list", "--unknown")
+    assert lost == {
+        "account": "acc_lost",
+        "events": 3,
+        "firstAt": "2026-04-10T12:00:00Z",
+        "lastAt": "2026-04-10T12:05:00Z",
+    }
+    assert "acc_lost" in (await run("accounts", "list", "--unknown")).stdout
 
 
 async def test_new_accounts_and_keys_have_the_apis_fields(api: ApiFixture) -> None:
