@@ -30,7 +30,7 @@ IMAGE := scorm-webhooks
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
-.PHONY: help demo examples setup test wheel quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
+.PHONY: help demo examples setup test wheel producer quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
 
 help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
@@ -52,6 +52,7 @@ help:
 	@echo "make audit    look for advisories about every locked package, at osv.dev"
 	@echo "make mutants  mutate the code, and count what the fast tests notice; ARGS=\"core --sample 200\" takes a part and a sample"
 	@echo "make screenshots   the pictures of the dashboard in docs/images; ARGS=\"--all FOLDER\" takes one of every page"
+	@echo "make producer the wheel of scorm-webhooks-producer in dist/; make wheel writes it too"
 	@echo "make image    the image of every stage, by Docker or buildah; SOURCE=... is the label of where it comes from"
 	@echo "make lint     format, lint, types and the direction of imports"
 	@echo "make format   write the code as lint wants it"
@@ -93,9 +94,13 @@ endif
 # What is published is what is tested: the wheel, and never the checkout (hence the safe path).
 wheel:
 	rm -rf dist && $(UV) build --quiet --wheel
+	@$(MAKE) producer
 	$(VENV) --clear .venv-wheel
 	$(UV) pip sync --quiet --python .venv-wheel requirements/test.txt
-	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/*.whl
+	$(UV) pip install --quiet --python .venv-wheel --no-deps dist/scorm_webhooks-*.whl
+
+producer: | $(UV)
+	$(UV) build --quiet --wheel producer --out-dir dist
 
 nightly: setup
 	@python3 tests/parts.py

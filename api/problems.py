@@ -23,14 +23,11 @@ from streams.core.errors import (
     Stale,
     Unauthorized,
     Unavailable,
+    problem_type,
 )
 from streams.core.ids import ID_PATTERN, ID_WORDS
-from streams.core.limits import (
-    ERROR_DETAIL_CHARACTERS,
-    ERROR_FIELD_CHARACTERS,
-    ERROR_MESSAGE_CHARACTERS,
-    ERRORS_SHOWN,
-)
+from streams.core.limits import ERROR_DETAIL_CHARACTERS
+from streams.core.text import shortened
 from streams.ports import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
@@ -47,7 +44,7 @@ class TooMany(ScormWebhooksError):
 # (status, short name, title, heading of the page for a person; None: it has no page)
 ErrorKind = tuple[int, str, str, str | None]
 _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
-    Invalid: (422, "invalid", "Some fields are wrong", "Something is wrong with what you entered"),
+    Invalid: (Invalid.STATUS, Invalid.NAME, Invalid.TITLE, "Something is wrong with what you entered"),
     NotFound: (404, "not-found", "Not found", "Not found"),
     Unauthorized: (401, "unauthorized", "An API key is needed", "Not signed in"),
     Forbidden: (403, "forbidden", "The API key has no permission for this", "Not allowed"),
@@ -95,31 +92,18 @@ def problem(
     name: str,
     title: str,
     detail: str | None = None,
-    errors: Sequence[FieldError] = (),
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
-    """A problem's response, at most 64 KiB; `type` is a URN that identifies its kind."""
-    body: dict[str, Any] = {"type": f"urn:scorm-webhooks:{name}", "title": title, "status": status}
+    """A problem's response, at most 64 KiB."""
+    body: dict[str, Any] = {"type": problem_type(name), "title": title, "status": status}
     if detail:
-        body["detail"] = _short(detail, ERROR_DETAIL_CHARACTERS)
-    if errors:
-        body["errors"] = [
-            {
-                "field": _short(error.field, ERROR_FIELD_CHARACTERS),
-                "message": _short(error.message, ERROR_MESSAGE_CHARACTERS),
-            }
-            for error in errors[:ERRORS_SHOWN]
-        ]
-    if len(errors) > ERRORS_SHOWN:
-        body["omittedErrors"] = len(errors) - ERRORS_SHOWN
-    body["requestId"] = request.state.request_id
-    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+        body["detail"] = shortened(detail, ERROR_DETAIL_CHARACTERS)
+    return _response(request, body, headers)
 
 
-def _short(text: str, characters: int) -> str:
-    # A name in a request may contain anything, half of a surrogate pair too.
-    shown = text if len(text) <= characters else text[: characters - 1] + "…"
-    return shown.encode(errors="replace").decode()
+def _response(request: Request, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
+    whole = {**body, "requestId": request.state.request_id}
+    return JSONResponse(whole, body["status"], dict(headers or {}), MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -154,7 +138,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
     telemetry: Telemetry = request.app.state.services.telemetry
     headers: dict[str, str] = {}
     if isinstance(error, Invalid):
-        return problem(request, status, name, title, errors=error.errors)
+        return _response(request, error.to_problem())
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="scorm-webhooks"'
     if isinstance(error, TooMany):
@@ -180,8 +164,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
     if any(one["loc"] == ("body",) for one in found) and not is_json(request.headers.get("content-type", "")):
         return problem(request, 415, _HTTP_NAMES[415], NOT_JSON)
-    errors = [FieldError(path(one["loc"]), _message(one)) for one in found]
-    return problem(request, 422, "invalid", "Some fields are wrong", errors=errors)
+    invalid = Invalid(*(FieldError(path(one["loc"]), _message(one)) for one in found))
+    return _response(request, invalid.to_problem())
 
 
 def _message(error: Mapping[str, Any]) -> str:

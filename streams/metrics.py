@@ -17,6 +17,10 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
         "Events that no webhook receives, by reason: no_webhook, type, scope, newcomer.",
         ["reason"],
     ),
+    "events_of_unknown_accounts_total": (
+        "Events of accounts that do not exist, which nobody gets; counted by meter.",
+        [],
+    ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),
     "deliveries_held_total": ("Deliveries held, by reason.", ["reason"]),
     "deliveries_released_total": ("Held deliveries released, by the choice made for them.", ["choice"]),

@@ -12,6 +12,9 @@ from streams.ports import Telemetry
 
 Result = TypeVar("Result")
 
+# A stage has several clients of the broker: all say the same, so that `/readyz` says it once.
+BROKER_AWAY = "the broker does not answer"
+
 
 @dataclass(frozen=True, slots=True)
 class OutageKind:

@@ -24,13 +24,25 @@ from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import is_stored
 from streams.adapters.kafka.msk import msk_properties
 from streams.adapters.kafka.security import secured, token_source
-from streams.core.errors import Invalid, Misconfigured, ScormWebhooksError, Unavailable
+from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event, partition_key, traced
 from streams.core.trace import format_trace_parent
 from streams.ids import new_id
 from streams.ports import Codec
 
-__all__ = ["Ack", "EventProducer", "Invalid", "Misconfigured", "Unavailable", "confluent_codec", "msk_properties"]
+__all__ = [
+    "Ack",
+    "Codec",
+    "Event",
+    "EventProducer",
+    "FieldError",
+    "Invalid",
+    "Misconfigured",
+    "ScormWebhooksError",
+    "Unavailable",
+    "confluent_codec",
+    "msk_properties",
+]
 
 MOST_TIMEOUT_SECONDS = 24 * 3600
 EXIT_SECONDS = 5.0

@@ -45,8 +45,19 @@ def accounts_create(
 
 
 @accounts.command("list")
-def accounts_list(limit: Limit = 50, as_json: JsonOption = False) -> None:
+def accounts_list(
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="List those that do not exist, and whose events reached nobody.")
+    ] = False,
+    limit: Limit = 50,
+    as_json: JsonOption = False,
+) -> None:
     """List the accounts, newest first."""
+    if unknown:
+        named = in_deployment(lambda deployment: deployment.unknown_accounts().newest(limit))
+        names = {"account_id": "account", "events": "events", "first_at": "firstAt", "last_at": "lastAt"}
+        show([{names[name]: value for name, value in one._asdict().items()} for one in named], as_json)
+        return
     found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
     show([AccountDetails.of(account) for account in found], as_json, columns)

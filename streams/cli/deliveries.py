@@ -1,23 +1,38 @@
 """Commands for deliveries and dead letters."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from api.deliveries.models import AffectedDeliveries, delivery_of, delivery_with_attempts
-from streams.cli.output import JsonOption, Limit, in_deployment, me, progress_bar, show
+from streams.cli.output import (
+    JsonOption,
+    Limit,
+    YesOption,
+    in_deployment,
+    me,
+    one_of,
+    progress_bar,
+    require_answer,
+    show,
+)
 from streams.cli.text import say
-from streams.core.account import DeliveryFilter
+from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State
-from streams.core.errors import FieldError, Invalid
+from streams.core.delivery_state import DeliveryState
+from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.outcome import OutcomeKind
 from streams.features.deliveries.service import Affected, DeliveryService
 
 if TYPE_CHECKING:
-    from streams.cli.tables import Columns
+    from streams.runtime.bootstrap import SqlDeployment
+
+# Of an attempt that succeeded nobody asks.
+FAILURES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
+MOST_NAMED = 5
 
 deliveries = typer.Typer(no_args_is_help=True)
 dead_letters = typer.Typer(no_args_is_help=True)
@@ -27,6 +42,11 @@ WebhookOption = Annotated[str | None, typer.Option("--webhook", help="Only this 
 EventOption = Annotated[str | None, typer.Option("--event", help="Only of this event.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="Only of this type of event.")]
 ReasonOption = Annotated[DeathReason | None, typer.Option("--reason", help="Only dead letters with this reason.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, uncut, as without a terminal.")]
+OutcomeOption = Annotated[
+    str | None,
+    typer.Option("--outcome", help="Only with an attempt that failed in this way.", **one_of(FAILURES)),
+]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[DELIVERY]...", help="The deliveries' ids.")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter that the options match.")]
 
@@ -42,8 +62,9 @@ def deliveries_list(
     learner: Annotated[str | None, typer.Option(help="Only of events of this learner.")] = None,
     package: Annotated[str | None, typer.Option(help="Only of events of this package.")] = None,
     dispatch: Annotated[str | None, typer.Option(help="Only of events of this dispatch.")] = None,
-    outcome: Annotated[OutcomeKind | None, typer.Option(help="Only with an attempt that failed in this way.")] = None,
+    outcome: OutcomeOption = None,
     limit: Limit = 50,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
@@ -60,26 +81,45 @@ def deliveries_list(
         dispatch_id=dispatch,
         outcome=outcome,
     )
-    _list(wanted, as_json, {"state": _state})
+    _list(wanted, as_json, wide)
 
 
-DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="The delivery's id.")]
+DeliveryId = Annotated[
+    str, typer.Argument(metavar="DELIVERY", help="The id of a delivery, or of an event that has one delivery.")
+]
 
 
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and its newest attempts."""
-    seen = in_deployment(lambda deployment: deployment.deliveries().find(delivery_id))
+
+    async def find(deployment: "SqlDeployment") -> DeliveryDetails:
+        return await deployment.deliveries().find(await _named(deployment, delivery_id))
+
+    seen = in_deployment(find)
     show(delivery_with_attempts(seen), as_json)
     if earlier := seen.attempts_total - len(seen.attempts):
-        path = f"/v1/deliveries/{delivery_id}/attempts"
+        path = f"/v1/deliveries/{seen.delivery_state.delivery_id}/attempts"
         say(f"{_count(earlier, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 
 
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> None:
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
-    show(delivery_of(in_deployment(lambda deployment: deployment.deliveries().retry(delivery_id, by=me()))), as_json)
+
+    async def retry(deployment: "SqlDeployment") -> DeliveryState:
+        return await deployment.deliveries().retry(await _named(deployment, delivery_id), by=me())
+
+    show(delivery_of(in_deployment(retry)), as_json)
+
+
+async def _named(deployment: "SqlDeployment", given: str) -> str:
+    """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
+    found = await deployment.deliveries().list(DeliveryFilter(event_id=given, limit=MOST_NAMED))
+    if len(found.rows) > 1:
+        ids = ", ".join(row.delivery_id for row in found.rows)
+        raise Conflict(f"the event {given} has more than one delivery, choose one: {ids}{', …' if found.next else ''}")
+    return found.rows[0].delivery_id if found.rows else given
 
 
 @dead_letters.command("list")
@@ -90,11 +130,12 @@ def dead_letters_list(
     event_type: TypeOption = None,
     reason: ReasonOption = None,
     limit: Limit = 50,
+    wide: WideOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters with their reasons, newest first."""
     wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
-    _list(wanted, as_json, {"reason": "reason"})
+    _list(wanted, as_json, wide)
 
 
 @dead_letters.command("retry")
@@ -105,10 +146,16 @@ def dead_letters_retry(
     webhook: WebhookOption = None,
     event_type: TypeOption = None,
     reason: ReasonOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send dead letters again, oldest first, at the pace of their endpoints. Exit code 1 for an unknown id."""
+    """Send dead letters again, oldest first, at the pace of their endpoints. Exit code 1 for an unknown id.
+
+    With --all: shows their number, and asks, first.
+    """
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    if every:
+        wanted = _confirmed(wanted, "Send them again?", yes, as_json)
     _show_affected(_with_progress("retrying", wanted, DeliveryService.retry_dead, as_json), "retried", as_json)
 
 
@@ -120,18 +167,13 @@ def dead_letters_discard(
     webhook: WebhookOption = None,
     event_type: TypeOption = None,
     reason: ReasonOption = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --all: do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
     wanted = _wanted(ids, every, account, webhook, event_type, reason)
     if every:
-        # What comes while the person reads the question was not in its count.
-        wanted = replace(wanted, changed_until=datetime.now(UTC))
-    if every and not yes:
-        if as_json:
-            raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
-        _confirm_discard(wanted)
+        wanted = _confirmed(wanted, "Discard them? This cannot be undone.", yes, as_json)
     _show_affected(_with_progress("discarding", wanted, DeliveryService.discard_dead, as_json), "discarded", as_json)
 
 
@@ -148,28 +190,29 @@ def _wanted(
     return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
 
 
-def _confirm_discard(wanted: DeliveryFilter) -> None:
-    dead = replace(wanted, state=State.DEAD)
-    found = in_deployment(lambda deployment: deployment.deliveries().summary(dead))
-    letters, webhooks = _count(found.count, "dead letter"), _count(found.webhooks, "webhook")
-    say(f"{letters} of {webhooks} of {wanted.account_id or 'every account'}")
-    typer.confirm("Discard them? This cannot be undone.", abort=True, err=True)
+def _confirmed(wanted: DeliveryFilter, question: str, yes: bool, as_json: bool) -> DeliveryFilter:
+    """Ask, unless the answer is given. What comes while the person reads was not in the count, and does not match."""
+    require_answer(yes, as_json)
+    wanted = replace(wanted, changed_until=datetime.now(UTC))
+    if not yes:
+        dead = replace(wanted, state=State.DEAD)
+        found = in_deployment(lambda deployment: deployment.deliveries().summary(dead))
+        letters, webhooks = _count(found.count, "dead letter"), _count(found.webhooks, "webhook")
+        say(f"{letters} of {webhooks} of {wanted.account_id or 'every account'}")
+        typer.confirm(question, abort=True, err=True)
+    return wanted
 
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def _list(wanted: DeliveryFilter, as_json: bool, first: "Columns") -> None:
+def _list(wanted: DeliveryFilter, as_json: bool, wide: bool) -> None:
+    # Imported here: other commands need no tables.
+    from streams.cli.delivery_table import show_deliveries
+
     found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    columns = {**first, "message": "message", "type": "eventType", "id": "id"}
-    show([delivery_of(delivery_state) for delivery_state in found.rows], as_json, columns)
-
-
-def _state(delivery: Mapping[str, Any]) -> str:
-    """The state with its tier or reason: `waiting 30s`, `held paused`."""
-    of = {State.WAITING: "tier", State.HELD: "reason"}.get(delivery["state"], "")
-    return f"{delivery['state']} {delivery.get(of, '')}".rstrip()
+    show_deliveries(found.rows, as_json, wide)
 
 
 def _show_affected(affected: Affected, done: str, as_json: bool) -> None:

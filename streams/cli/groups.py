@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.output import JsonOption, in_deployment, show, time_of
+from streams.cli.output import JsonOption, YesOption, in_deployment, require_answer, show, time_of
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORDED, STAGE_TOPICS, tier_of
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from streams.adapters.kafka.groups_admin import GroupsAdmin
     from streams.runtime.bootstrap import SqlDeployment
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
 
 def rewind(
     stage: Annotated[Literal["record"], typer.Argument(help="The stage that reads again.")],
     to: Annotated[str, typer.Option(help="Read again what was appended since this time: 2026-11-27T02:00:00Z.")],
-    yes: Yes = False,
+    yes: YesOption = False,
 ) -> None:
     """Let `record` read its topics again from a time on, after a restore of the database. Stop its processes first.
 
@@ -30,6 +28,7 @@ def rewind(
     `meter` has its place in the database, and reads again by itself.
     """
     since = time_of("--to", to).astimezone(UTC)
+    require_answer(yes)
     if not yes:
         typer.confirm(
             f"Let {stage} read again what was appended since {since:%Y-%m-%d %H:%M:%S} UTC?", abort=True, err=True
@@ -49,7 +48,7 @@ def skip(
     topic: Annotated[str, typer.Argument(help="The topic, without the prefix of your topics.")],
     partition: Annotated[int, typer.Argument(help="The partition's number.")],
     offset: Annotated[int, typer.Argument(help="The offset of the record.")],
-    yes: Yes = False,
+    yes: YesOption = False,
 ) -> None:
     """Move a stage past a record that no release wrote, at which a partition waits. Stop its processes first.
 
@@ -60,6 +59,7 @@ def skip(
     group = DELIVER_GROUP if stage == "deliver" else RECORD_GROUP
     if topic not in STAGE_TOPICS[group] and not (stage == "deliver" and tier_of(topic)):
         raise Invalid(FieldError("topic", f"{stage} does not read {topic}"))
+    require_answer(yes)
     if not yes:
         typer.confirm(
             f"Let {stage} never handle record {offset} of {topic}, partition {partition}?", abort=True, err=True

@@ -5,11 +5,10 @@ from typing import Annotated
 import typer
 
 from api.learners.models import ErasureDetails, erasure_of
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show
+from streams.cli.output import JsonOption, YesOption, in_deployment, me, progress_bar, require_answer, show
 from streams.cli.text import say
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
-from streams.core.errors import FieldError, Invalid
 from streams.runtime.bootstrap import SqlDeployment
 
 learners = typer.Typer(no_args_is_help=True)
@@ -19,15 +18,14 @@ learners = typer.Typer(no_args_is_help=True)
 def learners_erase(
     account: Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")],
     learner: Annotated[str, typer.Argument(metavar="LEARNER", help="The `learnerId` of the learner's events.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Erase a learner for ever: payloads, responses, and what is owed. Shows the number, and asks, first.
 
     `publish` finishes it after Ctrl-C. Topics keep their records until their retention: the output says how long.
     """
-    if as_json and not yes:
-        raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+    require_answer(yes, as_json)
     if not yes:
         _confirm(account, learner)
     show(_erase(account, learner, quiet=as_json), as_json)

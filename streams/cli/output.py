@@ -45,6 +45,33 @@ def me() -> str:
 
 Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def require_answer(yes: bool, as_json: bool = False) -> None:
+    """Raises `Invalid` where a command asks, and nobody can answer. Call it before anything is looked up."""
+    if yes:
+        return
+    if as_json:
+        raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+    if not can_be_asked():
+        raise Invalid(FieldError("--yes", "is required without a terminal: nobody can answer the question"))
+
+
+def can_be_asked() -> bool:
+    """Whether a person is at the terminal that this command reads from."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def one_of(values: Sequence[str]) -> dict[str, Any]:
+    """The parameters of an option that takes one of some values of an enum."""
+
+    def parse(given: str) -> str:
+        if given not in [str(value) for value in values]:
+            raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, map(str, values)))}.")
+        return given
+
+    return {"parser": parse, "metavar": f"<{'|'.join(values)}>"}
 
 
 async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:

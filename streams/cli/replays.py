@@ -9,14 +9,24 @@ import typer
 
 from api.deliveries.models import job_of
 from streams.cli.deliveries import deliveries
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show, time_of
+from streams.cli.output import (
+    JsonOption,
+    YesOption,
+    in_deployment,
+    me,
+    one_of,
+    progress_bar,
+    require_answer,
+    show,
+    time_of,
+)
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookId, webhooks
 from streams.core.delivery import State
-from streams.core.errors import FieldError, Invalid, Unavailable
+from streams.core.errors import Unavailable
 from streams.core.job import Job, JobStatus
 from streams.core.times import format_time
-from streams.features.replays.rules import DEFAULT_STATES, ReplayCount, ReplayRequest
+from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 from streams.runtime.bootstrap import SqlDeployment
 
 LOOK_EVERY_SECONDS = 0.5
@@ -37,27 +47,30 @@ def deliveries_replay(
         list[str] | None, typer.Option("--type", help="Only this type of event; may be repeated.")
     ] = None,
     states: Annotated[
-        list[State] | None,
-        typer.Option("--state", help="delivered, dead or discarded; may be repeated. By default delivered and dead."),
+        list[str] | None,
+        typer.Option(
+            "--state",
+            help="May be repeated. By default delivered and dead.",
+            **one_of(REPLAYABLE),
+        ),
     ] = None,
     backfill: Annotated[
         bool, typer.Option("--backfill", help="Also the events that it wants and has no delivery of.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Send the events of a period to a webhook again, with the same ids. Shows their number, and asks, first.
 
     Waits for the end of the job, which goes on after Ctrl-C.
     """
-    if as_json and not yes:
-        raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
+    require_answer(yes, as_json)
     request = ReplayRequest(
         webhook,
         time_of("--since", since),
         time_of("--until", until) if until else None,
         tuple(event_types or ()),
-        tuple(states or DEFAULT_STATES),
+        tuple(map(State, states or DEFAULT_STATES)),
         backfill,
     )
 

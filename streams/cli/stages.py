@@ -151,8 +151,9 @@ def run_up(*, small: bool) -> None:
     with fatal_errors_logged("up", os.environ.get(LOG_FORMAT, "console")):
         from streams.runtime.bootstrap import SqlDeployment
         from streams.runtime.local import serve_up
+        from streams.runtime.start_lines import quiet_log
 
-        deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **os.environ})
+        deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **quiet_log(), **os.environ})
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, "up")
         _run(lambda: serve_up(deployment, small=small))
 

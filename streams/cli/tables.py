@@ -1,11 +1,13 @@
-"""Tables that fit the terminal, with ids that stay whole."""
+"""Tables that fit the terminal, with ids that stay whole, and lists with a line for each row."""
 
 import io
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -41,6 +43,27 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> N
     for line in zip(*cells.values(), strict=True):
         table.add_row(*map(Text, line))
     _print(table, max(shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns, narrowest))
+
+
+def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int | None) -> None:
+    """Print a line for each row, cut to `width` if there is one. The last column should be the long one."""
+    if not rows:
+        say("none")
+        return
+    lines = [tuple(columns), *(tuple(text_of(_cell(row, of)) for of in columns.values()) for row in rows)]
+    widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (cell + " " * (wide - cell_len(cell)) for cell, wide in zip(line, widths, strict=True))
+        text = Text((" " * _GAP).join(padded).rstrip())
+        if width is not None:
+            text.truncate(width, overflow="ellipsis")
+        typer.echo(text.plain)
+
+
+def terminal_width() -> int | None:
+    """The width of the terminal that this command writes to. None without one."""
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if is_terminal else None
 
 
 def _cell(row: Mapping[str, Any], of: str | Callable[[Mapping[str, Any]], object]) -> object:

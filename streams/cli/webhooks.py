@@ -16,13 +16,14 @@ from api.webhooks.models import (
     rotated_webhook,
     webhook_with_secret,
 )
-from streams.cli.output import JsonOption, in_deployment, me, require_kafka, show
+from streams.cli.output import JsonOption, YesOption, in_deployment, me, require_answer, require_kafka, show
 from streams.cli.text import say
-from streams.core.account import DeliveryDetails
+from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.held import HeldChoice
+from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
 from streams.features.webhooks.service import Changed
@@ -213,11 +214,28 @@ def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False)
 
 
 @webhooks.command("delete")
-def webhooks_delete(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
-    """Delete a webhook; deliveries that it was still owed become dead letters."""
+def webhooks_delete(webhook_id: WebhookId, yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Delete a webhook; deliveries that it was still owed become dead letters. Shows their number, and asks, first."""
+    require_answer(yes, as_json)
+    if not yes:
+        _confirm_delete(webhook_id)
     changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, by=me()))
     show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
     _warn(changed)
+
+
+def _confirm_delete(webhook_id: str) -> None:
+    async def look(deployment: SqlDeployment) -> tuple[str, int, int]:
+        known = await deployment.webhooks().find(webhook_id)
+        counts = [
+            (await deployment.deliveries().summary(DeliveryFilter(webhook_id=webhook_id, state=state))).count
+            for state in (State.WAITING, State.HELD)
+        ]
+        return known.webhook.url, counts[0], counts[1]
+
+    url, waiting, held = in_deployment(look)
+    say(f"{waiting} waiting and {held} held deliveries become dead letters")
+    typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
 
 
 def _show_altered(changed: Changed, as_json: bool) -> None:

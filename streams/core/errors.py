@@ -3,6 +3,14 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from streams.core.limits import (
+    ERROR_FIELD_CHARACTERS,
+    ERROR_MESSAGE_CHARACTERS,
+    ERRORS_SHOWN,
+)
+from streams.core.text import shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +51,39 @@ class ScormWebhooksError(Exception):
 class Invalid(ScormWebhooksError):
     """Bad input, with one `FieldError` for each field that is wrong."""
 
+    STATUS = 422
+    NAME = "invalid"
+    TITLE = "Some fields are wrong"
+
     def __init__(self, *errors: FieldError) -> None:
         super().__init__("; ".join(str(error) for error in errors))
         self.errors = errors
+
+    def to_problem(self) -> dict[str, Any]:
+        """Problem details (RFC 9457), as our API responds with them, without its `requestId`.
+
+        At most 20 errors; `omittedErrors` is the number of the rest. Long names and messages are cut.
+        """
+        problem: dict[str, Any] = {
+            "type": problem_type(self.NAME),
+            "title": self.TITLE,
+            "status": self.STATUS,
+            "errors": [
+                {
+                    "field": shortened(error.field, ERROR_FIELD_CHARACTERS),
+                    "message": shortened(error.message, ERROR_MESSAGE_CHARACTERS),
+                }
+                for error in self.errors[:ERRORS_SHOWN]
+            ],
+        }
+        if (omitted := len(self.errors) - ERRORS_SHOWN) > 0:
+            problem["omittedErrors"] = omitted
+        return problem
+
+
+def problem_type(name: str) -> str:
+    """The `type` of a problem: a URN that identifies its kind."""
+    return f"urn:scorm-webhooks:{name}"
 
 
 class NotFound(ScormWebhooksError):

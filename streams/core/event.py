@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.ids import ID_WORDS, is_id
-from streams.core.limits import METADATA_HASH_BYTES, TEXT_CHARACTERS
+from streams.core.limits import METADATA_HASH_BYTES, REQUEST_FIELDS, TEXT_CHARACTERS
 from streams.core.times import TIME_WORDS, format_time, parse_time
 from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
@@ -142,6 +142,7 @@ _SUBJECTS = ("sessionId", "learnerId", "packageId", "dispatchId")
 
 
 _FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
+_TEXTS = {"type", "traceParent"}
 _REQUIRED = {"type", "createdAt", "accountId", "data"}
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -156,6 +157,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
 
     Raises `Invalid`, which names every wrong field.
     """
+    _check_number_of_fields(fields)
     errors = [FieldError(name, "is not a field of an event") for name in fields if name not in _FIELDS]
     occurred_at, data, trace_parent = (fields.get(name) for name in ("createdAt", "data", "traceParent"))
     moment = parse_time(occurred_at)
@@ -177,12 +179,23 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
         errors = [error for error in errors if not error.field.startswith("data.")]
         errors.append(FieldError("data", "must be an object"))
     if errors:
-        raise Invalid(*(_required(error) if error.field in _REQUIRED - fields.keys() else error for error in errors))
+        raise Invalid(*(_for_form(error, fields) for error in errors))
     return event
 
 
-def _required(error: FieldError) -> FieldError:
-    return FieldError(error.field, "is required")
+def _check_number_of_fields(fields: Mapping[str, Any]) -> None:
+    """Raises `Invalid` with one error: one for each field would cost too much."""
+    for name, found in (("body", fields), ("data", fields.get("data"))):
+        if isinstance(found, Mapping) and len(found) > REQUEST_FIELDS:
+            raise Invalid(FieldError(name, f"must have at most {REQUEST_FIELDS} fields"))
+
+
+def _for_form(error: FieldError, fields: Mapping[str, Any]) -> FieldError:
+    """The error, or a simpler one where a field is missing or is not a text."""
+    if error.field in _REQUIRED - fields.keys():
+        return FieldError(error.field, "is required")
+    is_wrong_type = error.field in _TEXTS and not isinstance(fields.get(error.field), str | None)
+    return FieldError(error.field, "must be a text") if is_wrong_type else error
 
 
 def partition_key(event: Event) -> str:

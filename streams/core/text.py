@@ -1,4 +1,4 @@
-"""Escape text from outside, so that it is safe in a terminal or a mail."""
+"""Escape and shorten text from outside, so that it is safe in a terminal, a mail or a response."""
 
 import re
 
@@ -18,6 +18,12 @@ def escape_controls(text: str, keep: str = "") -> str:
 def escape_json(text: str) -> str:
     r"""JSON with each unsafe character within its strings written as `\uXXXX`."""
     return _UNSAFE.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
+
+
+def shortened(text: str, characters: int) -> str:
+    """The text, at most as long; halves of surrogate pairs become question marks."""
+    shown = text if len(text) <= characters else text[: characters - 1] + "…"
+    return shown.encode(errors="replace").decode()
 
 
 def _escape(character: str) -> str:

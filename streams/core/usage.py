@@ -89,6 +89,15 @@ def parse_usage_place(text: str) -> UsagePlace:
     return UsagePlace(package_id, dispatch_id)
 
 
+class UnknownAccount(NamedTuple):
+    """An account that does not exist, and the events that named it: how many, when the first and the last came."""
+
+    account_id: str
+    events: int
+    first_at: datetime
+    last_at: datetime
+
+
 class OutgoingEvent(NamedTuple):
     """An event of our own that waits to be produced, encoded."""
 

@@ -130,6 +130,8 @@ class Unmatched(StrEnum):
     TYPE = "type"
     SCOPE = "scope"
     NEWCOMER = "newcomer"
+    # Only a search knows it: fan-out asks no database.
+    NO_ACCOUNT = "no_account"
 
 
 def unmatched_reason(webhooks: Iterable[Webhook], event: Event) -> Unmatched:

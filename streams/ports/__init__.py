@@ -57,6 +57,7 @@ from streams.ports.storage import (
     Pruning,
     Recorder,
     Replays,
+    UnknownAccounts,
     UsageLimits,
     UsageMeter,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "Subscriptions",
     "Telemetry",
     "Tracer",
+    "UnknownAccounts",
     "UsageLimits",
     "UsageMeter",
     "Webhooks",

@@ -16,7 +16,7 @@ from streams.core.held import Held, ReleaseProgress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
-from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent
+from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UnknownAccount
 
 # -- deliveries ----------------------------------------------------------------------------------------------------
 
@@ -163,6 +163,16 @@ class UsageMeter(Protocol):
         Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises
         `Refused` for a launch that the database does not take.
         """
+
+
+class UnknownAccounts(Protocol):
+    """The last accounts that events named and that do not exist."""
+
+    async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
+        """Those of these accounts that exist."""
+
+    async def add(self, found: Sequence[UnknownAccount]) -> None:
+        """Add to what is stored of them. Only the newest are kept."""
 
 
 class UsageLimits(Protocol):

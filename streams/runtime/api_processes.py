@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 from streams.runtime.deployment import Deployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
-from streams.runtime.supervisor import Supervisor
+from streams.runtime.supervisor import Supervisor, causes
 from streams.tasks import stop_signal, together
 from streams.telemetry import PrometheusTelemetry
 
@@ -37,8 +37,8 @@ async def serve_api(deployment: Deployment, count: int) -> None:
     )
 
     async def readiness_problems() -> list[str]:
-        problems = await supervisor.readiness_problems()
-        return problems if len(problems) == count else []
+        problems = await supervisor.problems()
+        return causes(problems) if len(problems) == count else []
 
     async def metrics() -> tuple[bytes, str]:
         return generate_latest(_registry(await supervisor.metrics())), CONTENT_TYPE_LATEST

@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from streams.runtime.background import ALONE, BACKGROUND
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
+from streams.runtime.start_lines import is_up, print_addresses, print_beginning
 from streams.runtime.startup import STAGES
 from streams.runtime.supervisor import Supervisor
 from streams.settings import PREFIX, Settings
@@ -130,32 +130,15 @@ async def _serve(
             system(deployment, telemetry, small=small) as supervisor,
         ):
             started.append(supervisor)
-            telemetry.info(
-                "started", health=f"http://{settings.health_host}:{port}/readyz", data_dir=str(settings.data_dir)
-            )
-            await _print_dashboard(deployment, supervisor, stopping)
+            health = f"http://{settings.health_host}:{port}/readyz"
+            telemetry.info("started", health=health, data_dir=str(settings.data_dir))
+            print_beginning(settings)
+            if await is_up(supervisor, stopping, health):
+                await print_addresses(deployment, embedded=_is_embedded(deployment))
             await _until(stopping, supervisor)
             telemetry.info("stopping")
     finally:
         await deployment.database.close()
-
-
-async def _print_dashboard(deployment: SqlDeployment, supervisor: Supervisor, stopping: asyncio.Event) -> None:
-    """Print the addresses of Kafka and the dashboard when all is ready; on a terminal also a link that signs in once.
-
-    A log file must not have such a link.
-    """
-    while not stopping.is_set() and supervisor.is_running and await supervisor.readiness_problems():
-        await asyncio.sleep(0.2)
-    if stopping.is_set() or not supervisor.is_running:
-        return
-    url = deployment.settings.url
-    embedded = "  (embedded: it forgets everything when this ends)" if _is_embedded(deployment) else ""
-    print(f"Kafka: {deployment.kafka['bootstrap.servers']}{embedded}", flush=True)
-    print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)", flush=True)
-    if sys.stdout.isatty():
-        link = await deployment.sign_in().operator_link(by="up")
-        print(f"Sign in once, within 15 minutes: {link.url}", flush=True)
 
 
 async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:

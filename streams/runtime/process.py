@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.ports import Telemetry
 from streams.runtime.health_server import serving
+from streams.runtime.readiness import by_cause
 from streams.runtime.running_stage import RunningStage
 from streams.tasks import stop_signal
 
@@ -84,7 +85,7 @@ async def _end(stage: RunningStage[Any], running: "asyncio.Task[None]") -> None:
 
 
 def _problems(stages: Sequence[RunningStage[Any]]) -> list[str]:
-    return [problem for stage in stages for problem in stage.readiness_problems()]
+    return by_cause((stage.name, problem) for stage in stages for problem in stage.readiness_problems())
 
 
 async def _freeze_garbage(stages: Sequence[RunningStage[Any]]) -> None:

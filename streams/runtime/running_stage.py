@@ -29,9 +29,13 @@ Prepare = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnable]]
 
 
 class RunningStage(Generic[AnyTelemetry]):
-    """A stage from its start. It is not ready until it is made; `made` is set then."""
+    """A stage from its start. It is not ready until it is made; `made` is set then.
 
-    def __init__(self, prepare: Prepare[AnyTelemetry], telemetry: AnyTelemetry) -> None:
+    `name` is what problems call it; a stage that is alone in its process needs none.
+    """
+
+    def __init__(self, prepare: Prepare[AnyTelemetry], telemetry: AnyTelemetry, name: str = "") -> None:
+        self.name = name
         self.telemetry = telemetry
         self.made = asyncio.Event()
         self._prepare = prepare
@@ -56,7 +60,8 @@ class RunningStage(Generic[AnyTelemetry]):
             self.telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
 
     def readiness_problems(self) -> list[str]:
-        return self._stage.readiness_problems() if self._stage else [self._waits_for]
+        """Each cause once."""
+        return list(dict.fromkeys(self._stage.readiness_problems())) if self._stage else [self._waits_for]
 
     def _note(self, reason: str) -> None:
         self._waits_for = reason
@@ -66,8 +71,7 @@ class GroupedStage(RunningStage[AnyTelemetry]):
     """A stage beside others. When it loses its lease, it starts again with new metrics, and the others go on."""
 
     def __init__(self, name: str, prepare: Prepare[AnyTelemetry], new_telemetry: Callable[[str], AnyTelemetry]) -> None:
-        super().__init__(prepare, new_telemetry(name))
-        self.name = name
+        super().__init__(prepare, new_telemetry(name), name)
         self._new_telemetry = new_telemetry
 
     async def run(self) -> None:
@@ -82,6 +86,3 @@ class GroupedStage(RunningStage[AnyTelemetry]):
             # As after a restart of a process: this stage is no `publisher` any more, for example.
             self.telemetry = self._new_telemetry(self.name)
             self._stage, self._waits_for = None, "is starting again"
-
-    def readiness_problems(self) -> list[str]:
-        return [f"{self.name}: {problem}" for problem in super().readiness_problems()]

@@ -28,6 +28,7 @@ from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.storage import SqlErasures
 from streams.features.mails.storage import SqlMails
 from streams.features.usage.storage import SqlUsageMeter
+from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.ports import (
     DnsCheck,
@@ -101,6 +102,9 @@ class SqlParts(Deployment):
 
     def usage_meter(self) -> SqlUsageMeter:
         return SqlUsageMeter(self.database, self.event_codec)
+
+    def unknown_accounts(self) -> SqlUnknownAccounts:
+        return SqlUnknownAccounts(self.database)
 
     def outgoing_events(self) -> SqlOutgoingEvents:
         return SqlOutgoingEvents(self.database)

@@ -8,6 +8,7 @@ from streams.features.learners.stage import finish_erasures
 from streams.features.mails.stage import Notify
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
+from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.ids import new_id
 from streams.ports import Telemetry
@@ -185,15 +186,16 @@ class MeterProcess:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
-        admin = deployment.topics_admin()
+        admin, outages = deployment.topics_admin(), deployment.outages(telemetry)
         self._stage = Meter(
             self._consumer,
             deployment.event_codec,
             deployment.usage_meter(),
+            AccountCheck(deployment.unknown_accounts(), telemetry, outages),
             lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
-            deployment.outages(telemetry),
+            outages,
         )
 
     async def run(self) -> None:

@@ -17,6 +17,7 @@ from streams.core.errors import Misconfigured
 from streams.ports import Telemetry
 from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
 from streams.runtime.fatal_errors import EXIT_MISCONFIGURED
+from streams.runtime.readiness import by_cause
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
@@ -72,14 +73,15 @@ class Supervisor:
         return not self._stopping
 
     async def readiness_problems(self) -> list[str]:
-        """Why some stages cannot work at the moment. Empty when all can."""
+        """Why some stages cannot work at the moment, each cause once. Empty when all can."""
+        return causes(await self.problems())
+
+    async def problems(self) -> dict[str, list[str]]:
+        """The problems of each process that is not ready, by its name."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
-            responses = await asyncio.gather(*(_ask(session, child) for child in self.children.values()))
-        return [
-            f"{child.name}: {message}"
-            for child, message in zip(self.children.values(), responses, strict=True)
-            if message
-        ]
+            children = list(self.children.values())
+            responses = await asyncio.gather(*(_ask(session, child) for child in children))
+        return {child.name: lines for child, lines in zip(children, responses, strict=True) if lines}
 
     async def metrics(self) -> dict[str, str]:
         """The metrics of every process that answers, by its name."""
@@ -165,13 +167,23 @@ def _message(line: str) -> str:
         return line.removeprefix("error: ")
 
 
-async def _ask(session: aiohttp.ClientSession, child: Child) -> str:
+def causes(problems: Mapping[str, Sequence[str]]) -> list[str]:
+    """One line for each cause, with the stages that have it. Those of `background` are named in its own lines."""
+    named: list[tuple[str, str]] = []
+    for child, lines in problems.items():
+        for line in lines:
+            stages, colon, cause = line.partition(": ") if child == BACKGROUND else ("", "", "")
+            named += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
+    return by_cause(named)
+
+
+async def _ask(session: aiohttp.ClientSession, child: Child) -> list[str]:
     try:
         async with session.get(f"http://127.0.0.1:{child.port}/readyz") as response:
             text = await response.text()
-            return "" if response.status == 200 else "; ".join(text.splitlines())
+            return [] if response.status == 200 else text.splitlines()
     except (aiohttp.ClientError, TimeoutError):
-        return "is starting"
+        return ["is starting"]
 
 
 async def _metrics_of(session: aiohttp.ClientSession, child: Child) -> str:

@@ -4,7 +4,7 @@ from confluent_kafka import KafkaError
 
 from fakes import FakeTelemetry
 from streams.adapters.kafka.produce_outages import ProduceOutages
-from streams.outage import Outages
+from streams.outage import BROKER_AWAY, Outages
 from streams.ports import Telemetry
 
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
@@ -41,13 +41,24 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
     assert telemetry.logged_count("topic_unwritable") == 3
 
 
+def test_topics_that_fail_alike_are_one_problem() -> None:
+    outages = produce_outages(FakeTelemetry())
+    outages.failed("b", DENIED, 0.0)
+    outages.failed("a", DENIED, 0.0)
+    outages.failed("c", TIMED_OUT, 0.0)
+    assert outages.problems(0.0, idle=False) == [
+        f"the topics a, b take no records: {DENIED.str()}",
+        f"the topic c takes no records: {TIMED_OUT.str()}",
+    ]
+
+
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
     telemetry = FakeTelemetry()
     outages = produce_outages(telemetry)
     outages.no_broker_answers(DOWN)
     outages.no_broker_answers(DOWN)
     outages.failed("a", TIMED_OUT, 0.0)
-    assert outages.problems(0.0, idle=False) == ["the broker takes no records"]
+    assert outages.problems(0.0, idle=False) == [BROKER_AWAY]
     outages.succeeded("a")
     assert outages.problems(0.0, idle=False) == []
     assert [fact for fact, _ in telemetry.logged] == ["broker_unreachable", "broker_reachable"]

@@ -121,7 +121,7 @@ def _retry(scenario_run: ScenarioRun, webhook: str) -> None:
     url = system.run("webhooks", "show", webhook, "--json")["url"]
     system.run("webhooks", "update", webhook, "--url", url.partition("?")[0])
     command = words_of("DeadLettersGrowing", "dead-letters retry")
-    system.run(*(webhook if word == "<id>" else word for word in command))
+    system.run(*(webhook if word == "<id>" else word for word in command), "--yes")
     until(lambda: _dead(scenario_run, webhook) == 0, 120, "no dead letter is left", POLL_SECONDS)
 
 

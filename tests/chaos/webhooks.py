@@ -51,7 +51,7 @@ def rotate_and_replay(scenario_run: ScenarioRun, rounds: int, also: tuple[str, .
         with ThreadPoolExecutor() as pool:
             killing = pool.submit(kill_in_turn, scenario_run, "deliver", "record", *also)
             run("webhooks", "rotate-secret", webhook)
-            run("dead-letters", "retry", "--all", "--webhook", webhook)
+            run("dead-letters", "retry", "--all", "--yes", "--webhook", webhook)
             run("webhooks", "finish-rotation", webhook)
             killing.result()
     until(partial(has_delivery, scenario_run, webhook, "delivered"), 60, "something delivered")

@@ -128,7 +128,6 @@ async def test_a_job_is_cancelled_by_its_id(api: ApiFixture) -> None:
         (["--since", "yesterday"], "--since"),
         (["--since", SINCE, "--until", "now"], "--until"),
         (["--since", SINCE, "--json"], "--json"),
-        (["--since", SINCE, "--state", "held"], "states"),
         (["--since", SINCE, "--type", "nonsense"], "eventTypes"),
     ],
 )

@@ -14,6 +14,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka import broker_clock, subscriptions_reader, subscriptions_thread
 from streams.adapters.kafka.end_offset import EndOffset, SubscriptionsReaderFailed
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
+from streams.outage import BROKER_AWAY
 from streams.ports import Outgoing, RecordValue
 from streams.topics import SUBSCRIPTIONS
 
@@ -159,9 +160,7 @@ async def test_the_reader_is_not_ready_while_the_broker_is_away(
         async with running(reader.run()):
             await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
             own_kafka.kill()
-            await until(
-                lambda: reader.readiness_problems() == ["the broker does not say whether the webhooks are all read"]
-            )
+            await until(lambda: reader.readiness_problems() == [BROKER_AWAY])
             own_kafka.start()
             await until(lambda: reader.readiness_problems() == [])
 

@@ -82,6 +82,19 @@ class System:
             command, env=self.env, cwd=self.folder, input=stdin, capture_output=True, text=True, timeout=120
         )
 
+    def answer(self, text: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command that asks, with a terminal on which a person types `text`."""
+        command = [sys.executable, "-m", "streams", *arguments]
+        keyboard, terminal = os.openpty()
+        try:
+            os.write(keyboard, text.encode())
+            return subprocess.run(
+                command, env=self.env, cwd=self.folder, stdin=terminal, capture_output=True, text=True, timeout=120
+            )
+        finally:
+            os.close(terminal)
+            os.close(keyboard)
+
     def launch_command(self, *arguments: str) -> None:
         """Start a command without waiting for its end."""
         with (self.folder / "commands.log").open("ab") as log:

@@ -26,7 +26,7 @@ def webhooks_of_two_partitions(system: System, account: str, receiver: Receiver)
         other = str(system.webhook(account, receiver.url("/other"))["id"])
         if partition_of(other.encode(), PARTITIONS) != partition_of(stopped.encode(), PARTITIONS):
             return stopped, other
-        system.run("webhooks", "delete", other)
+        system.run("webhooks", "delete", other, "--yes")
 
 
 def counts_one(system: System, stage: str) -> bool:

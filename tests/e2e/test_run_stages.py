@@ -55,7 +55,8 @@ def test_readyz_names_each_stage_that_is_not_ready(tmp_path: Path) -> None:
         }
 
         def is_named() -> bool:
-            problems = dict(line.split(": ", 1) for line in system.problem(BACKGROUND).splitlines() if ": " in line)
+            lines = [line.split(": ", 1) for line in system.problem(BACKGROUND).splitlines() if ": " in line]
+            problems = {stage: cause for stages, cause in lines for stage in stages.split(", ")}
             return all(text in problems.get(stage, "") for stage, text in expected.items())
 
         until(is_named, 20, lambda: system.problem(BACKGROUND))

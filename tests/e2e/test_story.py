@@ -191,7 +191,7 @@ def test_a_deleted_webhook_gets_nothing_more(system: System, platform: Platform,
     platform.publish("evt_0", launched("evt_0", mine))
     platform.flush()
     receiver.wait_for("/broken", {"evt_0"}, 30)
-    system.run("webhooks", "delete", webhook, "--json")
+    system.run("webhooks", "delete", webhook, "--yes", "--json")
     until(lambda: system.states(webhook) == {"dead": 1}, 30, "a dead letter")
     [delivery] = system.run("deliveries", "list", "--webhook", webhook, "--json")
     assert delivery["reason"] == "deleted"

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from conftest import Broker
 from e2e.receiver import Receiver
 from e2e.system import System, until
-from e2e.up import is_ready, reasons, running_up
+from e2e.up import is_ready, reasons, running_up, up_on_a_terminal
 from streams.runtime.startup import STAGES
 
 pytestmark = pytest.mark.e2e
@@ -73,6 +73,17 @@ def test_a_small_up_has_five_processes(tmp_path: Path, receiver: Receiver) -> No
     assert drained == set(STAGES)
 
 
+def test_the_start_on_a_terminal_is_some_lines_and_links(tmp_path: Path) -> None:
+    with up_on_a_terminal(tmp_path, {}) as printed:
+        until(lambda: "/sign-in/" in printed(), 90, printed)
+        lines = [line for line in printed().splitlines() if not line.startswith("Not ready yet: ")]
+        begins = ["Starting every stage", "", "", "Kafka: 127.0.0.1:", "API: http://", "Dashboard: ", "Sign in once"]
+        assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins, lines
+        warnings = " ".join(lines[1:3])
+        assert "smtp_url_not_set" in warnings
+        assert "public_url_not_set" in warnings
+
+
 def test_up_continues_when_its_topics_exist(kafka: Broker, topic_prefix: str, tmp_path: Path) -> None:
     env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "SCORM_WEBHOOKS_TOPIC_PREFIX": topic_prefix}
     with running_up(tmp_path, env) as (system, running):
@@ -109,7 +120,7 @@ def test_a_new_webhook_gets_the_events_of_before(up: System, receiver: Receiver)
     until(lambda: len(receiver.ids("/first")) == 5, 30, "the events at the first webhook")
     late = up.webhook(account, receiver.url("/late"))["id"]
     wanted = ("deliveries", "replay", late, "--since", "2026-04-10T14:32:00Z", "--backfill")
-    asked = up.attempt(*wanted, stdin="n\n")
+    asked = up.answer("n\n", *wanted)
     assert "5 events without a delivery; the topic has events since" in asked.stdout, asked.stderr
     assert receiver.ids("/late") == []
     job = up.run(*wanted, "--yes", "--json")
@@ -180,7 +191,7 @@ def test_a_delivery_lost_with_the_broker_can_be_retried(tmp_path: Path, receiver
         until(lambda: is_ready(system), 90, lambda: reasons(system))
         [line] = [line for line in log_events_of(tmp_path) if line["event"] == "deliveries_lost_with_broker"]
         assert line["deliveries"] == 1
-        retried = system.run("dead-letters", "retry", "--all", "--reason", "broker_restarted", "--json")
+        retried = system.run("dead-letters", "retry", "--all", "--yes", "--reason", "broker_restarted", "--json")
         assert (len(retried["ids"]), retried["unknown"]) == (1, [])
         until(lambda: system.run("deliveries", "list", "--state", "delivered", "--json"), 30, "delivered")
 

@@ -33,6 +33,7 @@ TABLES = {
     "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB an erased learner: ERASURES_PER_DAY",
     "streams/read_ahead.py ReadAhead._done": "MAX_EVENTS and MAX_BYTES",
     "streams/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
+    "streams/features/usage/account_check.py AccountCheck._known": "MOST_KNOWN",
     "streams/stages/consuming/fair_consumer.py FairConsumer._assigned": PARTITIONS,
     "streams/testing.py FakeProducer.published": "what a test publishes",
     "streams/adapters/faust/stage.py FaustStage._next": PARTITIONS,

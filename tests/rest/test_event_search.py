@@ -36,6 +36,7 @@ class SearchFixture:
         self.history = FakeEventHistory(self.kafka)
         self.rows: list[DeliveryState] = []
         self.webhooks: Sequence[Webhook] | None = [webhook()]
+        self.accounts = {"acme"}
         self.service = EventSearchService(self, self, lambda: self.history, CODEC)  # type: ignore[arg-type]
 
     async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
@@ -44,6 +45,9 @@ class SearchFixture:
 
     async def that_take(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
         return None if self.webhooks is None else {"acme": self.webhooks}
+
+    async def existing_accounts(self, account_ids: Sequence[str]) -> set[str]:
+        return set(account_ids) & self.accounts
 
     def publish(self, **changes: Any) -> Event:
         published = event(**changes)
@@ -88,6 +92,14 @@ async def test_an_event_that_no_webhook_wants_has_the_reason(
     found = (await fixture.service.find("evt_1", "acme", NOON)).published
     assert found is not None
     assert (found.webhook_ids, found.reason) == ([], reason)
+
+
+async def test_an_event_of_no_account_has_the_reason(fixture: SearchFixture) -> None:
+    fixture.publish(id="evt_1")
+    fixture.webhooks, fixture.accounts = [], set()
+    found = (await fixture.service.find("evt_1", "acme", NOON)).published
+    assert found is not None
+    assert found.reason == "no_account"
 
 
 async def test_too_many_webhooks_are_not_compared(fixture: SearchFixture) -> None:

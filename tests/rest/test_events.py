@@ -1,5 +1,6 @@
 """Events published by HTTP, and the list of event types."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
+from streams.core.errors import Invalid
 from streams.core.event import Event, render
 from streams.core.event_data import EVENT_TYPES, data_errors
 from streams.features.events import ingest
+from streams.testing import FakeProducer
 from streams.topics import SESSION_EVENTS
 
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
@@ -61,6 +64,37 @@ async def test_one_invalid_event_refuses_the_batch(api: ApiFixture, body: Any, f
     assert response.status_code == 422
     assert message in errors_of(response)[field]
     assert published(api) == []
+
+
+WHOLE = {**COMPLETED, "accountId": "acc_1"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        COMPLETED,
+        {**WHOLE, "type": "session.ended"},
+        {**WHOLE, "type": 5, "traceParent": 7, "id": 9},
+        {**WHOLE, "type": None, "traceParent": None, "createdAt": None, "data": None},
+        {**WHOLE, "createdAt": "9999-12-31T00:00:00Z", "id": "no.dots"},
+        {**WHOLE, "data": [1]},
+        {**WHOLE, "data": {"sessionId": 1, "scoreRaw": "x"}},
+        {**WHOLE, "data": {f"field{n}": n for n in range(60)}},
+        {**WHOLE, **{f"field{n}": n for n in range(60)}},
+        {**WHOLE, **{f"field{n}": n for n in range(30)}},
+        {**WHOLE, "x" * 500: 1, "\ud800": 2},
+    ],
+)
+async def test_a_producers_problem_is_that_of_the_api(api: ApiFixture, wrong: dict[str, Any]) -> None:
+    headers = {"Content-Type": "application/json"}
+    response = await api.operator.request("POST", "/v1/events", content=json.dumps(wrong).encode(), headers=headers)
+    with pytest.raises(Invalid) as refused:
+        FakeProducer().publish(wrong)
+    problem = refused.value.to_problem()
+    assert {**problem, "requestId": response.json()["requestId"]} == response.json()
+    assert problem["status"] == response.status_code == 422
+    assert len(problem["errors"]) + problem.get("omittedErrors", 0) == len(refused.value.errors)
 
 
 async def test_an_operator_must_name_the_account_of_events(api: ApiFixture) -> None:

@@ -56,7 +56,7 @@ class GroupFixture:
         return self.made[name][-1]
 
     def problems(self) -> list[str]:
-        return [problem for stage in self.stages for problem in stage.readiness_problems()]
+        return process_module._problems(self.stages)
 
     def _new_telemetry(self, name: str) -> FakeTelemetry:
         self.telemetries[name].append(FakeTelemetry())
@@ -117,9 +117,16 @@ async def test_a_problem_has_the_name_of_its_stage(group: GroupFixture) -> None:
     assert group.problems() == ["b: the database is away"]
 
 
+async def test_a_cause_of_several_stages_is_named_once(group: GroupFixture) -> None:
+    group.newest("a").problems = ["no broker answers", "a topic is missing", "no broker answers"]
+    group.newest("b").problems = ["no broker answers"]
+    assert group.problems() == ["a, b: no broker answers", "a: a topic is missing"]
+    assert group.stages[0].readiness_problems() == ["no broker answers", "a topic is missing"]
+
+
 async def test_a_stage_that_is_not_made_is_not_ready(frozen: list[str]) -> None:
     group = GroupFixture()
-    assert group.problems() == ["a: is starting", "b: is starting"]
+    assert group.problems() == ["a, b: is starting"]
     assert frozen == []
 
 

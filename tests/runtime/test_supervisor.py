@@ -9,7 +9,7 @@ import pytest
 
 from fakes import FakeTelemetry
 from streams.core.errors import Misconfigured
-from streams.runtime.supervisor import Supervisor
+from streams.runtime.supervisor import Supervisor, causes
 
 SECONDS = 60.0
 OURS = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "SCORM_", "DATABASE_"))}
@@ -49,3 +49,13 @@ async def test_a_misconfigured_stage_is_named_without_a_log_folder(
 def isolated_in(folder: Path) -> dict[str, str]:
     """An environment that finds no broker of another `scorm-webhooks up`."""
     return {**OURS, "SCORM_WEBHOOKS_DATA_DIR": str(folder)}
+
+
+def test_a_cause_of_several_processes_is_named_once() -> None:
+    lines = {"deliver": ["no broker answers", "a topic is missing"], "record": ["no broker answers"]}
+    background = {"background": ["publish, meter: no broker answers", "is starting"]}
+    assert causes({**lines, **background}) == [
+        "deliver, record, publish, meter: no broker answers",
+        "deliver: a topic is missing",
+        "background: is starting",
+    ]

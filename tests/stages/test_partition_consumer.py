@@ -129,6 +129,16 @@ async def test_a_partition_waits_at_the_record_of_a_newer_release() -> None:
         assert fixture.telemetry.logged_count("newer_record") == 1
 
 
+async def test_partitions_that_wait_alike_are_one_problem() -> None:
+    async with consumer_fixture() as fixture:
+        for topic in (DELIVERIES, TEST_DELIVERIES):
+            fixture.kafka.append(Outgoing(topic, None, b"newer"))
+        await until(lambda: fixture.telemetry.logged_count("newer_record") == 2)
+        [problem] = fixture.partition_consumer.readiness_problems()
+        assert "a newer release wrote the record at offset 0" in problem
+        assert problem.endswith("; further partitions wait as well: 1, see newer_record in the log")
+
+
 async def test_no_other_reason_resumes_a_partition_that_waits() -> None:
     async with consumer_fixture(max_open=2) as fixture:
         fixture.add(2)

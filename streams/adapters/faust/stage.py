@@ -15,6 +15,7 @@ from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
 from streams.fair_batches import FairBatches
+from streams.outage import BROKER_AWAY
 from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, Telemetry
 from streams.read_ahead import ReadAhead
 from streams.tasks import together
@@ -95,7 +96,7 @@ class FaustStage:
         if not self._app.consumer_generation_id:
             return ["it has not joined its group yet"]
         coordinator = patches.aiokafka_consumer(self._app)._coordinator
-        return [] if coordinator.coordinator_id is not None else ["the broker does not answer"]
+        return [] if coordinator.coordinator_id is not None else [BROKER_AWAY]
 
     async def run(
         self, handle: HandleEvents, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1

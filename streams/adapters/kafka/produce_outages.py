@@ -1,8 +1,10 @@
 """Track which topics take no records at the moment. Each outage is logged once at its start and once at its end."""
 
+from collections.abc import Sequence
+
 from confluent_kafka import KafkaError
 
-from streams.outage import BROKER, TOPIC, Outage, Outages
+from streams.outage import BROKER, BROKER_AWAY, TOPIC, Outage, Outages
 from streams.ports import Telemetry
 
 # librdkafka's negative codes for errors in a broker's metadata. All other errors of a broker have positive codes.
@@ -25,16 +27,16 @@ class ProduceOutages:
         self._failed_at = 0.0
 
     def problems(self, now: float, *, idle: bool) -> list[str]:
-        """Why some records cannot be produced at the moment, one line for the broker or for each topic.
+        """Why some records cannot be produced at the moment, one line for the broker or for each reason of topics.
 
         An `idle` producer forgets a topic's outage after a while, because it would not notice the end.
         """
         if idle and now - self._failed_at >= FORGOTTEN_SECONDS:
             self._topics.clear()
-        broker = ["the broker takes no records"] if self in self._broker else []
-        return broker + [
-            f"the topic {topic} takes no records: {away.why}" for topic, away in sorted(self._topics.items())
-        ]
+        topics: dict[str, list[str]] = {}
+        for topic, away in sorted(self._topics.items()):
+            topics.setdefault(away.why, []).append(topic)
+        return [*([BROKER_AWAY] if self in self._broker else []), *(_unwritable(*one) for one in topics.items())]
 
     def no_broker_answers(self, error: KafkaError) -> None:
         """Note that all brokers are away."""
@@ -55,3 +57,8 @@ class ProduceOutages:
         self._broker.end(self)
         if self._topics and (outage := self._topics.pop(topic, None)):
             outage.end(self)
+
+
+def _unwritable(why: str, topics: Sequence[str]) -> str:
+    named = f"the topic {topics[0]} takes" if len(topics) == 1 else f"the topics {', '.join(topics)} take"
+    return f"{named} no records: {why}"

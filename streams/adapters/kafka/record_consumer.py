@@ -15,7 +15,7 @@ from streams.adapters.kafka.membership import Membership
 from streams.adapters.kafka.read_positions import ReadPositions
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
-from streams.outage import BROKER, Outages
+from streams.outage import BROKER, BROKER_AWAY, Outages
 from streams.ports import Partition, Record, RecordHandler, Telemetry
 
 Message = TypeVar("Message")
@@ -87,7 +87,7 @@ class KafkaRecordConsumer:
         """Why nothing can be read at the moment."""
         problems = ["the group still has a member of this instance id"] if self._is_id_in_use else []
         if self.is_away:
-            return [*problems, "the broker does not answer"]
+            return [*problems, BROKER_AWAY]
         return problems or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:

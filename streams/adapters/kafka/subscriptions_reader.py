@@ -21,7 +21,7 @@ from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SENTINEL_KEY, SubscriptionsTable
 from streams.core.webhook import Webhook
-from streams.outage import BROKER, Outages
+from streams.outage import BROKER, BROKER_AWAY, Outages
 from streams.ports import Clock, Codec, Partition, Record, Telemetry
 from streams.tasks import together
 from streams.topics import SUBSCRIPTIONS
@@ -77,7 +77,7 @@ class SubscriptionsReader:
             return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer} webhooks; upgrade this stage"]
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
-        return ["the broker does not say whether the webhooks are all read"] if self._end.is_away else []
+        return [BROKER_AWAY] if self._end.is_away else []
 
     async def run(self) -> None:
         """Read until cancelled. Raises `SubscriptionsReaderFailed` when the topic was recreated.

@@ -55,6 +55,16 @@ usage_notices = Table(
     Column("at", Moment, nullable=False),
 )
 
+# The last accounts that events named and that do not exist: a hundred.
+unknown_accounts = Table(
+    "unknown_accounts",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("events", BigInteger, nullable=False),
+    Column("first_at", Moment, nullable=False),
+    Column("last_at", Moment, nullable=False),
+)
+
 # Events of our own, until the broker acknowledged them.
 outgoing_events = Table(
     "outgoing_events",

@@ -9,7 +9,6 @@ from typing import Any
 from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
 from streams.core.event import Event, parse_event, partition_key, traced
 from streams.core.ids import derived_id
-from streams.core.limits import REQUEST_FIELDS
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id
 from streams.ports import Clock, Codec, Outgoing, RecordProducer
@@ -90,20 +89,7 @@ def _parse_all(
     return events
 
 
-def _check_shape(item: Mapping[str, Any]) -> None:
-    """Refuse an event with too many fields at once: one error for each would cost too much."""
-    data = item.get("data")
-    if len(item) > REQUEST_FIELDS:
-        raise Invalid(FieldError("body", f"must have at most {REQUEST_FIELDS} fields"))
-    if isinstance(data, Mapping) and len(data) > REQUEST_FIELDS:
-        raise Invalid(FieldError("data", f"must have at most {REQUEST_FIELDS} fields"))
-    for name in ("type", "traceParent"):
-        if not isinstance(item.get(name), str | None):
-            raise Invalid(FieldError(name, "must be a text"))
-
-
 def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str, now: datetime) -> Event:
-    _check_shape(item)
     if account_id is None:
         return parse_event(item, default_id=default_id, now=now)
     if item.get("accountId", account_id) != account_id:

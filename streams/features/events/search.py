@@ -129,6 +129,8 @@ class EventSearchService:
         webhooks = of_account.get(event.account_id, ())
         ids = [webhook.id for webhook in webhooks if wants(webhook, event)]
         reason = None if ids else unmatched_reason(webhooks, event)
+        if not webhooks and not await self._webhooks.existing_accounts([event.account_id]):
+            reason = Unmatched.NO_ACCOUNT
         return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason)
 
 

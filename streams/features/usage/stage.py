@@ -1,12 +1,14 @@
-"""meter: count launches by account and month, exactly once, and raise `usage.threshold`."""
+"""meter: count launches by account and month, exactly once, raise `usage.threshold`, and note unknown accounts."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 
 from streams.core.backfill import OffsetRange
 from streams.core.errors import Invalid, InvalidRecord, Refused
 from streams.core.event import Event, check_event
 from streams.core.pure import pure
-from streams.core.usage import LAUNCHED, LaunchBatch, launches_of
+from streams.core.usage import LAUNCHED, launches_of
+from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
 from streams.stages.consuming.batch_consumer import BatchConsumer
@@ -25,6 +27,7 @@ class Meter:
         consumer: RecordConsumer,
         codec: Codec,
         usage: UsageMeter,
+        accounts: AccountCheck,
         incarnation: Callable[[], Awaitable[str]],
         clock: Clock,
         telemetry: Telemetry,
@@ -32,6 +35,7 @@ class Meter:
     ) -> None:
         self._codec = codec
         self._usage = usage
+        self._accounts = accounts
         self._find_incarnation = incarnation
         self._clock = clock
         self._telemetry = telemetry
@@ -61,7 +65,7 @@ class Meter:
         if not (records := [one for one in records if self._batches.next_offset(one.partition) is not None]):
             return
         try:
-            await self._store(records, self._launches(records))
+            await self._store(records, self._events(records))
         except Refused as refused:
             if len(records) > 1:
                 # Its record alone must not stop the others.
@@ -70,9 +74,10 @@ class Meter:
                 await self._count(records[middle:])
                 return
             self._telemetry.warning("launch_not_counted", **records[0].place, why=str(refused))
-            await self._store(records, LaunchBatch())
+            await self._store(records, ())
 
-    async def _store(self, records: Sequence[Record], batch: LaunchBatch) -> None:
+    async def _store(self, records: Sequence[Record], events: Sequence[tuple[Event, datetime]]) -> None:
+        batch = launches_of(events, self._clock.now())
         ends = {record.partition: record.offset + 1 for record in records}
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
         # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
@@ -88,12 +93,12 @@ class Meter:
         self._telemetry.count("usage_late_launches_total", new.late)
         self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late) - sum(new))
         self._batches.stored(ends)
+        await self._accounts.note(events)
 
-    def _launches(self, records: Sequence[Record]) -> LaunchBatch:
-        launched = [(event, record.appended_at) for record in records if (event := self._launch(record)) is not None]
-        return launches_of(launched, self._clock.now())
+    def _events(self, records: Sequence[Record]) -> list[tuple[Event, datetime]]:
+        return [(event, record.appended_at) for record in records if (event := self._event(record)) is not None]
 
-    def _launch(self, record: Record) -> Event | None:
+    def _event(self, record: Record) -> Event | None:
         try:
             return self._checked(record)
         except (InvalidRecord, Invalid):
@@ -103,6 +108,7 @@ class Meter:
     @pure
     def _checked(self, record: Record) -> Event | None:
         value = self._codec.decode(record.value or b"")
-        if not isinstance(value, Event) or value.type != LAUNCHED:
+        if not isinstance(value, Event):
             return None
-        return check_event(value, record.appended_at)
+        # Of others only the account is read.
+        return check_event(value, record.appended_at) if value.type == LAUNCHED else value

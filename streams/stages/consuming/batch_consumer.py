@@ -7,7 +7,7 @@ from streams.core.errors import NewerRecord, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
-from streams.stages.consuming.newer_record import wait_for_release
+from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.tasks import together
@@ -75,7 +75,7 @@ class BatchConsumer:
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
-        return list(self._newer.values())
+        return as_one_problem(list(self._newer.values()))
 
     # -- called by the stage -----------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Say that a partition waits, because a newer release wrote its next record."""
 
+from collections.abc import Sequence
+
 from streams.core.errors import NewerRecord
 from streams.ports import Record, Telemetry
 
@@ -9,3 +11,10 @@ def wait_for_release(telemetry: Telemetry, record: Record, newer: NewerRecord) -
     telemetry.error("newer_record", **record.place, why=str(newer), effect="its partition waits for a newer release")
     topic, number = record.partition
     return f"{topic} {number}: a newer release wrote the record at offset {record.offset}; upgrade this stage ({newer})"
+
+
+def as_one_problem(waiting: Sequence[str]) -> list[str]:
+    """One problem for all partitions that wait: that of the first, and how many others there are."""
+    if len(waiting) < 2:
+        return list(waiting)
+    return [f"{waiting[0]}; further partitions wait as well: {len(waiting) - 1}, see newer_record in the log"]

@@ -12,7 +12,7 @@ from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
 from streams.stages.consuming.commits import Commits
-from streams.stages.consuming.newer_record import wait_for_release
+from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import together
@@ -102,7 +102,7 @@ class PartitionConsumer:
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
-        return [state.newer_record for state in self._partitions.values() if state.newer_record]
+        return as_one_problem([state.newer_record for state in self._partitions.values() if state.newer_record])
 
     # -- called by the consumer --------------------------------------------------------------------------------
 

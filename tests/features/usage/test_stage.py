@@ -15,8 +15,10 @@ from streams.core.backfill import OffsetRange
 from streams.core.errors import Refused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
-from streams.core.usage import Launch, LaunchBatch, NewLaunches
+from streams.core.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
+from streams.features.usage import account_check
 from streams.features.usage import stage as meter_module
+from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
@@ -62,6 +64,25 @@ class FakeUsageMeter:
         return NewLaunches(*sizes)
 
 
+class FakeUnknownAccounts:
+    """`UnknownAccounts`: some accounts exist, all others are noted."""
+
+    def __init__(self) -> None:
+        self.existing_ids = {"acme", "globex"}
+        self.noted: list[UnknownAccount] = []
+        self.asked: list[list[str]] = []
+        self.away = False
+
+    async def existing(self, account_ids: Sequence[str]) -> set[str]:
+        if self.away:
+            raise Unavailable("no database")
+        self.asked.append(sorted(account_ids))
+        return self.existing_ids & set(account_ids)
+
+    async def add(self, found: Sequence[UnknownAccount]) -> None:
+        self.noted += found
+
+
 class MeterFixture:
     """The `meter` stage on a topic of one partition."""
 
@@ -69,6 +90,7 @@ class MeterFixture:
         self.clock = FakeClock()
         self.kafka = FakeKafka(self.clock, partitions=1)
         self.usage = FakeUsageMeter()
+        self.accounts = FakeUnknownAccounts()
         self.telemetry = FakeTelemetry()
         self.topic = "first"
 
@@ -78,8 +100,10 @@ class MeterFixture:
         async def incarnation() -> str:
             return self.topic
 
+        outages = Outages(self.telemetry)
+        self.check = AccountCheck(self.accounts, self.telemetry, outages, lambda: self.clock.now().timestamp())
         self.stage = Meter(
-            self.consumer, CODEC, self.usage, incarnation, self.clock, self.telemetry, Outages(self.telemetry)
+            self.consumer, CODEC, self.usage, self.check, incarnation, self.clock, self.telemetry, outages
         )
         self.running = asyncio.create_task(self.stage.run())
 
@@ -100,6 +124,7 @@ def launched(number: int, account_id: str = "acme", at: datetime = NOON) -> Even
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture]:
     monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(account_check, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
     yield MeterFixture()
@@ -295,3 +320,92 @@ async def test_a_partition_revoked_in_a_batch_stays_closed(
     await quiet()
     assert fixture.counted == []
     assert fixture.consumer.committed == {place: Commit(0, "")}
+
+
+# -- accounts that do not exist --------------------------------------------------------------------------------
+
+
+def of_account(account_id: str, number: int = 1) -> Event:
+    return event(id=f"evt_{number}", account_id=account_id)
+
+
+def lines_of(fixture: MeterFixture) -> list[dict[str, object]]:
+    return [fields for name, fields in fixture.telemetry.logged if name == "events_of_unknown_accounts"]
+
+
+async def test_events_of_unknown_accounts_are_noted(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(of_account("acme"), of_account("acc_lost"), launched(2, "acc_lost"), b"junk", of_account("acc_other"))
+    await quiet()
+    assert fixture.accounts.noted == [
+        UnknownAccount("acc_lost", 2, NOON, NOON),
+        UnknownAccount("acc_other", 1, NOON, NOON),
+    ]
+    assert fixture.telemetry.counts["events_of_unknown_accounts_total"] == 3
+    [fields] = lines_of(fixture)
+    assert (fields["events"], fields["accounts"]) == (3, "acc_lost, acc_other")
+    assert fixture.usage.next == {0: 5}
+
+
+async def test_a_known_account_is_asked_for_once(fixture: MeterFixture) -> None:
+    fixture.start()
+    for number in range(3):
+        fixture.add(of_account("acme", number), of_account("acc_lost", number))
+        await quiet()
+    # An unknown account may be created meanwhile.
+    assert fixture.accounts.asked == [["acc_lost", "acme"], ["acc_lost"], ["acc_lost"]]
+    fixture.accounts.existing_ids.add("acc_lost")
+    for number in range(2):
+        fixture.add(of_account("acc_lost", number))
+        await quiet()
+    assert len(fixture.accounts.asked) == 4
+    assert fixture.telemetry.counts["events_of_unknown_accounts_total"] == 3
+
+
+async def test_the_log_has_a_line_a_minute(fixture: MeterFixture) -> None:
+    fixture.start()
+    for number in range(5):
+        fixture.add(of_account(f"acc_{number}"))
+        await quiet()
+    fixture.clock.advance(61)
+    fixture.add(of_account("acc_last"))
+    await quiet()
+    first, second = lines_of(fixture)
+    assert (first["events"], first["accounts"]) == (1, "acc_0")
+    assert (second["events"], second["accounts"]) == (5, "acc_last")
+
+
+async def test_the_known_accounts_and_the_noted_ones_are_bounded(
+    fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_check, "MOST_KNOWN", 2)
+    monkeypatch.setattr(account_check, "MOST_NOTED", 3)
+    fixture.accounts.existing_ids = {f"acc_{number}" for number in range(5)}
+    fixture.start()
+    fixture.add(*(of_account(f"acc_{number}") for number in range(10)))
+    await quiet()
+    assert len(fixture.check._known) <= 2
+    assert len(fixture.accounts.noted) == 3
+    assert fixture.telemetry.counts["events_of_unknown_accounts_total"] == 5
+
+
+async def test_a_note_waits_for_the_database(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.accounts.away = True
+    fixture.add(of_account("acc_lost"))
+    await until(lambda: fixture.telemetry.logged_count("database_unreachable") == 1)
+    assert fixture.accounts.noted == []
+    fixture.accounts.away = False
+    await until(lambda: len(fixture.accounts.noted) == 1)
+
+
+async def test_what_is_read_again_is_noted_once(fixture: MeterFixture) -> None:
+    fixture.start()
+    fixture.add(of_account("acc_lost"))
+    await quiet()
+    fixture.running.cancel()
+    await asyncio.gather(fixture.running, return_exceptions=True)
+    fixture.consumer.committed.clear()
+    fixture.start()
+    await quiet()
+    assert len(fixture.accounts.noted) == 1

@@ -1,0 +1,82 @@
+"""The lists of deliveries and dead letters: as wide as the terminal, or with every column."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from api.deliveries.models import delivery_of
+from streams.cli.output import fields_of, show
+from streams.cli.tables import Columns, print_lines, terminal_width
+from streams.core.delivery import State
+from streams.core.delivery_state import DeliveryState
+from streams.core.times import parse_time
+
+Row = Mapping[str, Any]
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+
+
+def show_deliveries(found: Sequence[DeliveryState], as_json: bool, wide: bool) -> None:
+    """Print a list of deliveries."""
+    rows = [delivery_of(one) for one in found]
+    if as_json:
+        show(rows, as_json)
+        return
+    width = None if wide else terminal_width()
+    now = datetime.now(UTC)
+    print_lines([fields_of(row) for row in rows], _WIDE if width is None else _short(now), width)
+
+
+def _short(now: datetime) -> Columns:
+    return {
+        "state": _state,
+        "when": lambda row: f"{_distance(_seconds(row, 'firstSeenAt', now))} ago",
+        "webhook": "webhookId",
+        "event": "eventId",
+        "attempts": "attemptCount",
+        "next": lambda row: _next(row, now),
+        "message": "message",
+    }
+
+
+def _state(row: Row) -> str:
+    """The state with its tier or reason: `waiting 30s`, `held paused`, `dead exhausted`."""
+    of = {State.WAITING: "tier", State.HELD: "reason", State.DEAD: "reason"}.get(row["state"], "")
+    return f"{row['state']} {row.get(of, '')}".rstrip()
+
+
+_WIDE: Columns = {
+    "state": _state,
+    "firstSeenAt": "firstSeenAt",
+    "changedAt": "changedAt",
+    "account": "accountId",
+    "webhook": "webhookId",
+    "event": "eventId",
+    "type": "eventType",
+    "trigger": "trigger",
+    "generation": "generation",
+    "target": "target",
+    "attempts": "attemptCount",
+    "dueAt": "dueAt",
+    "id": "id",
+    "message": "message",
+}
+
+
+def _next(row: Row, now: datetime) -> str:
+    """When the next attempt is due."""
+    if "dueAt" not in row:
+        return ""
+    left = -_seconds(row, "dueAt", now)
+    return f"in {_distance(left)}" if left > 0 else "due"
+
+
+def _seconds(row: Row, name: str, now: datetime) -> float:
+    """How long ago a time was."""
+    return (now - (parse_time(row[name]) or now)).total_seconds()
+
+
+def _distance(seconds: float) -> str:
+    """A duration in its largest unit: `5m`."""
+    whole = max(0, round(seconds))
+    size, unit = next((one for one in _UNITS if whole >= one[0]), _UNITS[-1])
+    return f"{whole // size}{unit}"

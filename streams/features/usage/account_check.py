@@ -1,0 +1,83 @@
+"""Note events whose account does not exist: Kafka acknowledged them, and nobody gets them."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from streams.core.event import Event
+from streams.core.ids import is_id
+from streams.core.usage import UnknownAccount
+from streams.outage import DATABASE, Outages
+from streams.ports import Telemetry, UnknownAccounts
+
+RETRY_SECONDS = 1.0
+LOG_EVERY_SECONDS = 60.0
+# Ids of existing accounts in memory: 3 MB. Accounts are never deleted.
+MOST_KNOWN = 20_000
+# Of one batch: a producer may name a new account in each event.
+MOST_NOTED = 100
+MOST_LOGGED = 5
+
+
+class AccountCheck:
+    """Compares the accounts of events with those in the database: one query for a batch that names a new one.
+
+    It asks again for an unknown account with the next event of it: the account may have been created meanwhile.
+    """
+
+    def __init__(
+        self,
+        accounts: UnknownAccounts,
+        telemetry: Telemetry,
+        outages: Outages,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._accounts = accounts
+        self._telemetry = telemetry
+        self._outages = outages
+        self._now = now
+        self._known: set[str] = set()
+        self._logged_at: float | None = None
+        self._not_logged = 0
+
+    async def note(self, events: Iterable[tuple[Event, datetime]]) -> None:
+        """Note the unknown accounts of these events, which have the time of their record each."""
+        named = _by_account((event.account_id, at) for event, at in events if event.account_id not in self._known)
+        if not named:
+            return
+        existing = await self._outages.retry(lambda: self._accounts.existing(list(named)), RETRY_SECONDS, DATABASE)
+        if len(self._known) + len(existing) > MOST_KNOWN:
+            self._known.clear()
+        self._known.update(list(existing)[:MOST_KNOWN])
+        unknown = [one for one in named.values() if one.account_id not in existing]
+        if unknown:
+            newest = sorted(unknown, key=lambda one: one.last_at)[-MOST_NOTED:]
+            await self._outages.retry(lambda: self._accounts.add(newest), RETRY_SECONDS, DATABASE)
+            self._report(unknown)
+
+    def _report(self, unknown: Sequence[UnknownAccount]) -> None:
+        count = sum(one.events for one in unknown)
+        self._telemetry.count("events_of_unknown_accounts_total", count)
+        self._not_logged += count
+        now = self._now()
+        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
+            self._telemetry.warning(
+                "events_of_unknown_accounts",
+                events=self._not_logged,
+                accounts=", ".join(one.account_id for one in unknown[:MOST_LOGGED]),
+                effect="nobody gets them; scorm-webhooks accounts list --unknown",
+            )
+            self._logged_at, self._not_logged = now, 0
+
+
+def _by_account(named: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:
+    """What to note of each account, if it does not exist. What is not an id is an invalid event."""
+    found: dict[str, UnknownAccount] = {}
+    for account_id, at in named:
+        if seen := found.get(account_id):
+            found[account_id] = UnknownAccount(
+                account_id, seen.events + 1, min(seen.first_at, at), max(seen.last_at, at)
+            )
+        elif is_id(account_id):
+            found[account_id] = UnknownAccount(account_id, 1, at, at)
+    return found

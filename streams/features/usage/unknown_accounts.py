@@ -1,0 +1,48 @@
+"""The last accounts that events named and that do not exist."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select
+
+from streams.adapters.sql.account_tables import accounts
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.many_keys import is_one_of
+from streams.adapters.sql.usage_tables import unknown_accounts
+from streams.core.usage import UnknownAccount
+
+KEPT = 100
+_NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_id)
+
+
+class SqlUnknownAccounts(SqlStorage):
+    """`UnknownAccounts` in SQL."""
+
+    async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
+        async with self._database.reading() as connection:
+            query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
+            return set(await connection.scalars(query))
+
+    async def add(self, found: Sequence[UnknownAccount]) -> None:
+        kept = select(unknown_accounts.c.account_id).order_by(*_NEWEST_FIRST).limit(KEPT)
+        async with self._database.transaction() as connection:
+            # In one order, so that two processes do not wait for each other.
+            await _ACCOUNTS.run(connection, [one._asdict() for one in sorted(found)])
+            await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(kept)))
+
+    async def newest(self, limit: int) -> list[UnknownAccount]:
+        """Those of which the last event is newest."""
+        query = select(unknown_accounts).order_by(*_NEWEST_FIRST).limit(limit)
+        return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]
+
+
+def _adding(statement: Any) -> Any:
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[unknown_accounts.c.account_id],
+        set_={"events": unknown_accounts.c.events + new.events, "last_at": new.last_at},
+    )
+
+
+_ACCOUNTS = Bulk(unknown_accounts, _adding)

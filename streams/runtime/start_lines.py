@@ -1,0 +1,70 @@
+"""What `up` prints at its start: on a terminal a line of progress, and when all is ready the addresses."""
+
+import asyncio
+import sys
+import time
+from typing import Protocol
+
+from streams.core.text import escape_controls
+from streams.runtime.bootstrap import SqlDeployment
+from streams.settings import PREFIX, Settings
+
+LOG_LEVEL = f"{PREFIX}LOG_LEVEL"
+LOOK_EVERY_SECONDS = 0.2
+# A start takes some seconds, and half a minute after a kill.
+PATIENT_SECONDS = 15.0
+
+
+class Stages(Protocol):
+    """The supervised stages."""
+
+    @property
+    def is_running(self) -> bool: ...
+
+    async def readiness_problems(self) -> list[str]: ...
+
+
+def is_on_terminal() -> bool:
+    """Whether a person sees what this process prints, its log lines among it."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
+
+
+def quiet_log() -> dict[str, str]:
+    """On a terminal the log begins at `warning`, unless its level is set: links are not to be lost among its lines."""
+    return {LOG_LEVEL: "warning"} if is_on_terminal() else {}
+
+
+def print_beginning(settings: Settings) -> None:
+    if is_on_terminal():
+        quiet = f"; {LOG_LEVEL}=info shows more than warnings" if settings.log_level in ("warning", "error") else ""
+        _print(f"Starting every stage, with data in {settings.data_dir}. Ctrl-C ends it{quiet}.")
+
+
+async def is_up(stages: Stages, stopping: asyncio.Event, health: str) -> bool:
+    """Wait until every stage is ready. False when `up` ends before. A long wait is explained once on a terminal."""
+    explain_at = time.monotonic() + PATIENT_SECONDS if is_on_terminal() else None
+    while not stopping.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
+        if explain_at is not None and time.monotonic() >= explain_at:
+            _print(f"Not ready yet: {problems[0]} ({health} has all that is missing)")
+            explain_at = None
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+    return stages.is_running and not stopping.is_set()
+
+
+async def print_addresses(deployment: SqlDeployment, *, embedded: bool) -> None:
+    """Print where Kafka, the API and the dashboard are; on a terminal also a link that signs in once.
+
+    A log file must not have such a link.
+    """
+    url = deployment.settings.url
+    kind = "  (embedded: it forgets everything when this ends)" if embedded else ""
+    _print(f"Kafka: {deployment.kafka['bootstrap.servers']}{kind}")
+    _print(f"API: {url}/docs")
+    _print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)")
+    if sys.stdout.isatty():
+        link = await deployment.sign_in().operator_link(by="up")
+        _print(f"Sign in once, within 15 minutes: {link.url}")
+
+
+def _print(line: str) -> None:
+    print(escape_controls(line), flush=True)

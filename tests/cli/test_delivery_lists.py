@@ -1,0 +1,114 @@
+"""The lists of deliveries: a line for each, cut to the terminal, or every column for `--wide` and other programs."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.test_api_json import MESSAGE, run, store_dead_letter
+
+from builders import attempt, delivery
+from rest.api_fixture import ApiFixture, open_api
+from streams.cli import delivery_table, tables
+from streams.core.attempt import DeadLetter, NextStep
+from streams.core.delivery import DeathReason
+from streams.core.outcome import OutcomeKind
+
+SHORT = ["state", "when", "webhook", "event", "attempts", "next", "message"]
+WIDE = ["state", "firstSeenAt", "changedAt", "account", "webhook", "event", "type", "trigger", "generation", "target"]
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.chdir(tmp_path)
+    async with open_api(url) as api:
+        yield api
+
+
+@pytest.fixture
+def terminal_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the width of the terminal that commands write to."""
+    return lambda width: monkeypatch.setattr(delivery_table, "terminal_width", lambda: width)
+
+
+async def lines_of(*command: str) -> list[str]:
+    done = await run(*command)
+    assert done.exit_code == 0, done.output
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("command", ["deliveries", "dead-letters"])
+@pytest.mark.parametrize("width", [40, 80, 160])
+async def test_each_delivery_is_one_line_of_the_terminal(
+    api: ApiFixture, terminal_of: Callable[[int], None], command: str, width: int
+) -> None:
+    await store_dead_letter(api)
+    terminal_of(width)
+    heading, row = await lines_of(command, "list")
+    assert max(len(heading), len(row)) <= width
+    assert row.startswith("dead exhausted")
+    assert row.endswith("…") == (width < 160)
+    if width == 160:
+        assert heading.split() == SHORT
+        assert row.endswith(MESSAGE)
+
+
+async def test_times_of_a_terminal_are_relative(api: ApiFixture, terminal_of: Callable[[int], None]) -> None:
+    made = await api.acme.webhook()
+    now = datetime.now(UTC)
+    known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    seen = now - timedelta(hours=5, seconds=30)
+    failed = attempt(**known, next_step=NextStep.TIER, tier="2m", status=500, outcome=OutcomeKind.SERVER_ERROR)
+    dead = delivery(**known, event_id="evt_2", first_seen_at=now - timedelta(days=3))
+    await api.record(
+        delivery(**known, first_seen_at=seen),
+        failed._replace(first_seen_at=seen),
+        DeadLetter(dead, DeathReason.GONE, MESSAGE),
+        at=now,
+    )
+    terminal_of(200)
+    _, newer, older = await lines_of("deliveries", "list")
+    assert newer.startswith("waiting 2m  5h ago")
+    assert newer.split()[6:8] == ["1", "in"]
+    assert older.split()[:4] == ["dead", "gone", "3d", "ago"]
+
+
+@pytest.mark.parametrize("options", [["--wide"], []])
+async def test_every_column_is_whole_for_wide_and_for_programs(
+    api: ApiFixture, terminal_of: Callable[[int], None], options: list[str]
+) -> None:
+    dead = await store_dead_letter(api)
+    if options:
+        terminal_of(40)
+    heading, row = await lines_of("deliveries", "list", *options)
+    assert heading.split() == [*WIDE, "attempts", "dueAt", "id", "message"]
+    assert dead in row
+    assert row.endswith(MESSAGE)
+    assert "2026-04-10T" in row
+
+
+async def test_an_empty_list_says_none(api: ApiFixture, terminal_of: Callable[[int], None]) -> None:
+    terminal_of(80)
+    assert await lines_of("deliveries", "list") == ["none"]
+
+
+async def test_a_delivery_is_found_by_the_id_of_its_event(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    assert f'"id": "{dead}"' in (await run("deliveries", "show", "evt_1", "--json")).stdout
+    assert f'"id": "{dead}"' in (await run("deliveries", "retry", "evt_1", "--json")).stdout
+    other = delivery(account_id=api.acme.account_id, webhook_id="wh_other", event_id="evt_1")
+    await api.record(other)
+    for command in ("show", "retry"):
+        refused = str((await run("deliveries", command, "evt_1")).exception)
+        assert "the event evt_1 has more than one delivery" in refused
+        assert dead in refused
+        assert other.id in refused
+
+
+def test_wide_characters_keep_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"name": "日本", "note": "x" * 30}, {"name": "abcd", "note": "\x1b[2J"}]
+    tables.print_lines(rows, {"name": "name", "note": "note"}, 10)
+    assert capsys.readouterr().out.splitlines() == ["name  note", "日本  xxx…", "abcd  \\x1…"]

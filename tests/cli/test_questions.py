@@ -1,0 +1,127 @@
+"""A command that changes much shows how much, and asks; without a terminal it needs --yes."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli.test_api_json import run, store_dead_letter
+
+from builders import NOON, delivery
+from rest.api_fixture import ApiFixture, open_api
+from streams.adapters.encryption import generate_key
+from streams.core.delivery import HoldReason
+
+SINCE = "2026-04-10T11:00:00Z"
+
+
+@pytest.fixture
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    url, keys = f"sqlite:///{tmp_path}/db.sqlite", generate_key()
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", keys)
+    monkeypatch.chdir(tmp_path)
+    async with open_api(url, settings={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": keys}) as api:
+        yield api
+
+
+async def state_of(api: ApiFixture, delivery_id: str) -> str:
+    return str((await api.acme.get(f"/v1/deliveries/{delivery_id}"))["state"])
+
+
+async def test_all_dead_letters_are_retried_after_a_question(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    no = await run("dead-letters", "retry", "--all", answer="n\n")
+    assert no.exit_code == 1
+    assert "1 dead letter of 1 webhook of every account" in no.output
+    assert "Send them again?" in no.stderr
+    assert await state_of(api, dead) == "dead"
+    assert (await run("dead-letters", "retry", "--all", answer="y\n")).stdout.endswith("1 retried\n")
+    assert await state_of(api, dead) != "dead"
+
+
+async def test_named_dead_letters_are_retried_without_a_question(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    assert (await run("dead-letters", "retry", dead)).stdout == "1 retried\n"
+
+
+async def webhook_that_owes(api: ApiFixture) -> str:
+    """A webhook with a waiting and two held deliveries."""
+    made = await api.acme.webhook()
+    known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    held = [delivery(**known, event_id=f"evt_{n}", hold_reason=HoldReason.PAUSED, pause_id="p") for n in range(2)]
+    await api.record(delivery(**known, event_id="evt_waits"), *held, at=NOON + timedelta(seconds=1))
+    return str(made["id"])
+
+
+async def test_a_webhook_is_deleted_after_a_question(api: ApiFixture) -> None:
+    webhook = await webhook_that_owes(api)
+    no = await run("webhooks", "delete", webhook, answer="n\n")
+    assert no.exit_code == 1
+    assert "1 waiting and 2 held deliveries become dead letters" in no.stdout
+    assert "https://crm.example.com/hooks" in no.stderr
+    assert (await api.acme.get(f"/v1/webhooks/{webhook}"))["id"] == webhook
+    assert (await run("webhooks", "delete", webhook, answer="y\n")).exit_code == 0
+    assert (await api.acme.request("GET", f"/v1/webhooks/{webhook}")).status_code == 404
+
+
+async def test_yes_deletes_a_webhook_without_a_question(api: ApiFixture) -> None:
+    webhook = await webhook_that_owes(api)
+    done = await run("webhooks", "delete", webhook, "--yes", "--json")
+    assert (done.exit_code, "become dead letters" in done.output) == (0, False)
+
+
+QUESTIONS = [
+    ("dead-letters", "retry", "--all"),
+    ("dead-letters", "discard", "--all"),
+    ("webhooks", "delete", "wh_1"),
+    ("deliveries", "replay", "wh_1", "--since", SINCE),
+    ("learners", "erase", "acc_1", "learner-42"),
+    ("topics", "rewind", "record", "--to", SINCE),
+    ("topics", "skip", "record", "deliveries", "0", "1"),
+]
+
+
+@pytest.mark.parametrize("command", QUESTIONS, ids=" ".join)
+async def test_without_a_terminal_a_question_needs_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_at_terminal: Callable[[bool], None], command: tuple[str, ...]
+) -> None:
+    # Nothing is opened before: there is no database here.
+    monkeypatch.chdir(tmp_path)
+    is_at_terminal(False)
+    refused = await run(*command, answer="y\n")
+    assert "--yes: is required without a terminal" in str(refused.exception)
+    assert refused.output == ""
+
+
+@pytest.mark.parametrize("command", QUESTIONS[:5], ids=" ".join)
+async def test_with_json_a_question_needs_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = await run(*command, "--json")
+    assert "--json: needs --yes" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [
+        (("deliveries", "list", "--outcome", "delivered"), ["'redirect'", "'unsendable'"]),
+        (("deliveries", "list", "--outcome", "oops"), ["'redirect'", "'unsendable'"]),
+        (("deliveries", "list", "--state", "paused"), ["'waiting'", "'held'", "'failed'"]),
+        (
+            ("deliveries", "replay", "wh_1", "--since", SINCE, "--state", "held"),
+            ["'delivered'", "'dead'", "'discarded'"],
+        ),
+        (("dead-letters", "list", "--reason", "paused"), ["'exhausted'", "'gone'"]),
+    ],
+)
+async def test_an_option_names_the_values_that_can_match(
+    api: ApiFixture, command: tuple[str, ...], names: list[str]
+) -> None:
+    refused = await run(*command)
+    assert refused.exit_code == 2
+    said = " ".join(refused.stderr.replace("│", " ").split())
+    assert all(name in said for name in names), said
+    assert f"'{command[-1]}' is not one of" in said

@@ -1,0 +1,42 @@
+"""The last accounts that events named and that do not exist, in SQL."""
+
+from datetime import timedelta
+
+import pytest
+import pytest_asyncio
+
+from builders import NOON
+from contract.stores import SqlStore
+from streams.core.usage import UnknownAccount
+from streams.features.usage import unknown_accounts
+from streams.features.usage.unknown_accounts import SqlUnknownAccounts
+
+
+@pytest_asyncio.fixture
+async def stored(database: SqlStore) -> SqlUnknownAccounts:
+    return SqlUnknownAccounts(database.database)
+
+
+def unknown(account_id: str, events: int, minute: int) -> UnknownAccount:
+    at = NOON + timedelta(minutes=minute)
+    return UnknownAccount(account_id, events, at, at)
+
+
+async def test_only_stored_accounts_exist(stored: SqlUnknownAccounts) -> None:
+    assert await stored.existing(["acc_lost", "acme"]) == {"acme"}
+
+
+async def test_events_of_an_account_are_added_up(stored: SqlUnknownAccounts) -> None:
+    await stored.add([unknown("acc_lost", 2, 1), unknown("acc_other", 1, 2)])
+    await stored.add([unknown("acc_lost", 3, 5)])
+    first, second = await stored.newest(10)
+    assert first == UnknownAccount("acc_lost", 5, NOON + timedelta(minutes=1), NOON + timedelta(minutes=5))
+    assert second.account_id == "acc_other"
+    assert await stored.newest(1) == [first]
+
+
+async def test_the_newest_are_kept(stored: SqlUnknownAccounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unknown_accounts, "KEPT", 3)
+    for minute in range(5):
+        await stored.add([unknown(f"acc_{minute}", 1, minute)])
+    assert [one.account_id for one in await stored.newest(10)] == ["acc_4", "acc_3", "acc_2"]

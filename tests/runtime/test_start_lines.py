@@ -1,0 +1,57 @@
+"""What `up` prints at its start."""
+
+import asyncio
+
+import pytest
+
+from streams.runtime import start_lines
+from streams.runtime.start_lines import is_up, quiet_log
+
+
+class FakeStages:
+    """Stages that are ready after some looks, or end."""
+
+    def __init__(self, looks: int, ends: bool = False) -> None:
+        self.looks = looks
+        self.ends = ends
+
+    @property
+    def is_running(self) -> bool:
+        return not (self.ends and self.looks <= 0)
+
+    async def readiness_problems(self) -> list[str]:
+        self.looks -= 1
+        return ["record: no broker \x1b answers", "deliver: a topic is missing"] if self.looks > 0 or self.ends else []
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_lines, "is_on_terminal", lambda: True)
+    monkeypatch.setattr(start_lines, "PATIENT_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("terminal")
+async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await is_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+    assert capsys.readouterr().out == (
+        "Not ready yet: record: no broker \\x1b answers (http://a/readyz has all that is missing)\n"
+    )
+
+
+async def test_without_a_terminal_nothing_is_explained(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(start_lines, "PATIENT_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
+    assert await is_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+    assert (capsys.readouterr().out, quiet_log()) == ("", {})
+
+
+@pytest.mark.usefixtures("terminal")
+async def test_no_address_is_printed_after_an_end() -> None:
+    stopping = asyncio.Event()
+    assert not await is_up(FakeStages(3, ends=True), stopping, "")
+    stopping.set()
+    assert not await is_up(FakeStages(0), stopping, "")
+    assert quiet_log() == {"SCORM_WEBHOOKS_LOG_LEVEL": "warning"}
