@@ -136,12 +136,16 @@ def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A webhook as it is registered: its state, and what only people need."""
+    """A webhook as it is registered: its state, and what only people need.
+
+    `url_changed_at` is None while it has its first URL.
+    """
 
     webhook: Webhook
     created_at: datetime
     description: str = ""
     paused_at: datetime | None = None
+    url_changed_at: datetime | None = None
 
     @property
     def listed(self) -> "ListedWebhook":
@@ -185,6 +189,7 @@ class ListedWebhook:
     created_at: datetime
     description: str
     paused_at: datetime | None
+    url_changed_at: datetime | None
 
     @property
     def json_bytes(self) -> int:

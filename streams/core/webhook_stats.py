@@ -4,11 +4,12 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
+from streams.core.outcome import OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSummary:
-    """A webhook within some hours: attempts by outcome, response times, and how many deliveries are unfinished now.
+    """A webhook since `since`: attempts by outcome, response times, and how many deliveries are unfinished now.
 
     `unfinished` has the states waiting, held and dead.
     """
@@ -71,6 +72,8 @@ class WebhookSummary:
     response_times: Sequence[ResponseTimes] = ()
     unfinished: Mapping[State, int] = field(default_factory=dict)
     failing: FailureStreak = FailureStreak()
+    last_delivered_at: datetime | None = None
+    since: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class WebhookStats:
         unfinished: Counter[State] = Counter()
         for one in self.unfinished:
             unfinished[one.state] += one.count
-        return WebhookSummary(attempts, self.response_times, unfinished, self.failing)
+        delivered_at = max((hour.last_at for hour in self.hours if hour.outcome == OutcomeKind.DELIVERED), default=None)
+        return WebhookSummary(attempts, self.response_times, unfinished, self.failing, delivered_at, self.since)
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

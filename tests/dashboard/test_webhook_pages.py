@@ -1,6 +1,7 @@
 """An integrator creates, watches and repairs a webhook on pages."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -107,6 +108,19 @@ async def test_a_failing_webhook_says_since_when_and_why(api: ApiFixture, browse
     page = await browser.open("/")
     assert "failing, 1 of 5 failures in a row since 12:00" in page.text
     assert message in page.text
+
+
+async def test_a_new_url_is_not_healthy_by_the_old_one(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(description="CRM")
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    await api.record(delivery(**mine), attempt(**mine))
+    assert "healthy, 1 delivered" in (await browser.open("/")).text
+    await browser.send(f"/webhooks/{made['id']}/edit", url=f"{URL}/v2", description="CRM")
+    for path in ("/", "/webhooks", f"/webhooks/{made['id']}"):
+        assert "ew URL since 12:00 , nothing delivered yet." in (await browser.open(path)).text
+    later = api.clock.now() + timedelta(minutes=5)
+    await api.record(attempt(**mine, event_id="evt_2", started_at=later, ended_at=later))
+    assert "healthy, 2 delivered" in (await browser.open("/")).text
 
 
 async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, browser: FakeBrowser) -> None:

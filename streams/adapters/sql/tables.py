@@ -46,6 +46,7 @@ webhooks = Table(
     Column("created_at", Moment, nullable=False),
     Column("published_at", Moment),
     Column("deleted_at", Moment),
+    Column("url_changed_at", Moment),
 )
 
 # Webhooks whose newest version is not on the topic yet: a set, not a queue.

@@ -206,7 +206,7 @@ class WebhookService:
 
     def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
         webhook = known.webhook
-        moved = webhook_input.url != webhook.url
+        has_new_url = webhook_input.url != webhook.url
         revised = replace(
             webhook,
             **to_webhook_fields(webhook_input),
@@ -217,9 +217,12 @@ class WebhookService:
             if "fallback_headers" in wanted
             else webhook.encrypted_fallback_headers,
             # Failures of the old URL do not count for the new one.
-            health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
+            health_epoch=webhook.health_epoch + 1 if has_new_url else webhook.health_epoch,
         )
-        return replace(known, webhook=revised, **to_registration_fields(webhook_input))
+        url_changed_at = self._clock.now() if has_new_url else known.url_changed_at
+        return replace(
+            known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input)
+        )
 
     async def _address_errors(self, webhook_input: WebhookInput) -> Sequence[FieldError]:
         errors = []
