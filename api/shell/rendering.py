@@ -14,6 +14,7 @@ from jinja2.runtime import Context
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.deliveries.filters import ERRORS
+from api.deliveries.reasons import REASONS, details_of, reason_of
 from api.services import services_of
 from api.shell.assets import asset_url
 from api.shell.security import secure_headers
@@ -217,6 +218,9 @@ _TEMPLATES.filters.update(
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
     failure=ERRORS.__getitem__,
+    reason=reason_of,
+    reason_words=REASONS.__getitem__,
+    details=details_of,
     seconds=seconds,
     of_field=of_field,
 )

@@ -157,6 +157,7 @@ class Registration:
             "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
             "has_headers": webhook.encrypted_headers is not None,
             "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
+            "deleted_at": None,
         }
         # `created_at` of the registration, not of its first record.
         same = [each.name for each in fields(ListedWebhook) if each.name not in computed]
@@ -169,7 +170,7 @@ class Registration:
 class ListedWebhook:
     """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
 
-    `secret_ends` are the times when old secrets end.
+    `secret_ends` are the times when old secrets end. Only a list of all that the account had has deleted ones.
     """
 
     id: str
@@ -190,6 +191,7 @@ class ListedWebhook:
     description: str
     paused_at: datetime | None
     url_changed_at: datetime | None
+    deleted_at: datetime | None
 
     @property
     def json_bytes(self) -> int:

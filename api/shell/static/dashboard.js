@@ -9,6 +9,22 @@ window.addEventListener("pageshow", () => {
   for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
 });
 
+// -- check all rows that are shown
+const all = document.querySelector("[data-check-all]");
+if (all) {
+  const boxes = [...all.closest("form").querySelectorAll("td.box input")];
+  const box = all.querySelector("input");
+  const show = () => {
+    const checked = boxes.filter((one) => one.checked).length;
+    box.checked = checked === boxes.length;
+    box.indeterminate = checked > 0 && !box.checked;
+  };
+  box.addEventListener("change", () => boxes.forEach((one) => (one.checked = box.checked)));
+  boxes.forEach((one) => one.addEventListener("change", show));
+  all.hidden = false;
+  show();
+}
+
 // -- copy
 function showCopyButtons() {
   for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;

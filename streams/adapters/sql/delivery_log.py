@@ -11,7 +11,7 @@ from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
 from streams.adapters.sql.replays import HAS_PAYLOAD
 from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.adapters.sql.tables import attempts, deliveries, events, webhooks
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
@@ -59,7 +59,11 @@ class SqlDeliveryLog(SqlStorage):
     async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
         seen = deliveries.c.first_seen_at
         figures = (func.count(), func.count(deliveries.c.webhook_id.distinct()), func.min(seen), func.max(seen))
-        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(wanted))))
+        deleted = select(webhooks.c.id).where(webhooks.c.deleted_at.is_not(None))
+        if wanted.account_id is not None:
+            deleted = deleted.where(webhooks.c.account_id == wanted.account_id)
+        of_deleted = func.count().filter(deliveries.c.webhook_id.in_(deleted))
+        return DeliverySummary(*await self._database.row(select(*figures, of_deleted).where(*matching(wanted))))
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))
