@@ -12,7 +12,7 @@ REASONS: Mapping[str, str] = {
     DeathReason.DELETED: "Its webhook was deleted.",
     DeathReason.GONE: "The endpoint responded with 410 Gone.",
     DeathReason.EXPIRED: "It waited too long.",
-    DeathReason.KEPT: "A person kept it when the webhook was enabled.",
+    DeathReason.KEPT: "Kept when its webhook was enabled.",
     DeathReason.REFUSED: "Kafka refused its record.",
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
     ERASED: ERASED_MESSAGE,

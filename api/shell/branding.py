@@ -30,6 +30,7 @@ class Site:
     signature_header: str = "X-AllureConnect-Signature"
     retention_days: int = 30
     trusted_proxies: Networks = ()
+    attempt_seconds: float = 10
 
     @property
     def is_framed(self) -> bool:

@@ -64,7 +64,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
     except Invalid as wrong:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
         return _form_page(visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
-    return redirect(f"/webhooks/{webhook_id}?saved=1")
+    return redirect(f"/webhooks/{webhook_id}?done=saved")
 
 
 def _form_page(

@@ -1,7 +1,9 @@
 """Pages of webhooks: the list, and one webhook with what can be done with it."""
 
+import json
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -15,15 +17,18 @@ from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPES
+from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
+from streams.core.event import render as event_body
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.webhook import PauseReason, Registration, Status
+from streams.core.webhook import PauseReason, Registration, Status, Webhook
 from streams.core.webhook_stats import percentile_ms
+from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -51,6 +56,7 @@ async def _webhook_page(
     webhook_id: str,
     *,
     secrets: Sequence[str] = (),
+    rotated: bool = False,
     test: DeliveryDetails | None = None,
     problem: str | None = None,
     errors: tuple[FieldError, ...] = (),
@@ -66,6 +72,7 @@ async def _webhook_page(
         failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
+    steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
     p50 = percentile_ms(stats.response_times, 0.5)
     return render(
         visit,
@@ -74,6 +81,9 @@ async def _webhook_page(
         here=f"/webhooks/{webhook_id}",
         errors=errors,
         known=known,
+        note=_note(visit, webhook),
+        steps=steps,
+        examples=_examples(webhook, now) if steps else {},
         webhook=webhook,
         verdict=verdict(known.listed, stats.summary),
         counts=counts,
@@ -85,6 +95,7 @@ async def _webhook_page(
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
         types=TYPES,
+        seconds_to_respond=f"{site_of(visit.request).attempt_seconds:g}",
         p50=p50,
         p95=percentile_ms(stats.response_times, 0.95),
         attempts=sum(hour.attempts for hour in stats.hours),
@@ -92,11 +103,38 @@ async def _webhook_page(
         times=times_chart(stats.response_times, now),
         secret=secrets[-1] if secrets else None,
         old_secret=secrets[0] if len(secrets) > 1 else None,
+        rotated=rotated,
         test=test,
         test_curl=_curl(test),
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),
     )
+
+
+# What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
+_NOTES = {
+    "saved": (None, "Saved."),
+    "paused": (Status.PAUSED, "Paused. New events are held until you enable it."),
+    HeldChoice.DELIVER: (Status.ACTIVE, "Enabled. New events are sent at once, held ones oldest first."),
+    HeldChoice.KEEP: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones become dead letters."),
+    HeldChoice.DISCARD: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones are discarded."),
+    "rotation-finished": (None, "The old secret has ended. Requests are signed with the new one alone."),
+}
+
+
+def _note(visit: Visit, webhook: Webhook) -> str:
+    """What the act before did; empty when something else happened since."""
+    if visit.query["new"]:
+        return "Created. Events are sent from now on. Three steps are left."
+    status, words = _NOTES.get(visit.query["done"], (None, ""))
+    return words if status in (None, webhook.status) else ""
+
+
+def _examples(webhook: Webhook, now: datetime) -> dict[str, object]:
+    """The body of an event of each type that the webhook wants."""
+    wanted = [event_type for event_type in TYPES if event_type in (webhook.event_types or TYPES)]
+    events = {one: replace(sample_event(one, "evt_example", webhook.account_id, now), test=False) for one in wanted}
+    return {event_type: json.loads(event_body(event)) for event_type, event in events.items()}
 
 
 def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
@@ -145,7 +183,7 @@ async def code_page(webhook_id: str, visit: SignedIn) -> Response:
 @router.post("/webhooks/{webhook_id}/pause")
 async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     await visit.services.webhooks.pause(webhook_id, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done=paused")
 
 
 @router.post("/webhooks/{webhook_id}/enable")
@@ -155,7 +193,7 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     held = HeldChoice(form["held"])
     await visit.services.webhooks.enable(webhook_id, held, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done={held}")
 
 
 @router.post("/webhooks/{webhook_id}/test")
@@ -184,14 +222,14 @@ async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     except Invalid as wrong:
         return await _webhook_page(visit, webhook_id, errors=wrong.errors)
     secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
-    return await _webhook_page(visit, webhook_id, secrets=secrets)
+    return await _webhook_page(visit, webhook_id, secrets=secrets, rotated=True)
 
 
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
 async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """The second step: the old secret ends now."""
     await visit.services.secrets.finish_rotation(webhook_id, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done=rotation-finished")
 
 
 @router.get("/webhooks/{webhook_id}/delete")

@@ -118,7 +118,14 @@ def site_of(settings: Settings) -> Site:
         frame_ancestors=settings.frame_ancestors,
     )
     origin = origin_of(settings.public_url) if settings.public_url else None
-    return Site(branding, origin, settings.signature_header, settings.retention_days, settings.trusted_proxies)
+    return Site(
+        branding,
+        origin,
+        signature_header=settings.signature_header,
+        retention_days=settings.retention_days,
+        trusted_proxies=settings.trusted_proxies,
+        attempt_seconds=settings.attempt_timeout_seconds,
+    )
 
 
 def _data_url(logo: Path) -> str:
