@@ -55,6 +55,7 @@ def render(
     shown = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
         branding=site.branding,
+        site=site,
         visit=visit,
         may=visit.may if visit else lambda permission: False,
         scope=Scope,
@@ -214,6 +215,7 @@ _TEMPLATES.filters.update(
     duration=duration,
     capped=capped,
     hour=hour,
+    number="{:g}".format,
     local_input=local_input,
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],

@@ -26,6 +26,7 @@ from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.event import render as event_body
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
+from streams.core.url import host_of
 from streams.core.webhook import PauseReason, Registration, Status, Webhook
 from streams.core.webhook_stats import percentile_ms
 from streams.features.webhooks.samples import sample_event
@@ -82,6 +83,7 @@ async def _webhook_page(
         errors=errors,
         known=known,
         note=_note(visit, webhook),
+        unresolved=_unresolved(visit, webhook),
         steps=steps,
         examples=_examples(webhook, now) if steps else {},
         webhook=webhook,
@@ -95,7 +97,6 @@ async def _webhook_page(
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
         types=TYPES,
-        seconds_to_respond=f"{site_of(visit.request).attempt_seconds:g}",
         p50=p50,
         p95=percentile_ms(stats.response_times, 0.95),
         attempts=sum(hour.attempts for hour in stats.hours),
@@ -128,6 +129,12 @@ def _note(visit: Visit, webhook: Webhook) -> str:
         return "Created. Events are sent from now on. Three steps are left."
     status, words = _NOTES.get(visit.query["done"], (None, ""))
     return words if status in (None, webhook.status) else ""
+
+
+def _unresolved(visit: Visit, webhook: Webhook) -> str:
+    """The host that did not resolve when the webhook was saved, if it still is one of its hosts."""
+    host = visit.query["unresolved"]
+    return host if host in (host_of(webhook.url), host_of(webhook.fallback_url or "")) else ""
 
 
 def _examples(webhook: Webhook, now: datetime) -> dict[str, object]:

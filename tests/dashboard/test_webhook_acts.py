@@ -1,9 +1,10 @@
 """A webhook's page says what an act did, and leads a person through the first steps."""
 
-import pytest
+from pathlib import Path
+
 from dashboard.pages import FakeBrowser, signed_in
 
-from rest.api_fixture import URL, ApiFixture
+from rest.api_fixture import URL, ApiFixture, open_api
 from streams.core.event_data import EVENT_TYPES
 
 
@@ -67,10 +68,34 @@ async def test_a_new_webhook_has_three_steps(api: ApiFixture, browser: FakeBrows
     assert len(page.response.content) <= 30_000
 
 
-@pytest.mark.parametrize("role", ["viewer"])
-async def test_a_viewer_sees_no_steps(api: ApiFixture, role: str) -> None:
+WARNING = "The host “crm.unknown.example.com” does not resolve. Events fail until it does: check the URL."
+
+
+async def test_a_host_that_does_not_resolve_is_said_at_once(api: ApiFixture, browser: FakeBrowser) -> None:
+    page = await browser.send("/webhooks/new", url="https://crm.unknown.example.com/hooks")
+    assert WARNING in page.text
+    assert "Created." in page.text
+    path = page.path.partition("?")[0]
+    assert "does not resolve" not in (await browser.open(f"{path}?unresolved=evil.example.com")).text
+    page = await browser.send(f"{path}/edit", url="https://crm.unknown.example.com/v2")
+    assert WARNING in page.text
+    assert "does not resolve" not in (await browser.send(f"{path}/edit", url=URL)).text
+
+
+async def test_a_form_says_whether_plain_http_is_allowed(browser: FakeBrowser, tmp_path: Path) -> None:
+    assert "plain http" not in (await browser.open("/webhooks/new")).text
+    assert "must start with https://" in (await browser.send("/webhooks/new", url="http://crm.example.com")).text
+    allowed = {"SCORM_WEBHOOKS_ALLOW_HTTP": "true"}
+    async with open_api(f"sqlite:///{tmp_path}/http.sqlite", settings=allowed) as api:
+        other = await signed_in(api)
+        assert "https, or plain http, which is allowed here." in (await other.open("/webhooks/new")).text
+        assert "Created." in (await other.send("/webhooks/new", url="http://crm.example.com")).text
+        await other.close()
+
+
+async def test_a_viewer_sees_no_steps(api: ApiFixture) -> None:
     made = await api.acme.webhook()
-    viewer = await signed_in(api, role)
+    viewer = await signed_in(api, "viewer")
     page = await viewer.open(f"/webhooks/{made['id']}?new=1")
     assert "2. Verify" not in page.text
     assert '"type":' not in page.text

@@ -179,6 +179,7 @@ async def test_keys_and_people_are_managed_by_owners(api: ApiFixture, browser: F
     [key] = re.findall(r'id="key"[^>]*>([^<]+)', page.html)
     assert (await api.anonymous.request("GET", "/v1/webhooks", headers={"Authorization": f"Bearer {key}"})).is_success
     assert key not in (await browser.open("/account")).html
+    assert "<option selected>viewer</option>" in page.html
     page = await browser.send("/account/users", email="bob@acme.example", role="viewer")
     assert "bob@acme.example" in page.text
     assert "Add a user" not in page.text
