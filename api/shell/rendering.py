@@ -24,6 +24,7 @@ from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.visibility import visible
 from streams.core.access import Scope
 from streams.core.errors import FieldError
+from streams.core.event import parse_time
 from streams.core.text import escape_controls
 from streams.features.deliveries.search_rules import MOST_COUNTED
 from streams.features.webhooks.verdict import PAUSE_WORDS
@@ -178,12 +179,15 @@ def plain_lines(text: str | bytes) -> str:
     return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
 
 
-def detail(value: object) -> str:
-    """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`."""
+@pass_context
+def detail(context: Context, value: object) -> str:
+    """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`; a time as the page shows times."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {detail(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {detail(context, one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(detail, value)) or "none"
+        return ", ".join(detail(context, one) for one in value) or "none"
+    if moment := parse_time(value):
+        return exact_time(context, moment)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value in (None, "") else str(value)

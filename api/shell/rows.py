@@ -32,15 +32,18 @@ def webhook_name(known: ListedWebhook | None) -> str:
     return f"{known.description or known.url}{', deleted' if known.deleted_at else ''}"
 
 
-async def actor_name(visit: Visit, actor: str) -> str:
+async def people_of(visit: Visit) -> Mapping[str, str]:
+    """What people call the users and API keys of the account, by id."""
+    users = await visit.services.access.users(visit.account.id)
+    keys = await visit.services.access.keys(visit.account.id)
+    return {user.id: user.email for user in users} | {key.id: f"the API key “{key.name}”" for key in keys}
+
+
+def actor_name(actor: str, people: Mapping[str, str]) -> str:
     """Who an actor of the audit log is, as people call them: an e-mail address, or the name of a key."""
     kind, _, name = actor.partition(":")
-    if kind == "user":
-        users = await visit.services.access.users(visit.account.id)
-        return next((user.email for user in users if user.id == name), "a former user")
-    if kind == "key":
-        keys = await visit.services.access.keys(visit.account.id)
-        return next((f"the API key “{key.name}”" for key in keys if key.id == name), "an API key")
+    if kind in ("user", "key"):
+        return people.get(name, "a former user" if kind == "user" else "an API key")
     if kind == "oidc":
         return f"{name}, by OpenID Connect"
     if kind == "cli":

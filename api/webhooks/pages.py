@@ -12,7 +12,7 @@ from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
-from api.shell.rows import actor_name
+from api.shell.rows import actor_name, people_of
 from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
@@ -160,7 +160,7 @@ async def _pause_sentence(visit: Visit, known: Registration) -> str:
         return f"It was paused {PAUSE_WORDS[pause.reason]}."
     wanted = AuditFilter(visit.account.id, action="webhook.paused", object_id=known.webhook.id)
     entries = (await visit.services.audit.list(wanted, None, 1)).rows
-    actor = await actor_name(visit, entries[0].actor) if entries else "a person"
+    actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"
     return f"It was paused by {actor}."
 
 

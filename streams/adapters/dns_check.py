@@ -20,7 +20,7 @@ FORBIDDEN = (
 
 
 class SystemDnsCheck:
-    """A `DnsCheck` by the system's resolver. Each delivery checks the address again.    """
+    """A `DnsCheck` by the system's resolver. Each delivery checks the address again."""
 
     def __init__(
         self, opened: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None

@@ -231,9 +231,7 @@ class WebhookService:
             health_epoch=webhook.health_epoch + 1 if has_new_url else webhook.health_epoch,
         )
         url_changed_at = self._clock.now() if has_new_url else known.url_changed_at
-        return replace(
-            known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input)
-        )
+        return replace(known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input))
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
