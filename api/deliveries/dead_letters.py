@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deliveries.filters import ROWS, filter_of
+from api.deliveries.filters import filter_of
 from api.paging import cursor_of
 from api.shell.forms import Form, SentForm, with_query
 from api.shell.once import new_once

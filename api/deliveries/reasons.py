@@ -7,7 +7,7 @@ from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
 from streams.core.erasure import ERASED, ERASED_MESSAGE
 
 REASONS: Mapping[str, str] = {
-    **HELD_MESSAGES,
+    **{str(reason): words for reason, words in HELD_MESSAGES.items()},
     DeathReason.EXHAUSTED: "All attempts failed.",
     DeathReason.DELETED: "Its webhook was deleted.",
     DeathReason.GONE: "The endpoint responded with 410 Gone.",

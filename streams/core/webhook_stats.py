@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
@@ -63,9 +63,9 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSummary:
-    """A webhook since `since`: attempts by outcome, response times, and how many deliveries are unfinished now.
+    """A webhook since a time: attempts by outcome, response times, and how many deliveries are unfinished now.
 
-    `unfinished` has the states waiting, held and dead.
+    `unfinished` has the states waiting, held and dead. Without `since` it is the whole time.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class WebhookSummary:
     unfinished: Mapping[State, int] = field(default_factory=dict)
     failing: FailureStreak = FailureStreak()
     last_delivered_at: datetime | None = None
-    since: datetime = datetime.min.replace(tzinfo=UTC)
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

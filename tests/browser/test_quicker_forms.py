@@ -1,4 +1,4 @@
-"""JavaScript makes forms quicker: a test's outcome in place, one box that checks a list, one request for two presses."""
+"""JavaScript makes forms quicker: a test's outcome in place, one box that checks a list, one request at a time."""
 
 import threading
 

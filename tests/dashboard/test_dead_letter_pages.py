@@ -54,6 +54,10 @@ async def test_the_filter_has_deleted_webhooks(api: ApiFixture, browser: FakeBro
     assert "evt_1" not in page.text
 
 
+async def test_an_act_on_an_empty_list_says_so(browser: FakeBrowser) -> None:
+    assert "Nothing is checked." in (await browser.open("/dead-letters/preview?act=retry")).text
+
+
 @pytest.mark.parametrize("act", ["retry", "discard"])
 async def test_an_act_on_nothing_stays_on_the_list(api: ApiFixture, browser: FakeBrowser, act: str) -> None:
     made = await api.acme.webhook()

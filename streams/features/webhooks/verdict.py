@@ -66,7 +66,7 @@ def verdict(known: ListedWebhook, summary: WebhookSummary) -> Verdict:
 
 def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
     """Whether the URL changed within the summary's hours, and nothing was delivered since."""
-    if url_changed_at is None or url_changed_at < summary.since:
+    if url_changed_at is None or (summary.since is not None and url_changed_at < summary.since):
         return False
     return summary.last_delivered_at is None or summary.last_delivered_at <= url_changed_at
 
