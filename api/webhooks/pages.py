@@ -1,9 +1,7 @@
 """Pages of webhooks: the list, and one webhook with what can be done with it."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -17,19 +15,17 @@ from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPES
+from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
 from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.event import render as event_body
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.url import host_of
-from streams.core.webhook import PauseReason, Registration, Status, Webhook
+from streams.core.webhook import PauseReason, Registration, Status
 from streams.core.webhook_stats import percentile_ms
-from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -82,10 +78,10 @@ async def _webhook_page(
         here=f"/webhooks/{webhook_id}",
         errors=errors,
         known=known,
-        note=_note(visit, webhook),
-        unresolved=_unresolved(visit, webhook),
+        note=note_of(visit, webhook),
+        unresolved=unresolved_host(visit, webhook),
         steps=steps,
-        examples=_examples(webhook, now) if steps else {},
+        examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
         verdict=verdict(known.listed, stats.summary),
         counts=counts,
@@ -110,38 +106,6 @@ async def _webhook_page(
         problem=problem,
         valid_secrets=webhook.valid_secrets(now),
     )
-
-
-# What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
-_NOTES = {
-    "saved": (None, "Saved."),
-    "paused": (Status.PAUSED, "Paused. New events are held until you enable it."),
-    HeldChoice.DELIVER: (Status.ACTIVE, "Enabled. New events are sent at once, held ones oldest first."),
-    HeldChoice.KEEP: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones become dead letters."),
-    HeldChoice.DISCARD: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones are discarded."),
-    "rotation-finished": (None, "The old secret has ended. Requests are signed with the new one alone."),
-}
-
-
-def _note(visit: Visit, webhook: Webhook) -> str:
-    """What the act before did; empty when something else happened since."""
-    if visit.query["new"]:
-        return "Created. Events are sent from now on. Three steps are left."
-    status, words = _NOTES.get(visit.query["done"], (None, ""))
-    return words if status in (None, webhook.status) else ""
-
-
-def _unresolved(visit: Visit, webhook: Webhook) -> str:
-    """The host that did not resolve when the webhook was saved, if it still is one of its hosts."""
-    host = visit.query["unresolved"]
-    return host if host in (host_of(webhook.url), host_of(webhook.fallback_url or "")) else ""
-
-
-def _examples(webhook: Webhook, now: datetime) -> dict[str, object]:
-    """The body of an event of each type that the webhook wants."""
-    wanted = [event_type for event_type in TYPES if event_type in (webhook.event_types or TYPES)]
-    events = {one: replace(sample_event(one, "evt_example", webhook.account_id, now), test=False) for one in wanted}
-    return {event_type: json.loads(event_body(event)) for event_type, event in events.items()}
 
 
 def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
