@@ -104,6 +104,10 @@ class Settings(BaseModel):
         BeforeValidator(values.networks),
         Field(description="networks that webhooks may reach although they are not public, such as `10.1.0.0/16`"),
     ] = ()
+    sends_mail: Annotated[
+        bool | None,
+        Field(description="whether the sign-in page offers a mail; without it, whether `api` has `SMTP_URL`"),
+    ] = None
     allow_http: Annotated[bool, Field(description="allow webhooks with http:// URLs")] = False
     ca_file: Annotated[
         Path | None, Field(description="PEM file of certificate authorities to trust in addition to the system's")

@@ -28,6 +28,7 @@ OTHERS = {
     "brand_logo": "brandLogo.configMap",
     "api_host": "listenAddress",
     "api_port": "fixed: 8080",
+    "sends_mail": "smtp.existingSecret",
     "health_host": "listenAddress",
     "health_port": "fixed: 9090",
     "instance_id": "fixed: the pod's name, in a StatefulSet",

@@ -1,5 +1,6 @@
 """Pages of an account: API keys, people, who is signed in, mails, and the audit log."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 
 from fastapi import APIRouter
@@ -10,12 +11,13 @@ from api.shell.forms import SentForm, with_query
 from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.rows import actor_name
+from api.shell.rows import actor_name, names_by_id, people_of
 from api.shell.visits import MayManage, SignedIn, Visit
 from streams.core.access import MANAGE, NewKey, Role, Scope
-from streams.core.audit import AuditFilter
+from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import is_storable
+from streams.core.ids import is_id
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -101,6 +103,12 @@ async def revoke_session(session_id: str, visit: MayManage) -> Response:
     return redirect("/account")
 
 
+def _named(rows: Iterable[AuditEntry]) -> set[str]:
+    """Ids in these entries that may be those of webhooks."""
+    found = {row.object_id for row in rows} | {value for row in rows for value in row.details.values() if is_id(value)}
+    return {one for one in found if one.startswith("wh_")}
+
+
 @router.get("/audit")
 async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
     """Who did what, newest first."""
@@ -111,12 +119,13 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
             raise Invalid(FieldError(name, "must not contain the character NUL"))
     wanted = AuditFilter(visit.account.id, given.get("actor"), given.get("action"), given.get("object"))
     page = await visit.services.audit.list(wanted, cursor_of(after), ROWS)
-    names = {actor: await actor_name(visit, actor) for actor in {row.actor for row in page.rows}}
+    people = await people_of(visit)
     return render(
         visit,
         "audit.html",
         rows=page.rows,
-        names=names,
+        actors={row.actor: actor_name(row.actor, people) for row in page.rows},
+        names={**people, **await names_by_id(visit, _named(page.rows))},
         given=given,
         next=with_query("/audit", **given, after=page.next) if page.next else None,
         with_query=with_query,

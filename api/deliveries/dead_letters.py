@@ -1,14 +1,14 @@
 """Pages of dead letters: the list, what would be retried or discarded, and the job that does it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.deliveries.filters import ROWS, filter_of
+from api.deliveries.filters import filter_of
 from api.paging import cursor_of
-from api.shell.forms import Form, SentForm, next_page
+from api.shell.forms import Form, SentForm, with_query
 from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
@@ -23,19 +23,19 @@ from streams.core.page import Cursor
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ACTS = (JobKind.RETRY, JobKind.DISCARD)
+_NOTHING = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
+MOST_WEBHOOKS = 50
 
 
 def _dead(visit: Visit, form: Form, after: Cursor | None = None) -> DeliveryFilter:
     return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=after)
 
 
-def _chosen(wanted: DeliveryFilter, every: str, ids: Sequence[str]) -> DeliveryFilter:
-    """All that match, or those that are checked."""
-    if every:
+def _chosen(wanted: DeliveryFilter, form: Form) -> DeliveryFilter | None:
+    """All that match, or those that are checked; None when there are none."""
+    if form["every"]:
         return wanted
-    if not ids:
-        raise Invalid(FieldError("id", "check the dead letters first, or choose all that match"))
-    return replace(wanted, ids=ids)
+    return replace(wanted, ids=form.all("id")) if form.all("id") else None
 
 
 def _act(text: str) -> JobKind:
@@ -44,21 +44,48 @@ def _act(text: str) -> JobKind:
     return JobKind(text)
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookChoice:
+    """A webhook of the filter, and how many dead letters it has; None when they were not all counted."""
+
+    id: str
+    name: str
+    count: int | None
+
+
+async def _webhooks(visit: Visit, wanted: DeliveryFilter) -> Sequence[WebhookChoice]:
+    """The webhooks with most dead letters, deleted ones too, and the one of the filter."""
+    facets = await visit.services.search.facets(DeliveryFilter(visit.account.id, state=State.DEAD))
+    by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:MOST_WEBHOOKS]
+    counts: dict[str, int | None] = {key: None if facets.sample else count for key, count in by_count}
+    if wanted.webhook_id:
+        counts.setdefault(wanted.webhook_id, None)
+    names = await names_of(visit, (), *counts)
+    return [WebhookChoice(key, names.get(key, key), count) for key, count in counts.items()]
+
+
 @router.get("/dead-letters")
 async def dead_letters_page(visit: SignedIn) -> Response:
     """With their reasons, newest first."""
-    query = visit.request.query_params
-    wanted = _dead(visit, visit.query, cursor_of(query.get("after")))
+    return await _list(visit, visit.query)
+
+
+async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -> Response:
+    """The list by the fields of its filter, from the row `after` on."""
+    wanted = _dead(visit, form, cursor_of(form["after"] or None))
     page = await visit.services.deliveries.list(wanted)
-    webhooks = await visit.services.webhooks.page(visit.account.id, None, ROWS)
+    chosen = {"webhook": wanted.webhook_id, "reason": wanted.reason}
     return render(
         visit,
         "dead_letters.html",
+        here=with_query("/dead-letters", **chosen, after=form["after"]),
+        errors=errors,
         rows=page.rows,
         names=await names_of(visit, page.rows),
-        next=next_page(visit.request, page.next),
+        after=form["after"],
+        next=with_query("/dead-letters", **chosen, after=page.next) if page.next else None,
         wanted=wanted,
-        webhooks=webhooks.rows,
+        webhooks=await _webhooks(visit, wanted),
         reasons=list(DeathReason),
     )
 
@@ -67,14 +94,15 @@ async def dead_letters_page(visit: SignedIn) -> Response:
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
     query = visit.query
-    act, every, ids = _act(query["act"]), query["every"], query.all("id")
-    wanted = _chosen(_dead(visit, query), every, ids)
+    act, wanted = _act(query["act"]), _chosen(_dead(visit, query), query)
+    if wanted is None:
+        return await _list(visit, query, (_NOTHING,))
     return render(
         visit,
         "dead_letters_preview.html",
         act=act,
-        every=every,
-        ids=[] if every else ids,
+        every=query["every"],
+        ids=wanted.ids or (),
         wanted=wanted,
         found=await visit.services.deliveries.summary(wanted),
         once=new_once(),
@@ -84,8 +112,9 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 @router.post("/dead-letters")
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    act = _act(form["act"])
-    wanted = _chosen(_dead(visit, form), form["every"], form.all("id"))
+    act, wanted = _act(form["act"]), _chosen(_dead(visit, form), form)
+    if wanted is None:
+        return await _list(visit, form, (_NOTHING,))
     job = await visit.services.deliveries.start(
         act, wanted, visit.account.id, by=visit.actor, once=form["once"] or None
     )

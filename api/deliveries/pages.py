@@ -9,10 +9,11 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
+from api.deliveries.reasons import REASONS
 from api.paging import cursor_of
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
-from api.shell.rows import names_of
+from api.shell.rows import names_of, webhook_name, webhook_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
 from streams.core.access import Scope
@@ -63,7 +64,11 @@ async def deliveries_page(visit: SignedIn) -> Response:
 
 def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """Each part of the filter, with the link that drops it."""
-    words = {"class": lambda value: f"an attempt got {value}xx", "webhook": lambda value: names.get(value, value)}
+    words = {
+        "class": lambda value: f"an attempt got {value}xx",
+        "webhook": lambda value: names.get(value, value),
+        "reason": lambda value: REASONS.get(value, value),
+    }
     return [
         (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
         for name, value in links.present.items()
@@ -109,14 +114,15 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         page = await service.attempts(delivery_id, after, ATTEMPTS_SHOWN, visit.account.id)
         seen = replace(seen, attempts=page.rows[::-1], earlier=page.next)
     row = seen.delivery_state
-    names = await names_of(visit, [row])
+    webhook = await webhook_of(visit, row.webhook_id)
     body = (seen.body or b"").decode(errors="replace")
     return render(
         visit,
         "delivery.html",
         seen=seen,
         row=row,
-        webhook_name=names.get(row.webhook_id, "a deleted webhook"),
+        webhook_name=webhook_name(webhook),
+        is_deleted=webhook is None or webhook.deleted_at is not None,
         steps=_timeline(seen, newest=after is None),
         newest=after is None,
         earlier=seen.earlier,

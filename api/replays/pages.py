@@ -1,9 +1,10 @@
 """The page to send a webhook's events of a period again: a form, a count, and the start of a job."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request
@@ -18,6 +19,7 @@ from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPES
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.outcome import OutcomeKind
 from streams.core.times import parse_time
 from streams.core.webhook import Registration
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
@@ -31,6 +33,8 @@ STATES = {
     State.DISCARDED: "a person discarded them",
 }
 assert tuple(STATES) == REPLAYABLE
+# As the browser's date field takes it.
+_FIELD_TIME = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,50 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 def _local(text: str, zone: ZoneInfo) -> str:
     """As a date field of the browser takes it; empty for what is not a time."""
     if moment := parse_time(text):
-        return f"{in_zone(moment, zone):%Y-%m-%dT%H:%M:%S}"
+        return f"{in_zone(moment, zone):{_FIELD_TIME}}"
     return text if from_zone(text, zone) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A period that a person often wants, and the link that fills the form with it and counts."""
+
+    label: str
+    link: str
+
+
+async def _presets(visit: Visit, known: Registration, entered: Entered) -> Sequence[Preset]:
+    """With absolute times in the zone of the form, and its other fields as they are."""
+    zone, now = _zone(entered, visit.request), visit.services.clock.now()
+    local = in_zone(now, zone)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    others = {
+        "type": entered.types,
+        "state": entered.states,
+        "backfill": "1" if entered.backfill else (),
+        "zone": zone.key,
+    }
+
+    def preset(label: str, since: datetime, until: datetime) -> Preset:
+        times = {"since": f"{since:{_FIELD_TIME}}", "until": f"{until:{_FIELD_TIME}}"}
+        return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **others}, doseq=True)}#count")
+
+    found = [
+        preset("last hour", in_zone(now - timedelta(hours=1), zone), local),
+        preset("yesterday", midnight - timedelta(days=1), midnight),
+    ]
+    if failed_at := await _first_failure(visit, known):
+        # An event is first seen before its first attempt.
+        since = in_zone(failed_at.replace(second=0, microsecond=0) - timedelta(minutes=1), zone)
+        found.insert(0, preset(f"since the first failure, {in_zone(failed_at, zone):%H:%M}", since, local))
+    return found
+
+
+async def _first_failure(visit: Visit, known: Registration) -> datetime | None:
+    """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
+    stats = await visit.services.webhook_stats.stats(known)
+    hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
+    return stats.failing.first_failed_at or min(hours, default=None)
 
 
 @router.get("/webhooks/{webhook_id}/replay")
@@ -92,7 +138,7 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL also the count."""
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if "since" not in visit.request.query_params:
-        return _page(visit, known, Entered())
+        return await _page(visit, known, Entered())
     entered = Entered.of(visit.query)
     try:
         wanted = entered.request(webhook_id, _zone(entered, visit.request))
@@ -100,8 +146,8 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
         wanted = replace(wanted, until=wanted.until or visit.services.clock.now())
         count = await visit.services.replays.count(known.webhook, wanted)
     except Invalid as wrong:
-        return _page(visit, known, entered, errors=wrong.errors)
-    return _page(visit, known, entered, wanted, count)
+        return await _page(visit, known, entered, errors=wrong.errors)
+    return await _page(visit, known, entered, wanted, count)
 
 
 @router.post("/webhooks/{webhook_id}/replay")
@@ -113,9 +159,9 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
         wanted = entered.request(webhook_id, _zone(entered, visit.request))
         job = await visit.services.replays.start(known.webhook, wanted, by=visit.actor, once=form["once"] or None)
     except Invalid as wrong:
-        return _page(visit, known, entered, errors=wrong.errors)
+        return await _page(visit, known, entered, errors=wrong.errors)
     except Conflict as conflict:
-        return _page(visit, known, entered, problem=str(conflict))
+        return await _page(visit, known, entered, problem=str(conflict))
     return redirect(f"/jobs/{job.id}")
 
 
@@ -124,7 +170,7 @@ def _zone(entered: Entered, request: Request) -> ZoneInfo:
     return zone_named(entered.zone) or zone_of(request)
 
 
-def _page(
+async def _page(
     visit: Visit,
     known: Registration,
     entered: Entered,
@@ -138,6 +184,7 @@ def _page(
         "entered": entered.shown(_zone(entered, visit.request)),
         "wanted": wanted,
         "count": count,
+        "presets": await _presets(visit, known, entered),
         "problem": problem,
         "types": TYPES,
         "states": STATES,

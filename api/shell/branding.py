@@ -30,6 +30,9 @@ class Site:
     signature_header: str = "X-AllureConnect-Signature"
     retention_days: int = 30
     trusted_proxies: Networks = ()
+    attempt_seconds: float = 10
+    allows_http: bool = False
+    sends_mail: bool = True
 
     @property
     def is_framed(self) -> bool:

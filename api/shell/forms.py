@@ -8,7 +8,6 @@ from urllib.parse import parse_qs, urlencode
 from fastapi import Depends, Request
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.page import Cursor
 
 MOST_FIELDS = 2_000
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -57,11 +56,6 @@ async def form_of(request: Request) -> Form:
 
 
 SentForm = Annotated[Form, Depends(form_of)]
-
-
-def next_page(request: Request, cursor: Cursor | None) -> str | None:
-    """The URL of a list's next page."""
-    return None if cursor is None else with_query(request.url.path, **{**request.query_params, "after": cursor})
 
 
 def with_query(path: str, **parameters: object) -> str:

@@ -14,6 +14,7 @@ from jinja2.runtime import Context
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from api.deliveries.filters import ERRORS
+from api.deliveries.reasons import REASONS, details_of, reason_of
 from api.services import services_of
 from api.shell.assets import asset_url
 from api.shell.security import secure_headers
@@ -24,6 +25,7 @@ from api.visibility import visible
 from streams.core.access import Scope
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
+from streams.core.times import parse_time
 from streams.features.deliveries.search_rules import MOST_COUNTED
 from streams.features.webhooks.verdict import PAUSE_WORDS
 
@@ -54,6 +56,7 @@ def render(
     shown = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
         branding=site.branding,
+        site=site,
         visit=visit,
         may=visit.may if visit else lambda permission: False,
         scope=Scope,
@@ -176,12 +179,15 @@ def plain_lines(text: str | bytes) -> str:
     return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
 
 
-def detail(value: object) -> str:
-    """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`."""
+@pass_context
+def detail(context: Context, value: object) -> str:
+    """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`; a time as the page shows times."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {detail(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {detail(context, one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(detail, value)) or "none"
+        return ", ".join(detail(context, one) for one in value) or "none"
+    if moment := parse_time(value):
+        return exact_time(context, moment)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value in (None, "") else str(value)
@@ -213,10 +219,14 @@ _TEMPLATES.filters.update(
     duration=duration,
     capped=capped,
     hour=hour,
+    number="{:g}".format,
     local_input=local_input,
     pause_words=PAUSE_WORDS.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
     failure=ERRORS.__getitem__,
+    reason=reason_of,
+    reason_words=REASONS.__getitem__,
+    details=details_of,
     seconds=seconds,
     of_field=of_field,
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from api.shell.visits import Visit
 from api.visibility import visible
 from streams.core.delivery_state import DeliveryState
+from streams.core.webhook import ListedWebhook
 
 
 async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
@@ -13,20 +14,36 @@ async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> M
 
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
-    """Descriptions; without one the URL."""
+    """The names of those that the account has, or had."""
     found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
-    return {key: known.description or known.url for key, known in visible(found, visit.permissions).items()}
+    return {key: webhook_name(known) for key, known in visible(found, visit.permissions).items()}
 
 
-async def actor_name(visit: Visit, actor: str) -> str:
+async def webhook_of(visit: Visit, webhook_id: str) -> ListedWebhook | None:
+    """A webhook as this person sees it, a deleted one too, as long as it is kept."""
+    found = await visit.services.webhooks.with_ids(visit.account.id, {webhook_id})
+    return visible(found, visit.permissions).get(webhook_id)
+
+
+def webhook_name(known: ListedWebhook | None) -> str:
+    """Its description; without one the URL."""
+    if known is None:
+        return "a deleted webhook"
+    return f"{known.description or known.url}{', deleted' if known.deleted_at else ''}"
+
+
+async def people_of(visit: Visit) -> Mapping[str, str]:
+    """What people call the users and API keys of the account, by id."""
+    users = await visit.services.access.users(visit.account.id)
+    keys = await visit.services.access.keys(visit.account.id)
+    return {user.id: user.email for user in users} | {key.id: f"the API key “{key.name}”" for key in keys}
+
+
+def actor_name(actor: str, people: Mapping[str, str]) -> str:
     """Who an actor of the audit log is, as people call them: an e-mail address, or the name of a key."""
     kind, _, name = actor.partition(":")
-    if kind == "user":
-        users = await visit.services.access.users(visit.account.id)
-        return next((user.email for user in users if user.id == name), "a former user")
-    if kind == "key":
-        keys = await visit.services.access.keys(visit.account.id)
-        return next((f"the API key “{key.name}”" for key in keys if key.id == name), "an API key")
+    if kind in ("user", "key"):
+        return people.get(name, "a former user" if kind == "user" else "an API key")
     if kind == "oidc":
         return f"{name}, by OpenID Connect"
     if kind == "cli":

@@ -69,8 +69,13 @@ async def redeem_code(request: Request, form: SentForm) -> Response:
 
 @router.get("/sign-in/{token}")
 async def link_page(token: str, request: Request) -> Response:
-    """A page with a button: programs that check mails open links, and must not use them up."""
-    return render(request, "sign_in_link.html", token=token)
+    """Who signs in, and a button: programs that check mails open links, and must not use them up."""
+    try:
+        holder = await services_of(request).sign_in.holder(token)
+    except Unauthorized:
+        limit_attempts(request)
+        raise
+    return render(request, "sign_in_link.html", token=token, holder=holder)
 
 
 @router.post("/sign-in/{token}")

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from api.shell.forms import Form, SentForm
+from api.shell.forms import Form, SentForm, with_query
 from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
@@ -15,6 +15,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, webhook_input
+from streams.features.webhooks.service import Changed
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -45,7 +46,7 @@ async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
         made = await visit.services.webhooks.register(entered, by=visit.actor)
     except Invalid as wrong:
         return _form_page(visit, None, _kept(form), wrong.errors)
-    return redirect(f"/webhooks/{made.changed.registration.webhook.id}?new=1")
+    return _to_page(made.changed, new=1)
 
 
 @router.get("/webhooks/{webhook_id}/edit")
@@ -60,13 +61,19 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
     try:
         changes = _entered(form, known)
         version = form.number("version", "version", 0) or None
-        await visit.services.webhooks.change(
+        changed = await visit.services.webhooks.change(
             webhook_id, changes, by=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as wrong:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
         return _form_page(visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
-    return redirect(f"/webhooks/{webhook_id}?saved=1")
+    return _to_page(changed, done="saved")
+
+
+def _to_page(changed: Changed, **act: object) -> Response:
+    """The webhook's page, with the first host that does not resolve."""
+    unresolved = next(iter(changed.unresolved), None)
+    return redirect(with_query(f"/webhooks/{changed.registration.webhook.id}", **act, unresolved=unresolved))
 
 
 def _form_page(

@@ -141,6 +141,10 @@ class _Webhook(Model):
     created_at: Time
     version: int
     propagated: bool | None = None
+    warnings: Annotated[
+        list[str] | None,
+        Field(description="After a registration or a change: what may be wrong, such as a host that does not resolve."),
+    ] = None
 
     @classmethod
     def of_listed(cls, known: Listed, now: datetime, *others: object, **computed: Any) -> Self:

@@ -10,11 +10,13 @@ from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import duration, redirect, render
-from api.shell.rows import actor_name
+from api.shell.rows import actor_name, people_of
 from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPES
+from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
+from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditFilter
 from streams.core.delivery import State
@@ -51,6 +53,7 @@ async def _webhook_page(
     webhook_id: str,
     *,
     secrets: Sequence[str] = (),
+    rotated: bool = False,
     test: DeliveryDetails | None = None,
     problem: str | None = None,
     errors: tuple[FieldError, ...] = (),
@@ -66,6 +69,7 @@ async def _webhook_page(
         failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
+    steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
     p50 = percentile_ms(stats.response_times, 0.5)
     return render(
         visit,
@@ -74,6 +78,10 @@ async def _webhook_page(
         here=f"/webhooks/{webhook_id}",
         errors=errors,
         known=known,
+        note=note_of(visit, webhook),
+        unresolved=unresolved_host(visit, webhook),
+        steps=steps,
+        examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
         verdict=verdict(known.listed, stats.summary),
         counts=counts,
@@ -92,6 +100,7 @@ async def _webhook_page(
         times=times_chart(stats.response_times, now),
         secret=secrets[-1] if secrets else None,
         old_secret=secrets[0] if len(secrets) > 1 else None,
+        rotated=rotated,
         test=test,
         test_curl=_curl(test),
         problem=problem,
@@ -115,7 +124,7 @@ async def _pause_sentence(visit: Visit, known: Registration) -> str:
         return f"It was paused {PAUSE_WORDS[pause.reason]}."
     wanted = AuditFilter(visit.account.id, action="webhook.paused", object_id=known.webhook.id)
     entries = (await visit.services.audit.list(wanted, None, 1)).rows
-    actor = await actor_name(visit, entries[0].actor) if entries else "a person"
+    actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"
     return f"It was paused by {actor}."
 
 
@@ -145,7 +154,7 @@ async def code_page(webhook_id: str, visit: SignedIn) -> Response:
 @router.post("/webhooks/{webhook_id}/pause")
 async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     await visit.services.webhooks.pause(webhook_id, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done=paused")
 
 
 @router.post("/webhooks/{webhook_id}/enable")
@@ -155,7 +164,7 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     held = HeldChoice(form["held"])
     await visit.services.webhooks.enable(webhook_id, held, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done={held}")
 
 
 @router.post("/webhooks/{webhook_id}/test")
@@ -184,14 +193,14 @@ async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     except Invalid as wrong:
         return await _webhook_page(visit, webhook_id, errors=wrong.errors)
     secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
-    return await _webhook_page(visit, webhook_id, secrets=secrets)
+    return await _webhook_page(visit, webhook_id, secrets=secrets, rotated=True)
 
 
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
 async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """The second step: the old secret ends now."""
     await visit.services.secrets.finish_rotation(webhook_id, by=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}")
+    return redirect(f"/webhooks/{webhook_id}?done=rotation-finished")
 
 
 @router.get("/webhooks/{webhook_id}/delete")

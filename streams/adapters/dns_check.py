@@ -8,6 +8,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from streams.core.address import Network, is_allowed
+from streams.ports import DnsResult
 
 TIMEOUT_SECONDS = 2.0
 LOOKUP_THREADS = 32
@@ -19,10 +20,7 @@ FORBIDDEN = (
 
 
 class SystemDnsCheck:
-    """A `DnsCheck` by the system's resolver. A name that does not resolve yet is accepted.
-
-    Each delivery checks the address again.
-    """
+    """A `DnsCheck` by the system's resolver. Each delivery checks the address again."""
 
     def __init__(
         self, opened: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
@@ -32,17 +30,15 @@ class SystemDnsCheck:
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
         self._lookup = lookup or self._ask_system
 
-    async def problem(self, url: str) -> str | None:
+    async def check(self, url: str) -> DnsResult:
         try:
             host = urlsplit(url).hostname
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 addresses = await self._lookup(host) if host else ()
         except (OSError, ValueError):  # TimeoutError is an OSError
-            return None
-        for address in addresses:
-            if not is_allowed(address, self._opened):
-                return FORBIDDEN
-        return None
+            return DnsResult(resolves=False)
+        is_forbidden = not all(is_allowed(address, self._opened) for address in addresses)
+        return DnsResult(FORBIDDEN if is_forbidden else None)
 
     async def _ask_system(self, host: str) -> Sequence[str]:
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)

@@ -130,9 +130,13 @@ class DeliveryFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen."""
+    """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen.
+
+    `of_deleted` are those of deleted webhooks, which cannot be sent.
+    """
 
     count: int = 0
     webhooks: int = 0
     oldest_at: datetime | None = None
     newest_at: datetime | None = None
+    of_deleted: int = 0

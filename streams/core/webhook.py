@@ -149,12 +149,16 @@ def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A webhook as it is registered: its state, and what only people need."""
+    """A webhook as it is registered: its state, and what only people need.
+
+    `url_changed_at` is None while it has its first URL.
+    """
 
     webhook: Webhook
     created_at: datetime
     description: str = ""
     paused_at: datetime | None = None
+    url_changed_at: datetime | None = None
 
     @property
     def listed(self) -> "ListedWebhook":
@@ -166,6 +170,7 @@ class Registration:
             "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
             "has_headers": webhook.encrypted_headers is not None,
             "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
+            "deleted_at": None,
         }
         # `created_at` of the registration, not of its first record.
         same = [column.name for column in fields(ListedWebhook) if column.name not in computed]
@@ -178,7 +183,7 @@ class Registration:
 class ListedWebhook:
     """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
 
-    `secret_ends` are the times when old secrets end.
+    `secret_ends` are the times when old secrets end. Only a list of all that the account had has deleted ones.
     """
 
     id: str
@@ -198,6 +203,8 @@ class ListedWebhook:
     created_at: datetime
     description: str
     paused_at: datetime | None
+    url_changed_at: datetime | None
+    deleted_at: datetime | None
 
     @property
     def json_bytes(self) -> int:

@@ -9,6 +9,7 @@ from datetime import datetime
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
+from streams.core.outcome import OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,17 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSummary:
-    """A webhook within some hours: attempts by outcome, response times, and how many deliveries are unfinished now.
+    """A webhook since a time: attempts by outcome, response times, and how many deliveries are unfinished now.
 
-    `unfinished` has the states waiting, held and dead.
+    `unfinished` has the states waiting, held and dead. Without `since` it is the whole time.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
     response_times: Sequence[ResponseTimes] = ()
     unfinished: Mapping[State, int] = field(default_factory=dict)
     failing: FailureStreak = FailureStreak()
+    last_delivered_at: datetime | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class WebhookStats:
         unfinished: Counter[State] = Counter()
         for item in self.unfinished:
             unfinished[item.state] += item.count
-        return WebhookSummary(attempts, self.response_times, unfinished, self.failing)
+        delivered_at = max((hour.last_at for hour in self.hours if hour.outcome == OutcomeKind.DELIVERED), default=None)
+        return WebhookSummary(attempts, self.response_times, unfinished, self.failing, delivered_at, self.since)
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

@@ -8,6 +8,7 @@ from streams.ports.access import (
 )
 from streams.ports.delivery import (
     DnsCheck,
+    DnsResult,
     Encryption,
     EncryptionCheck,
     ErasedLearners,
@@ -77,6 +78,7 @@ __all__ = [
     "CostOf",
     "DeliveryLog",
     "DnsCheck",
+    "DnsResult",
     "Due",
     "EarlierRequest",
     "Encryption",

@@ -1,6 +1,7 @@
 """What it takes to deliver: subscriptions, encryption, DNS, HTTP and mail."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
@@ -64,11 +65,18 @@ class EncryptionCheck(Protocol):
         """Encrypt the check text with the newest key. Raises what `verified` raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class DnsResult:
+    """Why a URL is not allowed, and whether its host resolves. One that does not resolve yet is allowed."""
+
+    problem: str | None = None
+    resolves: bool = True
+
+
 class DnsCheck(Protocol):
     """Resolves the host of a webhook's URL."""
 
-    async def problem(self, url: str) -> str | None:
-        """Why this URL is not allowed; None when it is, or when its host does not resolve yet."""
+    async def check(self, url: str) -> DnsResult: ...
 
 
 class Sender(Protocol):

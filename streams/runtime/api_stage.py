@@ -22,7 +22,6 @@ from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
-from streams.settings import Settings
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
@@ -49,7 +48,7 @@ class ApiProcess:
         )
         config = server_config(
             create_app(
-                services, version("scorm-webhooks"), settings.rate_limit, site_of(settings), settings.event_rate_limit
+                services, version("scorm-webhooks"), settings.rate_limit, site_of(deployment), settings.event_rate_limit
             ),
             ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
@@ -108,8 +107,10 @@ class ApiProcess:
         return self.readiness_problems()
 
 
-def site_of(settings: Settings) -> Site:
-    """The dashboard's address and looks."""
+def site_of(deployment: SqlDeployment) -> Site:
+    """The dashboard's address and looks, and what it says of the deployment."""
+    settings = deployment.settings
+    has_mail_server = bool(deployment.environ.get("SMTP_URL"))
     logo = settings.brand_logo
     branding = Branding(
         name=settings.brand_name,
@@ -118,7 +119,16 @@ def site_of(settings: Settings) -> Site:
         frame_ancestors=settings.frame_ancestors,
     )
     origin = origin_of(settings.public_url) if settings.public_url else None
-    return Site(branding, origin, settings.signature_header, settings.retention_days, settings.trusted_proxies)
+    return Site(
+        branding,
+        origin,
+        signature_header=settings.signature_header,
+        retention_days=settings.retention_days,
+        trusted_proxies=settings.trusted_proxies,
+        attempt_seconds=settings.attempt_timeout_seconds,
+        allows_http=settings.allow_http,
+        sends_mail=has_mail_server if settings.sends_mail is None else settings.sends_mail,
+    )
 
 
 def _data_url(logo: Path) -> str:

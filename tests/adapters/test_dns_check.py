@@ -9,6 +9,7 @@ import pytest
 
 from streams.adapters import dns_check
 from streams.adapters.dns_check import SystemDnsCheck
+from streams.ports import DnsResult
 
 
 def leading_to(*found: str) -> SystemDnsCheck:
@@ -20,32 +21,33 @@ def leading_to(*found: str) -> SystemDnsCheck:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.7", "169.254.169.254", "::1", "::ffff:10.0.0.7"])
 async def test_a_name_that_leads_inside_is_refused_with_the_address(address: str) -> None:
-    problem = await leading_to("93.184.216.34", address).problem("https://crm.example.com/hooks")
+    problem = (await leading_to("93.184.216.34", address).check("https://crm.example.com/hooks")).problem
     assert problem is not None
     assert address not in problem  # the message reveals no internal address
     assert "SCORM_WEBHOOKS_ALLOWED_NETWORKS" in problem
 
 
 async def test_a_public_address_and_an_opened_network_are_let_pass() -> None:
-    assert await leading_to("93.184.216.34").problem("https://crm.example.com/hooks") is None
+    assert await leading_to("93.184.216.34").check("https://crm.example.com/hooks") == DnsResult()
 
     async def lookup(host: str) -> Sequence[str]:
         return ["10.0.0.7"]
 
-    assert await SystemDnsCheck((ip_network("10.0.0.0/8"),), lookup).problem("https://crm.example.com") is None
+    check = SystemDnsCheck((ip_network("10.0.0.0/8"),), lookup)
+    assert await check.check("https://crm.example.com") == DnsResult()
 
 
 async def test_an_address_in_the_url_is_looked_at_by_the_system() -> None:
-    assert await SystemDnsCheck(()).problem("https://127.0.0.1/hooks") is not None
-    assert await SystemDnsCheck(()).problem("https://[::1]/hooks") is not None
+    assert (await SystemDnsCheck(()).check("https://127.0.0.1/hooks")).problem
+    assert (await SystemDnsCheck(()).check("https://[::1]/hooks")).problem
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "Name or service not known"), UnicodeError("label too long")])
-async def test_a_name_that_leads_nowhere_yet_is_let_pass(error: Exception) -> None:
+async def test_a_name_that_does_not_resolve_is_a_warning(error: Exception) -> None:
     async def lookup(host: str) -> Sequence[str]:
         raise error
 
-    assert await SystemDnsCheck((), lookup).problem("https://soon.example.com/hooks") is None
+    assert await SystemDnsCheck((), lookup).check("https://soon.example.com/hooks") == DnsResult(resolves=False)
 
 
 async def test_a_silent_resolver_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,4 +57,4 @@ async def test_a_silent_resolver_delays_nothing(monkeypatch: pytest.MonkeyPatch)
         await asyncio.Event().wait()
         return []
 
-    assert await SystemDnsCheck((), lookup).problem("https://slow.example.com/hooks") is None
+    assert await SystemDnsCheck((), lookup).check("https://slow.example.com/hooks") == DnsResult(resolves=False)

@@ -51,7 +51,7 @@ PAGES = (
     PageCase("operator-sign-in", "/operator/sign-in", "guest"),
     PageCase("sign-in", "/sign-in", "guest"),
     PageCase("sign-in-code", "/sign-in/code", "guest"),
-    PageCase("sign-in-link", "/sign-in/some-token", "guest"),
+    PageCase("sign-in-link", "/sign-in/{link}", "guest"),
 )
 # What a viewer sees is another page where roles matter.
 VIEWER_PAGES = (

@@ -94,6 +94,11 @@ class Dashboard:
         path = f"/v1/accounts/{customer.id}/users/{user_id}/sign-in-links"
         return str(as_json(self.operator.post(path))["url"])
 
+    def portal_token(self, customer: Customer) -> str:
+        """The token of a link that works for a day."""
+        path, body = f"/v1/accounts/{customer.id}/portal-links", {"minutes": 1440}
+        return str(as_json(self.operator.post(path, json=body))["url"]).rpartition("/")[2]
+
     def mail(self, to: str, subject: str, after: int = 0) -> EmailMessage:
         """Wait for the first mail to an address with this in its subject, and no earlier than mail number `after`."""
 

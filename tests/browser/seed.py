@@ -81,6 +81,7 @@ def seed_customer(dashboard: Dashboard, browser: Browser) -> Seed:
     [waiting] = acme.wait_for(1, webhookId=ids["failing"], state="waiting")
     delivered = acme.wait_for(12, webhookId=ids["healthy"], state="delivered")
     ids |= {"waiting": waiting["id"], "delivered": delivered[0]["id"]}
+    ids["link"] = dashboard.portal_token(acme)
     dashboard.mail("ops@acme.example", "2 webhooks paused")
     return Seed(acme, ids, cookies_of(browser, dashboard, acme, ada, chen))
 

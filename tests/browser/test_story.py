@@ -100,7 +100,7 @@ def test_a_new_user_creates_breaks_and_repairs_a_webhook(
     receiver.responses["/crm"] = lambda request: Response(422, b"unknown learner")
     acme.publish("evt_refused")
     open_page(page, "Dead letters")
-    until_shown(page, row(page, "evt_refused", "exhausted"))
+    until_shown(page, row(page, "evt_refused", "All 4 attempts failed."))
     del receiver.responses["/crm"]
     page.get_by_label("evt_refused").check()
     page.get_by_role("button", name="Retry").click()

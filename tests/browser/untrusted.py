@@ -47,6 +47,7 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
     job_id = finished_job(mallory, "retry", {"reason": "gone"})
     erasure = mallory.post("/v1/learners/erase", {"learnerId": NAME})
     ids = {**webhooks, "job": job_id, "waiting": waiting["id"], "delivered": delivered["id"], "erasure": erasure["id"]}
+    ids["link"] = dashboard.portal_token(mallory)
     return Seed(mallory, ids, cookies_of(browser, dashboard, mallory, user, viewer))
 
 

@@ -112,6 +112,11 @@ def test_every_stage_listens_where_the_values_say() -> None:
     assert settings_of("api", at("listenAddress", "::")).api_host == "::"
 
 
+def test_the_api_knows_whether_mail_is_sent() -> None:
+    assert settings_of("api", at("smtp.existingSecret", "smtp")).sends_mail is True
+    assert not settings_of("api", {}).sends_mail
+
+
 def test_the_config_map_is_named_by_its_content() -> None:
     [before], [after] = (render(values).of_kind("ConfigMap") for values in ({}, at("settings.logLevel", "debug")))
     assert before["metadata"]["name"] != after["metadata"]["name"]

@@ -170,6 +170,23 @@ async def test_the_audit_log_is_filtered(api: ApiFixture, browser: FakeBrowser) 
     assert (await browser.open("/audit?actor=%00")).status == 422
 
 
+async def test_the_audit_log_has_names_and_exact_times(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(description="CRM")
+    users = f"/v1/accounts/{api.acme.account_id}/users"
+    bob = await api.operator.post(users, {"email": "bob@acme.example"})
+    since = {"since": "2026-04-10T09:00:00Z", "states": ["delivered"]}
+    await api.acme.post(f"/v1/webhooks/{made['id']}/replays", since)
+    await api.acme.post("/v1/dead-letters/retry", {"filter": {"webhookId": made["id"]}})
+    await browser.send("/zone", zone="Asia/Tokyo")
+    text = (await browser.open("/audit")).text
+    assert f"webhook.replayed {made['id']} CRM" in text
+    assert f"user.added {bob['id']} bob@acme.example" in text
+    assert f"webhook: {made['id']} (CRM)" in text
+    assert "since: 10 Apr 2026, 18:00:00 JST" in text
+    await api.acme.delete(f"/v1/webhooks/{made['id']}")
+    assert f"webhook.deleted {made['id']} CRM, deleted" in (await browser.open("/audit")).text
+
+
 async def test_a_filter_with_nul_is_refused(api: ApiFixture, browser: FakeBrowser) -> None:
     for path in ("/deliveries", "/dead-letters"):
         assert (await browser.open(f"{path}?webhook=%00")).status == 422

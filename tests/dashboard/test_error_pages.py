@@ -14,8 +14,8 @@ async def test_an_error_page_says_which_field_in_words(browser: FakeBrowser) -> 
     page = await browser.open("/deliveries?state=nonsense")
     assert page.status == 422
     assert "State is one of waiting, held, " in page.text
-    page = await browser.open("/dead-letters/preview?act=retry")
-    assert "Check the dead letters first, or choose all that match." in page.text
+    page = await browser.open("/dead-letters/preview?act=replay")
+    assert "Choose retry or discard." in page.text
 
 
 async def test_an_error_page_has_the_header_of_a_person(browser: FakeBrowser) -> None:

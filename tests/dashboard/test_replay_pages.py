@@ -1,14 +1,17 @@
 """An integrator sends a period again, and retries dead letters, on pages: count, confirm, job."""
 
+import re
 from datetime import timedelta
+from html import unescape
 from urllib.parse import urlencode
 
 import pytest
-from dashboard.pages import FakeBrowser, signed_in
+from dashboard.pages import FakeBrowser, Page, signed_in
 
 from builders import NOON, attempt, dead_letter, delivery, event
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
+from streams.core.outcome import OutcomeKind
 from streams.ports import Outgoing
 from streams.topics import SESSION_EVENTS
 
@@ -56,6 +59,53 @@ async def test_a_period_is_counted_confirmed_and_sent(api: ApiFixture, browser: 
     page = await browser.open(job.path)
     assert "2 done. Finished." in page.text
     assert "Cancel" not in page.text
+
+
+async def test_presets_fill_the_period_and_count(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    await delivered(api, made["id"], 10, 20 * 60)
+    path = f"/webhooks/{made['id']}/replay"
+    page = await browser.open(path)
+    assert "since the first failure" not in page.text
+    assert main_buttons(page) == ["Count"]
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"], "event_id": "evt_lost"}
+    await api.record(attempt(**mine, outcome=OutcomeKind.REFUSED, status=None, started_at=NOON, ended_at=NOON))
+    chosen = f"{path}?{query(since='2026-04-10T11:00', state='dead', type='session.completed')}"
+    for label, since, until in (
+        ("since the first failure, 12:00", "2026-04-10T11:59:00", "2026-04-10T12:00:00"),
+        ("last hour", "2026-04-10T11:00:00", "2026-04-10T12:00:00"),
+        ("yesterday", "2026-04-09T00:00:00", "2026-04-10T00:00:00"),
+    ):
+        page = await browser.open(chosen)
+        [link] = re.findall(rf'href="([^"]*)">{label}</a>', page.html)
+        page = await browser.open(unescape(link))
+        assert (page.status, label in page.text) == (200, True)
+        assert f'value="{since}"' in page.html
+        assert f'value="{until}"' in page.html
+        # The other fields stay as they were.
+        assert 'value="session.completed" checked' in page.html
+        assert re.findall(r'name="state" value="(\w+)" checked', page.html) == ["dead"]
+        assert "match" in page.text
+
+
+async def test_a_counted_period_has_one_main_button(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    await delivered(api, made["id"], 10)
+    page = await browser.open(f"/webhooks/{made['id']}/replay?{query(since='2026-04-10T11:00', state='delivered')}")
+    assert main_buttons(page) == ["Send them again"]
+
+
+def main_buttons(page: Page) -> list[str]:
+    return re.findall(r'<button class="main">([^<]*)</button>', page.html)
+
+
+async def test_yesterday_is_that_of_the_zone(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    await browser.send("/zone", zone="Pacific/Auckland")
+    page = await browser.open(f"/webhooks/{made['id']}/replay")
+    [link] = re.findall(r'href="([^"]*)">yesterday</a>', page.html)
+    # Noon in UTC is midnight in Auckland.
+    assert "since=2026-04-10T00%3A00%3A00&until=2026-04-11T00%3A00%3A00" in unescape(link)
 
 
 async def test_times_are_in_the_zone_of_the_person(api: ApiFixture, browser: FakeBrowser) -> None:

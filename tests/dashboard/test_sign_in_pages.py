@@ -1,11 +1,12 @@
 """A person signs in by pages; nobody else acts for that person."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
 
-from rest.api_fixture import PUBLIC_URL, ApiFixture
+from rest.api_fixture import PUBLIC_URL, ApiFixture, open_api
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,55 @@ async def test_to_open_a_mailed_link_does_not_use_it(api: ApiFixture) -> None:
     assert (await browser.send(f"/sign-in/{token}")).path == "/"
     other = await FakeBrowser(api).send(f"/sign-in/{token}")
     assert (other.status, "used already" in other.text) == (403, True)
+
+
+async def test_a_link_says_who_signs_in_and_where(api: ApiFixture) -> None:
+    await add_ada(api)
+    acme = api.acme.account_id
+    await FakeBrowser(api).send("/sign-in", email=ADA)
+    mail = f"/sign-in/{(await mailed(api))['token']}"
+    portal = (await api.operator.post(f"/v1/accounts/{acme}/portal-links", {"role": "viewer"}))["url"]
+    operator = (await api.sign_in.operator_link(by="test")).url
+    for path, words in (
+        (mail, f"Who {ADA} Account acme Role owner"),
+        (portal.removeprefix(PUBLIC_URL), "Account acme Role viewer"),
+        (operator.removeprefix(PUBLIC_URL), "Role operator"),
+    ):
+        assert words in (await FakeBrowser(api).open(path)).text, path
+    await api.operator.post(f"/v1/accounts/{api.globex.account_id}/users", {"email": ADA, "role": "viewer"})
+    page = await FakeBrowser(api).open(mail)
+    assert f"Who {ADA} Account one of 2, which you choose then" in page.text
+
+
+async def test_a_link_that_is_over_says_so_at_once(api: ApiFixture) -> None:
+    await add_ada(api)
+    browser = FakeBrowser(api)
+    await browser.send("/sign-in", email=ADA)
+    used = f"/sign-in/{(await mailed(api))['token']}"
+    await browser.send(used)
+    await browser.send("/sign-out")
+    await browser.send("/sign-in", email=ADA)
+    expired = f"/sign-in/{(await mailed(api))['token']}"
+    api.clock.advance(16 * 60)
+    for path in (used, expired, "/sign-in/nonsense"):
+        page = await FakeBrowser(api).open(path)
+        assert page.status == 403, path
+        assert "The link was used already, or has expired: ask for a new one." in page.text
+        assert "<button" not in page.html.partition("<main")[2].partition("</main>")[0]
+
+
+async def test_a_deployment_without_mail_says_whom_to_ask(api: ApiFixture, tmp_path: Path) -> None:
+    words = "This deployment sends no mail. Ask your operator for a link to sign in."
+    for settings, is_said in (
+        ({"SMTP_URL": ""}, True),
+        ({"SMTP_URL": "", "SCORM_WEBHOOKS_SENDS_MAIL": "true"}, False),
+        ({"SCORM_WEBHOOKS_SENDS_MAIL": "false"}, True),
+    ):
+        async with open_api(f"sqlite:///{tmp_path}/mail.sqlite", settings=settings) as other:
+            for path in ("/sign-in", "/sign-in/code"):
+                page = await FakeBrowser(other).open(path)
+                assert (words in page.text) is is_said, settings
+    assert words not in (await FakeBrowser(api).open("/sign-in")).text
 
 
 async def test_an_unknown_address_sees_the_same_pages(api: ApiFixture) -> None:

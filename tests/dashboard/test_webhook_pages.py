@@ -1,6 +1,7 @@
 """An integrator creates, watches and repairs a webhook on pages."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -109,6 +110,19 @@ async def test_a_failing_webhook_says_since_when_and_why(api: ApiFixture, browse
     assert message in page.text
 
 
+async def test_a_new_url_is_not_healthy_by_the_old_one(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook(description="CRM")
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    await api.record(delivery(**mine), attempt(**mine))
+    assert "healthy, 1 delivered" in (await browser.open("/")).text
+    await browser.send(f"/webhooks/{made['id']}/edit", url=f"{URL}/v2", description="CRM")
+    for path in ("/", "/webhooks", f"/webhooks/{made['id']}"):
+        assert "ew URL since 12:00 , nothing delivered yet." in (await browser.open(path)).text
+    later = api.clock.now() + timedelta(minutes=5)
+    await api.record(attempt(**mine, event_id="evt_2", started_at=later, ended_at=later))
+    assert "healthy, 2 delivered" in (await browser.open("/")).text
+
+
 async def test_a_delivery_shows_its_payload_and_every_attempt(api: ApiFixture, browser: FakeBrowser) -> None:
     made = await api.acme.webhook()
     mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
@@ -165,6 +179,7 @@ async def test_keys_and_people_are_managed_by_owners(api: ApiFixture, browser: F
     [key] = re.findall(r'id="key"[^>]*>([^<]+)', page.html)
     assert (await api.anonymous.request("GET", "/v1/webhooks", headers={"Authorization": f"Bearer {key}"})).is_success
     assert key not in (await browser.open("/account")).html
+    assert "<option selected>viewer</option>" in page.html
     page = await browser.send("/account/users", email="bob@acme.example", role="viewer")
     assert "bob@acme.example" in page.text
     assert "Add a user" not in page.text

@@ -69,6 +69,7 @@ WRONG = {
     "RECORD_SCHEMAS": ("1", STEERING),
     "FAN_OUT_CONSUMER": ("kafka", "Faust", STEERING),
     "ALLOWED_NETWORKS": ("10.0.0.0/99", "127.0.0.1/8", "localhost", "x" * 100_000, STEERING),
+    "SENDS_MAIL": ("maybe", "2", STEERING),
     "ALLOW_HTTP": ("maybe", "2", STEERING),
     "SEND_TRACEPARENT": ("maybe", "2", STEERING),
     "CONTROL_HOST": ("a b", "x" * 254, STEERING),

@@ -40,6 +40,9 @@ NEITHER = {
     *("DeliveryPolicy.signature_header", "Settings.signature_header", "Site.signature_header", "_Writer.header"),
     *("Settings.trusted_proxies", "Site.trusted_proxies", "EndpointQueue.endpoint_class", "NewKey.key"),
     *("Metadata.token_auth_method", "Services.secrets", "Sample.code", "Choice.link", "OutsideCustomer.secret_file"),
+    "Preset.link",
+    # Times.
+    *("Registration.url_changed_at", "ListedWebhook.url_changed_at", "webhooks.url_changed_at"),
     # Our own address.
     "MailService.public_url",
 }

@@ -40,7 +40,8 @@ from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
-from streams.ports import DnsCheck, EventHistory, IdentityProvider, PublicationStatus, StageLags
+from streams.ports import DnsCheck, DnsResult, EventHistory, IdentityProvider, PublicationStatus, StageLags
+from streams.runtime.api_stage import site_of
 from streams.runtime.bootstrap import SqlDeployment
 
 OPERATOR_KEY = "operator-key-of-the-tests"
@@ -69,10 +70,12 @@ class FakeStageLags:
 
 @dataclass
 class FakeDnsCheck:
-    """`DnsCheck`: hosts below `internal.example.com` resolve to a private address."""
+    """`DnsCheck`: hosts below `internal.example.com` have a private address, those below `unknown.example.com` none."""
 
-    async def problem(self, url: str) -> str | None:
-        return "leads to 10.0.0.1, which is not a public address" if ".internal.example.com" in url else None
+    async def check(self, url: str) -> DnsResult:
+        if ".internal.example.com" in url:
+            return DnsResult("leads to 10.0.0.1, which is not a public address")
+        return DnsResult(resolves=".unknown.example.com" not in url)
 
 
 @dataclass
@@ -248,6 +251,7 @@ async def open_api(
             "SCORM_WEBHOOKS_ENCRYPTION_KEYS": generate_key(),
             "SCORM_WEBHOOKS_OPERATOR_KEYS": f"ada={OPERATOR_KEY},{OTHER_OPERATOR_KEY}",
             "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
+            "SMTP_URL": "smtp://127.0.0.1:25?tls=none",
             "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(webhooks_per_account),
             **settings,
         }
@@ -259,7 +263,7 @@ async def open_api(
         return problems
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
-    app = create_app(services, "1.2.3", requests_a_minute, events_a_second=events_a_second)
+    app = create_app(services, "1.2.3", requests_a_minute, site_of(deployment), events_a_second)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

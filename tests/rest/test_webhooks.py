@@ -44,6 +44,17 @@ async def test_a_webhook_needs_only_a_url(api: ApiFixture) -> None:
     assert (await api.acme.get("/v1/webhooks"))["data"] == [{**made, "packagesCount": 0, "dispatchesCount": 0}]
 
 
+async def test_a_host_that_does_not_resolve_is_a_warning(api: ApiFixture) -> None:
+    warning = 'The host "crm.unknown.example.com" does not resolve. Events fail until it does: check the URL.'
+    made = await api.acme.webhook(url="https://crm.unknown.example.com/hooks", fallbackUrl=URL)
+    assert made["warnings"] == [warning]
+    path = f"/v1/webhooks/{made['id']}"
+    assert "warnings" not in await api.acme.get(path)
+    assert "warnings" not in await api.acme.patch(path, {"url": f"{URL}/2"})
+    assert (await api.acme.patch(path, {"fallbackUrl": "https://crm.unknown.example.com/"}))["warnings"] == [warning]
+    assert "warnings" not in await api.acme.patch(path, {"description": "CRM"})
+
+
 async def test_lists_and_states_count_the_ids_of_a_scope(api: ApiFixture) -> None:
     scope = {"packages": [f"pkg_{number}" for number in range(1000)], "dispatches": ["dsp_1", "dsp_2"]}
     made = await api.acme.webhook(**scope)

@@ -2,12 +2,46 @@
 // Everything works without this file; it only makes some things quicker.
 
 // -- a second press of a button must not send the form twice
-document.addEventListener("submit", (event) => {
-  for (const button of event.target.querySelectorAll("button")) setTimeout(() => (button.disabled = true));
-});
-window.addEventListener("pageshow", () => {
-  for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
-});
+// They stay focusable meanwhile: a disabled button would lose the focus.
+const isSending = (form) => form.querySelector("button[aria-disabled]") !== null;
+const allow = (part) => part.querySelectorAll("[aria-disabled]").forEach((one) => one.removeAttribute("aria-disabled"));
+document.addEventListener(
+  "submit",
+  (event) => {
+    if (isSending(event.target)) {
+      event.preventDefault();
+      event.stopPropagation();
+    }
+    event.target.querySelectorAll("button").forEach((button) => button.setAttribute("aria-disabled", "true"));
+  },
+  true,
+);
+window.addEventListener("pageshow", () => allow(document));
+document.addEventListener("htmx:afterRequest", (event) => allow(event.detail.elt));
+
+// -- a form without an answer
+for (const name of ["htmx:responseError", "htmx:sendError"])
+  document.addEventListener(name, (event) => {
+    if (event.detail.elt.matches("form"))
+      event.detail.target.textContent = "No answer came. Reload the page: the latest deliveries show what happened.";
+  });
+
+// -- check all rows that are shown
+const all = document.querySelector("[data-check-all]");
+if (all) {
+  const boxes = [...all.closest("form").querySelectorAll("td.box input")];
+  const box = all.querySelector("input");
+  const show = () => {
+    const checked = boxes.filter((one) => one.checked).length;
+    box.checked = checked === boxes.length;
+    box.indeterminate = checked > 0 && !box.checked;
+  };
+  box.addEventListener("change", () => boxes.forEach((one) => (one.checked = box.checked)));
+  boxes.forEach((one) => one.addEventListener("change", show));
+  all.hidden = false;
+  // After "Back" the browser restores what was checked.
+  window.addEventListener("pageshow", show);
+}
 
 // -- copy
 function showCopyButtons() {

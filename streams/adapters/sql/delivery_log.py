@@ -11,7 +11,7 @@ from streams.adapters.sql.delivery_walk import matching, walk_of
 from streams.adapters.sql.keyset import page_of
 from streams.adapters.sql.replays import HAS_PAYLOAD
 from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import attempts, deliveries, events
+from streams.adapters.sql.tables import attempts, deliveries, events, webhooks
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
@@ -60,11 +60,15 @@ class SqlDeliveryLog(SqlStorage):
 
     async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
         first_seen = deliveries.c.first_seen_at
+        deleted = select(webhooks.c.id).where(webhooks.c.deleted_at.is_not(None))
+        if delivery_filter.account_id is not None:
+            deleted = deleted.where(webhooks.c.account_id == delivery_filter.account_id)
         figures = (
             func.count(),
             func.count(deliveries.c.webhook_id.distinct()),
             func.min(first_seen),
             func.max(first_seen),
+            func.count().filter(deliveries.c.webhook_id.in_(deleted)),
         )
         return DeliverySummary(*await self._database.row(select(*figures).where(*matching(delivery_filter))))
 

@@ -46,6 +46,7 @@ webhooks = Table(
     Column("created_at", Moment, nullable=False),
     Column("published_at", Moment),
     Column("deleted_at", Moment),
+    Column("url_changed_at", Moment),
     Column("filter", Text),
 )
 

@@ -57,6 +57,16 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkHolder:
+    """Whom a link signs in: as what, to which account. With several `accounts` the person chooses one."""
+
+    role: str | None
+    email: str | None = None
+    account: str | None = None
+    accounts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Opened:
     """A new session with its token, which the browser keeps."""
 
@@ -165,6 +175,23 @@ class SignInService:
         return Link(f"{self._address.rstrip('/')}/sign-in/{token}", sign_in.expires_at)
 
     # -- in -----------------------------------------------------------------------------------------------------
+
+    async def holder(self, token: str) -> LinkHolder:
+        """Whom a link signs in; it stays unused. Raises `Unauthorized`."""
+        sign_in = await self._sign_ins.find(digest(token), self._clock.now())
+        if sign_in is None:
+            raise Unauthorized(_WRONG_LINK)
+        if sign_in.is_operator:
+            return LinkHolder("operator")
+        if sign_in.account_id is not None:
+            return LinkHolder(sign_in.role, account=(await self._accounts.require(sign_in.account_id)).name)
+        users = await self._users_of(sign_in)
+        if not users:
+            raise Unauthorized(_WRONG_LINK)
+        user = users[0]
+        if len(users) > 1:
+            return LinkHolder(None, user.email, accounts=len(users))
+        return LinkHolder(user.role, user.email, (await self._accounts.require(user.account_id)).name)
 
     async def by_link(self, token: str, browser: Browser) -> Opened:
         """Redeem a one-time token. Raises `Unauthorized`."""

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import note
@@ -38,14 +38,18 @@ class SqlSignIns(SqlStorage):
         query = select(func.count()).where(mailed & is_open)
         return int(await self._database.scalar(query))
 
+    async def find(self, sha256: str, now: datetime) -> SignIn | None:
+        """A link that may still be used."""
+        row = await self._database.row(select(sign_ins).where(_usable(sha256, now)))
+        return _sign_in(row) if row else None
+
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
         """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""
-        this = (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
         # Reading takes no lock: anybody may ask for any token.
-        if await self._database.row(select(sign_ins.c.sha256).where(this)) is None:
+        if await self.find(sha256, now) is None:
             return None
         # One statement: of two requests with one link only one changes the row.
-        statement = update(sign_ins).where(this).values(used_at=now).returning(sign_ins)
+        statement = update(sign_ins).where(_usable(sha256, now)).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             return _sign_in(row) if row else None
@@ -137,6 +141,10 @@ _SESSIONS = select(
 
 def _session(row: Any) -> Session:
     return to_value(Session, row, role=Role(row.role) if row.role else None, account_ids=tuple(row.account_ids))
+
+
+def _usable(sha256: str, now: datetime) -> ColumnElement[bool]:
+    return (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
 
 
 def _sign_in(row: Any) -> SignIn:

@@ -13,6 +13,7 @@ from streams.core.held import HeldChoice
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
+from streams.core.url import host_of
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import Masked, differences, new_entry
@@ -32,10 +33,21 @@ ASK_EVERY_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A webhook after a change; `propagated` says whether the stages know the change already."""
+    """A webhook after a change; `propagated` says whether the stages know the change already.
+
+    `unresolved` are hosts of its new URLs that do not resolve.
+    """
 
     registration: Registration
     propagated: bool
+    unresolved: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> Sequence[str] | None:
+        """A sentence for each host that does not resolve; None without any."""
+        return [
+            f'The host "{host}" does not resolve. Events fail until it does: check the URL.' for host in self.unresolved
+        ] or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +77,9 @@ class WebhookService:
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
-        errors: Sequence[FieldError] = input_errors(webhook_input, self._allow_http)
-        if errors := errors or await self._address_errors(webhook_input):
+        if errors := input_errors(webhook_input, self._allow_http):
             raise Invalid(*errors)
+        unresolved = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
         await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
@@ -82,7 +94,8 @@ class WebhookService:
         )
         new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
-        return Registered(await self._changed(registration), secret)
+        changed = replace(await self._changed(registration), unresolved=unresolved)
+        return Registered(changed, secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
@@ -123,10 +136,7 @@ class WebhookService:
         wanted = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
-        if errors := await self._address_errors(
-            WebhookInput("", wanted.get("url", ""), fallback_url=wanted.get("fallback_url"))
-        ):
-            raise Invalid(*errors)
+        unresolved = await self._unresolved_hosts(wanted.get("url"), wanted.get("fallback_url"))
 
         def changed(known: Registration) -> Registration:
             if version is not None and known.webhook.version != version:
@@ -142,7 +152,8 @@ class WebhookService:
                 return _paused(result, pause, now)
             return _enabled(result) if status is Status.ACTIVE else result
 
-        return await self.alter(webhook_id, changed, by, "webhook.changed", account_id)
+        after = await self.alter(webhook_id, changed, by, "webhook.changed", account_id)
+        return replace(after, unresolved=unresolved)
 
     async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
@@ -206,7 +217,7 @@ class WebhookService:
 
     def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
         webhook = known.webhook
-        moved = webhook_input.url != webhook.url
+        has_new_url = webhook_input.url != webhook.url
         revised = replace(
             webhook,
             **to_webhook_fields(webhook_input),
@@ -217,16 +228,19 @@ class WebhookService:
             if "fallback_headers" in wanted
             else webhook.encrypted_fallback_headers,
             # Failures of the old URL do not count for the new one.
-            health_epoch=webhook.health_epoch + 1 if moved else webhook.health_epoch,
+            health_epoch=webhook.health_epoch + 1 if has_new_url else webhook.health_epoch,
         )
-        return replace(known, webhook=revised, **to_registration_fields(webhook_input))
+        url_changed_at = self._clock.now() if has_new_url else known.url_changed_at
+        return replace(known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input))
 
-    async def _address_errors(self, webhook_input: WebhookInput) -> Sequence[FieldError]:
-        errors = []
-        for name, url in (("url", webhook_input.url), ("fallbackUrl", webhook_input.fallback_url)):
-            if url and (problem := await self._dns_check.problem(url)):
-                errors.append(FieldError(name, problem))
-        return errors
+    async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
+        """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
+        named = {name: one for name, one in (("url", url), ("fallbackUrl", fallback_url)) if one}
+        found = {name: await self._dns_check.check(one) for name, one in named.items()}
+        if errors := [FieldError(name, result.problem) for name, result in found.items() if result.problem]:
+            raise Invalid(*errors)
+        hosts = {host_of(named[name]): None for name, result in found.items() if not result.resolves}
+        return tuple(filter(None, hosts))
 
     def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None

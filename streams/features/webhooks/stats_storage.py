@@ -21,6 +21,7 @@ from streams.adapters.sql.tables import (
 )
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
+from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookStats, WebhookSummary
 
 
@@ -36,7 +37,12 @@ class SqlWebhookStats(SqlStorage):
         """The summary of each of these webhooks since an hour."""
         made, times, left = hourly_attempts.c, response_times.c, deliveries.c
         counts = (
-            select(made.webhook_id, made.outcome, func.sum(made.attempts).label("how_many"))
+            select(
+                made.webhook_id,
+                made.outcome,
+                func.sum(made.attempts).label("how_many"),
+                func.max(made.last_at).label("last_at"),
+            )
             .where(made.webhook_id.in_(webhook_ids), made.hour >= since)
             .group_by(made.webhook_id, made.outcome)
         )
@@ -56,13 +62,17 @@ class SqlWebhookStats(SqlStorage):
                 found[row.webhook_id].failing = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
                 found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
+                if row.outcome == OutcomeKind.DELIVERED:
+                    found[row.webhook_id].last_delivered_at = row.last_at
             for row in await connection.execute(histogram):
                 bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
                 found[row.webhook_id].response_times.append(bucket)
             for row in await connection.execute(unfinished):
                 found[row.webhook_id].unfinished[State(row.state)] = row.how_many
         return {
-            webhook_id: WebhookSummary(parts.attempts, parts.response_times, parts.unfinished, parts.failing)
+            webhook_id: WebhookSummary(
+                parts.attempts, parts.response_times, parts.unfinished, parts.failing, parts.last_delivered_at, since
+            )
             for webhook_id, parts in found.items()
         }
 
@@ -133,6 +143,7 @@ class _Parts:
     response_times: list[ResponseTimes] = field(default_factory=list)
     unfinished: dict[State, int] = field(default_factory=dict)
     failing: FailureStreak = field(default_factory=FailureStreak)
+    last_delivered_at: datetime | None = None
 
 
 # Of the current health epochs.

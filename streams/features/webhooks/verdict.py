@@ -54,12 +54,21 @@ def verdict(known: ListedWebhook, summary: WebhookSummary) -> Verdict:
         return Verdict(Level.WARNING, words, failing.first_failed_at, details=details)
     delivered = summary.attempts.get(OutcomeKind.DELIVERED, 0)
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
+    quiet = level if level is Level.WARNING else Level.QUIET
+    if _is_new(known.url_changed_at, summary):
+        return Verdict(quiet, "new URL", known.url_changed_at, "nothing delivered yet", _sentence(left))
     if not delivered:
-        quiet = level if level is Level.WARNING else Level.QUIET
         return Verdict(quiet, "no events in the last 24 hours", details=_sentence(left))
     p95 = percentile_ms(summary.response_times, 0.95)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
     return Verdict(level, f"healthy, {_count(delivered)} delivered{pace}", details=_sentence(left))
+
+
+def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
+    """Whether the URL changed within the summary's hours, and nothing was delivered since."""
+    if url_changed_at is None or (summary.since is not None and url_changed_at < summary.since):
+        return False
+    return summary.last_delivered_at is None or summary.last_delivered_at <= url_changed_at
 
 
 def _left(summary: WebhookSummary) -> str:

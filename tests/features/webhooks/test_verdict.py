@@ -14,6 +14,8 @@ from streams.features.webhooks.verdict import Level, Verdict, verdict
 
 ACTIVE = Registration(webhook(), NOON)
 REFUSED = "The endpoint's server refused the connection. Check that it runs."
+EARLIER, LATER = NOON - timedelta(minutes=1), NOON + timedelta(minutes=1)
+MOVED = Registration(webhook(), NOON - timedelta(days=9), url_changed_at=NOON)
 STREAK = FailureStreak(3, NOON - timedelta(minutes=9), NOON, None, REFUSED)
 DELIVERED: dict[str, int] = {OutcomeKind.DELIVERED: 1204}
 QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
@@ -59,6 +61,30 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
             WebhookSummary(failing=replace(STREAK, failures=5)),
             Verdict(Level.BAD, "paused", NOON, "after 5 failures in a row", REFUSED),
             id="paused by failures",
+        ),
+        pytest.param(
+            MOVED,
+            WebhookSummary(DELIVERED, QUICK, {State.WAITING: 2}, last_delivered_at=EARLIER),
+            Verdict(Level.QUIET, "new URL", NOON, "nothing delivered yet", "2 waiting."),
+            id="nothing delivered to a new URL",
+        ),
+        pytest.param(
+            MOVED,
+            WebhookSummary({OutcomeKind.TIMEOUT: 5}, unfinished={State.DEAD: 1}),
+            Verdict(Level.WARNING, "new URL", NOON, "nothing delivered yet", "1 dead letter."),
+            id="a new URL instead of one that failed",
+        ),
+        pytest.param(
+            MOVED,
+            WebhookSummary(DELIVERED, last_delivered_at=LATER),
+            Verdict(Level.GOOD, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered"),
+            id="delivered to a new URL",
+        ),
+        pytest.param(
+            MOVED,
+            WebhookSummary(since=LATER),
+            Verdict(Level.QUIET, "no events in the last 24 hours"),
+            id="a URL that was new before these hours",
         ),
     ],
 )

@@ -39,6 +39,10 @@
 {{- if not .Values.settings.oidcIssuer -}}
 {{- $found = pick $found "SCORM_WEBHOOKS_API_HOST" "SCORM_WEBHOOKS_API_PORT" -}}
 {{- end -}}
+{{- if .Values.smtp.existingSecret -}}
+{{- /* `api` does not get the Secret itself. */ -}}
+{{- $_ := set $found "SCORM_WEBHOOKS_SENDS_MAIL" "true" -}}
+{{- end -}}
 {{- if .Values.brandLogo.configMap -}}
 {{- $_ := set $found "SCORM_WEBHOOKS_BRAND_LOGO" (printf "/etc/scorm-webhooks/brand-logo/%s" .Values.brandLogo.key) -}}
 {{- end -}}

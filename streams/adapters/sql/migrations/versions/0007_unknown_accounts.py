@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006.0005"
-down_revision = "0005.0004"
+revision = "0007.0005"
+down_revision = "0006.0005"
 branch_labels = None
 depends_on = None
 

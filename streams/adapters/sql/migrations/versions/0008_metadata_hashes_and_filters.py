@@ -5,8 +5,8 @@ from alembic import op
 
 from streams.adapters.sql.schema import Moment
 
-revision = "0006.0005"
-down_revision = "0005.0004"
+revision = "0008.0005"
+down_revision = "0007.0005"
 branch_labels = None
 depends_on = None
 

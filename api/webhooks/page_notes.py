@@ -1,0 +1,44 @@
+"""What a webhook's page says once: what the act before did, and what comes next for a new webhook."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+
+from api.shell.visits import Visit
+from api.webhooks.form import TYPES
+from streams.core.event import render
+from streams.core.held import HeldChoice
+from streams.core.url import host_of
+from streams.core.webhook import Status, Webhook
+from streams.features.webhooks.samples import sample_event
+
+# What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
+_NOTES = {
+    "saved": (None, "Saved."),
+    "paused": (Status.PAUSED, "Paused. New events are held until you enable it."),
+    HeldChoice.DELIVER: (Status.ACTIVE, "Enabled. New events are sent at once, held ones oldest first."),
+    HeldChoice.KEEP: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones become dead letters."),
+    HeldChoice.DISCARD: (Status.ACTIVE, "Enabled. New events are sent at once. Held ones are discarded."),
+    "rotation-finished": (None, "The old secret has ended. Requests are signed with the new one alone."),
+}
+
+
+def note_of(visit: Visit, webhook: Webhook) -> str:
+    """What the act before did; empty when something else happened since."""
+    if visit.query["new"]:
+        return "Created. Events are sent from now on. Three steps are left."
+    status, words = _NOTES.get(visit.query["done"], (None, ""))
+    return words if status in (None, webhook.status) else ""
+
+
+def unresolved_host(visit: Visit, webhook: Webhook) -> str:
+    """The host that did not resolve when the webhook was saved, if it still is one of its hosts."""
+    host = visit.query["unresolved"]
+    return host if host in (host_of(webhook.url), host_of(webhook.fallback_url or "")) else ""
+
+
+def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
+    """The body of an event of each type that the webhook wants."""
+    wanted = [event_type for event_type in TYPES if event_type in (webhook.event_types or TYPES)]
+    events = {one: replace(sample_event(one, "evt_example", webhook.account_id, now), test=False) for one in wanted}
+    return {event_type: json.loads(render(event)) for event_type, event in events.items()}
