@@ -108,7 +108,7 @@ def test_without_a_scope_the_type_alone_decides(webhook: Webhook, event: Event) 
     assert wants(unscoped, event) is takes(webhook, event.type)
 
 
-def test_a_webhook_of_all_types_gets_a_new_one_only_if_it_names_it() -> None:
+def test_a_new_type_reaches_only_webhooks_that_name_it() -> None:
     every, ended = webhook(), event(type="session.ended", account_id=webhook().account_id)
     assert not wants(every, ended)
     assert wants(replace(every, event_types=frozenset({ALL_EVENTS, "session.ended"})), ended)
