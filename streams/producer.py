@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -69,6 +69,10 @@ _OURS_TO_FIX = frozenset(
 _WAITED_IN_VAIN = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
 
 
+# Which schema events are written with: one that the release before reads too, or the newest.
+RecordSchemas = Literal["compatible", "newest"]
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The place of an acknowledged event."""
@@ -80,7 +84,12 @@ class Ack:
 
 
 def confluent_codec(
-    registry_url: str, topic: str = "session-events", *, subject: str | None = None, **properties: Any
+    registry_url: str,
+    topic: str = "session-events",
+    *,
+    subject: str | None = None,
+    record_schemas: RecordSchemas = "compatible",
+    **properties: Any,
 ) -> Codec:
     """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `subject`.
 
@@ -90,10 +99,14 @@ def confluent_codec(
     """
     dotted = {name.replace("_", "."): value for name, value in properties.items()}
     return ConfluentCodec(
-        AvroCodec(versions_written=schemas.COMPATIBLE),
+        _codec(record_schemas),
         ConfluentRegistry(registry_url, dotted),
         subject or f"{topic}-value",
     )
+
+
+def _codec(record_schemas: RecordSchemas) -> AvroCodec:
+    return AvroCodec(versions_written=schemas.COMPATIBLE if record_schemas == "compatible" else None)
 
 
 class EventProducer:
@@ -112,7 +125,8 @@ class EventProducer:
     Kafka has `timeout_seconds` to acknowledge an event; its future fails about a second later. While no broker can be
     reached, the logger `streams.producer` has one warning, and one line when events are acknowledged again.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
-    (`confluent_codec` makes one for Confluent's framing).
+    (`confluent_codec` makes one for Confluent's framing). Events with `metadata` and the newest types need
+    `record_schemas="newest"`, once every stage runs the release that reads them.
     Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
     itself.
     """
@@ -125,6 +139,7 @@ class EventProducer:
         properties: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         timeout_seconds: float = 30,
+        record_schemas: RecordSchemas = "compatible",
     ) -> None:
         if not 0 < timeout_seconds <= MOST_TIMEOUT_SECONDS:
             raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MOST_TIMEOUT_SECONDS}")
@@ -144,7 +159,7 @@ class EventProducer:
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
-        self._codec = codec or AvroCodec(versions_written=schemas.COMPATIBLE)
+        self._codec = codec or _codec(record_schemas)
         self._open = True
         self._made_in = os.getpid()
         self._unacknowledged: set[str] = set()

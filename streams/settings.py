@@ -94,7 +94,7 @@ class Settings(BaseModel):
             description="schemas that records are written with: `compatible` ones, which the release before this one "
             "reads too, or the `newest`, once no older release runs"
         ),
-    ] = "compatible"
+    ]
     fan_out_consumer: Annotated[
         Literal["faust", "librdkafka"],
         Field(description="client that `fan-out` reads with; all its processes have the same (docs/upgrades.md)"),
@@ -308,6 +308,8 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         "retry_schedule": "30s,2m,10m,1h,6h",
         "event_partitions": 4 if embedded else 12,
         "delivery_partitions": 4 if embedded else 24,
+        # What the embedded broker has, no older release reads.
+        "record_schemas": "newest" if embedded else "compatible",
     }
     try:
         settings = Settings.model_validate(

@@ -14,6 +14,7 @@ from api.shell.visits import Visit, zone_of
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
+from streams.core.event import parse_pair
 from streams.core.event_data import EVENT_TYPES, is_storable
 from streams.core.outcome import OutcomeKind
 from streams.core.times import format_time, parse_time
@@ -33,6 +34,7 @@ FIELDS = {
     "learner": "learner_id",
     "package": "package_id",
     "dispatch": "dispatch_id",
+    "metadata": "metadata",
     "since": "since",
     "until": "until",
 }
@@ -86,6 +88,8 @@ def _value(name: str, text: str, zone: ZoneInfo) -> Any:
     if name in ("since", "until"):
         value: object = parse_time(text) or from_zone(text, zone)
         wrong = "must be a time such as 2026-04-10T12:00:00Z"
+    elif name == "metadata":
+        return parse_pair(text)
     elif values := _VALUES.get(name):
         value, wrong = values.get(text), f"is one of {', '.join(values)}"
     else:

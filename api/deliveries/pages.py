@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -18,6 +19,8 @@ from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
 from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
+from streams.core.errors import Invalid
+from streams.core.event import parse_pair
 from streams.core.limits import ATTEMPTS_SHOWN
 from streams.features.deliveries.search_rules import IdKind
 
@@ -39,6 +42,9 @@ async def deliveries_page(visit: SignedIn) -> Response:
             return redirect(f"/deliveries/{text}")
         if kind is not None:
             return redirect(links(**{kind: text}))
+        with suppress(Invalid):
+            parse_pair(text)
+            return redirect(links(metadata=text))
         problem = "No event, session, learner, package or dispatch has this id. Ids are searched as a whole."
     elif links.present != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.

@@ -26,6 +26,7 @@ from api.visibility import visible
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
+from streams.core.event import parse_pair
 from streams.core.job import JobKind
 from streams.core.limits import ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
@@ -45,6 +46,10 @@ class DeliveryQuery(Model):
     learner_id: Annotated[SearchText | None, Field(description="Only of events of this learner.")] = None
     package_id: Annotated[Id | None, Field(description="Only of events of this package.")] = None
     dispatch_id: Annotated[Id | None, Field(description="Only of events of this dispatch.")] = None
+    metadata: Annotated[
+        SearchText | None,
+        Field(description="Only of events with this pair of metadata.", examples=["department=sales"]),
+    ] = None
     outcome: Annotated[OutcomeKind | None, Field(description="Only with an attempt that failed in this way.")] = None
     limit: Limit = 50
     cursor: After = None
@@ -54,6 +59,7 @@ class DeliveryQuery(Model):
         if self.outcome is OutcomeKind.DELIVERED:
             raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
         given = self.model_dump(by_alias=False, exclude={"cursor"})
+        given["metadata"] = None if self.metadata is None else parse_pair(self.metadata)
         return DeliveryFilter(account_id, after=cursor_of(self.cursor), **given, **others)
 
 

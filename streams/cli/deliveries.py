@@ -24,6 +24,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.delivery_state import DeliveryState
 from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.event import parse_pair
 from streams.core.outcome import OutcomeKind
 from streams.features.deliveries.service import Affected, DeliveryService
 
@@ -62,6 +63,9 @@ def deliveries_list(
     learner: Annotated[str | None, typer.Option(help="Only of events of this learner.")] = None,
     package: Annotated[str | None, typer.Option(help="Only of events of this package.")] = None,
     dispatch: Annotated[str | None, typer.Option(help="Only of events of this dispatch.")] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="NAME=TEXT", help="Only of events with this pair of metadata.")
+    ] = None,
     outcome: OutcomeOption = None,
     limit: Limit = 50,
     wide: WideOption = False,
@@ -80,6 +84,7 @@ def deliveries_list(
         package_id=package,
         dispatch_id=dispatch,
         outcome=outcome,
+        metadata=None if metadata is None else parse_pair(metadata),
     )
     _list(wanted, as_json, wide)
 

@@ -99,6 +99,14 @@ class EventSubjects(NamedTuple):
 _NO_SUBJECTS = EventSubjects()
 
 
+def parse_pair(text: str) -> tuple[str, str]:
+    """A pair of `metadata` to search by, written as `name=text`. Raises `Invalid`, which names `metadata`."""
+    name, equals, value = text.partition("=")
+    if not equals or metadata_problem({name: value}):
+        raise Invalid(FieldError("metadata", "must be a pair such as department=sales"))
+    return name, value
+
+
 def metadata_hash(name: str, text: str) -> bytes:
     """What a pair of `metadata` is found by: 16 bytes."""
     return sha256(f"{name}\0{text}".encode()).digest()[:METADATA_HASH_BYTES]

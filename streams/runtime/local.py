@@ -162,7 +162,7 @@ def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterat
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {settings.broker_file}: {error.strerror}") from None
         try:
-            yield {**_SHORT_FETCHES, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_partitions(settings)}
+            yield {**_SHORT_FETCHES, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_defaults(settings)}
         finally:
             settings.broker_file.unlink(missing_ok=True)
 
@@ -171,11 +171,12 @@ def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterat
 _SHORT_FETCHES = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
 
 
-def _partitions(settings: Settings) -> dict[str, str]:
+def _defaults(settings: Settings) -> dict[str, str]:
     # Without these, stages with a broker's address take the defaults of a cluster.
     return {
         f"{PREFIX}EVENT_PARTITIONS": str(settings.event_partitions),
         f"{PREFIX}DELIVERY_PARTITIONS": str(settings.delivery_partitions),
+        f"{PREFIX}RECORD_SCHEMAS": settings.record_schemas,
     }
 
 

@@ -86,9 +86,11 @@ def test_a_reader_may_write_what_is_registered(schema_registry: SchemaRegistry) 
 
 
 def test_a_producer_team_chooses_the_subject(schema_registry: SchemaRegistry) -> None:
-    topic, login = new_topic(), {"basic_auth_user_info": "writer:secret"}
-    confluent_codec(schema_registry.url, topic, **login).encode(event())
-    confluent_codec(schema_registry.url, topic, subject=f"{topic}-{RECORD_NAME}", **login).encode(event())
+    topic, login = new_topic(), "writer:secret"
+    confluent_codec(schema_registry.url, topic, basic_auth_user_info=login).encode(event())
+    confluent_codec(schema_registry.url, topic, subject=f"{topic}-{RECORD_NAME}", basic_auth_user_info=login).encode(
+        event()
+    )
     subjects = schema_registry.client().get_subjects()
     assert sorted(one for one in subjects if one.startswith(topic)) == [f"{topic}-{RECORD_NAME}", f"{topic}-value"]
 

@@ -1,5 +1,6 @@
 """A person finds deliveries by what is known of them, and sees what happened to one."""
 
+import json
 import re
 from datetime import timedelta
 from html import unescape
@@ -38,12 +39,14 @@ def body(**data: str) -> bytes:
         ("learner@1", "/deliveries?learner=learner%401"),
         ("pkg_1", "/deliveries?package=pkg_1"),
         (" dsp_1 ", "/deliveries?dispatch=dsp_1"),
+        ("department=sales", "/deliveries?metadata=department%3Dsales"),
     ],
 )
 async def test_any_id_finds_its_deliveries(api: ApiFixture, browser: FakeBrowser, text: str, path: str) -> None:
     mine = await webhook_of(api)
     ids = {"sessionId": "sess_1", "learnerId": "learner@1", "packageId": "pkg_1", "dispatchId": "dsp_1"}
-    await api.record(delivery(**mine, event_id="evt_1", body=body(**ids)), delivery(**mine, event_id="evt_2"))
+    known = json.dumps({"data": {**ids, "metadata": {"department": "sales"}}}).encode()
+    await api.record(delivery(**mine, event_id="evt_1", body=known), delivery(**mine, event_id="evt_2"))
     page = await browser.client.get("/deliveries", params={"q": text})
     assert page.url.raw_path.decode() == path
     assert "evt_1" in page.text

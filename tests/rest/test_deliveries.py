@@ -60,11 +60,15 @@ async def test_deliveries_are_found_by_each_filter_newest_first(api: ApiFixture)
     assert await ids(api, path, since="2026-04-10T12:00:02Z") == ["evt_3", "evt_2"]
     assert await ids(api, path, until="2026-04-10T14:00:02+02:00") == ["evt_1"]
     assert await ids(api, path, state="delivered") == []
+    await waiting_delivery(api, 4, body=b'{"data": {"metadata": {"department": "sales=2"}}}')
+    assert await ids(api, path, metadata="department=sales=2") == ["evt_4"]
+    assert await ids(api, path, metadata="department=sales") == []
     for query, field in (
         ("state=lost", "state"),
         ("since=noon", "since"),
         ("limit=501", "limit"),
         ("event=%00", "event"),
+        ("metadata=department", "metadata"),
     ):
         assert field in errors_of(await api.acme.request("GET", f"{path}?{query}"))
 

@@ -187,3 +187,28 @@ async def test_an_event_that_kafka_refuses_is_named(api: ApiFixture) -> None:
     assert response.status_code == 422
     assert "Kafka refuses it" in errors_of(response)["events[1]"]
     assert len(published(api)) == 1
+
+
+# -- metadata, and the schemas that records are written with ----------------------------------------------------------
+
+WITH_METADATA = {**COMPLETED, "data": {**EXAMPLE, "metadata": {"department": "sales"}, "sequence": 7}}
+
+
+async def test_metadata_reaches_the_body(tmp_path: Path) -> None:
+    newest = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=newest) as api:
+        assert (await api.acme.request("POST", "/v1/events", WITH_METADATA)).status_code == 202
+        [event] = published(api)
+    data = json.loads(render(event))["data"]
+    assert (data["metadata"], data["sequence"]) == ({"department": "sales"}, 7)
+
+
+async def test_metadata_is_refused_while_older_releases_read(tmp_path: Path) -> None:
+    compatible = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "compatible"}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=compatible) as api:
+        response = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, WITH_METADATA]})
+        assert response.status_code == 422
+        [(field, message)] = errors_of(response).items()
+        assert field == "events[1].data.metadata"
+        assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in message
+        assert published(api) == []

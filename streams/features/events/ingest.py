@@ -1,10 +1,10 @@
 """Accept events by HTTP, for platforms without a Kafka client."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
 from streams.core.event import Event, parse_event, partition_key, traced
@@ -16,6 +16,8 @@ from streams.topics import SESSION_EVENTS
 
 MOST_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -43,13 +45,16 @@ class IngestService:
         checked.
         """
         check_count(items)
-        parsed = _parse_all(items, account_id, self._ids(repeat_key), self._clock.now())
+        now, id_of = self._clock.now(), self._ids(repeat_key)
+        parsed = _each(items, lambda index, item: _parse(item, account_id, id_of(index), now))
         events = [traced(one, trace_parent) for one in parsed]
         if account_id is None:
             fields = [f"events[{index}].accountId" for index in range(len(events))]
             await self._recipients.require_accounts(events, fields)
+        values = _each(events, lambda _, event: self._codec.encode(event))
         records = [
-            Outgoing(SESSION_EVENTS, partition_key(event).encode(), self._codec.encode(event)) for event in events
+            Outgoing(SESSION_EVENTS, partition_key(event).encode(), value)
+            for event, value in zip(events, values, strict=True)
         ]
         try:
             async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
@@ -75,18 +80,17 @@ def check_count(items: Sequence[object]) -> None:
         raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
 
 
-def _parse_all(
-    items: Sequence[Mapping[str, Any]], account_id: str | None, id_of: Callable[[int], str], now: datetime
-) -> list[Event]:
-    events, errors = [], []
+def _each(items: Iterable[Item], make: Callable[[int, Item], Made]) -> list[Made]:
+    """What `make` makes of each item. Raises `Invalid`, which names the index of each wrong one."""
+    results, errors = [], []
     for index, item in enumerate(items):
         try:
-            events.append(_parse(item, account_id, id_of(index), now))
+            results.append(make(index, item))
         except Invalid as wrong:
             errors += [FieldError(f"events[{index}].{error.field}", error.message) for error in wrong.errors]
     if errors:
         raise Invalid(*errors)
-    return events
+    return results
 
 
 def _parse(item: Mapping[str, Any], account_id: str | None, default_id: str, now: datetime) -> Event:
