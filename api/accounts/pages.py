@@ -19,6 +19,17 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import is_storable
 from streams.core.ids import is_id
 
+# What each scope permits, for the form of a new key.
+SCOPES = {
+    Scope.WEBHOOKS_READ: "see webhooks, their health and numbers, mails and the audit log",
+    Scope.WEBHOOKS_WRITE: "register, change, test, pause and delete webhooks, and see their secrets",
+    Scope.EVENTS_WRITE: "publish events",
+    Scope.DELIVERIES_READ: "see deliveries with their payloads and attempts",
+    Scope.DELIVERIES_WRITE: "send again, and discard",
+    Scope.LEARNERS_ERASE: "erase learners for good",
+}
+assert SCOPES.keys() == set(Scope)
+
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 ROWS = 50
@@ -40,7 +51,7 @@ async def _account_page(visit: Visit, made: NewKey | None = None, errors: tuple[
         users=await services.access.users(account_id),
         sessions=await services.sessions.list(account_id) if managed else [],
         roles=list(Role),
-        scopes=list(Scope),
+        scopes=SCOPES,
         made=made,
         once=new_once(),
         has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,

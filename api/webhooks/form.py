@@ -1,6 +1,9 @@
 """The form that creates or edits a webhook."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,10 +14,12 @@ from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
+from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, webhook_input
+from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import Changed
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -24,12 +29,14 @@ TYPES = {
     "session.launched": "a learner opened a course",
     "session.completed": "a learner finished a course, passed or failed",
     "session.scored": "a score was recorded",
-    "session.ended": "a learner left a course, with or without a result; only if you check it here",
-    "session.reset": "a course took back that it was completed or passed; only if you check it here",
+    "session.ended": "a learner left a course, with or without a result",
+    "session.reset": "a course took back that it was completed or passed",
     "package.updated": "a new version of a package is there",
     "usage.threshold": "the plan's launches are nearly used, or used up",
 }
 assert TYPES.keys() == EVENT_TYPES.keys()
+# The same page has the same text each time.
+_EXAMPLE_AT = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 @router.get("/webhooks/new")
@@ -91,7 +98,13 @@ def _form_page(
         types=TYPES,
         all_events=ALL_EVENTS,
         once=new_once(),
+        sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_AT)), indent=2),
     )
+
+
+def example_body(event_type: str, now: datetime) -> bytes:
+    """The body of an event of this type, as an endpoint gets it."""
+    return events.render(replace(sample_event(event_type, "evt_example", "", now), test=False))
 
 
 def _empty() -> dict[str, Any]:

@@ -1,16 +1,13 @@
 """What a webhook's page says once: what the act before did, and what comes next for a new webhook."""
 
 import json
-from dataclasses import replace
 from datetime import datetime
 
 from api.shell.visits import Visit
-from api.webhooks.form import TYPES
-from streams.core.event import render
+from api.webhooks.form import TYPES, example_body
 from streams.core.held import HeldChoice
 from streams.core.url import host_of
-from streams.core.webhook import Status, Webhook
-from streams.features.webhooks.samples import sample_event
+from streams.core.webhook import Status, Webhook, takes
 
 # What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
 _NOTES = {
@@ -39,6 +36,4 @@ def unresolved_host(visit: Visit, webhook: Webhook) -> str:
 
 def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
     """The body of an event of each type that the webhook wants."""
-    wanted = [event_type for event_type in TYPES if event_type in (webhook.event_types or TYPES)]
-    events = {one: replace(sample_event(one, "evt_example", webhook.account_id, now), test=False) for one in wanted}
-    return {event_type: json.loads(render(event)) for event_type, event in events.items()}
+    return {one: json.loads(example_body(one, now)) for one in TYPES if takes(webhook, one)}

@@ -74,6 +74,7 @@ def test_a_reload_rotates_no_second_time(plain_page: Page, webhook: str, acme: C
 def test_a_reload_makes_no_second_key(plain_page: Page) -> None:
     page = plain_page
     page.goto("/account")
+    page.get_by_text("Make a key").click()
     page.get_by_label("Name", exact=True).fill("The nightly export")
     page.get_by_role("button", name="Create the key").click()
     expect(page.get_by_text("It is shown only now")).to_be_visible()
@@ -203,6 +204,7 @@ def test_facets_narrow_a_list_and_chips_widen_it(acme: Customer, plain_page: Pag
 def test_keys_and_users_are_added_and_removed(plain_page: Page) -> None:
     page = plain_page
     page.get_by_role("link", name="Account").click()
+    page.get_by_text("Make a key").click()
     page.get_by_label("Name", exact=True).fill("The nightly export")
     page.get_by_role("button", name="Create the key").click()
     expect(page.get_by_text("It is shown only now")).to_be_visible()
