@@ -215,10 +215,11 @@ def blocks(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-def readme_commands() -> list[list[str]]:
-    """The arguments after each `scorm-webhooks` in the README."""
-    shell = "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)).replace("\\\n", " ")
-    prose = "\n".join(re.findall(r"`(scorm-webhooks [^`]*)`", README))
+def first_commands() -> list[list[str]]:
+    """The arguments after each `scorm-webhooks` in the first documents."""
+    text = "\n".join((ROOT / path).read_text() for path in ("README.md", "docs/first-steps.md", "docs/stages.md"))
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    prose = "\n".join(re.findall(r"`(scorm-webhooks [^`]*)`", text))
     found = re.findall(r"scorm-webhooks ([^|&;)#\n]+)", f"{shell}\n{prose}")
     return [shlex.split(words) for words in found]
 
@@ -231,8 +232,8 @@ def command_of(words: list[str]) -> tuple[Any, list[str]]:
     return command, words
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    found = readme_commands()
+def test_every_command_in_the_first_documents_exists() -> None:
+    found = first_commands()
     assert len(found) > 12
     for words in found:
         command, rest = command_of(words)
@@ -240,9 +241,9 @@ def test_every_command_in_the_readme_exists() -> None:
         assert {word for word in rest if word.startswith("--")} <= options, " ".join(words)
 
 
-def test_every_stage_is_in_the_readme() -> None:
+def test_every_stage_is_in_the_first_documents() -> None:
     assert {"fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api"} <= {
-        words[0] for words in readme_commands()
+        words[0] for words in first_commands()
     }
 
 
