@@ -153,6 +153,7 @@ class SqlDeployment(SqlParts):
             self.random_bytes,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
+            self.settings.record_schemas == "newest",
         )
 
     def secrets(self) -> SecretService:

@@ -439,7 +439,7 @@ async def test_webhooks_that_take_other_types_are_left_out(database: SqlStore) -
 
 async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_webhooks, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(account_webhooks, "SCOPE_CHARACTERS_AT_ONCE", 40)
+    monkeypatch.setattr(account_webhooks, "CHARACTERS_AT_ONCE", 40)
     scoped = [webhook(id=f"wh_{n}", packages=frozenset({f"pkg_{n}", "é"}), dispatches=frozenset()) for n in range(7)]
     for one in scoped:
         await database.webhooks.add(Registration(one, NOON))
@@ -461,6 +461,6 @@ async def test_only_scopes_of_webhooks_that_take_a_type_count(
     scope = frozenset(f"pkg_{number}" for number in range(100))
     scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
     await database.webhooks.add(Registration(scoped, NOON))
-    monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 500)
+    monkeypatch.setattr(account_webhooks, "MOST_CHARACTERS", 500)
     assert await ids_that_take(database, "session.completed") == {"wh_crm"}
     assert await ids_that_take(database, "session.launched") is None
