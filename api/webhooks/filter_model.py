@@ -41,8 +41,8 @@ FilterObject = Annotated[
     ),
     Field(
         examples=[EXAMPLE],
-        description=f"Conditions on `data`, by field or `{PAIRS}.<name>`: a value, or an object of {OPERATORS}. All must "
-        'hold; an event without the field does not match, except by `"exists": false`. '
+        description=f"Conditions on `data`, by field or `{PAIRS}.<name>`: a value, or an object of {OPERATORS}. All "
+        'must hold; an event without the field does not match, except by `"exists": false`. '
         f"At most {FILTER_BYTES} bytes as JSON without spaces.",
     ),
 ]
