@@ -14,7 +14,7 @@ _HEAD = struct.Struct(">QIIH")
 # A webhook's object beside its texts, its scope and its filter, and how much larger these two are in it: measured.
 _OBJECT_BYTES = 2500
 _SCOPE_GROWTH = 12
-_FILTER_GROWTH = 30
+_FILTER_GROWTH = 18
 # Ten thousand webhooks of usual size.
 CACHE_BYTES = 32 * 1024 * 1024
 
