@@ -115,7 +115,7 @@ def test_a_text_that_is_not_json_is_refused(text: str, words: str) -> None:
     assert words in str(refused.value)
 
 
-def test_an_operator_of_a_newer_release_is_told_apart() -> None:
+def test_an_operator_of_a_newer_release_is_recognised() -> None:
     with pytest.raises(UnknownOperator):
         parse_filter({"learnerId": {"startsWith": "x"}})
 

@@ -112,7 +112,7 @@ async def test_an_edit_compares_before_it_saves(api: ApiFixture, browser: FakeBr
     assert (await api.acme.get(f"/v1/webhooks/{known['id']}"))["events"] == ["*"]
 
 
-async def test_an_account_without_events_is_told_so(api: ApiFixture, browser: FakeBrowser) -> None:
+async def test_an_account_without_events_reads_why(api: ApiFixture, browser: FakeBrowser) -> None:
     page = await browser.send("/webhooks/new", compare="1")
     assert "There are no events yet" in page.text
 
