@@ -437,6 +437,14 @@ async def test_webhooks_that_take_other_types_are_left_out(database: SqlStore) -
     assert await ids_that_take(database, "session.launched", "usage.threshold") == {"wh_crm", "wh_launched"}
 
 
+async def test_webhooks_that_take_a_type_have_their_filters(database: SqlStore) -> None:
+    filtered = webhook(id="wh_filtered", filter=parse_filter({"successStatus": "passed"}))
+    await database.webhooks.add(Registration(filtered, NOON))
+    found = await SqlAccountWebhooks(database.database).that_take({"acme"}, {"session.completed"})
+    assert found is not None
+    assert {one.id: one.filter for one in found["acme"]} == {"wh_crm": None, "wh_filtered": filtered.filter}
+
+
 async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_webhooks, "ROWS_AT_ONCE", 2)
     monkeypatch.setattr(account_webhooks, "CHARACTERS_AT_ONCE", 40)
