@@ -24,6 +24,7 @@ from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict, NotFound
+from streams.core.event_filter import parse_filter
 from streams.core.mail import Mail, MailKind
 from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
