@@ -32,8 +32,14 @@ FILTERS: dict[str, dict[str, Any] | None] = {
     },
 }
 DATA = {
-    **{"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42", "totalTime": "PT12M34S"},
-    **{"completionStatus": "completed", "successStatus": "passed", "scoreRaw": 92.0, "scoreScaled": 0.92},
+    "sessionId": "sess_1",
+    "packageId": "pkg_1",
+    "learnerId": "learner-42",
+    "totalTime": "PT12M34S",
+    "completionStatus": "completed",
+    "successStatus": "passed",
+    "scoreRaw": 92.0,
+    "scoreScaled": 0.92,
     "metadata": {"department": "sales", "site": "north"},
 }
 EVENT = Event("evt_1", "session.completed", "acme", datetime(2026, 4, 10, tzinfo=UTC), DATA)
