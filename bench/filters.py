@@ -12,7 +12,7 @@ import typer
 from bench.stack import say
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
-from streams.core.event import Event
+from streams.core.event import Data, Event
 from streams.core.event_filter import parse_filter
 from streams.core.webhook import EncryptedSecret, Webhook, mismatch
 
@@ -31,7 +31,7 @@ FILTERS: dict[str, dict[str, Any] | None] = {
         "metadata.contractor": {"exists": False},
     },
 }
-DATA = {
+DATA: Data = {
     "sessionId": "sess_1",
     "packageId": "pkg_1",
     "learnerId": "learner-42",
