@@ -21,6 +21,7 @@ from streams.features.sign_in.oidc import OidcService
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.features.usage.service import UsageService
+from streams.features.webhooks.latest_events import LatestEventService
 from streams.features.webhooks.secrets import SecretService
 from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
@@ -48,6 +49,7 @@ class Services:
     webhook_stats: WebhookStatsService
     mails: MailService
     synthetic_events: SyntheticEventService
+    latest_events: LatestEventService
     ingest: IngestService
     event_search: EventSearchService
     recipients: RecipientService

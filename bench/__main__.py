@@ -12,6 +12,7 @@ from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day, idle
+from bench.filters import filters
 from bench.footprint import footprint
 from bench.front_door import front_door
 from bench.http_sender import http_sender
@@ -51,6 +52,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     kills,
     rebalances,
     http_sender,
+    filters,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 1}),
@@ -82,6 +84,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (kills, {}),
     (rebalances, {}),
     (http_sender, {}),
+    (filters, {}),
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

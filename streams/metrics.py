@@ -14,7 +14,7 @@ SLOW_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 21600)
 COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "events_total": ("Events fanned out, by type.", ["type"]),
     "events_unmatched_total": (
-        "Events that no webhook receives, by reason: no_webhook, type, scope, newcomer.",
+        "Events that no webhook receives, by reason: no_webhook, type, scope, filter, newcomer.",
         ["reason"],
     ),
     "events_of_unknown_accounts_total": (

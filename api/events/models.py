@@ -64,7 +64,15 @@ class EventOnTopic(Model):
     reason: Annotated[
         str | None,
         Field(
-            description="Why no webhook wants it: `no_webhook`, or of the webhook that came closest: `type` or `scope`."
+            description="Why no webhook wants it: `no_webhook`, or of the webhook that came closest: `type`, "
+            "`scope` or `filter`."
+        ),
+    ] = None
+    detail: Annotated[
+        str | None,
+        Field(
+            description="For `filter`: the webhook, and the first condition that does not hold.",
+            examples=['wh_01HYX9K2M3N4P5Q6R7S8T9V0W1: successStatus is "failed", not "passed"'],
         ),
     ] = None
 
@@ -86,6 +94,7 @@ def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveri
         published_at=published.appended_at,
         webhooks=published.webhook_ids,
         reason=published.reason,
+        detail=published.detail,
     )
     return EventWithDeliveries(id=event_id, deliveries=list(map(delivery_of, found.deliveries)), on_topic=on_topic)
 

@@ -1,7 +1,7 @@
 """The form that creates or edits a webhook."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,16 +14,21 @@ from api.shell.once import acts_once, new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
+from api.webhooks.filter_model import EXAMPLE
 from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
+from streams.core.event_filter import filter_value
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, webhook_input
+from streams.features.webhooks.latest_events import ComparedEvent
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import Changed
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+# The name of the button that compares and does not save.
+COMPARE = "compare"
 # What each type says, for the form.
 TYPES = {
     "session.launched": "a learner opened a course",
@@ -45,9 +50,14 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
 
 
 @router.post("/webhooks/new")
-@acts_once
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
-    """Register a webhook; the next page shows its secret."""
+    """Register a webhook, or say which of the latest events it would get."""
+    return await (_compare(visit, form, None) if form[COMPARE] else _create(visit=visit, form=form))
+
+
+@acts_once
+async def _create(visit: Visit, form: Form) -> Response:
+    """The next page shows its secret."""
     try:
         entered = WebhookInput(visit.account.id, **_entered(form, None))
         made = await visit.services.webhooks.register(entered, by=visit.actor)
@@ -65,6 +75,8 @@ async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 @router.post("/webhooks/{webhook_id}/edit")
 async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    if form[COMPARE]:
+        return await _compare(visit, form, known)
     try:
         changes = _entered(form, known)
         version = form.number("version", "version", 0) or None
@@ -75,6 +87,17 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
         # The version that the person saw: what another one saved meanwhile is not overwritten.
         return _form_page(visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
     return _to_page(changed, done="saved")
+
+
+async def _compare(visit: Visit, form: Form, known: Registration | None) -> Response:
+    """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
+    kept = {**_kept(form), "version": form["version"]}
+    try:
+        entered = WebhookInput(visit.account.id, **_entered(form, known))
+        compared = await visit.services.latest_events.compare(entered)
+    except Invalid as wrong:
+        return _form_page(visit, known, kept, wrong.errors)
+    return _form_page(visit, known, kept, compared=compared)
 
 
 def _to_page(changed: Changed, **act: object) -> Response:
@@ -88,18 +111,32 @@ def _form_page(
     known: Registration | None,
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
+    compared: Sequence[ComparedEvent] | None = None,
 ) -> Response:
     return render(
         visit,
         "webhook_form.html",
-        errors=errors,
+        errors=_of_form(errors),
         known=known,
         fields=fields,
         types=TYPES,
         all_events=ALL_EVENTS,
         once=new_once(),
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_AT)), indent=2),
+        compare=COMPARE,
+        compared=compared,
+        matching=sum(one.why_not is None for one in compared or ()),
+        filter_example=json.dumps(EXAMPLE),
     )
+
+
+def _of_form(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
+    """The errors with those of a filter's fields as one of the text field."""
+    of_filter = [error for error in errors if error.field.startswith("filter.")]
+    if not of_filter:
+        return errors
+    sentences = (f"“{error.field.removeprefix('filter.')}” {error.message}" for error in of_filter)
+    return (*(error for error in errors if error not in of_filter), FieldError("filter", "; ".join(sentences)))
 
 
 def example_body(event_type: str, now: datetime) -> bytes:
@@ -122,6 +159,9 @@ def _fields_of(known: WebhookInput) -> dict[str, Any]:
         "headers": "",
         "fallback_headers": "",
         "max_concurrency": str(known.max_concurrency),
+        "filter": json.dumps(known.filter, ensure_ascii=False) if known.filter else "",
+        "no_headers": "",
+        "no_fallback_headers": "",
     }
 
 
@@ -140,6 +180,7 @@ def _entered(form: Form, known: Registration | None) -> dict[str, Any]:
         "dispatches": form.lines("dispatches"),
         "fallback_url": form["fallback_url"] or None,
         "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
+        "filter": filter_value(form["filter"]) if form["filter"] else None,
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] or known is None or form[f"no_{name}"]:

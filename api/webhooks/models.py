@@ -1,11 +1,13 @@
 """Models of webhooks."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Self
 
 from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
+from api.webhooks.filter_model import FilterObject
 from streams.core.held import HeldChoice
 from streams.core.limits import (
     CONCURRENCY,
@@ -87,6 +89,7 @@ class NewWebhook(Input):
     headers: Headers = Field(default_factory=dict)
     fallback_headers: FallbackHeaders = Field(default_factory=dict)
     max_concurrency: Concurrency = DEFAULT_MAX_CONCURRENCY
+    filter: FilterObject | None = None
 
     def webhook_input(self, account_id: str) -> WebhookInput:
         """The input for an account."""
@@ -94,7 +97,7 @@ class NewWebhook(Input):
 
 
 class WebhookChanges(Changes):
-    """Changes of a webhook; a field that is left out does not change. `fallbackUrl: null` removes it."""
+    """Changes of a webhook; a field that is left out does not change. `null` removes `fallbackUrl` or `filter`."""
 
     url: Url = UNCHANGED
     events: Events = UNCHANGED
@@ -105,6 +108,7 @@ class WebhookChanges(Changes):
     headers: Headers = UNCHANGED
     fallback_headers: FallbackHeaders = UNCHANGED
     max_concurrency: Concurrency = UNCHANGED
+    filter: FilterObject | None = UNCHANGED
     status: Annotated[Status, Field(strict=False)] = UNCHANGED
 
 
@@ -132,6 +136,7 @@ class _Webhook(Model):
     has_headers: Annotated[bool, Field(description="Whether it sends headers of your own, which are not shown.")]
     has_fallback_headers: Annotated[bool, Field(description="The same for those of `fallbackUrl` alone.")]
     max_concurrency: int
+    filter: FilterObject | None = None
     status: Status
     pause_reason: PauseReason | None = None
     paused_at: Time | None = None
@@ -153,6 +158,7 @@ class _Webhook(Model):
             known,
             *others,
             events=sorted(known.event_types) or [ALL_EVENTS],
+            filter=json.loads(known.filter) if known.filter else None,
             pause_reason=known.pause.reason if known.pause else None,
             old_secret_until=min((end for end in known.secret_ends if now < end), default=None),
             **computed,

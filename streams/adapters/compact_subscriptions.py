@@ -9,11 +9,12 @@ from streams.core.subscriptions_table import WebhookStore
 from streams.core.webhook import Webhook
 from streams.ports import Codec, RecordValue
 
-# The version, and the bytes of each scope.
-_HEAD = struct.Struct(">QII")
-# A webhook's object beside its texts and its scope, and how much larger its scope is in it: both are measured.
+# The version, the bytes of each scope, and the characters of the filter.
+_HEAD = struct.Struct(">QIIH")
+# A webhook's object beside its texts, its scope and its filter, and how much larger these two are in it: measured.
 _OBJECT_BYTES = 2500
 _SCOPE_GROWTH = 12
+_FILTER_GROWTH = 18
 # Ten thousand webhooks of usual size.
 CACHE_BYTES = 32 * 1024 * 1024
 
@@ -21,7 +22,7 @@ CACHE_BYTES = 32 * 1024 * 1024
 class CompactSubscriptions(WebhookStore):
     """Webhooks by id, each as its version, the hashes of its scope and the rest of its record.
 
-    `cache_bytes` is about how much memory the objects take.
+    `codec` writes the newest schemas: an older one lacks fields. `cache_bytes` is about the memory of the objects.
     """
 
     def __init__(self, codec: Codec, cache_bytes: int = CACHE_BYTES) -> None:
@@ -56,7 +57,7 @@ class CompactSubscriptions(WebhookStore):
 
     def _pack(self, webhook: Webhook) -> bytes:
         packages, dispatches = (pack_ids(ids) for ids in (webhook.packages, webhook.dispatches))
-        head = _HEAD.pack(webhook.version, len(packages), len(dispatches))
+        head = _HEAD.pack(webhook.version, len(packages), len(dispatches), len(webhook.filter_text or ""))
         compact = replace(webhook, packages=frozenset(), dispatches=frozenset())
         return head + packages + dispatches + self._encode(compact)
 
@@ -83,7 +84,7 @@ class _Cache(dict[str, Webhook]):
             self._room += _object_bytes(self._packed[webhook_id])
 
     def _unpack(self, packed: bytes) -> Webhook:
-        _, packages_bytes, dispatches_bytes = _HEAD.unpack_from(packed)
+        _, packages_bytes, dispatches_bytes, _ = _HEAD.unpack_from(packed)
         middle = _HEAD.size + packages_bytes
         end = middle + dispatches_bytes
         webhook = self._decode(packed[end:])
@@ -93,5 +94,10 @@ class _Cache(dict[str, Webhook]):
 
 
 def _object_bytes(packed: bytes) -> int:
-    _, packages, dispatches = _HEAD.unpack_from(packed)
-    return _OBJECT_BYTES + len(packed) + _SCOPE_GROWTH * int(packages + dispatches)
+    _, packages, dispatches, filter_characters = _HEAD.unpack_from(packed)
+    return (
+        _OBJECT_BYTES
+        + len(packed)
+        + _SCOPE_GROWTH * int(packages + dispatches)
+        + _FILTER_GROWTH * int(filter_characters)
+    )

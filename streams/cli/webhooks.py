@@ -22,6 +22,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
+from streams.core.event_filter import filter_value
 from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
@@ -31,6 +32,7 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True)
+FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 
 @webhooks.command("create")
@@ -56,6 +58,9 @@ def webhooks_create(
         typer.Option(help="The same for --fallback-url, which gets --header only if it has the same host as --url."),
     ] = None,
     max_concurrency: Annotated[int, typer.Option(help="Requests in flight at once, at most.")] = 32,
+    event_filter: Annotated[
+        str | None, typer.Option("--filter", help=f"Only events that match this JSON, such as {FILTER_EXAMPLE}.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
@@ -70,6 +75,7 @@ def webhooks_create(
         headers=_headers(header or ()),
         fallback_headers=_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
+        filter=_filter(event_filter),
     )
     registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
     show(webhook_with_secret(registered, _now()), as_json)
@@ -165,6 +171,7 @@ def webhooks_update(
         list[str] | None, typer.Option(help="The same for the fallback URL; '' for none of its own.")
     ] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
+    event_filter: Annotated[str | None, typer.Option("--filter", help="As for `create`; '' for none.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL starts a new health epoch."""
@@ -181,6 +188,8 @@ def webhooks_update(
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     if fallback_url is not None:
         changes["fallback_url"] = fallback_url or None
+    if event_filter is not None:
+        changes["filter"] = _filter(event_filter)
     changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me()))
     show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
@@ -254,6 +263,10 @@ def _status(webhook: Mapping[str, Any]) -> str:
 def _warn(changed: Changed) -> None:
     if not changed.propagated:
         say("stored, but not on the topic yet: is `publish` running?", err=True)
+
+
+def _filter(text: str | None) -> Any:
+    return filter_value(text) if text else None
 
 
 def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:

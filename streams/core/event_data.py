@@ -113,6 +113,13 @@ class FieldType:
     check: Check
     schema: Mapping[str, Any]
 
+    @property
+    def is_number(self) -> bool:
+        """Whether values can be compared by their size."""
+        return self.schema.get("type") in ("number", "integer") or any(
+            isinstance(value, int) for value in self.schema.get("enum", ())
+        )
+
 
 def _one_of(*values: str | int) -> FieldType:
     message = "must be one of: " + ", ".join(map(str, values))

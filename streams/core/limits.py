@@ -58,6 +58,9 @@ URL_CHARACTERS = 2048
 
 # A webhook's filter, as JSON: ten conditions with lists of some ids.
 FILTER_BYTES = 4096
+# `fan-out` looks at each condition for each event.
+FILTER_CONDITIONS = 10
+FILTER_VALUES = 50
 
 # -- a webhook's other settings ------------------------------------------------------------------------------------
 
@@ -70,7 +73,7 @@ WEBHOOKS_PER_ACCOUNT = 1000
 # `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB of an account at these three limits
 # (docs/capacity.md). Scopes take 8 bytes an id there.
 SCOPE_IDS_PER_ACCOUNT = 20_000
-# URLs and encrypted headers: 500 characters of each of a thousand webhooks.
+# URLs, encrypted headers and filters: 500 characters of each of a thousand webhooks.
 WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
 
 # -- what an account has -------------------------------------------------------------------------------------------

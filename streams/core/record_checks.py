@@ -5,13 +5,13 @@ from functools import lru_cache
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.errors import Invalid, InvalidRecord
+from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import EventSubjects
 from streams.core.event_data import is_storable
+from streams.core.event_filter import EventFilter, UnknownOperator, filter_value, parse_filter
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import (
     CONCURRENCY,
-    FILTER_BYTES,
     METADATA_HASH_BYTES,
     METADATA_PAIRS,
     PAYLOAD_BYTES,
@@ -98,8 +98,6 @@ def check_webhook(webhook: Webhook) -> Webhook:
     if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
         raise InvalidRecord(f"scopes: at most {SCOPE_IDS} ids")
     _check_counts(webhook.health_epoch)
-    if len(webhook.filter or "") > FILTER_BYTES:
-        raise InvalidRecord(f"filter: at most {FILTER_BYTES} bytes")
     if not 1 <= webhook.max_concurrency <= CONCURRENCY:
         raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
     for name, url in (("url", webhook.url), ("fallbackUrl", webhook.fallback_url)):
@@ -107,6 +105,16 @@ def check_webhook(webhook: Webhook) -> Webhook:
         if url is not None and not (url.isascii() and url.isprintable() and len(url) <= URL_CHARACTERS):
             raise InvalidRecord(f"{name}: must be printable ASCII of at most {URL_CHARACTERS} characters")
     return webhook
+
+
+def recorded_filter(text: str) -> EventFilter:
+    """The filter of a webhook's record. Raises `InvalidRecord`; `NewerRecord` for an unknown operator."""
+    try:
+        return parse_filter(filter_value(text))
+    except UnknownOperator as error:
+        raise NewerRecord(str(error)) from None
+    except Invalid as error:
+        raise InvalidRecord(str(error)) from None
 
 
 @lru_cache(1000)

@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.core.event import Event
 from streams.core.event_data import NAMED_ONLY
+from streams.core.event_filter import EventFilter
 from streams.core.page import json_bytes
 from streams.core.url import same_origin
 
@@ -54,7 +55,7 @@ class EncryptedSecret:
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
-    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too. `filter` is JSON.
+    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too.
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -75,16 +76,22 @@ class Webhook:
     health_epoch: int = 1
     version: int = 1
     created_at: datetime | None = None
-    filter: str | None = None
+    filter: EventFilter | None = None
 
     @property
     def scope_ids(self) -> int:
         return len(self.packages) + len(self.dispatches)
 
     @property
-    def address_characters(self) -> int:
-        """The length of its URLs and its encrypted headers."""
-        texts = self.url, self.fallback_url, self.encrypted_headers, self.encrypted_fallback_headers
+    def filter_text(self) -> str | None:
+        """The filter as JSON."""
+        return self.filter.text if self.filter else None
+
+    @property
+    def text_characters(self) -> int:
+        """The length of its URLs, its encrypted headers and its filter."""
+        urls = self.url, self.fallback_url
+        texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text
         return sum(len(text) for text in texts if text)
 
     def headers_for(self, url: str) -> str | None:
@@ -106,45 +113,47 @@ def takes(webhook: Webhook, event_type: str) -> bool:
     return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in NAMED_ONLY)
 
 
-def wants(webhook: Webhook, event: Event) -> bool:
-    """Whether `webhook` gets `event`: same account, a type that it takes, and within its scope.
-
-    With scopes, an event matches by its package or by its dispatch. An event that has neither matches by type alone.
-    """
-    if event.account_id != webhook.account_id:
-        return False
-    if not takes(webhook, event.type):
-        return False
-    if not webhook.packages and not webhook.dispatches:
-        return True
-    package, dispatch = event.package_id, event.dispatch_id
-    if package is None and dispatch is None:
-        return True
-    return package in webhook.packages or dispatch in webhook.dispatches
-
-
 class Unmatched(StrEnum):
     """Why no webhook gets an event."""
 
     NO_WEBHOOK = "no_webhook"
     TYPE = "type"
     SCOPE = "scope"
+    FILTER = "filter"
     NEWCOMER = "newcomer"
     # Only a search knows it: fan-out asks no database.
     NO_ACCOUNT = "no_account"
 
 
-def unmatched_reason(webhooks: Iterable[Webhook], event: Event) -> Unmatched:
-    """Why none of the account's webhooks gets `event`: the reason of the webhook that came closest."""
-    reasons = {_unmatched(webhook, event) for webhook in webhooks if webhook.account_id == event.account_id}
-    nearest = (Unmatched.NEWCOMER, Unmatched.SCOPE, Unmatched.TYPE)
-    return next((reason for reason in nearest if reason in reasons), Unmatched.NO_WEBHOOK)
+def mismatch(webhook: Webhook, event: Event) -> Unmatched | None:
+    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it.
 
-
-def _unmatched(webhook: Webhook, event: Event) -> Unmatched:
+    With scopes, an event matches by its package or by its dispatch. An event that has neither matches by type alone.
+    """
+    if event.account_id != webhook.account_id:
+        return Unmatched.NO_WEBHOOK
     if not takes(webhook, event.type):
         return Unmatched.TYPE
-    return Unmatched.NEWCOMER if wants(webhook, event) else Unmatched.SCOPE
+    if webhook.packages or webhook.dispatches:
+        package, dispatch = event.package_id, event.dispatch_id
+        has_neither = package is None and dispatch is None
+        if not (has_neither or package in webhook.packages or dispatch in webhook.dispatches):
+            return Unmatched.SCOPE
+    if webhook.filter is not None and not webhook.filter.matches(event.data):
+        return Unmatched.FILTER
+    return None
+
+
+def wants(webhook: Webhook, event: Event) -> bool:
+    """Whether `webhook` gets `event`."""
+    return mismatch(webhook, event) is None
+
+
+def unmatched_reason(mismatches: Iterable[Unmatched | None]) -> Unmatched:
+    """Why no webhook of an account gets an event: of the webhook that came closest. One that wants it is a newcomer."""
+    reasons = set(mismatches)
+    nearest = (None, Unmatched.FILTER, Unmatched.SCOPE, Unmatched.TYPE)
+    return next((reason or Unmatched.NEWCOMER for reason in nearest if reason in reasons), Unmatched.NO_WEBHOOK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,7 @@ class Registration:
             "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
             "has_headers": webhook.encrypted_headers is not None,
             "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
+            "filter": webhook.filter_text,
             "deleted_at": None,
         }
         # `created_at` of the registration, not of its first record.
@@ -184,6 +194,7 @@ class ListedWebhook:
     """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
 
     `secret_ends` are the times when old secrets end. Only a list of all that the account had has deleted ones.
+    `filter` is JSON.
     """
 
     id: str
@@ -205,8 +216,9 @@ class ListedWebhook:
     paused_at: datetime | None
     url_changed_at: datetime | None
     deleted_at: datetime | None
+    filter: str | None
 
     @property
     def json_bytes(self) -> int:
         """At most its size in a response: what people enter, and the rest."""
-        return 800 + json_bytes((self.url, self.fallback_url, self.description))
+        return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter))

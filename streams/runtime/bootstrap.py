@@ -32,6 +32,7 @@ from streams.features.sign_in.sessions import SessionService
 from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.features.usage.service import UsageService
 from streams.features.usage.storage import SqlUsage
+from streams.features.webhooks.latest_events import LatestEventService, SqlLatestEvents
 from streams.features.webhooks.secrets import SecretService
 from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
@@ -73,6 +74,7 @@ class SqlDeployment(SqlParts):
             webhook_stats=self.webhook_stats(),
             mails=self.mail_service(),
             synthetic_events=self.synthetic_events(producer),
+            latest_events=LatestEventService(SqlLatestEvents(self.database), self.clock),
             ingest=self.ingest(producer, recipients),
             recipients=recipients,
             event_search=self.event_search(),
@@ -153,6 +155,7 @@ class SqlDeployment(SqlParts):
             self.random_bytes,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
+            self.settings.record_schemas == "newest",
         )
 
     def secrets(self) -> SecretService:

@@ -284,7 +284,8 @@ class Deployment:
         return SubscriptionsReader(
             subscriptions_config(self.kafka),
             prefix,
-            self.codec,
+            # Its table keeps webhooks as records: an older schema would lose their filters.
+            AvroCodec(),
             telemetry,
             self.clock,
             self.outages(telemetry),

@@ -12,7 +12,7 @@ from streams.core.pure import pure
 from streams.core.rate import RateLimits
 from streams.core.subscriptions_table import ASK_EVERY_SECONDS
 from streams.core.trace import SpanName
-from streams.core.webhook import Webhook, unmatched_reason, wants
+from streams.core.webhook import Webhook, mismatch, unmatched_reason
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
@@ -105,10 +105,11 @@ class FanOut:
     def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FannedOut:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
+        mismatches = [mismatch(candidate, event) for candidate in webhooks]
         wanting = [
             candidate
-            for candidate in webhooks
-            if wants(candidate, event) and not _is_newcomer(candidate, record.appended_at)
+            for candidate, reason in zip(webhooks, mismatches, strict=True)
+            if reason is None and not _is_newcomer(candidate, record.appended_at)
         ]
         subjects, digest = subjects_of_event(event), event_hash(body)
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
@@ -127,7 +128,7 @@ class FanOut:
             )
             for webhook in wanting
         ]
-        return FannedOut(event, deliveries, None if wanting else unmatched_reason(webhooks, event), span)
+        return FannedOut(event, deliveries, None if wanting else unmatched_reason(mismatches), span)
 
     @pure
     def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:

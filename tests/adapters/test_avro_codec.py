@@ -23,6 +23,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, EventSubjects
 from streams.core.event_data import EVENT_TYPES
+from streams.core.event_filter import parse_filter
 from streams.core.limits import CONCURRENCY
 from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import LARGEST_COUNT
@@ -215,6 +216,14 @@ def test_the_schema_before_leaves_out_a_sequence() -> None:
     decoded = codec.decode(codec.encode(launched))
     assert isinstance(decoded, Event)
     assert dict(decoded.data) == LAUNCHED
+
+
+def test_a_webhook_is_never_written_without_its_filter() -> None:
+    codec = AvroCodec(versions_written=schemas.COMPATIBLE)
+    filtered = webhook(filter=parse_filter({"successStatus": "passed"}))
+    assert codec.decode(codec.encode(filtered)) == filtered
+    assert codec.encode(filtered)[:10] == header(schemas.current("webhook"))
+    assert codec.encode(webhook())[:10] == header(schemas.history("webhook")[0])
 
 
 @pytest.mark.parametrize("name", schemas.NAMES)

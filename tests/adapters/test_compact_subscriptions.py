@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from builders import event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
+from streams.core.event_filter import parse_filter
 from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
 from streams.core.webhook import Webhook, wants
 
@@ -73,3 +74,31 @@ def test_the_cache_takes_no_more_than_it_may() -> None:
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 500_000 < used < 1_100_000
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"successStatus": "passed"},
+        {f"metadata.{name}": "x" * 390 for name in range(10)},
+        {f"metadata.{name}": {"in": [str(number) for number in range(50)]} for name in range(10)},
+    ],
+)
+def test_the_cache_counts_filters(conditions: dict[str, object]) -> None:
+    packed = CompactSubscriptions(AvroCodec(), cache_bytes=1_000_000)
+    for number in range(2000):
+        packed[f"wh_{number}"] = webhook(id=f"wh_{number}", filter=parse_filter(conditions))
+    tracemalloc.start()
+    for number in range(2000):
+        packed.get(f"wh_{number}")
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 1_100_000
+
+
+def test_the_filter_of_a_webhook_in_use_is_parsed_once() -> None:
+    packed = CompactSubscriptions(AvroCodec())
+    packed["wh_a"] = webhook(id="wh_a", filter=parse_filter({"successStatus": "passed"}))
+    assert packed["wh_a"].filter is packed["wh_a"].filter
+    assert wants(packed["wh_a"], event())
+    assert not wants(packed["wh_a"], event(data={"successStatus": "failed"}))

@@ -34,6 +34,22 @@ def test_a_webhook_is_created_edited_and_deleted(dashboard: Dashboard, plain_pag
     expect(page.get_by_text("There are no webhooks yet")).to_be_visible()
 
 
+def test_a_form_says_which_events_match(acme: Customer, plain_page: Page, webhook: str) -> None:
+    page, event_id = plain_page, acme.publish(f"evt_compared_{acme.id}")
+    acme.wait_for(1, eventId=event_id, state="delivered")
+    page.goto(f"/webhooks/{webhook}/edit")
+    page.get_by_text("Only events with some values").click()
+    page.get_by_label("Filter (JSON)").fill('{"learnerId": {"exists": false}}')
+    page.get_by_label("Description").fill("Not saved")
+    page.get_by_role("button", name="Which of the last 50 events match?").click()
+    expect(page.get_by_text("0 of 1 match. Nothing is saved yet.")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="session.")
+    expect(row).to_contain_text("no: learnerId is there, and must be absent")
+    expect(page.get_by_label("Description")).to_have_value("Not saved")
+    page.goto(f"/webhooks/{webhook}")
+    expect(page.get_by_text("Not saved")).to_have_count(0)
+
+
 def test_a_test_event_shows_its_response(plain_page: Page, webhook: str) -> None:
     plain_page.goto(f"/webhooks/{webhook}")
     plain_page.get_by_label("Type").select_option("session.scored")

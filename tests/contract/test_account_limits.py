@@ -52,7 +52,9 @@ async def test_an_account_has_a_limited_length_of_urls_and_headers(
     monkeypatch.setattr(room, "WEBHOOK_CHARACTERS_PER_ACCOUNT", 1000)
     long = webhook(id="wh_long", fallback_url="https://b.example", encrypted_headers="x" * 900)
     await database.webhooks.add(Registration(long, NOON))
-    with pytest.raises(Conflict, match=r"URLs and headers of \d+ characters together, and may have at most 1000"):
+    with pytest.raises(
+        Conflict, match=r"URLs, headers and filters of \d+ characters together, and may have at most 1000"
+    ):
         await database.webhooks.add(Registration(webhook(id="wh_more", url="https://c.example/" + "c" * 90), NOON))
 
 

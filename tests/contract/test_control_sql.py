@@ -24,6 +24,7 @@ from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import Conflict, NotFound
+from streams.core.event_filter import parse_filter
 from streams.core.mail import Mail, MailKind
 from streams.core.oidc import PendingSignIn
 from streams.core.page import Cursor
@@ -437,9 +438,17 @@ async def test_webhooks_that_take_other_types_are_left_out(database: SqlStore) -
     assert await ids_that_take(database, "session.launched", "usage.threshold") == {"wh_crm", "wh_launched"}
 
 
+async def test_webhooks_that_take_a_type_have_their_filters(database: SqlStore) -> None:
+    filtered = webhook(id="wh_filtered", filter=parse_filter({"successStatus": "passed"}))
+    await database.webhooks.add(Registration(filtered, NOON))
+    found = await SqlAccountWebhooks(database.database).that_take({"acme"}, {"session.completed"})
+    assert found is not None
+    assert {one.id: one.filter for one in found["acme"]} == {"wh_crm": None, "wh_filtered": filtered.filter}
+
+
 async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_webhooks, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(account_webhooks, "SCOPE_CHARACTERS_AT_ONCE", 40)
+    monkeypatch.setattr(account_webhooks, "CHARACTERS_AT_ONCE", 40)
     scoped = [webhook(id=f"wh_{n}", packages=frozenset({f"pkg_{n}", "é"}), dispatches=frozenset()) for n in range(7)]
     for one in scoped:
         await database.webhooks.add(Registration(one, NOON))
@@ -461,6 +470,6 @@ async def test_only_scopes_of_webhooks_that_take_a_type_count(
     scope = frozenset(f"pkg_{number}" for number in range(100))
     scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
     await database.webhooks.add(Registration(scoped, NOON))
-    monkeypatch.setattr(account_webhooks, "MOST_SCOPE_CHARACTERS", 500)
+    monkeypatch.setattr(account_webhooks, "MOST_CHARACTERS", 500)
     assert await ids_that_take(database, "session.completed") == {"wh_crm"}
     assert await ids_that_take(database, "session.launched") is None

@@ -15,8 +15,9 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.decision import after_attempt, before_attempt
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.delivery_state import RecordedValue, fold, stripped
-from streams.core.errors import Invalid, InvalidRecord
+from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, check_event, render
+from streams.core.event_filter import EventFilter, parse_filter
 from streams.core.limits import PAYLOAD_BYTES
 from streams.core.outcome import Response, judge
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
@@ -29,6 +30,8 @@ from streams.ports import RecordValue
 CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m")
 RECORDS = [CODEC.encode(value) for value in (event(), delivery(), attempt(), dead_letter(), webhook())]
+FILTER = parse_filter({"successStatus": "passed", "scoreRaw": {"gte": 50}, "metadata.site": {"in": ["a", "b"]}})
+RECORDS.append(CODEC.encode(webhook(filter=FILTER)))
 HUGE = 2**62
 
 
@@ -77,7 +80,6 @@ BEYOND: dict[str, tuple[Any, str]] = {
     "dispatches": (frozenset({"a.b"}), "dispatches"),
     "max_concurrency": (HUGE, "maxConcurrency"),
     "health_epoch": (-1, "is not a count"),
-    "filter": ("x" * 4097, "filter: at most 4096"),
 }
 # Why a field has no check here.
 UNCHECKED = {
@@ -86,6 +88,7 @@ UNCHECKED = {
     "encrypted_fallback_headers": "as secrets",
     "event_types": "compared with an event's type only",
     "status": "the codec reads its words",
+    "filter": "the codec parses it",
     "pause": "the codec reads its reason; its id is compared only",
     "version": "compared with other versions only",
     "created_at": "the append time of a record, not a part of one",
@@ -100,6 +103,22 @@ def test_a_webhook_beyond_our_limits_is_refused(field: str, value: Any, message:
 
 def test_every_field_of_a_webhook_has_a_check_or_needs_none() -> None:
     assert {one.name for one in fields(Webhook)} == BEYOND.keys() | UNCHECKED.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("x", InvalidRecord, "webhook: filter: must be JSON"),
+        ("{}", InvalidRecord, "webhook: filter: must be an object"),
+        (f'{{"learnerId": "{"x" * 4096}"}}', InvalidRecord, "webhook: filter: must have at most 4096"),
+        ('{"learnerId": {"startsWith": "x"}}', NewerRecord, "'startsWith' is not an operator"),
+    ],
+)
+def test_a_recorded_filter_that_is_wrong_is_refused(text: str, error: type[InvalidRecord], message: str) -> None:
+    record = CODEC.encode(webhook(filter=EventFilter(text, ())))
+    with pytest.raises(InvalidRecord, match=message) as refused:
+        CODEC.decode(record)
+    assert refused.type is error
 
 
 def test_a_webhook_needs_room_for_a_request() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import ALL_EVENTS, Unmatched, Webhook, takes, unmatched_reason, wants
+from streams.core.event_filter import parse_filter
+from streams.core.webhook import ALL_EVENTS, Unmatched, Webhook, mismatch, takes, unmatched_reason, wants
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
 NEITHER = event(type="usage.threshold", data={"period": "2026-04"})
@@ -57,6 +58,7 @@ def test_an_event_of_another_account_is_never_wanted(changed: dict[str, frozense
 
 OTHER_TYPE = frozenset({"session.launched"})
 OTHER_PACKAGE = frozenset({"pkg_other"})
+FAILED = parse_filter({"successStatus": "failed"})
 
 
 @pytest.mark.parametrize(
@@ -68,12 +70,15 @@ OTHER_PACKAGE = frozenset({"pkg_other"})
         ([webhook(event_types=OTHER_TYPE, packages=OTHER_PACKAGE)], Unmatched.TYPE),
         ([webhook(event_types=frozenset({event().type}), packages=OTHER_PACKAGE)], Unmatched.SCOPE),
         ([webhook(event_types=OTHER_TYPE), webhook(packages=OTHER_PACKAGE)], Unmatched.SCOPE),
+        ([webhook(filter=FAILED), webhook(packages=OTHER_PACKAGE)], Unmatched.FILTER),
+        ([webhook(packages=OTHER_PACKAGE, filter=FAILED)], Unmatched.SCOPE),
+        ([webhook(filter=FAILED), webhook()], Unmatched.NEWCOMER),
         # It wants the event: only its late registration can be why it does not get it.
         ([webhook(packages=OTHER_PACKAGE), webhook()], Unmatched.NEWCOMER),
     ],
 )
 def test_the_nearest_webhook_says_why_nobody_gets_an_event(webhooks: list[Webhook], reason: Unmatched) -> None:
-    assert unmatched_reason(webhooks, event()) is reason
+    assert unmatched_reason(mismatch(webhook, event()) for webhook in webhooks) is reason
 
 
 # -- properties ----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from builders import NOON, ciphertext, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.core.event_data import EVENT_TYPES
+from streams.core.event_filter import parse_filter
 from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT, WEBHOOKS_PER_ACCOUNT
 from streams.core.subscriptions_table import SubscriptionsTable
 
@@ -44,7 +45,8 @@ def full(account):
             id=f"wh_{account:013}{number:013}",
             account_id=f"acc_{account:026}",
             url="https://a.example/" + "u" * (characters // 2 - 18),
-            encrypted_headers="h" * (characters // 2),
+            encrypted_headers="h" * (characters // 4),
+            filter=parse_filter({"learnerId": "l" * (characters // 4 - 16)}),
             secrets=(secret, secret),
             event_types=frozenset(EVENT_TYPES),
             packages=frozenset(f"pkg_{account}_{number}_{one}" for one in range(ids)),

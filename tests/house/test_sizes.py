@@ -13,7 +13,9 @@ from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
 from streams.core.event import Event, EventSubjects, check_event, render
 from streams.core.event_data import EVENT_TYPES
+from streams.core.event_filter import parse_filter
 from streams.core.limits import (
+    FILTER_CONDITIONS,
     HEADER_NAME_CHARACTERS,
     HEADER_VALUE_CHARACTERS,
     HEADERS,
@@ -123,6 +125,7 @@ def test_the_largest_webhook_fits_its_topic() -> None:
         packages=ids,
         dispatches=ids,
         event_types=frozenset(EVENT_TYPES),
+        filter=parse_filter({f"metadata.{n}": "f" * 390 for n in range(FILTER_CONDITIONS)}),
     )
     assert fits(CODEC.encode(check_webhook(widest)))
 

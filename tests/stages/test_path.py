@@ -18,6 +18,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Subs
 from streams.core.endpoint_queue import Priority
 from streams.core.errors import Unavailable
 from streams.core.event import render
+from streams.core.event_filter import parse_filter
 from streams.core.offset_tracker import Commit, OffsetTracker
 from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
@@ -116,6 +117,25 @@ async def test_only_webhooks_in_scope_get_an_event(pipeline: Pipeline) -> None:
     )
     await pipeline.fan_out_events(event())
     assert {owed.webhook_id for owed in pipeline.deliveries()} == {"wh_package", "wh_dispatch"}
+
+
+async def test_a_webhook_gets_what_its_filter_lets_through(pipeline: Pipeline) -> None:
+    passed = webhook(filter=parse_filter({"successStatus": "passed"}))
+    failed = webhook(id="wh_failed", url=BACKUP, filter=parse_filter({"successStatus": "failed"}))
+    await pipeline.register(passed, failed)
+    await pipeline.fan_out_events(event(), event(id="evt_2", data={**EXAMPLE, "successStatus": "unknown"}))
+    assert [(request.url, request.headers["webhook-id"]) for request in pipeline.sender.requests] == [(URL, event().id)]
+    reasons = [fields["reason"] for name, fields in pipeline.telemetry.logged if name == "event_unmatched"]
+    assert reasons == ["filter"]
+
+
+async def test_a_changed_filter_decides_about_later_events(pipeline: Pipeline) -> None:
+    known = webhook(filter=parse_filter({"successStatus": "failed"}))
+    await pipeline.register(known)
+    await pipeline.fan_out_events(event(id="evt_1"))
+    await pipeline.register(replace(known, version=2, filter=None))
+    await pipeline.fan_out_events(event(id="evt_2"))
+    assert [request.headers["webhook-id"] for request in pipeline.sender.requests] == ["evt_2"]
 
 
 async def test_no_account_gets_events_of_another(pipeline: Pipeline) -> None:

@@ -13,7 +13,13 @@ from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, EventSubjects
 from streams.core.event_data import EVENT_TYPES
 from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import check_attempt, check_dead_letter, check_delivery, check_webhook
+from streams.core.record_checks import (
+    check_attempt,
+    check_dead_letter,
+    check_delivery,
+    check_webhook,
+    recorded_filter,
+)
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 Record = dict[str, Any]
@@ -115,6 +121,7 @@ _WEBHOOK = _Shape(
     dispatches=_SET,
     status=_enum(Status),
     pause=_optional(_nested(_Shape(Pause, reason=_enum(PauseReason)))),
+    filter=_optional((attrgetter("text"), recorded_filter)),
 )
 
 

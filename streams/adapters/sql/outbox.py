@@ -12,7 +12,7 @@ from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
 from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
-from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS, SCOPE_CHARACTERS, to_webhook
+from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS, TEXT_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
 from streams.core.page import fitting
 from streams.core.subscription_record import newest_allowed
@@ -118,7 +118,7 @@ class SqlOutbox:
     async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
         refused = refused or {}
         oldest = (
-            select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + ADDRESS_CHARACTERS).label("characters"))
+            select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + TEXT_CHARACTERS).label("characters"))
             .join(dirty_webhooks, dirty_webhooks.c.webhook_id == webhooks.c.id)
             .order_by(dirty_webhooks.c.version)
             .limit(limit + len(refused))

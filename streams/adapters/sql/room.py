@@ -5,7 +5,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.tables import webhooks
-from streams.adapters.sql.webhook_rows import ADDRESS_CHARACTERS
+from streams.adapters.sql.webhook_rows import TEXT_CHARACTERS
 from streams.core.errors import Conflict
 from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT
 from streams.core.webhook import Webhook
@@ -15,8 +15,8 @@ _TOO_MANY_SCOPE_IDS = (
     "name fewer packages and dispatches"
 )
 _TOO_LONG = (
-    "the account's webhooks would have URLs and headers of {count} characters together, and may have at most {limit}: "
-    "use shorter ones, or delete a webhook first"
+    "the account's webhooks would have URLs, headers and filters of {count} characters together, "
+    "and may have at most {limit}: use shorter ones, or delete a webhook first"
 )
 
 
@@ -36,12 +36,12 @@ async def require_room_for(connection: AsyncConnection, webhook: Webhook, previo
     What has more, from an earlier release, may stay, and change in any other way.
     """
     more_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
-    more_characters = webhook.address_characters - (previous.address_characters if previous else 0)
+    more_characters = webhook.text_characters - (previous.text_characters if previous else 0)
     if more_ids <= 0 and more_characters <= 0:
         return
     await _lock(connection, webhook.account_id)
     mine = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
-    ids, characters = (await connection.execute(select(_SCOPE_IDS, func.sum(ADDRESS_CHARACTERS)).where(*mine))).one()
+    ids, characters = (await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*mine))).one()
     for more, present, limit, message in (
         (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
         (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),

@@ -8,10 +8,11 @@ from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import webhooks
+from streams.core.record_checks import recorded_filter
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
 # Fields that a column has as they are: a new one needs no line here.
-_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at"}
+_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at", "filter"}
 _PLAIN = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED]
 _OF_REGISTRATION = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
 
@@ -30,6 +31,7 @@ def to_webhook(row: Any) -> Webhook:
         status=Status(row.status),
         pause=_pause(row),
         created_at=row.published_at,
+        filter=recorded_filter(row.filter) if row.filter else None,
     )
 
 
@@ -64,8 +66,9 @@ def to_listed(row: Any) -> ListedWebhook:
 
 # The sizes of what a customer chooses, so that a query can count before it reads.
 SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
-_ADDRESSES = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers")
-ADDRESS_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _ADDRESSES), literal(0))
+_TEXTS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter")
+TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXTS), literal(0))
+FILTER_CHARACTERS = func.length(func.coalesce(webhooks.c.filter, ""))
 
 
 def _pause(row: Any) -> Pause | None:
@@ -91,6 +94,7 @@ def from_registration(registration: Registration) -> dict[str, Any]:
         "status": webhook.status,
         "pause_id": webhook.pause.id if webhook.pause else None,
         "pause_reason": webhook.pause.reason if webhook.pause else None,
+        "filter": webhook.filter_text,
     }
 
 

@@ -12,8 +12,8 @@ from streams.features.events.storage import SqlAccountWebhooks
 
 # The count is a hint for people: an event does not wait longer for it.
 LOOK_UP_SECONDS = 2.0
-# The comparison blocks the loop, so it must not take more than a few milliseconds.
-COMPARISONS_AT_ONCE = 5_000
+# The comparison blocks the loop: with filters, this many take a few milliseconds.
+COMPARISONS_AT_ONCE = 1_000
 
 
 class RecipientService:

@@ -14,7 +14,7 @@ from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
-from streams.core.webhook import Unmatched, unmatched_reason, wants
+from streams.core.webhook import Unmatched, Webhook, mismatch, unmatched_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import in_turns
@@ -37,13 +37,14 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo
 class PublishedEvent:
     """An event on the topic, and the webhooks that want it now. Without any, `reason` is why.
 
-    `webhook_ids` is None when they are too many to compare.
+    `webhook_ids` is None when they are too many to compare. `detail` says which condition of a filter does not hold.
     """
 
     event: Event
     appended_at: datetime
     webhook_ids: Sequence[str] | None
     reason: Unmatched | None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +128,19 @@ class EventSearchService:
         if of_account is None:
             return PublishedEvent(event, record.appended_at, None, None)
         webhooks = of_account.get(event.account_id, ())
-        ids = [webhook.id for webhook in webhooks if wants(webhook, event)]
-        reason = None if ids else unmatched_reason(webhooks, event)
+        mismatches = [mismatch(webhook, event) for webhook in webhooks]
+        ids = [webhook.id for webhook, reason in zip(webhooks, mismatches, strict=True) if reason is None]
+        reason = None if ids else unmatched_reason(mismatches)
         if not webhooks and not await self._webhooks.existing_accounts([event.account_id]):
             reason = Unmatched.NO_ACCOUNT
-        return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason)
+        detail = _detail(webhooks[mismatches.index(reason)], event) if reason is Unmatched.FILTER else None
+        return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason, detail)
+
+
+def _detail(webhook: Webhook, event: Event) -> str:
+    """Which condition of the filter of this webhook does not hold."""
+    assert webhook.filter is not None
+    return f"{webhook.id}: {webhook.filter.explain(event.data)}"
 
 
 def _made_at(event_id: str) -> datetime | None:

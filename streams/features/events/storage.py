@@ -10,20 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import webhooks
-from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS
+from streams.adapters.sql.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
+from streams.core.event_filter import EventFilter
+from streams.core.record_checks import recorded_filter
 from streams.core.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_AT_ONCE = 1000
 # Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
 MOST_WEBHOOKS = 10_000
-# 100 000 scope ids of 40 characters: 0.2 s of this process's time.
-MOST_SCOPE_CHARACTERS = 4_000_000
+# Of scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
+MOST_CHARACTERS = 4_000_000
 # Every other caller waits while rows are parsed: a few milliseconds for this many.
 ROWS_AT_ONCE = 250
-SCOPE_CHARACTERS_AT_ONCE = 100_000
+CHARACTERS_AT_ONCE = 100_000
 
-_NO_SCOPE_CHARACTERS = len("[][]")
+_NO_CHARACTERS = len("[][]")
 
 
 class SqlAccountWebhooks(SqlStorage):
@@ -42,17 +44,17 @@ class SqlAccountWebhooks(SqlStorage):
     ) -> Mapping[str, Sequence[Webhook]] | None:
         """The webhooks that take one of the types, by account, with the fields that `wants` reads.
 
-        None when they or their scopes are too many to compare within a request.
+        None when they, or their scopes and filters, are too many to compare within a request.
         """
         rows: list[Any] = []
-        seen = scope_characters = 0
+        seen = characters = 0
         async with self._database.reading() as connection:
             async for row in _live_webhooks(connection, account_ids):
                 seen += 1
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
                     rows.append(row)
-                    scope_characters += row.scope_characters
-                if seen > MOST_WEBHOOKS or scope_characters > MOST_SCOPE_CHARACTERS:
+                    characters += row.characters
+                if seen > MOST_WEBHOOKS or characters > MOST_CHARACTERS:
                     return None
             scopes = await _scopes(connection, rows)
         found: dict[str, list[Webhook]] = {}
@@ -61,17 +63,18 @@ class SqlAccountWebhooks(SqlStorage):
         return found
 
 
-Scope = tuple[frozenset[str], frozenset[str]]
-_EVERYTHING: Scope = (frozenset(), frozenset())
+# Packages, dispatches and the filter.
+Scope = tuple[frozenset[str], frozenset[str], EventFilter | None]
+_EVERYTHING: Scope = (frozenset(), frozenset(), None)
 
 
 async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[str]) -> AsyncIterator[Any]:
-    """Yield webhooks without their scopes."""
+    """Yield webhooks without their scopes and filters."""
     columns = (
         webhooks.c.id,
         webhooks.c.account_id,
         webhooks.c.event_types,
-        SCOPE_CHARACTERS.label("scope_characters"),
+        (SCOPE_CHARACTERS + FILTER_CHARACTERS).label("characters"),
     )
     query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_AT_ONCE)
     for some in _portions(sorted(account_ids)):
@@ -88,12 +91,13 @@ async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[st
 
 
 async def _scopes(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[str, Scope]:
-    """The packages and dispatches of each webhook that has some."""
-    query = select(webhooks.c.id, webhooks.c.packages, webhooks.c.dispatches)
+    """The packages, dispatches and filter of each webhook that has some."""
+    query = select(webhooks.c.id, webhooks.c.packages, webhooks.c.dispatches, webhooks.c.filter)
     scopes: dict[str, Scope] = {}
     for ids in _portions_by_scope(rows):
         for row in await connection.execute(query.where(webhooks.c.id.in_(ids))):
-            scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches))
+            event_filter = recorded_filter(row.filter) if row.filter else None
+            scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches), event_filter)
         await asyncio.sleep(0)
     return scopes
 
@@ -107,18 +111,20 @@ def _portions_by_scope(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
     ids: list[str] = []
     characters = 0
     for row in rows:
-        if row.scope_characters <= _NO_SCOPE_CHARACTERS:
+        if row.characters <= _NO_CHARACTERS:
             continue
-        if ids and (characters + row.scope_characters > SCOPE_CHARACTERS_AT_ONCE or len(ids) == IDS_AT_ONCE):
+        if ids and (characters + row.characters > CHARACTERS_AT_ONCE or len(ids) == ROWS_AT_ONCE):
             yield ids
             ids, characters = [], 0
         ids.append(row.id)
-        characters += row.scope_characters
+        characters += row.characters
     if ids:
         yield ids
 
 
-def _webhook(row: Any, packages: frozenset[str], dispatches: frozenset[str]) -> Webhook:
+def _webhook(
+    row: Any, packages: frozenset[str], dispatches: frozenset[str], event_filter: EventFilter | None
+) -> Webhook:
     return Webhook(
         id=row.id,
         account_id=row.account_id,
@@ -127,4 +133,5 @@ def _webhook(row: Any, packages: frozenset[str], dispatches: frozenset[str]) -> 
         event_types=frozenset(row.event_types),
         packages=packages,
         dispatches=dispatches,
+        filter=event_filter,
     )

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from streams.core.errors import FieldError
+from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
+from streams.core.event_filter import parse_filter, type_errors
 from streams.core.headers import is_connection_header
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
@@ -37,6 +38,7 @@ class WebhookInput:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     fallback_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    filter: Mapping[str, Any] | None = None
 
 
 # The fields of an input that a webhook has by the same name, and those that a registration has.
@@ -54,6 +56,7 @@ def webhook_input(known: Registration) -> WebhookInput:
         name: getattr(known, name) for name in _OF_REGISTRATION
     }
     values |= {name: sorted(values[name]) for name in _SCOPES}
+    values["filter"] = webhook.filter.value if webhook.filter else None
     return WebhookInput(**values, events=sorted(webhook.event_types) or (ALL_EVENTS,))
 
 
@@ -67,6 +70,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
         **values,
         **{name: frozenset(values[name]) for name in _SCOPES},
         "event_types": frozenset() if types == {ALL_EVENTS} else types,
+        "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
     }
 
 
@@ -107,8 +111,21 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         )
     if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
         errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
+    errors += _filter_errors(webhook_input)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
+
+
+def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
+    """What is wrong with a filter, for the types that the webhook takes."""
+    if webhook_input.filter is None:
+        return []
+    events = set(webhook_input.events)
+    types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in NAMED_ONLY)]
+    try:
+        return type_errors(parse_filter(webhook_input.filter), types)
+    except Invalid as wrong:
+        return list(wrong.errors)
 
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:

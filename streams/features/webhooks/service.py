@@ -27,6 +27,9 @@ from streams.features.webhooks.input import (
 from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
+FILTER_NEEDS_NEWEST = (
+    "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs"
+)
 PROPAGATION_SECONDS = 2.0
 ASK_EVERY_SECONDS = 0.02
 
@@ -74,10 +77,12 @@ class WebhookService:
     _new_key: Callable[[int], bytes]
     _allow_http: bool = False
     _webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT
+    # Whether records are written with the newest schemas: an older one has no filter.
+    _takes_filters: bool = True
 
     async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
-        if errors := input_errors(webhook_input, self._allow_http):
+        if errors := [*input_errors(webhook_input, self._allow_http), *self._filter_errors(webhook_input, None)]:
             raise Invalid(*errors)
         unresolved = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
         await self._accounts.require(webhook_input.account_id)
@@ -145,7 +150,8 @@ class WebhookService:
             after = replace(before, **wanted)
             # Fields that were valid at registration stay valid when the rules change.
             already = input_errors(before, self._allow_http)
-            if errors := [error for error in input_errors(after, self._allow_http) if error not in already]:
+            errors = [error for error in input_errors(after, self._allow_http) if error not in already]
+            if errors := [*errors, *self._filter_errors(after, before)]:
                 raise Invalid(*errors)
             result = self._revised(known, after, wanted)
             if status is Status.PAUSED:
@@ -232,6 +238,11 @@ class WebhookService:
         )
         url_changed_at = self._clock.now() if has_new_url else known.url_changed_at
         return replace(known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input))
+
+    def _filter_errors(self, webhook_input: WebhookInput, before: WebhookInput | None) -> Sequence[FieldError]:
+        """A new filter needs the newest schemas: without it, the webhook would get events that nobody asked for."""
+        is_new = webhook_input.filter is not None and (before is None or webhook_input.filter != before.filter)
+        return [FieldError("filter", FILTER_NEEDS_NEWEST)] if is_new and not self._takes_filters else []
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""

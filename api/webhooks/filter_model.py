@@ -1,0 +1,48 @@
+"""The model of a webhook's filter. Its rules are in `streams/core/event_filter.py`; here is its schema."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, WithJsonSchema
+
+from streams.core.event_filter import OPERATORS, PAIRS, Operator
+from streams.core.limits import (
+    FILTER_BYTES,
+    FILTER_CONDITIONS,
+    FILTER_VALUES,
+    METADATA_NAME_CHARACTERS,
+    TEXT_CHARACTERS,
+)
+
+EXAMPLE = {"successStatus": "passed", "scoreScaled": {"gte": 0.8}, "metadata.department": {"in": ["sales", "hr"]}}
+
+_TEXT: dict[str, Any] = {"type": "string", "maxLength": TEXT_CHARACTERS}
+_NUMBER: dict[str, Any] = {"type": "number"}
+_VALUE: dict[str, Any] = {"anyOf": [_TEXT, _NUMBER]}
+_OPERATORS: dict[str, Any] = {
+    Operator.EQ: _VALUE,
+    Operator.IN: {"type": "array", "minItems": 1, "maxItems": FILTER_VALUES, "items": _VALUE},
+    Operator.GTE: _NUMBER,
+    Operator.LTE: _NUMBER,
+    Operator.EXISTS: {"type": "boolean"},
+}
+_CONDITIONS: dict[str, Any] = {
+    "anyOf": [_TEXT, _NUMBER, {"type": "object", "properties": _OPERATORS, "additionalProperties": False}]
+}
+FilterObject = Annotated[
+    dict[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": FILTER_CONDITIONS,
+            "propertyNames": {"maxLength": len(PAIRS) + 1 + METADATA_NAME_CHARACTERS},
+            "additionalProperties": _CONDITIONS,
+        }
+    ),
+    Field(
+        examples=[EXAMPLE],
+        description=f"Conditions on `data`, by field or `{PAIRS}.<name>`: a value, or an object of {OPERATORS}. All "
+        'must hold; an event without the field does not match, except by `"exists": false`. '
+        f"At most {FILTER_BYTES} bytes as JSON without spaces.",
+    ),
+]

@@ -1,0 +1,106 @@
+"""Compare the latest events of an account with a webhook that may not be saved yet."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.erased_events import IS_NOT_ERASED
+from streams.adapters.sql.tables import deliveries, events
+from streams.core.delivery import Trigger
+from streams.core.errors import FieldError, Invalid
+from streams.core.event import Event, parse_event
+from streams.core.webhook import Unmatched, Webhook, mismatch
+from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
+from streams.ports import Clock
+
+EVENTS_SHOWN = 50
+# An event with many webhooks has as many deliveries: fewer events are found then.
+DELIVERIES_READ = 2_000
+# What decides which events a webhook gets.
+_DECIDING = ("events", "packages", "dispatches", "filter")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedEvent:
+    """An event, and why the webhook would not get it. None when it would."""
+
+    event: Event
+    why_not: str | None
+
+
+class SqlLatestEvents(SqlStorage):
+    """Reads bodies of events that have a delivery: no others are in SQL."""
+
+    async def bodies(self, account_id: str) -> Sequence[bytes]:
+        """The newest events of an account, newest first."""
+        newest = (
+            select(deliveries.c.event_id, deliveries.c.first_seen_at)
+            .where(deliveries.c.account_id == account_id, deliveries.c.trigger != Trigger.TEST, IS_NOT_ERASED)
+            .order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
+            .limit(DELIVERIES_READ)
+            .subquery()
+        )
+        seen_at = func.max(newest.c.first_seen_at).label("seen_at")
+        some = (
+            select(newest.c.event_id, seen_at)
+            .group_by(newest.c.event_id)
+            .order_by(seen_at.desc(), newest.c.event_id)
+            .limit(EVENTS_SHOWN)
+            .subquery()
+        )
+        query = (
+            select(events.c.body)
+            .join(some, some.c.event_id == events.c.event_id)
+            .where(events.c.account_id == account_id)
+            .order_by(some.c.seen_at.desc(), some.c.event_id)
+        )
+        return [row.body for row in await self._database.rows(query)]
+
+
+@dataclass
+class LatestEventService:
+    """Says which of the latest events a webhook would get."""
+
+    _latest: SqlLatestEvents
+    _clock: Clock
+
+    async def compare(self, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
+        """Newest first. Raises `Invalid` for wrong types, scopes and filters."""
+        if errors := [error for error in input_errors(webhook_input) if _decides(error)]:
+            raise Invalid(*errors)
+        account_id = webhook_input.account_id
+        webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
+        compared = []
+        for body in await self._latest.bodies(account_id):
+            if (event := self._event(body, account_id)) is not None:
+                compared.append(ComparedEvent(event, _why_not(webhook, event)))
+            # A body may have 64 KiB: other callers have their turn between two.
+            await asyncio.sleep(0)
+        return compared
+
+    def _event(self, body: bytes, account_id: str) -> Event | None:
+        """The event in a body; None for one that these rules do not take, such as a test."""
+        try:
+            return parse_event({**json.loads(body), "accountId": account_id}, default_id="", now=self._clock.now())
+        except (Invalid, ValueError, TypeError, RecursionError):
+            return None
+
+
+def _decides(error: FieldError) -> bool:
+    return error.field.partition(".")[0] in _DECIDING
+
+
+def _why_not(webhook: Webhook, event: Event) -> str | None:
+    match mismatch(webhook, event):
+        case None:
+            return None
+        case Unmatched.FILTER if webhook.filter is not None:
+            return webhook.filter.explain(event.data)
+        case Unmatched.SCOPE:
+            return "its package and its dispatch are not listed"
+        case _:
+            return f"the webhook does not take {event.type}"

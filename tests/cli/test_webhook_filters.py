@@ -1,0 +1,48 @@
+"""A webhook's filter by the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from real.migrated import make_tables
+from streams.adapters.sql.database import database_url
+from streams.cli.app import app
+from streams.features.webhooks import service
+
+FILTER = {"scoreScaled": {"gte": 0.8}}
+
+
+@pytest.fixture(autouse=True)
+def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/db.sqlite"
+    make_tables(database_url(url))
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("SCORM_WEBHOOKS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SCORM_WEBHOOKS_RECORD_SCHEMAS", "newest")
+    # No `publish` runs.
+    monkeypatch.setattr(service, "PROPAGATION_SECONDS", 0)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--json"])
+
+
+def made(*arguments: str) -> dict[str, Any]:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    shown: dict[str, Any] = json.loads(result.stdout)
+    return shown
+
+
+def test_a_filter_is_set_and_removed() -> None:
+    account = made("accounts", "create", "Acme")["id"]
+    create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")
+    webhook = made(*create, "--filter", json.dumps(FILTER))
+    assert webhook["filter"] == FILTER
+    changed = made("webhooks", "update", webhook["id"], "--filter", '{"successStatus": "passed"}')
+    assert changed["filter"] == {"successStatus": "passed"}
+    assert made("webhooks", "update", webhook["id"], "--description", "CRM")["filter"] == {"successStatus": "passed"}
+    assert "filter" not in made("webhooks", "update", webhook["id"], "--filter", "")

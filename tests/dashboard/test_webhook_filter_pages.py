@@ -1,0 +1,134 @@
+"""A person gives a webhook a filter, and looks at the latest events before it is saved."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from dashboard.pages import FakeBrowser, Page, signed_in
+
+from builders import EXAMPLE, NOON, delivery, event
+from rest.api_fixture import URL, ApiFixture, open_api
+from streams.core.delivery import Trigger
+from streams.core.event import render
+from streams.features.webhooks import latest_events
+
+pytestmark = pytest.mark.slow
+
+
+@pytest_asyncio.fixture
+async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    settings = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=settings) as api:
+        yield api
+
+
+@pytest_asyncio.fixture
+async def browser(api: ApiFixture) -> AsyncIterator[FakeBrowser]:
+    browser = await signed_in(api)
+    yield browser
+    await browser.close()
+
+
+async def delivered(api: ApiFixture, number: int, account: str = "acme", **data: Any) -> None:
+    """Store an event with two deliveries."""
+    account_id = api.clients[account].account_id
+    one = event(id=f"evt_{number}", account_id=account_id, data={**EXAMPLE, **data})
+    for webhook_id in ("wh_a", "wh_b"):
+        owed = delivery(
+            event_id=one.id,
+            account_id=account_id,
+            webhook_id=webhook_id,
+            body=render(one),
+            first_seen_at=NOON + timedelta(seconds=number),
+        )
+        await api.record(owed)
+
+
+def rows_of(page: Page) -> list[str]:
+    """The answer for each event."""
+    return re.findall(r"<td>(?:<strong>)?(yes|no: [^<]*)(?:</strong>)?</td></tr>", page.html)
+
+
+async def test_a_filter_is_saved_shown_and_removed(api: ApiFixture, browser: FakeBrowser) -> None:
+    page = await browser.send("/webhooks/new", url=URL, filter='{ "successStatus": "passed" }')
+    assert '{"successStatus":"passed"}' in page.text
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    path = f"/webhooks/{known['id']}/edit"
+    form = await browser.open(path)
+    assert '{"successStatus": "passed"}</textarea>' in form.html.replace("&#34;", '"')
+    await browser.send(path, url=URL, filter="")
+    assert "filter" not in await api.acme.get(f"/v1/webhooks/{known['id']}")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "Filter (JSON) must be JSON: Expecting"),
+        ('{"sucessStatus": "x", "scoreRaw": "9"}', "“sucessStatus” is not a field of an event type"),
+        ('{"scoreRaw": {"in": []}}', "“scoreRaw” in must be a list of 1 to 50"),
+    ],
+)
+@pytest.mark.parametrize("compare", ["", "1"])
+async def test_a_wrong_filter_is_named_at_its_field(browser: FakeBrowser, text: str, words: str, compare: str) -> None:
+    page = await browser.send("/webhooks/new", url=URL, filter=text, compare=compare)
+    assert page.status == 422
+    assert words in page.text
+
+
+async def test_the_latest_events_say_whether_they_match(api: ApiFixture, browser: FakeBrowser) -> None:
+    await delivered(api, 1, successStatus="failed")
+    await delivered(api, 2)
+    await delivered(api, 3, packageId="pkg_other")
+    await delivered(api, 4, account="globex")
+    sent: dict[str, Any] = {"filter": '{"successStatus": "passed"}', "packages": "pkg_def456", "once": "once-1"}
+    page = await browser.send("/webhooks/new", **sent, compare="1")
+    assert (page.status, page.path) == (200, "/webhooks/new")
+    assert "1 of 3 match. Nothing is saved yet." in page.text
+    assert rows_of(page) == [
+        "no: its package and its dispatch are not listed",
+        "yes",
+        "no: successStatus is &#34;failed&#34;, not &#34;passed&#34;",
+    ]
+    assert '{"successStatus": "passed"}</textarea>' in page.html.replace("&#34;", '"')
+    assert (await api.acme.get("/v1/webhooks"))["data"] == []
+    made = await browser.send("/webhooks/new", **sent, url=URL)
+    assert made.path.endswith("?new=1")
+
+
+async def test_an_edit_compares_before_it_saves(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = await api.acme.webhook()
+    await delivered(api, 1)
+    path = f"/webhooks/{known['id']}/edit"
+    [version] = re.findall(r'name="version" value="(\d+)"', (await browser.open(path)).html)
+    page = await browser.send(path, url=URL, events=["session.launched"], version=version, compare="1", no_headers="1")
+    assert rows_of(page) == ["no: the webhook does not take session.completed"]
+    assert f'name="version" value="{version}"' in page.html
+    assert (await api.acme.get(f"/v1/webhooks/{known['id']}"))["events"] == ["*"]
+
+
+async def test_an_account_without_events_reads_why(api: ApiFixture, browser: FakeBrowser) -> None:
+    page = await browser.send("/webhooks/new", compare="1")
+    assert "There are no events yet" in page.text
+
+
+async def test_few_deliveries_are_read(api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        await delivered(api, number)
+    test = delivery(account_id=api.acme.account_id, event_id="evt_test", trigger=Trigger.TEST)
+    await api.record(test._replace(first_seen_at=NOON + timedelta(hours=1)))
+    monkeypatch.setattr(latest_events, "EVENTS_SHOWN", 2)
+    page = await browser.send("/webhooks/new", compare="1")
+    assert re.findall(r"event=(evt_\w+)", page.html) == ["evt_4", "evt_3"]
+    monkeypatch.setattr(latest_events, "DELIVERIES_READ", 2)
+    page = await browser.send("/webhooks/new", compare="1")
+    assert re.findall(r"event=(evt_\w+)", page.html) == ["evt_4"]
+
+
+async def test_a_viewer_compares_nothing(api: ApiFixture) -> None:
+    viewer = await signed_in(api, "viewer")
+    assert (await viewer.send("/webhooks/new", compare="1")).status == 403
+    await viewer.close()

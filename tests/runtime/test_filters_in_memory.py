@@ -1,0 +1,18 @@
+"""The stages know the filters of webhooks, whatever schemas they write."""
+
+import pytest
+
+from builders import NOON, event, webhook
+from fakes import FakeTelemetry
+from streams.core.event_filter import parse_filter
+from streams.core.webhook import wants
+from streams.runtime.deployment import Deployment
+
+
+@pytest.mark.parametrize("schemas", ["compatible", "newest"])
+def test_the_table_keeps_the_filter_of_a_webhook(schemas: str) -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SCORM_WEBHOOKS_RECORD_SCHEMAS": schemas}
+    table = Deployment.from_environment(environ).subscriptions_reader(FakeTelemetry()).table
+    table.put(0, webhook(filter=parse_filter({"successStatus": "failed"})), NOON)
+    [known] = table.of_account("acme")
+    assert not wants(known, event())
