@@ -59,13 +59,13 @@ def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
         raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
 
 
-def account_of(caller: Caller, named: str | None) -> str:
+def account_of(caller: Caller, account_id: str | None) -> str:
     """The account of the key, or the one that an operator names. Raises `Invalid`."""
     if caller.account_id is None:
-        if named is None:
+        if account_id is None:
             raise Invalid(FieldError("accountId", "is required with an operator's key"))
-        return named
-    if named not in (None, caller.account_id):
+        return account_id
+    if account_id not in (None, caller.account_id):
         raise Invalid(FieldError("accountId", "must be the account of the API key, or absent"))
     return caller.account_id
 

@@ -36,17 +36,17 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
     services, caller = services_of(request), (await known_caller(request)).actor
     fingerprint = await fingerprint_of(request)
     now = services.clock.now()
-    known = await begin(services.responses, caller, key, fingerprint, now)
-    if known is not None:
-        return _again(request, known, fingerprint)
+    earlier = await begin(services.responses, caller, key, fingerprint, now)
+    if earlier is not None:
+        return _again(request, earlier, fingerprint)
     try:
         response = await handle(request)
     except BaseException:
         await forget(services.responses, caller, key, now)
         raise
     headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-    kept = services.encryption.encrypt(json.dumps([await _kept_body(request, response), headers]))
-    await finish(request, caller, key, now, response.status_code, kept)
+    ciphertext = services.encryption.encrypt(json.dumps([await _kept_body(request, response), headers]))
+    await finish(request, caller, key, now, response.status_code, ciphertext)
     return response
 
 
@@ -59,11 +59,11 @@ async def _kept_body(request: Request, response: Response) -> str | None:
     return body.decode() if has_room else None
 
 
-async def finish(request: Request, caller: str, key: str, begun_at: datetime, status: int, kept: str) -> None:
+async def finish(request: Request, caller: str, key: str, begun_at: datetime, status: int, ciphertext: str) -> None:
     """Store the response of a request. It is done, so in an outage it gets its response without that."""
     services = services_of(request)
     try:
-        await services.responses.finish(caller, key, begun_at, status, kept)
+        await services.responses.finish(caller, key, begun_at, status, ciphertext)
     except Unavailable as away:
         services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
 
@@ -78,27 +78,27 @@ async def begin(
     responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """The earlier request with this key; None when this is the first, or the first one died."""
-    known = await responses.begin(caller, key, fingerprint, now)
-    if known is not None and known.status is None and now - known.begun_at > UNDER_WAY:
-        await responses.forget(caller, key, known.begun_at)
+    earlier = await responses.begin(caller, key, fingerprint, now)
+    if earlier is not None and earlier.status is None and now - earlier.begun_at > UNDER_WAY:
+        await responses.forget(caller, key, earlier.begun_at)
         return await responses.begin(caller, key, fingerprint, now)
-    return known
+    return earlier
 
 
-def _again(request: Request, known: EarlierRequest, fingerprint: str) -> Response:
-    if known.fingerprint != fingerprint:
+def _again(request: Request, earlier: EarlierRequest, fingerprint: str) -> Response:
+    if earlier.fingerprint != fingerprint:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: use a new key"))
-    if known.status is None or known.encrypted_response is None:
+    if earlier.status is None or earlier.encrypted_response is None:
         raise Conflict("the first request with this Idempotency-Key is still in progress: try again in a moment")
-    body, headers = json.loads(services_of(request).encryption.decrypt(known.encrypted_response))
+    body, headers = json.loads(services_of(request).encryption.decrypt(earlier.encrypted_response))
     if body is None:
         place = f": read {headers['location']} instead" if "location" in headers else ""
         raise Conflict(
-            f"the first request with this Idempotency-Key was done, with status {known.status}; its response was too "
+            f"the first request with this Idempotency-Key was done, with status {earlier.status}; its response was too "
             f"large to be kept{place}"
         )
     headers["Idempotent-Replayed"] = "true"
-    return Response(body, known.status, headers, "application/json" if body else None)
+    return Response(body, earlier.status, headers, "application/json" if body else None)
 
 
 def require_key_form(key: str) -> None:
@@ -108,5 +108,5 @@ def require_key_form(key: str) -> None:
 
 
 async def fingerprint_of(request: Request) -> str:
-    what = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
-    return hashlib.sha256(what + await request.body()).hexdigest()
+    request_line = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    return hashlib.sha256(request_line + await request.body()).hexdigest()

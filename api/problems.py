@@ -36,8 +36,8 @@ MEDIA_TYPE = "application/problem+json"
 class TooMany(ScormWebhooksError):
     """More requests than the rate limit allows; `retry_seconds` is how long to wait."""
 
-    def __init__(self, retry_seconds: int, what: str = "requests with this key") -> None:
-        super().__init__(f"too many {what}: wait {retry_seconds} seconds")
+    def __init__(self, retry_seconds: int, counted: str = "requests with this key") -> None:
+        super().__init__(f"too many {counted}: wait {retry_seconds} seconds")
         self.retry_seconds = retry_seconds
 
 
@@ -159,12 +159,12 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(one["type"] == "json_invalid" for one in found):
-        return problem(request, 400, "bad-request", "The body is not JSON", str(found[0].get("ctx", {}).get("error")))
-    if any(one["loc"] == ("body",) for one in found) and not is_json(request.headers.get("content-type", "")):
+    errors = error.errors()
+    if any(item["type"] == "json_invalid" for item in errors):
+        return problem(request, 400, "bad-request", "The body is not JSON", str(errors[0].get("ctx", {}).get("error")))
+    if any(item["loc"] == ("body",) for item in errors) and not is_json(request.headers.get("content-type", "")):
         return problem(request, 415, _HTTP_NAMES[415], NOT_JSON)
-    invalid = Invalid(*(FieldError(path(one["loc"]), _message(one)) for one in found))
+    invalid = Invalid(*(FieldError(path(item["loc"]), _message(item)) for item in errors))
     return _response(request, invalid.to_problem())
 
 

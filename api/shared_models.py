@@ -59,11 +59,11 @@ class Input(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _limit_fields(cls, given: Any) -> Any:
+    def _limit_fields(cls, values: Any) -> Any:
         # Pydantic makes an error for each unknown field: a hundred thousand would need too much memory.
-        if isinstance(given, dict) and len(given) > REQUEST_FIELDS:
+        if isinstance(values, dict) and len(values) > REQUEST_FIELDS:
             raise ValueError(f"must have at most {REQUEST_FIELDS} fields")
-        return given
+        return values
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:

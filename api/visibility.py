@@ -140,12 +140,12 @@ def _visible(value: Any, hidden: Mapping[str, Visibility]) -> Any:
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes: dict[str, Any] = {}
-    for each in fields(value):
-        inner = getattr(value, each.name)
-        visibility = hidden.get(f"{type(value).__name__}.{each.name}")
+    for attribute in fields(value):
+        inner = getattr(value, attribute.name)
+        visibility = hidden.get(f"{type(value).__name__}.{attribute.name}")
         changed = _visible(inner, hidden) if visibility is None else _shown(inner, visibility)
         if changed != inner:
-            changes[each.name] = changed
+            changes[attribute.name] = changed
     return replace(value, **changes) if changes else value
 
 

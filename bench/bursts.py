@@ -64,7 +64,7 @@ def bursts(
         return stack.say(
             experiment="bursts",
             events=events,
-            by=by.value,
+            actor=by.value,
             webhooks=webhooks,
             limit=limit,
             accepted=burst.accepted,

@@ -147,9 +147,9 @@ class Stack:
         deployment = SqlDeployment.from_environment(self.system.env)
 
         async def open_one(path: str) -> Webhook:
-            opened = await deployment.accounts().open(path, (), by="bench")
+            opened = await deployment.accounts().open(path, (), actor="bench")
             webhook_input = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
-            made = await deployment.webhooks().register(webhook_input, by="bench")
+            made = await deployment.webhooks().register(webhook_input, actor="bench")
             return made.changed.registration.webhook
 
         async def open_all() -> list[Webhook]:
@@ -166,10 +166,12 @@ class Stack:
         deployment = SqlDeployment.from_environment(self.system.env)
 
         async def register() -> str:
-            account_id = (await deployment.accounts().open("bursting", (), by="bench")).account.id
+            account_id = (await deployment.accounts().open("bursting", (), actor="bench")).account.id
             webhooks = deployment.webhooks()
             for path in paths:
-                await webhooks.register(WebhookInput(account_id, self.sink.url(path), max_concurrency=32), by="bench")
+                await webhooks.register(
+                    WebhookInput(account_id, self.sink.url(path), max_concurrency=32), actor="bench"
+                )
             await deployment.database.close()
             return account_id
 

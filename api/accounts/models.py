@@ -84,6 +84,6 @@ class Notification(Model):
     sent_at: Time | None = None
 
 
-def notification_of(seen: MailDetails) -> Notification:
+def notification_of(details: MailDetails) -> Notification:
     """A mail."""
-    return Notification.of(seen.mail, seen.letter, reason=seen.mail.problem)
+    return Notification.of(details.mail, details.letter, reason=details.mail.problem)

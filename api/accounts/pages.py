@@ -37,13 +37,13 @@ ROWS = 50
 MAILS = 20
 
 
-async def _account_page(visit: Visit, made: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
+async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
     services, account_id = visit.services, visit.account.id
     managed = visit.may(MANAGE)
     return render(
         visit,
         "account.html",
-        has_secret=made is not None,
+        has_secret=new_key is not None,
         here="/account",
         errors=errors,
         manage=managed,
@@ -52,7 +52,7 @@ async def _account_page(visit: Visit, made: NewKey | None = None, errors: tuple[
         sessions=await services.sessions.list(account_id) if managed else [],
         roles=list(Role),
         scopes=SCOPES,
-        made=made,
+        made=new_key,
         once=new_once(),
         has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,
     )
@@ -71,18 +71,18 @@ async def add_key(visit: MayManage, form: SentForm) -> Response:
     try:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
-        made = await visit.services.access.add_key(
-            visit.account.id, form["name"], form.all("scopes"), expires_at, by=visit.actor
+        new_key = await visit.services.access.add_key(
+            visit.account.id, form["name"], form.all("scopes"), expires_at, actor=visit.actor
         )
     except (Invalid, OverflowError) as wrong:
-        found = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
-        return await _account_page(visit, errors=found)
-    return await _account_page(visit, made)
+        errors = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
+        return await _account_page(visit, errors=errors)
+    return await _account_page(visit, new_key)
 
 
 @router.post("/account/keys/{key_id}/revoke")
 async def revoke_key(key_id: str, visit: MayManage) -> Response:
-    await visit.services.access.revoke_key(visit.account.id, key_id, by=visit.actor)
+    await visit.services.access.revoke_key(visit.account.id, key_id, actor=visit.actor)
     return redirect("/account")
 
 
@@ -90,7 +90,7 @@ async def revoke_key(key_id: str, visit: MayManage) -> Response:
 async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:
         role = form.one_of("role", Role)
-        await visit.services.access.add_user(visit.account.id, form["email"], role, by=visit.actor)
+        await visit.services.access.add_user(visit.account.id, form["email"], role, actor=visit.actor)
     except Invalid as wrong:
         return await _account_page(visit, errors=wrong.errors)
     return redirect("/account")
@@ -98,38 +98,38 @@ async def add_user(visit: MayManage, form: SentForm) -> Response:
 
 @router.post("/account/users/{user_id}/role")
 async def change_role(user_id: str, visit: MayManage, form: SentForm) -> Response:
-    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), by=visit.actor)
+    await visit.services.access.change_role(visit.account.id, user_id, form.one_of("role", Role), actor=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/users/{user_id}/remove")
 async def remove_user(user_id: str, visit: MayManage) -> Response:
-    await visit.services.access.remove_user(visit.account.id, user_id, by=visit.actor)
+    await visit.services.access.remove_user(visit.account.id, user_id, actor=visit.actor)
     return redirect("/account")
 
 
 @router.post("/account/sessions/{session_id}/revoke")
 async def revoke_session(session_id: str, visit: MayManage) -> Response:
-    await visit.services.sessions.revoke(visit.account.id, session_id, by=visit.actor)
+    await visit.services.sessions.revoke(visit.account.id, session_id, actor=visit.actor)
     return redirect("/account")
 
 
 def _named(rows: Iterable[AuditEntry]) -> set[str]:
     """Ids in these entries that may be those of webhooks."""
-    found = {row.object_id for row in rows} | {value for row in rows for value in row.details.values() if is_id(value)}
-    return {one for one in found if one.startswith("wh_")}
+    ids = {row.object_id for row in rows} | {value for row in rows for value in row.details.values() if is_id(value)}
+    return {object_id for object_id in ids if object_id.startswith("wh_")}
 
 
 @router.get("/audit")
 async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
     """Who did what, newest first."""
     query = visit.request.query_params
-    given = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
-    for name, text in given.items():
+    filters = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
+    for name, text in filters.items():
         if not is_storable(text):
             raise Invalid(FieldError(name, "must not contain the character NUL"))
-    wanted = AuditFilter(visit.account.id, given.get("actor"), given.get("action"), given.get("object"))
-    page = await visit.services.audit.list(wanted, cursor_of(after), ROWS)
+    audit_filter = AuditFilter(visit.account.id, filters.get("actor"), filters.get("action"), filters.get("object"))
+    page = await visit.services.audit.list(audit_filter, cursor_of(after), ROWS)
     people = await people_of(visit)
     return render(
         visit,
@@ -137,8 +137,8 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         rows=page.rows,
         actors={row.actor: actor_name(row.actor, people) for row in page.rows},
         names={**people, **await names_by_id(visit, _named(page.rows))},
-        given=given,
-        next=with_query("/audit", **given, after=page.next) if page.next else None,
+        given=filters,
+        next=with_query("/audit", **filters, after=page.next) if page.next else None,
         with_query=with_query,
     )
 

@@ -59,7 +59,7 @@ OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 @router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", operation_id="createAccount")
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
-    opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, by=caller.actor)
+    opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, actor=caller.actor)
     return AccountWithKey.of(opened.account, opened)
 
 
@@ -81,7 +81,7 @@ async def show_account(account_id: Id, caller: Operator, request: Request) -> Ac
 @router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", operation_id="updateAccount")
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
-    changed = await services_of(request).accounts.change(account_id, body.given(), by=caller.actor)
+    changed = await services_of(request).accounts.change(account_id, body.given(), actor=caller.actor)
     return AccountDetails.of(changed)
 
 
@@ -94,10 +94,10 @@ async def change_account(account_id: Id, body: AccountChanges, caller: Operator,
 )
 async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Request) -> KeyWithText:
     """The key is shown only once; its hash is stored."""
-    made = await services_of(request).access.add_key(
-        account_id, body.name, body.scopes, body.expires_at, by=caller.actor
+    new_key = await services_of(request).access.add_key(
+        account_id, body.name, body.scopes, body.expires_at, actor=caller.actor
     )
-    return KeyWithText.of(made.key, made)
+    return KeyWithText.of(new_key.key, new_key)
 
 
 @router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", operation_id="listApiKeys")
@@ -115,7 +115,7 @@ async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[
 )
 async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
     """At once and for ever."""
-    await services_of(request).access.revoke_key(account_id, key_id, by=caller.actor)
+    await services_of(request).access.revoke_key(account_id, key_id, actor=caller.actor)
 
 
 @router.post(
@@ -128,7 +128,7 @@ async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Requ
 async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Request) -> UserDetails:
     """A user who exists already does not change."""
     access = services_of(request).access
-    return UserDetails.of(await access.add_user(account_id, body.email, body.role, by=caller.actor))
+    return UserDetails.of(await access.add_user(account_id, body.email, body.role, actor=caller.actor))
 
 
 @router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in", operation_id="listUsers")
@@ -146,7 +146,7 @@ async def list_users(account_id: Id, caller: Operator, request: Request) -> list
 )
 async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Request) -> None:
     """Sign-in links of the user end too."""
-    await services_of(request).access.remove_user(account_id, user_id, by=caller.actor)
+    await services_of(request).access.remove_user(account_id, user_id, actor=caller.actor)
 
 
 @router.patch(
@@ -160,7 +160,7 @@ async def change_user(
 ) -> UserDetails:
     """At once, in every browser in which the user is signed in."""
     access = services_of(request).access
-    return UserDetails.of(await access.change_role(account_id, user_id, body.role, by=caller.actor))
+    return UserDetails.of(await access.change_role(account_id, user_id, body.role, actor=caller.actor))
 
 
 @router.post(
@@ -172,7 +172,7 @@ async def change_user(
 )
 async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
     """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
-    link = await services_of(request).sign_in.link_for(account_id, user_id, by=caller.actor)
+    link = await services_of(request).sign_in.link_for(account_id, user_id, actor=caller.actor)
     return SignInLink.of(link)
 
 
@@ -187,9 +187,9 @@ async def make_portal_link(
     account_id: Id, caller: Operator, request: Request, body: NewPortalLink | None = None
 ) -> PortalLink:
     """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
-    wanted = body or NewPortalLink()
+    new_link = body or NewPortalLink()
     link = await services_of(request).sign_in.portal_link(
-        account_id, wanted.role, timedelta(minutes=wanted.minutes), wanted.return_url, by=caller.actor
+        account_id, new_link.role, timedelta(minutes=new_link.minutes), new_link.return_url, actor=caller.actor
     )
     return PortalLink.of(link)
 
@@ -215,17 +215,17 @@ async def list_sessions(account_id: Id, caller: Operator, request: Request) -> l
 )
 async def revoke_session(account_id: Id, session_id: Id, caller: Operator, request: Request) -> None:
     """At once: the browser has to sign in again."""
-    await services_of(request).sessions.revoke(account_id, session_id, by=caller.actor)
+    await services_of(request).sessions.revoke(account_id, session_id, actor=caller.actor)
 
 
 @router.get(
     "/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", operation_id="listAuditLogOfAllAccounts"
 )
 async def audit(
-    caller: Operator, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
+    caller: Operator, request: Request, audit_query: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
     """Newest first."""
-    page = await services_of(request).audit.list(wanted, cursor_of(cursor), limit)
+    page = await services_of(request).audit.list(audit_query, cursor_of(cursor), limit)
     return page_of(page, AuditLogEntry.of)
 
 
@@ -234,11 +234,11 @@ async def audit(
 
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", operation_id="listAuditLog")
 async def own_audit(
-    caller: MayReadWebhooks, request: Request, wanted: WantedEntries, limit: Limit = 50, cursor: After = None
+    caller: MayReadWebhooks, request: Request, audit_query: WantedEntries, limit: Limit = 50, cursor: After = None
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
-    wanted = replace(wanted, account_id=caller.account_id)
-    page = visible(await services_of(request).audit.list(wanted, cursor_of(cursor), limit), caller.permissions)
+    audit_query = replace(audit_query, account_id=caller.account_id)
+    page = visible(await services_of(request).audit.list(audit_query, cursor_of(cursor), limit), caller.permissions)
     return page_of(page, AuditLogEntry.of)
 
 

@@ -27,15 +27,15 @@ _NOTHING = FieldError("id", "Nothing is checked. Check dead letters, or choose a
 MOST_WEBHOOKS = 50
 
 
-def _dead(visit: Visit, form: Form, after: Cursor | None = None) -> DeliveryFilter:
-    return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=after)
+def _dead(visit: Visit, form: Form, cursor: Cursor | None = None) -> DeliveryFilter:
+    return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=cursor)
 
 
-def _chosen(wanted: DeliveryFilter, form: Form) -> DeliveryFilter | None:
+def _chosen(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFilter | None:
     """All that match, or those that are checked; None when there are none."""
     if form["every"]:
-        return wanted
-    return replace(wanted, ids=form.all("id")) if form.all("id") else None
+        return delivery_filter
+    return replace(delivery_filter, ids=form.all("id")) if form.all("id") else None
 
 
 def _act(text: str) -> JobKind:
@@ -53,13 +53,13 @@ class WebhookChoice:
     count: int | None
 
 
-async def _webhooks(visit: Visit, wanted: DeliveryFilter) -> Sequence[WebhookChoice]:
+async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[WebhookChoice]:
     """The webhooks with most dead letters, deleted ones too, and the one of the filter."""
     facets = await visit.services.search.facets(DeliveryFilter(visit.account.id, state=State.DEAD))
     by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:MOST_WEBHOOKS]
     counts: dict[str, int | None] = {key: None if facets.sample else count for key, count in by_count}
-    if wanted.webhook_id:
-        counts.setdefault(wanted.webhook_id, None)
+    if delivery_filter.webhook_id:
+        counts.setdefault(delivery_filter.webhook_id, None)
     names = await names_of(visit, (), *counts)
     return [WebhookChoice(key, names.get(key, key), count) for key, count in counts.items()]
 
@@ -72,20 +72,20 @@ async def dead_letters_page(visit: SignedIn) -> Response:
 
 async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -> Response:
     """The list by the fields of its filter, from the row `after` on."""
-    wanted = _dead(visit, form, cursor_of(form["after"] or None))
-    page = await visit.services.deliveries.list(wanted)
-    chosen = {"webhook": wanted.webhook_id, "reason": wanted.reason}
+    delivery_filter = _dead(visit, form, cursor_of(form["after"] or None))
+    page = await visit.services.deliveries.list(delivery_filter)
+    chosen_values = {"webhook": delivery_filter.webhook_id, "reason": delivery_filter.reason}
     return render(
         visit,
         "dead_letters.html",
-        here=with_query("/dead-letters", **chosen, after=form["after"]),
+        here=with_query("/dead-letters", **chosen_values, after=form["after"]),
         errors=errors,
         rows=page.rows,
         names=await names_of(visit, page.rows),
         after=form["after"],
-        next=with_query("/dead-letters", **chosen, after=page.next) if page.next else None,
-        wanted=wanted,
-        webhooks=await _webhooks(visit, wanted),
+        next=with_query("/dead-letters", **chosen_values, after=page.next) if page.next else None,
+        wanted=delivery_filter,
+        webhooks=await _webhooks(visit, delivery_filter),
         reasons=list(DeathReason),
     )
 
@@ -94,17 +94,17 @@ async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
     query = visit.query
-    act, wanted = _act(query["act"]), _chosen(_dead(visit, query), query)
-    if wanted is None:
+    act, delivery_filter = _act(query["act"]), _chosen(_dead(visit, query), query)
+    if delivery_filter is None:
         return await _list(visit, query, (_NOTHING,))
     return render(
         visit,
         "dead_letters_preview.html",
         act=act,
         every=query["every"],
-        ids=wanted.ids or (),
-        wanted=wanted,
-        found=await visit.services.deliveries.summary(wanted),
+        ids=delivery_filter.ids or (),
+        wanted=delivery_filter,
+        found=await visit.services.deliveries.summary(delivery_filter),
         once=new_once(),
     )
 
@@ -112,10 +112,10 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 @router.post("/dead-letters")
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    act, wanted = _act(form["act"]), _chosen(_dead(visit, form), form)
-    if wanted is None:
+    act, delivery_filter = _act(form["act"]), _chosen(_dead(visit, form), form)
+    if delivery_filter is None:
         return await _list(visit, form, (_NOTHING,))
     job = await visit.services.deliveries.start(
-        act, wanted, visit.account.id, by=visit.actor, once=form["once"] or None
+        act, delivery_filter, visit.account.id, actor=visit.actor, once=form["once"] or None
     )
     return redirect(f"/jobs/{job.id}")

@@ -69,19 +69,19 @@ SPANS = {
 
 # Parameters that have one of some values, and what each value means.
 _VALUES: Mapping[str, Mapping[str, object]] = {
-    "state": {one: one for one in State},
-    "type": {one: one for one in EVENT_TYPES},
-    "reason": {one: one for one in DeathReason},
-    "error": {one: one for one in ERRORS},
-    "class": {str(one): one for one in CLASSES},
+    "state": {state: state for state in State},
+    "type": {state: state for state in EVENT_TYPES},
+    "reason": {state: state for state in DeathReason},
+    "error": {state: state for state in ERRORS},
+    "class": {str(state): state for state in CLASSES},
 }
 
 
 def filter_of(visit: Visit, form: Form, names: Iterable[str] = FIELDS, **others: Any) -> DeliveryFilter:
     """The filter in a form, or in the URL. Raises `Invalid`."""
     zone = zone_of(visit.request)
-    given = {FIELDS[name]: _value(name, form[name], zone) for name in names if form[name]}
-    return DeliveryFilter(visit.account.id, limit=ROWS, **given, **others)
+    values = {FIELDS[name]: _value(name, form[name], zone) for name in names if form[name]}
+    return DeliveryFilter(visit.account.id, limit=ROWS, **values, **others)
 
 
 def _value(name: str, text: str, zone: ZoneInfo) -> Any:
@@ -115,11 +115,11 @@ class Links:
         return bool(self.present)
 
 
-def links_of(request: Request, wanted: DeliveryFilter) -> Links:
+def links_of(request: Request, delivery_filter: DeliveryFilter) -> Links:
     """Links for the filter that a request has."""
     query = request.query_params
     present = {name: query[name] for name in FIELDS if query.get(name)}
-    for name, moment in (("since", wanted.since), ("until", wanted.until)):
+    for name, moment in (("since", delivery_filter.since), ("until", delivery_filter.until)):
         if moment is not None:
             present[name] = format_time(moment)
     return Links(request.url.path, present)
@@ -148,11 +148,11 @@ def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datet
     present = links.present
 
     def choices(name: str, values: Mapping[str, tuple[str, int | None]]) -> list[Choice]:
-        chosen = present.get(name)
+        chosen_value = present.get(name)
         return [
-            Choice(label, links(**{name: None if value == chosen else value}), count, value == chosen)
+            Choice(label, links(**{name: None if value == chosen_value else value}), count, value == chosen_value)
             for value, (label, count) in values.items()
-            if count or value == chosen or count is None
+            if count or value == chosen_value or count is None
         ]
 
     by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:20]
@@ -160,10 +160,10 @@ def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datet
     if present.get("since") or present.get("until"):
         spans.append(Choice("all that is kept", links(since=None, until=None)))
     return [
-        Facet("State", choices("state", {one: (one, facets.states.get(one, 0)) for one in State})),
+        Facet("State", choices("state", {state: (state, facets.states.get(state, 0)) for state in State})),
         Facet("Time", spans),
-        Facet("Type", choices("type", {one: (one, facets.event_types.get(one, 0)) for one in EVENT_TYPES})),
-        Facet("Webhook", choices("webhook", {one: (names.get(one, one), count) for one, count in by_count})),
-        Facet("An attempt got", choices("class", {str(one): (label, None) for one, label in CLASSES.items()})),
-        Facet("An attempt failed by", choices("error", {str(one): (ERRORS[one], None) for one in _OFFERED})),
+        Facet("Type", choices("type", {state: (state, facets.event_types.get(state, 0)) for state in EVENT_TYPES})),
+        Facet("Webhook", choices("webhook", {state: (names.get(state, state), count) for state, count in by_count})),
+        Facet("An attempt got", choices("class", {str(state): (label, None) for state, label in CLASSES.items()})),
+        Facet("An attempt failed by", choices("error", {str(state): (ERRORS[state], None) for state in _OFFERED})),
     ]

@@ -144,12 +144,12 @@ def delivery_of(delivery_state: DeliveryState) -> Delivery:
     return Delivery.of(delivery_state, id=delivery_state.delivery_id, attempt_count=delivery_state.attempts)
 
 
-def delivery_with_attempts(seen: DeliveryDetails) -> DeliveryWithAttempts:
+def delivery_with_attempts(details: DeliveryDetails) -> DeliveryWithAttempts:
     """A delivery with its payload and attempts."""
     return DeliveryWithAttempts.of(
-        seen,
-        delivery_of(seen.delivery_state),
-        earlier_attempts_cursor=str(seen.earlier) if seen.earlier else None,
+        details,
+        delivery_of(details.delivery_state),
+        earlier_attempts_cursor=str(details.earlier) if details.earlier else None,
     )
 
 

@@ -33,8 +33,8 @@ ROWS = 50
 async def deliveries_page(visit: SignedIn) -> Response:
     """Newest first; the URL has the whole filter."""
     services, query = visit.services, visit.request.query_params
-    wanted = filter_of(visit, visit.query, after=cursor_of(query.get("after")))
-    links = links_of(visit.request, wanted)
+    delivery_filter = filter_of(visit, visit.query, after=cursor_of(query.get("after")))
+    links = links_of(visit.request, delivery_filter)
     problem = None
     if text := query.get("q", "").strip():
         kind = await services.search.kind_of(visit.account.id, text)
@@ -49,13 +49,15 @@ async def deliveries_page(visit: SignedIn) -> Response:
     elif links.present != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
-    found, facets = await asyncio.gather(services.search.search(wanted), services.search.facets(wanted))
-    named = [*facets.webhook_ids, *filter(None, [wanted.webhook_id])]
-    names = await names_of(visit, found.page.rows, *named)
+    result, facets = await asyncio.gather(
+        services.search.search(delivery_filter), services.search.facets(delivery_filter)
+    )
+    webhook_ids = [*facets.webhook_ids, *filter(None, [delivery_filter.webhook_id])]
+    names = await names_of(visit, result.page.rows, *webhook_ids)
     return render(
         visit,
         "deliveries.html",
-        found=found,
+        found=result,
         facets=facets_of(links, facets, names, services.clock.now()),
         sample=facets.sample,
         names=names,
@@ -63,8 +65,8 @@ async def deliveries_page(visit: SignedIn) -> Response:
         chips=_chips(links, names),
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
-        next=links(after=found.page.next) if found.page.next else None,
-        wanted=wanted,
+        next=links(after=result.page.next) if result.page.next else None,
+        wanted=delivery_filter,
     )
 
 
@@ -91,47 +93,47 @@ class TimelineStep:
     curl: str | None
 
 
-def _timeline(seen: DeliveryDetails, newest: bool) -> list[TimelineStep]:
+def _timeline(details: DeliveryDetails, newest: bool) -> list[TimelineStep]:
     steps: list[TimelineStep] = []
-    before: AttemptDetails | None = None
-    for attempt in seen.attempts:
+    previous: AttemptDetails | None = None
+    for attempt in details.attempts:
         # The attempt before the first one of a page is not read, so that one shows no wait.
-        first = attempt.started_at if seen.earlier else seen.delivery_state.first_seen_at
-        began = before.started_at if before else first
-        last = newest and attempt is seen.attempts[-1]
+        first = attempt.started_at if details.earlier else details.delivery_state.first_seen_at
+        began = previous.started_at if previous else first
+        last = newest and attempt is details.attempts[-1]
         steps.append(
             TimelineStep(
                 attempt,
                 duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
-                before is not None and before.generation != attempt.generation,
-                curl(attempt.url, attempt.request_headers, seen.body) if last else None,
+                previous is not None and previous.generation != attempt.generation,
+                curl(attempt.url, attempt.request_headers, details.body) if last else None,
             )
         )
-        before = attempt
+        previous = attempt
     return steps
 
 
 @router.get("/deliveries/{delivery_id}")
 async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     """The payload, and the newest attempts with their requests and responses, or those before a cursor."""
-    service, after = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
-    seen = await service.find(delivery_id, visit.account.id)
-    if after is not None:
-        page = await service.attempts(delivery_id, after, ATTEMPTS_SHOWN, visit.account.id)
-        seen = replace(seen, attempts=page.rows[::-1], earlier=page.next)
-    row = seen.delivery_state
+    service, cursor = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
+    details = await service.find(delivery_id, visit.account.id)
+    if cursor is not None:
+        page = await service.attempts(delivery_id, cursor, ATTEMPTS_SHOWN, visit.account.id)
+        details = replace(details, attempts=page.rows[::-1], earlier=page.next)
+    row = details.delivery_state
     webhook = await webhook_of(visit, row.webhook_id)
-    body = (seen.body or b"").decode(errors="replace")
+    body = (details.body or b"").decode(errors="replace")
     return render(
         visit,
         "delivery.html",
-        seen=seen,
+        seen=details,
         row=row,
         webhook_name=webhook_name(webhook),
         is_deleted=webhook is None or webhook.deleted_at is not None,
-        steps=_timeline(seen, newest=after is None),
-        newest=after is None,
-        earlier=seen.earlier,
+        steps=_timeline(details, newest=cursor is None),
+        newest=cursor is None,
+        earlier=details.earlier,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
     )
@@ -140,17 +142,19 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
 @router.get("/deliveries/{delivery_id}/payload")
 async def payload(delivery_id: str, visit: SignedIn) -> Response:
     """The exact bytes that are sent."""
-    seen = await visit.services.deliveries.find(delivery_id, visit.account.id)
-    name = "".join(character for character in seen.delivery_state.event_id if character.isalnum() or character in "-_")
+    details = await visit.services.deliveries.find(delivery_id, visit.account.id)
+    name = "".join(
+        character for character in details.delivery_state.event_id if character.isalnum() or character in "-_"
+    )
     headers = {
         "Content-Disposition": f'attachment; filename="{name}.json"',
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
-    return Response(seen.body or b"", headers=headers, media_type="application/json")
+    return Response(details.body or b"", headers=headers, media_type="application/json")
 
 
 @router.post("/deliveries/{delivery_id}/retry")
 async def retry(delivery_id: str, visit: MayWriteDeliveries) -> Response:
-    await visit.services.deliveries.retry(delivery_id, by=visit.actor, account_id=visit.account.id)
+    await visit.services.deliveries.retry(delivery_id, actor=visit.actor, account_id=visit.account.id)
     return redirect(f"/deliveries/{delivery_id}?queued=1")

@@ -58,9 +58,9 @@ class DeliveryQuery(Model):
         """Raises `Invalid`."""
         if self.outcome is OutcomeKind.DELIVERED:
             raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
-        given = self.model_dump(by_alias=False, exclude={"cursor"})
-        given["metadata"] = None if self.metadata is None else parse_pair(self.metadata)
-        return DeliveryFilter(account_id, after=cursor_of(self.cursor), **given, **others)
+        values = self.model_dump(by_alias=False, exclude={"cursor"})
+        values["metadata"] = None if self.metadata is None else parse_pair(self.metadata)
+        return DeliveryFilter(account_id, after=cursor_of(self.cursor), **values, **others)
 
 
 class StateQuery(DeliveryQuery):
@@ -94,8 +94,8 @@ async def show(delivery_id: Id, caller: MayReadDeliveries, request: Request) -> 
 
     There are fewer than 50 when their responses are large. `earlierAttemptsCursor` leads to earlier ones.
     """
-    seen = await services_of(request).deliveries.find(delivery_id, caller.account_id)
-    return delivery_with_attempts(visible(seen, caller.permissions))
+    details = await services_of(request).deliveries.find(delivery_id, caller.account_id)
+    return delivery_with_attempts(visible(details, caller.permissions))
 
 
 @router.get(
@@ -128,7 +128,7 @@ async def list_attempts(
 async def retry(delivery_id: Id, caller: MayWriteDeliveries, request: Request) -> Delivery:
     """With a fresh schedule: a dead, delivered, discarded or waiting delivery."""
     delivery_state = await services_of(request).deliveries.retry(
-        delivery_id, by=caller.actor, account_id=caller.account_id
+        delivery_id, actor=caller.actor, account_id=caller.account_id
     )
     return delivery_of(delivery_state)
 
@@ -175,13 +175,13 @@ async def _act(
     service = services_of(request).deliveries
     if body.filter is not None and body.ids is None:
         response.status_code = 202
-        return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, by=caller.actor))
+        return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, actor=caller.actor))
     if body.ids is None or body.filter is not None:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
     act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead
-    return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), by=caller.actor))
+    return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), actor=caller.actor))
 
 
-async def _page(request: Request, wanted: DeliveryFilter) -> Page[Delivery]:
-    page = await services_of(request).deliveries.list(wanted)
+async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:
+    page = await services_of(request).deliveries.list(delivery_filter)
     return page_of(page, delivery_of)

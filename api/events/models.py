@@ -85,9 +85,9 @@ class EventWithDeliveries(Model):
     on_topic: EventOnTopic | None = None
 
 
-def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveries:
+def event_with_deliveries(event_id: str, found_event: FoundEvent) -> EventWithDeliveries:
     """A found event."""
-    published = found.published
+    published = found_event.published
     on_topic = published and EventOnTopic(
         type=published.event.type,
         created_at=published.event.occurred_at,
@@ -96,7 +96,9 @@ def event_with_deliveries(event_id: str, found: FoundEvent) -> EventWithDeliveri
         reason=published.reason,
         detail=published.detail,
     )
-    return EventWithDeliveries(id=event_id, deliveries=list(map(delivery_of, found.deliveries)), on_topic=on_topic)
+    return EventWithDeliveries(
+        id=event_id, deliveries=list(map(delivery_of, found_event.deliveries)), on_topic=on_topic
+    )
 
 
 class EventType(Model):

@@ -60,8 +60,8 @@ class PublishEvents:
         items = events_of(body)
         self._limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
         services = self._services
-        given = request.headers.get("traceparent", "")
-        span = services.telemetry.span(SpanName.PUBLISH, given if is_trace_parent(given) else None)
+        trace_parent = request.headers.get("traceparent", "")
+        span = services.telemetry.span(SpanName.PUBLISH, trace_parent if is_trace_parent(trace_parent) else None)
         try:
             events = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
         except Invalid as wrong:
@@ -119,7 +119,7 @@ def as_written(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
     """The same errors, with the fields as the caller wrote them: `data.sessionId` of a single event."""
     if "events" in body:
         return invalid
-    return Invalid(*(FieldError(one.field.removeprefix("events[0]."), one.message) for one in invalid.errors))
+    return Invalid(*(FieldError(error.field.removeprefix("events[0]."), error.message) for error in invalid.errors))
 
 
 def _is_counted(request: Request) -> bool:

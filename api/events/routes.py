@@ -48,8 +48,8 @@ async def find(
     ] = None,
 ) -> EventWithDeliveries:
     """Its deliveries. Without any, the topic is read for two seconds: is it there, and which webhooks want it?"""
-    found = await services_of(request).event_search.find(event_id, caller.account_id, since)
-    return event_with_deliveries(event_id, found)
+    found_event = await services_of(request).event_search.find(event_id, caller.account_id, since)
+    return event_with_deliveries(event_id, found_event)
 
 
 @router.get("/v1/event-types", summary="List the event types", operation_id="listEventTypes")

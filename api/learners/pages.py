@@ -50,7 +50,7 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """Erase the learner; this cannot be taken back."""
     try:
-        erasure = await visit.services.learners.erase(visit.account.id, form["learner"], by=visit.actor)
+        erasure = await visit.services.learners.erase(visit.account.id, form["learner"], actor=visit.actor)
     except Invalid as wrong:
         return _form(visit, form["learner"], wrong.errors)
     return redirect(f"/account/erasures/{erasure.id}")

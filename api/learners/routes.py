@@ -24,7 +24,7 @@ async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request
     happened since the first. What the endpoints have received is theirs; backups and topics are not changed.
     """
     learners = services_of(request).learners
-    erasure = await learners.erase(account_of(caller, body.account_id), body.learner_id, by=caller.actor)
+    erasure = await learners.erase(account_of(caller, body.account_id), body.learner_id, actor=caller.actor)
     response.status_code = 200 if erasure.is_finished else 202
     return erasure_of(erasure, learners.topics)
 

@@ -97,7 +97,7 @@ async def open_account(visit: ByOperator, form: SentForm) -> Response:
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
         opened = await visit.services.accounts.open(
-            form["account_name"], form.lines("emails"), limit, by=visit.session.actor
+            form["account_name"], form.lines("emails"), limit, actor=visit.session.actor
         )
     except Invalid as wrong:
         typed = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
@@ -109,7 +109,7 @@ async def open_account(visit: ByOperator, form: SentForm) -> Response:
 async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Empty: no limit."""
     limit = form.number("plan_limit", "planLimit", 0) or None
-    await visit.services.accounts.change(account_id, {"plan_limit": limit}, by=visit.session.actor)
+    await visit.services.accounts.change(account_id, {"plan_limit": limit}, actor=visit.session.actor)
     return redirect("/operator")
 
 

@@ -17,8 +17,8 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 async def job_page(job_id: str, visit: SignedIn) -> Response:
     """The progress of a job."""
     job = await visit.services.deliveries.job(job_id, visit.account.id)
-    done, total = job.progress
-    return render(visit, "job.html", job=job, progress=done, whole=total)
+    done_count, total = job.progress
+    return render(visit, "job.html", job=job, progress=done_count, whole=total)
 
 
 @router.post("/jobs/{job_id}/cancel")
@@ -26,5 +26,5 @@ async def cancel(job_id: str, visit: MayWriteDeliveries) -> Response:
     """What is done stays done."""
     # The page of a finished job says that it is finished.
     with suppress(Conflict):
-        await visit.services.deliveries.cancel(job_id, visit.account.id, by=visit.actor)
+        await visit.services.deliveries.cancel(job_id, visit.account.id, actor=visit.actor)
     return redirect(f"/jobs/{job_id}")

@@ -66,14 +66,14 @@ class Entered:
     def request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
         """Raises `Invalid`."""
         errors = list[FieldError]()
-        since, until = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
+        since, end = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
         if not self.since:
             errors.append(FieldError("since", "is required"))
         if unknown := sorted(set(self.states) - set(State)):
             errors.append(FieldError("states", f"{unknown[0]!r} is not a state"))
         if errors or since is None:
             raise Invalid(*errors)
-        return ReplayRequest(webhook_id, since, until, self.types, tuple(map(State, self.states)), self.backfill)
+        return ReplayRequest(webhook_id, since, end, self.types, tuple(map(State, self.states)), self.backfill)
 
 
 def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> datetime | None:
@@ -99,7 +99,7 @@ class Preset:
     link: str
 
 
-async def _presets(visit: Visit, known: Registration, entered: Entered) -> Sequence[Preset]:
+async def _presets(visit: Visit, registration: Registration, entered: Entered) -> Sequence[Preset]:
     """With absolute times in the zone of the form, and its other fields as they are."""
     zone, now = _zone(entered, visit.request), visit.services.clock.now()
     local = in_zone(now, zone)
@@ -115,20 +115,20 @@ async def _presets(visit: Visit, known: Registration, entered: Entered) -> Seque
         times = {"since": f"{since:{_FIELD_TIME}}", "until": f"{until:{_FIELD_TIME}}"}
         return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **others}, doseq=True)}#count")
 
-    found = [
+    presets = [
         preset("last hour", in_zone(now - timedelta(hours=1), zone), local),
         preset("yesterday", midnight - timedelta(days=1), midnight),
     ]
-    if failed_at := await _first_failure(visit, known):
+    if failed_at := await _first_failure(visit, registration):
         # An event is first seen before its first attempt.
         since = in_zone(failed_at.replace(second=0, microsecond=0) - timedelta(minutes=1), zone)
-        found.insert(0, preset(f"since the first failure, {in_zone(failed_at, zone):%H:%M}", since, local))
-    return found
+        presets.insert(0, preset(f"since the first failure, {in_zone(failed_at, zone):%H:%M}", since, local))
+    return presets
 
 
-async def _first_failure(visit: Visit, known: Registration) -> datetime | None:
+async def _first_failure(visit: Visit, registration: Registration) -> datetime | None:
     """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
-    stats = await visit.services.webhook_stats.stats(known)
+    stats = await visit.services.webhook_stats.stats(registration)
     hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
     return stats.failing.first_failed_at or min(hours, default=None)
 
@@ -136,32 +136,34 @@ async def _first_failure(visit: Visit, known: Registration) -> datetime | None:
 @router.get("/webhooks/{webhook_id}/replay")
 async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL also the count."""
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if "since" not in visit.request.query_params:
-        return await _page(visit, known, Entered())
+        return await _page(visit, registration, Entered())
     entered = Entered.of(visit.query)
     try:
-        wanted = entered.request(webhook_id, _zone(entered, visit.request))
+        replay_request = entered.request(webhook_id, _zone(entered, visit.request))
         # The job sends what is counted now, and nothing that comes later.
-        wanted = replace(wanted, until=wanted.until or visit.services.clock.now())
-        count = await visit.services.replays.count(known.webhook, wanted)
+        replay_request = replace(replay_request, until=replay_request.until or visit.services.clock.now())
+        count = await visit.services.replays.count(registration.webhook, replay_request)
     except Invalid as wrong:
-        return await _page(visit, known, entered, errors=wrong.errors)
-    return await _page(visit, known, entered, wanted, count)
+        return await _page(visit, registration, entered, errors=wrong.errors)
+    return await _page(visit, registration, entered, replay_request, count)
 
 
 @router.post("/webhooks/{webhook_id}/replay")
 async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     entered = Entered.of(form)
     try:
-        wanted = entered.request(webhook_id, _zone(entered, visit.request))
-        job = await visit.services.replays.start(known.webhook, wanted, by=visit.actor, once=form["once"] or None)
+        replay_request = entered.request(webhook_id, _zone(entered, visit.request))
+        job = await visit.services.replays.start(
+            registration.webhook, replay_request, actor=visit.actor, once=form["once"] or None
+        )
     except Invalid as wrong:
-        return await _page(visit, known, entered, errors=wrong.errors)
+        return await _page(visit, registration, entered, errors=wrong.errors)
     except Conflict as conflict:
-        return await _page(visit, known, entered, problem=str(conflict))
+        return await _page(visit, registration, entered, problem=str(conflict))
     return redirect(f"/jobs/{job.id}")
 
 
@@ -172,19 +174,19 @@ def _zone(entered: Entered, request: Request) -> ZoneInfo:
 
 async def _page(
     visit: Visit,
-    known: Registration,
+    registration: Registration,
     entered: Entered,
-    wanted: ReplayRequest | None = None,
+    replay_request: ReplayRequest | None = None,
     count: ReplayCount | None = None,
     errors: tuple[FieldError, ...] = (),
     problem: str = "",
 ) -> Response:
     context: Mapping[str, Any] = {
-        "known": known,
+        "known": registration,
         "entered": entered.shown(_zone(entered, visit.request)),
-        "wanted": wanted,
+        "wanted": replay_request,
         "count": count,
-        "presets": await _presets(visit, known, entered),
+        "presets": await _presets(visit, registration, entered),
         "problem": problem,
         "types": TYPES,
         "states": STATES,

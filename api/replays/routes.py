@@ -32,7 +32,7 @@ async def replay(
         count = await services.replays.count(webhook, replay_request)
         return ReplayCounted.of(count.deliveries, count)
     response.status_code = 202
-    return job_of(await services.replays.start(webhook, replay_request, by=caller.actor))
+    return job_of(await services.replays.start(webhook, replay_request, actor=caller.actor))
 
 
 @router.get("/v1/jobs/{job_id}", tags=["Jobs"], summary="Show a job", operation_id="getJob")
@@ -45,4 +45,4 @@ async def show_job(job_id: Id, caller: MayReadDeliveries, request: Request) -> J
 async def cancel_job(job_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """It stops after its present portion; what was done stays done. 409 when it is finished."""
     deliveries = services_of(request).deliveries
-    return job_of(await deliveries.cancel(job_id, caller.account_id, by=caller.actor))
+    return job_of(await deliveries.cancel(job_id, caller.account_id, actor=caller.actor))

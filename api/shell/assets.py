@@ -63,12 +63,12 @@ def text_on(color: str) -> str:
 
 @router.get("/static/{version}/{name}")
 async def asset(version: str, name: str, request: Request) -> Response:
-    found = assets().get(name)
-    if found is None:
+    static_asset = assets().get(name)
+    if static_asset is None:
         raise NotFound(f"there is no file {name}")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # An old page may ask for an old version: it gets the present one, and does not keep it.
-    headers = {"Cache-Control": _FOR_EVER if version == found.version else "no-store", "Vary": "Accept-Encoding"}
+    headers = {"Cache-Control": _FOR_EVER if version == static_asset.version else "no-store", "Vary": "Accept-Encoding"}
     if "gzip" in request.headers.get("accept-encoding", ""):
-        return Response(found.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
-    return Response(found.whole, headers=headers, media_type=kind)
+        return Response(static_asset.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
+    return Response(static_asset.whole, headers=headers, media_type=kind)

@@ -60,5 +60,5 @@ SentForm = Annotated[Form, Depends(form_of)]
 
 def with_query(path: str, **parameters: object) -> str:
     """A path with those parameters that have a value."""
-    given = {name: str(value) for name, value in parameters.items() if value not in (None, "", "/")}
-    return f"{path}?{urlencode(given)}" if given else path
+    query = {name: str(value) for name, value in parameters.items() if value not in (None, "", "/")}
+    return f"{path}?{urlencode(query)}" if query else path

@@ -55,6 +55,6 @@ async def _once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awai
     if response.status_code >= 400:
         await forget(services.responses, caller, key, now)
         return response
-    kept = services.encryption.encrypt(response.headers.get("location", ""))
-    await finish(visit.request, caller, key, now, response.status_code, kept)
+    ciphertext = services.encryption.encrypt(response.headers.get("location", ""))
+    await finish(visit.request, caller, key, now, response.status_code, ciphertext)
     return response

@@ -44,9 +44,9 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except SignInNeeded:
                 # A form cannot be repeated after the sign-in: its page can.
-                wanted = request.url.path if request.method == "GET" else "/"
+                target = request.url.path if request.method == "GET" else "/"
                 query = request.url.query if request.method == "GET" else ""
-                return redirect(with_query("/sign-in", next=wanted + (f"?{query}" if query else "")))
+                return redirect(with_query("/sign-in", next=target + (f"?{query}" if query else "")))
             except ChoiceNeeded:
                 session = await session_of(request)
                 return redirect("/operator" if session and session.is_operator else "/choose-account")

@@ -53,7 +53,7 @@ def render(
     operator = place if isinstance(place, OperatorVisit) else None
     request = place if isinstance(place, Request) else place.request
     site = site_of(request)
-    shown = visible(context, visit.permissions) if visit else context
+    visible_context = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
         branding=site.branding,
         site=site,
@@ -70,7 +70,7 @@ def render(
         here=here or _here(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
-        **shown,
+        **visible_context,
     )
     body = html.encode(errors="replace")
     response = HTMLResponse(body, status or (422 if errors else 200))
@@ -183,9 +183,9 @@ def plain_lines(text: str | bytes) -> str:
 def detail(context: Context, value: object) -> str:
     """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`; a time as the page shows times."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {detail(context, one)}" for name, one in value.items())
+        return ", ".join(f"{name} {detail(context, item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(detail(context, one) for one in value) or "none"
+        return ", ".join(detail(context, item) for item in value) or "none"
     if moment := parse_time(value):
         return exact_time(context, moment)
     if isinstance(value, bool):

@@ -49,8 +49,8 @@ async def _lines(month: str, first: UsageDetail | None, others: AsyncIterator[Us
     yield "month,package,dispatch,launches\r\n"
     if first is not None:
         yield _line(month, first)
-    async for one in others:
-        yield _line(month, one)
+    async for other in others:
+        yield _line(month, other)
 
 
 def _line(month: str, one: UsageDetail) -> str:

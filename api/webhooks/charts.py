@@ -58,11 +58,11 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(count))]
     counts: dict[datetime, list[int]] = {start: [0, 0] for start in starts}
     failures: Counter[str] = Counter()
-    for one in hours:
-        if one.hour in counts:
-            is_failure = one.outcome != OutcomeKind.DELIVERED
-            counts[one.hour][is_failure] += one.attempts
-            failures[one.outcome] += one.attempts * is_failure
+    for hour in hours:
+        if hour.hour in counts:
+            is_failure = hour.outcome != OutcomeKind.DELIVERED
+            counts[hour.hour][is_failure] += hour.attempts
+            failures[hour.outcome] += hour.attempts * is_failure
     most = max((sum(pair) for pair in counts.values()), default=0)
     step, room = WIDTH / count, HEIGHT - FOOT
     bars = []
@@ -129,8 +129,8 @@ def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) 
     """p50 and p95 of the last `count` hours."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     by_hour: dict[datetime, list[ResponseTimes]] = {}
-    for one in times:
-        by_hour.setdefault(one.hour, []).append(one)
+    for time in times:
+        by_hour.setdefault(time.hour, []).append(time)
     found: Mapping[datetime, tuple[float, float]] = {
         hour: (percentile_ms(of_hour, 0.5) or 0.0, percentile_ms(of_hour, 0.95) or 0.0)
         for hour, of_hour in by_hour.items()

@@ -60,7 +60,7 @@ async def _create(visit: Visit, form: Form) -> Response:
     """The next page shows its secret."""
     try:
         entered = WebhookInput(visit.account.id, **_entered(form, None))
-        made = await visit.services.webhooks.register(entered, by=visit.actor)
+        made = await visit.services.webhooks.register(entered, actor=visit.actor)
     except Invalid as wrong:
         return _form_page(visit, None, _kept(form), wrong.errors)
     return _to_page(made.changed, new=1)
@@ -81,7 +81,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
         changes = _entered(form, known)
         version = form.number("version", "version", 0) or None
         changed = await visit.services.webhooks.change(
-            webhook_id, changes, by=visit.actor, account_id=visit.account.id, version=version
+            webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as wrong:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
@@ -89,15 +89,15 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
     return _to_page(changed, done="saved")
 
 
-async def _compare(visit: Visit, form: Form, known: Registration | None) -> Response:
+async def _compare(visit: Visit, form: Form, registration: Registration | None) -> Response:
     """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
     kept = {**_kept(form), "version": form["version"]}
     try:
-        entered = WebhookInput(visit.account.id, **_entered(form, known))
+        entered = WebhookInput(visit.account.id, **_entered(form, registration))
         compared = await visit.services.latest_events.compare(entered)
     except Invalid as wrong:
-        return _form_page(visit, known, kept, wrong.errors)
-    return _form_page(visit, known, kept, compared=compared)
+        return _form_page(visit, registration, kept, wrong.errors)
+    return _form_page(visit, registration, kept, compared=compared)
 
 
 def _to_page(changed: Changed, **act: object) -> Response:
@@ -108,7 +108,7 @@ def _to_page(changed: Changed, **act: object) -> Response:
 
 def _form_page(
     visit: Visit,
-    known: Registration | None,
+    registration: Registration | None,
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
     compared: Sequence[ComparedEvent] | None = None,
@@ -117,7 +117,7 @@ def _form_page(
         visit,
         "webhook_form.html",
         errors=_of_form(errors),
-        known=known,
+        known=registration,
         fields=fields,
         types=TYPES,
         all_events=ALL_EVENTS,
@@ -170,7 +170,7 @@ def _kept(form: Form) -> dict[str, Any]:
     return {**{name: form[name] for name in _empty()}, "events": form.all("events")}
 
 
-def _entered(form: Form, known: Registration | None) -> dict[str, Any]:
+def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
     """The input of a form. Headers are never shown: left empty in an edit, they stay. Raises `Invalid`."""
     entered: dict[str, Any] = {
         "url": form["url"],
@@ -183,7 +183,7 @@ def _entered(form: Form, known: Registration | None) -> dict[str, Any]:
         "filter": filter_value(form["filter"]) if form["filter"] else None,
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
-        if form[name] or known is None or form[f"no_{name}"]:
+        if form[name] or registration is None or form[f"no_{name}"]:
             entered[name] = _headers(form.lines(name), label)
     return entered
 

@@ -96,7 +96,7 @@ _hour = attrgetter("hour")
 def _response_time(hour: datetime, times: Sequence[ResponseTimes]) -> ResponseTime:
     return ResponseTime(
         hour=hour,
-        attempts=sum(one.attempts for one in times),
+        attempts=sum(time.attempts for time in times),
         p50_milliseconds=percentile_ms(times, 0.5) or 0.0,
         p95_milliseconds=percentile_ms(times, 0.95) or 0.0,
     )

@@ -172,10 +172,13 @@ class Webhook(_Webhook):
     dispatches: list[str]
 
     @classmethod
-    def of_registration(cls, known: Registration, now: datetime, *others: object) -> Self:
+    def of_registration(cls, registration: Registration, now: datetime, *others: object) -> Self:
         """As it is now, with its scope."""
-        scope = {"packages": sorted(known.webhook.packages), "dispatches": sorted(known.webhook.dispatches)}
-        return cls.of_listed(known.listed, now, *others, **scope)
+        scope = {
+            "packages": sorted(registration.webhook.packages),
+            "dispatches": sorted(registration.webhook.dispatches),
+        }
+        return cls.of_listed(registration.listed, now, *others, **scope)
 
 
 class ListedWebhook(_Webhook):

@@ -36,4 +36,4 @@ def unresolved_host(visit: Visit, webhook: Webhook) -> str:
 
 def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
     """The body of an event of each type that the webhook wants."""
-    return {one: json.loads(example_body(one, now)) for one in TYPES if takes(webhook, one)}
+    return {type: json.loads(example_body(type, now)) for type in TYPES if takes(webhook, type)}

@@ -115,15 +115,15 @@ def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
     return counts
 
 
-async def _pause_sentence(visit: Visit, known: Registration) -> str:
+async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     """Why the webhook is paused, and by whom."""
-    pause = known.webhook.pause
+    pause = registration.webhook.pause
     if pause is None:
         return ""
     if pause.reason is not PauseReason.MANUAL:
         return f"It was paused {PAUSE_WORDS[pause.reason]}."
-    wanted = AuditFilter(visit.account.id, action="webhook.paused", object_id=known.webhook.id)
-    entries = (await visit.services.audit.list(wanted, None, 1)).rows
+    audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
+    entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
     actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"
     return f"It was paused by {actor}."
 
@@ -153,7 +153,7 @@ async def code_page(webhook_id: str, visit: SignedIn) -> Response:
 
 @router.post("/webhooks/{webhook_id}/pause")
 async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    await visit.services.webhooks.pause(webhook_id, by=visit.actor, account_id=visit.account.id)
+    await visit.services.webhooks.pause(webhook_id, actor=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}?done=paused")
 
 
@@ -163,7 +163,7 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     if form["held"] not in list(HeldChoice):
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     held = HeldChoice(form["held"])
-    await visit.services.webhooks.enable(webhook_id, held, by=visit.actor, account_id=visit.account.id)
+    await visit.services.webhooks.enable(webhook_id, held, actor=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}?done={held}")
 
 
@@ -180,14 +180,14 @@ async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
 @router.post("/webhooks/{webhook_id}/secret")
 async def reveal(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """Show the secret; the audit log says who looked."""
-    secrets = await visit.services.secrets.show_valid(webhook_id, by=visit.actor, account_id=visit.account.id)
+    secrets = await visit.services.secrets.show_valid(webhook_id, actor=visit.actor, account_id=visit.account.id)
     return await _webhook_page(visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/rotate")
 async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """The first step: a new secret beside the old one."""
-    mine = {"by": visit.actor, "account_id": visit.account.id}
+    mine = {"actor": visit.actor, "account_id": visit.account.id}
     try:
         await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
     except Invalid as wrong:
@@ -199,7 +199,7 @@ async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
 @router.post("/webhooks/{webhook_id}/secret/finish-rotation")
 async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """The second step: the old secret ends now."""
-    await visit.services.secrets.finish_rotation(webhook_id, by=visit.actor, account_id=visit.account.id)
+    await visit.services.secrets.finish_rotation(webhook_id, actor=visit.actor, account_id=visit.account.id)
     return redirect(f"/webhooks/{webhook_id}?done=rotation-finished")
 
 
@@ -213,5 +213,5 @@ async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 
 @router.post("/webhooks/{webhook_id}/delete")
 async def delete(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    await visit.services.webhooks.delete(webhook_id, by=visit.actor, account_id=visit.account.id)
+    await visit.services.webhooks.delete(webhook_id, actor=visit.actor, account_id=visit.account.id)
     return redirect(with_query("/webhooks", deleted=1))

@@ -56,7 +56,7 @@ async def register(
     published before they do.
     """
     services = services_of(request)
-    registered = await services.webhooks.register(body.webhook_input(caller.account_id), by=caller.actor)
+    registered = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
     known = registered.changed.registration
     response.headers["ETag"] = _etag(known)
     response.headers["Location"] = f"/v1/webhooks/{known.webhook.id}"
@@ -74,7 +74,7 @@ async def list_webhooks(
     services = services_of(request)
     page = visible(await services.webhooks.page(caller.account_id, cursor_of(cursor), limit), caller.permissions)
     now = services.clock.now()
-    return page_of(page, lambda known: ListedWebhook.of_listed(known, now))
+    return page_of(page, lambda registration: ListedWebhook.of_listed(registration, now))
 
 
 @router.get("/{webhook_id}", summary="Show a webhook", operation_id="getWebhook")
@@ -98,7 +98,7 @@ async def change(
     """A field that is left out does not change. A new URL starts a new health epoch."""
     services = services_of(request)
     changed = await services.webhooks.change(
-        webhook_id, body.given(), by=caller.actor, account_id=caller.account_id, version=_version(if_match)
+        webhook_id, body.given(), actor=caller.actor, account_id=caller.account_id, version=_version(if_match)
     )
     response.headers["ETag"] = _etag(changed.registration)
     return changed_webhook(changed, services.clock.now())
@@ -107,7 +107,7 @@ async def change(
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", operation_id="deleteWebhook")
 async def delete(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> None:
     """The webhook gets nothing more. Deliveries that it was still owed become dead letters."""
-    await services_of(request).webhooks.delete(webhook_id, by=caller.actor, account_id=caller.account_id)
+    await services_of(request).webhooks.delete(webhook_id, actor=caller.actor, account_id=caller.account_id)
 
 
 @router.post("/{webhook_id}/test", summary="Send a test event", operation_id="sendTestEvent")
@@ -129,7 +129,7 @@ async def send_test(
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
-    changed = await services.webhooks.pause(webhook_id, by=caller.actor, account_id=caller.account_id)
+    changed = await services.webhooks.pause(webhook_id, actor=caller.actor, account_id=caller.account_id)
     return altered_webhook(changed, services.clock.now())
 
 
@@ -139,7 +139,7 @@ async def enable(
 ) -> ListedWebhook:
     """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
     services, held = services_of(request), (body or Enabling()).held
-    changed = await services.webhooks.enable(webhook_id, held, by=caller.actor, account_id=caller.account_id)
+    changed = await services.webhooks.enable(webhook_id, held, actor=caller.actor, account_id=caller.account_id)
     return altered_webhook(changed, services.clock.now())
 
 
@@ -153,14 +153,14 @@ async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Req
     """For use after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
     await services.webhooks.find(webhook_id, caller.account_id)
-    return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, by=caller.actor))
+    return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, actor=caller.actor))
 
 
 @router.post("/{webhook_id}/secret", summary="Show the signing secret", operation_id="getSigningSecret")
 async def show_secret(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> Secret:
     """The newest secret. The audit log records that it was shown."""
     services = services_of(request)
-    return Secret(secret=await services.secrets.show(webhook_id, by=caller.actor, account_id=caller.account_id))
+    return Secret(secret=await services.secrets.show(webhook_id, actor=caller.actor, account_id=caller.account_id))
 
 
 @router.post("/{webhook_id}/secret/rotate", summary="Rotate the signing secret", operation_id="rotateSigningSecret")
@@ -173,7 +173,7 @@ async def rotate(
     ends in `-Next` has the new one.
     """
     services, hours = services_of(request), (body or Rotation()).overlap_hours
-    rotated = await services.secrets.rotate(webhook_id, hours, by=caller.actor, account_id=caller.account_id)
+    rotated = await services.secrets.rotate(webhook_id, hours, actor=caller.actor, account_id=caller.account_id)
     return rotated_webhook(rotated, services.clock.now())
 
 
@@ -183,7 +183,7 @@ async def rotate(
 async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """Without a rotation nothing changes."""
     services = services_of(request)
-    changed = await services.secrets.finish_rotation(webhook_id, by=caller.actor, account_id=caller.account_id)
+    changed = await services.secrets.finish_rotation(webhook_id, actor=caller.actor, account_id=caller.account_id)
     return altered_webhook(changed, services.clock.now())
 
 
@@ -207,8 +207,8 @@ async def stats(
     return statistics_of(await services.webhook_stats.stats(registration, hours))
 
 
-def _etag(known: Registration) -> str:
-    return f'"{known.webhook.version}"'
+def _etag(registration: Registration) -> str:
+    return f'"{registration.webhook.version}"'
 
 
 def _version(if_match: str | None) -> int | None:

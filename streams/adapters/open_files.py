@@ -9,7 +9,7 @@ RESERVED_FILES = 64
 
 
 def connections_that_fit(requested: int) -> int:
-    """`wanted`, or as many as the limit of open files allows. Raises the soft limit first, up to the hard limit.
+    """`requested`, or as many as the limit of open files allows. Raises the soft limit first, up to the hard limit.
 
     Raises `Misconfigured` when not even one connection fits.
     """

@@ -40,7 +40,7 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an account. Its API key is shown only once."""
-    opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, by=me()))
+    opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, actor=me()))
     show(AccountWithKey.of(opened.account, opened), as_json)
 
 
@@ -58,9 +58,9 @@ def accounts_list(
         names = {"account_id": "account", "events": "events", "first_at": "firstAt", "last_at": "lastAt"}
         show([{names[name]: value for name, value in one._asdict().items()} for one in named], as_json)
         return
-    found = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
+    rows = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
-    show([AccountDetails.of(account) for account in found], as_json, columns)
+    show([AccountDetails.of(account) for account in rows], as_json, columns)
 
 
 @accounts.command("update")
@@ -78,7 +78,7 @@ def accounts_update(
     """Change an account; options that are not given do not change."""
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
-    changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, by=me()))
+    changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, actor=me()))
     show(AccountDetails.of(changed), as_json)
 
 
@@ -94,15 +94,17 @@ def api_keys_create(
 ) -> None:
     """Create an API key. It is shown only once."""
     expires_at = datetime.now(UTC) + timedelta(days=days) if days else None
-    scopes = [str(one) for one in scope or list(Scope)]
-    made = in_deployment(lambda deployment: deployment.access().add_key(account, name, scopes, expires_at, by=me()))
-    show(KeyWithText.of(made.key, made), as_json)
+    scopes = [str(name_of_scope) for name_of_scope in scope or list(Scope)]
+    new_key = in_deployment(
+        lambda deployment: deployment.access().add_key(account, name, scopes, expires_at, actor=me())
+    )
+    show(KeyWithText.of(new_key.key, new_key), as_json)
 
 
 @api_keys.command("list")
 def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List an account's API keys: their first characters, and when each was last used."""
-    found = in_deployment(lambda deployment: deployment.access().keys(account))
+    keys = in_deployment(lambda deployment: deployment.access().keys(account))
     columns: Columns = {
         "name": "name",
         "scopes": "scopes",
@@ -111,7 +113,7 @@ def api_keys_list(account: AccountId, as_json: JsonOption = False) -> None:
         "prefix": "prefix",
         "id": "id",
     }
-    show([Key.of(key) for key in found], as_json, columns)
+    show([Key.of(key) for key in keys], as_json, columns)
 
 
 @api_keys.command("revoke")
@@ -121,7 +123,7 @@ def api_keys_revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Revoke an API key at once."""
-    in_deployment(lambda deployment: deployment.access().revoke_key(account, key, by=me()))
+    in_deployment(lambda deployment: deployment.access().revoke_key(account, key, actor=me()))
     show({"id": key, "revoked": True}, as_json)
 
 
@@ -133,7 +135,7 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, by=me()))
+    added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, actor=me()))
     show(UserDetails.of(added), as_json)
 
 
@@ -145,28 +147,28 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, by=me()))
+    changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, actor=me()))
     show(UserDetails.of(changed), as_json)
 
 
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, by=me()))
+    link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, actor=me()))
     _show_link(link, as_json)
 
 
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    link = in_deployment(lambda deployment: deployment.sign_in().operator_link(by=me()))
+    link = in_deployment(lambda deployment: deployment.sign_in().operator_link(actor=me()))
     _show_link(link, as_json)
 
 
 @users.command("sessions")
 def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
     """List the browsers that are signed in to an account."""
-    found = in_deployment(lambda deployment: deployment.sessions().list(account))
+    sessions = in_deployment(lambda deployment: deployment.sessions().list(account))
     columns = {
         "actor": "actor",
         "role": "role",
@@ -175,7 +177,7 @@ def users_sessions(account: AccountId, as_json: JsonOption = False) -> None:
         "address": "address",
         "id": "id",
     }
-    show([SessionDetails.of(session) for session in found], as_json, columns)
+    show([SessionDetails.of(session) for session in sessions], as_json, columns)
 
 
 @users.command("sign-out")
@@ -185,7 +187,7 @@ def users_sign_out(
     as_json: JsonOption = False,
 ) -> None:
     """End a session at once."""
-    in_deployment(lambda deployment: deployment.sessions().revoke(account, session, by=me()))
+    in_deployment(lambda deployment: deployment.sessions().revoke(account, session, actor=me()))
     show({"id": session, "revoked": True}, as_json)
 
 
@@ -207,7 +209,7 @@ def users_remove(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a user, and end the user's sessions."""
-    in_deployment(lambda deployment: deployment.access().remove_user(account, user, by=me()))
+    in_deployment(lambda deployment: deployment.access().remove_user(account, user, actor=me()))
     show({"id": user, "removed": True}, as_json)
 
 
@@ -221,10 +223,10 @@ def audit_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the audit log, newest first."""
-    wanted = AuditFilter(account, actor, action, object_id)
-    found = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, wanted), limit))
+    audit_filter = AuditFilter(account, actor, action, object_id)
+    rows = in_deployment(lambda deployment: first_rows(partial(deployment.audit().list, audit_filter), limit))
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
-    show([AuditLogEntry.of(audit_entry) for audit_entry in found], as_json, columns)
+    show([AuditLogEntry.of(audit_entry) for audit_entry in rows], as_json, columns)
 
 
 def _show_link(link: Link, as_json: bool) -> None:

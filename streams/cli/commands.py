@@ -39,8 +39,8 @@ GROUPS = {
 }
 
 
-def create_app(wanted: Collection[str]) -> typer.Typer:
-    """The commands, with those of the `wanted` groups; of the others only their names and help."""
+def create_app(names: Collection[str]) -> typer.Typer:
+    """The commands, with those of the groups in `names`; of the others only their names and help."""
     app = typer.Typer(
         name="scorm-webhooks",
         callback=every_command,
@@ -50,7 +50,7 @@ def create_app(wanted: Collection[str]) -> typer.Typer:
         help=ABOUT,
     )
     for name, (module, about) in GROUPS.items():
-        if name in wanted:
+        if name in names:
             group = getattr(import_module(f"streams.cli.{module}"), name.replace("-", "_"))
         else:
             group = typer.Typer(callback=_nothing)

@@ -72,7 +72,7 @@ def deliveries_list(
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
-    wanted = DeliveryFilter(
+    delivery_filter = DeliveryFilter(
         account,
         webhook,
         event,
@@ -86,7 +86,7 @@ def deliveries_list(
         outcome=outcome,
         metadata=None if metadata is None else parse_pair(metadata),
     )
-    _list(wanted, as_json, wide)
+    _list(delivery_filter, as_json, wide)
 
 
 DeliveryId = Annotated[
@@ -101,10 +101,10 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
     async def find(deployment: "SqlDeployment") -> DeliveryDetails:
         return await deployment.deliveries().find(await _named(deployment, delivery_id))
 
-    seen = in_deployment(find)
-    show(delivery_with_attempts(seen), as_json)
-    if earlier := seen.attempts_total - len(seen.attempts):
-        path = f"/v1/deliveries/{seen.delivery_state.delivery_id}/attempts"
+    details = in_deployment(find)
+    show(delivery_with_attempts(details), as_json)
+    if earlier := details.attempts_total - len(details.attempts):
+        path = f"/v1/deliveries/{details.delivery_state.delivery_id}/attempts"
         say(f"{_count(earlier, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 
 
@@ -113,18 +113,18 @@ def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> No
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
 
     async def retry(deployment: "SqlDeployment") -> DeliveryState:
-        return await deployment.deliveries().retry(await _named(deployment, delivery_id), by=me())
+        return await deployment.deliveries().retry(await _named(deployment, delivery_id), actor=me())
 
     show(delivery_of(in_deployment(retry)), as_json)
 
 
-async def _named(deployment: "SqlDeployment", given: str) -> str:
+async def _named(deployment: "SqlDeployment", text: str) -> str:
     """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
-    found = await deployment.deliveries().list(DeliveryFilter(event_id=given, limit=MOST_NAMED))
-    if len(found.rows) > 1:
-        ids = ", ".join(row.delivery_id for row in found.rows)
-        raise Conflict(f"the event {given} has more than one delivery, choose one: {ids}{', …' if found.next else ''}")
-    return found.rows[0].delivery_id if found.rows else given
+    page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MOST_NAMED))
+    if len(page.rows) > 1:
+        ids = ", ".join(row.delivery_id for row in page.rows)
+        raise Conflict(f"the event {text} has more than one delivery, choose one: {ids}{', …' if page.next else ''}")
+    return page.rows[0].delivery_id if page.rows else text
 
 
 @dead_letters.command("list")
@@ -139,8 +139,8 @@ def dead_letters_list(
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters with their reasons, newest first."""
-    wanted = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
-    _list(wanted, as_json, wide)
+    delivery_filter = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
+    _list(delivery_filter, as_json, wide)
 
 
 @dead_letters.command("retry")
@@ -158,10 +158,10 @@ def dead_letters_retry(
 
     With --all: shows their number, and asks, first.
     """
-    wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    delivery_filter = _wanted(ids, every, account, webhook, event_type, reason)
     if every:
-        wanted = _confirmed(wanted, "Send them again?", yes, as_json)
-    _show_affected(_with_progress("retrying", wanted, DeliveryService.retry_dead, as_json), "retried", as_json)
+        delivery_filter = _confirmed(delivery_filter, "Send them again?", yes, as_json)
+    _show_affected(_with_progress("retrying", delivery_filter, DeliveryService.retry_dead, as_json), "retried", as_json)
 
 
 @dead_letters.command("discard")
@@ -176,10 +176,12 @@ def dead_letters_discard(
     as_json: JsonOption = False,
 ) -> None:
     """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
-    wanted = _wanted(ids, every, account, webhook, event_type, reason)
+    delivery_filter = _wanted(ids, every, account, webhook, event_type, reason)
     if every:
-        wanted = _confirmed(wanted, "Discard them? This cannot be undone.", yes, as_json)
-    _show_affected(_with_progress("discarding", wanted, DeliveryService.discard_dead, as_json), "discarded", as_json)
+        delivery_filter = _confirmed(delivery_filter, "Discard them? This cannot be undone.", yes, as_json)
+    _show_affected(
+        _with_progress("discarding", delivery_filter, DeliveryService.discard_dead, as_json), "discarded", as_json
+    )
 
 
 def _wanted(
@@ -195,36 +197,36 @@ def _wanted(
     return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
 
 
-def _confirmed(wanted: DeliveryFilter, question: str, yes: bool, as_json: bool) -> DeliveryFilter:
+def _confirmed(delivery_filter: DeliveryFilter, question: str, yes: bool, as_json: bool) -> DeliveryFilter:
     """Ask, unless the answer is given. What comes while the person reads was not in the count, and does not match."""
     require_answer(yes, as_json)
-    wanted = replace(wanted, changed_until=datetime.now(UTC))
+    delivery_filter = replace(delivery_filter, changed_until=datetime.now(UTC))
     if not yes:
-        dead = replace(wanted, state=State.DEAD)
-        found = in_deployment(lambda deployment: deployment.deliveries().summary(dead))
-        letters, webhooks = _count(found.count, "dead letter"), _count(found.webhooks, "webhook")
-        say(f"{letters} of {webhooks} of {wanted.account_id or 'every account'}")
+        dead = replace(delivery_filter, state=State.DEAD)
+        summary = in_deployment(lambda deployment: deployment.deliveries().summary(dead))
+        letters, webhooks = _count(summary.count, "dead letter"), _count(summary.webhooks, "webhook")
+        say(f"{letters} of {webhooks} of {delivery_filter.account_id or 'every account'}")
         typer.confirm(question, abort=True, err=True)
-    return wanted
+    return delivery_filter
 
 
 def _count(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def _list(wanted: DeliveryFilter, as_json: bool, wide: bool) -> None:
+def _list(delivery_filter: DeliveryFilter, as_json: bool, wide: bool) -> None:
     # Imported here: other commands need no tables.
     from streams.cli.delivery_table import show_deliveries
 
-    found = in_deployment(lambda deployment: deployment.deliveries().list(wanted))
-    show_deliveries(found.rows, as_json, wide)
+    page = in_deployment(lambda deployment: deployment.deliveries().list(delivery_filter))
+    show_deliveries(page.rows, as_json, wide)
 
 
-def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
+def _show_affected(affected: Affected, verb: str, as_json: bool) -> None:
     if as_json:
         show(AffectedDeliveries.of(affected), as_json)
     else:
-        say(f"{len(affected.ids)} {done}")
+        say(f"{len(affected.ids)} {verb}")
     for unknown in affected.unknown:
         say(f"error: there is no delivery {unknown}", err=True)
     if affected.unknown:
@@ -233,7 +235,7 @@ def _show_affected(affected: Affected, done: str, as_json: bool) -> None:
 
 def _with_progress(
     message: str,
-    wanted: DeliveryFilter,
+    delivery_filter: DeliveryFilter,
     act: Callable[..., Awaitable[Affected]],
     quiet: bool,
 ) -> Affected:
@@ -241,6 +243,6 @@ def _with_progress(
         task = progress.add_task(message, total=None)
         return in_deployment(
             lambda deployment: act(
-                deployment.deliveries(), wanted, lambda count: progress.advance(task, count), by=me()
+                deployment.deliveries(), delivery_filter, lambda count: progress.advance(task, count), actor=me()
             )
         )

@@ -15,9 +15,9 @@ Row = Mapping[str, Any]
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
-def show_deliveries(found: Sequence[DeliveryState], as_json: bool, wide: bool) -> None:
+def show_deliveries(delivery_states: Sequence[DeliveryState], as_json: bool, wide: bool) -> None:
     """Print a list of deliveries."""
-    rows = [delivery_of(one) for one in found]
+    rows = [delivery_of(delivery_state) for delivery_state in delivery_states]
     if as_json:
         show(rows, as_json)
         return
@@ -40,8 +40,8 @@ def _short(now: datetime) -> Columns:
 
 def _state(row: Row) -> str:
     """The state with its tier or reason: `waiting 30s`, `held paused`, `dead exhausted`."""
-    of = {State.WAITING: "tier", State.HELD: "reason", State.DEAD: "reason"}.get(row["state"], "")
-    return f"{row['state']} {row.get(of, '')}".rstrip()
+    column = {State.WAITING: "tier", State.HELD: "reason", State.DEAD: "reason"}.get(row["state"], "")
+    return f"{row['state']} {row.get(column, '')}".rstrip()
 
 
 _WIDE: Columns = {
@@ -66,8 +66,8 @@ def _next(row: Row, now: datetime) -> str:
     """When the next attempt is due."""
     if "dueAt" not in row:
         return ""
-    left = -_seconds(row, "dueAt", now)
-    return f"in {_distance(left)}" if left > 0 else "due"
+    seconds_late = -_seconds(row, "dueAt", now)
+    return f"in {_distance(seconds_late)}" if seconds_late > 0 else "due"
 
 
 def _seconds(row: Row, name: str, now: datetime) -> float:

@@ -64,8 +64,10 @@ def events_publish(
         sent = publish_all(producer, lines, quiet=as_json)
     acks = [ack for _, future in sent if (ack := _ack(future))]
     if as_json:
-        counted = [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
-        show(_published([ack.event_id for ack in acks], counted), as_json)
+        event_counts = (
+            [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
+        )
+        show(_published([ack.event_id for ack in acks], event_counts), as_json)
     else:
         published = "1 event" if len(acks) == 1 else f"{len(acks)} events"
         say(f"{published} published{_explain(counts)}")
@@ -82,17 +84,17 @@ def publish_all(
 
     Futures that are not done then are done when the producer is closed.
     """
-    sent: list[tuple[InputLine, Future[Ack]]] = []
+    published: list[tuple[InputLine, Future[Ack]]] = []
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("publishing", total=len(lines))
         for start in range(0, len(lines), LINES_AT_ONCE):
             portion = [(line, _publish(producer, line.event)) for line in lines[start : start + LINES_AT_ONCE]]
-            sent += portion
+            published += portion
             wait([future for _, future in portion], ACK_SECONDS)
             if not all(future.done() and future.exception() is None for _, future in portion):
                 break
             progress.advance(task, len(portion))
-    return sent
+    return published
 
 
 def _publish(producer: EventProducer, event: Event) -> Future[Ack]:
@@ -121,8 +123,8 @@ def events_find(
 ) -> None:
     """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
     begins = time_of("--since", since) if since else None
-    found = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
-    show(event_with_deliveries(event_id, found), as_json)
+    match = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
+    show(event_with_deliveries(event_id, match), as_json)
 
 
 async def _check_and_count(
@@ -134,8 +136,8 @@ async def _check_and_count(
 
 
 def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> AcceptedEvents:
-    counted = zip(ids, counts or [None] * len(ids), strict=False)
-    details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in counted]
+    pairs = zip(ids, counts or [None] * len(ids), strict=False)
+    details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in pairs]
     return AcceptedEvents(ids=list(ids), events=details)
 
 

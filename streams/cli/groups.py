@@ -74,7 +74,7 @@ def lag(as_json: JsonOption = False) -> None:
 
     lags = asyncio.run(SqlDeployment.from_environment().stage_lags().lags())
     rows = [
-        {"stage": one.stage, "topic": topic, "records": count} for one in lags for topic, count in one.topics.items()
+        {"stage": lag.stage, "topic": topic, "records": count} for lag in lags for topic, count in lag.topics.items()
     ]
     show(rows, as_json)
 

@@ -34,9 +34,9 @@ def invalid_list(
     as_json: JsonOption = False,
 ) -> None:
     """List invalid records with their errors, newest first."""
-    found = _stored().newest(limit, topic)
+    records = _stored().newest(limit, topic)
     columns = {"at": "storedAt", "topic": "topic", "error": "error", "id": "id"}
-    show([_row(record) for record in found], as_json, columns)
+    show([_row(record) for record in records], as_json, columns)
 
 
 @invalid.command("show")
@@ -77,7 +77,7 @@ def invalid_replay(
                 service = deployment.invalid_records(producer)
                 unknown: dict[str, str] = {}
                 records = _chosen(deployment.stored_invalid_records(), ids, topic, unknown)
-                replayed = await service.replay(records, lambda done: bar.update(task, completed=done), by=me())
+                replayed = await service.replay(records, lambda count: bar.update(task, completed=count), actor=me())
                 replayed.left |= unknown
                 return replayed
         finally:

@@ -44,9 +44,9 @@ def learners_show(
 
 
 def _confirm(account: str, learner: str) -> None:
-    wanted = DeliveryFilter(account, learner_id=learner)
-    found = in_deployment(lambda deployment: deployment.deliveries().summary(wanted))
-    say(f"{found.count} {'delivery' if found.count == 1 else 'deliveries'} of this learner's events")
+    delivery_filter = DeliveryFilter(account, learner_id=learner)
+    summary = in_deployment(lambda deployment: deployment.deliveries().summary(delivery_filter))
+    say(f"{summary.count} {'delivery' if summary.count == 1 else 'deliveries'} of this learner's events")
     typer.confirm("Erase the learner? This cannot be undone.", abort=True, err=True)
 
 
@@ -62,7 +62,7 @@ def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
 
             async def work(deployment: SqlDeployment) -> ErasureDetails:
                 service = deployment.learners()
-                erasure = await service.start(account, learner, by=me())
+                erasure = await service.start(account, learner, actor=me())
                 started.append(erasure)
                 return _details(deployment, await service.finish(erasure, progress=report))
 

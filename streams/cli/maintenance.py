@@ -46,24 +46,26 @@ def topics_apply(
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
-    done = [change for change in plan if change.is_to_be_made]
-    lost = asyncio.run(_lost_retries(deployment, [change.topic.name for change in done if change.action == "create"]))
-    for change in done:
+    made_changes = [change for change in plan if change.is_to_be_made]
+    lost_retries = asyncio.run(
+        _lost_retries(deployment, [change.topic.name for change in made_changes if change.action == "create"])
+    )
+    for change in made_changes:
         say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
-        if count := lost.get(change.topic.name):
+        if count := lost_retries.get(change.topic.name):
             say(f"  {count} deliveries wait for a retry in it, and its records are gone: publish sends them again")
-    say(f"{len(done)} of {len(plan)} topics changed")
+    say(f"{len(made_changes)} of {len(plan)} topics changed")
 
 
-async def _lost_retries(deployment: SqlDeployment, made: Collection[str]) -> Mapping[str, int]:
+async def _lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> Mapping[str, int]:
     """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
-    if not any(name.startswith(RETRY_PREFIX) for name in made):
+    if not any(name.startswith(RETRY_PREFIX) for name in topics):
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
     with suppress(Misconfigured, Unavailable):
-        waiting = await deployment.overdue_retries().waiting()
+        waiting_by_topic = await deployment.overdue_retries().waiting()
         await deployment.database.close()
-        return {RETRY_PREFIX + tier: count for tier, count in waiting.items()}
+        return {RETRY_PREFIX + tier: count for tier, count in waiting_by_topic.items()}
     return {}
 
 
@@ -79,11 +81,11 @@ def topics_acls(
     They change nothing until you run them.
     """
     prefix = SqlDeployment.from_environment().settings.topic_prefix
-    named = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
+    rules_of_users = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
-        show([{"principal": principal, **asdict(rule)} for rule, principal in named], as_json)
+        show([{"principal": principal, **asdict(rule)} for rule, principal in rules_of_users], as_json)
         return
-    for rule, principal in named:
+    for rule, principal in rules_of_users:
         say(command(rule, principal))
 
 
@@ -130,7 +132,7 @@ def secrets_reencrypt() -> None:
         task = progress.add_task("encrypting", total=None)
         done = in_deployment(
             lambda deployment: deployment.secrets().reencrypt(
-                lambda count, total: progress.update(task, completed=count, total=total), by=me()
+                lambda count, total: progress.update(task, completed=count, total=total), actor=me()
             )
         )
     say(f"{done} webhooks encrypted with the first key")

@@ -66,21 +66,21 @@ def can_be_asked() -> bool:
 def one_of(values: Sequence[str]) -> dict[str, Any]:
     """The parameters of an option that takes one of some values of an enum."""
 
-    def parse(given: str) -> str:
-        if given not in [str(value) for value in values]:
-            raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, map(str, values)))}.")
-        return given
+    def parse(text: str) -> str:
+        if text not in [str(value) for value in values]:
+            raise typer.BadParameter(f"{text!r} is not one of {', '.join(map(repr, map(str, values)))}.")
+        return text
 
     return {"parser": parse, "metavar": f"<{'|'.join(values)}>"}
 
 
 async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:
     """The first rows of a list, read page by page."""
-    found = await page(None, min(limit, MOST_ROWS))
-    rows = list(found.rows)
-    while found.next is not None and len(rows) < limit:
-        found = await page(found.next, min(limit - len(rows), MOST_ROWS))
-        rows += found.rows
+    first_page = await page(None, min(limit, MOST_ROWS))
+    rows = list(first_page.rows)
+    while first_page.next is not None and len(rows) < limit:
+        first_page = await page(first_page.next, min(limit - len(rows), MOST_ROWS))
+        rows += first_page.rows
     return rows
 
 
@@ -115,19 +115,19 @@ def require_kafka(deployment: "SqlDeployment") -> None:
     deployment.topics_admin().existing(KAFKA_SECONDS)
 
 
-def show(shown: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | None" = None) -> None:
+def show(values: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | None" = None) -> None:
     """Print one object or a list of them: the API's JSON for programs, text for people.
 
     `columns` are those of a list's table, by heading; without them a table has a column for each field.
     """
     if as_json:
-        typer.echo(escape_json(json.dumps(_plain(shown), ensure_ascii=False)))
-    elif isinstance(shown, Sequence):
+        typer.echo(escape_json(json.dumps(_plain(values), ensure_ascii=False)))
+    elif isinstance(values, Sequence):
         from streams.cli.tables import print_table
 
-        print_table([fields_of(row) for row in shown], columns)
+        print_table([fields_of(row) for row in values], columns)
     else:
-        _print_fields(_present(fields_of(shown)))
+        _print_fields(_present(fields_of(values)))
 
 
 def fields_of(shown: "Shown") -> dict[str, Any]:
@@ -150,8 +150,8 @@ def progress_bar(*, quiet: bool = False) -> "Progress":
     from rich.console import Console
     from rich.progress import Progress
 
-    seen = sys.stderr is not None and sys.stderr.isatty()
-    return Progress(console=Console(stderr=True), disable=quiet or not seen, transient=True)
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return Progress(console=Console(stderr=True), disable=quiet or not is_terminal, transient=True)
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:

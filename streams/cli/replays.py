@@ -78,7 +78,9 @@ def deliveries_replay(
         return await deployment.replays().count((await deployment.webhooks().find(webhook)).webhook, request)
 
     async def start(deployment: SqlDeployment) -> Job:
-        return await deployment.replays().start((await deployment.webhooks().find(webhook)).webhook, request, by=me())
+        return await deployment.replays().start(
+            (await deployment.webhooks().find(webhook)).webhook, request, actor=me()
+        )
 
     if not yes:
         count = in_deployment(count_matches)
@@ -96,7 +98,7 @@ def webhooks_retry_waiting(webhook_id: WebhookId, as_json: JsonOption = False) -
 
     async def start(deployment: SqlDeployment) -> Job:
         webhook = (await deployment.webhooks().find(webhook_id)).webhook
-        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, by=me())
+        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, actor=me())
 
     _show_end(_do(start, quiet=as_json), as_json)
 
@@ -110,19 +112,19 @@ def jobs_show(job_id: JobId, as_json: JsonOption = False) -> None:
 @jobs.command("cancel")
 def jobs_cancel(job_id: JobId, as_json: JsonOption = False) -> None:
     """Stop a job after its present portion. What was done stays done."""
-    _show_job(in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, by=me())), as_json)
+    _show_job(in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, actor=me())), as_json)
 
 
 def _confirm(count: ReplayCount) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
-    found, missing = count.deliveries, count.missing
-    between = f", first seen {_range(found.oldest_at, found.newest_at)}" if found.count else ""
-    say(f"{found.count} {'delivery matches' if found.count == 1 else 'deliveries match'}{between}")
+    deliveries, missing = count.deliveries, count.missing
+    between = f", first seen {_range(deliveries.oldest_at, deliveries.newest_at)}" if deliveries.count else ""
+    say(f"{deliveries.count} {'delivery matches' if deliveries.count == 1 else 'deliveries match'}{between}")
     if missing:
         more = "at least " if missing.at_least else ""
         since = f"; the topic has events since {_text(missing.oldest_available)}" if missing.oldest_available else ""
         say(f"{more}{missing.count} events without a delivery{since}")
-    if not found.count and not (missing and (missing.count or missing.at_least)):
+    if not deliveries.count and not (missing and (missing.count or missing.at_least)):
         say("nothing to send")
         return False
     if count.seconds is not None:
@@ -150,8 +152,8 @@ def _do(start: Callable[[SqlDeployment], Awaitable[Job]], *, quiet: bool) -> Job
                 job = await start(deployment)
                 started.append(job)
                 while job.status is JobStatus.RUNNING:
-                    done, total = job.progress
-                    progress.update(task, completed=done, total=total)
+                    done_count, total = job.progress
+                    progress.update(task, completed=done_count, total=total)
                     await asyncio.sleep(LOOK_EVERY_SECONDS)
                     job = await deployment.deliveries().job(job.id)
                 return job

@@ -14,8 +14,8 @@ from streams.runtime.background import BACKGROUND_STAGES
 stages = typer.Typer()
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         say(version("scorm-webhooks"))
         raise typer.Exit
 
@@ -125,6 +125,6 @@ def run(
 
 
 def _may_delete(webhook_ids: Sequence[str]) -> bool:
-    shown = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
-    message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({shown}). Delete them from the topic?"
+    ids = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
+    message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({ids}). Delete them from the topic?"
     return typer.confirm(escape_controls(message))

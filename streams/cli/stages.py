@@ -136,9 +136,9 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
         return await in_daemon_thread(lambda: may_delete(strangers))
 
     async def run() -> None:
-        done = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
-        unknown = f", {done.left} left that the database does not know" if done.left else ""
-        print(f"{done.published} webhooks published again, {done.deleted} deleted{unknown}")
+        reconciled = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
+        unknown = f", {reconciled.left} left that the database does not know" if reconciled.left else ""
+        print(f"{reconciled.published} webhooks published again, {reconciled.deleted} deleted{unknown}")
 
     _run(run)
 

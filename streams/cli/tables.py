@@ -30,8 +30,8 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> N
     if not rows:
         say("none")
         return
-    named = columns or {name: name for name in dict.fromkeys(name for row in rows for name in row)}
-    cells = {heading: [text_of(_cell(row, of)) for row in rows] for heading, of in named.items()}
+    headings = columns or {name: name for name in dict.fromkeys(name for row in rows for name in row)}
+    cells = {heading: [text_of(_cell(row, column)) for row in rows] for heading, column in headings.items()}
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="")
     narrowest = 0
     for heading, texts in cells.items():
@@ -50,7 +50,7 @@ def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int 
     if not rows:
         say("none")
         return
-    lines = [tuple(columns), *(tuple(text_of(_cell(row, of)) for of in columns.values()) for row in rows)]
+    lines = [tuple(columns), *(tuple(text_of(_cell(row, column)) for column in columns.values()) for row in rows)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
         padded = (cell + " " * (wide - cell_len(cell)) for cell, wide in zip(line, widths, strict=True))
@@ -66,12 +66,12 @@ def terminal_width() -> int | None:
     return shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if is_terminal else None
 
 
-def _cell(row: Mapping[str, Any], of: str | Callable[[Mapping[str, Any]], object]) -> object:
-    return of(row) if callable(of) else row.get(of, "")
+def _cell(row: Mapping[str, Any], column: str | Callable[[Mapping[str, Any]], object]) -> object:
+    return column(row) if callable(column) else row.get(column, "")
 
 
 def _print(table: Table, width: int) -> None:
-    written = io.StringIO()
-    Console(file=written, width=width, color_system=None, legacy_windows=False).print(table)
-    for line in written.getvalue().split("\n")[:-1]:
+    output = io.StringIO()
+    Console(file=output, width=width, color_system=None, legacy_windows=False).print(table)
+    for line in output.getvalue().split("\n")[:-1]:
         typer.echo(line.rstrip())

@@ -26,8 +26,8 @@ def usage_list(
         show(report, as_json)
     else:
         limit = report.plan_limit
-        known = {"month": "month", "launches": "launches", "late": "lateLaunches"}
-        show(report.months, as_json, {**known, "limit": lambda _: limit or "none"})
+        columns = {"month": "month", "launches": "launches", "late": "lateLaunches"}
+        show(report.months, as_json, {**columns, "limit": lambda _: limit or "none"})
 
 
 @usage.command("show")
@@ -39,8 +39,8 @@ def usage_show(
     """Show the launches of a month by package and dispatch."""
 
     async def details(deployment: SqlDeployment) -> list[UsageDetail]:
-        return [one async for one in deployment.usage().all_details(account, month)]
+        return [detail async for detail in deployment.usage().all_details(account, month)]
 
-    found = in_deployment(details)
+    details_of_month = in_deployment(details)
     columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
-    show([UsageOfPackage.of(one) for one in found], as_json, columns)
+    show([UsageOfPackage.of(detail) for detail in details_of_month], as_json, columns)

@@ -77,7 +77,7 @@ def webhooks_create(
         max_concurrency=max_concurrency,
         filter=_filter(event_filter),
     )
-    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, by=me()))
+    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=me()))
     show(webhook_with_secret(registered, _now()), as_json)
     _warn(registered.changed)
 
@@ -91,7 +91,7 @@ def webhooks_list(
     found = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
-        [ListedWebhook.of_listed(known, _now()) for known in found],
+        [ListedWebhook.of_listed(webhook, _now()) for webhook in found],
         as_json,
         {"status": _status, "url": "url", **columns, "id": "id"},
     )
@@ -103,14 +103,14 @@ WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    known = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
-    show(Webhook.of_registration(known, _now()), as_json)
+    registration = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
+    show(Webhook.of_registration(registration, _now()), as_json)
 
 
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Pause a webhook: no request leaves, and its deliveries are held."""
-    _show_altered(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, by=me())), as_json)
+    _show_altered(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, actor=me())), as_json)
 
 
 @webhooks.command("enable")
@@ -122,7 +122,7 @@ def webhooks_enable(
     as_json: JsonOption = False,
 ) -> None:
     """Enable a webhook, in a new health epoch."""
-    _show_altered(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, by=me())), as_json)
+    _show_altered(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, actor=me())), as_json)
 
 
 @webhooks.command("test")
@@ -143,9 +143,9 @@ def webhooks_test(
         finally:
             await producer.close()
 
-    seen = in_deployment(send)
-    show(delivery_with_attempts(seen), as_json)
-    if seen.delivery_state.state is not State.DELIVERED:
+    details = in_deployment(send)
+    show(delivery_with_attempts(details), as_json)
+    if details.delivery_state.state is not State.DELIVERED:
         raise typer.Exit(1)
 
 
@@ -179,10 +179,10 @@ def webhooks_update(
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
         "description": description,
-        "packages": [one for one in package if one] if package else None,
-        "dispatches": [one for one in dispatch if one] if dispatch else None,
-        "headers": _headers([one for one in header if one]) if header else None,
-        "fallback_headers": _headers([one for one in fallback_header if one]) if fallback_header else None,
+        "packages": [text for text in package if text] if package else None,
+        "dispatches": [text for text in dispatch if text] if dispatch else None,
+        "headers": _headers([text for text in header if text]) if header else None,
+        "fallback_headers": _headers([text for text in fallback_header if text]) if fallback_header else None,
         "max_concurrency": max_concurrency,
     }
     changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
@@ -190,7 +190,7 @@ def webhooks_update(
         changes["fallback_url"] = fallback_url or None
     if event_filter is not None:
         changes["filter"] = _filter(event_filter)
-    changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, by=me()))
+    changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=me()))
     show(changed_webhook(changed, _now()), as_json)
     _warn(changed)
 
@@ -198,7 +198,7 @@ def webhooks_update(
 @webhooks.command("secret")
 def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """Show the newest signing secret; the audit log records it."""
-    secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, by=me()))
+    secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, actor=me()))
     show({"secret": secret}, as_json)
 
 
@@ -211,7 +211,7 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, by=me()))
+    rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=me()))
     show(rotated_webhook(rotated, _now()), as_json)
     _warn(rotated.changed)
 
@@ -219,7 +219,9 @@ def webhooks_rotate_secret(
 @webhooks.command("finish-rotation")
 def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
     """End the old signing secret now."""
-    _show_altered(in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, by=me())), as_json)
+    _show_altered(
+        in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, actor=me())), as_json
+    )
 
 
 @webhooks.command("delete")
@@ -228,22 +230,22 @@ def webhooks_delete(webhook_id: WebhookId, yes: YesOption = False, as_json: Json
     require_answer(yes, as_json)
     if not yes:
         _confirm_delete(webhook_id)
-    changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, by=me()))
+    changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=me()))
     show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
     _warn(changed)
 
 
 def _confirm_delete(webhook_id: str) -> None:
     async def look(deployment: SqlDeployment) -> tuple[str, int, int]:
-        known = await deployment.webhooks().find(webhook_id)
+        registration = await deployment.webhooks().find(webhook_id)
         counts = [
             (await deployment.deliveries().summary(DeliveryFilter(webhook_id=webhook_id, state=state))).count
             for state in (State.WAITING, State.HELD)
         ]
-        return known.webhook.url, counts[0], counts[1]
+        return registration.webhook.url, counts[0], counts[1]
 
-    url, waiting, held = in_deployment(look)
-    say(f"{waiting} waiting and {held} held deliveries become dead letters")
+    url, waiting_count, held_count = in_deployment(look)
+    say(f"{waiting_count} waiting and {held_count} held deliveries become dead letters")
     typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
 
 

@@ -60,7 +60,7 @@ class Demo:
 
     async def scene(self) -> Snapshot:
         state_counts = await self.deployment.deliveries().count_states()
-        status = {found.id: str(found.status) for found in await self.deployment.webhooks().list()}
+        status = {registration.id: str(registration.status) for registration in await self.deployment.webhooks().list()}
         lines = [
             CustomerRow(customer.name, customer.says, status[webhook_id], state_counts.get(webhook_id, ()))
             for customer in self.customers
@@ -70,9 +70,9 @@ class Demo:
 
     def wanted(self, name: str) -> int:
         """The number of published events that a customer's webhook takes."""
-        [types] = (one.event_types for one in self.customers if one.name == name)
+        [types] = (customer.event_types for customer in self.customers if customer.name == name)
         counts = self.course.types
-        return counts.total() if ALL_EVENTS in types else sum(counts[one] for one in types)
+        return counts.total() if ALL_EVENTS in types else sum(counts[customer] for customer in types)
 
     @property
     def healthy(self) -> Customer | None:
@@ -144,16 +144,16 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
             if time.monotonic() > deadline or not supervisor.is_running:
                 raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.readiness_problems()))
             await asyncio.sleep(0.1)
-        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], by="demo")
+        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], actor="demo")
         webhook_ids = {}
         for customer in customers:
             webhook_input = WebhookInput(
                 opened.account.id, customer.url, customer.event_types, description=customer.says
             )
-            registered = await deployment.webhooks().register(webhook_input, by="demo")
+            registered = await deployment.webhooks().register(webhook_input, actor="demo")
             await customer.registered(registered.secret)
             webhook_ids[customer.name] = registered.changed.registration.webhook.id
-        link = await deployment.sign_in().portal_link(opened.account.id, Role.OWNER, LONGEST_LINK, by="demo")
+        link = await deployment.sign_in().portal_link(opened.account.id, Role.OWNER, LONGEST_LINK, actor="demo")
         course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
         try:
             yield Demo(deployment, customers, webhook_ids, course, opened.api_key, link.url)

@@ -24,7 +24,7 @@ class CustomerRow:
     state_counts: Sequence[StateCount]
 
     def count(self, state: State) -> int:
-        return sum(one.count for one in self.state_counts if one.state is state)
+        return sum(state_count.count for state_count in self.state_counts if state_count.state is state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,11 @@ def draw(scene: Snapshot) -> RenderableType:
 
 def _by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for one in (one for line in scene.customers for one in line.state_counts if one.state is state):
-        name = getattr(one, key) or "now"
-        counts[name] = counts.get(name, 0) + one.count
+    for state_count in (
+        state_count for line in scene.customers for state_count in line.state_counts if state_count.state is state
+    ):
+        name = getattr(state_count, key) or "now"
+        counts[name] = counts.get(name, 0) + state_count.count
     return counts
 
 

@@ -17,7 +17,7 @@ class IdentityProvider(Protocol):
         """Where the browser goes to sign in."""
 
     async def claims(self, code: str, request: AuthorizationRequest, claim_names: Set[str]) -> Mapping[str, object]:
-        """The claims of the person who signed in, validated; those in `wanted` that the provider has.
+        """The claims of the person who signed in, validated; those of `claim_names` that the provider has.
 
         Raises `SignInRefused` when the code or the token is not valid.
         """

@@ -29,7 +29,7 @@ async def act(database: SqlStore, what: Act) -> None:
         await database.replays.discard(everything)
     else:
         service = learners(database)
-        await service.finish(await service.start("acme", ADA, by="key:key_1"))
+        await service.finish(await service.start("acme", ADA, actor="key:key_1"))
 
 
 @pytest.mark.parametrize("what", Act)

@@ -20,7 +20,7 @@ def known_by(database: SqlStore, telemetry: FakeTelemetry | None = None) -> SqlE
 
 async def erase(database: SqlStore, learner: str = ADA) -> None:
     service = learners(database)
-    await service.finish(await service.start("acme", learner, by="ada"))
+    await service.finish(await service.start("acme", learner, actor="ada"))
 
 
 async def test_an_erasure_is_known_after_a_refresh(database: SqlStore) -> None:

@@ -55,7 +55,7 @@ LATER = NOON + timedelta(minutes=1)
 
 async def erase(store: SqlStore, learner: str = ADA, account: str = "acme") -> Erasure:
     service = learners(store)
-    return await service.finish(await service.start(account, learner, by="key:key_1"))
+    return await service.finish(await service.start(account, learner, actor="key:key_1"))
 
 
 async def state_of(store: SqlStore, delivery: Delivery) -> DeliveryState:
@@ -215,9 +215,9 @@ async def test_long_ids_with_the_same_start_are_different(database: SqlStore) ->
 async def test_a_wrong_request_names_the_field(database: SqlStore) -> None:
     for learner in ("", "a" * 1025, "a\0b", "\ud800"):
         with pytest.raises(Invalid, match="learnerId: must be a text of 1 to 1024 characters"):
-            await learners(database).start("acme", learner, by="ada")
+            await learners(database).start("acme", learner, actor="ada")
     with pytest.raises(Invalid, match="accountId: there is no account nobody"):
-        await learners(database).start("nobody", ADA, by="ada")
+        await learners(database).start("nobody", ADA, actor="ada")
 
 
 # -- portions --------------------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeyp
         await record(database, of_learner(1, webhook_id=webhook_id))
     portions: list[Erasure] = []
     service = learners(database)
-    erasure = await service.finish(await service.start("acme", ADA, by="ada"), progress=portions.append)
+    erasure = await service.finish(await service.start("acme", ADA, actor="ada"), progress=portions.append)
     assert len(portions) > 10
     assert (erasure.erased["events"], erasure.erased["deliveries"]) == (11, 13)
     assert await traces(database) == []
@@ -242,7 +242,7 @@ async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeyp
 async def test_an_erasure_goes_on_after_a_crash(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure_steps, "EVENTS_AT_ONCE", 2)
     await record_each_state(database)
-    erasure = await learners(database).start("acme", ADA, by="ada")
+    erasure = await learners(database).start("acme", ADA, actor="ada")
     await database.erasures.advance(erasure.id)
     [left] = await database.erasures.unfinished(NOON + timedelta(days=1))
     assert ADA not in repr(left)
@@ -253,7 +253,7 @@ async def test_an_erasure_goes_on_after_a_crash(database: SqlStore, monkeypatch:
 
 
 async def test_an_unfinished_erasure_has_the_id_encrypted(database: SqlStore) -> None:
-    erasure = await learners(database).start("acme", ADA, by="ada")
+    erasure = await learners(database).start("acme", ADA, actor="ada")
     assert f"encrypted:{ADA}" in await dump(database)
     await learners(database).finish(erasure)
     assert ADA not in await dump(database)
@@ -377,7 +377,7 @@ async def test_an_erasure_waits_for_a_batch_that_stores_events(database: SqlStor
         await connection.execute(select(webhooks.c.id).with_for_update())
         row = {"account_id": "acme", "event_id": "evt_1", "first_seen_at": NOON, "body": ahead.body, "learner_id": ADA}
         await connection.execute(insert(events).values(row))
-        started = asyncio.create_task(learners(database).start("acme", ADA, by="ada"))
+        started = asyncio.create_task(learners(database).start("acme", ADA, actor="ada"))
         _, pending = await asyncio.wait({started}, timeout=0.2)
         assert pending == {started}
     erasure = await learners(database).finish(await started)
@@ -408,7 +408,7 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
 
 async def test_only_finished_erasures_are_pruned(database: SqlStore) -> None:
     await erase(database)
-    running = await learners(database).start("acme", "grace", by="ada")
+    running = await learners(database).start("acme", "grace", actor="ada")
     pruning = SqlPruning(database.database)
     assert (await pruning.prune(Prunable.ERASURES, NOON, 10)).rows == 0
     assert (await pruning.prune(Prunable.ERASURES, LATER, 10)).rows == 1

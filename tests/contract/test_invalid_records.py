@@ -82,7 +82,7 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
         await producer.produce([invalid(7), foreign, short])
         service = InvalidRecordService(producer, audit, CLOCK, [SESSION_EVENTS, INVALID])
         progress: list[int] = []
-        replayed = await service.replay(stored(kafka_cluster).all(), progress.append, by="cli:ada")
+        replayed = await service.replay(stored(kafka_cluster).all(), progress.append, actor="cli:ada")
         await until(lambda: len(seen.records) == 1)
     [record] = seen.records
     assert (record.key, record.value, record.headers) == (b"k7", b"junk", (("own", b"1"),))

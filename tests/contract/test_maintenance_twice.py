@@ -66,7 +66,7 @@ async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore
 async def test_two_processes_finish_an_erasure_once(database: SqlStore) -> None:
     await record_each_state(database)
     service = learners(database)
-    erasure = await service.start("acme", ADA, by="key:key_1")
+    erasure = await service.start("acme", ADA, actor="key:key_1")
 
     async def finish() -> None:
         while not (await database.erasures.advance(erasure.id)).is_finished:

@@ -85,7 +85,7 @@ async def test_an_erasure_deletes_pairs_of_the_learner(database: SqlStore) -> No
         with_metadata(2, {"email": "grace@example.com"}, learner="grace"),
     )
     service = learners(database)
-    await service.finish(await service.start("acme", "ada", by="key:key_1"))
+    await service.finish(await service.start("acme", "ada", actor="key:key_1"))
     assert await found(database, "email", "ada@example.com") == []
     assert await database.count(event_metadata) == 1
 

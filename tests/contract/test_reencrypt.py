@@ -56,7 +56,7 @@ async def test_after_a_reencryption_only_the_newest_key_is_needed(
     await encrypted_with(database, FernetEncryption([old]))
     progress: list[tuple[int, int]] = []
     done = await service(database, FernetEncryption([new, old])).reencrypt(
-        lambda *seen: progress.append(seen), by="ada"
+        lambda *seen: progress.append(seen), actor="ada"
     )
     assert (done, progress) == (1, [(1, 1)])
     found = await database.webhooks.find("wh_crm")
@@ -74,7 +74,7 @@ async def test_an_undecryptable_secret_is_named_and_kept(database: SqlStore) -> 
     await encrypted_with(database, FernetEncryption([generate_key()]))
     before = await database.webhooks.find("wh_crm")
     with pytest.raises(InvalidRecord, match="a key that is not configured here"):
-        await service(database, FernetEncryption([generate_key()])).reencrypt(by="ada")
+        await service(database, FernetEncryption([generate_key()])).reencrypt(actor="ada")
     assert await database.webhooks.find("wh_crm") == before
 
 
@@ -84,7 +84,7 @@ async def test_a_webhook_that_was_deleted_meanwhile_is_passed_over(database: Sql
     await database.webhooks.add(Registration(replace(webhook(), id="wh_lrs"), database.clock.now()))
     await database.webhooks.change("wh_crm", lambda known: None)
     await database.webhooks.change("wh_lrs", lambda known: None)
-    assert await service(database, FernetEncryption([generate_key(), old])).reencrypt(by="ada") == 0
+    assert await service(database, FernetEncryption([generate_key(), old])).reencrypt(actor="ada") == 0
 
 
 async def test_only_the_right_keys_may_change_anything(database: SqlStore) -> None:

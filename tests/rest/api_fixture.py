@@ -150,7 +150,7 @@ class ApiFixture:
 
     async def with_scopes(self, account_id: str, *scopes: str) -> ApiClient:
         """A client whose key has exactly these scopes."""
-        made = await self.access.add_key(account_id, "narrow", scopes, by="test")
+        made = await self.access.add_key(account_id, "narrow", scopes, actor="test")
         return ApiClient(self.client, made.api_key, account_id)
 
     @contextlib.contextmanager
@@ -291,7 +291,7 @@ async def open_api(
             readiness_problems=problems,
         )
         for name in ("acme", "globex"):
-            opened = await services.accounts.open(name, [f"ops@{name}.example"], by="test")
+            opened = await services.accounts.open(name, [f"ops@{name}.example"], actor="test")
             api.clients[name] = ApiClient(client, opened.api_key, opened.account.id)
         yield api
     await deployment.database.close()

@@ -215,7 +215,7 @@ async def test_a_replay_supersedes_a_waiting_retry(pipeline: Pipeline) -> None:
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
     await pipeline.fan_out_events(event())
     assert pipeline.delivery_state().state is State.WAITING
-    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
     await pipeline.release_held.cycle()
     await quiet()
     assert pipeline.delivery_state().state is State.DELIVERED
@@ -232,7 +232,7 @@ async def test_a_retry_waits_for_a_payload_not_yet_recorded(
     pipeline.sender.responses(URL, BROKEN, Response(200, {}))
     await pipeline.fan_out_events(event())
     assert pipeline.recorder.bodies == {}
-    retried = await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+    retried = await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
     assert (retried.state, retried.generation) == (State.HELD, 2)
 
 
@@ -242,7 +242,7 @@ async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline, mo
     await pipeline.register(webhook())
     await pipeline.fan_out_events(event())
     with pytest.raises(Invalid, match="its payload is not kept"):
-        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
 
 
 async def test_without_a_database_a_retry_is_sent(pipeline: Pipeline) -> None:
@@ -258,7 +258,7 @@ async def test_a_replay_has_a_fresh_schedule_and_never_pauses(pipeline: Pipeline
     await pipeline.register(webhook())
     await pipeline.fan_out_events(event())
     pipeline.sender.responses(URL, BROKEN)
-    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+    await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
     await pipeline.release_held.cycle()
     for tier in SCHEDULE.tiers:
         await pipeline.wait_for_tier(tier)
@@ -271,15 +271,15 @@ async def test_a_refused_replay_says_why(pipeline: Pipeline) -> None:
     await pipeline.register(paused())
     await pipeline.fan_out_events(event())
     with pytest.raises(Invalid, match="is held and is sent without a replay: The webhook is paused"):
-        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
     with pytest.raises(NotFound):
-        await deliveries(pipeline).retry("unknown", by="ada")
+        await deliveries(pipeline).retry("unknown", actor="ada")
     await pipeline.remove("wh_crm")
     await pipeline.release_held.cycle()
     await quiet()
     assert pipeline.delivery_state().state is State.DEAD
     with pytest.raises(Invalid, match="its webhook was deleted"):
-        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, by="ada")
+        await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
 
 
 async def test_matching_dead_letters_are_handled_in_portions(
@@ -293,11 +293,11 @@ async def test_matching_dead_letters_are_handled_in_portions(
     await quiet()
     progress: list[int] = []
     service = deliveries(pipeline)
-    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, by="ada") == Affected(())
+    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada") == Affected(())
     unknown = DeliveryFilter(ids=["unknown"])
-    assert await service.discard_dead(unknown, progress.append, by="ada") == Affected((), ("unknown",))
-    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), progress.append, by="ada")).ids) == 1
-    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), progress.append, by="ada")).ids) == 4
+    assert await service.discard_dead(unknown, progress.append, actor="ada") == Affected((), ("unknown",))
+    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), progress.append, actor="ada")).ids) == 1
+    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), progress.append, actor="ada")).ids) == 4
     assert progress == [1, 2, 2]
 
 

@@ -63,7 +63,7 @@ class AccessService:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
         sha256 = digest(token)
         # All are compared, so that the time does not reveal which one matched.
-        if operators := [known for known in self._operators if compare_digest(sha256, known.sha256)]:
+        if operators := [operator for operator in self._operators if compare_digest(sha256, operator.sha256)]:
             permissions = frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE})
             return Caller(f"operator:{operators[0].name}", permissions)
         now = self._clock.now()
@@ -74,15 +74,15 @@ class AccessService:
 
     def is_operator(self, actor: str) -> bool:
         """Whether this operator's key is still among the keys of the setting."""
-        return actor in {f"operator:{known.name}" for known in self._operators}
+        return actor in {f"operator:{operator.name}" for operator in self._operators}
 
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
         """The key, found in the last second or in the database; while that is away, from a few minutes ago.
 
         So a key that another process revoked opens for at most another second.
         """
-        if found := self._found.get(sha256, now.timestamp()):
-            return found
+        if api_key := self._found.get(sha256, now.timestamp()):
+            return api_key
         try:
             key = await self._keys.find(sha256)
         except Unavailable:
@@ -120,7 +120,7 @@ class AccessService:
     # -- keys ---------------------------------------------------------------------------------------------------
 
     async def add_key(
-        self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, by: str
+        self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, actor: str
     ) -> NewKey:
         """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
         now = self._clock.now()
@@ -131,23 +131,23 @@ class AccessService:
             raise Invalid(*errors)
         await self._accounts.require(account_id)
         allowed = frozenset(map(Scope, scopes))
-        made = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
-        key = made.key
+        new_key = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        key = new_key.key
         audit_entry = new_entry(
-            self._clock, by, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes)
+            self._clock, actor, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes)
         )
         await self._keys.add(key, audit_entry)
-        return made
+        return new_key
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
         """Those that are active, and the last that ended, oldest first. Raises `NotFound`."""
         await self._accounts.require(account_id)
         return await self._keys.list(account_id)
 
-    async def revoke_key(self, account_id: str, key_id: str, *, by: str) -> None:
+    async def revoke_key(self, account_id: str, key_id: str, *, actor: str) -> None:
         """Revoke a key at once. Raises `NotFound`."""
         if not await self._keys.revoke(
-            account_id, key_id, new_entry(self._clock, by, "key.revoked", key_id, account_id)
+            account_id, key_id, new_entry(self._clock, actor, "key.revoked", key_id, account_id)
         ):
             raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
@@ -156,7 +156,7 @@ class AccessService:
 
     # -- users --------------------------------------------------------------------------------------------------
 
-    async def add_user(self, account_id: str, email: str, role: Role = Role.OWNER, *, by: str) -> User:
+    async def add_user(self, account_id: str, email: str, role: Role = Role.OWNER, *, actor: str) -> User:
         """Add a user, who may sign in to the account's dashboard. Raises `Invalid`, `NotFound` and `Conflict`.
 
         A user who exists already does not change.
@@ -165,12 +165,12 @@ class AccessService:
             raise Invalid(*errors)
         await self._accounts.require(account_id)
         user = User(new_id("usr"), account_id, normalize_email(email).lower(), self._clock.now(), role)
-        audit_entry = new_entry(self._clock, by, "user.added", user.id, account_id, email=user.email, role=role)
+        audit_entry = new_entry(self._clock, actor, "user.added", user.id, account_id, email=user.email, role=role)
         return await self._users.add(user, audit_entry)
 
-    async def change_role(self, account_id: str, user_id: str, role: Role, *, by: str) -> User:
+    async def change_role(self, account_id: str, user_id: str, role: Role, *, actor: str) -> User:
         """Change what a user may do, at once. Raises `NotFound`."""
-        audit_entry = new_entry(self._clock, by, "user.role_changed", user_id, account_id, role=role)
+        audit_entry = new_entry(self._clock, actor, "user.role_changed", user_id, account_id, role=role)
         user = await self._users.change_role(account_id, user_id, role, audit_entry)
         if user is None:
             raise NotFound(f"this account has no user {user_id}")
@@ -181,9 +181,9 @@ class AccessService:
         await self._accounts.require(account_id)
         return await self._users.list(account_id)
 
-    async def remove_user(self, account_id: str, user_id: str, *, by: str) -> None:
+    async def remove_user(self, account_id: str, user_id: str, *, actor: str) -> None:
         """Raises `NotFound`."""
         if not await self._users.remove(
-            account_id, user_id, new_entry(self._clock, by, "user.removed", user_id, account_id)
+            account_id, user_id, new_entry(self._clock, actor, "user.removed", user_id, account_id)
         ):
             raise NotFound(f"this account has no user {user_id}")

@@ -36,7 +36,7 @@ class AccountService:
     _new_token: Callable[[], str]
 
     async def open(
-        self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, by: str
+        self, name: str, emails: Sequence[str] = (), plan_limit: int | None = None, *, actor: str
     ) -> OpenedAccount:
         """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
@@ -44,28 +44,28 @@ class AccountService:
         account = _checked(account)
         first = make_key(new_id("key"), account.id, "first key", self._new_token(), now)
         await self._accounts.add(
-            account, first.key, new_entry(self._clock, by, "account.opened", account.id, account.id)
+            account, first.key, new_entry(self._clock, actor, "account.opened", account.id, account.id)
         )
         return OpenedAccount(account, first.api_key)
 
-    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+    async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
-        return await self._accounts.page(after, limit)
+        return await self._accounts.page(cursor, limit)
 
     async def find(self, account_id: str) -> Account:
         """Raises `NotFound`."""
         return await self._accounts.require(account_id)
 
-    async def change(self, account_id: str, changes: Mapping[str, Any], *, by: str) -> Account:
+    async def change(self, account_id: str, changes: Mapping[str, Any], *, actor: str) -> Account:
         """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
 
-        def changed(known: Account) -> Account:
-            after = replace(known, **changes)
-            return _checked(replace(after, name=after.name.strip(), emails=tuple(after.emails)))
+        def changed(account: Account) -> Account:
+            updated = replace(account, **changes)
+            return _checked(replace(updated, name=updated.name.strip(), emails=tuple(updated.emails)))
 
-        def audit(before: Account, after: Account) -> AuditEntry:
-            found = differences(asdict(before), asdict(after))
-            return new_entry(self._clock, by, "account.changed", account_id, account_id, changes=found)
+        def audit(previous: Account, updated: Account) -> AuditEntry:
+            changed_values = differences(asdict(previous), asdict(updated))
+            return new_entry(self._clock, actor, "account.changed", account_id, account_id, changes=changed_values)
 
         account = await self._accounts.change(account_id, changed, audit)
         if "plan_limit" in changes:

@@ -44,54 +44,59 @@ class DeliverySearchService:
     _deliveries: DeliveryLog
     _search: SqlDeliverySearch
 
-    async def search(self, wanted: DeliveryFilter) -> SearchResult:
+    async def search(self, delivery_filter: DeliveryFilter) -> SearchResult:
         """A page of the matches, newest first."""
         page, count = await asyncio.gather(
-            self._deliveries.list(wanted), self._search.count(replace(wanted, after=None), _most(wanted))
+            self._deliveries.list(delivery_filter),
+            self._search.count(replace(delivery_filter, after=None), _most(delivery_filter)),
         )
         attempts = await self._search.last_attempts([row.delivery_id for row in page.rows])
-        return SearchResult(page, attempts, count, count >= _most(wanted))
+        return SearchResult(page, attempts, count, count >= _most(delivery_filter))
 
     async def last_attempts(self, rows: Sequence[DeliveryState]) -> Mapping[str, LastAttempt]:
         """The last attempt of each of these deliveries, by its id."""
         return await self._search.last_attempts([row.delivery_id for row in rows])
 
-    async def count(self, wanted: DeliveryFilter) -> int:
+    async def count(self, delivery_filter: DeliveryFilter) -> int:
         """How many match, up to `MOST_COUNTED`."""
-        return await self._search.count(wanted, MOST_COUNTED)
+        return await self._search.count(delivery_filter, MOST_COUNTED)
 
-    async def facets(self, wanted: DeliveryFilter) -> Facets:
+    async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
         """What the filter could be narrowed to, by the newest deliveries without these three fields."""
-        base = replace(wanted, state=None, event_type=None, webhook_id=None, after=None)
+        base = replace(delivery_filter, state=None, event_type=None, webhook_id=None, after=None)
         states: Counter[str] = Counter()
         types: Counter[str] = Counter()
         webhooks: Counter[str] = Counter()
-        seen = 0
-        sample = _sample(wanted)
-        for one in await self._search.facets(base, sample):
-            seen += one.count
-            of_state = wanted.state in (None, one.state)
-            of_type = wanted.event_type in (None, one.event_type)
-            of_webhook = wanted.webhook_id in (None, one.webhook_id)
-            states[one.state] += one.count * (of_type and of_webhook)
-            types[one.event_type] += one.count * (of_state and of_webhook)
-            webhooks[one.webhook_id] += one.count * (of_state and of_type)
-        return Facets(states, types, webhooks, sample if seen >= sample else None)
+        total = 0
+        sample = _sample(delivery_filter)
+        for facet in await self._search.facets(base, sample):
+            total += facet.count
+            of_state = delivery_filter.state in (None, facet.state)
+            of_type = delivery_filter.event_type in (None, facet.event_type)
+            of_webhook = delivery_filter.webhook_id in (None, facet.webhook_id)
+            states[facet.state] += facet.count * (of_type and of_webhook)
+            types[facet.event_type] += facet.count * (of_state and of_webhook)
+            webhooks[facet.webhook_id] += facet.count * (of_state and of_type)
+        return Facets(states, types, webhooks, sample if total >= sample else None)
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What an id names: a delivery, an event, a session, a learner, a package or a dispatch of the account."""
         return await self._search.kind_of(account_id, text) if is_storable(text) else None
 
 
-def _is_looked_up(wanted: DeliveryFilter) -> bool:
+def _is_looked_up(delivery_filter: DeliveryFilter) -> bool:
     """Whether another table leads to the matches."""
-    return not wanted.subjects.is_empty or wanted.outcome is not None or wanted.status_class is not None
+    return (
+        not delivery_filter.subjects.is_empty
+        or delivery_filter.outcome is not None
+        or delivery_filter.status_class is not None
+    )
 
 
-def _most(wanted: DeliveryFilter) -> int:
+def _most(delivery_filter: DeliveryFilter) -> int:
     """Up to where to count."""
-    return MOST_LOOKED_UP if _is_looked_up(wanted) else MOST_COUNTED
+    return MOST_LOOKED_UP if _is_looked_up(delivery_filter) else MOST_COUNTED
 
 
-def _sample(wanted: DeliveryFilter) -> int:
-    return MOST_LOOKED_UP if _is_looked_up(wanted) else MOST_SAMPLED
+def _sample(delivery_filter: DeliveryFilter) -> int:
+    return MOST_LOOKED_UP if _is_looked_up(delivery_filter) else MOST_SAMPLED

@@ -18,20 +18,20 @@ from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAtt
 class SqlDeliverySearch(SqlStorage):
     """`DeliverySearch` in SQL."""
 
-    async def count(self, wanted: DeliveryFilter, most: int) -> int:
+    async def count(self, delivery_filter: DeliveryFilter, most: int) -> int:
         """How many match; `most` when there are at least as many."""
-        walk = walk_of(wanted)
-        some = walk.select(deliveries.c.id).limit(most).subquery()
+        walk = walk_of(delivery_filter)
+        portion = walk.select(deliveries.c.id).limit(most).subquery()
         async with self._database.reading() as connection:
             await walk.prepare(connection)
-            return int(await connection.scalar(select(func.count()).select_from(some)) or 0)
+            return int(await connection.scalar(select(func.count()).select_from(portion)) or 0)
 
-    async def facets(self, wanted: DeliveryFilter, most: int) -> Sequence[FacetCount]:
+    async def facets(self, delivery_filter: DeliveryFilter, most: int) -> Sequence[FacetCount]:
         """Counts of the newest `most` matches."""
-        known, walk = deliveries.c, walk_of(wanted)
+        columns, walk = deliveries.c, walk_of(delivery_filter)
         newest = (
-            walk.select(known.state, known.event_type, known.webhook_id)
-            .order_by(walk.at.desc(), known.id.desc())
+            walk.select(columns.state, columns.event_type, columns.webhook_id)
+            .order_by(walk.at.desc(), columns.id.desc())
             .limit(most)
             .subquery()
         )
@@ -46,27 +46,27 @@ class SqlDeliverySearch(SqlStorage):
         made = attempts.c
         columns = (made.delivery_id, made.status, made.started_at, made.ended_at, made.outcome)
         query = select(*columns).where(made.delivery_id.in_(delivery_ids)).order_by(made.generation, made.number)
-        found: dict[str, LastAttempt] = {}
+        last_attempts: dict[str, LastAttempt] = {}
         for row in await self._database.rows(query):
             milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
-            found[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
-        return found
+            last_attempts[row.delivery_id] = LastAttempt(row.status, milliseconds, row.outcome)
+        return last_attempts
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What this id names in an account."""
         async with self._database.reading() as connection:
-            for kind, there in _places(account_id, text):
-                if await _exists(connection, there):
+            for kind, condition in _places(account_id, text):
+                if await _exists(connection, condition):
                     return kind
         return None
 
 
 def _places(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool]]]:
-    known = events.c
-    of_account = known.account_id == account_id
+    columns = events.c
+    of_account = columns.account_id == account_id
     places = [
         (IdKind.DELIVERY, and_(deliveries.c.id == text, deliveries.c.account_id == account_id)),
-        (IdKind.EVENT, and_(of_account, known.event_id == text)),
+        (IdKind.EVENT, and_(of_account, columns.event_id == text)),
     ]
     for kind in (IdKind.SESSION, IdKind.LEARNER, IdKind.PACKAGE, IdKind.DISPATCH):
         subjects = EventSubjects(**{f"{kind}_id": text})  # type: ignore[arg-type]
@@ -74,5 +74,5 @@ def _places(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool
     return places
 
 
-async def _exists(connection: AsyncConnection, there: Any) -> bool:
-    return await connection.scalar(select(1).where(there).limit(1)) is not None
+async def _exists(connection: AsyncConnection, condition: Any) -> bool:
+    return await connection.scalar(select(1).where(condition).limit(1)) is not None

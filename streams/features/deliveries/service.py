@@ -36,37 +36,37 @@ class Affected:
 
 @dataclass
 class DeliveryService:
-    """Deliveries, as people see them and act on them. `by` is the caller; `account_id` limits it to one account."""
+    """Deliveries, as people see them and act on them. `actor` is the caller; `account_id` limits it to one account."""
 
     _deliveries: DeliveryLog
     _replays: Replays
     _jobs: Jobs
     _clock: Clock
 
-    async def list(self, wanted: DeliveryFilter) -> Page[DeliveryState]:
+    async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
         """Newest first."""
-        return await self._deliveries.list(wanted)
+        return await self._deliveries.list(delivery_filter)
 
     async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
         """Raises `NotFound`."""
-        seen = await self._deliveries.find(delivery_id)
-        if seen is None or account_id not in (None, seen.delivery_state.account_id):
+        details = await self._deliveries.find(delivery_id)
+        if details is None or account_id not in (None, details.delivery_state.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
-        return seen
+        return details
 
     async def attempts(
-        self, delivery_id: str, after: Cursor | None, limit: int, account_id: str | None = None
+        self, delivery_id: str, cursor: Cursor | None, limit: int, account_id: str | None = None
     ) -> Page[AttemptDetails]:
         """The attempts of a delivery, newest first. Raises `NotFound`."""
         if not (await self._deliveries.list(DeliveryFilter(account_id, ids=[delivery_id], limit=1))).rows:
             raise NotFound(f"there is no delivery {delivery_id}")
-        return await self._deliveries.attempts(delivery_id, after, limit)
+        return await self._deliveries.attempts(delivery_id, cursor, limit)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
         """The number of deliveries in each state, by webhook id."""
         return await self._deliveries.count_states()
 
-    async def retry(self, delivery_id: str, *, by: str, account_id: str | None = None) -> DeliveryState:
+    async def retry(self, delivery_id: str, *, actor: str, account_id: str | None = None) -> DeliveryState:
         """Send a delivery again with a fresh schedule: a dead, delivered, discarded or waiting one.
 
         Raises `NotFound`, or `Invalid` when it cannot be sent again.
@@ -74,90 +74,108 @@ class DeliveryService:
         delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
-        audit_entry = new_entry(self._clock, by, "delivery.retried", delivery_id, delivery_state.account_id)
+        audit_entry = new_entry(self._clock, actor, "delivery.retried", delivery_id, delivery_state.account_id)
         if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
             raise Invalid(FieldError("delivery", _why_not(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
 
     async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
         """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
-        seen = await self.find(delivery_id, account_id)
+        details = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
-            row = seen.delivery_state
-            if seen.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
+            row = details.delivery_state
+            if details.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
-            seen = await self.find(delivery_id, account_id)
-        return seen
+            details = await self.find(delivery_id, account_id)
+        return details
 
     # -- dead letters -------------------------------------------------------------------------------------------
 
     async def retry_dead(
-        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+        self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> Affected:
-        """Replay every dead letter that matches. `told` is called with the size of each portion."""
+        """Replay every dead letter that matches. `on_progress` is called with the size of each portion."""
 
         def audit_entry() -> AuditEntry:
-            return new_entry(self._clock, by, "dead_letters.retried", wanted.webhook_id or "*", wanted.account_id)
+            return new_entry(
+                self._clock,
+                actor,
+                "dead_letters.retried",
+                delivery_filter.webhook_id or "*",
+                delivery_filter.account_id,
+            )
 
-        done = await self._in_portions(lambda some: self._replays.replay(some, audit_entry()), wanted, told)
-        return Affected(tuple(done), await self._unknown(wanted, done))
+        affected_ids = await self._in_portions(
+            lambda portion: self._replays.replay(portion, audit_entry()), delivery_filter, on_progress
+        )
+        return Affected(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
 
     async def discard_dead(
-        self, wanted: DeliveryFilter, told: Callable[[int], None] = lambda count: None, *, by: str
+        self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> Affected:
         """Discard every dead letter that matches."""
 
         def audit_entry() -> AuditEntry:
-            return new_entry(self._clock, by, "dead_letters.discarded", wanted.webhook_id or "*", wanted.account_id)
+            return new_entry(
+                self._clock,
+                actor,
+                "dead_letters.discarded",
+                delivery_filter.webhook_id or "*",
+                delivery_filter.account_id,
+            )
 
-        done = await self._in_portions(lambda some: self._replays.discard(some, audit_entry()), wanted, told)
-        return Affected(tuple(done), await self._unknown(wanted, done))
+        affected_ids = await self._in_portions(
+            lambda portion: self._replays.discard(portion, audit_entry()), delivery_filter, on_progress
+        )
+        return Affected(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
 
     async def _in_portions(
         self,
         act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]],
-        wanted: DeliveryFilter,
-        told: Callable[[int], None],
+        delivery_filter: DeliveryFilter,
+        on_progress: Callable[[int], None],
     ) -> Sequence[str]:
-        done: list[str] = []
+        affected_ids: list[str] = []
         # Without ids, a dead letter that comes after this does not match: no person has seen it.
-        until = wanted.changed_until or (None if wanted.ids else self._clock.now())
-        dead = replace(wanted, state=State.DEAD, changed_until=until, limit=AT_ONCE)
+        changed_until = delivery_filter.changed_until or (None if delivery_filter.ids else self._clock.now())
+        dead = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=AT_ONCE)
         while ids := await act(dead):
-            done += ids
-            told(len(ids))
-        return done
+            affected_ids += ids
+            on_progress(len(ids))
+        return affected_ids
 
-    async def _unknown(self, wanted: DeliveryFilter, done: Sequence[str]) -> tuple[str, ...]:
+    async def _unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
-        affected = set(done)
-        if not (left := [one for one in dict.fromkeys(wanted.ids or ()) if one not in affected]):
+        affected = set(affected_ids)
+        if not (unaffected := [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected]):
             return ()
-        page = await self._deliveries.list(DeliveryFilter(wanted.account_id, ids=left, limit=len(left)))
-        known = {delivery_state.delivery_id for delivery_state in page.rows}
-        return tuple(one for one in left if one not in known)
+        page = await self._deliveries.list(
+            DeliveryFilter(delivery_filter.account_id, ids=unaffected, limit=len(unaffected))
+        )
+        existing = {delivery_state.delivery_id for delivery_state in page.rows}
+        return tuple(item for item in unaffected if item not in existing)
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 
-    async def summary(self, wanted: DeliveryFilter) -> DeliverySummary:
+    async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
         """How many deliveries match, and when the oldest and the newest were first seen."""
-        return await self._deliveries.summary(wanted)
+        return await self._deliveries.summary(delivery_filter)
 
     async def start(
-        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, *, by: str, once: str | None = None
+        self, kind: JobKind, delivery_filter: DeliveryFilter, account_id: str, *, actor: str, once: str | None = None
     ) -> Job:
         """Start a job on every dead letter of the account that matches now; `publish` does the work.
 
         A second call with the same `once` returns the same job.
         """
-        dead = replace(wanted, state=State.DEAD)
-        return await self._start(kind, dead, account_id, by, f"dead_letters.{_PAST[kind]}", once)
+        dead = replace(delivery_filter, state=State.DEAD)
+        return await self._start(kind, dead, account_id, actor, f"dead_letters.{_PAST[kind]}", once)
 
-    async def retry_waiting(self, webhook_id: str, account_id: str, *, by: str) -> Job:
+    async def retry_waiting(self, webhook_id: str, account_id: str, *, actor: str) -> Job:
         """Start a job that sends everything that waits in a tier for this webhook."""
-        wanted = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
-        return await self._start(JobKind.RETRY, wanted, account_id, by, "deliveries.retried")
+        delivery_filter = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
+        return await self._start(JobKind.RETRY, delivery_filter, account_id, actor, "deliveries.retried")
 
     async def job(self, job_id: str, account_id: str | None = None) -> Job:
         """Raises `NotFound`."""
@@ -166,13 +184,13 @@ class DeliveryService:
             raise NotFound(f"there is no job {job_id}")
         return job
 
-    async def cancel(self, job_id: str, account_id: str | None = None, *, by: str) -> Job:
+    async def cancel(self, job_id: str, account_id: str | None = None, *, actor: str) -> Job:
         """Stop a job after its present portion; what was done stays done. A second time changes nothing.
 
         Raises `NotFound`, and `Conflict` for a finished job.
         """
         known = await self.job(job_id, account_id)
-        audit_entry = new_entry(self._clock, by, "job.cancelled", job_id, known.account_id)
+        audit_entry = new_entry(self._clock, actor, "job.cancelled", job_id, known.account_id)
         job = await self._jobs.cancel(job_id, audit_entry)
         if job is None:
             raise NotFound(f"there is no job {job_id}")
@@ -181,14 +199,22 @@ class DeliveryService:
         return job
 
     async def _start(
-        self, kind: JobKind, wanted: DeliveryFilter, account_id: str, by: str, action: str, once: str | None = None
+        self,
+        kind: JobKind,
+        delivery_filter: DeliveryFilter,
+        account_id: str,
+        actor: str,
+        action: str,
+        once: str | None = None,
     ) -> Job:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it is one of these again.
-        wanted = replace(wanted, account_id=account_id, changed_until=now, after=None)
-        job = Job(derived_id("job", account_id, once) if once else new_id("job"), account_id, kind, wanted, now)
+        delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=now, after=None)
+        job = Job(
+            derived_id("job", account_id, once) if once else new_id("job"), account_id, kind, delivery_filter, now
+        )
         return await self._jobs.add(
-            job, new_entry(self._clock, by, action, job.id, account_id, webhook=wanted.webhook_id)
+            job, new_entry(self._clock, actor, action, job.id, account_id, webhook=delivery_filter.webhook_id)
         )
 
 

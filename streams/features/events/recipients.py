@@ -52,12 +52,12 @@ class RecipientService:
         accounts = {event.account_id for event in events}
         try:
             async with asyncio.timeout(LOOK_UP_SECONDS):
-                found = await self._webhooks.that_take(accounts, {event.type for event in events})
+                webhooks_by_account = await self._webhooks.that_take(accounts, {event.type for event in events})
         except (Unavailable, TimeoutError):
             return None
-        if found is None:
+        if webhooks_by_account is None:
             return [None] * len(events)
-        return await _count_all(events, [found.get(event.account_id, ()) for event in events])
+        return await _count_all(events, [webhooks_by_account.get(event.account_id, ()) for event in events])
 
 
 async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webhook]]) -> Sequence[int]:

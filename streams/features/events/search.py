@@ -71,8 +71,8 @@ class EventSearchService:
         Without deliveries the topic is read for two seconds: an hour of it from `since` on, or the minutes around the
         time in an id of ours. Raises `Invalid` when neither tells where to look, `NotFound` and `Unavailable`.
         """
-        wanted = DeliveryFilter(account_id=account_id, event_id=event_id, limit=DELIVERIES_SHOWN)
-        if rows := (await self._deliveries.list(wanted)).rows:
+        delivery_filter = DeliveryFilter(account_id=account_id, event_id=event_id, limit=DELIVERIES_SHOWN)
+        if rows := (await self._deliveries.list(delivery_filter)).rows:
             return FoundEvent(rows)
         begins, ends = self._period(event_id, since)
         async with self._turns.turn(account_id):
@@ -96,8 +96,8 @@ class EventSearchService:
         ranges = not_empty((await history.period(begins, ends)).ranges)
         while ranges and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_AT_ONCE)
-            if found := await self._among(portion, event_id, account_id):
-                return found
+            if event := await self._among(portion, event_id, account_id):
+                return event
             ranges = advanced(ranges, portion.positions)
         period = f"between {format_time(begins)} and {format_time(ends)}"
         if ranges:

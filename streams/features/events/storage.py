@@ -35,8 +35,8 @@ class SqlAccountWebhooks(SqlStorage):
         """Those of these accounts that exist."""
         existing: set[str] = set()
         async with self._database.reading() as connection:
-            for some in _portions(sorted(account_ids)):
-                existing.update(await connection.scalars(select(accounts.c.id).where(accounts.c.id.in_(some))))
+            for portion in _portions(sorted(account_ids)):
+                existing.update(await connection.scalars(select(accounts.c.id).where(accounts.c.id.in_(portion))))
         return existing
 
     async def that_take(
@@ -47,20 +47,20 @@ class SqlAccountWebhooks(SqlStorage):
         None when they, or their scopes and filters, are too many to compare within a request.
         """
         rows: list[Any] = []
-        seen = characters = 0
+        webhook_count = characters = 0
         async with self._database.reading() as connection:
             async for row in _live_webhooks(connection, account_ids):
-                seen += 1
+                webhook_count += 1
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
                     rows.append(row)
                     characters += row.characters
-                if seen > MOST_WEBHOOKS or characters > MOST_CHARACTERS:
+                if webhook_count > MOST_WEBHOOKS or characters > MOST_CHARACTERS:
                     return None
             scopes = await _scopes(connection, rows)
-        found: dict[str, list[Webhook]] = {}
+        webhooks_by_account: dict[str, list[Webhook]] = {}
         for row in rows:
-            found.setdefault(row.account_id, []).append(_webhook(row, *scopes.get(row.id, _EVERYTHING)))
-        return found
+            webhooks_by_account.setdefault(row.account_id, []).append(_webhook(row, *scopes.get(row.id, _EVERYTHING)))
+        return webhooks_by_account
 
 
 # Packages, dispatches and the filter.
@@ -77,16 +77,16 @@ async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[st
         (SCOPE_CHARACTERS + FILTER_CHARACTERS).label("characters"),
     )
     query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_AT_ONCE)
-    for some in _portions(sorted(account_ids)):
-        after = ""
+    for portion in _portions(sorted(account_ids)):
+        last_id = ""
         while True:
-            page = query.where(webhooks.c.account_id.in_(some), webhooks.c.id > after)
+            page = query.where(webhooks.c.account_id.in_(portion), webhooks.c.id > last_id)
             rows = (await connection.execute(page)).all()
             for row in rows:
                 yield row
             if len(rows) < ROWS_AT_ONCE:
                 break
-            after = rows[-1].id
+            last_id = rows[-1].id
             await asyncio.sleep(0)
 
 

@@ -30,19 +30,19 @@ class InvalidRecordService:
     _topics: Collection[str]
 
     async def replay(
-        self, records: Iterable[StoredRecord], told: Callable[[int], None] = lambda done: None, *, by: str
+        self, records: Iterable[StoredRecord], on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> Replayed:
-        """Produce each record again as it was read; `told` hears of the progress. One that fails stops no other.
+        """Produce each record again as it was read. One that fails stops no other. `on_progress` gets how many are done.
 
         An event that was delivered before may be sent again, with the same id.
         """
         replayed = Replayed()
         for portion in _portions(records):
-            await self._replay(portion, replayed, by)
-            told(replayed.count + len(replayed.left))
+            await self._replay(portion, replayed, actor)
+            on_progress(replayed.count + len(replayed.left))
         return replayed
 
-    async def _replay(self, portion: Sequence[StoredRecord], replayed: Replayed, by: str) -> None:
+    async def _replay(self, portion: Sequence[StoredRecord], replayed: Replayed, actor: str) -> None:
         outgoing: dict[str, Outgoing] = {}
         for record in portion:
             try:
@@ -54,9 +54,11 @@ class InvalidRecordService:
             await self._producer.produce(list(outgoing.values()))
         except RecordsRefused as refused:
             replayed.left |= {ids[index]: f"Kafka refuses it: {why}" for index, why in refused.reasons.items()}
-        if done := [record_id for record_id in ids if record_id not in replayed.left]:
-            await self._audit.add(new_entry(self._clock, by, "invalid_records.replayed", done[0], count=len(done)))
-        replayed.count += len(done)
+        if produced := [record_id for record_id in ids if record_id not in replayed.left]:
+            await self._audit.add(
+                new_entry(self._clock, actor, "invalid_records.replayed", produced[0], count=len(produced))
+            )
+        replayed.count += len(produced)
 
     def _again(self, record: StoredRecord) -> Outgoing:
         if record.topic not in self._topics:
@@ -68,6 +70,6 @@ class InvalidRecordService:
 
 
 def _portions(records: Iterable[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:
-    left = iter(records)
-    while portion := list(islice(left, AT_ONCE)):
+    iterator = iter(records)
+    while portion := list(islice(iterator, AT_ONCE)):
         yield portion

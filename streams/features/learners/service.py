@@ -20,7 +20,7 @@ WAIT_SECONDS = 5.0
 
 @dataclass
 class LearnerService:
-    """`by` is the caller, for the audit log; `topics` still have the learner's records until their retention."""
+    """`actor` is the caller, for the audit log; `topics` still have the learner's records until their retention."""
 
     _accounts: SqlAccounts
     _erasures: Erasures
@@ -33,7 +33,7 @@ class LearnerService:
             limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
 
-    async def start(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
+    async def start(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
         """Begin an erasure. It covers what happened until now, whenever its records arrive.
 
         A second one covers what happened since the first. Raises `Invalid`.
@@ -42,9 +42,9 @@ class LearnerService:
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
-        erasure = Erasure(new_id("ers"), account_id, hashed, now, now, by)
+        erasure = Erasure(new_id("ers"), account_id, hashed, now, now, actor)
         # The audit log must not bring the id back.
-        audit_entry = new_entry(self._clock, by, "learner.erased", erasure.id, account_id, learner_hash=hashed)
+        audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=hashed)
         return await self._erasures.start(erasure, learner_id, audit_entry)
 
     async def finish(
@@ -61,9 +61,9 @@ class LearnerService:
             progress(erasure)
         return erasure
 
-    async def erase(self, account_id: str, learner_id: str, *, by: str) -> Erasure:
+    async def erase(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
         """Begin an erasure, and wait some seconds for its end. Raises `Invalid`."""
-        return await self.finish(await self.start(account_id, learner_id, by=by), WAIT_SECONDS)
+        return await self.finish(await self.start(account_id, learner_id, actor=actor), WAIT_SECONDS)
 
     async def find(self, erasure_id: str, account_id: str | None = None) -> Erasure:
         """Raises `NotFound`."""

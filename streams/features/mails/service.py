@@ -23,7 +23,7 @@ class MailService:
     _mails: SqlMails
     public_url: str | None
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[MailDetails]:
+    async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[MailDetails]:
         """The mails to an account, sent and owed; newest first."""
-        page = await self._mails.list(account_id, after, limit)
+        page = await self._mails.list(account_id, cursor, limit)
         return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)

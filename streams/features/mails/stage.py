@@ -71,17 +71,17 @@ class Notify:
         self._warn_of_missing_settings()
         while not self._stopping:
             self._at_rest.clear()
-            sent = 0
+            sent_mails = 0
             try:
                 if await self._lease.renew():
                     await self._remind()
-                    sent = await self._send_due()
+                    sent_mails = await self._send_due()
             except Unavailable as away:
                 self._database.begin(self, str(away))
             else:
                 self._database.end(self)
             self._at_rest.set()
-            await asyncio.sleep(0 if sent else LOOK_EVERY_SECONDS)
+            await asyncio.sleep(0 if sent_mails else LOOK_EVERY_SECONDS)
         # If it ended here, the process would close the database while `drain` releases the lease.
         await asyncio.Event().wait()
 
@@ -113,12 +113,12 @@ class Notify:
         """Send one mail for each turn. Returns how many were tried."""
         tried = 0
         for kind in TURNS:
-            owed = await self._mails.due(kind, self._last_account[kind], self._clock.now())
-            if owed is None:
+            mail = await self._mails.due(kind, self._last_account[kind], self._clock.now())
+            if mail is None:
                 continue
             if self._stopping or not await self._lease.renew():
                 break
-            mails = await self._holding(self._try(owed))
+            mails = await self._holding(self._try(mail))
             await self._mails.settle(mails)
             self._last_account[kind] = mails[0].account_id
             tried += 1

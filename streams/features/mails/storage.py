@@ -28,15 +28,15 @@ WEEK = timedelta(days=7)
 class SqlMails(SqlStorage):
     """`Mails` in SQL."""
 
-    async def list(self, account_id: str, after: Cursor | None, limit: int) -> Page[Mail]:
+    async def list(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[Mail]:
         """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
         # Who signs in is nothing for everybody in the account.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         place = mails.c.created_at, mails.c.id
         async with self._database.reading() as connection:
-            return await read_page(connection, query, *place, after, limit, _mail, _response_bytes)
+            return await read_page(connection, query, *place, cursor, limit, _mail, _response_bytes)
 
-    async def due(self, kind: MailKind, after: str, now: datetime) -> OwedMail | None:
+    async def due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
         """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
 
         A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
@@ -49,14 +49,14 @@ class SqlMails(SqlStorage):
             .limit(1)
         )
         async with self._database.reading() as connection:
-            row = (await connection.execute(query, {"after": after})).first()
-            if row is None and after:
+            row = (await connection.execute(query, {"after": last_account})).first()
+            if row is None and last_account:
                 row = (await connection.execute(query, {"after": ""})).first()
             if row is None:
                 return None
             first = _mail(row)
-            owed = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
-            return OwedMail(owed, _recipients(row))
+            mails_due = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
+            return OwedMail(mails_due, _recipients(row))
 
     async def settle(self, settled: Sequence[Mail]) -> None:
         """Store the result of an attempt to send them."""
@@ -88,8 +88,8 @@ class SqlMails(SqlStorage):
             .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
             .group_by(*of_webhook, *more)
         )
-        found = await self._database.rows(query)
-        reminders = [asdict(self._reminder(row, now)) for row in found if _needs_mail(row, now)]
+        rows = await self._database.rows(query)
+        reminders = [asdict(self._reminder(row, now)) for row in rows if _needs_mail(row, now)]
         if not reminders:
             return 0
         statement = insert(mails).on_conflict_do_nothing().returning(mails.c.id)
@@ -123,8 +123,8 @@ async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Se
     theirs = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
     query = select(mails).where(theirs, mails.c.due_at <= now + PAUSES_TOGETHER)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
-    owed = map(_mail, await connection.execute(query))
-    same = [mail for mail in owed if mail.unreached == first.unreached]
+    due_mails = map(_mail, await connection.execute(query))
+    same = [mail for mail in due_mails if mail.unreached == first.unreached]
     return sorted(same, key=lambda mail: (mail.created_at, mail.id))
 
 

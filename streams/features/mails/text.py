@@ -19,10 +19,10 @@ def together(mails: Sequence[Mail]) -> Sequence[Mail]:
     first, *others = mails
     if not others:
         return [replace(first, others=None, sent_with=None)]
-    listed = [[_name(one)[:LISTED_NAME_CHARACTERS], _why(one)] for one in others[: WEBHOOKS_LISTED - 1]]
+    rows = [[_name(other)[:LISTED_NAME_CHARACTERS], _why(other)] for other in others[: WEBHOOKS_LISTED - 1]]
     return [
-        replace(first, others=OtherPauses(listed, len(others) - len(listed)), sent_with=None),
-        *(replace(one, others=None, sent_with=first.id) for one in others),
+        replace(first, others=OtherPauses(rows, len(others) - len(rows)), sent_with=None),
+        *(replace(other, others=None, sent_with=first.id) for other in others),
     ]
 
 
@@ -53,12 +53,12 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     if mail.others is not None:
         return _rendered(_paused_together(mail, mail.others, base), f"{base}/webhooks" if base else None)
     link = f"{base}/webhooks/{mail.webhook_id}" if base else None
-    shown = replace(mail, details={name: _shown(name, entry) for name, entry in mail.details.items()})
+    printable = replace(mail, details={name: _shown(name, entry) for name, entry in mail.details.items()})
     if mail.kind is MailKind.PAUSED:
-        parts = _paused(shown, _name(mail))
+        parts = _paused(printable, _name(mail))
         call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
     else:
-        parts = _dead_letters(shown, _name(mail))
+        parts = _dead_letters(printable, _name(mail))
         call = f"POST {base}/v1/dead-letters/retry"
     parts.paragraphs.append(f"By the API: {call}")
     if link is None:
@@ -73,8 +73,8 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
 
 def _name(mail: Mail) -> str:
     details = mail.details
-    named = "description" if details.get("description") else "url"
-    return str(_shown(named, details.get(named))) if details.get(named) else mail.webhook_id
+    field_name = "description" if details.get("description") else "url"
+    return str(_shown(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
 
 
 def _why(mail: Mail) -> str:

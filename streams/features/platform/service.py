@@ -22,9 +22,9 @@ class PlatformService:
     _lags: StageLags
     _clock: Clock
 
-    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+    async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
-        return await self._stats.accounts(after, limit, name if name and is_storable(name) else None)
+        return await self._stats.accounts(cursor, limit, name if name and is_storable(name) else None)
 
     async def failing(self) -> Sequence[WebhookTrouble]:
         """Webhooks that fail or are paused by failures, the newest failure first."""

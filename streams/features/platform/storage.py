@@ -20,15 +20,15 @@ from streams.features.shared.accounts import accounts_page
 class SqlPlatformStats(SqlStorage):
     """`PlatformStats` in SQL."""
 
-    async def accounts(self, after: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
+    async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
-        known = webhooks.c
+        columns = webhooks.c
         async with self._database.reading() as connection:
-            page = await accounts_page(connection, after, limit, name)
+            page = await accounts_page(connection, cursor, limit, name)
             counted = (
-                select(known.account_id, known.status, func.count().label("how_many"))
-                .where(known.deleted_at.is_(None), known.account_id.in_([account.id for account in page.rows]))
-                .group_by(known.account_id, known.status)
+                select(columns.account_id, columns.status, func.count().label("how_many"))
+                .where(columns.deleted_at.is_(None), columns.account_id.in_([account.id for account in page.rows]))
+                .group_by(columns.account_id, columns.status)
             )
             counts: dict[str, dict[str, int]] = {}
             for row in await connection.execute(counted):
@@ -37,30 +37,30 @@ class SqlPlatformStats(SqlStorage):
 
     async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
-        health, known = webhook_health.c, webhooks.c
+        health, columns = webhook_health.c, webhooks.c
         automatic = [reason for reason in PauseReason if reason.automatic]
         query = (
             _named(
                 health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
             )
-            .outerjoin(webhook_health, (health.webhook_id == known.id) & (health.epoch == known.health_epoch))
-            .where(known.deleted_at.is_(None), or_(health.failures > 0, known.pause_reason.in_(automatic)))
-            .order_by(health.last_failed_at.desc().nulls_last(), known.id)
+            .outerjoin(webhook_health, (health.webhook_id == columns.id) & (health.epoch == columns.health_epoch))
+            .where(columns.deleted_at.is_(None), or_(health.failures > 0, columns.pause_reason.in_(automatic)))
+            .order_by(health.last_failed_at.desc().nulls_last(), columns.id)
             .limit(limit)
         )
         return [_trouble(row, failing=_streak(row)) for row in await self._database.rows(query)]
 
     async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
         """Webhooks with the longest mean time of an attempt since an hour."""
-        made = hourly_attempts.c
+        columns = hourly_attempts.c
         sums = (
             select(
-                made.webhook_id,
-                func.sum(made.attempts).label("attempts"),
-                (func.sum(made.milliseconds) / func.sum(made.attempts)).label("mean_ms"),
+                columns.webhook_id,
+                func.sum(columns.attempts).label("attempts"),
+                (func.sum(columns.milliseconds) / func.sum(columns.attempts)).label("mean_ms"),
             )
-            .where(made.hour >= since)
-            .group_by(made.webhook_id)
+            .where(columns.hour >= since)
+            .group_by(columns.webhook_id)
             .subquery()
         )
         query = (
@@ -75,11 +75,11 @@ class SqlPlatformStats(SqlStorage):
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
-        left = deliveries.c
+        columns = deliveries.c
         query = (
-            select(left.tier, func.count().label("how_many"))
-            .where(NOT_DELIVERED & (left.state == State.WAITING))
-            .group_by(left.tier)
+            select(columns.tier, func.count().label("how_many"))
+            .where(NOT_DELIVERED & (columns.state == State.WAITING))
+            .group_by(columns.tier)
         )
         return {row.tier or "": row.how_many for row in await self._database.rows(query)}
 

@@ -40,40 +40,40 @@ class HistoryBackfill:
         if now < self._rests.get(job.id, 0.0):
             return job
         # A job that ended meanwhile does not come again.
-        self._rests = {job_id: until for job_id, until in self._rests.items() if now < until}
+        self._rests = {job_id: pause_end for job_id, pause_end in self._rests.items() if now < pause_end}
         try:
-            after = await self._advance(job)
+            progress = await self._advance(job)
         except Unavailable as away:
             self._outage.begin(self, str(away))
-            after = job
+            progress = job
         else:
             self._outage.end(self)
-        if after == job:
+        if progress == job:
             self._rests[job.id] = now + REST_SECONDS
-        return after
+        return progress
 
     async def _advance(self, job: Job) -> Job:
-        progress, wanted = job.backfill, job.filter
+        progress, delivery_filter = job.backfill, job.filter
         assert progress is not None
-        assert wanted.since is not None
-        assert wanted.until is not None
+        assert delivery_filter.since is not None
+        assert delivery_filter.until is not None
         if progress.ranges is None:
-            period = await self._history.period(wanted.since, wanted.until)
+            period = await self._history.period(delivery_filter.since, delivery_filter.until)
             return await self._jobs.backfill(job, progress.begun(period), Batch())
-        known = await self._webhooks.find(wanted.webhook_id or "")
-        if known is None:
+        webhook = await self._webhooks.find(delivery_filter.webhook_id or "")
+        if webhook is None:
             # It was deleted: nothing is owed to it.
             return await self._jobs.backfill(job, replace(progress, ranges=()), Batch())
-        return await self._read_portion(job, progress, known.webhook)
+        return await self._read_portion(job, progress, webhook.webhook)
 
     async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
         portion = self._settled(await self._history.read(progress.ranges or (), RECORDS_AT_ONCE))
-        after = progress.moved(portion.positions)
-        if after == progress:
+        progress_now = progress.moved(portion.positions)
+        if progress_now == progress:
             return job
         missing = await deliveries_of(portion.records, self._codec, webhook, job.filter)
         at = job.filter.change_at(self._clock.now())
-        return await self._jobs.backfill(job, after, fold(RecordedValue(delivery, at) for delivery in missing))
+        return await self._jobs.backfill(job, progress_now, fold(RecordedValue(delivery, at) for delivery in missing))
 
     def _settled(self, portion: HistoryPortion) -> HistoryPortion:
         """The portion up to the first record of each partition that is too young."""

@@ -34,51 +34,51 @@ class MissingEventCounter:
     _codec: Codec
     _turns: AccountTurns = field(default_factory=lambda: AccountTurns(COUNTS_AT_ONCE))
 
-    async def count(self, webhook: Webhook, wanted: DeliveryFilter) -> MissingEvents:
+    async def count(self, webhook: Webhook, delivery_filter: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
-        assert wanted.since is not None
-        assert wanted.until is not None
+        assert delivery_filter.since is not None
+        assert delivery_filter.until is not None
         async with self._turns.turn(webhook.account_id):
             history = self._history()
-            period = await history.period(wanted.since, wanted.until)
-            return await self._count(history, period, webhook, wanted)
+            period = await history.period(delivery_filter.since, delivery_filter.until)
+            return await self._count(history, period, webhook, delivery_filter)
 
     async def _count(
-        self, history: EventHistory, period: Period, webhook: Webhook, wanted: DeliveryFilter
+        self, history: EventHistory, period: Period, webhook: Webhook, delivery_filter: DeliveryFilter
     ) -> MissingEvents:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COUNTING_SECONDS
-        ranges, found, read = not_empty(period.ranges), 0, 0
-        while ranges and read < COUNTED_RECORDS and loop.time() < deadline:
+        ranges, count, records_read = not_empty(period.ranges), 0, 0
+        while ranges and records_read < COUNTED_RECORDS and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_AT_ONCE)
-            found += await self._missing(portion, webhook, wanted)
-            ranges, read = advanced(ranges, portion.positions), read + len(portion.records)
-        return MissingEvents(found, bool(ranges), period.oldest_available)
+            count += await self._missing(portion, webhook, delivery_filter)
+            ranges, records_read = advanced(ranges, portion.positions), records_read + len(portion.records)
+        return MissingEvents(count, bool(ranges), period.oldest_available)
 
-    async def _missing(self, portion: HistoryPortion, webhook: Webhook, wanted: DeliveryFilter) -> int:
+    async def _missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
         """How many deliveries of a portion do not exist."""
-        made = await deliveries_of(portion.records, self._codec, webhook, wanted)
-        found = {(one.account_id, one.event_id): one for one in made}
-        if not found:
+        deliveries = await deliveries_of(portion.records, self._codec, webhook, delivery_filter)
+        by_key = {(delivery.account_id, delivery.event_id): delivery for delivery in deliveries}
+        if not by_key:
             return 0
-        erased = await self._erased.erased_among({key: recorded_event(one) for key, one in found.items()})
-        ids, existing = sorted(one.id for key, one in found.items() if key not in erased), 0
+        erased = await self._erased.erased_among({key: recorded_event(delivery) for key, delivery in by_key.items()})
+        ids, existing = sorted(delivery.id for key, delivery in by_key.items() if key not in erased), 0
         for start in range(0, len(ids), IDS_AT_ONCE):
             existing += len(await self._deliveries.existing(ids[start : start + IDS_AT_ONCE]))
         return len(ids) - existing
 
 
 async def deliveries_of(
-    records: Iterable[Record], codec: Codec, webhook: Webhook, wanted: DeliveryFilter
+    records: Iterable[Record], codec: Codec, webhook: Webhook, delivery_filter: DeliveryFilter
 ) -> list[Delivery]:
     """The deliveries of these records that the webhook would have got, whether it has them or not."""
-    found = []
+    deliveries = []
     async for record in in_turns(records):
         try:
-            delivery = backfilled(codec.decode(record.value or b""), record.appended_at, webhook, wanted)
+            delivery = backfilled(codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter)
         except (InvalidRecord, Invalid):
             # fan-out has stored it as invalid.
             continue
         if delivery is not None:
-            found.append(delivery)
-    return found
+            deliveries.append(delivery)
+    return deliveries

@@ -53,8 +53,8 @@ class ReplayRequest:
         if unknown := sorted(set(self.event_types) - EVENT_TYPES.keys()):
             errors.append(FieldError("eventTypes", f"{unknown[0]!r} is not one of: {', '.join(EVENT_TYPES)}"))
         if set(self.states) - set(REPLAYABLE):
-            known = ", ".join(REPLAYABLE)
-            errors.append(FieldError("states", f"must be of: {known}; held and waiting deliveries are sent anyway"))
+            states = ", ".join(REPLAYABLE)
+            errors.append(FieldError("states", f"must be of: {states}; held and waiting deliveries are sent anyway"))
         if not self.states and not self.backfill:
             errors.append(FieldError("states", "must name a state, unless backfill is true"))
         return errors

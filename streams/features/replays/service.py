@@ -18,7 +18,7 @@ from streams.ports import Clock, DeliveryLog, Jobs
 
 @dataclass
 class ReplayService:
-    """`by` is the caller, for the audit log; `per_second` is the most that is released to one webhook.
+    """`actor` is the caller, for the audit log; `per_second` is the most that is released to one webhook.
 
     `median_ms` tells the median of an endpoint's response times; None when there are none.
     """
@@ -32,28 +32,28 @@ class ReplayService:
 
     async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
         """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
-        wanted = request.wanted(webhook.account_id, self._clock.now())
-        found = await self._deliveries.summary(wanted)
-        missing = await self._missing.count(webhook, wanted) if request.backfill else None
-        count = found.count + (missing.count if missing else 0)
-        return ReplayCount(found, missing, await self._seconds(webhook, count))
+        delivery_filter = request.wanted(webhook.account_id, self._clock.now())
+        summary = await self._deliveries.summary(delivery_filter)
+        missing = await self._missing.count(webhook, delivery_filter) if request.backfill else None
+        count = summary.count + (missing.count if missing else 0)
+        return ReplayCount(summary, missing, await self._seconds(webhook, count))
 
-    async def start(self, webhook: Webhook, request: ReplayRequest, *, by: str, once: str | None = None) -> Job:
+    async def start(self, webhook: Webhook, request: ReplayRequest, *, actor: str, once: str | None = None) -> Job:
         """Start a job; `publish` does the work. A second call with the same `once` returns the same job.
 
         Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
         """
         now, account_id = self._clock.now(), webhook.account_id
-        wanted = request.wanted(account_id, now)
+        delivery_filter = request.wanted(account_id, now)
         job_id = derived_id("job", account_id, once) if once else new_id("job")
         backfill = Backfill() if request.backfill else None
-        job = Job(job_id, account_id, JobKind.REPLAY, wanted, now, backfill=backfill)
-        return await self._jobs.add(job, self._audit(request, job, by))
+        job = Job(job_id, account_id, JobKind.REPLAY, delivery_filter, now, backfill=backfill)
+        return await self._jobs.add(job, self._audit(request, job, actor))
 
-    def _audit(self, request: ReplayRequest, job: Job, by: str) -> AuditEntry:
+    def _audit(self, request: ReplayRequest, job: Job, actor: str) -> AuditEntry:
         return new_entry(
             self._clock,
-            by,
+            actor,
             "webhook.replayed",
             request.webhook_id,
             job.account_id,

@@ -59,16 +59,16 @@ class _JobTurns:
 
     async def _advances(self, job: Job) -> bool:
         try:
-            after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
+            job_after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
         except Unavailable as away:
             outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
             outage.begin(job.id, str(away))
             return False
         if job.id in self._postponed:
             self._postponed.pop(job.id).end(job.id)
-        if after.finished_at is not None:
-            _log_end(after, self._telemetry)
-        return after != job
+        if job_after.finished_at is not None:
+            _log_end(job_after, self._telemetry)
+        return job_after != job
 
 
 def _log_end(job: Job, telemetry: Telemetry) -> None:

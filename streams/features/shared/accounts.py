@@ -45,10 +45,10 @@ class SqlAccounts(SqlStorage):
         """Raises `NotFound`."""
         return _there(await self.find(account_id), account_id)
 
-    async def page(self, after: Cursor | None, limit: int) -> Page[Account]:
+    async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
         async with self._database.reading() as connection:
-            return await accounts_page(connection, after, limit)
+            return await accounts_page(connection, cursor, limit)
 
     async def change(
         self,
@@ -57,15 +57,15 @@ class SqlAccounts(SqlStorage):
         audit: Callable[[Account, Account], AuditEntry] | None = None,
     ) -> Account:
         """Returns what is stored now. `audit` makes the entry of a change. Raises `NotFound`."""
-        this = accounts.c.id == account_id
+        condition = accounts.c.id == account_id
         async with self._database.transaction() as connection:
-            row = (await connection.execute(select(accounts).where(this).with_for_update())).one_or_none()
-            before = _there(_account(row) if row else None, account_id)
-            after = change(before)
-            if after != before:
-                await connection.execute(update(accounts).where(this).values(_account_row(after)))
-                await note(connection, audit(before, after) if audit else None)
-            return after
+            row = (await connection.execute(select(accounts).where(condition).with_for_update())).one_or_none()
+            previous = _there(_account(row) if row else None, account_id)
+            updated = change(previous)
+            if updated != previous:
+                await connection.execute(update(accounts).where(condition).values(_account_row(updated)))
+                await note(connection, audit(previous, updated) if audit else None)
+            return updated
 
 
 def _there(account: Account | None, account_id: str) -> Account:
@@ -75,13 +75,13 @@ def _there(account: Account | None, account_id: str) -> Account:
 
 
 async def accounts_page(
-    connection: AsyncConnection, after: Cursor | None, limit: int, name: str | None = None
+    connection: AsyncConnection, cursor: Cursor | None, limit: int, name: str | None = None
 ) -> Page[Account]:
     """Newest first; with `name` those whose name or id contains it."""
     query, place = select(accounts), (accounts.c.created_at, accounts.c.id)
     if name:
         query = query.where(or_(accounts.c.name.icontains(name, autoescape=True), accounts.c.id == name))
-    return await read_page(connection, query, *place, after, limit, _account, _response_bytes)
+    return await read_page(connection, query, *place, cursor, limit, _account, _response_bytes)
 
 
 class SqlApiKeys:
@@ -108,24 +108,24 @@ class SqlApiKeys:
         # What has no end, or ends last: so an active key comes before each that has ended.
         newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
         query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
-        found = [_key(row) for row in await self._database.rows(query)]
-        return sorted(found, key=lambda key: (key.created_at, key.id))
+        rows = [_key(row) for row in await self._database.rows(query)]
+        return sorted(rows, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
         return await self._look_ups.result(sha256)
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
         query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
-        found = {row.sha256: _key(row) for row in await self._database.rows(query)}
-        return [found.get(sha256) for sha256 in hashes]
+        rows = {row.sha256: _key(row) for row in await self._database.rows(query)}
+        return [rows.get(sha256) for sha256 in hashes]
 
     async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
         """False when the account has no such key. A second time changes nothing."""
-        this = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
+        condition = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
         async with self._database.transaction() as connection:
-            row = (await connection.execute(select(api_keys).where(this).with_for_update())).one_or_none()
+            row = (await connection.execute(select(api_keys).where(condition).with_for_update())).one_or_none()
             if row is not None and row.revoked_at is None:
-                await connection.execute(update(api_keys).where(this).values(revoked_at=audit_entry.at))
+                await connection.execute(update(api_keys).where(condition).values(revoked_at=audit_entry.at))
                 await note(connection, audit_entry)
             return row is not None
 
@@ -133,9 +133,9 @@ class SqlApiKeys:
         await self._uses.result((key_id, at))
 
     async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
-        used = api_keys.c.id.in_({key_id for key_id, _ in uses})
+        used_keys = api_keys.c.id.in_({key_id for key_id, _ in uses})
         async with self._database.transaction() as connection:
-            await connection.execute(update(api_keys).where(used).values(last_used_at=max(at for _, at in uses)))
+            await connection.execute(update(api_keys).where(used_keys).values(last_used_at=max(at for _, at in uses)))
         return [None] * len(uses)
 
 
@@ -148,28 +148,30 @@ class SqlUsers(SqlStorage):
         Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
         """
         statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
-        known = (users.c.account_id == user.account_id) & (users.c.email == user.email)
+        columns = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
-            if row := (await connection.execute(select(users).where(known))).one_or_none():
+            if row := (await connection.execute(select(users).where(columns))).one_or_none():
                 return _user(row)
             # The same request at the same moment is no further user.
             others = users.c.email != user.email
             await require_room(connection, user.account_id, users, others, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
-            return _user((await connection.execute(select(users).where(known))).one())
+            return _user((await connection.execute(select(users).where(columns))).one())
 
     async def list(self, account_id: str) -> Sequence[User]:
         query = select(users).where(users.c.account_id == account_id).order_by(users.c.created_at, users.c.id)
         return [_user(row) for row in await self._database.rows(query)]
 
     async def remove(self, account_id: str, user_id: str, audit_entry: AuditEntry) -> bool:
-        this = (users.c.id == user_id) & (users.c.account_id == account_id)
+        condition = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
-            gone = (await connection.execute(delete(users).where(this).returning(users.c.id))).first() is not None
-            if gone:
+            is_removed = (
+                await connection.execute(delete(users).where(condition).returning(users.c.id))
+            ).first() is not None
+            if is_removed:
                 await note(connection, audit_entry)
-            return gone
+            return is_removed
 
     async def find(self, user_id: str) -> User | None:
         row = await self._database.row(select(users).where(users.c.id == user_id))
@@ -182,9 +184,9 @@ class SqlUsers(SqlStorage):
 
     async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
         """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
-        this = (users.c.id == user_id) & (users.c.account_id == account_id)
+        condition = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
-            statement = update(users).where(this).values(role=role).returning(users)
+            statement = update(users).where(condition).values(role=role).returning(users)
             row = (await connection.execute(statement)).one_or_none()
             if row is not None:
                 await note(connection, audit_entry)

@@ -20,11 +20,11 @@ class Masked:
 
 
 def new_entry(
-    clock: Clock, by: str, action: str, object_id: str, account_id: str | None = None, **details: object
+    clock: Clock, actor: str, action: str, object_id: str, account_id: str | None = None, **details: object
 ) -> AuditEntry:
-    """An entry for what `by` does now; details have the API's names."""
+    """An entry for what `actor` does now; details have the API's names."""
     present = {camel(name): value for name, value in details.items() if value is not None}
-    return AuditEntry(new_id("audit"), by, action, object_id, clock.now(), account_id, present)
+    return AuditEntry(new_id("audit"), actor, action, object_id, clock.now(), account_id, present)
 
 
 def camel(name: str) -> str:
@@ -33,12 +33,12 @@ def camel(name: str) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-def differences(before: Mapping[str, object], after: Mapping[str, object]) -> Mapping[str, object]:
+def differences(previous: Mapping[str, object], updated: Mapping[str, object]) -> Mapping[str, object]:
     """The fields that differ, each with its old and its new value, by their names in the API."""
     return {
-        camel(name): {"from": _shown(value), "to": _shown(after[name])}
-        for name, value in before.items()
-        if value != after[name]
+        camel(name): {"from": _shown(value), "to": _shown(updated[name])}
+        for name, value in previous.items()
+        if value != updated[name]
     }
 
 

@@ -86,12 +86,12 @@ class OidcService:
         except ProviderFailed as failed:
             self._note_failure(failed)
             raise
-        kept = {"nonce": request.nonce, "verifier": request.verifier, "next": next_page}
+        secrets = {"nonce": request.nonce, "verifier": request.verifier, "next": next_page}
         await self._pending.add(
             PendingSignIn(
                 digest(request.state),
                 digest(browser_token),
-                self._encryption.encrypt(json.dumps(kept)),
+                self._encryption.encrypt(json.dumps(secrets)),
                 now,
                 now + PENDING_LASTS,
             )
@@ -119,17 +119,17 @@ class OidcService:
             raise SignInRefused("the state is unknown, used, expired, or of another browser")
         if not answer.code:
             raise ProviderRefused(answer.error[:LOGGED_CHARACTERS] or "no code and no error")
-        kept = self._kept(pending)
-        request = AuthorizationRequest(answer.state, kept["nonce"], kept["verifier"])
+        secrets = self._kept(pending)
+        request = AuthorizationRequest(answer.state, secrets["nonce"], secrets["verifier"])
         claims = await self._provider.claims(answer.code, request, self._rules.claims)
-        return Finished(await self._open(identify(claims, self._rules), browser), kept["next"])
+        return Finished(await self._open(identify(claims, self._rules), browser), secrets["next"])
 
     def _kept(self, pending: PendingSignIn) -> Mapping[str, str]:
         try:
-            kept: dict[str, str] = json.loads(self._encryption.decrypt(pending.ciphertext))
+            secrets: dict[str, str] = json.loads(self._encryption.decrypt(pending.ciphertext))
         except InvalidRecord:
             raise SignInRefused("the encryption key was replaced during the sign-in") from None
-        return kept
+        return secrets
 
     async def _open(self, identity: Identity, browser: Browser) -> Opened:
         match identity:
@@ -138,10 +138,12 @@ class OidcService:
             case EmailIdentity(_, email):
                 return await self._open_by_email(email, browser)
             case AccountIdentity(actor, email, account_ids, role):
-                known = [account_id for account_id in account_ids if await self._accounts.find(account_id) is not None]
-                if not known:
+                existing = [
+                    account_id for account_id in account_ids if await self._accounts.find(account_id) is not None
+                ]
+                if not existing:
                     raise NotAdmitted("none of the accounts that the provider names exists")
-                return await self._sign_in.as_member_of(actor, known, role, email, browser)
+                return await self._sign_in.as_member_of(actor, existing, role, email, browser)
 
     async def _open_by_email(self, email: str, browser: Browser) -> Opened:
         try:

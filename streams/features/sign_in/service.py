@@ -131,14 +131,14 @@ class SignInService:
             due_at=now,
         )
 
-    async def link_for(self, account_id: str, user_id: str, *, by: str) -> Link:
+    async def link_for(self, account_id: str, user_id: str, *, actor: str) -> Link:
         """Make a link by which a user signs in once, within 15 minutes. Raises `NotFound`."""
         user = await self._users.find(user_id)
         if user is None or user.account_id != account_id:
             raise NotFound(f"this account has no user {user_id}")
         token, now = self._new_token(), self._clock.now()
-        audit_entry = new_entry(self._clock, by, "user.sign_in_token_made", user_id, account_id)
-        sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, user_id=user_id)
+        audit_entry = new_entry(self._clock, actor, "user.sign_in_token_made", user_id, account_id)
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, user_id=user_id)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
@@ -149,7 +149,7 @@ class SignInService:
         lasts: timedelta = LINK_LASTS,
         return_url: str | None = None,
         *,
-        by: str,
+        actor: str,
     ) -> Link:
         """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
         if not timedelta(minutes=1) <= lasts <= LONGEST_LINK:
@@ -158,16 +158,18 @@ class SignInService:
             raise Invalid(*errors)
         await self._accounts.require(account_id)
         token, now = self._new_token(), self._clock.now()
-        sign_in = SignIn(digest(token), by, now, now + lasts, account_id=account_id, role=role, return_url=return_url)
-        audit_entry = new_entry(self._clock, by, "portal_link.made", account_id, account_id, role=role)
+        sign_in = SignIn(
+            digest(token), actor, now, now + lasts, account_id=account_id, role=role, return_url=return_url
+        )
+        audit_entry = new_entry(self._clock, actor, "portal_link.made", account_id, account_id, role=role)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
-    async def operator_link(self, *, by: str) -> Link:
+    async def operator_link(self, *, actor: str) -> Link:
         """Make a link by which an operator signs in once, within 15 minutes."""
         token, now = self._new_token(), self._clock.now()
-        sign_in = SignIn(digest(token), by, now, now + LINK_LASTS, is_operator=True)
-        audit_entry = new_entry(self._clock, by, "operator.sign_in_link_made", "operator")
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, is_operator=True)
+        audit_entry = new_entry(self._clock, actor, "operator.sign_in_link_made", "operator")
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
@@ -201,8 +203,8 @@ class SignInService:
 
     async def by_code(self, browser_token: str, code: str, browser: Browser) -> Opened:
         """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
-        wanted = digest(browser_token), code_digest(browser_token, code)
-        sign_in = await self._sign_ins.guess(*wanted, self._clock.now())
+        digests = digest(browser_token), code_digest(browser_token, code)
+        sign_in = await self._sign_ins.guess(*digests, self._clock.now())
         return await self._open(sign_in, browser, SignInMethod.CODE, _WRONG_CODE)
 
     async def as_operator(

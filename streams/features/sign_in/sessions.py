@@ -45,11 +45,11 @@ class SessionService:
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""
-        chosen = next((one for one in await self.choices(session) if one.account_id == account_id), None)
-        if chosen is None:
+        choice = next((choice for choice in await self.choices(session) if choice.account_id == account_id), None)
+        if choice is None:
             raise NotFound(f"there is no account {account_id}")
-        await self._sessions.change(chosen, session_begun(self._clock, chosen, SignInMethod.ACCOUNT_CHOICE))
-        return chosen
+        await self._sessions.change(choice, session_begun(self._clock, choice, SignInMethod.ACCOUNT_CHOICE))
+        return choice
 
     async def sign_out(self, session: Session) -> None:
         await self._sessions.remove(session.id, None)
@@ -58,9 +58,9 @@ class SessionService:
         """The valid sessions of an account, newest first."""
         return await self._sessions.list(account_id, self._clock.now())
 
-    async def revoke(self, account_id: str, session_id: str, *, by: str) -> None:
+    async def revoke(self, account_id: str, session_id: str, *, actor: str) -> None:
         """End a session at once. Raises `NotFound`."""
-        audit_entry = new_entry(self._clock, by, "session.revoked", session_id, account_id)
+        audit_entry = new_entry(self._clock, actor, "session.revoked", session_id, account_id)
         if not await self._sessions.remove(session_id, account_id, audit_entry):
             raise NotFound(f"this account has no session {session_id}")
 
@@ -78,9 +78,9 @@ class SessionService:
         """Go back from an account's view to the operator's pages."""
         if not session.is_operator:
             raise Forbidden("only an operator leaves an account's view")
-        left = replace(session, account_id=None, role=None)
-        await self._sessions.change(left)
-        return left
+        operator_session = replace(session, account_id=None, role=None)
+        await self._sessions.change(operator_session)
+        return operator_session
 
 
 def session_begun(clock: Clock, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:

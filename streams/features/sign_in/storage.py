@@ -79,9 +79,9 @@ class SqlPendingSignIns(SqlStorage):
     async def take(self, state_sha256: str, browser_sha256: str, now: datetime) -> PendingSignIn | None:
         """Use one; None when it is unknown, used, expired, or of another browser. Of two callers one gets it."""
         columns = pending_sign_ins.c
-        this = (columns.state_sha256 == state_sha256) & (columns.browser_sha256 == browser_sha256)
+        condition = (columns.state_sha256 == state_sha256) & (columns.browser_sha256 == browser_sha256)
         # One statement: of two requests with one state only one deletes the row.
-        statement = delete(pending_sign_ins).where(this & (columns.expires_at > now)).returning(pending_sign_ins)
+        statement = delete(pending_sign_ins).where(condition & (columns.expires_at > now)).returning(pending_sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             return PendingSignIn(**row._mapping) if row else None
@@ -122,14 +122,16 @@ class SqlSessions(SqlStorage):
 
     async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
         """End a session; with `account_id` only one of that account."""
-        this = sessions.c.id == session_id
+        condition = sessions.c.id == session_id
         if account_id is not None:
-            this &= sessions.c.account_id == account_id
+            condition &= sessions.c.account_id == account_id
         async with self._database.transaction() as connection:
-            gone = (await connection.execute(delete(sessions).where(this).returning(sessions.c.id))).first() is not None
-            if gone:
+            is_removed = (
+                await connection.execute(delete(sessions).where(condition).returning(sessions.c.id))
+            ).first() is not None
+            if is_removed:
                 await note(connection, audit_entry)
-            return gone
+            return is_removed
 
 
 # The role of a user now, not at the sign-in.

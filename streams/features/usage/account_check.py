@@ -42,21 +42,25 @@ class AccountCheck:
 
     async def note(self, events: Iterable[tuple[Event, datetime]]) -> None:
         """Note the unknown accounts of these events, which have the time of their record each."""
-        named = _by_account((event.account_id, at) for event, at in events if event.account_id not in self._known)
-        if not named:
+        accounts_by_id = _by_account(
+            (event.account_id, at) for event, at in events if event.account_id not in self._known
+        )
+        if not accounts_by_id:
             return
-        existing = await self._outages.retry(lambda: self._accounts.existing(list(named)), RETRY_SECONDS, DATABASE)
+        existing = await self._outages.retry(
+            lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
+        )
         if len(self._known) + len(existing) > MOST_KNOWN:
             self._known.clear()
         self._known.update(list(existing)[:MOST_KNOWN])
-        unknown = [one for one in named.values() if one.account_id not in existing]
+        unknown = [value for value in accounts_by_id.values() if value.account_id not in existing]
         if unknown:
-            newest = sorted(unknown, key=lambda one: one.last_at)[-MOST_NOTED:]
+            newest = sorted(unknown, key=lambda value: value.last_at)[-MOST_NOTED:]
             await self._outages.retry(lambda: self._accounts.add(newest), RETRY_SECONDS, DATABASE)
             self._report(unknown)
 
     def _report(self, unknown: Sequence[UnknownAccount]) -> None:
-        count = sum(one.events for one in unknown)
+        count = sum(account.events for account in unknown)
         self._telemetry.count("events_of_unknown_accounts_total", count)
         self._not_logged += count
         now = self._now()
@@ -64,20 +68,20 @@ class AccountCheck:
             self._telemetry.warning(
                 "events_of_unknown_accounts",
                 events=self._not_logged,
-                accounts=", ".join(one.account_id for one in unknown[:MOST_LOGGED]),
+                accounts=", ".join(account.account_id for account in unknown[:MOST_LOGGED]),
                 effect="nobody gets them; scorm-webhooks accounts list --unknown",
             )
             self._logged_at, self._not_logged = now, 0
 
 
-def _by_account(named: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:
+def _by_account(events: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:
     """What to note of each account, if it does not exist. What is not an id is an invalid event."""
-    found: dict[str, UnknownAccount] = {}
-    for account_id, at in named:
-        if seen := found.get(account_id):
-            found[account_id] = UnknownAccount(
-                account_id, seen.events + 1, min(seen.first_at, at), max(seen.last_at, at)
+    accounts_by_id: dict[str, UnknownAccount] = {}
+    for account_id, at in events:
+        if account := accounts_by_id.get(account_id):
+            accounts_by_id[account_id] = UnknownAccount(
+                account_id, account.events + 1, min(account.first_at, at), max(account.last_at, at)
             )
         elif is_id(account_id):
-            found[account_id] = UnknownAccount(account_id, 1, at, at)
-    return found
+            accounts_by_id[account_id] = UnknownAccount(account_id, 1, at, at)
+    return accounts_by_id

@@ -46,26 +46,26 @@ class UsageService:
         if not 1 <= months <= MOST_MONTHS:
             raise Invalid(FieldError("months", f"must be from 1 to {MOST_MONTHS}"))
         account = await self._accounts.require(account_id)
-        found = {one.month: one for one in await self._usage.months(account_id, months)}
+        usage_by_month = {usage.month: usage for usage in await self._usage.months(account_id, months)}
         this_month = month_of(self._clock.now())
-        present = found.setdefault(this_month, UsageMonth(this_month, 0))
-        newest = sorted(found.values(), reverse=True)[:months]
+        present = usage_by_month.setdefault(this_month, UsageMonth(this_month, 0))
+        newest = sorted(usage_by_month.values(), reverse=True)[:months]
         return UsageSummary(newest, present, account.plan_limit)
 
-    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> UsagePage:
+    async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> UsagePage:
         """A page of a month's launches by package and dispatch. Raises `Invalid`."""
-        found = await self._usage.details(account_id, _checked(month), after, limit + 1)
-        last = found[limit - 1] if len(found) > limit else None
-        return UsagePage(found[:limit], UsagePlace(last.package_id or "", last.dispatch_id or "") if last else None)
+        rows = await self._usage.details(account_id, _checked(month), place, limit + 1)
+        last = rows[limit - 1] if len(rows) > limit else None
+        return UsagePage(rows[:limit], UsagePlace(last.package_id or "", last.dispatch_id or "") if last else None)
 
     async def all_details(self, account_id: str, month: str) -> AsyncIterator[UsageDetail]:
         """All of a month, read in pages. Raises `Invalid`."""
-        after: UsagePlace | None = None
+        place: UsagePlace | None = None
         while True:
-            page = await self.details(account_id, month, after, READ_AT_ONCE)
-            for one in page.rows:
-                yield one
-            if (after := page.next) is None:
+            page = await self.details(account_id, month, place, READ_AT_ONCE)
+            for row in page.rows:
+                yield row
+            if (place := page.next) is None:
                 return
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:

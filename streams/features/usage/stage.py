@@ -62,7 +62,7 @@ class Meter:
 
     async def _count(self, records: Sequence[Record]) -> None:
         # A partition may be revoked while a part of the batch is stored.
-        if not (records := [one for one in records if self._batches.next_offset(one.partition) is not None]):
+        if not (records := [record for record in records if self._batches.next_offset(record.partition) is not None]):
             return
         try:
             await self._store(records, self._events(records))

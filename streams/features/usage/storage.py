@@ -45,15 +45,17 @@ class SqlUsageMeter:
         self._events = StoredEvents(codec)
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
-        known = usage_positions.c
-        rows = [{"partition": one, "incarnation": incarnation, "next_offset": 0} for one in sorted(partitions)]
-        other = usage_positions.c.partition.in_(partitions) & (known.incarnation != incarnation)
+        columns = usage_positions.c
+        rows = [
+            {"partition": partition, "incarnation": incarnation, "next_offset": 0} for partition in sorted(partitions)
+        ]
+        other = usage_positions.c.partition.in_(partitions) & (columns.incarnation != incarnation)
         async with self._database.transaction() as connection:
             await _POSITIONS.run(connection, rows)
             await connection.execute(
                 update(usage_positions).where(other).values(incarnation=incarnation, next_offset=0)
             )
-            found = await connection.execute(select(usage_positions).where(known.partition.in_(partitions)))
+            found = await connection.execute(select(usage_positions).where(columns.partition.in_(partitions)))
             return {row.partition: row.next_offset for row in found}
 
     async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
@@ -63,38 +65,38 @@ class SqlUsageMeter:
                     await connection.rollback()
                     return None
             new = await self._insert_launches(connection, batch.launches)
-            late = await self._insert_launches(connection, batch.late)
-            if new or late:
-                await self._add(connection, new, late)
-            return NewLaunches(len(new), len(late))
+            late_launches = await self._insert_launches(connection, batch.late)
+            if new or late_launches:
+                await self._add(connection, new, late_launches)
+            return NewLaunches(len(new), len(late_launches))
 
     async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
-        known, month = usage_months.c, month_of(now)
+        columns, month = usage_months.c, month_of(now)
         async with self._database.transaction() as connection:
-            query = select(known.launches).where(known.account_id == account_id, known.month == month)
+            query = select(columns.launches).where(columns.account_id == account_id, columns.month == month)
             launches = await connection.scalar(query) or 0
             notices = reached(account_id, month, limit, launches, now)
             await self._store_notices(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
         """Those that were not counted before, in their order."""
-        first = {(one.account_id, one.event_id): one for one in reversed(launches)}
+        first = {(launche.account_id, launche.event_id): launche for launche in reversed(launches)}
         if not first:
             return []
         # In one order, so that two owners do not wait for each other.
         rows = [
-            {"account_id": one.account_id, "event_id": one.event_id, "month": one.month}
-            for _, one in sorted(first.items())
+            {"account_id": launche.account_id, "event_id": launche.event_id, "month": launche.month}
+            for _, launche in sorted(first.items())
         ]
         new = {tuple(row) for row in await _LAUNCHES.run(connection, rows)}
-        in_order = {(one.account_id, one.event_id): one for one in launches}
+        in_order = {(launche.account_id, launche.event_id): launche for launche in launches}
         return [first[name] for name in in_order if name in new]
 
-    async def _add(self, connection: AsyncConnection, new: Sequence[Launch], late: Sequence[Launch]) -> None:
+    async def _add(self, connection: AsyncConnection, new: Sequence[Launch], late_launches: Sequence[Launch]) -> None:
         by_month: dict[tuple[str, str], list[Launch]] = {}
         for launch in new:
             by_month.setdefault((launch.account_id, launch.month), []).append(launch)
-        late_by_month = Counter((launch.account_id, launch.month) for launch in late)
+        late_by_month = Counter((launch.account_id, launch.month) for launch in late_launches)
         months = [
             {
                 "account_id": key[0],
@@ -123,25 +125,27 @@ class SqlUsageMeter:
             return
         rows = [
             {
-                "account_id": one.account_id,
-                "month": one.month,
-                "percent": one.percent,
-                "launches": one.launches,
-                "plan_limit": one.limit,
-                "at": one.at,
+                "account_id": notice.account_id,
+                "month": notice.month,
+                "percent": notice.percent,
+                "launches": notice.launches,
+                "plan_limit": notice.limit,
+                "at": notice.at,
             }
-            for one in notices
+            for notice in notices
         ]
         new = {tuple(row) for row in await _NOTICES.run(connection, rows)}
-        events = [notice_event(one) for one in notices if (one.account_id, one.month, one.percent) in new]
-        await self._events.store(connection, [(one, one.occurred_at) for one in events])
+        events = [
+            notice_event(notice) for notice in notices if (notice.account_id, notice.month, notice.percent) in new
+        ]
+        await self._events.store(connection, [(notice, notice.occurred_at) for notice in events])
 
 
 def _adding(statement: Any) -> Any:
     """An insert that adds to the stored numbers."""
     table = statement.table
     key = list(table.primary_key.columns)
-    numbers = {one.name: one + statement.excluded[one.name] for one in table.c if one not in set(key)}
+    numbers = {column.name: column + statement.excluded[column.name] for column in table.c if column not in set(key)}
     return statement.on_conflict_do_update(index_elements=key, set_=numbers)
 
 
@@ -152,8 +156,12 @@ _NOTICES = Bulk(usage_notices, returning=usage_notices.primary_key.columns)
 
 
 async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
-    known = usage_positions.c
-    mine = (known.partition == move.partition) & (known.incarnation == incarnation) & (known.next_offset == move.start)
+    columns = usage_positions.c
+    mine = (
+        (columns.partition == move.partition)
+        & (columns.incarnation == incarnation)
+        & (columns.next_offset == move.start)
+    )
     moved = await connection.execute(update(usage_positions).where(mine).values(next_offset=move.end))
     return moved.rowcount == 1
 
@@ -170,22 +178,24 @@ class SqlUsage(SqlStorage):
 
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
         """Newest first."""
-        known = usage_months.c
-        query = select(usage_months).where(known.account_id == account_id).order_by(known.month.desc()).limit(limit)
+        columns = usage_months.c
+        query = select(usage_months).where(columns.account_id == account_id).order_by(columns.month.desc()).limit(limit)
         return [UsageMonth(row.month, row.launches, row.late_launches) for row in await self._database.rows(query)]
 
-    async def details(self, account_id: str, month: str, after: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
+    async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
         """A month's launches by package and dispatch, in the order of these ids."""
-        known = usage_details.c
-        query = _details_of(account_id, month).order_by(known.package_id, known.dispatch_id).limit(limit)
-        if after is not None:
-            query = query.where(tuple_(known.package_id, known.dispatch_id) > tuple_(*map(literal, after)))
+        columns = usage_details.c
+        query = _details_of(account_id, month).order_by(columns.package_id, columns.dispatch_id).limit(limit)
+        if place is not None:
+            query = query.where(tuple_(columns.package_id, columns.dispatch_id) > tuple_(*map(literal, place)))
         return await self._read(query)
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
         """The same, the most launches first."""
-        known = usage_details.c
-        ordered = _details_of(account_id, month).order_by(known.launches.desc(), known.package_id, known.dispatch_id)
+        columns = usage_details.c
+        ordered = _details_of(account_id, month).order_by(
+            columns.launches.desc(), columns.package_id, columns.dispatch_id
+        )
         return await self._read(ordered.limit(limit))
 
     async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:

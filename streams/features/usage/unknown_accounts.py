@@ -24,12 +24,12 @@ class SqlUnknownAccounts(SqlStorage):
             query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
             return set(await connection.scalars(query))
 
-    async def add(self, found: Sequence[UnknownAccount]) -> None:
-        kept = select(unknown_accounts.c.account_id).order_by(*_NEWEST_FIRST).limit(KEPT)
+    async def add(self, accounts: Sequence[UnknownAccount]) -> None:
+        newest = select(unknown_accounts.c.account_id).order_by(*_NEWEST_FIRST).limit(KEPT)
         async with self._database.transaction() as connection:
             # In one order, so that two processes do not wait for each other.
-            await _ACCOUNTS.run(connection, [one._asdict() for one in sorted(found)])
-            await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(kept)))
+            await _ACCOUNTS.run(connection, [account._asdict() for account in sorted(accounts)])
+            await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(newest)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
         """Those of which the last event is newest."""

@@ -42,18 +42,24 @@ class WebhookInput:
 
 
 # The fields of an input that a webhook has by the same name, and those that a registration has.
-_OF_WEBHOOK = [each.name for each in fields(WebhookInput) if each.name in {one.name for one in fields(Webhook)}]
+_OF_WEBHOOK = [
+    attribute.name
+    for attribute in fields(WebhookInput)
+    if attribute.name in {attribute.name for attribute in fields(Webhook)}
+]
 _OF_REGISTRATION = [
-    each.name for each in fields(WebhookInput) if each.name in {one.name for one in fields(Registration)}
+    attribute.name
+    for attribute in fields(WebhookInput)
+    if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
 _SCOPES = ("packages", "dispatches")
 
 
-def webhook_input(known: Registration) -> WebhookInput:
+def webhook_input(registration: Registration) -> WebhookInput:
     """The input that makes this registration, without its headers, which are encrypted."""
-    webhook = known.webhook
+    webhook = registration.webhook
     values = {name: getattr(webhook, name) for name in _OF_WEBHOOK} | {
-        name: getattr(known, name) for name in _OF_REGISTRATION
+        name: getattr(registration, name) for name in _OF_REGISTRATION
     }
     values |= {name: sorted(values[name]) for name in _SCOPES}
     values["filter"] = webhook.filter.value if webhook.filter else None
@@ -88,9 +94,9 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
             errors.append(FieldError("fallbackUrl", "must be another URL than url"))
     if not webhook_input.events:
         errors.append(FieldError("events", f"must name event types, or {ALL_EVENTS} for all"))
-    known = ", ".join(EVENT_TYPES)
+    event_types = ", ".join(EVENT_TYPES)
     errors += [
-        FieldError("events", f"{name!r} is not an event type; the types are {known} and {ALL_EVENTS}")
+        FieldError("events", f"{name!r} is not an event type; the types are {event_types} and {ALL_EVENTS}")
         for name in webhook_input.events
         if name != ALL_EVENTS and name not in EVENT_TYPES
     ]

@@ -45,7 +45,7 @@ class SqlLatestEvents(SqlStorage):
             .subquery()
         )
         seen_at = func.max(newest.c.first_seen_at).label("seen_at")
-        some = (
+        portion = (
             select(newest.c.event_id, seen_at)
             .group_by(newest.c.event_id)
             .order_by(seen_at.desc(), newest.c.event_id)
@@ -54,9 +54,9 @@ class SqlLatestEvents(SqlStorage):
         )
         query = (
             select(events.c.body)
-            .join(some, some.c.event_id == events.c.event_id)
+            .join(portion, portion.c.event_id == events.c.event_id)
             .where(events.c.account_id == account_id)
-            .order_by(some.c.seen_at.desc(), some.c.event_id)
+            .order_by(portion.c.seen_at.desc(), portion.c.event_id)
         )
         return [row.body for row in await self._database.rows(query)]
 

@@ -56,13 +56,13 @@ class OutcomeWatch:
     async def _ask(self) -> None:
         try:
             while self._waiting:
-                waiting = dict(self._waiting)
+                waiters = dict(self._waiting)
                 try:
-                    ended = await self._deliveries.with_outcome(tuple(waiting))
+                    ended = await self._deliveries.with_outcome(tuple(waiters))
                 except Exception as error:
-                    _settle(waiting.values(), error)
+                    _settle(waiters.values(), error)
                 else:
-                    _settle((waiting[delivery_id] for delivery_id in ended), None)
+                    _settle((waiters[delivery_id] for delivery_id in ended), None)
                 await asyncio.sleep(ASK_EVERY_SECONDS)
         finally:
             self._asking = None

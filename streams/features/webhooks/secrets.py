@@ -28,7 +28,7 @@ class Rotated:
 
 @dataclass
 class SecretService:
-    """`new_key` makes random bytes. `by` is the caller; `account_id` limits it to one account."""
+    """`new_key` makes random bytes. `actor` is the caller; `account_id` limits it to one account."""
 
     _webhooks: WebhookService
     _stored: Webhooks
@@ -38,14 +38,14 @@ class SecretService:
     _clock: Clock
     _new_key: Callable[[int], bytes]
 
-    async def show(self, webhook_id: str, *, by: str, account_id: str | None = None) -> str:
+    async def show(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> str:
         """The newest secret. Raises `NotFound`."""
-        return (await self.show_valid(webhook_id, by=by, account_id=account_id))[-1]
+        return (await self.show_valid(webhook_id, actor=actor, account_id=account_id))[-1]
 
-    async def show_valid(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Sequence[str]:
+    async def show_valid(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Sequence[str]:
         """The valid secrets, the newest last: one, or two during a rotation. Raises `NotFound`."""
         webhook = (await self._webhooks.find(webhook_id, account_id)).webhook
-        await self._audit.add(new_entry(self._clock, by, "webhook.secret_shown", webhook_id, webhook.account_id))
+        await self._audit.add(new_entry(self._clock, actor, "webhook.secret_shown", webhook_id, webhook.account_id))
         return [self._encryption.decrypt(secret.ciphertext) for secret in webhook.valid_secrets(self._clock.now())]
 
     async def rotate(
@@ -53,7 +53,7 @@ class SecretService:
         webhook_id: str,
         overlap_hours: int = DEFAULT_OVERLAP_HOURS,
         *,
-        by: str,
+        actor: str,
         account_id: str | None = None,
     ) -> Rotated:
         """Start a rotation: a new secret, while the old one stays valid for `overlap_hours`.
@@ -68,51 +68,53 @@ class SecretService:
         new = EncryptedSecret(self._encryption.encrypt(secret))
         old_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
 
-        def rotated(known: Registration) -> Registration:
-            valid = known.webhook.valid_secrets(now)
+        def rotated(registration: Registration) -> Registration:
+            valid = registration.webhook.valid_secrets(now)
             if old_until is None:
-                return _with(known, new)
+                return _with(registration, new)
             if len(valid) > 1:
-                until = format_time(valid[0].valid_until) if valid[0].valid_until else ""
-                raise Conflict(f"a rotation lasts until {until}: finish it first, or rotate without an overlap")
-            return _with(known, replace(valid[-1], valid_until=old_until), new)
+                overlap_end = format_time(valid[0].valid_until) if valid[0].valid_until else ""
+                raise Conflict(f"a rotation lasts until {overlap_end}: finish it first, or rotate without an overlap")
+            return _with(registration, replace(valid[-1], valid_until=old_until), new)
 
         changed = await self._webhooks.alter(
-            webhook_id, rotated, by, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
+            webhook_id, rotated, actor, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
         )
         return Rotated(changed, secret, old_until)
 
-    async def finish_rotation(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+    async def finish_rotation(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
         """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
         return await self._webhooks.alter(
             webhook_id,
-            lambda known: _with(known, known.webhook.secrets[-1]),
-            by,
+            lambda registration: _with(registration, registration.webhook.secrets[-1]),
+            actor,
             "webhook.secret_rotation_finished",
             account_id,
         )
 
-    async def reencrypt(self, told: Callable[[int, int], None] = lambda done, total: None, *, by: str) -> int:
+    async def reencrypt(self, on_progress: Callable[[int, int], None] = lambda done, total: None, *, actor: str) -> int:
         """Encrypt every webhook's secrets and headers with the newest key. Returns the number of webhooks.
 
         Raises `InvalidRecord` for a webhook that no configured key decrypts; those before it are done.
         """
 
-        def audit(before: Registration, after: Registration | None) -> AuditEntry:
-            return new_entry(self._clock, by, "webhook.reencrypted", before.webhook.id, before.webhook.account_id)
+        def audit(previous: Registration, updated: Registration | None) -> AuditEntry:
+            return new_entry(
+                self._clock, actor, "webhook.reencrypted", previous.webhook.id, previous.webhook.account_id
+            )
 
-        found = await self._stored.list()
-        for count, known in enumerate(found, 1):
-            await self._stored.change(known.id, self._resealed, audit=audit)
-            told(count, len(found))
+        registrations = await self._stored.list()
+        for count, registration in enumerate(registrations, 1):
+            await self._stored.change(registration.id, self._resealed, audit=audit)
+            on_progress(count, len(registrations))
         await self._check.reencrypt()
-        return len(found)
+        return len(registrations)
 
-    def _resealed(self, known: Registration) -> Registration:
-        webhook, reencrypt = known.webhook, self._encryption.reencrypt
+    def _resealed(self, registration: Registration) -> Registration:
+        webhook, reencrypt = registration.webhook, self._encryption.reencrypt
         headers, fallback_headers = webhook.encrypted_headers, webhook.encrypted_fallback_headers
         return replace(
-            known,
+            registration,
             webhook=replace(
                 webhook,
                 secrets=tuple(replace(secret, ciphertext=reencrypt(secret.ciphertext)) for secret in webhook.secrets),
@@ -122,5 +124,5 @@ class SecretService:
         )
 
 
-def _with(known: Registration, *secrets: EncryptedSecret) -> Registration:
-    return replace(known, webhook=replace(known.webhook, secrets=secrets))
+def _with(registration: Registration, *secrets: EncryptedSecret) -> Registration:
+    return replace(registration, webhook=replace(registration.webhook, secrets=secrets))

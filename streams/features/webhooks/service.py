@@ -65,7 +65,7 @@ class Registered:
 class WebhookService:
     """`new_key` makes random bytes.
 
-    `by` is the caller, for the audit log; `account_id` limits it to one account.
+    `actor` is the caller, for the audit log; `account_id` limits it to one account.
     """
 
     _webhooks: Webhooks
@@ -80,7 +80,7 @@ class WebhookService:
     # Whether records are written with the newest schemas: an older one has no filter.
     _takes_filters: bool = True
 
-    async def register(self, webhook_input: WebhookInput, *, by: str) -> Registered:
+    async def register(self, webhook_input: WebhookInput, *, actor: str) -> Registered:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         if errors := [*input_errors(webhook_input, self._allow_http), *self._filter_errors(webhook_input, None)]:
             raise Invalid(*errors)
@@ -95,7 +95,7 @@ class WebhookService:
             **to_webhook_fields(webhook_input),
         )
         audit_entry = new_entry(
-            self._clock, by, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
+            self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
         new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
@@ -105,9 +105,9 @@ class WebhookService:
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
 
-    async def page(self, account_id: str, after: Cursor | None, limit: int) -> Page[ListedWebhook]:
+    async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[ListedWebhook]:
         """Newest first."""
-        return await self._webhooks.page(account_id, after, limit)
+        return await self._webhooks.page(account_id, cursor, limit)
 
     async def paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
         """The paused webhooks of an account."""
@@ -115,22 +115,22 @@ class WebhookService:
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
         """Those of these webhooks that the account has, or had, by id."""
-        found = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
-        return {known.id: known for known in found}
+        registrations = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
+        return {registration.id: registration for registration in registrations}
 
     async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
         """Raises `NotFound`."""
-        found = await self._webhooks.find(webhook_id)
-        if found is None or account_id not in (None, found.webhook.account_id):
+        registration = await self._webhooks.find(webhook_id)
+        if registration is None or account_id not in (None, registration.webhook.account_id):
             raise _unknown(webhook_id)
-        return found
+        return registration
 
     async def change(
         self,
         webhook_id: str,
         changes: Mapping[str, Any],
         *,
-        by: str,
+        actor: str,
         account_id: str | None = None,
         version: int | None = None,
     ) -> Changed:
@@ -138,60 +138,67 @@ class WebhookService:
 
         Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
         """
-        wanted = {name: value for name, value in changes.items() if name != "status"}
+        new_values = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
-        unresolved = await self._unresolved_hosts(wanted.get("url"), wanted.get("fallback_url"))
+        unresolved = await self._unresolved_hosts(new_values.get("url"), new_values.get("fallback_url"))
 
-        def changed(known: Registration) -> Registration:
-            if version is not None and known.webhook.version != version:
+        def changed(registration: Registration) -> Registration:
+            if version is not None and registration.webhook.version != version:
                 raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
-            before = webhook_input(known)
-            after = replace(before, **wanted)
+            previous = webhook_input(registration)
+            updated = replace(previous, **new_values)
             # Fields that were valid at registration stay valid when the rules change.
-            already = input_errors(before, self._allow_http)
-            errors = [error for error in input_errors(after, self._allow_http) if error not in already]
-            if errors := [*errors, *self._filter_errors(after, before)]:
+            already = input_errors(previous, self._allow_http)
+            errors = [error for error in input_errors(updated, self._allow_http) if error not in already]
+            if errors := [*errors, *self._filter_errors(updated, previous)]:
                 raise Invalid(*errors)
-            result = self._revised(known, after, wanted)
+            result = self._revised(registration, updated, new_values)
             if status is Status.PAUSED:
                 return _paused(result, pause, now)
             return _enabled(result) if status is Status.ACTIVE else result
 
-        after = await self.alter(webhook_id, changed, by, "webhook.changed", account_id)
-        return replace(after, unresolved=unresolved)
+        changed_webhook = await self.alter(webhook_id, changed, actor, "webhook.changed", account_id)
+        return replace(changed_webhook, unresolved=unresolved)
 
-    async def pause(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+    async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.alter(
-            webhook_id, lambda known: _paused(known, pause, now), by, "webhook.paused", account_id, reason="manual"
+            webhook_id,
+            lambda registration: _paused(registration, pause, now),
+            actor,
+            "webhook.paused",
+            account_id,
+            reason="manual",
         )
 
     async def enable(
         self,
         webhook_id: str,
-        held: HeldChoice = HeldChoice.DELIVER,
+        held_choice: HeldChoice = HeldChoice.DELIVER,
         *,
-        by: str,
+        actor: str,
         account_id: str | None = None,
     ) -> Changed:
         """Enable a paused webhook in a new health epoch; `held` decides about the held deliveries.
 
         A second time changes nothing.
         """
-        return await self.alter(webhook_id, _enabled, by, "webhook.enabled", account_id, held, held=str(held))
+        return await self.alter(
+            webhook_id, _enabled, actor, "webhook.enabled", account_id, held_choice, held=str(held_choice)
+        )
 
-    async def delete(self, webhook_id: str, *, by: str, account_id: str | None = None) -> Changed:
+    async def delete(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
         """Delete a webhook. Deliveries that it was still owed become dead letters."""
-        return await self.alter(webhook_id, lambda known: None, by, "webhook.deleted", account_id)
+        return await self.alter(webhook_id, lambda registration: None, actor, "webhook.deleted", account_id)
 
     async def alter(
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
-        by: str,
+        actor: str,
         action: str,
         account_id: str | None,
         choice: HeldChoice = HeldChoice.DELIVER,
@@ -200,10 +207,10 @@ class WebhookService:
         """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
         known = await self.find(webhook_id, account_id)
 
-        def audit(before: Registration, after: Registration | None) -> AuditEntry:
-            changes = differences(_shown(before), _shown(after)) if after else None
+        def audit(previous: Registration, updated: Registration | None) -> AuditEntry:
+            changes = differences(_shown(previous), _shown(updated)) if updated else None
             owner = known.webhook.account_id
-            return new_entry(self._clock, by, action, webhook_id, owner, **details, changes=changes or None)
+            return new_entry(self._clock, actor, action, webhook_id, owner, **details, changes=changes or None)
 
         registration = await self._webhooks.change(webhook_id, change, choice, audit)
         if registration is None:
@@ -221,48 +228,52 @@ class WebhookService:
         await asyncio.sleep(self._propagation.known_after)
         return Changed(registration, propagated=True)
 
-    def _revised(self, known: Registration, webhook_input: WebhookInput, wanted: Mapping[str, Any]) -> Registration:
-        webhook = known.webhook
+    def _revised(
+        self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]
+    ) -> Registration:
+        webhook = registration.webhook
         has_new_url = webhook_input.url != webhook.url
         revised = replace(
             webhook,
             **to_webhook_fields(webhook_input),
             encrypted_headers=self._encrypt_headers(webhook_input.headers)
-            if "headers" in wanted
+            if "headers" in new_values
             else webhook.encrypted_headers,
             encrypted_fallback_headers=self._encrypt_headers(webhook_input.fallback_headers)
-            if "fallback_headers" in wanted
+            if "fallback_headers" in new_values
             else webhook.encrypted_fallback_headers,
             # Failures of the old URL do not count for the new one.
             health_epoch=webhook.health_epoch + 1 if has_new_url else webhook.health_epoch,
         )
-        url_changed_at = self._clock.now() if has_new_url else known.url_changed_at
-        return replace(known, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input))
+        url_changed_at = self._clock.now() if has_new_url else registration.url_changed_at
+        return replace(
+            registration, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input)
+        )
 
-    def _filter_errors(self, webhook_input: WebhookInput, before: WebhookInput | None) -> Sequence[FieldError]:
+    def _filter_errors(self, webhook_input: WebhookInput, previous: WebhookInput | None) -> Sequence[FieldError]:
         """A new filter needs the newest schemas: without it, the webhook would get events that nobody asked for."""
-        is_new = webhook_input.filter is not None and (before is None or webhook_input.filter != before.filter)
+        is_new = webhook_input.filter is not None and (previous is None or webhook_input.filter != previous.filter)
         return [FieldError("filter", FILTER_NEEDS_NEWEST)] if is_new and not self._takes_filters else []
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
-        named = {name: one for name, one in (("url", url), ("fallbackUrl", fallback_url)) if one}
-        found = {name: await self._dns_check.check(one) for name, one in named.items()}
-        if errors := [FieldError(name, result.problem) for name, result in found.items() if result.problem]:
+        urls = {name: host_url for name, host_url in (("url", url), ("fallbackUrl", fallback_url)) if host_url}
+        results = {name: await self._dns_check.check(host_url) for name, host_url in urls.items()}
+        if errors := [FieldError(name, result.problem) for name, result in results.items() if result.problem]:
             raise Invalid(*errors)
-        hosts = {host_of(named[name]): None for name, result in found.items() if not result.resolves}
+        hosts = {host_of(urls[name]): None for name, result in results.items() if not result.resolves}
         return tuple(filter(None, hosts))
 
     def _encrypt_headers(self, headers: Mapping[str, str]) -> str | None:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
 
 
-def _shown(known: Registration) -> Mapping[str, Any]:
+def _shown(registration: Registration) -> Mapping[str, Any]:
     """What the audit log shows of a webhook: its input and its status, with its headers masked."""
-    webhook, entered = known.webhook, webhook_input(known)
-    shown = {each.name: getattr(entered, each.name) for each in fields(entered)}
+    webhook, entered = registration.webhook, webhook_input(registration)
+    values = {attribute.name: getattr(entered, attribute.name) for attribute in fields(entered)}
     return {
-        **shown,
+        **values,
         "status": webhook.status,
         # A ciphertext of the same headers may differ, but then somebody entered them again.
         "headers": Masked(webhook.encrypted_headers),
@@ -274,15 +285,17 @@ def _unknown(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
 
 
-def _paused(known: Registration, pause: Pause, now: datetime) -> Registration:
-    if known.webhook.status is Status.PAUSED:
-        return known
-    return replace(known, webhook=replace(known.webhook, status=Status.PAUSED, pause=pause), paused_at=now)
+def _paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
+    if registration.webhook.status is Status.PAUSED:
+        return registration
+    return replace(
+        registration, webhook=replace(registration.webhook, status=Status.PAUSED, pause=pause), paused_at=now
+    )
 
 
-def _enabled(known: Registration) -> Registration:
-    webhook = known.webhook
+def _enabled(registration: Registration) -> Registration:
+    webhook = registration.webhook
     if webhook.status is Status.ACTIVE:
-        return known
+        return registration
     awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
-    return replace(known, webhook=awake, paused_at=None)
+    return replace(registration, webhook=awake, paused_at=None)

@@ -44,10 +44,10 @@ class WebhookStatsService:
             raise Invalid(FieldError("hours", f"must be from 1 to {MOST_HOURS}"))
         return await self._stats.stats(registration.webhook.id, self._since(hours))
 
-    async def verdicts(self, known: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:
+    async def verdicts(self, webhooks: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:
         """Whether each of these webhooks works, by its last hours."""
-        found = await self._stats.summaries([one.id for one in known], self._since(hours))
-        return [verdict(one, found[one.id]) for one in known]
+        summaries = await self._stats.summaries([webhook.id for webhook in webhooks], self._since(hours))
+        return [verdict(webhook, summaries[webhook.id]) for webhook in webhooks]
 
     async def failures(self, registration: Registration, limit: int) -> Sequence[FailedAttempt]:
         """Its last failed attempts, newest first."""

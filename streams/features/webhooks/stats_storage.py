@@ -35,16 +35,16 @@ class SqlWebhookStats(SqlStorage):
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
         """The summary of each of these webhooks since an hour."""
-        made, times, left = hourly_attempts.c, response_times.c, deliveries.c
+        hourly, times, current = hourly_attempts.c, response_times.c, deliveries.c
         counts = (
             select(
-                made.webhook_id,
-                made.outcome,
-                func.sum(made.attempts).label("how_many"),
-                func.max(made.last_at).label("last_at"),
+                hourly.webhook_id,
+                hourly.outcome,
+                func.sum(hourly.attempts).label("how_many"),
+                func.max(hourly.last_at).label("last_at"),
             )
-            .where(made.webhook_id.in_(webhook_ids), made.hour >= since)
-            .group_by(made.webhook_id, made.outcome)
+            .where(hourly.webhook_id.in_(webhook_ids), hourly.hour >= since)
+            .group_by(hourly.webhook_id, hourly.outcome)
         )
         histogram = (
             select(times.webhook_id, times.up_to_ms, func.sum(times.attempts).label("how_many"))
@@ -52,9 +52,9 @@ class SqlWebhookStats(SqlStorage):
             .group_by(times.webhook_id, times.up_to_ms)
         )
         unfinished = (
-            select(left.webhook_id, left.state, func.count().label("how_many"))
-            .where(left.webhook_id.in_(webhook_ids), NOT_DELIVERED & left.state.in_(_UNFINISHED))
-            .group_by(left.webhook_id, left.state)
+            select(current.webhook_id, current.state, func.count().label("how_many"))
+            .where(current.webhook_id.in_(webhook_ids), NOT_DELIVERED & current.state.in_(_UNFINISHED))
+            .group_by(current.webhook_id, current.state)
         )
         found = {webhook_id: _Parts() for webhook_id in webhook_ids}
         async with self._database.reading() as connection:
@@ -78,14 +78,14 @@ class SqlWebhookStats(SqlStorage):
 
     async def stats(self, webhook_id: str, since: datetime) -> WebhookStats:
         """Attempts and response times by the hour since an hour, oldest first, and what is not finished now."""
-        made, left = hourly_attempts.c, deliveries.c
-        place = (left.state, left.tier, left.reason)
-        hours = select(hourly_attempts).where(made.webhook_id == webhook_id, made.hour >= since)
+        hourly, current = hourly_attempts.c, deliveries.c
+        place = (current.state, current.tier, current.reason)
+        hours = select(hourly_attempts).where(hourly.webhook_id == webhook_id, hourly.hour >= since)
         unfinished = select(*place, func.count().label("how_many")).where(
-            left.webhook_id == webhook_id, NOT_DELIVERED & left.state.in_(_UNFINISHED)
+            current.webhook_id == webhook_id, NOT_DELIVERED & current.state.in_(_UNFINISHED)
         )
         async with self._database.reading() as connection:
-            rows = await connection.execute(hours.order_by(made.hour, made.outcome))
+            rows = await connection.execute(hours.order_by(hourly.hour, hourly.outcome))
             by_hour = [Hour(*row) for row in rows]
             counts = await connection.execute(unfinished.group_by(*place))
             waiting = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
@@ -100,8 +100,10 @@ class SqlWebhookStats(SqlStorage):
 
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
-        this = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
-        found: datetime | None = await self._database.scalar(select(func.max(hourly_attempts.c.last_at)).where(this))
+        condition = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
+        found: datetime | None = await self._database.scalar(
+            select(func.max(hourly_attempts.c.last_at)).where(condition)
+        )
         return found
 
     async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
@@ -109,26 +111,26 @@ class SqlWebhookStats(SqlStorage):
         made = attempts.c
         columns = (made.delivery_id, made.started_at, made.ended_at, made.status, made.message)
         # A test tells nothing about the endpoint's events.
-        this = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
-        query = select(*columns).where(this).order_by(made.started_at.desc()).limit(limit)
+        condition = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
+        query = select(*columns).where(condition).order_by(made.started_at.desc()).limit(limit)
         return [_failed(row) for row in await self._database.rows(query)]
 
     async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
         """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
-        made = hourly_attempts.c
+        hourly = hourly_attempts.c
         query = (
             select(
-                made.hour,
-                made.outcome,
-                func.sum(made.attempts).label("attempts"),
-                func.sum(made.milliseconds).label("milliseconds"),
-                func.max(made.slowest_ms).label("slowest_ms"),
-                func.max(made.last_at).label("last_at"),
+                hourly.hour,
+                hourly.outcome,
+                func.sum(hourly.attempts).label("attempts"),
+                func.sum(hourly.milliseconds).label("milliseconds"),
+                func.max(hourly.slowest_ms).label("slowest_ms"),
+                func.max(hourly.last_at).label("last_at"),
             )
-            .join(webhooks, webhooks.c.id == made.webhook_id)
-            .where(webhooks.c.account_id == account_id, made.hour >= since)
-            .group_by(made.hour, made.outcome)
-            .order_by(made.hour, made.outcome)
+            .join(webhooks, webhooks.c.id == hourly.webhook_id)
+            .where(webhooks.c.account_id == account_id, hourly.hour >= since)
+            .group_by(hourly.hour, hourly.outcome)
+            .order_by(hourly.hour, hourly.outcome)
         )
         rows = await self._database.rows(query)
         return [

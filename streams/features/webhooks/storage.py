@@ -63,7 +63,7 @@ class SqlWebhooks:
         return [to_listed(row) for row in await self._database.rows(query)]
 
     async def page(
-        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+        self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
         query = select(*LISTED).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
         if status is not None:
@@ -71,7 +71,7 @@ class SqlWebhooks:
         place = webhooks.c.created_at, webhooks.c.id
         async with self._database.reading() as connection:
             return await read_page(
-                connection, query, *place, after, limit, to_listed, lambda webhook: webhook.json_bytes
+                connection, query, *place, cursor, limit, to_listed, lambda webhook: webhook.json_bytes
             )
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
@@ -79,48 +79,50 @@ class SqlWebhooks:
         return [to_listed(row) for row in await self._database.rows(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
-        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        row = await self._database.row(select(webhooks).where(this))
+        condition = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        row = await self._database.row(select(webhooks).where(condition))
         return to_registration(row) if row else None
 
     async def change(
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
-        held: HeldChoice = HeldChoice.DELIVER,
+        held_choice: HeldChoice = HeldChoice.DELIVER,
         audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
         now = self._clock.now()
-        this = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
+        condition = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
         async with self._changing() as connection:
-            row = (await connection.execute(select(webhooks).where(this).with_for_update())).one_or_none()
+            row = (await connection.execute(select(webhooks).where(condition).with_for_update())).one_or_none()
             if row is None:
                 return None
-            before = to_registration(row)
-            after = change(before)
-            if after == before:
-                return before
-            if after is not None:
-                await require_room_for(connection, after.webhook, before.webhook)
+            previous = to_registration(row)
+            updated = change(previous)
+            if updated == previous:
+                return previous
+            if updated is not None:
+                await require_room_for(connection, updated.webhook, previous.webhook)
             version = version_after(row.version, now)
-            kept = after or before
-            kept = replace(kept, webhook=replace(kept.webhook, version=version))
-            deleted = {} if after else {"deleted_at": now}
-            await connection.execute(update(webhooks).where(this).values(**from_registration(kept), **deleted))
+            kept_webhook = updated or previous
+            kept_webhook = replace(kept_webhook, webhook=replace(kept_webhook.webhook, version=version))
+            deleted = {} if updated else {"deleted_at": now}
+            await connection.execute(
+                update(webhooks).where(condition).values(**from_registration(kept_webhook), **deleted)
+            )
             await make_dirty(connection, webhook_id, version)
-            await _record_pauses(connection, before.webhook, after.webhook if after else None, held, now)
-            await note(connection, audit(before, after) if audit else None)
-        return kept
+            await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
+            await note(connection, audit(previous, updated) if audit else None)
+        return kept_webhook
 
 
 async def _record_pauses(
-    connection: AsyncConnection, before: Webhook, after: Webhook | None, held: HeldChoice, now: datetime
+    connection: AsyncConnection, previous: Webhook, updated: Webhook | None, held_choice: HeldChoice, now: datetime
 ) -> None:
     """Record the pause that ends, with the choice for its held deliveries, and the pause that begins."""
-    old, new = before.pause, after.pause if after else None
+    old, new = previous.pause, updated.pause if updated else None
     if old is not None and (new is None or new.id != old.id):
-        ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held)
+        ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held_choice)
         await connection.execute(ended)
     if new is not None and (old is None or new.id != old.id):
-        begun = insert(pauses).values(id=new.id, webhook_id=before.id, reason=new.reason, began_at=now)
-        await connection.execute(begun)
+        new_pause = insert(pauses).values(id=new.id, webhook_id=previous.id, reason=new.reason, began_at=now)
+        await connection.execute(new_pause)

@@ -85,10 +85,10 @@ class SyntheticEventService:
         with suppress(TimeoutError):
             async with asyncio.timeout(self._wait_seconds):
                 await self._outcomes.wait(delivery_id)
-        seen = await self._deliveries.find(delivery_id)
-        is_waiting = seen is not None and seen.delivery_state.state is State.WAITING
-        if seen is not None and seen.body is not None and not is_waiting:
-            return seen
+        details = await self._deliveries.find(delivery_id)
+        is_waiting = details is not None and details.delivery_state.state is State.WAITING
+        if details is not None and details.body is not None and not is_waiting:
+            return details
         # A test that `deliver` reads has ended by now, or has expired.
         missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
         stage = "deliver" if is_waiting else "record"
