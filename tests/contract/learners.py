@@ -2,13 +2,14 @@
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
 
 from builders import NOON, attempt, event
 from contract.stores import SqlStore
-from fakes import FakeTelemetry
+from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
@@ -19,7 +20,8 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
-from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.changes import NewEvents, launch
+from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.service import LearnerService
 from streams.features.shared.accounts import SqlAccounts
@@ -82,12 +84,12 @@ async def record_each_state(store: SqlStore) -> None:
 
 async def open_sessions(store: SqlStore) -> None:
     """Two SCORM sessions with events that are not sent yet, and one of another learner."""
-    sessions = SqlCourseSessions(store.database, AvroCodec(), FakeTelemetry())
+    sessions = SqlCourseSessions(store.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     for number, learner in enumerate((ADA, ADA, "grace")):
         name = "sess_of_grace" if learner == "grace" else f"sess_of_ada_{number}"
         new = CourseSession("acme", name, "pkg_of_ada" if learner == ADA else "pkg", learner, BEFORE, NOON)
         token = f"{number}" * 64
-        launched = launch(new, NOON, f"evt_launch_{number}")
+        launched = launch(new, NewEvents(NOON, partial(str, f"evt_launch_{number}")))
         await sessions.open(launched, CommitUrl(token, "acme", name, NOON), lambda known: None)
 
 

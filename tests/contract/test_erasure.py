@@ -43,7 +43,8 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
-from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.changes import NewEvents, launch
+from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
 from streams.features.learners import storage as erasures_module
@@ -95,10 +96,10 @@ async def test_a_dump_has_nothing_of_an_erased_learner(database: SqlStore) -> No
 
 async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> None:
     await open_sessions(database)
-    sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry())
+    sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     later = CourseSession("acme", "sess_later", "pkg_1", ADA, NOON + timedelta(days=1), NOON + timedelta(days=2))
     url = CommitUrl("f" * 64, "acme", "sess_later", NOON + timedelta(days=2))
-    await sessions.open(launch(later, NOON, "evt_later"), url, lambda known: None)
+    await sessions.open(launch(later, NewEvents(NOON, lambda: "evt_later")), url, lambda known: None)
     assert (await erase(database)).erased["sessions"] == 2
     kept = [
         name

@@ -10,9 +10,10 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
 from streams.core.errors import Unavailable
 from streams.features.course_sessions import stage as session_scores
+from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
-from streams.features.course_sessions.session import SCORE_EVERY, CourseSession, SessionChange, apply_commit
-from streams.features.course_sessions.stage import report_scores
+from streams.features.course_sessions.session import SCORE_EVERY, CourseSession
+from streams.features.course_sessions.stage import DueReports
 from streams.outage import Outages
 
 
@@ -41,15 +42,16 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(session_scores, name, 0)
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     for raw in (1.0, 2.0, 3.0):
-        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NOON, lambda: "evt_1").session
+        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NewEvents(NOON, lambda: "evt_1")).session
     assert session.score_due_at == NOON + SCORE_EVERY
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
-    asyncio.create_task(report_scores(sessions, clock, lambda: "evt_2", outages))  # type: ignore[arg-type]  # noqa: RUF006
+    reports = DueReports(sessions, clock, outages, is_newest=True)  # type: ignore[arg-type]
+    asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
     clock.advance(SCORE_EVERY.total_seconds())
     await until(lambda: bool(sessions.changes))
     [(event, _)] = sessions.changes[0].events
-    assert (event.id, event.data["scoreRaw"], event.occurred_at) == ("evt_2", 3.0, clock.now())
+    assert (event.data["scoreRaw"], event.occurred_at) == (3.0, clock.now())
     await cancel_others()
