@@ -55,3 +55,36 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
     [(event, _)] = sessions.changes[0].events
     assert (event.data["scoreRaw"], event.occurred_at) == (3.0, clock.now())
     await cancel_others()
+
+
+class FakeDueEnds:
+    """The `end_due` of `CourseSessions`: how many sessions of each account are to end. The first look fails."""
+
+    def __init__(self, **due: int) -> None:
+        self.due = due
+        self.turns = list[str]()
+        self.looks = 0
+
+    async def end_due(self, after: str, now: object, end: object, limit: int) -> str | None:
+        await asyncio.sleep(0)
+        self.looks += 1
+        if self.looks == 1:
+            raise Unavailable("the database is away")
+        account = min((one for one, count in self.due.items() if count and one > after), default=None)
+        if account is not None:
+            self.due[account] -= 1
+            self.turns.append(account)
+        return account
+
+
+async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOOK_FOR_ENDS_EVERY_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(session_scores, name, 0)
+    sessions = FakeDueEnds(acme=3, globex=1, initech=2)
+    reports = DueReports(sessions, FakeClock(), Outages(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]
+    asyncio.create_task(reports.report_ends())  # noqa: RUF006
+    await until(lambda: len(sessions.turns) == 6)
+    assert sessions.turns == ["acme", "globex", "initech", "acme", "initech", "acme"]
+    sessions.due["globex"] = 1
+    await until(lambda: len(sessions.turns) == 7)
+    await cancel_others()
