@@ -27,7 +27,7 @@ from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.course_session_tables import commit_urls
+from streams.adapters.sql.course_session_tables import commit_urls, player_states
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
@@ -110,6 +110,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
     waiting = await SqlOutgoingEvents(database.database).due(10)
     assert sorted(one.key for one in waiting) == ["sess_later", "sess_of_grace"]
     assert await database.count(commit_urls) == 2
+    assert await database.count(player_states) == 1
 
 
 async def test_owed_and_dead_deliveries_end_as_discarded(database: SqlStore) -> None:
