@@ -73,7 +73,7 @@ async def events(database: SqlStore) -> list[Event]:
 
 
 async def ended(database: SqlStore) -> list[str]:
-    """The sessions whose end was told, in order."""
+    """The sessions whose end was reported, in order."""
     return [str(one.data["sessionId"]) for one in await events(database) if one.type == "session.ended"]
 
 
@@ -177,7 +177,7 @@ async def test_a_session_is_kept_until_it_ended(database: SqlStore, sessions: Sq
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, LATER, 10)).rows == 1
 
 
-async def test_a_session_of_an_older_release_is_not_told(database: SqlStore, sessions: SqlCourseSessions) -> None:
+async def test_a_session_of_an_older_release_has_no_end(database: SqlStore, sessions: SqlCourseSessions) -> None:
     await open_session(sessions, "s_1")
     async with database.database.transaction() as connection:
         await connection.execute(text("UPDATE course_sessions SET end_due_at = NULL, sequence = 0"))

@@ -49,8 +49,8 @@ class SqlPlayerStates:
         try:
             return (to_session(rows[0]), self._encryption.decrypt(rows[0].encrypted_state)) if rows else None
         except InvalidRecord:
-            # The key that it was encrypted with was removed: the course begins anew.
-            self._telemetry.warning("player_state_unreadable", account_id=account_id, session_id=rows[0].id)
+            # The key that it was encrypted with was removed: the course begins at its start.
+            self._telemetry.warning("player_state_not_decrypted", account_id=account_id, session_id=rows[0].id)
             return None
 
     async def store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:

@@ -1,4 +1,4 @@
-"""A session ends once, and a course that takes a result back is told."""
+"""A session ends once, and a course that takes a result back is reported."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -51,7 +51,7 @@ def play(*commits: PlayerCommit, known: CourseSession | None = None, is_newest: 
     return change
 
 
-def told(change: SessionChange) -> list[tuple[str, Any]]:
+def reported(change: SessionChange) -> list[tuple[str, Any]]:
     """Each event's type, and its data without what all events of the session have."""
     common = {"sessionId", "packageId", "learnerId", "sequence", "metadata"}
     events = [check_event(event, NOON + timedelta(days=1)) for event, _ in change.events]
@@ -59,7 +59,7 @@ def told(change: SessionChange) -> list[tuple[str, Any]]:
 
 
 def end_of(known: CourseSession) -> Any:
-    [(event_type, data)] = told(close(known, new(600)))
+    [(event_type, data)] = reported(close(known, new(600)))
     assert event_type == "session.ended"
     return data
 
@@ -98,7 +98,7 @@ def test_the_end_has_what_is_known() -> None:
     }
 
 
-def test_what_an_earlier_session_reached_is_not_reported_by_this_one() -> None:
+def test_an_earlier_result_is_not_reported_at_the_end() -> None:
     known = launched(Completion.COMPLETED, Success.PASSED, Score(raw=90.0), Decimal(60))
     end = end_of(session(progress=known))
     assert (end["reported"], end["completionStatus"], end["scoreRaw"]) == ("nothing", "completed", 90.0)
@@ -109,7 +109,7 @@ def test_a_waiting_score_comes_before_the_end() -> None:
     waiting = apply_commit(waiting, PlayerCommit(score=Score(raw=2.0)), new(11)).session
     assert waiting.score_due_at is not None
     for change in (close(waiting, new(12)), end_if_due(waiting, new(3600))):
-        assert [(event_type, data.get("scoreRaw")) for event_type, data in told(change)] == [
+        assert [(event_type, data.get("scoreRaw")) for event_type, data in reported(change)] == [
             ("session.scored", 2.0),
             ("session.ended", 2.0),
         ]
@@ -118,17 +118,17 @@ def test_a_waiting_score_comes_before_the_end() -> None:
 
 def test_a_session_ends_once() -> None:
     expired = end_if_due(session(), new(3600))
-    assert [event_type for event_type, _ in told(expired)] == ["session.ended"]
+    assert [event_type for event_type, _ in reported(expired)] == ["session.ended"]
     assert (expired.session.ended_at, expired.session.end_due_at) == (ENDS_AT, None)
-    assert told(end_if_due(expired.session, new(3700))) == []
+    assert reported(end_if_due(expired.session, new(3700))) == []
     closed = close(expired.session, new(3800))
-    assert told(closed) == []
+    assert reported(closed) == []
     assert closed.session.closed_at is not None
 
 
 def test_a_session_with_a_further_url_goes_on() -> None:
     due = end_if_due(session(), new(3599))
-    assert (told(due), due.session.ended_at, due.session.end_due_at) == ([], None, ENDS_AT)
+    assert (reported(due), due.session.ended_at, due.session.end_due_at) == ([], None, ENDS_AT)
 
 
 def test_a_late_commit_after_the_end_has_a_higher_sequence() -> None:
@@ -141,8 +141,8 @@ def test_a_late_commit_after_the_end_has_a_higher_sequence() -> None:
 # -- session.reset -----------------------------------------------------------------------------------------------
 
 
-def test_a_course_that_takes_a_result_back_is_told() -> None:
-    assert told(play(PASSED, FAILED))[-1] == (
+def test_a_course_that_takes_a_result_back_is_reported() -> None:
+    assert reported(play(PASSED, FAILED))[-1] == (
         "session.reset",
         {
             "completionStatus": "incomplete",
@@ -164,16 +164,18 @@ def test_a_course_that_takes_a_result_back_is_told() -> None:
     ],
 )
 def test_each_result_is_taken_back_once(commits: Sequence[PlayerCommit], types: Sequence[str]) -> None:
-    assert [event_type.removeprefix("session.") for event_type, _ in told(play(*commits))] == types
+    assert [event_type.removeprefix("session.") for event_type, _ in reported(play(*commits))] == types
 
 
 def test_what_was_known_at_the_launch_can_be_taken_back() -> None:
     known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(), Decimal())
-    assert [event_type for event_type, _ in told(play(INCOMPLETE, known=session(progress=known)))] == ["session.reset"]
+    assert [event_type for event_type, _ in reported(play(INCOMPLETE, known=session(progress=known)))] == [
+        "session.reset"
+    ]
 
 
 def test_a_completion_says_what_was_before() -> None:
-    first, second = told(play(COMPLETED, PASSED))
+    first, second = reported(play(COMPLETED, PASSED))
     assert "previousCompletionStatus" not in first[1]
     assert second[1]["previousCompletionStatus"] == "completed"
     assert "previousSuccessStatus" not in second[1]
@@ -188,9 +190,9 @@ def test_what_an_older_release_cannot_read_is_left_out() -> None:
     assert [event.type for event, _ in played.events] == ["session.completed"]
     assert "metadata" not in played.events[0][0].data
     closed = close(played.session, new(60, is_newest=False))
-    assert told(closed) == []
-    # It has ended, and is not told later.
-    assert told(end_if_due(closed.session, new(3600))) == []
+    assert reported(closed) == []
+    # It has ended, and is not reported later.
+    assert reported(end_if_due(closed.session, new(3600))) == []
 
 
 def test_each_event_has_the_metadata() -> None:

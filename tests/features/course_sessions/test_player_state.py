@@ -162,7 +162,7 @@ async def test_the_database_has_the_state_encrypted(api: ApiFixture) -> None:
     assert "secret" not in str(await rows(api))
 
 
-async def test_an_erased_learner_begins_anew(api: ApiFixture) -> None:
+async def test_an_erased_learner_begins_at_the_start(api: ApiFixture) -> None:
     await commit(api, await opened(api), body())
     headers = {"Idempotency-Key": "launch-1"}
     await api.acme.request("POST", "/v1/sessions", NEW, headers=headers)
@@ -184,7 +184,7 @@ async def test_without_its_key_a_state_is_not_given_back(tmp_path: Path) -> None
         async with api.database.transaction() as connection:
             await connection.execute(player_states.update().values(encrypted_state=state))
         assert await stored(api) is None
-        assert api.telemetry.logged_count("player_state_unreadable") == 1
+        assert api.telemetry.logged_count("player_state_not_decrypted") == 1
 
 
 @pytest.mark.parametrize("case", [name for name in cases() if JSON_FORMAT.fullmatch(name)])
