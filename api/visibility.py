@@ -101,6 +101,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("sign_ins.browser_sha256", "pending_sign_ins.state_sha256", "pending_sign_ins.browser_sha256"),
         *("pending_sign_ins.ciphertext", "encryption_check.ciphertext", "learner_hash_key.ciphertext"),
         *("erasures.encrypted_learner", "idempotency_keys.encrypted_response", "EarlierRequest.encrypted_response"),
+        "player_states.encrypted_state",
     ),
     SETTING: (
         *("Settings.encryption_keys", "Settings.operator_keys", "Settings.oidc_client_secret"),

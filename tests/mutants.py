@@ -26,6 +26,8 @@ SESSIONS = (
     "course_sessions/commit",
     "course_sessions/progress",
     "course_sessions/session",
+    "course_sessions/changes",
+    "course_sessions/player_state",
     "course_sessions/scorm_time",
 )
 SERVICES = (
@@ -35,6 +37,8 @@ SERVICES = (
 OF_SERVICES = (
     "core/test_access.py",
     "features/course_sessions/test_progress.py",
+    "features/course_sessions/test_ends.py",
+    "features/course_sessions/test_player_state.py",
     "dashboard/test_sign_in_pages.py",
     "features/course_sessions/test_sessions.py",
     "rest/test_accounts.py",

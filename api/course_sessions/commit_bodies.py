@@ -37,23 +37,26 @@ class NotScorm(ValueError):
 def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
     """Parse a commit. Raises `NotScorm`."""
     common: Mapping[str, Any] = {}
+    data: Any = None
     elements: Elements | None
     if content_type.lower().startswith("multipart/form-data"):
         elements = of_fields(_form(body, content_type))
     else:
         text = body.decode("utf-8-sig", errors="replace")
         if text.lstrip()[:1] in ("{", "["):
-            value = _json(text)
-            elements = of_value(value)
-            if isinstance(value, dict):
-                common = value
-                if any(name in value for name in _COMMON):
-                    elements = of_value(value.get("runtimeData")) or {}
+            data = _json(text)
+            elements = of_value(data)
+            if isinstance(data, dict):
+                common = data
+                if any(name in data for name in _COMMON):
+                    data = data.get("runtimeData")
+                    elements = of_value(data) or {}
         else:
             elements = of_text(text.strip())
     if elements is None:
         raise NotScorm("no element of SCORM's data model and no status is in it")
-    return _commit(elements, common, hashlib.sha256(body).hexdigest()[:DIGEST_CHARACTERS])
+    digest = hashlib.sha256(body).hexdigest()[:DIGEST_CHARACTERS]
+    return _commit(elements, common, digest, data if isinstance(data, dict) else None)
 
 
 def _json(text: str) -> Any:
@@ -106,7 +109,7 @@ def _name(header: bytes) -> str:
     return ""
 
 
-def _commit(elements: Elements, common: Mapping[str, Any], digest: str) -> PlayerCommit:
+def _commit(elements: Elements, common: Mapping[str, Any], digest: str, data: Mapping[str, Any] | None) -> PlayerCommit:
     scores = common.get("score")
     course = scores if isinstance(scores, dict) else {}
     # A player that counts no time adds a total of 0 to its last commit.
@@ -128,6 +131,7 @@ def _commit(elements: Elements, common: Mapping[str, Any], digest: str) -> Playe
         credit=_lower(elements.get("credit")),
         sequence=sequence if type(sequence) is int and 0 <= sequence < MOST_SEQUENCE else None,
         digest=digest,
+        data=data,
     )
 
 

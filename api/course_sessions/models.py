@@ -1,21 +1,25 @@
 """Models of SCORM sessions."""
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.shared_models import Id, Input, Model, Moment, Text, Time
 from streams.core.errors import FieldError, Invalid
+from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
-from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.progress import Progress, launched
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.service import OpenedSession, SessionLaunch
 from streams.features.course_sessions.session import CourseSession
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Scaled = Annotated[float, Field(ge=-1, le=1)]
+# `metadata_problem` says what is wrong with it.
+Metadata = Annotated[dict[str, Any], WithJsonSchema(dict(EVENT_TYPES["session.launched"]["metadata"].kind.schema))]
 
 
 class KnownResult(Input):
@@ -30,6 +34,11 @@ class KnownResult(Input):
     total_time: Annotated[
         Text, Field(max_length=DURATION_CHARACTERS, description="ISO 8601.", examples=["PT12M34S"])
     ] = "PT0S"
+
+    def to_progress(self) -> Progress:
+        """Raises `Invalid`."""
+        score = Score(self.score_raw, self.score_min, self.score_max, self.score_scaled)
+        return launched(self.completion_status, self.success_status, score, _seconds(self.total_time))
 
 
 class NewSession(Input):
@@ -47,7 +56,21 @@ class NewSession(Input):
     expires_at: Annotated[
         Moment | None, Field(description="When the commit URL ends: within 30 days; absent: in 24 hours.")
     ] = None
-    known: KnownResult = Field(default_factory=KnownResult)
+    known: Annotated[
+        KnownResult | None,
+        Field(description="Absent: nothing; with `keepState`, what the session whose state is given back had reached."),
+    ] = None
+    metadata: Annotated[
+        Metadata,
+        Field(
+            description="Texts for your own systems: each event of the session has them.",
+            examples=[{"department": "sales", "employee": "4711"}],
+        ),
+    ] = Field(default_factory=dict)
+    keep_state: Annotated[
+        bool,
+        Field(description="Keep what the player commits, and give it back in `stored` at the learner's next launch."),
+    ] = False
 
     def to_launch(self) -> SessionLaunch:
         """Raises `Invalid`."""
@@ -58,17 +81,9 @@ class NewSession(Input):
             self.session_id,
             self.created_at,
             self.expires_at,
-            launched(
-                self.known.completion_status,
-                self.known.success_status,
-                Score(
-                    self.known.score_raw,
-                    self.known.score_min,
-                    self.known.score_max,
-                    self.known.score_scaled,
-                ),
-                _seconds(self.known.total_time),
-            ),
+            self.known.to_progress() if self.known else None,
+            self.metadata,
+            self.keep_state,
         )
 
 
@@ -91,6 +106,15 @@ class OpenSession(Model):
     session_id: str
     commit_url: Annotated[str, Field(examples=["https://hooks.example.com/runtime/commit/q3Jd…"])]
     expires_at: Time
+    stored: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="With `keepState`: what the player committed last for the learner, for `loadFromJSON`.",
+            examples=[{"cmi": {"core": {"lesson_location": "page-3", "entry": "resume"}, "suspend_data": "…"}}],
+        ),
+    ] = None
+    # So that an erasure finds the stored response to a request with an Idempotency-Key.
+    learner_id: Annotated[str | None, Field(description="Whose state `stored` is.")] = None
 
 
 class EventOfSession(Model):
@@ -112,6 +136,12 @@ class CourseSessionDetails(Model):
     last_commit_at: Time | None = None
     closed_at: Time | None = None
     expires_at: Annotated[Time, Field(description="When its last commit URL ends.")]
+    ended_at: Annotated[Time | None, Field(description="When `session.ended` was made.")] = None
+    metadata: dict[str, str] | None = None
+    stored_state: Annotated[
+        StoredState | None,
+        Field(description="With `keepState`: what is kept of the player. A commit over 64 KiB is not."),
+    ] = None
     completion_status: Completion
     success_status: Success
     score_raw: float | None = None
@@ -124,7 +154,13 @@ class CourseSessionDetails(Model):
 
 def open_session(opened: OpenedSession, base_url: str) -> OpenSession:
     """`base_url` is that of the request, for a deployment without a public URL."""
-    return OpenSession.of(opened, session_id=opened.session.id, commit_url=opened.commit_url(base_url))
+    return OpenSession.of(
+        opened,
+        session_id=opened.session.id,
+        commit_url=opened.commit_url(base_url),
+        stored=opened.stored_state,
+        learner_id=opened.session.learner_id if opened.stored_state else None,
+    )
 
 
 def course_session(session: CourseSession) -> CourseSessionDetails:
@@ -139,5 +175,6 @@ def course_session(session: CourseSession) -> CourseSessionDetails:
         score_max=progress.score.max,
         score_scaled=progress.score.scaled,
         total_time=format_length(progress.total_time),
+        metadata=dict(session.metadata) or None,
         events=[EventOfSession.of(one, created_at=one.at) for one in session.events],
     )

@@ -1,4 +1,5 @@
-// Plays a course with scorm-again 3. What the platform stored is in the fragment, which no server's log has:
+// Plays a course with scorm-again 3. `stored` is what the answer of POST /v1/sessions with "keepState" has, or what your
+// platform stored. It is in the fragment, which no server's log has:
 // player.html#{"standard":"1.2","commitUrl":"https://…","stored":{"cmi":{…}},"settings":{…}}
 
 const { standard, commitUrl, stored, settings: own } = JSON.parse(decodeURIComponent(location.hash.slice(1)));

@@ -12,18 +12,22 @@ import httpx2
 from receiver import Event, database, serve, setting
 
 API = "/services/data/v64.0/sobjects/Contact"
-# Of two events of one time the one whose status comes later here counts.
+# Without a sequence, of two events of one time the one whose status comes later here counts.
 STATUSES = ("In progress", "Completed", "Failed", "Passed")
 LONGEST_ID = 255
 LONGEST_NAME = 80
-TABLE = "CREATE TABLE IF NOT EXISTS newest (learner_id TEXT PRIMARY KEY, happened_at TEXT, status INTEGER)"
-NEWEST = """INSERT INTO newest VALUES (?, ?, ?)
-  ON CONFLICT DO UPDATE SET happened_at = excluded.happened_at, status = excluded.status
-  WHERE (excluded.happened_at, excluded.status) >= (newest.happened_at, newest.status) RETURNING 1"""
+TABLE = """CREATE TABLE IF NOT EXISTS newest_events
+  (learner_id TEXT PRIMARY KEY, happened_at TEXT, status INTEGER, session_id TEXT, sequence INTEGER)"""
+# Within a session `sequence` decides: clocks differ. Between sessions the time does.
+NEWEST = """INSERT INTO newest_events AS old VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+  (happened_at, status, session_id, sequence) = (new.happened_at, new.status, new.session_id, new.sequence)
+  WHERE CASE WHEN new.session_id = old.session_id AND new.sequence + old.sequence IS NOT NULL
+    THEN new.sequence >= old.sequence
+    ELSE (new.happened_at, new.status) >= (old.happened_at, old.status) END RETURNING 1""".replace("new.", "excluded.")
 
 
 class Contacts:
-    """The contacts in Salesforce, and here the time of the newest event of each."""
+    """The contacts in Salesforce, and here the place of the newest event of each."""
 
     def __init__(self, url: str, token: str, id_field: str) -> None:
         self._http = httpx2.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=20)
@@ -32,11 +36,14 @@ class Contacts:
 
     def update(self, event: Event) -> None:
         """Set the status, unless a newer event has set it."""
-        learner, status = event["data"]["learnerId"], status_of(event)
+        data, status = event["data"], status_of(event)
         happened_at = datetime.fromisoformat(event["createdAt"]).astimezone(UTC).isoformat(timespec="microseconds")
         # Noted first: when the process dies here, this event is still to do, and is not older than itself.
-        if self._db.execute(NEWEST, (learner, happened_at, STATUSES.index(status))).fetchall():
-            self._upsert(learner, {"Training_Status__c": status, "Training_Status_Time__c": event["createdAt"]})
+        place = happened_at, STATUSES.index(status), data["sessionId"], data.get("sequence")
+        if self._db.execute(NEWEST, (data["learnerId"], *place)).fetchall():
+            self._upsert(
+                data["learnerId"], {"Training_Status__c": status, "Training_Status_Time__c": event["createdAt"]}
+            )
 
     def _upsert(self, learner: str, fields: dict[str, str]) -> None:
         # A dot is encoded too: clients resolve a path that ends in "..".

@@ -14,9 +14,11 @@ TABLE = """CREATE TABLE IF NOT EXISTS warehouse.events (
   session_id VARCHAR, package_id VARCHAR, dispatch_id VARCHAR, learner_id VARCHAR,
   completion_status VARCHAR, success_status VARCHAR, total_time VARCHAR,
   score_raw DOUBLE, score_min DOUBLE, score_max DOUBLE, score_scaled DOUBLE, data JSON NOT NULL)"""
+# The order of a session's events: ORDER BY session_id, sequence.
+SEQUENCE = "ALTER TABLE warehouse.events ADD COLUMN IF NOT EXISTS sequence BIGINT"
 TEXTS = ("sessionId", "packageId", "dispatchId", "learnerId", "completionStatus", "successStatus", "totalTime")
 SCORES = ("scoreRaw", "scoreMin", "scoreMax", "scoreScaled")
-INSERT = f"INSERT OR IGNORE INTO warehouse.events VALUES ({', '.join('?' * 15)})"
+INSERT = f"INSERT OR IGNORE INTO warehouse.events VALUES ({', '.join('?' * 16)})"
 
 
 class Warehouse:
@@ -27,13 +29,14 @@ class Warehouse:
         self._attach = f"ATTACH '{quoted}' AS warehouse"
         self._db = duckdb.connect(config={"threads": 1})
         self._execute(TABLE, [])
+        self._execute(SEQUENCE, [])
 
     def append(self, event: Event) -> None:
         data = event["data"]
         texts = [data.get(name) for name in TEXTS]
         scores = [float(data[name]) if name in data else None for name in SCORES]
         head = [event["id"], event["type"], datetime.fromisoformat(event["createdAt"])]
-        self._execute(INSERT, [*head, *texts, *scores, json.dumps(data, ensure_ascii=False)])
+        self._execute(INSERT, [*head, *texts, *scores, json.dumps(data, ensure_ascii=False), data.get("sequence")])
 
     def _execute(self, statement: str, values: list[object]) -> None:
         self._db.execute(self._attach)

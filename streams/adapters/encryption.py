@@ -12,6 +12,8 @@ from streams.core.errors import InvalidRecord, Misconfigured
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 CACHED_TEXTS = 20_000
+# Of a secret or some headers. Longer texts are read once: a cache of them would take a gigabyte.
+CACHED_CHARACTERS = 16 * 1024
 _NO_KEY = "the webhook's secret was encrypted with a key that is not configured here"
 
 
@@ -49,7 +51,7 @@ class FernetEncryption:
         return True
 
     def decrypt(self, ciphertext: str) -> str:
-        return self._decrypted(ciphertext)
+        return self._decrypted(ciphertext) if len(ciphertext) <= CACHED_CHARACTERS else self._decrypt(ciphertext)
 
     def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
         return _NO_HEADERS if ciphertext is None else self._decrypted_headers(ciphertext)

@@ -98,6 +98,8 @@ WAITING_TESTS_PER_ACCOUNT = 10
 
 # Events `session.scored` of one session, at most one in five seconds. No learner reads more changes of a score.
 SCORES_PER_SESSION = 200
+# What a player stores of a course. SCORM allows a course 64 000 characters; a browser's beacon has no more bytes.
+PLAYER_STATE_BYTES = 64 * 1024
 
 # `deliver` keeps every erased learner in memory, 0.3 KB each.
 ERASURES_PER_DAY = 10_000

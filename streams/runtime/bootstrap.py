@@ -224,6 +224,7 @@ class SqlDeployment(SqlParts):
             SqlAccounts(self.database),
             self.clock,
             self.new_token,
+            self.writes_newest,
             self.settings.public_url,
         )
 

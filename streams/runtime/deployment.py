@@ -141,9 +141,14 @@ class Deployment:
 
     # -- adapters --------------------------------------------------------------------------------------------------
 
+    @property
+    def writes_newest(self) -> bool:
+        """Whether records may have what the release before cannot read."""
+        return self.settings.record_schemas == "newest"
+
     @cached_property
     def codec(self) -> AvroCodec:
-        return AvroCodec(versions_written=schemas.COMPATIBLE if self.settings.record_schemas == "compatible" else None)
+        return AvroCodec(versions_written=None if self.writes_newest else schemas.COMPATIBLE)
 
     @cached_property
     def event_codec(self) -> EventCodec:

@@ -3,14 +3,13 @@
 from ulid import ULID
 
 from streams.adapters.threads import in_worker_thread
-from streams.features.course_sessions.stage import report_scores
+from streams.features.course_sessions.stage import DueReports
 from streams.features.learners.stage import finish_erasures
 from streams.features.mails.stage import Notify
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
-from streams.ids import new_id
 from streams.ports import Telemetry
 from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
@@ -50,6 +49,9 @@ class PublishProcess:
             outages=self._outages,
         )
         self._deployment, self._telemetry = deployment, telemetry
+        self._due_reports = DueReports(
+            deployment.stored_course_sessions(telemetry), deployment.clock, self._outages, deployment.writes_newest
+        )
         self._release_held = ReleaseHeld(
             deployment.held(),
             deployment.recorder(telemetry),
@@ -74,7 +76,12 @@ class PublishProcess:
     async def _work(self) -> None:
         # Read the topic only when no other process writes to it.
         await self._lease.hold(
-            self._subscriptions.run, self._publish, self._release, self._send_own, self._report_scores
+            self._subscriptions.run,
+            self._publish,
+            self._release,
+            self._send_own,
+            self._due_reports.report_scores,
+            self._due_reports.report_ends,
         )
 
     async def _publish(self) -> None:
@@ -89,11 +96,6 @@ class PublishProcess:
     async def _send_own(self) -> None:
         outgoing_events = self._deployment.outgoing_events()
         await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
-
-    async def _report_scores(self) -> None:
-        deployment = self._deployment
-        sessions = deployment.stored_course_sessions(self._telemetry)
-        await report_scores(sessions, deployment.clock, lambda: new_id("evt"), self._outages)
 
     async def reconcile(self, may_delete: MayDelete) -> Reconciled:
         """Bring the topic to the state of SQL, once, as the only publisher."""

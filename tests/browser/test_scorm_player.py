@@ -35,6 +35,8 @@ RIGHT = [
     ("session.completed", 100, "passed"),
 ]
 
+SCORM_2004 = ("score.raw", "success_status", "entry")
+
 # What a platform gives to the player at a relaunch.
 LOADED = {
     "1.2": {"cmi": {"core": {"lesson_status": "passed", "score": {"raw": "100"}, "total_time": "01:00:00"}}},
@@ -75,7 +77,7 @@ class Learning:
         new = {"packageId": "pkg_1", "learnerId": "Ada", "sessionId": self.session, **more}
         opened = self.customer.post("/v1/sessions", new)
         page = context.new_page()
-        page.goto(self.site.launch(self.standard, opened["commitUrl"], settings, loaded))
+        page.goto(self.site.launch(self.standard, opened["commitUrl"], settings, loaded or opened.get("stored")))
         expect(course(page).get_by_role("status")).to_have_text("Started.")
         return page
 
@@ -190,3 +192,29 @@ def test_what_the_player_says_after_a_commit_resumes_the_course(learning: Learni
     again = learning.launch(learner, {}, stored)
     read = "api.LMSGetValue('cmi.core.score.raw')" if learning.standard == "1.2" else "api.GetValue('cmi.score.raw')"
     assert again.evaluate(read) == "100"
+
+
+@pytest.mark.parametrize("leaves", ["Finish", "closes the tab"])
+@pytest.mark.parametrize(
+    "settings", [{}, COMMON, {**PLAIN, "dataCommitFormat": "flattened"}], ids=["json", "common", "flat"]
+)
+def test_a_platform_without_a_store_resumes_the_course(
+    learning: Learning, learner: BrowserContext, settings: dict[str, Any], leaves: str
+) -> None:
+    page = learning.launch(learner, settings, keepState=True)
+    press(page, "Warn the people around me", "Right.")
+    if leaves == "Finish":
+        press(page, "Finish", "Finished.")
+    page.close()
+    learning.expect(*RIGHT)
+    until(lambda: learning.state().get("storedState") == "stored", 20, lambda: str(learning.state()))
+    learning.session = "sess_2"
+    again = learning.launch(learner, settings, keepState=True)
+    names = ("core.score.raw", "core.lesson_status", "core.entry") if learning.standard == "1.2" else SCORM_2004
+    read = "LMSGetValue" if learning.standard == "1.2" else "GetValue"
+    found = [again.evaluate(f"(window.API || API_1484_11).{read}('cmi.{name}')") for name in names]
+    assert found == ["100", "passed", "resume"]
+    press(again, "Save", "Saved.")
+    # All that the course says is known.
+    until(lambda: "lastCommitAt" in learning.state(), 20, "a commit")
+    assert [one["type"] for one in learning.state()["events"]] == ["session.launched"]

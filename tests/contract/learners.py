@@ -2,13 +2,14 @@
 
 import json
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
 
 from builders import NOON, attempt, event
 from contract.stores import SqlStore
-from fakes import FakeTelemetry
+from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
@@ -19,13 +20,17 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
-from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.changes import NewEvents, apply_commit, launch
+from streams.features.course_sessions.commit import PlayerCommit
+from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.service import LearnerService
 from streams.features.shared.accounts import SqlAccounts
 
 ADA = "ada.lovelace@uni.example"
 BEFORE = NOON - timedelta(hours=1)
+AT_NOON = NewEvents(NOON, lambda: "evt_unused")
 # What a dump must not have afterwards.
 TRACES = (ADA, "lovelace", "sess_of_ada", "pkg_of_ada", "dsp_of_ada", "PT7M7S")
 
@@ -82,13 +87,17 @@ async def record_each_state(store: SqlStore) -> None:
 
 async def open_sessions(store: SqlStore) -> None:
     """Two SCORM sessions with events that are not sent yet, and one of another learner."""
-    sessions = SqlCourseSessions(store.database, AvroCodec(), FakeTelemetry())
+    sessions = SqlCourseSessions(store.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     for number, learner in enumerate((ADA, ADA, "grace")):
         name = "sess_of_grace" if learner == "grace" else f"sess_of_ada_{number}"
-        new = CourseSession("acme", name, "pkg_of_ada" if learner == ADA else "pkg", learner, BEFORE, NOON)
+        package = "pkg_of_ada" if learner == ADA else "pkg"
+        more: dict[str, Any] = {"metadata": {"who": learner}, "stored_state": StoredState.NOTHING}
+        new = CourseSession("acme", name, package, learner, BEFORE, NOON, **more)
         token = f"{number}" * 64
-        launched = launch(new, NOON, f"evt_launch_{number}")
+        launched = launch(new, NewEvents(NOON, partial(str, f"evt_launch_{number}")))
         await sessions.open(launched, CommitUrl(token, "acme", name, NOON), lambda known: None)
+        commit = PlayerCommit(data={"cmi": {"suspend_data": f"The name is {learner}."}})
+        assert await sessions.commit(token, lambda known, _, commit=commit: apply_commit(known, commit, AT_NOON))  # type: ignore[misc]
 
 
 async def name_elsewhere(store: SqlStore) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from builders import NOON
 from contract.stores import SqlStore
-from fakes import FakeTelemetry
+from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
@@ -20,16 +20,18 @@ from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
 from streams.core.limits import SCORES_PER_SESSION
-from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.progress import launched
-from streams.features.course_sessions.session import (
-    CommitUrl,
-    CourseSession,
+from streams.features.course_sessions.changes import (
+    NewEvents,
     SessionChange,
     apply_commit,
+    close,
+    end_if_due,
     launch,
     report_score,
 )
+from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
+from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ports import Prunable
 
@@ -43,8 +45,8 @@ DONE = PlayerCommit(
 
 @pytest_asyncio.fixture
 async def sessions(database: SqlStore) -> SqlCourseSessions:
-    made = SqlCourseSessions(database.database, CODEC, FakeTelemetry())
-    await made.open(launch(session(), NOON, "evt_launch"), url(), lambda known: None)
+    made = SqlCourseSessions(database.database, CODEC, FakeTelemetry(), FakeEncryption())
+    await made.open(launch(session(), made_at(NOON, "evt_launch")), url(), lambda known: None)
     return made
 
 
@@ -53,14 +55,18 @@ def session(session_id: str = "s-1") -> CourseSession:
     return CourseSession("acme", session_id, "pkg_1", "Ada", NOON, NOON + timedelta(hours=1), "dsp_1", known)
 
 
+def made_at(now: datetime, *event_ids: str) -> NewEvents:
+    """Events of a time, with these ids."""
+    return NewEvents(now, partial(next, iter(event_ids)))
+
+
 def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
     return CommitUrl(token, "acme", "s-1", NOON + timedelta(hours=hours))
 
 
 def applying(commit: PlayerCommit, event_id: str, now: datetime = NOON):  # type: ignore[no-untyped-def]
     def apply(known: CourseSession, _: CommitUrl) -> SessionChange:
-        ids = iter([f"{event_id}_a", f"{event_id}_b"])
-        return apply_commit(known, commit, now, partial(next, ids))
+        return apply_commit(known, commit, made_at(now, f"{event_id}_a", f"{event_id}_b", f"{event_id}_c"))
 
     return apply
 
@@ -75,7 +81,7 @@ async def waiting(database: SqlStore) -> list[str]:
 async def test_a_session_is_stored_as_it_is(sessions: SqlCourseSessions) -> None:
     assert await sessions.commit(TOKEN, applying(DONE, "evt"))
     found = await sessions.find("acme", "s-1")
-    expected = launch(session(), NOON, "evt_launch").session
+    expected = launch(session(), made_at(NOON, "evt_launch")).session
     assert found == applying(DONE, "evt")(expected, url()).session
     assert await sessions.find("acme", "s-2") is None
     assert await sessions.find("globex", "s-1") is None
@@ -120,7 +126,8 @@ async def reported(database: SqlStore) -> list[float | str]:
 
 async def report(sessions: SqlCourseSessions, at: datetime, limit: int = 10) -> int:
     """Report what is due, as `publish` does."""
-    return await sessions.report_due(at, lambda one: report_score(one, at, lambda: f"evt_{next(NUMBERS)}_due"), limit)
+    new = NewEvents(at, lambda: f"evt_{next(NUMBERS)}_due")
+    return await sessions.report_due(at, lambda one: report_score(one, new), limit)
 
 
 async def test_twenty_scores_a_second_are_one_in_five_seconds(database: SqlStore, sessions: SqlCourseSessions) -> None:
@@ -150,7 +157,7 @@ async def test_a_score_that_waits_is_stored_with_its_session(database: SqlStore,
     for number in range(3):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(number)))
     # The process dies, and another one goes on.
-    again = SqlCourseSessions(database.database, CODEC, FakeTelemetry())
+    again = SqlCourseSessions(database.database, CODEC, FakeTelemetry(), FakeEncryption())
     assert await report(again, after_seconds(60)) == 1
     assert await reported(database) == ["session.launched", 0.0, 2.0]
 
@@ -161,13 +168,14 @@ async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, ses
     pruning, later = SqlPruning(database.database), after_seconds(86_400)
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 0
     assert await report(sessions, later) == 1
+    assert await sessions.end_due("", later, partial(end_if_due, new=made_at(later, "evt_end")), 10) == "acme"
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 1
 
 
 async def test_scores_are_reported_in_portions(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for name in "abc":
         await sessions.open(
-            launch(session(name), NOON, f"launch_{name}"),
+            launch(session(name), made_at(NOON, f"launch_{name}")),
             CommitUrl(name * 64, "acme", name, NOON + timedelta(hours=1)),
             lambda known: None,
         )
@@ -179,8 +187,8 @@ async def test_scores_are_reported_in_portions(database: SqlStore, sessions: Sql
 
 async def test_a_session_has_200_scores_at_most(database: SqlStore) -> None:
     telemetry = FakeTelemetry()
-    sessions = SqlCourseSessions(database.database, CODEC, telemetry)
-    await sessions.open(launch(session(), NOON, "evt_launch"), url(), lambda known: None)
+    sessions = SqlCourseSessions(database.database, CODEC, telemetry, FakeEncryption())
+    await sessions.open(launch(session(), made_at(NOON, "evt_launch")), url(), lambda known: None)
     for number in range(SCORES_PER_SESSION + 5):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(5 * number)))
     assert telemetry.logged == [("session_scores_ended", {"account_id": "acme", "session_id": "s-1"})]
@@ -208,7 +216,7 @@ async def test_a_refused_commit_changes_nothing(database: SqlStore, sessions: Sq
 
 async def test_a_session_is_launched_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
     again = [
-        sessions.open(launch(session(), NOON, f"evt_{n}"), url(f"{n}" * 64, hours=n), lambda known: None)
+        sessions.open(launch(session(), made_at(NOON, f"evt_{n}")), url(f"{n}" * 64, hours=n), lambda known: None)
         for n in range(1, 6)
     ]
     found = await asyncio.gather(*again)
@@ -226,16 +234,18 @@ async def test_a_refused_launch_makes_no_commit_url(database: SqlStore, sessions
         raise Conflict("closed")
 
     with pytest.raises(Conflict):
-        await sessions.open(launch(session(), NOON, "evt_2"), url("2" * 64), refuse)
+        await sessions.open(launch(session(), made_at(NOON, "evt_2")), url("2" * 64), refuse)
     assert await database.count(commit_urls) == 1
 
 
-async def test_a_session_is_closed_once(sessions: SqlCourseSessions) -> None:
+async def test_a_session_is_closed_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for minutes in (1, 2):
-        closed = await sessions.close("acme", "s-1", NOON + timedelta(minutes=minutes))
+        new = made_at(NOON + timedelta(minutes=minutes), f"evt_{minutes}")
+        closed = await sessions.close("acme", "s-1", partial(close, new=new))
         assert closed is not None
         assert closed.closed_at == NOON + timedelta(minutes=1)
-    assert await sessions.close("acme", "s-2", NOON) is None
+    assert await sessions.close("acme", "s-2", partial(close, new=made_at(NOON))) is None
+    assert await waiting(database) == ["session.launched", "session.ended"]
 
 
 async def test_a_long_player_keeps_a_small_row(database: SqlStore, sessions: SqlCourseSessions) -> None:

@@ -27,7 +27,7 @@ from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.course_session_tables import commit_urls
+from streams.adapters.sql.course_session_tables import commit_urls, player_states
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
@@ -43,7 +43,8 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
-from streams.features.course_sessions.session import CommitUrl, CourseSession, launch
+from streams.features.course_sessions.changes import NewEvents, launch
+from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
 from streams.features.learners import storage as erasures_module
@@ -95,10 +96,10 @@ async def test_a_dump_has_nothing_of_an_erased_learner(database: SqlStore) -> No
 
 async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> None:
     await open_sessions(database)
-    sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry())
+    sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     later = CourseSession("acme", "sess_later", "pkg_1", ADA, NOON + timedelta(days=1), NOON + timedelta(days=2))
     url = CommitUrl("f" * 64, "acme", "sess_later", NOON + timedelta(days=2))
-    await sessions.open(launch(later, NOON, "evt_later"), url, lambda known: None)
+    await sessions.open(launch(later, NewEvents(NOON, lambda: "evt_later")), url, lambda known: None)
     assert (await erase(database)).erased["sessions"] == 2
     kept = [
         name
@@ -109,6 +110,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
     waiting = await SqlOutgoingEvents(database.database).due(10)
     assert sorted(one.key for one in waiting) == ["sess_later", "sess_of_grace"]
     assert await database.count(commit_urls) == 2
+    assert await database.count(player_states) == 1
 
 
 async def test_owed_and_dead_deliveries_end_as_discarded(database: SqlStore) -> None:

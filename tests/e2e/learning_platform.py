@@ -60,6 +60,7 @@ def event_fields(
         "accountId": account_id,
         "occurredAt": at,
         "traceParent": None,
+        "sequence": data[1].get("sequence"),
         "data": data,
     }
 

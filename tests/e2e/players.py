@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 90.0
 
 @dataclass
 class Players:
-    """`sessions` learners at the same time; `commits` counts what was answered with success."""
+    """`sessions` learners at the same time; `commits` counts what was answered with success. `launch`: more fields."""
 
     api_url: str
     api_key: str
@@ -27,6 +27,7 @@ class Players:
     seed: int = 0
     commits: int = 0
     errors: list[str] = field(default_factory=list)
+    launch: dict[str, Any] = field(default_factory=dict)
 
     def start(self) -> None:
         numbers = range(self.sessions)
@@ -49,6 +50,7 @@ class Players:
         rng = random.Random(f"{self.seed}/{number}")
         try:
             new = {"packageId": "pkg_1", "learnerId": f"learner-{number}", "sessionId": self.session_id(number)}
+            new |= self.launch
             path = urlsplit(self._sent("/v1/sessions", new)["commitUrl"]).path
             for sequence, step in enumerate(STEPS):
                 body = {"cmi": {"core": _core(step)}, "commitSequence": sequence}

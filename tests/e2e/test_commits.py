@@ -1,7 +1,11 @@
 """What SCORM players commit becomes events once, whatever dies in the middle."""
 
+import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +21,13 @@ pytestmark = pytest.mark.e2e
 SESSIONS = 60
 
 
-def prepared(system: System, receiver: Receiver) -> Players:
+def prepared(system: System, receiver: Receiver, *events: str) -> Players:
     """A running system with an API, and players of an account with one webhook."""
     [port] = free_ports(1)
     system.env["SCORM_WEBHOOKS_API_PORT"] = str(port)
     system.start((*STAGES, "api"))
     opened = system.run("accounts", "create", "Acme", "--json")
-    system.webhook(opened["id"], receiver.url("/scorm"))
+    system.webhook(opened["id"], receiver.url("/scorm"), *events)
     return Players(f"http://127.0.0.1:{port}", opened["apiKey"], SESSIONS)
 
 
@@ -38,6 +42,38 @@ def test_each_transition_is_reported_once_through_kills(system: System, receiver
             system.launch(stage)
     players.wait()
     expect_all(players, lambda: {one.body for one in receiver.at("/scorm")})
+
+
+def test_each_session_ends_once_through_kills(system: System, receiver: Receiver) -> None:
+    system.env["SCORM_WEBHOOKS_RECORD_SCHEMAS"] = "newest"
+    players = prepared(system, receiver, "--events", "*,session.ended,session.reset")
+    ends_at = datetime.now(UTC) + timedelta(seconds=25)
+    metadata = {"department": "sales"}
+    players.launch = {"expiresAt": ends_at.isoformat(), "metadata": metadata}
+    players.start()
+    players.wait()
+
+    def received() -> list[dict[str, Any]]:
+        return [json.loads(body) for body in {one.body for one in receiver.at("/scorm")}]
+
+    def ended() -> Counter[str]:
+        return Counter(one["data"]["sessionId"] for one in received() if one["type"] == "session.ended")
+
+    # `publish` looks for ends every five seconds: kill it before, and in the middle of its turns.
+    for some in (0, 1):
+        until(lambda some=some: len(ended()) >= some, 60, "ends")  # type: ignore[misc]
+        system.kill("publish")
+        system.launch("publish")
+    until(lambda: len(ended()) == SESSIONS, 60, lambda: str(ended()))
+    assert set(ended().values()) == {1}
+    for number in range(SESSIONS):
+        events = [one for one in received() if one["data"]["sessionId"] == players.session_id(number)]
+        events.sort(key=lambda one: one["data"]["sequence"])
+        assert len({one["data"]["sequence"] for one in events}) == len(events)
+        assert all(one["data"]["metadata"] == metadata for one in events)
+        assert [one["type"] for one in events].count("session.reset") == 1
+        assert (events[0]["type"], events[-1]["type"]) == ("session.launched", "session.ended")
+        assert events[-1]["data"]["reported"] == "completed"
 
 
 def test_commits_are_stored_while_kafka_is_away(

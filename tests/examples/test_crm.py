@@ -73,6 +73,20 @@ def test_the_newest_event_decides_the_status(connect: Connect, salesforce: Progr
         }
 
 
+def test_within_a_session_the_sequence_decides(connect: Connect, salesforce: Program) -> None:
+    passed = completed(1, later(0), sessionId="sess_1", sequence=3)
+    # Another process's clock is ahead, and this event comes last.
+    late = completed(2, later(5), sessionId="sess_1", successStatus="unknown", sequence=2)
+    crm = connect("crm", "session.launched", "session.completed", **settings(salesforce))
+    crm.publish([passed, launched(3, later(1), sessionId="sess_1", sequence=1), late])
+    crm.wait_for(3)
+    assert contacts(salesforce)["learner-42"]["Training_Status__c"] == "Passed"
+    # The next session's launch is newer, whatever its number.
+    crm.publish([launched(4, later(2), sequence=1)])
+    crm.wait_for(4)
+    assert contacts(salesforce)["learner-42"]["Training_Status__c"] == "In progress"
+
+
 def test_an_update_waits_while_the_crm_is_down(connect: Connect, salesforce: Program) -> None:
     crm = connect("crm", "session.completed", **settings(salesforce))
     salesforce.stop()

@@ -1,6 +1,6 @@
-"""Tables of SCORM sessions and of their commit URLs."""
+"""Tables of SCORM sessions, of their commit URLs, and of what their players stored."""
 
-from sqlalchemy import Column, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Table, Text
 
 from streams.adapters.sql.schema import Moment, metadata
 
@@ -23,6 +23,15 @@ course_sessions = Table(
     Column("closed_at", Moment),
     # When its newest score is reported. NULL while there is none to report.
     Column("score_due_at", Moment),
+    # JSON; NULL without any.
+    Column("metadata", Text),
+    # That of its newest event.
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # When its last commit URL ends. NULL when its end was reported, and in a session of a release without ends.
+    Column("end_due_at", Moment),
+    Column("ended_at", Moment),
+    # Whether `player_states` has a row of it. NULL when the player's state is not stored.
+    Column("stored_state", Text),
     Index(None, "account_id", "learner_id"),
 )
 Index(
@@ -30,6 +39,14 @@ Index(
     course_sessions.c.score_due_at,
     postgresql_where=course_sessions.c.score_due_at.is_not(None),
     sqlite_where=course_sessions.c.score_due_at.is_not(None),
+)
+# The next account with a session that is to end, and its oldest ones.
+Index(
+    "ix_course_sessions_ends",
+    course_sessions.c.account_id,
+    course_sessions.c.end_due_at,
+    postgresql_where=course_sessions.c.end_due_at.is_not(None),
+    sqlite_where=course_sessions.c.end_due_at.is_not(None),
 )
 
 commit_urls = Table(
@@ -40,4 +57,14 @@ commit_urls = Table(
     Column("session_id", Text, nullable=False),
     Column("expires_at", Moment, nullable=False, index=True),
     Index(None, "account_id", "session_id"),
+)
+
+# Apart from its session, which each commit reads: a state has up to 64 KiB.
+player_states = Table(
+    "player_states",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("session_id", Text, primary_key=True),
+    Column("committed_at", Moment, nullable=False),
+    Column("encrypted_state", Text, nullable=False),
 )

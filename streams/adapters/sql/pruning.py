@@ -17,7 +17,7 @@ from streams.adapters.sql.account_tables import (
     sessions,
     sign_ins,
 )
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions, player_states
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.event_metadata import delete_metadata
@@ -101,6 +101,19 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
     return [row.age for row in rows]
 
 
+async def _delete_course_sessions(
+    connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]
+) -> Sequence[Any]:
+    """Delete SCORM sessions with what their players stored."""
+    keys, states = kind.keys, player_states.c
+    deletion = delete(course_sessions).where(tuple_(*keys).in_(rows_to_delete)).returning(*keys, kind.age.label("age"))
+    rows = (await connection.execute(deletion)).all()
+    if pairs := [(row.account_id, row.id) for row in rows]:
+        is_theirs = is_one_of_pairs(connection, (states.account_id, states.session_id), pairs)
+        await connection.execute(delete(player_states).where(is_theirs))
+    return [row.age for row in rows]
+
+
 async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]) -> Sequence[Any]:
     """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
     columns = (webhooks.c.id, kind.age.label("age"))
@@ -176,7 +189,11 @@ _KINDS: dict[Prunable, _Kind] = {
     Prunable.SIGN_INS: _Kind(sign_ins.c.expires_at),
     Prunable.COUNTED_LAUNCHES: _Kind(counted_launches.c.month, to_column=month_of, to_time=_end_of),
     Prunable.PENDING_SIGN_INS: _Kind(pending_sign_ins.c.expires_at),
-    Prunable.COURSE_SESSIONS: _Kind(course_sessions.c.expires_at, course_sessions.c.score_due_at.is_(None)),
+    Prunable.COURSE_SESSIONS: _Kind(
+        course_sessions.c.expires_at,
+        course_sessions.c.score_due_at.is_(None) & course_sessions.c.end_due_at.is_(None),
+        delete=_delete_course_sessions,
+    ),
     Prunable.COMMIT_URLS: _Kind(commit_urls.c.expires_at),
     Prunable.ERASURES: _Kind(erasures.c.finished_at),
     Prunable.SESSIONS: _Kind(sessions.c.expires_at),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Completion(StrEnum):
@@ -51,7 +51,8 @@ class PlayerCommit:
 
     `course_completion` and `course_success` speak for the course and are taken at their word. `lesson_status` is SCORM
     1.2's. The other two statuses are SCORM 2004's, and the three measures may overrule them. Times are seconds.
-    `sequence` counts the commits of one player instance; `digest` identifies the request's bytes.
+    `sequence` counts the commits of one player instance; `digest` identifies the request's bytes. `data` is the JSON
+    object with all elements of the course, if the player sent one.
     """
 
     course_completion: Completion | None = None
@@ -69,6 +70,7 @@ class PlayerCommit:
     credit: str | None = None
     sequence: int | None = None
     digest: str = ""
+    data: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 # SCORM 1.2 has one status for both (RTE 1.2 §3.4.4). A failed course may be unfinished: it is not completed.

@@ -67,7 +67,7 @@ _OFF_THE_RECORD = frozenset({"browse", "review"})
 class Progress:
     """What is known of a session. `known_score` is the last one that was reported, or that was known at launch.
 
-    `scores_reported` counts the scores that were reported.
+    `scores_reported` counts the scores that were reported. The two resets are what a course took back and was reported.
     """
 
     completion: Completion = Completion.UNKNOWN
@@ -84,6 +84,8 @@ class Progress:
     credit: str | None = None
     sequences: SequenceLog = field(default_factory=SequenceLog)
     scores_reported: int = 0
+    has_completion_reset: bool = False
+    has_pass_reset: bool = False
 
     @property
     def is_for_the_record(self) -> bool:
@@ -112,24 +114,32 @@ def launched(completion: Completion, success: Success, score: Score, total_time:
     )
 
 
+def resumed(progress: Progress) -> Progress:
+    """The progress of a new session that goes on with what an earlier one reached."""
+    return launched(progress.completion, progress.success, progress.score, progress.total_time)
+
+
 class Step(NamedTuple):
-    """The progress after a commit, and whether it reports a completion."""
+    """The progress after a commit, and whether it reports a completion, or takes one back."""
 
     progress: Progress
     is_completed: bool = False
+    is_reset: bool = False
+    is_stale: bool = False
 
 
 def after(progress: Progress, commit: PlayerCommit) -> Step:
     """Apply one commit. A stale one changes nothing."""
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
-            return Step(progress)
+            return Step(progress, is_stale=True)
         progress = replace(progress, sequences=progress.sequences.noted(commit.sequence, commit.digest))
-    progress = _merged(progress, commit)
+    before, progress = progress, _merged(progress, commit)
     progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
     if not progress.is_for_the_record:
         return Step(progress)
-    return _reported(progress)
+    with_resets = _with_resets(before, progress)
+    return _reported(with_resets)._replace(is_reset=with_resets != progress)
 
 
 def _merged(progress: Progress, commit: PlayerCommit) -> Progress:
@@ -184,6 +194,17 @@ def _success(progress: Progress, commit: PlayerCommit) -> Success:
         if any(one is not None for one in news):
             return Success.PASSED if scaled >= passing else Success.FAILED
     return commit.success_status or progress.success
+
+
+def _with_resets(before: Progress, progress: Progress) -> Progress:
+    """Note what the course took back. Each of the two once, as it is reported once that it was reached."""
+    is_incomplete = before.completion is Completion.COMPLETED and progress.completion is not Completion.COMPLETED
+    is_not_passed = before.success is Success.PASSED and progress.success is not Success.PASSED
+    return replace(
+        progress,
+        has_completion_reset=progress.has_completion_reset or is_incomplete,
+        has_pass_reset=progress.has_pass_reset or is_not_passed,
+    )
 
 
 def _reported(progress: Progress) -> Step:

@@ -1,7 +1,7 @@
 """Lengths of time as SCORM writes them."""
 
 import re
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 from streams.core.limits import DURATION_CHARACTERS
 
@@ -37,6 +37,13 @@ def parse_length(text: str) -> Decimal | None:
 def as_seconds(value: Decimal) -> Decimal | None:
     """The value when it can be a length of time, to the microsecond; else None."""
     return round(value, 6) if value.is_finite() and 0 <= value <= MOST_SECONDS else None
+
+
+def format_timespan(seconds: Decimal) -> str:
+    """The timespan of SCORM 1.2, as `0001:02:03.50`."""
+    whole, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(whole), 60)
+    return f"{hours:04}:{minutes:02}:{rest.quantize(Decimal('0.01'), ROUND_DOWN):05}"
 
 
 def format_length(seconds: Decimal) -> str:

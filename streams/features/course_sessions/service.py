@@ -1,23 +1,23 @@
 """Sessions of SCORM courses: open them, take what their players commit, and close them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
+import orjson
+
+from streams.adapters.avro.codec import NEEDS_NEWEST
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
+from streams.core.event_data import metadata_problem
+from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit, close, launch
 from streams.features.course_sessions.commit import PlayerCommit
-from streams.features.course_sessions.progress import Progress
-from streams.features.course_sessions.session import (
-    CommitUrl,
-    CourseSession,
-    SessionChange,
-    apply_commit,
-    launch,
-    token_hash,
-)
+from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.progress import Progress, resumed
+from streams.features.course_sessions.session import CommitUrl, CourseSession, token_hash
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.shared.accounts import SqlAccounts
 from streams.ids import new_id
@@ -32,7 +32,7 @@ COMMIT_PATH = "/runtime/commit/"
 
 @dataclass(frozen=True, slots=True)
 class SessionLaunch:
-    """A session to open. `known` is what earlier sessions of the learner reached."""
+    """A session to open. `known` is what earlier sessions of the learner reached; None if the platform does not say."""
 
     package_id: str
     learner_id: str
@@ -40,16 +40,22 @@ class SessionLaunch:
     session_id: str | None = None
     launched_at: datetime | None = None
     expires_at: datetime | None = None
-    known: Progress = field(default_factory=Progress)
+    known: Progress | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keeps_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSession:
-    """An open session, and the token of a commit URL, which is shown only once."""
+    """An open session, and the token of a commit URL, which is shown only once.
+
+    `stored_state` is what the learner's player stored last in this package.
+    """
 
     session: CourseSession
     token: str = field(repr=False)
     expires_at: datetime
+    stored_state: Mapping[str, Any] | None = field(repr=False)
     public_url: str | None = None
 
     def commit_url(self, base_url: str) -> str:
@@ -65,6 +71,7 @@ class CourseSessionService:
     _accounts: SqlAccounts
     _clock: Clock
     _new_token: Callable[[], str]
+    _is_newest: bool
     _public_url: str | None = None
 
     async def open(self, account_id: str, new: SessionLaunch) -> OpenedSession:
@@ -74,6 +81,12 @@ class CourseSessionService:
         """
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
+        if new.metadata and (problem := self._metadata_problem(new.metadata)):
+            raise Invalid(FieldError("metadata", problem))
+        earlier = None
+        if new.keeps_state:
+            earlier = await self._sessions.states.newest(account_id, new.learner_id, new.package_id)
+        known = new.known or (resumed(earlier[0].progress) if earlier else Progress())
         now = self._clock.now()
         session = CourseSession(
             account_id,
@@ -83,14 +96,17 @@ class CourseSessionService:
             new.launched_at or now,
             _expiry(new.expires_at, now),
             new.dispatch_id,
-            new.known,
+            known,
+            metadata=new.metadata,
+            stored_state=StoredState.NOTHING if new.keeps_state else None,
         )
-        launched = launch(session, now, new_id("evt"))
+        launched = launch(session, self._new_events(now))
         _check(launched, now)
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
         stored = await self._sessions.open(launched, url, partial(_check_known, session))
-        return OpenedSession(stored, token, url.expires_at, self._public_url)
+        state = orjson.loads(earlier[1]) if earlier and stored.stored_state is not None else None
+        return OpenedSession(stored, token, url.expires_at, state, self._public_url)
 
     async def find(self, account_id: str, session_id: str) -> CourseSession:
         """Raises `NotFound`."""
@@ -98,7 +114,8 @@ class CourseSessionService:
 
     async def close(self, account_id: str, session_id: str) -> CourseSession:
         """End the commit URLs, after the time that a late commit needs. Raises `NotFound`."""
-        return _found(await self._sessions.close(account_id, session_id, self._clock.now()), session_id)
+        new = self._new_events(self._clock.now())
+        return _found(await self._sessions.close(account_id, session_id, partial(close, new=new)), session_id)
 
     async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
@@ -110,7 +127,7 @@ class CourseSessionService:
         def apply(session: CourseSession, url: CommitUrl) -> SessionChange:
             if now >= url.ends_at(session.closed_at):
                 raise Ended("this commit URL has ended: open the session again at the platform")
-            return apply_commit(session, commit, now, lambda: new_id("evt"))
+            return apply_commit(session, commit, self._new_events(now))
 
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
@@ -119,6 +136,12 @@ class CourseSessionService:
             raise Unavailable("the database did not store a commit in time") from None
         if not is_known:
             raise NotFound("no session has this commit URL")
+
+    def _new_events(self, now: datetime) -> NewEvents:
+        return NewEvents(now, lambda: new_id("evt"), self._is_newest)
+
+    def _metadata_problem(self, metadata: Mapping[str, str]) -> str | None:
+        return metadata_problem(metadata) or (None if self._is_newest else NEEDS_NEWEST)
 
 
 def _expiry(given: datetime | None, now: datetime) -> datetime:

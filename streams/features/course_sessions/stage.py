@@ -1,24 +1,63 @@
-"""Report scores of SCORM sessions that waited for newer ones."""
+"""Report scores of SCORM sessions that waited for newer ones, and the ends of sessions."""
 
 import asyncio
-from collections.abc import Callable
+from functools import partial
 
-from streams.features.course_sessions.session import CourseSession, SessionChange, report_score
+from streams.features.course_sessions.changes import NewEvents, SessionChange, end_if_due, report_score
+from streams.features.course_sessions.session import CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
+from streams.ids import new_id
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock
 
 LOOK_EVERY_SECONDS = 1.0
 AT_ONCE = 100
 RETRY_SECONDS = 1.0
+# A look for ends reads one entry of an index for each account.
+LOOK_FOR_ENDS_EVERY_SECONDS = 5.0
+# Between two accounts' turns: the events of a million ends must not delay those of commits.
+TURN_PAUSE_SECONDS = 0.1
 
 
-async def report_scores(sessions: SqlCourseSessions, clock: Clock, new_id: Callable[[], str], outages: Outages) -> None:
-    """Serve until cancelled. What waits is in the database: a crash loses no score."""
+class DueReports:
+    """What sessions report without a commit. All that waits is in the database: a crash loses nothing.
 
-    def report(session: CourseSession) -> SessionChange:
-        return report_score(session, clock.now(), new_id)
+    Without `is_newest`, sessions end without an event.
+    """
 
-    while True:
-        count = await outages.retry(lambda: sessions.report_due(clock.now(), report, AT_ONCE), RETRY_SECONDS, DATABASE)
-        await asyncio.sleep(0 if count == AT_ONCE else LOOK_EVERY_SECONDS)
+    def __init__(self, sessions: SqlCourseSessions, clock: Clock, outages: Outages, is_newest: bool) -> None:
+        self._sessions = sessions
+        self._clock = clock
+        self._outages = outages
+        self._is_newest = is_newest
+
+    async def report_scores(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            count = await self._outages.retry(self._report_scores, RETRY_SECONDS, DATABASE)
+            await asyncio.sleep(0 if count == AT_ONCE else LOOK_EVERY_SECONDS)
+
+    async def report_ends(self) -> None:
+        """Serve until cancelled. Accounts take turns."""
+        account_id, has_ended = "", False
+        while True:
+            next_account = await self._outages.retry(partial(self._end, account_id), RETRY_SECONDS, DATABASE)
+            if next_account is not None:
+                account_id, has_ended = next_account, True
+                await asyncio.sleep(TURN_PAUSE_SECONDS)
+                continue
+            # A round is over. While sessions still ended in it, the next one begins at once.
+            await asyncio.sleep(TURN_PAUSE_SECONDS if has_ended else LOOK_FOR_ENDS_EVERY_SECONDS)
+            account_id, has_ended = "", False
+
+    async def _report_scores(self) -> int:
+        return await self._sessions.report_due(self._clock.now(), lambda one: report_score(one, self._new()), AT_ONCE)
+
+    async def _end(self, after: str) -> str | None:
+        def end(session: CourseSession) -> SessionChange:
+            return end_if_due(session, self._new())
+
+        return await self._sessions.end_due(after, self._clock.now(), end, AT_ONCE)
+
+    def _new(self) -> NewEvents:
+        return NewEvents(self._clock.now(), lambda: new_id("evt"), self._is_newest)

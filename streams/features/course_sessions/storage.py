@@ -1,42 +1,37 @@
-"""SCORM sessions in SQL: progress, commit URLs and the events to send change in one transaction."""
+"""SCORM sessions in SQL: progress, commit URLs, what players store and events to send change in one transaction."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any
 
-from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, bindparam, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
+from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
-from streams.features.course_sessions.progress import Progress
-from streams.features.course_sessions.session import (
-    CommitUrl,
-    CourseSession,
-    SessionChange,
-    SessionEvent,
-    has_last_score,
+from streams.features.course_sessions.changes import SessionChange, has_last_score
+from streams.features.course_sessions.player_states import SqlPlayerStates
+from streams.features.course_sessions.rows import to_row, to_session
+from streams.features.course_sessions.session import CommitUrl, CourseSession
+from streams.ports import Codec, Encryption, Telemetry
+
+_CHANGED = (
+    *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),
+    *("closed_at", "end_due_at", "ended_at", "stored_state"),
 )
-from streams.ports import Codec, Telemetry
-
-_PROGRESS = TypeAdapter(Progress)
-_EVENTS = TypeAdapter(tuple[SessionEvent, ...])
-
-_PLAIN = [field.name for field in fields(CourseSession) if field.name not in ("progress", "events")]
-_COMMITTED = ("progress", "events", "sent_at", "last_commit_at", "score_due_at")
 _SESSIONS = Bulk(
     course_sessions,
     lambda new: new.on_conflict_do_update(
-        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _COMMITTED}
+        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _CHANGED}
     ),
 )
 Apply = Callable[[CourseSession, CommitUrl], SessionChange]
+Change = Callable[[CourseSession], SessionChange]
 
 COMMITS_AT_ONCE = 100
 # A transaction costs more than the commits in it: under load they share one.
@@ -56,11 +51,12 @@ _OF_URLS = (
 
 
 class SqlCourseSessions:
-    """`CourseSessions` in SQL. `codec` encodes the events to send."""
+    """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` hides what players store."""
 
-    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry) -> None:
+    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry, encryption: Encryption) -> None:
         self._database = database
         self._telemetry = telemetry
+        self.states = SqlPlayerStates(database, encryption, telemetry)
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
 
@@ -72,7 +68,7 @@ class SqlCourseSessions:
         `check` gets a known session, and raises what stops this.
         """
         new = launched.session
-        added = insert(course_sessions).values(_row(new)).on_conflict_do_nothing()
+        added = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
                 known = await _locked(connection, new.account_id, new.id)
@@ -80,9 +76,11 @@ class SqlCourseSessions:
                     continue
                 check(known)
                 until = max(known.expires_at, url.expires_at)
-                await connection.execute(update(course_sessions).where(_this(known)).values(expires_at=until))
+                # A session ends once.
+                ends = {"expires_at": until, "end_due_at": until if known.ended_at is None else None}
+                await connection.execute(update(course_sessions).where(_this(known)).values(ends))
                 await connection.execute(insert(commit_urls).values(asdict(url)))
-                return replace(known, expires_at=until)
+                return replace(known, expires_at=until, end_due_at=ends["end_due_at"])
             await connection.execute(insert(commit_urls).values(asdict(url)))
             await self._events.store(connection, launched.events)
         return new
@@ -90,16 +88,18 @@ class SqlCourseSessions:
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
         query = select(course_sessions).where(_named(account_id, session_id))
         row = await self._database.row(query)
-        return _session(row) if row else None
+        return to_session(row) if row else None
 
-    async def close(self, account_id: str, session_id: str, now: datetime) -> CourseSession | None:
-        """A second time changes nothing."""
+    async def close(self, account_id: str, session_id: str, close: Change) -> CourseSession | None:
+        """Change an open session by `close`. A second time changes nothing."""
         async with self._database.transaction() as connection:
             known = await _locked(connection, account_id, session_id)
             if known is None or known.closed_at is not None:
                 return known
-            await connection.execute(update(course_sessions).where(_this(known)).values(closed_at=now))
-            return replace(known, closed_at=now)
+            change = close(known)
+            await self._store(connection, [change])
+        self._log_last_scores([change])
+        return change.session
 
     async def commit(self, token_sha256: str, apply: Apply) -> bool:
         """Change a session by `apply`, one commit after the other. False when no URL has this token.
@@ -116,35 +116,53 @@ class SqlCourseSessions:
                 row.token_sha256: CommitUrl(row.token_sha256, row.account_id, row.id, row.url_expires_at)
                 for row in rows
             }
-            sessions = {(row.account_id, row.id): _session(row) for row in rows}
+            sessions = {(row.account_id, row.id): to_session(row) for row in rows}
             changes, results = _applied(commits, urls, sessions)
             await self._store(connection, changes)
         self._log_last_scores(changes)
         return results
 
-    async def report_due(self, now: datetime, report: Callable[[CourseSession], SessionChange], limit: int) -> int:
+    async def report_due(self, now: datetime, report: Change, limit: int) -> int:
         """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
         is_due = course_sessions.c.score_due_at <= now
         if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
             return 0
-        # A session that is locked has a commit, or an erasure.
-        query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at).limit(limit)
+        return await self._change(
+            select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at), report, limit
+        )
+
+    async def end_due(self, after: str, now: datetime, end: Change, limit: int) -> str | None:
+        """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `after`.
+
+        Returns that account; None when none behind has such a session.
+        """
+        account_id: str | None = await self._database.scalar(_next_to_end(after, now))
+        if account_id is not None:
+            is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
+            query = select(course_sessions).where(is_due).order_by(course_sessions.c.end_due_at)
+            await self._change(query, end, limit)
+        return account_id
+
+    async def _change(self, query: Select[tuple[object, ...]], change: Change, limit: int) -> int:
+        """Change the first sessions of a query. One that is locked has a commit, or an erasure."""
         async with self._database.transaction() as connection:
-            rows = await connection.execute(query.with_for_update(skip_locked=True))
-            changes = [report(_session(row)) for row in rows]
+            rows = await connection.execute(query.limit(limit).with_for_update(skip_locked=True))
+            changes = [change(to_session(row)) for row in rows]
             await self._store(connection, changes)
         self._log_last_scores(changes)
         return len(changes)
 
     async def _store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
-        """Store the newest state of each session, and the events of all."""
-        if changes:
-            changed = {(change.session.account_id, change.session.id): change.session for change in changes}
-            await _SESSIONS.run(connection, [_row(session) for session in changed.values()])
-            await self._events.store(connection, [event for change in changes for event in change.events])
+        """Store the newest row of each session, what its player stored last, and the events of all."""
+        if not changes:
+            return
+        changed = {(change.session.account_id, change.session.id): change.session for change in changes}
+        await _SESSIONS.run(connection, [to_row(session) for session in changed.values()])
+        await self._events.store(connection, [event for change in changes for event in change.events])
+        await self.states.store(connection, changes)
 
     def _log_last_scores(self, changes: Sequence[SessionChange]) -> None:
-        for session, _ in filter(has_last_score, changes):
+        for session in (change.session for change in changes if has_last_score(change)):
             self._telemetry.warning("session_scores_ended", account_id=session.account_id, session_id=session.id)
 
 
@@ -172,6 +190,14 @@ def _applied(
     return changes, results
 
 
+def _next_to_end(after: str, now: datetime) -> Select[tuple[str]]:
+    """The next account behind `after` with a session that is to end: one look into the index for each account."""
+    of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
+    due_at = course_sessions.c.end_due_at
+    first = select(due_at).where(of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
+    return select(accounts.c.id).where(accounts.c.id > after, first <= now).order_by(accounts.c.id).limit(1)
+
+
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
     return (course_sessions.c.account_id == account_id) & (course_sessions.c.id == session_id)
 
@@ -183,20 +209,4 @@ def _this(session: CourseSession) -> ColumnElement[bool]:
 async def _locked(connection: AsyncConnection, account_id: str, session_id: str) -> CourseSession | None:
     query = select(course_sessions).where(_named(account_id, session_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
-    return _session(row) if row else None
-
-
-def _row(session: CourseSession) -> dict[str, Any]:
-    return {
-        **{name: getattr(session, name) for name in _PLAIN},
-        "progress": _PROGRESS.dump_json(session.progress).decode(),
-        "events": _EVENTS.dump_json(session.events).decode(),
-    }
-
-
-def _session(row: Any) -> CourseSession:
-    return CourseSession(
-        **{name: getattr(row, name) for name in _PLAIN},
-        progress=_PROGRESS.validate_json(row.progress),
-        events=_EVENTS.validate_json(row.events),
-    )
+    return to_session(row) if row else None

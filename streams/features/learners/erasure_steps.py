@@ -11,7 +11,7 @@ from sqlalchemy import Column, Select, delete, literal, or_, select, tuple_, upd
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import api_keys, audit_log, idempotency_keys, mails
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.course_session_tables import commit_urls, course_sessions, player_states
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
 from streams.adapters.sql.event_metadata import delete_metadata
@@ -84,7 +84,7 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
 
 
 async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
-    """Delete SCORM sessions with their commit URLs, and their events that are not sent yet."""
+    """Delete SCORM sessions with their commit URLs, what players stored, and their events that are not sent yet."""
     known = course_sessions.c
     theirs = (known.account_id == learner.account_id) & (known.learner_id == learner.id)
     # One that was launched later is new. It is the launch that counts: its commits follow.
@@ -95,6 +95,9 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
             outgoing_events.c.account_id == learner.account_id, outgoing_events.c.key.in_(ids)
         ),
         delete(commit_urls).where(commit_urls.c.account_id == learner.account_id, commit_urls.c.session_id.in_(ids)),
+        delete(player_states).where(
+            player_states.c.account_id == learner.account_id, player_states.c.session_id.in_(ids)
+        ),
         delete(course_sessions).where(known.account_id == learner.account_id, known.id.in_(ids)),
     ):
         await connection.execute(of_sessions)

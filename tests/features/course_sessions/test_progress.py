@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
+from streams.features.course_sessions.changes import NewEvents, apply_commit
 from streams.features.course_sessions.commit import (
     FIRST_KEPT,
     NEWEST_KEPT,
@@ -19,7 +20,7 @@ from streams.features.course_sessions.commit import (
 )
 from streams.features.course_sessions.progress import TRANSITIONS, News, Progress, Reported, Step, after, launched
 from streams.features.course_sessions.scorm_time import format_length, parse_length
-from streams.features.course_sessions.session import CourseSession, apply_commit
+from streams.features.course_sessions.session import CourseSession
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,7 @@ def reported(*commits: PlayerCommit, progress: Progress | None = None) -> list[s
     """What each commit reports, if no score waits: `s` for scored, `c` for completed."""
     progress, found = progress or Progress(), []
     for one in commits:
-        progress, is_completed = after(progress, one)
+        progress, is_completed, *_ = after(progress, one)
         is_scored = progress.has_new_score
         if is_scored:
             progress = progress.with_score_reported()
@@ -121,7 +122,7 @@ def test_a_changed_score_is_reported() -> None:
 def test_an_event_has_every_part_of_the_score() -> None:
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     commit = PlayerCommit(score=Score(raw=85.0, min=0.0, max=100.0, scaled=0.85))
-    [(event, _)] = apply_commit(session, commit, NOON, lambda: "evt_1").events
+    [(event, _)] = apply_commit(session, commit, NewEvents(NOON, lambda: "evt_1")).events
     assert (event.type, event.data) == (
         "session.scored",
         {
@@ -132,6 +133,7 @@ def test_an_event_has_every_part_of_the_score() -> None:
             "scoreMin": 0.0,
             "scoreMax": 100.0,
             "scoreScaled": 0.85,
+            "sequence": 1,
         },
     )
 

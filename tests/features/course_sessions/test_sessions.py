@@ -302,6 +302,7 @@ async def test_sessions_are_pruned_after_their_retention(api: ApiFixture) -> Non
     from streams.adapters.sql.pruning import SqlPruning
 
     await opened(api.acme)
+    await api.acme.post("/v1/sessions/s-1/close")
     pruning, ended = SqlPruning(api.database), NOON + timedelta(hours=24)
     for what, table in ((Prunable.COURSE_SESSIONS, course_sessions), (Prunable.COMMIT_URLS, commit_urls)):
         assert (await pruning.prune(what, ended, 100)).rows == 0

@@ -10,9 +10,10 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
 from streams.core.errors import Unavailable
 from streams.features.course_sessions import stage as session_scores
+from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
-from streams.features.course_sessions.session import SCORE_EVERY, CourseSession, SessionChange, apply_commit
-from streams.features.course_sessions.stage import report_scores
+from streams.features.course_sessions.session import SCORE_EVERY, CourseSession
+from streams.features.course_sessions.stage import DueReports
 from streams.outage import Outages
 
 
@@ -41,15 +42,49 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(session_scores, name, 0)
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     for raw in (1.0, 2.0, 3.0):
-        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NOON, lambda: "evt_1").session
+        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NewEvents(NOON, lambda: "evt_1")).session
     assert session.score_due_at == NOON + SCORE_EVERY
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
-    asyncio.create_task(report_scores(sessions, clock, lambda: "evt_2", outages))  # type: ignore[arg-type]  # noqa: RUF006
+    reports = DueReports(sessions, clock, outages, is_newest=True)  # type: ignore[arg-type]
+    asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
     clock.advance(SCORE_EVERY.total_seconds())
     await until(lambda: bool(sessions.changes))
     [(event, _)] = sessions.changes[0].events
-    assert (event.id, event.data["scoreRaw"], event.occurred_at) == ("evt_2", 3.0, clock.now())
+    assert (event.data["scoreRaw"], event.occurred_at) == (3.0, clock.now())
+    await cancel_others()
+
+
+class FakeDueEnds:
+    """The `end_due` of `CourseSessions`: how many sessions of each account are to end. The first look fails."""
+
+    def __init__(self, **due: int) -> None:
+        self.due = due
+        self.turns = list[str]()
+        self.looks = 0
+
+    async def end_due(self, after: str, now: object, end: object, limit: int) -> str | None:
+        await asyncio.sleep(0)
+        self.looks += 1
+        if self.looks == 1:
+            raise Unavailable("the database is away")
+        account = min((one for one, count in self.due.items() if count and one > after), default=None)
+        if account is not None:
+            self.due[account] -= 1
+            self.turns.append(account)
+        return account
+
+
+async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOOK_FOR_ENDS_EVERY_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
+        monkeypatch.setattr(session_scores, name, 0)
+    sessions = FakeDueEnds(acme=3, globex=1, initech=2)
+    reports = DueReports(sessions, FakeClock(), Outages(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]
+    asyncio.create_task(reports.report_ends())  # noqa: RUF006
+    await until(lambda: len(sessions.turns) == 6)
+    assert sessions.turns == ["acme", "globex", "initech", "acme", "initech", "acme"]
+    sessions.due["globex"] = 1
+    await until(lambda: len(sessions.turns) == 7)
     await cancel_others()

@@ -1,0 +1,43 @@
+"""Metadata, sequences and ends of SCORM sessions, and what their players stored."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from streams.adapters.sql.schema import Moment
+
+revision = "0009.0005"
+down_revision = "0008.0005"
+branch_labels = None
+depends_on = None
+
+IS_OPEN = sa.text("end_due_at IS NOT NULL")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "player_states",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("committed_at", Moment(), nullable=False),
+        sa.Column("encrypted_state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "session_id", name=op.f("pk_player_states")),
+    )
+    op.add_column("course_sessions", sa.Column("metadata", sa.Text(), nullable=True))
+    op.add_column("course_sessions", sa.Column("sequence", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("course_sessions", sa.Column("end_due_at", Moment(), nullable=True))
+    op.add_column("course_sessions", sa.Column("ended_at", Moment(), nullable=True))
+    op.add_column("course_sessions", sa.Column("stored_state", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_course_sessions_ends",
+        "course_sessions",
+        ["account_id", "end_due_at"],
+        postgresql_where=IS_OPEN,
+        sqlite_where=IS_OPEN,
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("ix_course_sessions_ends", "course_sessions")
+    for name in ("stored_state", "ended_at", "end_due_at", "sequence", "metadata"):
+        op.drop_column("course_sessions", name)
+    op.drop_table("player_states")

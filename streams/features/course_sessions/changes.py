@@ -1,0 +1,164 @@
+"""What changes a session, and the events that it causes: no I/O."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from streams.core.event import Data, Event
+from streams.core.limits import SCORES_PER_SESSION
+from streams.core.times import format_time
+from streams.core.usage import LAUNCHED
+from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
+from streams.features.course_sessions.player_state import StoredState, has_state, state_of
+from streams.features.course_sessions.progress import Progress, Step, after
+from streams.features.course_sessions.scorm_time import format_length
+from streams.features.course_sessions.session import EVENTS_KEPT, SCORED, CourseSession, SessionEvent
+
+COMPLETED = "session.completed"
+# The release before cannot read these.
+ENDED, RESET = "session.ended", "session.reset"
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvents:
+    """What the events of one change share. Without `is_newest`, only what the release before reads is written."""
+
+    now: datetime
+    new_id: Callable[[], str]
+    is_newest: bool = True
+
+
+class SessionChange(NamedTuple):
+    """A session, with the events to send and the times that order them, and what its player stores from now on."""
+
+    session: CourseSession
+    events: Sequence[tuple[Event, datetime]] = ()
+    state: str | None = None
+
+    def with_event(
+        self, new: NewEvents, event_type: str, data: Mapping[str, str | float], at: datetime | None = None
+    ) -> "SessionChange":
+        """The change with one more event. Each is sent after the ones before, whatever the clock does."""
+        session = self.session
+        sequence, sent_at = session.sequence + 1, session.sent_at
+        sent_at = new.now if sent_at is None else max(new.now, sent_at + timedelta(microseconds=1))
+        full: Data = {**_subjects(session), **data, "sequence": sequence}
+        if session.metadata and new.is_newest:
+            full = {**full, "metadata": session.metadata}
+        event = Event(new.new_id(), event_type, session.account_id, at or new.now, full)
+        newest = (*session.events, SessionEvent(event.id, event.type, event.occurred_at))[-EVENTS_KEPT:]
+        session = replace(session, events=newest, sent_at=sent_at, sequence=sequence)
+        return self._replace(session=session, events=[*self.events, (event, sent_at)])
+
+
+def launch(session: CourseSession, new: NewEvents) -> SessionChange:
+    """Launch a new session."""
+    session = replace(session, end_due_at=session.expires_at)
+    return SessionChange(session).with_event(new, LAUNCHED, {}, session.launched_at)
+
+
+def apply_commit(session: CourseSession, commit: PlayerCommit, new: NewEvents) -> SessionChange:
+    """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
+    before, step = session.progress, after(session.progress, commit)
+    session = replace(session, progress=step.progress, last_commit_at=new.now)
+    if step.is_completed or new.now >= (due_at := session.next_score_at(new.now)):
+        change = report_score(session, new)
+    else:
+        change = SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
+    if step.is_reset and new.is_newest:
+        change = change.with_event(new, RESET, {**_statuses(step.progress), **_previous(before)})
+    if step.is_completed:
+        change = change.with_event(new, COMPLETED, {**_result(step.progress), **_previous(before)})
+    return _with_state(change, commit, step)
+
+
+def _with_state(change: SessionChange, commit: PlayerCommit, step: Step) -> SessionChange:
+    """Store what the player stores, if it is wanted: of a late commit and of a review it is not."""
+    session = change.session
+    if session.stored_state is None or commit.data is None or not has_state(commit.data):
+        return change
+    if step.is_stale or not step.progress.is_for_the_record:
+        return change
+    state = state_of(commit.data, step.progress.total_time)
+    stored_state = StoredState.TOO_LARGE if state is None else StoredState.STORED
+    return change._replace(session=replace(session, stored_state=stored_state), state=state)
+
+
+def report_score(session: CourseSession, new: NewEvents) -> SessionChange:
+    """Report the newest score, if there is a new one."""
+    session = replace(session, score_due_at=None)
+    if not session.progress.has_new_score:
+        return SessionChange(session)
+    session = replace(session, progress=session.progress.with_score_reported())
+    return SessionChange(session).with_event(new, SCORED, _score(session.progress.score))
+
+
+def close(session: CourseSession, new: NewEvents) -> SessionChange:
+    """Close an open session, and report its end."""
+    return _end(replace(session, closed_at=new.now), new)
+
+
+def end_if_due(session: CourseSession, new: NewEvents) -> SessionChange:
+    """Report the end of a session whose last commit URL has ended. A further one may have been made meanwhile."""
+    if session.expires_at > new.now:
+        return SessionChange(replace(session, end_due_at=session.expires_at))
+    return _end(session, new)
+
+
+def _end(session: CourseSession, new: NewEvents) -> SessionChange:
+    """Report the end of a session, after its last score. A session ends once, though later commits may follow."""
+    change = report_score(session, new)
+    ended = replace(change.session, end_due_at=None, ended_at=session.ended_at or new.now)
+    change = change._replace(session=ended)
+    if session.ended_at is not None or not new.is_newest:
+        return change
+    return change.with_event(new, ENDED, _end_result(ended))
+
+
+def has_last_score(change: SessionChange) -> bool:
+    """Whether it reports the last score that its session may report."""
+    is_last = change.session.progress.scores_reported == SCORES_PER_SESSION
+    return is_last and any(event.type == SCORED for event, _ in change.events)
+
+
+def _end_result(session: CourseSession) -> dict[str, str | float]:
+    progress, last = session.progress, session.last_commit_at
+    score = _score(progress.score) if progress.score.exists else {}
+    time = {"totalTime": format_length(progress.total_time)} if progress.total_time else {}
+    commit = {"lastCommitAt": format_time(last)} if last else {}
+    return {"reported": _reported(session), **_statuses(progress), **score, **time, **commit}
+
+
+def _reported(session: CourseSession) -> str:
+    """How much the player said for the record."""
+    progress = session.progress
+    if session.last_commit_at is None or not progress.is_for_the_record:
+        return "nothing"
+    is_decided = progress.completion is Completion.COMPLETED or progress.success is not Success.UNKNOWN
+    return "completed" if is_decided else "partly"
+
+
+def _result(progress: Progress) -> dict[str, str | float]:
+    score = _score(progress.score) if progress.score.exists else {}
+    return {**_statuses(progress), **score, "totalTime": format_length(progress.total_time)}
+
+
+def _statuses(progress: Progress) -> dict[str, str]:
+    return {"completionStatus": progress.completion.value, "successStatus": progress.success.value}
+
+
+def _previous(progress: Progress) -> dict[str, str]:
+    """The statuses before a commit, where they are known."""
+    previous = {"previousCompletionStatus": progress.completion, "previousSuccessStatus": progress.success}
+    return {name: status.value for name, status in previous.items() if status.value != "unknown"}
+
+
+def _score(score: Score) -> dict[str, str | float]:
+    parts = {"scoreRaw": score.raw, "scoreMin": score.min, "scoreMax": score.max, "scoreScaled": score.scaled}
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _subjects(session: CourseSession) -> dict[str, str]:
+    dispatch = {} if session.dispatch_id is None else {"dispatchId": session.dispatch_id}
+    return {"sessionId": session.id, "packageId": session.package_id, **dispatch, "learnerId": session.learner_id}

@@ -1,0 +1,73 @@
+"""What a player stores of a course, in the form in which it takes it back at the next launch."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from streams.core.limits import PLAYER_STATE_BYTES
+from streams.features.course_sessions.scorm_time import format_length, format_timespan
+
+# No element of SCORM has a longer name.
+MOST_NAME_CHARACTERS = 128
+
+
+class StoredState(StrEnum):
+    """What is stored of a session's player."""
+
+    NOTHING = "nothing"
+    STORED = "stored"
+    # The newest one is larger than `PLAYER_STATE_BYTES`: the one before, if any, stays.
+    TOO_LARGE = "too large"
+
+
+def has_state(data: Mapping[str, Any] | None) -> bool:
+    """Whether a commit has all of a course's data, and not only some elements."""
+    return data is not None and "suspend_data" in _elements(data)
+
+
+def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
+    """The JSON that `loadFromJSON` of scorm-again takes; None when it is too large.
+
+    A new session begins without the time and the exit of the one before, and with the total time so far.
+    """
+    cmi = {name: value for name, value in _elements(data).items() if name not in _OF_ONE_SESSION}
+    core = cmi.get("core")
+    if isinstance(core, Mapping):
+        kept = {name: value for name, value in core.items() if name not in _OF_ONE_SESSION}
+        cmi["core"] = {**kept, "entry": _entry(core), "total_time": format_timespan(total_time)}
+    else:
+        cmi |= {"entry": _entry(_elements(data)), "total_time": format_length(total_time)}
+    try:
+        state = orjson.dumps({"cmi": cmi})
+    except orjson.JSONEncodeError:  # it has more levels than a player makes
+        return None
+    return state.decode() if len(state) <= PLAYER_STATE_BYTES else None
+
+
+_OF_ONE_SESSION = frozenset({"session_time", "exit"})
+
+
+def _entry(elements: Mapping[str, Any]) -> str:
+    """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab says no exit."""
+    return "" if elements.get("exit") in ("normal", "logout") else "resume"
+
+
+def _elements(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The elements below `cmi`, by their names' first part."""
+    inner = data.get("cmi")
+    if isinstance(inner, Mapping):
+        return dict(inner)
+    tree: dict[str, Any] = {}
+    for name, value in data.items():
+        if name.startswith("cmi.") and len(name) <= MOST_NAME_CHARACTERS:
+            *parents, last = name.split(".")[1:]
+            at = tree
+            for part in parents:
+                if not isinstance(at.get(part), dict):
+                    at[part] = {}
+                at = at[part]
+            at[last] = value
+    return tree

@@ -1,0 +1,73 @@
+"""What players store, in SQL, encrypted: one row for a session."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.course_session_tables import course_sessions, player_states
+from streams.adapters.sql.database import Database
+from streams.core.errors import InvalidRecord
+from streams.features.course_sessions.changes import SessionChange
+from streams.features.course_sessions.rows import to_session
+from streams.features.course_sessions.session import CourseSession
+from streams.ports import Encryption, Telemetry
+
+_STATES = Bulk(
+    player_states,
+    lambda new: new.on_conflict_do_update(
+        index_elements=["account_id", "session_id"],
+        set_={name: new.excluded[name] for name in ("committed_at", "encrypted_state")},
+    ),
+)
+
+
+class SqlPlayerStates:
+    """The states of players, which go with their sessions."""
+
+    def __init__(self, database: Database, encryption: Encryption, telemetry: Telemetry) -> None:
+        self._database = database
+        self._encryption = encryption
+        self._telemetry = telemetry
+
+    async def newest(self, account_id: str, learner_id: str, package_id: str) -> tuple[CourseSession, str] | None:
+        """What a player stored last for a learner in a package, with its session. Deletes the older ones."""
+        is_theirs = (
+            (course_sessions.c.account_id == account_id)
+            & (course_sessions.c.learner_id == learner_id)
+            & (course_sessions.c.package_id == package_id)
+        )
+        states = player_states.c
+        is_of = (states.account_id == course_sessions.c.account_id) & (states.session_id == course_sessions.c.id)
+        query = select(course_sessions, states.committed_at, states.encrypted_state).join(player_states, is_of)
+        rows = await self._database.rows(query.where(is_theirs).order_by(states.committed_at.desc()).limit(2))
+        if len(rows) > 1:
+            ids = select(course_sessions.c.id).where(is_theirs)
+            is_older = (states.account_id == account_id) & (states.committed_at < rows[0].committed_at)
+            await self._delete(is_older & states.session_id.in_(ids))
+        try:
+            return (to_session(rows[0]), self._encryption.decrypt(rows[0].encrypted_state)) if rows else None
+        except InvalidRecord:
+            # The key that it was encrypted with was removed: the course begins at its start.
+            self._telemetry.warning("player_state_not_decrypted", account_id=account_id, session_id=rows[0].id)
+            return None
+
+    async def store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
+        """Store the last state of each session, in the transaction of their changes."""
+        newest = {(one.session.account_id, one.session.id): one for one in changes if one.state is not None}
+        if newest:
+            await _STATES.run(connection, [self._row(change) for change in newest.values()])
+
+    def _row(self, change: SessionChange) -> dict[str, object]:
+        session = change.session
+        return {
+            "account_id": session.account_id,
+            "session_id": session.id,
+            "committed_at": session.last_commit_at,
+            "encrypted_state": self._encryption.encrypt(change.state or ""),
+        }
+
+    async def _delete(self, condition: ColumnElement[bool]) -> None:
+        async with self._database.transaction() as connection:
+            await connection.execute(delete(player_states).where(condition))
