@@ -120,23 +120,23 @@ class CommitOrigins:
         if scope["type"] != "http" or not scope["path"].startswith(COMMIT_PATH):
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope)
+        request_headers = Headers(scope=scope)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _allow(MutableHeaders(scope=message), asked)
+                _allow(MutableHeaders(scope=message), request_headers)
             await send(message)
 
         await self._app(scope, receive, sending)
 
 
-def _allow(headers: MutableHeaders, asked: Headers) -> None:
+def _allow(headers: MutableHeaders, request_headers: Headers) -> None:
     headers["Cache-Control"] = "no-store"
     headers["Vary"] = "Origin"
-    if origin := asked.get("origin"):
+    if origin := request_headers.get("origin"):
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Allow-Credentials"] = "true"
         headers["Access-Control-Allow-Methods"] = "POST"
         headers["Access-Control-Max-Age"] = "86400"
-        if names := asked.get("access-control-request-headers"):
+        if names := request_headers.get("access-control-request-headers"):
             headers["Access-Control-Allow-Headers"] = names

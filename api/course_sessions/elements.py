@@ -52,7 +52,7 @@ def of_text(text: str) -> Elements | None:
     """
     if not _ANY_PAIR.search(text):
         return None
-    return _of_pairs((found[1], unquote_plus(found[2])) for found in _PAIR.finditer(text))
+    return _of_pairs((pair[1], unquote_plus(pair[2])) for pair in _PAIR.finditer(text))
 
 
 def of_value(value: Any) -> Elements | None:
@@ -68,7 +68,7 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
     values: dict[str, set[str]] = {}
     for name, value in pairs:
         values.setdefault(name.replace("__", "."), set()).add(value)
-    once = {name: found.pop() for name, found in values.items() if len(found) == 1}
+    once = {name: values_of_name.pop() for name, values_of_name in values.items() if len(values_of_name) == 1}
     standards = {name.startswith("cmi.core.") for name in values}
     return {} if len(standards) > 1 else {_OURS[name]: value for name, value in once.items()}
 
@@ -86,12 +86,12 @@ def _of_list(items: list[Any]) -> Elements | None:
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
         return _of_pairs((name, value) for name, value in pairs if name in _OURS) if _is_scorm(pairs) else None
-    named = {
+    values_by_name = {
         item["name"]: item.get("value")
         for item in items
         if isinstance(item, dict) and isinstance(item.get("name"), str)
     }
-    return _of_flat(named) if _is_scorm((name, "") for name in named) else None
+    return _of_flat(values_by_name) if _is_scorm((name, "") for name in values_by_name) else None
 
 
 def _is_scorm(pairs: Iterable[tuple[str, Any]]) -> bool:
@@ -115,7 +115,12 @@ def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
             at = at.get(part) if isinstance(at, dict) else None
         # A name may be written out below `cmi`, with or without it.
         short = name.removeprefix("cmi.")
-        yield name, next((one for one in (cmi.get(name), cmi.get(short), at) if _text(one) is not None), None)
+        yield (
+            name,
+            next(
+                (candidate for candidate in (cmi.get(name), cmi.get(short), at) if _text(candidate) is not None), None
+            ),
+        )
 
 
 def _of_flat(values: Mapping[str, Any]) -> Elements:

@@ -176,5 +176,5 @@ def course_session(session: CourseSession) -> CourseSessionDetails:
         score_scaled=progress.score.scaled,
         total_time=format_length(progress.total_time),
         metadata=dict(session.metadata) or None,
-        events=[EventOfSession.of(one, created_at=one.at) for one in session.events],
+        events=[EventOfSession.of(event, created_at=event.at) for event in session.events],
     )

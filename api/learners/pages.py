@@ -33,13 +33,13 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
         visit.services.learners.check(learner)
     except Invalid as wrong:
         return _form(visit, learner, wrong.errors)
-    found = await visit.services.deliveries.summary(DeliveryFilter(visit.account.id, learner_id=learner))
+    summary = await visit.services.deliveries.summary(DeliveryFilter(visit.account.id, learner_id=learner))
     return render(
         visit,
         "learner_erase.html",
         here="/account/learners",
         learner=learner,
-        found=found,
+        found=summary,
         once=new_once(),
         topics=visit.services.learners.topics,
     )

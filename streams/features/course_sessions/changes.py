@@ -60,16 +60,16 @@ def launch(session: CourseSession, new: NewEvents) -> SessionChange:
 
 def apply_commit(session: CourseSession, commit: PlayerCommit, new: NewEvents) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
-    before, step = session.progress, after(session.progress, commit)
+    previous, step = session.progress, after(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=new.now)
     if step.is_completed or new.now >= (due_at := session.next_score_at(new.now)):
         change = report_score(session, new)
     else:
         change = SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
     if step.is_reset and new.is_newest:
-        change = change.with_event(new, RESET, {**_statuses(step.progress), **_previous(before)})
+        change = change.with_event(new, RESET, {**_statuses(step.progress), **_previous(previous)})
     if step.is_completed:
-        change = change.with_event(new, COMPLETED, {**_result(step.progress), **_previous(before)})
+        change = change.with_event(new, COMPLETED, {**_result(step.progress), **_previous(previous)})
     return _with_state(change, commit, step)
 
 

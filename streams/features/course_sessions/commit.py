@@ -109,5 +109,5 @@ class SequenceLog:
             return SequenceLog({number: digest})
         digests = {**self.digests, number: digest}
         order = sorted(digests)
-        kept = {*order[:FIRST_KEPT], *order[-NEWEST_KEPT:]}
-        return SequenceLog({one: digests[one] for one in order if one in kept})
+        selection = {*order[:FIRST_KEPT], *order[-NEWEST_KEPT:]}
+        return SequenceLog({one: digests[one] for one in order if one in selection})

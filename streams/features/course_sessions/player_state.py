@@ -36,8 +36,8 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     cmi = {name: value for name, value in _elements(data).items() if name not in _OF_ONE_SESSION}
     core = cmi.get("core")
     if isinstance(core, Mapping):
-        kept = {name: value for name, value in core.items() if name not in _OF_ONE_SESSION}
-        cmi["core"] = {**kept, "entry": _entry(core), "total_time": format_timespan(total_time)}
+        kept_values = {name: value for name, value in core.items() if name not in _OF_ONE_SESSION}
+        cmi["core"] = {**kept_values, "entry": _entry(core), "total_time": format_timespan(total_time)}
     else:
         cmi |= {"entry": _entry(_elements(data)), "total_time": format_length(total_time)}
     try:

@@ -134,11 +134,11 @@ def after(progress: Progress, commit: PlayerCommit) -> Step:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
             return Step(progress, is_stale=True)
         progress = replace(progress, sequences=progress.sequences.noted(commit.sequence, commit.digest))
-    before, progress = progress, _merged(progress, commit)
+    previous, progress = progress, _merged(progress, commit)
     progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
     if not progress.is_for_the_record:
         return Step(progress)
-    with_resets = _with_resets(before, progress)
+    with_resets = _with_resets(previous, progress)
     return _reported(with_resets)._replace(is_reset=with_resets != progress)
 
 
@@ -177,7 +177,7 @@ def _completion(progress: Progress, commit: PlayerCommit) -> Completion:
     measure, threshold = progress.progress_measure, progress.completion_threshold
     if measure is not None and threshold is not None:
         news = commit.completion_status, commit.progress_measure, commit.completion_threshold
-        if any(one is not None for one in news):
+        if any(value is not None for value in news):
             return Completion.COMPLETED if measure >= threshold else Completion.INCOMPLETE
     return commit.completion_status or progress.completion
 
@@ -191,15 +191,15 @@ def _success(progress: Progress, commit: PlayerCommit) -> Success:
     scaled, passing = progress.score.scaled, progress.scaled_passing_score
     if scaled is not None and passing is not None:
         news = commit.success_status, commit.score.scaled, commit.scaled_passing_score
-        if any(one is not None for one in news):
+        if any(value is not None for value in news):
             return Success.PASSED if scaled >= passing else Success.FAILED
     return commit.success_status or progress.success
 
 
-def _with_resets(before: Progress, progress: Progress) -> Progress:
+def _with_resets(previous: Progress, progress: Progress) -> Progress:
     """Note what the course took back. Each of the two once, as it is reported once that it was reached."""
-    is_incomplete = before.completion is Completion.COMPLETED and progress.completion is not Completion.COMPLETED
-    is_not_passed = before.success is Success.PASSED and progress.success is not Success.PASSED
+    is_incomplete = previous.completion is Completion.COMPLETED and progress.completion is not Completion.COMPLETED
+    is_not_passed = previous.success is Success.PASSED and progress.success is not Success.PASSED
     return replace(
         progress,
         has_completion_reset=progress.has_completion_reset or is_incomplete,

@@ -25,11 +25,11 @@ def parse_length(text: str) -> Decimal | None:
     """The seconds of a timespan or a timeinterval; None when it is neither, or longer than 30 years."""
     if len(text) > DURATION_CHARACTERS:
         return None
-    if found := _TIMESPAN.fullmatch(text):
-        hours, minutes, seconds = map(Decimal, found.groups())
+    if match := _TIMESPAN.fullmatch(text):
+        hours, minutes, seconds = map(Decimal, match.groups())
         return as_seconds(hours * 3600 + minutes * 60 + seconds)
-    if found := _INTERVAL.fullmatch(text):
-        parts = zip(found.groups(), _INTERVAL_SECONDS, strict=True)
+    if match := _INTERVAL.fullmatch(text):
+        parts = zip(match.groups(), _INTERVAL_SECONDS, strict=True)
         return as_seconds(sum((Decimal(part) * size for part, size in parts if part), Decimal()))
     return None
 
@@ -41,18 +41,18 @@ def as_seconds(value: Decimal) -> Decimal | None:
 
 def format_timespan(seconds: Decimal) -> str:
     """The timespan of SCORM 1.2, as `0001:02:03.50`."""
-    whole, rest = divmod(seconds, 60)
+    whole, remainder = divmod(seconds, 60)
     hours, minutes = divmod(int(whole), 60)
-    return f"{hours:04}:{minutes:02}:{rest.quantize(Decimal('0.01'), ROUND_DOWN):05}"
+    return f"{hours:04}:{minutes:02}:{remainder.quantize(Decimal('0.01'), ROUND_DOWN):05}"
 
 
 def format_length(seconds: Decimal) -> str:
     """The ISO 8601 duration in hours, minutes and seconds, as `PT1H2M3.5S`."""
-    whole, rest = divmod(seconds, 60)
+    whole, remainder = divmod(seconds, 60)
     hours, minutes = divmod(int(whole), 60)
     # Without an exponent and without zeros at the end.
-    second = f"{rest:f}".rstrip("0").rstrip(".") if "." in f"{rest:f}" else f"{rest:f}"
+    second = f"{remainder:f}".rstrip("0").rstrip(".") if "." in f"{remainder:f}" else f"{remainder:f}"
     parts = [f"{hours}H"] * bool(hours) + [f"{minutes}M"] * bool(minutes)
-    if rest or not parts:
+    if remainder or not parts:
         parts.append(f"{second or '0'}S")
     return "PT" + "".join(parts)

@@ -83,10 +83,10 @@ class CourseSessionService:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         if new.metadata and (problem := self._metadata_problem(new.metadata)):
             raise Invalid(FieldError("metadata", problem))
-        earlier = None
+        previous_state = None
         if new.keeps_state:
-            earlier = await self._sessions.states.newest(account_id, new.learner_id, new.package_id)
-        known = new.known or (resumed(earlier[0].progress) if earlier else Progress())
+            previous_state = await self._sessions.states.newest(account_id, new.learner_id, new.package_id)
+        known_progress = new.known or (resumed(previous_state[0].progress) if previous_state else Progress())
         now = self._clock.now()
         session = CourseSession(
             account_id,
@@ -96,7 +96,7 @@ class CourseSessionService:
             new.launched_at or now,
             _expiry(new.expires_at, now),
             new.dispatch_id,
-            known,
+            known_progress,
             metadata=new.metadata,
             stored_state=StoredState.NOTHING if new.keeps_state else None,
         )
@@ -105,7 +105,7 @@ class CourseSessionService:
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
         stored = await self._sessions.open(launched, url, partial(_check_known, session))
-        state = orjson.loads(earlier[1]) if earlier and stored.stored_state is not None else None
+        state = orjson.loads(previous_state[1]) if previous_state and stored.stored_state is not None else None
         return OpenedSession(stored, token, url.expires_at, state, self._public_url)
 
     async def find(self, account_id: str, session_id: str) -> CourseSession:
@@ -144,12 +144,12 @@ class CourseSessionService:
         return metadata_problem(metadata) or (None if self._is_newest else NEEDS_NEWEST)
 
 
-def _expiry(given: datetime | None, now: datetime) -> datetime:
-    if given is None:
+def _expiry(requested: datetime | None, now: datetime) -> datetime:
+    if requested is None:
         return now + DEFAULT_LIFE
-    if not now < given <= now + LONGEST_LIFE:
+    if not now < requested <= now + LONGEST_LIFE:
         raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
-    return given
+    return requested
 
 
 def _check(launched: SessionChange, now: datetime) -> None:
@@ -162,15 +162,15 @@ def _check(launched: SessionChange, now: datetime) -> None:
         raise Invalid(*errors) from None
 
 
-def _check_known(wanted: CourseSession, known: CourseSession) -> None:
-    for name, here, there in (
-        ("package", known.package_id, wanted.package_id),
-        ("learner", known.learner_id, wanted.learner_id),
+def _check_known(requested_session: CourseSession, existing: CourseSession) -> None:
+    for name, requested_value, existing_value in (
+        ("package", existing.package_id, requested_session.package_id),
+        ("learner", existing.learner_id, requested_session.learner_id),
     ):
-        if here != there:
-            raise Conflict(f"session {known.id} is of another {name}: use another sessionId")
-    if known.closed_at is not None:
-        raise Conflict(f"session {known.id} is closed: use another sessionId")
+        if requested_value != existing_value:
+            raise Conflict(f"session {existing.id} is of another {name}: use another sessionId")
+    if existing.closed_at is not None:
+        raise Conflict(f"session {existing.id} is closed: use another sessionId")
 
 
 def _found(session: CourseSession | None, session_id: str) -> CourseSession:

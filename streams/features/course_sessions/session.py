@@ -58,7 +58,7 @@ class CourseSession:
         """When a score may be reported, so that there is at most one within `SCORE_EVERY`."""
         if self.score_due_at is not None:
             return self.score_due_at
-        reported = [one.at for one in self.events if one.type == SCORED]
+        reported = [event.at for event in self.events if event.type == SCORED]
         # The last one may have the time of another clock, which is ahead.
         return min(reported[-1], now) + SCORE_EVERY if reported else now
 

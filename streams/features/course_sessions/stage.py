@@ -51,13 +51,15 @@ class DueReports:
             account_id, has_ended = "", False
 
     async def _report_scores(self) -> int:
-        return await self._sessions.report_due(self._clock.now(), lambda one: report_score(one, self._new()), AT_ONCE)
+        return await self._sessions.report_due(
+            self._clock.now(), lambda session: report_score(session, self._new()), AT_ONCE
+        )
 
-    async def _end(self, after: str) -> str | None:
+    async def _end(self, last_account: str) -> str | None:
         def end(session: CourseSession) -> SessionChange:
             return end_if_due(session, self._new())
 
-        return await self._sessions.end_due(after, self._clock.now(), end, AT_ONCE)
+        return await self._sessions.end_due(last_account, self._clock.now(), end, AT_ONCE)
 
     def _new(self) -> NewEvents:
         return NewEvents(self._clock.now(), lambda: new_id("evt"), self._is_newest)

@@ -71,16 +71,16 @@ class SqlCourseSessions:
         added = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
-                known = await _locked(connection, new.account_id, new.id)
-                if known is None:  # It was pruned in between.
+                existing = await _locked(connection, new.account_id, new.id)
+                if existing is None:  # It was pruned in between.
                     continue
-                check(known)
-                until = max(known.expires_at, url.expires_at)
+                check(existing)
+                end = max(existing.expires_at, url.expires_at)
                 # A session ends once.
-                ends = {"expires_at": until, "end_due_at": until if known.ended_at is None else None}
-                await connection.execute(update(course_sessions).where(_this(known)).values(ends))
+                ends = {"expires_at": end, "end_due_at": end if existing.ended_at is None else None}
+                await connection.execute(update(course_sessions).where(_this(existing)).values(ends))
                 await connection.execute(insert(commit_urls).values(asdict(url)))
-                return replace(known, expires_at=until, end_due_at=ends["end_due_at"])
+                return replace(existing, expires_at=end, end_due_at=ends["end_due_at"])
             await connection.execute(insert(commit_urls).values(asdict(url)))
             await self._events.store(connection, launched.events)
         return new
@@ -93,10 +93,10 @@ class SqlCourseSessions:
     async def close(self, account_id: str, session_id: str, close: Change) -> CourseSession | None:
         """Change an open session by `close`. A second time changes nothing."""
         async with self._database.transaction() as connection:
-            known = await _locked(connection, account_id, session_id)
-            if known is None or known.closed_at is not None:
-                return known
-            change = close(known)
+            existing = await _locked(connection, account_id, session_id)
+            if existing is None or existing.closed_at is not None:
+                return existing
+            change = close(existing)
             await self._store(connection, [change])
         self._log_last_scores([change])
         return change.session
@@ -131,12 +131,12 @@ class SqlCourseSessions:
             select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at), report, limit
         )
 
-    async def end_due(self, after: str, now: datetime, end: Change, limit: int) -> str | None:
+    async def end_due(self, last_account: str, now: datetime, end: Change, limit: int) -> str | None:
         """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `after`.
 
         Returns that account; None when none behind has such a session.
         """
-        account_id: str | None = await self._database.scalar(_next_to_end(after, now))
+        account_id: str | None = await self._database.scalar(_next_to_end(last_account, now))
         if account_id is not None:
             is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
             query = select(course_sessions).where(is_due).order_by(course_sessions.c.end_due_at)
@@ -190,12 +190,12 @@ def _applied(
     return changes, results
 
 
-def _next_to_end(after: str, now: datetime) -> Select[tuple[str]]:
+def _next_to_end(last_account: str, now: datetime) -> Select[tuple[str]]:
     """The next account behind `after` with a session that is to end: one look into the index for each account."""
     of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     due_at = course_sessions.c.end_due_at
     first = select(due_at).where(of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
-    return select(accounts.c.id).where(accounts.c.id > after, first <= now).order_by(accounts.c.id).limit(1)
+    return select(accounts.c.id).where(accounts.c.id > last_account, first <= now).order_by(accounts.c.id).limit(1)
 
 
 def _named(account_id: str, session_id: str) -> ColumnElement[bool]:

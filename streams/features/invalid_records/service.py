@@ -32,7 +32,7 @@ class InvalidRecordService:
     async def replay(
         self, records: Iterable[StoredRecord], on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> Replayed:
-        """Produce each record again as it was read; `on_progress` gets how many are done. One that fails stops no other.
+        """Produce each record again as it was; `on_progress` gets how many are done. One that fails stops no other.
 
         An event that was delivered before may be sent again, with the same id.
         """

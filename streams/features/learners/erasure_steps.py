@@ -59,8 +59,8 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
         return ErasurePortion({})
     event_ids = [row.event_id for row in rows]
     of_these = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
-    left = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
-    ids = list(await connection.scalars(left))
+    remaining = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
+    ids = list(await connection.scalars(remaining))
     counts = await erase_deliveries(connection, ids, learner.now)
     if len(ids) == DELIVERIES_AT_ONCE:
         # There may be more of the same events.
@@ -72,23 +72,23 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
 
 
 async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
-    known = events.c
-    theirs = [known.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
+    columns = events.c
+    theirs = [columns.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
     if place:
         # Deleted rows stay in the index until a vacuum: do not walk through them again.
-        theirs.append(known.first_seen_at >= datetime.fromisoformat(place[0]))
-    query = select(known.event_id, known.first_seen_at).where(*theirs, known.first_seen_at <= learner.erased_at)
+        theirs.append(columns.first_seen_at >= datetime.fromisoformat(place[0]))
+    query = select(columns.event_id, columns.first_seen_at).where(*theirs, columns.first_seen_at <= learner.erased_at)
     await prefer_index_order(connection)
-    ordered = query.order_by(known.first_seen_at, known.event_id).limit(EVENTS_AT_ONCE)
+    ordered = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_AT_ONCE)
     return (await connection.execute(ordered)).all()
 
 
 async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Delete SCORM sessions with their commit URLs, what players stored, and their events that are not sent yet."""
-    known = course_sessions.c
-    theirs = (known.account_id == learner.account_id) & (known.learner_id == learner.id)
+    columns = course_sessions.c
+    theirs = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
     # One that was launched later is new. It is the launch that counts: its commits follow.
-    query = select(known.id).where(theirs, known.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
+    query = select(columns.id).where(theirs, columns.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
     ids = list(await connection.scalars(query.with_for_update()))
     for of_sessions in (
         delete(outgoing_events).where(
@@ -98,7 +98,7 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
         delete(player_states).where(
             player_states.c.account_id == learner.account_id, player_states.c.session_id.in_(ids)
         ),
-        delete(course_sessions).where(known.account_id == learner.account_id, known.id.in_(ids)),
+        delete(course_sessions).where(columns.account_id == learner.account_id, columns.id.in_(ids)),
     ):
         await connection.execute(of_sessions)
     return ErasurePortion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_AT_ONCE else None)
@@ -106,17 +106,17 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
 
 async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
-    known = idempotency_keys.c
+    columns = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
-    theirs = or_(known.caller.in_(keys), known.caller.not_like("key:%"))
-    query = select(idempotency_keys).where(theirs, known.encrypted_response.is_not(None))
-    rows = await _next(connection, query, place, known.caller, known.key)
-    named = [row for row in rows if _names(row.encrypted_response, learner)]
-    for row in named:
+    theirs = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
+    query = select(idempotency_keys).where(theirs, columns.encrypted_response.is_not(None))
+    rows = await _next(connection, query, place, columns.caller, columns.key)
+    named_rows = [row for row in rows if _names(row.encrypted_response, learner)]
+    for row in named_rows:
         empty = learner.encryption.encrypt(json.dumps(["", {}]))
-        this = (known.caller == row.caller) & (known.key == row.key)
-        await connection.execute(update(idempotency_keys).where(this).values(encrypted_response=empty))
-    return _portion(ErasedKind.RESPONSES, len(named), rows, lambda row: [row.caller, row.key])
+        condition = (columns.caller == row.caller) & (columns.key == row.key)
+        await connection.execute(update(idempotency_keys).where(condition).values(encrypted_response=empty))
+    return _portion(ErasedKind.RESPONSES, len(named_rows), rows, lambda row: [row.caller, row.key])
 
 
 def _names(encrypted: str, learner: Learner) -> bool:
@@ -125,11 +125,11 @@ def _names(encrypted: str, learner: Learner) -> bool:
     except InvalidRecord:
         # Nobody can read it any more.
         return False
-    found = _parsed(content)
-    if isinstance(found, list) and found and isinstance(found[0], str):
+    values = _parsed(content)
+    if isinstance(values, list) and values and isinstance(values[0], str):
         # A response of the API: its body and its headers. Others are the address that a page leads to.
-        found = [_parsed(found[0]), *found[1:]]
-    return bool(redacted(found, learner.id) != found)
+        values = [_parsed(values[0]), *values[1:]]
+    return bool(redacted(values, learner.id) != values)
 
 
 def _parsed(text: str) -> Any:
@@ -183,8 +183,8 @@ STEPS: Mapping[str, Step] = {
 async def _next(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
     """The next rows behind a place, in the order of their key."""
     if place:
-        behind = [literal(_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
-        query = query.where(tuple_(*key) > tuple_(*behind))
+        place_values = [literal(_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
+        query = query.where(tuple_(*key) > tuple_(*place_values))
     return list((await connection.execute(query.order_by(*key).limit(ROWS_AT_ONCE))).all())
 
 

@@ -79,8 +79,8 @@ class SqlErasures:
         row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
         return to_value(Erasure, row) if row else None
 
-    async def unfinished(self, before: datetime) -> Sequence[Erasure]:
-        these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < before)
+    async def unfinished(self, started_before: datetime) -> Sequence[Erasure]:
+        these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < started_before)
         rows = await self._database.rows(select(erasures).where(these).order_by(erasures.c.created_at))
         return [to_value(Erasure, row) for row in rows]
 
@@ -102,10 +102,10 @@ class SqlErasures:
             await connection.execute(update(erasures).where(erasures.c.id == erasure_id).values(changes))
             return erasure
 
-    async def erased_among(self, found: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+    async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         async with self._database.reading() as connection:
-            affected = await accounts_with_erasures(connection, {account_id for account_id, _ in found})
-            return await self._erased_events.among(connection, found, affected)
+            affected = await accounts_with_erasures(connection, {account_id for account_id, _ in events})
+            return await self._erased_events.among(connection, events, affected)
 
     def _decrypted(self, row: Any) -> str:
         try:
