@@ -130,6 +130,7 @@ async def test_without_acknowledgement_a_repeat_has_the_same_ids(
     api.kafka.leave()
     first = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     assert (first.status_code, first.headers["retry-after"]) == (503, "5")
+    assert "may have them. Send the same bytes again" in first.text
     api.kafka.come_back()
     second = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)
     third = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)

@@ -60,7 +60,10 @@ class IngestService:
             async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
                 await self._producer.produce(records)
         except TimeoutError:
-            raise Unavailable("Kafka did not acknowledge the events; send them again with the same ids") from None
+            raise Unavailable(
+                "Kafka did not acknowledge the events in time, and may have them. Send the same bytes again, with "
+                "the same ids or Idempotency-Key: receivers then get each event once"
+            ) from None
         except RecordsRefused as refused:
             # The topic accepts less than `topics plan` asks for; all other events are accepted.
             raise Invalid(
