@@ -17,6 +17,7 @@ from streams.core.errors import (
     Invalid,
     InvalidRecord,
     Misconfigured,
+    NotAcknowledged,
     NotFound,
     Refused,
     ScormWebhooksError,
@@ -151,7 +152,8 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return problem(
             request, status, name, title, "its operator finds the reason in the log, under this request's id"
         )
-    detail = "try again in a few seconds" if isinstance(error, Unavailable | Refused) else str(error)
+    is_untold = isinstance(error, Unavailable | Refused) and not isinstance(error, NotAcknowledged)
+    detail = "try again in a few seconds" if is_untold else str(error)
     if isinstance(error, UNTOLD):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)

@@ -155,6 +155,10 @@ class Unavailable(ScormWebhooksError):
     """A broker, a database or another part does not answer at the moment."""
 
 
+class NotAcknowledged(Unavailable):
+    """Kafka may have the records, or not. Its message is for people: it says what to send again."""
+
+
 class PartiallySent(Unavailable):
     """Some recipients have the mail; `unreached` may get it later."""
 

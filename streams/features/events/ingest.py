@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from streams.core.errors import FieldError, Invalid, RecordsRefused, Unavailable
+from streams.core.errors import FieldError, Invalid, NotAcknowledged, RecordsRefused
 from streams.core.event import Event, parse_event, partition_key, traced
 from streams.core.ids import derived_id
 from streams.features.events.recipients import RecipientService
@@ -40,7 +40,7 @@ class IngestService:
 
         Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
         same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names each
-        item by index and field, and `Unavailable` when Kafka does not acknowledge within ten seconds: some events may
+        item by index and field, and `NotAcknowledged` when Kafka does not acknowledge in ten seconds: some events may
         be on the topic then; send the same ids again. While the database is away, the accounts of events are not
         checked.
         """
@@ -60,7 +60,7 @@ class IngestService:
             async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
                 await self._producer.produce(records)
         except TimeoutError:
-            raise Unavailable(
+            raise NotAcknowledged(
                 "Kafka did not acknowledge the events in time, and may have them. Send the same bytes again, with "
                 "the same ids or Idempotency-Key: receivers then get each event once"
             ) from None
