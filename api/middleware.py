@@ -83,7 +83,7 @@ class RequestMiddleware:
             route=route,
             status=status,
             milliseconds=round(seconds * 1000, 1),
-            actor=caller.actor if caller else None,
+            by=caller.actor if caller else None,
         )
 
 

@@ -63,8 +63,8 @@ class Settings(BaseModel):
     kafka_group_protocol: Annotated[
         Literal["auto", "consumer", "classic"],
         Field(
-            description="protocol of consumer groups (Faust's is always classic): `consumer` is KIP-848, which "
-            "brokers have since Kafka 4.0; `auto` takes it where the brokers have it, and else `classic`"
+            description="protocol of consumer groups, except Faust's: `consumer` is KIP-848; `auto` takes it where "
+            "the brokers have it, else `classic`"
         ),
     ] = "auto"
     event_partitions: Annotated[int, Field(ge=1, le=10_000, description="partitions of session-events")]
@@ -91,8 +91,8 @@ class Settings(BaseModel):
     record_schemas: Annotated[
         Literal["compatible", "newest"],
         Field(
-            description="schemas that records are written with: `compatible` ones, which the release before this one "
-            "reads too, or the `newest`, once no older release runs"
+            description="schemas of written records: `compatible` with the release before, or `newest`, once no older "
+            "release runs"
         ),
     ]
     fan_out_consumer: Annotated[
@@ -102,7 +102,7 @@ class Settings(BaseModel):
     allowed_networks: Annotated[
         Networks,
         BeforeValidator(values.networks),
-        Field(description="networks that webhooks may reach although they are not public, such as `10.1.0.0/16`"),
+        Field(description="non-public networks that webhooks may reach, such as `10.1.0.0/16`"),
     ] = ()
     sends_mail: Annotated[
         bool | None,
@@ -163,7 +163,7 @@ class Settings(BaseModel):
         str | None,
         Field(
             pattern=r"^https?://[!-~]+$",
-            description="public URL of the API and the dashboard, with which commit URLs and links in mails begin",
+            description="public URL of the API and the dashboard, for links in mails and commit URLs",
         ),
         AfterValidator(values.page_url),
     ] = None
@@ -194,16 +194,16 @@ class Settings(BaseModel):
     oidc_issuer: Annotated[
         str | None,
         AfterValidator(values.issuer),
-        Field(description="URL of the OpenID Connect provider that people sign in with, as its metadata names it"),
+        Field(description="issuer URL of the OpenID Connect provider"),
     ] = None
     oidc_client_id: Annotated[
         str | None,
-        Field(pattern=_VISIBLE, description="client id that the provider gave this deployment"),
+        Field(pattern=_VISIBLE, description="client id at the provider"),
     ] = None
     oidc_client_secret: Annotated[
         SecretStr | None,
         AfterValidator(values.visible),
-        Field(description="client secret that the provider gave this deployment"),
+        Field(description="client secret at the provider"),
     ] = None
     oidc_name: Annotated[
         str,
@@ -261,8 +261,7 @@ class Settings(BaseModel):
         Field(
             ge=0,
             le=3600,
-            description="a stage ends when its consumer has not read a record for so long that another client reads; "
-            "0: never",
+            description="a stage ends when its consumer has read nothing for so long while there are records; 0: never",
         ),
     ] = 60
     instance_id: Annotated[
