@@ -13,7 +13,7 @@ from api.crashes import log_crash
 from api.problems import problem
 from api.services import Services
 
-MOST_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 # For metrics and logs only: the client went away before its request was complete.
 CLIENT_CLOSED = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -25,7 +25,7 @@ class TooLarge(HTTPException):
     """The request's body is too large."""
 
     def __init__(self) -> None:
-        super().__init__(413, f"The body is larger than {MOST_BODY_BYTES // 1024} KiB")
+        super().__init__(413, f"The body is larger than {MAX_BODY_BYTES // 1024} KiB")
 
 
 class RequestMiddleware:
@@ -105,7 +105,7 @@ def _capped(scope: Scope, receive: Receive) -> Receive:
         nonlocal received
         message = await receive()
         received += len(message.get("body", b""))
-        if max(announced, received) > MOST_BODY_BYTES:
+        if max(announced, received) > MAX_BODY_BYTES:
             raise TooLarge()
         return message
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import Query
 
 from streams.core.limits import CURSOR_CHARACTERS
-from streams.core.page import MOST_ROWS, Cursor, parse_cursor
+from streams.core.page import MAX_ROWS, Cursor, parse_cursor
 
-Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="At most so many rows.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="At most so many rows.")]
 After = Annotated[
     str | None,
     Query(

@@ -16,7 +16,7 @@ RESPONSES = [600, 0]
 WEBHOOKS = 100
 SLOTS = 256
 MAX_CONCURRENCY = 64
-LARGEST_BACKLOG = 120_000
+MAX_BACKLOG = 120_000
 
 
 def scale(
@@ -62,7 +62,7 @@ def _measure(
             cores=len(os.sched_getaffinity(0)),
         )
         limit, predicted = _prediction(deployment, ids)
-        deliveries = min(LARGEST_BACKLOG, round(predicted * seconds))
+        deliveries = min(MAX_BACKLOG, round(predicted * seconds))
         stack.warm_up(accounts, warm)
         began = time.monotonic()
         stack.publish_many("evt", accounts, deliveries)

@@ -44,7 +44,7 @@ __all__ = [
     "msk_properties",
 ]
 
-MOST_TIMEOUT_SECONDS = 24 * 3600
+MAX_TIMEOUT_SECONDS = 24 * 3600
 EXIT_SECONDS = 5.0
 NAMED_AT_EXIT = 10
 
@@ -141,8 +141,8 @@ class EventProducer:
         timeout_seconds: float = 30,
         record_schemas: RecordSchemas = "compatible",
     ) -> None:
-        if not 0 < timeout_seconds <= MOST_TIMEOUT_SECONDS:
-            raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MOST_TIMEOUT_SECONDS}")
+        if not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:
+            raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MAX_TIMEOUT_SECONDS}")
         base = {"message.timeout.ms": round(timeout_seconds * 1000), **(properties or {})}
         if owned := sorted(OWNED & base.keys()):
             raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")

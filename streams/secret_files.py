@@ -7,7 +7,7 @@ from streams.core.errors import Misconfigured
 from streams.settings import PREFIX, Settings
 
 SUFFIX = "_FILE"
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 # Clients take any property, so any of theirs may be a secret.
 _PROPERTIES = ("KAFKA_CONFIG_", "SCHEMA_REGISTRY_CONFIG_")
 
@@ -40,7 +40,7 @@ def _from_files(environ: Mapping[str, str]) -> Iterator[str]:
 def _read(variable: str, path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MAX_BYTES + 1)
         text = content.decode().rstrip("\r\n")
     except OSError as error:
         raise Misconfigured(f"{variable}: {path}: {error.strerror}") from None
@@ -48,6 +48,6 @@ def _read(variable: str, path: Path) -> str:
         raise Misconfigured(f"{variable}: {path} is not UTF-8 text") from None
     if not text:
         raise Misconfigured(f"{variable}: {path} is empty")
-    if len(content) > MOST_BYTES:
-        raise Misconfigured(f"{variable}: {path} is larger than {MOST_BYTES // 1024} KiB")
+    if len(content) > MAX_BYTES:
+        raise Misconfigured(f"{variable}: {path} is larger than {MAX_BYTES // 1024} KiB")
     return text

@@ -15,7 +15,7 @@ from streams.core.text import escape_controls
 from streams.core.url import page_url_errors
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
-MOST_LOGO_BYTES = 32 * 1024
+MAX_LOGO_BYTES = 32 * 1024
 LOGO_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 AnyText = TypeVar("AnyText", str, "str | None")
@@ -88,8 +88,8 @@ def logo(path: Path | None) -> Path | None:
             size = path.stat().st_size
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
-        if size > MOST_LOGO_BYTES:
-            raise ValueError(f"has {size} bytes, and may have at most {MOST_LOGO_BYTES}")
+        if size > MAX_LOGO_BYTES:
+            raise ValueError(f"has {size} bytes, and may have at most {MAX_LOGO_BYTES}")
     return path
 
 

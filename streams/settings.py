@@ -14,7 +14,7 @@ from streams import setting_values as values
 from streams.core.errors import Misconfigured
 from streams.core.limits import WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
@@ -27,7 +27,7 @@ _HOST = r"^[A-Za-z0-9._:%-]{1,253}$"
 _VISIBLE = r"^[!-~]{1,256}$"
 # \p{C} is every control, format or unassigned character.
 _MAIL_FROM = r"^[^\p{C}]*[^\s\p{C}<>@]+@[^\s\p{C}<>@]+>?$"
-_MOST_SHOWN_CHARACTERS = 200
+_MAX_SHOWN_CHARACTERS = 200
 
 OIDC_REQUIRED = ("oidc_issuer", "oidc_client_id", "oidc_client_secret")
 
@@ -127,7 +127,7 @@ class Settings(BaseModel):
     send_traceparent: Annotated[bool, Field(description="send endpoints the W3C `traceparent` of each attempt")] = False
     attempt_timeout_seconds: Annotated[
         float,
-        Field(ge=0.1, le=LONGEST_ATTEMPT, description="timeout of an attempt, from DNS to the end of the response"),
+        Field(ge=0.1, le=MAX_ATTEMPT, description="timeout of an attempt, from DNS to the end of the response"),
     ] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight in one `deliver` process")] = 256
     release_rate: Annotated[
@@ -350,7 +350,7 @@ def _words(error: ValidationError) -> str:
 def _shown(text: str) -> str:
     """Short, on one line, without control characters."""
     printable = text if text.isprintable() else text.encode("unicode_escape").decode()
-    return printable if len(printable) <= _MOST_SHOWN_CHARACTERS else f"{printable[:_MOST_SHOWN_CHARACTERS]}…"
+    return printable if len(printable) <= _MAX_SHOWN_CHARACTERS else f"{printable[:_MAX_SHOWN_CHARACTERS]}…"
 
 
 def _require_whole_oidc(settings: Settings) -> None:

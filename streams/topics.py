@@ -37,7 +37,7 @@ STAGE_TOPICS = {
 # Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.
 RECORD_BYTES = 1_048_588
 # An invalid record is stored whole, with its origin in addition.
-LARGEST_RECORD_BYTES = 2 * 1024 * 1024
+MAX_RECORD_BYTES = 2 * 1024 * 1024
 # Limit of a batch of several records, before compression.
 BATCH_BYTES = 1_000_000
 
@@ -104,7 +104,7 @@ def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int)
             event_partitions,
             _delete(RETENTION),
         ),
-        Topic(INVALID, "as read", min(3, event_partitions), _delete(LONG_RETENTION, LARGEST_RECORD_BYTES)),
+        Topic(INVALID, "as read", min(3, event_partitions), _delete(LONG_RETENTION, MAX_RECORD_BYTES)),
         Topic(SUBSCRIPTIONS, "webhook id", 1, _compact(RETENTION)),
         *family,
     ]

@@ -9,7 +9,7 @@ from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, T
 from api.webhooks.models import Url
 from streams.core.access import Role, Scope
 from streams.core.limits import NAME_CHARACTERS
-from streams.core.session import LONGEST_LINK
+from streams.core.session import MAX_LINK
 
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],
@@ -20,7 +20,7 @@ ROLES = (
     "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
     "without secrets and headers."
 )
-MOST_LINK_MINUTES = LONGEST_LINK // timedelta(minutes=1)
+MAX_LINK_MINUTES = MAX_LINK // timedelta(minutes=1)
 
 
 class NewKey(Input):
@@ -76,7 +76,7 @@ class NewPortalLink(Input):
     """A link that signs one browser in to the account's dashboard, without a mail."""
 
     role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
-    minutes: Annotated[int, Field(ge=1, le=MOST_LINK_MINUTES, description="How long the link is valid.")] = 15
+    minutes: Annotated[int, Field(ge=1, le=MAX_LINK_MINUTES, description="How long the link is valid.")] = 15
     return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
         None
     )

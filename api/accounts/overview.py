@@ -19,7 +19,7 @@ from streams.features.webhooks.verdict import Level
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # An account rarely has more; the list of webhooks has them all, in pages.
-MOST_WEBHOOKS = 100
+MAX_WEBHOOKS = 100
 _ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 
 
@@ -27,7 +27,7 @@ _ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 async def overview(visit: SignedIn) -> Response:
     """Those that need a person first."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
-    page = await services.webhooks.page(account_id, None, MOST_WEBHOOKS)
+    page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
     verdicts = await services.webhook_stats.verdicts(page.rows)
     dead = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
     latest = await services.deliveries.list(DeliveryFilter(account_id, limit=10))

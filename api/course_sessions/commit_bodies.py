@@ -14,10 +14,10 @@ from streams.features.course_sessions.commit import Completion, PlayerCommit, Sc
 from streams.features.course_sessions.scorm_time import as_seconds, parse_length
 
 # A form of Moodle's has some fields for each interaction of the learner.
-MOST_PARTS = 5_000
-MOST_HEADER_BYTES = 1024
+MAX_PARTS = 5_000
+MAX_HEADER_BYTES = 1024
 DIGEST_CHARACTERS = 16
-MOST_SEQUENCE = 2**53
+MAX_SEQUENCE = 2**53
 
 _NUMBER = re.compile(r"[+-]?(\d{1,32}(\.\d{0,32})?|\.\d{1,32})([eE][+-]?\d{1,3})?", re.ASCII)
 _BOUNDARY = re.compile(r"boundary=(?:\"([^\"]{1,70})\"|([^\s;,\"]{1,70}))", re.IGNORECASE)
@@ -84,15 +84,15 @@ def _form(body: bytes, content_type: str) -> dict[str, str]:
     if boundary is None:
         raise NotScorm("it is not a form")
     delimiter = b"--" + (boundary[1] or boundary[2]).encode("latin-1", errors="replace")
-    parts = (b"\n" + body).split(b"\n" + delimiter, MOST_PARTS + 2)
-    if len(parts) > MOST_PARTS + 2:
-        raise NotScorm(f"the form has more than {MOST_PARTS} fields")
+    parts = (b"\n" + body).split(b"\n" + delimiter, MAX_PARTS + 2)
+    if len(parts) > MAX_PARTS + 2:
+        raise NotScorm(f"the form has more than {MAX_PARTS} fields")
     return dict(map(_field, parts[1:]))
 
 
 def _field(part: bytes) -> tuple[str, str]:
     """The name and the value of a part; without a name in its first lines, the name is empty."""
-    end = _BLANK_LINE.search(part, 0, MOST_HEADER_BYTES)
+    end = _BLANK_LINE.search(part, 0, MAX_HEADER_BYTES)
     if end is None:
         return "", ""
     return _name(part[: end.start()]), part[end.end() :].removesuffix(b"\r").decode(errors="replace")
@@ -129,7 +129,7 @@ def _commit(elements: Elements, common: Mapping[str, Any], digest: str, data: Ma
         total_time=_seconds(common.get("totalTimeSeconds")) if total is None else total,
         mode=_lower(elements.get("mode")),
         credit=_lower(elements.get("credit")),
-        sequence=sequence if type(sequence) is int and 0 <= sequence < MOST_SEQUENCE else None,
+        sequence=sequence if type(sequence) is int and 0 <= sequence < MAX_SEQUENCE else None,
         digest=digest,
         data=data,
     )

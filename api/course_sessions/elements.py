@@ -35,12 +35,12 @@ _SCORM_2004 = {
 }
 _OURS = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
 # A value that we read is never longer; a longer one is no news.
-MOST_CHARACTERS = 128
-MOST_ITEMS = 20_000
+MAX_CHARACTERS = 128
+MAX_ITEMS = 20_000
 
 # Moodle's names have `__` where SCORM's have a dot.
 _NAMES = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OURS), reverse=True))
-_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAMES})=([^&]{{0,{MOST_CHARACTERS}}})(?=&|\Z)")
+_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAMES})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
 
@@ -82,7 +82,7 @@ def of_fields(fields: Mapping[str, str]) -> Elements | None:
 
 def _of_list(items: list[Any]) -> Elements | None:
     """`["name=value", …]`, or `[{"name": …, "value": …}, …]`, of which the last one counts."""
-    items = items[:MOST_ITEMS]
+    items = items[:MAX_ITEMS]
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
         return _of_pairs((name, value) for name, value in pairs if name in _OURS) if _is_scorm(pairs) else None
@@ -134,4 +134,4 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     text = str(value)
-    return text if 0 < len(text) <= MOST_CHARACTERS else None
+    return text if 0 < len(text) <= MAX_CHARACTERS else None

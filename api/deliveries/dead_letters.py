@@ -24,7 +24,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ACTS = (JobKind.RETRY, JobKind.DISCARD)
 _NOTHING = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
-MOST_WEBHOOKS = 50
+MAX_WEBHOOKS = 50
 
 
 def _dead(visit: Visit, form: Form, cursor: Cursor | None = None) -> DeliveryFilter:
@@ -56,7 +56,7 @@ class WebhookChoice:
 async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[WebhookChoice]:
     """The webhooks with most dead letters, deleted ones too, and the one of the filter."""
     facets = await visit.services.search.facets(DeliveryFilter(visit.account.id, state=State.DEAD))
-    by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:MOST_WEBHOOKS]
+    by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:MAX_WEBHOOKS]
     counts: dict[str, int | None] = {key: None if facets.sample else count for key, count in by_count}
     if delivery_filter.webhook_id:
         counts.setdefault(delivery_filter.webhook_id, None)

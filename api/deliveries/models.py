@@ -10,7 +10,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.page import MOST_ROWS
+from streams.core.page import MAX_ROWS
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 
@@ -94,7 +94,7 @@ class DeadLetterFilter(Input):
 class DeadLetterChoice(Input):
     """Either `ids` or a `filter`."""
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_ROWS), at_most(MOST_ROWS, "ids")] | None = None
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_ROWS), at_most(MAX_ROWS, "ids")] | None = None
     filter: DeadLetterFilter | None = None
 
 

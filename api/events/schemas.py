@@ -5,7 +5,7 @@ from typing import Any
 from streams.core.event_data import EVENT_TYPES, data_schema
 from streams.core.ids import ID_PATTERN
 from streams.core.trace import TRACE_PARENT_PATTERN
-from streams.features.events.ingest import MOST_EVENTS
+from streams.features.events.ingest import MAX_EVENTS
 
 EVENT = "#/components/schemas/NewEvent"
 BATCH = "#/components/schemas/NewEvents"
@@ -43,7 +43,7 @@ def event_schemas() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": ["events"],
-        "properties": {"events": {"type": "array", "minItems": 1, "maxItems": MOST_EVENTS, "items": {"$ref": EVENT}}},
+        "properties": {"events": {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS, "items": {"$ref": EVENT}}},
     }
     return {"NewEvent": event, "NewEvents": batch, **data}
 

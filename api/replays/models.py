@@ -10,7 +10,7 @@ from streams.core.delivery import State
 from streams.core.limits import EVENT_TYPES_LISTED
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
 
-_MOST_STATES = len(State)
+_MAX_STATES = len(State)
 
 
 class Replay(Input):
@@ -31,10 +31,10 @@ class Replay(Input):
         list[Annotated[State, Field(strict=False)]],
         Field(
             default_factory=lambda: list(DEFAULT_STATES),
-            max_length=_MOST_STATES,
+            max_length=_MAX_STATES,
             description=f"Any of {', '.join(REPLAYABLE)}; delivered and dead by default.",
         ),
-        at_most(_MOST_STATES, "states"),
+        at_most(_MAX_STATES, "states"),
     ]
     backfill: Annotated[
         bool, Field(description="Also the events of this period that the webhook wants and has no delivery of.")

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from streams.core.errors import FieldError, Invalid
 
-MOST_FIELDS = 2_000
+MAX_FIELDS = 2_000
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
@@ -50,7 +50,7 @@ async def form_of(request: Request) -> Form:
     """The form that a request sends. Raises `Invalid`."""
     try:
         body = (await request.body()).decode("ascii")
-        return Form(parse_qs(body, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        return Form(parse_qs(body, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except (UnicodeDecodeError, ValueError):
         raise Invalid(FieldError("form", "cannot be read: reload the page and try again")) from None
 

@@ -26,7 +26,7 @@ from streams.core.access import Scope
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
-from streams.features.deliveries.search_rules import MOST_COUNTED
+from streams.features.deliveries.search_rules import MAX_COUNTED
 from streams.features.webhooks.verdict import PAUSE_WORDS
 
 COMPRESS_FROM_BYTES = 1_000
@@ -161,7 +161,7 @@ def count(number: int) -> str:
 
 def capped(number: int) -> str:
     """`10 000+` for what was not counted to its end."""
-    return f"{count(number)}{'+' if number >= MOST_COUNTED else ''}"
+    return f"{count(number)}{'+' if number >= MAX_COUNTED else ''}"
 
 
 def milliseconds(value: float) -> str:

@@ -26,7 +26,7 @@ ZONE_COOKIE = "zone"
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
 PAUSED_SHOWN = 3
-MOST_PAUSED = PAUSED_SHOWN + 1
+MAX_PAUSED = PAUSED_SHOWN + 1
 
 
 class SignInNeeded(ScormWebhooksError):
@@ -135,7 +135,7 @@ async def visit_of(request: Request) -> Visit:
     request.state.caller = caller
     services = services_of(request)
     account = await services.accounts.find(caller.account_id)
-    paused = (await services.webhooks.paused(account.id, MOST_PAUSED)).rows
+    paused = (await services.webhooks.paused(account.id, MAX_PAUSED)).rows
     held = await asyncio.gather(
         *(
             services.search.count(DeliveryFilter(account.id, known.id, state=State.HELD))

@@ -11,11 +11,11 @@ from api.shared_models import Page
 from api.strict_route import StrictRoute
 from api.usage.models import UsageOfPackage, UsageReport
 from streams.core.usage import parse_usage_place
-from streams.features.usage.service import MOST_MONTHS
+from streams.features.usage.service import MAX_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
 
-Months = Annotated[int, Query(ge=1, le=MOST_MONTHS, description="At most so many months.")]
+Months = Annotated[int, Query(ge=1, le=MAX_MONTHS, description="At most so many months.")]
 Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
 
 

@@ -20,7 +20,7 @@ _FILES = {
 }
 _DEFAULT = "X-AllureConnect-Signature"
 # A longer body is downloaded and named, because nobody pastes it.
-LONGEST_BODY = 4096
+MAX_BODY = 4096
 # What curl sets by itself.
 _CURLS_OWN = {"host", "content-length", "accept-encoding"}
 
@@ -52,7 +52,7 @@ def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
     sent = [f"-H {_quoted(line)}" for line in kept]
     data = "@event.json"
     # No argument of a program has a NUL.
-    if body is not None and len(body) <= LONGEST_BODY and b"\0" not in body:
+    if body is not None and len(body) <= MAX_BODY and b"\0" not in body:
         data = _quoted(body.decode(errors="surrogateescape"))
     return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *sent, f"--data-binary {data}"])
 

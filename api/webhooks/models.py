@@ -23,7 +23,7 @@ from streams.core.limits import (
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
 from streams.core.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS, Rotated
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, Rotated
 from streams.features.webhooks.service import Changed, Registered
 
 Url = Annotated[
@@ -121,7 +121,7 @@ class Enabling(Input):
 class Rotation(Input):
     """For how many hours the old secret stays valid; 0 ends it at once."""
 
-    overlap_hours: Annotated[int, Field(ge=0, le=MOST_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
+    overlap_hours: Annotated[int, Field(ge=0, le=MAX_OVERLAP_HOURS)] = DEFAULT_OVERLAP_HOURS
 
 
 class _Webhook(Model):

@@ -31,7 +31,7 @@ from api.webhooks.models import (
 )
 from streams.core.errors import Stale
 from streams.core.webhook import Registration
-from streams.features.webhooks.stats import MOST_HOURS
+from streams.features.webhooks.stats import MAX_HOURS
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)
 
@@ -199,7 +199,7 @@ async def stats(
     webhook_id: Id,
     caller: MayReadWebhooks,
     request: Request,
-    hours: Annotated[int, Query(ge=1, le=MOST_HOURS, description="How many hours, the current one included.")] = 24,
+    hours: Annotated[int, Query(ge=1, le=MAX_HOURS, description="How many hours, the current one included.")] = 24,
 ) -> Statistics:
     """Attempts by hour and outcome, response times by hour, and deliveries that wait, are held or dead now."""
     services = services_of(request)

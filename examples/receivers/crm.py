@@ -14,8 +14,8 @@ from receiver import Event, database, serve, setting
 API = "/services/data/v64.0/sobjects/Contact"
 # Without a sequence, of two events of one time the one whose status comes later here counts.
 STATUSES = ("In progress", "Completed", "Failed", "Passed")
-LONGEST_ID = 255
-LONGEST_NAME = 80
+MAX_ID = 255
+MAX_NAME = 80
 TABLE = """CREATE TABLE IF NOT EXISTS newest_events
   (learner_id TEXT PRIMARY KEY, happened_at TEXT, status INTEGER, session_id TEXT, sequence INTEGER)"""
 # Within a session `sequence` decides: clocks differ. Between sessions the time does.
@@ -50,7 +50,7 @@ class Contacts:
         path = f"{API}/{self._id_field}/{quote(external_id(learner), safe='').replace('.', '%2E')}"
         response = self._http.patch(path, json=fields)
         if response.status_code == 400 and "REQUIRED_FIELD_MISSING" in response.text:  # a new contact needs a name
-            response = self._http.patch(path, json={**fields, "LastName": learner[:LONGEST_NAME]})
+            response = self._http.patch(path, json={**fields, "LastName": learner[:MAX_NAME]})
         response.raise_for_status()
 
 
@@ -62,7 +62,7 @@ def status_of(event: Event) -> str:
 
 def external_id(learner: str) -> str:
     """The learner's id, or its SHA-256 where Salesforce cannot hold it: too long, or with control characters."""
-    fits = len(learner) <= LONGEST_ID and min(learner) >= " "
+    fits = len(learner) <= MAX_ID and min(learner) >= " "
     return learner if fits else hashlib.sha256(learner.encode()).hexdigest()
 
 

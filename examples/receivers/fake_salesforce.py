@@ -10,7 +10,7 @@ from fastapi import FastAPI, Header
 from fastapi.responses import JSONResponse, Response
 from receiver import setting
 
-LONGEST_ID = 255
+MAX_ID = 255
 
 
 def create_app(token: str) -> FastAPI:
@@ -23,7 +23,7 @@ def create_app(token: str) -> FastAPI:
     ) -> Response:
         if authorization != f"Bearer {token}":
             return problem(401, "INVALID_SESSION_ID", "Session expired or invalid")
-        if len(value) > LONGEST_ID:
+        if len(value) > MAX_ID:
             return problem(400, "STRING_TOO_LONG", f"{id_field}: data value too large")
         known = contacts.get(value)
         if known is None and "LastName" not in fields:

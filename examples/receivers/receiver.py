@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request, Response
 from standardwebhooks import Webhook, WebhookVerificationError
 
 Event = dict[str, Any]
-LARGEST_BODY = 1024 * 1024
+MAX_BODY = 1024 * 1024
 EXISTING = partial(os.path.realpath, strict=True)  # the path of a file or folder that exists
 INBOX = """CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY, body, done_at, error, failures DEFAULT 0,
   due_at DEFAULT 0); CREATE INDEX IF NOT EXISTS inbox_due ON inbox (due_at) WHERE done_at IS NULL;"""
@@ -57,13 +57,13 @@ def work_on_next(inbox: sqlite3.Connection, work: Callable[[Event], object]) -> 
 
 
 async def read_body(request: Request) -> bytes | None:
-    """The body; None when it is larger than LARGEST_BODY, and the rest is not read."""
+    """The body; None when it is larger than MAX_BODY, and the rest is not read."""
     body = b""
-    if int(request.headers.get("content-length", 0)) > LARGEST_BODY:
+    if int(request.headers.get("content-length", 0)) > MAX_BODY:
         return None
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > MAX_BODY:
             return None
     return body
 

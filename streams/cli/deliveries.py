@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Of an attempt that succeeded nobody asks.
 FAILURES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 deliveries = typer.Typer(no_args_is_help=True)
 dead_letters = typer.Typer(no_args_is_help=True)
@@ -120,7 +120,7 @@ def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> No
 
 async def _named(deployment: "SqlDeployment", text: str) -> str:
     """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
-    page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MOST_NAMED))
+    page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MAX_NAMED))
     if len(page.rows) > 1:
         ids = ", ".join(row.delivery_id for row in page.rows)
         raise Conflict(f"the event {text} has more than one delivery, choose one: {ids}{', …' if page.next else ''}")

@@ -27,7 +27,7 @@ from streams.topics import SESSION_EVENTS
 LINES_AT_ONCE = 10_000
 ACK_SECONDS = 60.0
 # Only the first errors of a file are printed.
-MOST_ERRORS = 20
+MAX_ERRORS = 20
 
 events = typer.Typer(no_args_is_help=True)
 
@@ -173,7 +173,7 @@ def parse_lines(text: str) -> list[InputLine]:
             errors += invalid.errors
     if errors:
         message = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
-        raise Invalid(*errors[:MOST_ERRORS], FieldError("events", message))
+        raise Invalid(*errors[:MAX_ERRORS], FieldError("events", message))
     return lines
 
 

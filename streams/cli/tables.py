@@ -19,7 +19,7 @@ Columns = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
 
 # When the output is not a terminal.
 DEFAULT_COLUMNS = 100
-NARROWEST_CELL = 12
+MIN_CELL = 12
 _GAP = 2
 # Ids are copied to other commands: these cells are never split.
 _WHOLE = frozenset({"id", "account", "object", "prefix", "state", "at"})
@@ -37,7 +37,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> N
     for heading, texts in cells.items():
         width = max(len(heading), *map(len, texts))
         whole = heading in _WHOLE
-        least = width if whole else min(width, NARROWEST_CELL)
+        least = width if whole else min(width, MIN_CELL)
         table.add_column(heading, no_wrap=whole, overflow="fold", min_width=least)
         narrowest += least + _GAP
     for line in zip(*cells.values(), strict=True):

@@ -26,7 +26,7 @@ from streams.core.event_filter import filter_value
 from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MOST_OVERLAP_HOURS
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
 from streams.features.webhooks.service import Changed
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
@@ -206,7 +206,7 @@ def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
 def webhooks_rotate_secret(
     webhook_id: WebhookId,
     overlap_hours: Annotated[
-        int, typer.Option(min=0, max=MOST_OVERLAP_HOURS, help="How long the old secret stays valid; 0: it ends now.")
+        int, typer.Option(min=0, max=MAX_OVERLAP_HOURS, help="How long the old secret stays valid; 0: it ends now.")
     ] = DEFAULT_OVERLAP_HOURS,
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,7 @@ TEST_CAP = 2
 # A request in flight for longer makes its endpoint suspect: it may be the first of many that hang.
 SLOW_SECONDS = 1.0
 # A delivery that the endpoint's own cap would delay by more does not wait in memory.
-LONGEST_WAIT_SECONDS = 5.0
+MAX_WAIT_SECONDS = 5.0
 # A healthy endpoint must look too slow for this long: a busy machine makes any endpoint look slow for a moment.
 STEADY_SECONDS = 0.5
 _NEWEST_WEIGHT = 0.2
@@ -130,7 +130,7 @@ class EndpointQueue(Generic[Waiter]):
 
     def is_too_long(self, now: float) -> bool:
         """Whether the wait is too long; asked repeatedly, because only what lasts counts."""
-        if self.delay(now) <= LONGEST_WAIT_SECONDS:
+        if self.delay(now) <= MAX_WAIT_SECONDS:
             self.too_long_since = None
             return False
         if self.too_long_since is None:

@@ -7,7 +7,7 @@ from streams.core.delivery import Delivery, State
 
 ROOM = 500
 FIRST_ROOM = 8
-LONGEST_REST_SECONDS = 30.0
+MAX_REST_SECONDS = 30.0
 
 
 class HeldChoice(StrEnum):
@@ -51,7 +51,7 @@ class Room:
     def after(self, attempted: int, held_again: int) -> "Room":
         """The room after the results of some released deliveries are known."""
         if held_again:
-            return Room(max(1, self.size // 2), 0, min(LONGEST_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))
+            return Room(max(1, self.size // 2), 0, min(MAX_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))
         total = self.attempted + attempted
         rest_seconds = 0.0 if attempted else self.rest_seconds
         return (

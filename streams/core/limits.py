@@ -123,7 +123,7 @@ EMAILS = 20
 # Names are for people and are shown on one line.
 NAME_CHARACTERS = 200
 # What both databases store as an integer.
-MOST_PLAN_LIMIT = 2**63 - 1
+MAX_PLAN_LIMIT = 2**63 - 1
 EVENT_TYPE_CHARACTERS = 64
 # Far more types than exist: a list may repeat some.
 EVENT_TYPES_LISTED = 50

@@ -8,8 +8,8 @@ from typing import Any
 
 # The waits after the first attempts; then every hour, for about three days.
 WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
-LONGEST_WAIT = timedelta(hours=1)
-MOST_TRIES = 75
+MAX_WAIT = timedelta(hours=1)
+MAX_TRIES = 75
 # The pauses of an account within this time are one mail: it leaves when the first of them is as old.
 PAUSES_TOGETHER = timedelta(minutes=1)
 MAILS_TOGETHER = 500
@@ -86,6 +86,6 @@ class RenderedMail:
 
 def due_again(tries: int, now: datetime) -> datetime | None:
     """When to try again after this many attempts; None to give up."""
-    if tries >= MOST_TRIES:
+    if tries >= MAX_TRIES:
         return None
-    return now + (WAITS[tries - 1] if tries <= len(WAITS) else LONGEST_WAIT)
+    return now + (WAITS[tries - 1] if tries <= len(WAITS) else MAX_WAIT)

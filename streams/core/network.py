@@ -9,8 +9,8 @@ from streams.core.attempt import Attempt
 from streams.core.outcome import NETWORK_KINDS
 
 WINDOW = timedelta(seconds=60)
-LEAST_WEBHOOKS = 20
-LEAST_HOSTS = 10
+MIN_WEBHOOKS = 20
+MIN_HOSTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +46,13 @@ class OwnNetwork:
 
     def is_down(self) -> bool:
         """Whether at least half of 20 or more webhooks, and of 10 or more hosts, cannot be reached at all."""
-        if 2 * len(self._failed) < LEAST_WEBHOOKS:
+        if 2 * len(self._failed) < MIN_WEBHOOKS:
             return False
         self._prune()
         hosts = {newest.host for newest in self._newest.values()}
         # One host that is down may have most of the webhooks; our own network is fine then.
         failed_hosts = {self._newest[webhook_id].host for webhook_id in self._failed}
-        enough = len(self._newest) >= LEAST_WEBHOOKS and len(hosts) >= LEAST_HOSTS
+        enough = len(self._newest) >= MIN_WEBHOOKS and len(hosts) >= MIN_HOSTS
         return enough and 2 * len(self._failed) >= len(self._newest) and 2 * len(failed_hosts) >= len(hosts)
 
     def _prune(self) -> None:

@@ -14,7 +14,7 @@ from streams.core.times import parse_time
 
 Row = TypeVar("Row")
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 TARGET_SECONDS = 0.05
-LEAST_ROWS = 500
-MOST_ROWS = 10_000
+MIN_ROWS = 500
+MAX_ROWS = 10_000
 # Up to here there is time for a rest after each portion.
 SLIGHTLY_BEHIND = timedelta(minutes=15)
 
@@ -22,7 +22,7 @@ class Portion:
             # The last rows say nothing about a whole portion.
             return self
         near = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
-        return Portion(min(max(int(self.rows * TARGET_SECONDS / near), LEAST_ROWS), MOST_ROWS))
+        return Portion(min(max(int(self.rows * TARGET_SECONDS / near), MIN_ROWS), MAX_ROWS))
 
 
 def rest_after(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:

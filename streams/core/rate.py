@@ -6,7 +6,7 @@ from math import ceil, floor
 
 PERIOD_SECONDS = 60
 # Holders of a limit that are remembered.
-MOST_BUCKETS = 10_000
+MAX_BUCKETS = 10_000
 # Unused pace can be used within this time, so that a caller that asks rarely does not fall behind.
 CATCH_UP_SECONDS = 0.5
 
@@ -62,7 +62,7 @@ class RateLimits:
         """Take tokens of a holder's bucket. Returns whether there was one, and the bucket."""
         bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
         self._buckets[holder] = bucket
-        if len(self._buckets) > MOST_BUCKETS:
+        if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
         return bucket.take(now, count), bucket
 

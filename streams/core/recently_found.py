@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 Found = TypeVar("Found")
 
 FOUND_SECONDS = 1.0
-MOST_FOUND = 10_000
+MAX_FOUND = 10_000
 
 
 class RecentlyFound(Generic[Found]):
@@ -15,7 +15,7 @@ class RecentlyFound(Generic[Found]):
     Times are seconds of one clock.
     """
 
-    def __init__(self, seconds: float = FOUND_SECONDS, limit: int = MOST_FOUND) -> None:
+    def __init__(self, seconds: float = FOUND_SECONDS, limit: int = MAX_FOUND) -> None:
         self._seconds = seconds
         self._limit = limit
         self._found: OrderedDict[str, tuple[Found, float]] = OrderedDict()

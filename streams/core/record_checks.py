@@ -23,7 +23,7 @@ from streams.core.schedule import Tier
 from streams.core.webhook import Webhook
 
 # The largest INTEGER of a database, and far more than anything we count.
-LARGEST_COUNT = 2**31 - 2
+MAX_COUNT = 2**31 - 2
 SHA256_BYTES = 32
 _is_id = ID_PATTERN.fullmatch
 # With a tier's wait added, the year still fits into a datetime.
@@ -139,8 +139,8 @@ def _ids(*pairs: tuple[str, str]) -> None:
 
 
 def _check_counts(*values: int) -> None:
-    if min(values) < 1 or max(values) > LARGEST_COUNT:
-        raise InvalidRecord(f"one of {values} is not a count from 1 to {LARGEST_COUNT}")
+    if min(values) < 1 or max(values) > MAX_COUNT:
+        raise InvalidRecord(f"one of {values} is not a count from 1 to {MAX_COUNT}")
 
 
 def _check_times(*moments: datetime) -> None:

@@ -9,7 +9,7 @@ from streams.core.outcome import Response
 from streams.core.signing import sign_platform, sign_standard
 
 MASK = "•••"
-SHORTEST_SECRET = 6
+MIN_SECRET = 6
 USER_AGENT = "scorm-webhooks/1.0"
 
 
@@ -48,7 +48,7 @@ def _secret_parts(value: str) -> list[str]:
 
     A shorter part is not a secret; to mask it would spoil the response.
     """
-    return [part for part in {value, *value.split()} if len(part) >= SHORTEST_SECRET]
+    return [part for part in {value, *value.split()} if len(part) >= MIN_SECRET]
 
 
 def build_request(

@@ -12,7 +12,7 @@ _WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # No topic keeps its records for this long.
-LONGEST_WAIT = timedelta(days=366)
+MAX_WAIT = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Tier:
         if match is None:
             raise Invalid(FieldError("tier", f"{self.name!r} is not a wait such as 30s, 2m, 6h or 1d"))
         wait = timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
-        if wait > LONGEST_WAIT:
-            raise Invalid(FieldError("tier", f"{self.name!r} is longer than {LONGEST_WAIT.days} days"))
+        if wait > MAX_WAIT:
+            raise Invalid(FieldError("tier", f"{self.name!r} is longer than {MAX_WAIT.days} days"))
         return wait
 
 

@@ -9,7 +9,7 @@ from streams.core.account import User
 
 LINK_LASTS = timedelta(minutes=15)
 # A portal link may last longer, because a platform may show it in a page.
-LONGEST_LINK = timedelta(days=1)
+MAX_LINK = timedelta(days=1)
 CODE_DIGITS = 8
 GUESSES = 5
 # Mails with a link that still works, so that nobody fills another person's mailbox. Any of them signs its person in, so

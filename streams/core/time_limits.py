@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from streams.core.decision import TEST_EXPIRES
 
-LONGEST_ATTEMPT = 60.0
+MAX_ATTEMPT = 60.0
 # With the default timeout of an attempt. Stages that make no attempt need as long to finish what they have begun.
-SHORTEST_DRAIN = 12.0
+MIN_DRAIN = 12.0
 # After a drain, partitions are given back (3) and the producer waits for acknowledgements (10).
 END_AFTER_DRAIN = 13.0
 # A child that ends itself in time is not killed.
@@ -24,7 +24,7 @@ class TimeLimits:
     @property
     def drain(self) -> float:
         """What is in hand may finish: an attempt that has just begun, and the records that follow from it."""
-        return max(SHORTEST_DRAIN, self.attempt + 2)
+        return max(MIN_DRAIN, self.attempt + 2)
 
     @property
     def stop(self) -> float:

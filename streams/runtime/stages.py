@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.adapters.http.sender import MOST_CONNECTIONS, HttpSender
+from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.open_files import connections_that_fit
@@ -107,7 +107,7 @@ class DeliverProcess:
         self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVERED, *retries], telemetry)
         # Read every existing tier, so that a changed schedule leaves no record behind.
         self._topics = watch(deployment, self._consumer, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
-        connections = connections_that_fit(MOST_CONNECTIONS)
+        connections = connections_that_fit(MAX_CONNECTIONS)
         self._sender = HttpSender(
             connections=connections,
             timeout_seconds=settings.attempt_timeout_seconds,

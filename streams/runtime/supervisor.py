@@ -20,7 +20,7 @@ from streams.runtime.fatal_errors import EXIT_MISCONFIGURED
 from streams.runtime.readiness import by_cause
 
 FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 30.0
+MAX_BACKOFF_SECONDS = 30.0
 # After this time, a crash is not part of a crash loop.
 SETTLED_SECONDS = 60.0
 
@@ -104,7 +104,7 @@ class Supervisor:
             child.restarts += 1
             self.telemetry.warning("stage_ended", child=child.name, code=code, restart_after_seconds=backoff)
             await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, LONGEST_BACKOFF_SECONDS)
+            backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
     async def _run_once(self, child: Child) -> int:
         # The child inherits the socket: another process could take a port that is only chosen here.

@@ -13,7 +13,7 @@ from streams.topics import DELIVER_GROUP, RECORD_GROUP
 LOOK_EVERY_SECONDS = 60.0
 BATCH_ROWS = 500
 # With a short schedule, `deliver` may be as late as that under load.
-LEAST_OVERDUE = timedelta(hours=1)
+MIN_OVERDUE = timedelta(hours=1)
 
 Offsets = Mapping[str, Mapping[Partition, GroupOffsets]]
 
@@ -30,7 +30,7 @@ async def send_overdue_again(
         with suppress(Unavailable):  # Others log the outage.
             now = await lags.offsets()
             if keeps_up(earlier_offsets, now, DELIVER_GROUP) and keeps_up(earlier_offsets, now, RECORD_GROUP):
-                due_before = clock.now() - max(longest_wait, LEAST_OVERDUE)
+                due_before = clock.now() - max(longest_wait, MIN_OVERDUE)
                 if count := await overdue.send_again(due_before, BATCH_ROWS):
                     telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
             earlier_offsets = now

@@ -23,7 +23,7 @@ IDLE_SECONDS = 1.0
 REST_SECONDS = 0.02
 # One cycle releases in at most this many chunks.
 CHUNKS = 10
-SMALLEST_CHUNK = 10
+MIN_CHUNK = 10
 # The publisher in this process uses the database too.
 QUERIES_AT_ONCE = 4
 WEBHOOKS_AT_ONCE = 32
@@ -178,7 +178,7 @@ class ReleaseHeld:
 
         Returns why Kafka refuses some of them for ever, by the record's `id()`.
         """
-        size = max(SMALLEST_CHUNK, math.ceil(len(records) / CHUNKS))
+        size = max(MIN_CHUNK, math.ceil(len(records) / CHUNKS))
         reasons: dict[int, str] = {}
         for start in range(0, len(records), size):
             if start:

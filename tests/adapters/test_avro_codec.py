@@ -26,7 +26,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
 from streams.core.limits import CONCURRENCY
 from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import LARGEST_COUNT
+from streams.core.record_checks import MAX_COUNT
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 from streams.ports import RecordValue
 
@@ -37,7 +37,7 @@ NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
-counts = st.integers(1, LARGEST_COUNT)
+counts = st.integers(1, MAX_COUNT)
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9899, 12, 31), timezones=st.just(UTC))
 headers = st.dictionaries(texts, texts, max_size=3)
@@ -88,7 +88,7 @@ deliveries = st.builds(
     attempt=counts,
     target=st.sampled_from(Target),
     target_attempt=counts,
-    primary_attempts=st.integers(0, LARGEST_COUNT - 1),
+    primary_attempts=st.integers(0, MAX_COUNT - 1),
     hold_reason=st.none() | st.sampled_from(HoldReason),
     pause_id=st.none() | ids,
     trace_parent=st.none() | texts,

@@ -23,8 +23,8 @@ CONTROL_TEXT = "\x1b[2J\r0 errors\x1b]0;pwned\x07\x9b31m\u202egnp.exe\u2028next\
 # Control, format (bidi) and line separator characters, except line feeds.
 STEERING = {"Cc", "Cf", "Zl", "Zp"}
 BAD_INPUT = 1
-MOST_LINES = 21
-MOST_CHARACTERS = 64 * 1024
+MAX_LINES = 21
+MAX_CHARACTERS = 64 * 1024
 
 
 @dataclass
@@ -205,6 +205,6 @@ def assert_refused(publish: Command, text: str, named: str) -> None:
     lines = done.stderr.splitlines()
     assert named in lines[0]
     assert all(one.startswith("error: ") for one in lines)
-    assert len(lines) <= MOST_LINES
-    assert len(done.stderr) <= MOST_CHARACTERS
+    assert len(lines) <= MAX_LINES
+    assert len(done.stderr) <= MAX_CHARACTERS
     assert control_characters(done.stderr) == set()

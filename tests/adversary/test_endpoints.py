@@ -18,7 +18,7 @@ EVENTS = 50
 CONNECTIONS_AT_ONCE = 40
 VISIBLE_SECONDS = 20
 # Retries wait at most 3 s here, also with Retry-After.
-LONGEST_WAIT = timedelta(minutes=1)
+MAX_WAIT = timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_endpoint_that_accepts_no_connection(attacked: AdversarySystem, accou
 def test_an_unreasonable_retry_after_is_limited(attacked: AdversarySystem, account: Account, wait: str) -> None:
     with listening(endpoints.asks_to_wait(wait)) as endpoint, under_attack(attacked, account, endpoint) as webhook_id:
         assert first_attempt(attacked, account, webhook_id)["status"] == 503
-        latest = datetime.now(UTC) + LONGEST_WAIT
+        latest = datetime.now(UTC) + MAX_WAIT
         due = [row["dueAt"] for row in attacked.deliveries(account, webhook_id) if "dueAt" in row]
         assert all(datetime.fromisoformat(moment) < latest for moment in due)
 

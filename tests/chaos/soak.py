@@ -31,8 +31,8 @@ EVERY = (*WORLD, *OTHERS)
 KILLS_SHARE = 0.4
 WARM_UP_SHARE = 0.25
 # `deliver` remembers the last 100 000 deliveries, 20 MB: at 340 a second they come in five minutes.
-LEAST_WARM_UP_MINUTES = 6.0
-LEAST_MINUTES = 20.0
+MIN_WARM_UP_MINUTES = 6.0
+MIN_MINUTES = 20.0
 KILL_EVERY_SECONDS = 60
 CHANGE_EVERY_SECONDS = 60
 SAMPLE_EVERY_SECONDS = 10
@@ -93,7 +93,7 @@ def soak(scenario_run: ScenarioRun, minutes: float, growths: list[Growth]) -> No
             until(partial(loaded.system.is_ready, stage), READY_SECONDS, f"{stage} ready")
         pids = {stage: loaded.system.pid(stage) for stage in EVERY}
         samples: dict[str, list[Sample]] = defaultdict(list)
-        warm_up = max(LEAST_WARM_UP_MINUTES, minutes * (1 - KILLS_SHARE) * WARM_UP_SHARE)
+        warm_up = max(MIN_WARM_UP_MINUTES, minutes * (1 - KILLS_SHARE) * WARM_UP_SHARE)
         warm = minutes * KILLS_SHARE + warm_up
         for number, _ in enumerate(until_minute(minutes, SAMPLE_EVERY_SECONDS)):
             if number * SAMPLE_EVERY_SECONDS % CHANGE_EVERY_SECONDS == 0:
@@ -211,8 +211,8 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=200, help="events a second (default: 200)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of random choices (default: random)")
     given = parser.parse_args()
-    if given.minutes < LEAST_MINUTES:
-        parser.error(f"--minutes must be {LEAST_MINUTES:g} or more: before, every process still fills its memory")
+    if given.minutes < MIN_MINUTES:
+        parser.error(f"--minutes must be {MIN_MINUTES:g} or more: before, every process still fills its memory")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(f"seed {given.seed}", flush=True)
     growths: list[Growth] = []

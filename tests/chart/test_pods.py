@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chart.rendering import STAGES, Resource, at, merged, render
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 
 POD_NAMES = [*STAGES.values(), "topics-apply", "db-upgrade", "test"]
 
@@ -93,7 +93,7 @@ def test_the_api_answers_until_proxies_know_that_it_ends() -> None:
     assert "lifecycle" not in container("deliver")
 
 
-@pytest.mark.parametrize("attempt", [0.1, 2.5, 10, 10.5, 59.9, LONGEST_ATTEMPT])
+@pytest.mark.parametrize("attempt", [0.1, 2.5, 10, 10.5, 59.9, MAX_ATTEMPT])
 @pytest.mark.parametrize("name", ["deliver", "api", "db-upgrade"])
 def test_a_pod_has_the_time_that_its_process_needs(name: str, attempt: float) -> None:
     values = {**at("settings.attemptTimeoutSeconds", attempt), **at("stages.api.preStopSleepSeconds", 15)}

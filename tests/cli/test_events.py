@@ -46,7 +46,7 @@ def test_every_invalid_line_is_named_and_none_is_published() -> None:
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
     errors = messages("{\n" * 1000)
-    assert len(errors) == events.MOST_ERRORS + 1
+    assert len(errors) == events.MAX_ERRORS + 1
     assert errors[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
 
 

@@ -460,7 +460,7 @@ async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: py
 
 async def test_more_webhooks_than_the_limit_are_not_read(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await database.webhooks.add(Registration(webhook(id="wh_two"), NOON))
-    monkeypatch.setattr(account_webhooks, "MOST_WEBHOOKS", 1)
+    monkeypatch.setattr(account_webhooks, "MAX_WEBHOOKS", 1)
     assert await ids_that_take(database, "session.completed") is None
 
 
@@ -470,6 +470,6 @@ async def test_only_scopes_of_webhooks_that_take_a_type_count(
     scope = frozenset(f"pkg_{number}" for number in range(100))
     scoped = webhook(id="wh_scoped", event_types=frozenset({"session.launched"}), packages=scope)
     await database.webhooks.add(Registration(scoped, NOON))
-    monkeypatch.setattr(account_webhooks, "MOST_CHARACTERS", 500)
+    monkeypatch.setattr(account_webhooks, "MAX_CHARACTERS", 500)
     assert await ids_that_take(database, "session.completed") == {"wh_crm"}
     assert await ids_that_take(database, "session.launched") is None

@@ -9,7 +9,7 @@ from contract.clusters import Cluster, KafkaCluster, RecordCollector, cluster_on
 from real.kafka import Kafka
 from streams.core.errors import RecordsRefused
 from streams.ports import Outgoing, Partition
-from streams.topics import ATTEMPTS, LARGEST_RECORD_BYTES, RECORD_BYTES
+from streams.topics import ATTEMPTS, MAX_RECORD_BYTES, RECORD_BYTES
 
 
 async def test_acknowledged_records_are_read_with_their_append_time(cluster: Cluster) -> None:
@@ -70,7 +70,7 @@ async def test_to_produce_nothing_is_done_at_once(cluster: Cluster) -> None:
 
 async def test_a_record_too_large_is_refused_alone(cluster: Cluster) -> None:
     good = numbered(ATTEMPTS, 20)
-    too_large = Outgoing(ATTEMPTS, b"large", bytes(LARGEST_RECORD_BYTES + 1))
+    too_large = Outgoing(ATTEMPTS, b"large", bytes(MAX_RECORD_BYTES + 1))
     async with cluster.producer() as producer:
         with pytest.raises(RecordsRefused) as refused:
             await producer.produce([*good[:10], too_large, *good[10:]])

@@ -19,7 +19,7 @@ from streams.core.attempt import Attempt
 from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
-from streams.core.mail import MOST_TRIES, Mail, MailKind, due_again
+from streams.core.mail import MAX_TRIES, Mail, MailKind, due_again
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
@@ -243,7 +243,7 @@ def test_a_mail_is_retried_for_about_three_days() -> None:
     while (again := due_again(tries := tries + 1, now)) is not None:
         assert again > now
         now = again
-    assert tries == MOST_TRIES
+    assert tries == MAX_TRIES
     assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)
 
 

@@ -21,7 +21,7 @@ from streams.core.health import (
     restore_epoch,
 )
 from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import LARGEST_COUNT
+from streams.core.record_checks import MAX_COUNT
 from streams.core.webhook import PauseReason
 
 
@@ -179,4 +179,4 @@ def test_an_old_success_ends_a_streak() -> None:
 def test_the_epoch_of_a_restore_is_above_every_other() -> None:
     # More than a webhook is enabled, also after the dump; and not more than the records and the column take.
     assert 1_000_000 < restore_epoch(NOON) < restore_epoch(NOON + timedelta(minutes=1))
-    assert restore_epoch(NOON + timedelta(days=36_500)) < LARGEST_COUNT
+    assert restore_epoch(NOON + timedelta(days=36_500)) < MAX_COUNT

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.held import FIRST_ROOM, LONGEST_REST_SECONDS, ROOM, Room
+from streams.core.held import FIRST_ROOM, MAX_REST_SECONDS, ROOM, Room
 
 OUTCOMES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), max_size=40)
 
@@ -49,4 +49,4 @@ def test_the_room_stays_between_1_and_500(outcomes: list[tuple[int, int]]) -> No
     for attempted, held_again in outcomes:
         room = room.after(attempted, held_again)
         assert 1 <= room.size <= ROOM
-        assert 0 <= room.rest_seconds <= LONGEST_REST_SECONDS
+        assert 0 <= room.rest_seconds <= MAX_REST_SECONDS

@@ -5,34 +5,34 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.portion import LEAST_ROWS, MOST_ROWS, SLIGHTLY_BEHIND, TARGET_SECONDS, Portion, rest_after
+from streams.core.portion import MAX_ROWS, MIN_ROWS, SLIGHTLY_BEHIND, TARGET_SECONDS, Portion, rest_after
 
 seconds = st.floats(0, 1e6)
 
 
-@given(st.lists(st.tuples(st.integers(0, MOST_ROWS), seconds), max_size=50))
+@given(st.lists(st.tuples(st.integers(0, MAX_ROWS), seconds), max_size=50))
 def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
     portion = Portion()
     for rows, took in measured:
         following = portion.after(min(rows, portion.rows), took)
-        assert LEAST_ROWS <= following.rows <= MOST_ROWS
+        assert MIN_ROWS <= following.rows <= MAX_ROWS
         assert following.rows <= 2 * portion.rows
         assert following.rows >= portion.rows // 2
         portion = following
 
 
-@given(st.floats(0, 0.02), st.floats(5e-6, 1e-4), st.integers(LEAST_ROWS, MOST_ROWS))
+@given(st.floats(0, 0.02), st.floats(5e-6, 1e-4), st.integers(MIN_ROWS, MAX_ROWS))
 def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) -> None:
     """On a database whose statements take a fixed time and a time for each row."""
     portion = Portion(rows)
     for _ in range(12):
         portion = portion.after(portion.rows, fixed + each * portion.rows)
     took = fixed + each * portion.rows
-    assert portion.rows == LEAST_ROWS or took <= 1.2 * TARGET_SECONDS
-    assert portion.rows == MOST_ROWS or took >= 0.8 * TARGET_SECONDS
+    assert portion.rows == MIN_ROWS or took <= 1.2 * TARGET_SECONDS
+    assert portion.rows == MAX_ROWS or took >= 0.8 * TARGET_SECONDS
 
 
-@given(st.integers(LEAST_ROWS, MOST_ROWS), st.floats(0, TARGET_SECONDS))
+@given(st.integers(MIN_ROWS, MAX_ROWS), st.floats(0, TARGET_SECONDS))
 def test_the_last_rows_do_not_change_the_portion(rows: int, took: float) -> None:
     assert Portion(rows).after(rows - 1, took) == Portion(rows)
 

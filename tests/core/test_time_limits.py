@@ -3,7 +3,7 @@
 import pytest
 
 from streams.core.decision import TEST_EXPIRES
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 
 
 def test_the_limits_of_the_default_timeout() -> None:
@@ -11,12 +11,12 @@ def test_the_limits_of_the_default_timeout() -> None:
     assert (limits.drain, limits.stop, limits.kill, limits.test_outcome) == (12, 25, 30, 25)
 
 
-@pytest.mark.parametrize("attempt", [0.1, 2, 10, 10.5, 30, LONGEST_ATTEMPT])
+@pytest.mark.parametrize("attempt", [0.1, 2, 10, 10.5, 30, MAX_ATTEMPT])
 def test_each_limit_covers_the_one_within(attempt: float) -> None:
     limits = TimeLimits(attempt)
     assert attempt < limits.drain < limits.stop < limits.kill
 
 
-@pytest.mark.parametrize("attempt", [0.1, 10, LONGEST_ATTEMPT])
+@pytest.mark.parametrize("attempt", [0.1, 10, MAX_ATTEMPT])
 def test_who_waits_for_a_test_sees_the_end_of_its_attempt(attempt: float) -> None:
     assert TimeLimits(attempt).test_outcome > TEST_EXPIRES.total_seconds() + attempt

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 from streams.runtime.background import ALONE, BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
@@ -154,7 +154,7 @@ def test_a_stage_accepts_its_settings(stage: str) -> None:
 
 
 def test_a_stage_has_the_time_that_any_attempt_needs() -> None:
-    assert int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(LONGEST_ATTEMPT).stop
+    assert int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(MAX_ATTEMPT).stop
 
 
 def test_a_stage_waits_for_topics_and_tables() -> None:

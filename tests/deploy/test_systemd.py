@@ -8,14 +8,14 @@ import pytest
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 from streams.settings import PREFIX, load_settings, names
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
 NAMES = ("kafka.service", "scorm-webhooks.service")
 EXAMPLE = (UNITS / "environment.example").read_text()
 # Of `systemd-analyze security`, in tenths: 100 is a service without any protection.
-MOST_EXPOSED = 25
+MAX_EXPOSED = 25
 
 
 def analyze(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -37,7 +37,7 @@ def test_systemd_accepts_a_unit(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_unit_confines_what_it_runs(name: str) -> None:
-    judged = analyze("security", "--offline=true", f"--threshold={MOST_EXPOSED}", UNITS / name)
+    judged = analyze("security", "--offline=true", f"--threshold={MAX_EXPOSED}", UNITS / name)
     assert judged.returncode == 0, judged.stdout
     unit = (UNITS / name).read_text().splitlines()
     assert {"ProtectSystem=strict", "NoNewPrivileges=yes", "CapabilityBoundingSet="} <= set(unit)
@@ -60,7 +60,7 @@ def test_the_small_variant_changes_the_command_alone() -> None:
 def test_the_unit_gives_up_the_time_that_any_attempt_needs() -> None:
     unit = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M))
     # `up` stops its embedded broker after its stages.
-    assert int(unit["TimeoutStopSec"]) >= TimeLimits(LONGEST_ATTEMPT).kill + 10
+    assert int(unit["TimeoutStopSec"]) >= TimeLimits(MAX_ATTEMPT).kill + 10
 
 
 def test_the_example_environment_has_known_settings() -> None:

@@ -35,7 +35,7 @@ MODULES = (
     "api.webhooks.models",
 )
 ANSWER = struct.Struct("!i")
-MOST_BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 START_SECONDS = 60
 COMMAND_SECONDS = 120
 
@@ -47,7 +47,7 @@ def run_forked(
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m streams …`. Raises `subprocess.TimeoutExpired`."""
     request = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(folder)}).encode()
-    assert len(request) < MOST_BYTES
+    assert len(request) < MAX_BYTES
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
         tempfile.TemporaryFile() as given,
@@ -113,7 +113,7 @@ def main() -> int:
 def _serve(connection: socket.socket) -> int:
     """Run one command in a process, and say how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request, streams, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
+    request, streams, _, _ = socket.recv_fds(connection, MAX_BYTES, 3)
     pid = os.fork()
     if pid == 0:
         connection.close()

@@ -12,7 +12,7 @@ from streams.core.errors import NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming.partition_state import PartitionState
-from streams.topics import LARGEST_RECORD_BYTES, SUBSCRIPTIONS
+from streams.topics import MAX_RECORD_BYTES, SUBSCRIPTIONS
 
 
 class FakeKafka:
@@ -35,7 +35,7 @@ class FakeKafka:
         self.groups: defaultdict[str, dict[Partition, Commit]] = defaultdict(dict)
         self.members: defaultdict[str, list[FakeRecordConsumer]] = defaultdict(list)
         self.appended: list[Callable[[], None]] = []
-        self.most_bytes: defaultdict[str, int] = defaultdict(lambda: LARGEST_RECORD_BYTES)
+        self.most_bytes: defaultdict[str, int] = defaultdict(lambda: MAX_RECORD_BYTES)
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         await asyncio.sleep(0)

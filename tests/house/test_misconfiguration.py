@@ -144,7 +144,7 @@ def reason_in(line: str) -> str:
 
 
 COMMANDS = ["up", "publish", "api", *STAGE_HELP]
-MOST_CHARACTERS = 500
+MAX_CHARACTERS = 500
 
 
 def test_the_table_of_wrong_values_has_every_setting() -> None:
@@ -167,7 +167,7 @@ def test_each_stage_refuses_a_wrong_value_in_one_line(
         assert (ended.value.code, said.out) == (MISCONFIGURED, "")
         assert reason_in(said.err).startswith(f"{PREFIX}{name[:5].upper()}")
         assert said.err.removesuffix("\n").isprintable()
-        assert len(said.err) <= MOST_CHARACTERS
+        assert len(said.err) <= MAX_CHARACTERS
 
 
 Part = Callable[[SqlDeployment], object]

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet
 from builders import NOON, WIDEST, attempt, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption
-from streams.adapters.http.response_parser import MOST_HEAD_BYTES, MOST_HEADERS
+from streams.adapters.http.response_parser import MAX_HEAD_BYTES, MAX_HEADERS
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import DeathReason
 from streams.core.event import Event, EventSubjects, check_event, render
@@ -34,7 +34,7 @@ from streams.core.webhook import EncryptedSecret
 from streams.features.webhooks.input import header_errors
 from streams.ports import Partition, Record
 from streams.stages.invalid_records import KEPT_BYTES, to_invalid_record
-from streams.topics import BATCH_BYTES, INVALID, LARGEST_RECORD_BYTES, RECORD_BYTES
+from streams.topics import BATCH_BYTES, INVALID, MAX_RECORD_BYTES, RECORD_BYTES
 
 CODEC = AvroCodec()
 ID = "i" * ID_CHARACTERS
@@ -94,7 +94,7 @@ def test_the_largest_attempt_fits_its_topic() -> None:
     names = {f"{n}{'n' * HEADER_NAME_CHARACTERS}"[:HEADER_NAME_CHARACTERS]: "•••" for n in range(HEADERS)}
     ours = {f"header-{n}": "v" * 512 for n in range(10)}
     # An invalid byte of a response header becomes a character of three bytes.
-    answered = {f"{n}": "\ufffd" * (MOST_HEAD_BYTES // MOST_HEADERS) for n in range(MOST_HEADERS + 1)}
+    answered = {f"{n}": "\ufffd" * (MAX_HEAD_BYTES // MAX_HEADERS) for n in range(MAX_HEADERS + 1)}
     widest = attempt(
         account_id=ID,
         event_id=ID,
@@ -137,9 +137,9 @@ def test_the_largest_whole_invalid_record_fits_its_topic() -> None:
     )
     headers = sum(len(name) + len(content) + 20 for name, content in outgoing.headers)
     assert outgoing.topic == INVALID
-    assert len(outgoing.value or b"") + headers + BATCH_OVERHEAD_BYTES <= LARGEST_RECORD_BYTES
+    assert len(outgoing.value or b"") + headers + BATCH_OVERHEAD_BYTES <= MAX_RECORD_BYTES
     assert outgoing.value == value
 
 
 def test_a_batch_of_many_records_fits_where_one_does() -> None:
-    assert BATCH_BYTES + BATCH_OVERHEAD_BYTES <= RECORD_BYTES <= LARGEST_RECORD_BYTES
+    assert BATCH_BYTES + BATCH_OVERHEAD_BYTES <= RECORD_BYTES <= MAX_RECORD_BYTES

@@ -9,8 +9,8 @@ from stages.test_deliver import DeliverFixture
 
 MODULES = ("streams.stages.", "streams.outage")
 # An event that is delivered at its first attempt.
-MOST_ENTERED = 20
-MOST_RETURNS = 6
+MAX_ENTERED = 20
+MAX_RETURNS = 6
 
 
 class Walk:
@@ -70,5 +70,5 @@ async def test_a_record_takes_few_functions_to_its_commit() -> None:
     names = walk.names
     assert (names[0], names[-1]) == ("received", "commit")
     assert {"read", "deliver", "acquire", "attempt", "_carry_out"} <= set(names)
-    assert len(names) <= MOST_ENTERED, names
-    assert len(walk.returns) <= MOST_RETURNS, walk.returns
+    assert len(names) <= MAX_ENTERED, names
+    assert len(walk.returns) <= MAX_RETURNS, walk.returns

@@ -55,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     r"\bunreadable\b": {"tests/contract/test_subscriptions_table.py"},
     r"\bR\d{1,2}\b": {"tests/adversary/test_cli.py"},
 }
-LONGEST_TEST_NAME = 60
+MAX_TEST_NAME = 60
 THIS_FILE = "tests/house/test_words.py"
 
 
@@ -112,6 +112,6 @@ def test_the_name_of_a_test_has_at_most_60_characters() -> None:
         if path.endswith(".py")
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        if node.name.startswith("test_") and len(node.name) > LONGEST_TEST_NAME
+        if node.name.startswith("test_") and len(node.name) > MAX_TEST_NAME
     ]
     assert too_long == []

@@ -15,7 +15,7 @@ from real.postgres import Postgres
 from real.process import Process, free_ports
 from streams.runtime.startup import STAGES
 
-MOST_BYTES = 170_000_000
+MAX_BYTES = 170_000_000
 USER = "65532:65532"
 PROGRAM = "scorm-webhooks"
 PYTHON = "/opt/scorm-webhooks/bin/python"
@@ -48,7 +48,7 @@ def test_it_imports_nothing_from_the_working_directory(image: Image) -> None:
 def test_it_is_small_and_has_no_installer_and_no_sources(image: Image) -> None:
     size = image.bytes_above_base()
     print(f"{size / 1e6:.0f} MB above its base")
-    assert size <= MOST_BYTES
+    assert size <= MAX_BYTES
     assert run(image, PYTHON, "-m", "pip").returncode == 1
     assert run(image, "ls", "/src").returncode == 2
     assert run(image, "ls", "/opt/scorm-webhooks/lib").returncode == 0

@@ -17,14 +17,14 @@ from api.webhooks import models as webhooks
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
 from streams.core.limits import ERRORS_SHOWN
-from streams.features.events.ingest import MOST_EVENTS
+from streams.features.events.ingest import MAX_EVENTS
 
 pytestmark = pytest.mark.slow
 
-MOST_ANSWER_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
 MEBIBYTE = 1024 * 1024
 # Of CPU time. A body of 1 MiB is parsed in one turn.
-MOST_TURN_SECONDS = 0.15
+MAX_TURN_SECONDS = 0.15
 
 
 def longest_list(item: str, begin: str, end: str) -> str:
@@ -32,7 +32,7 @@ def longest_list(item: str, begin: str, end: str) -> str:
 
 
 def most_events(event: str) -> str:
-    return '{"events":[' + ",".join([event] * MOST_EVENTS) + "]}"
+    return '{"events":[' + ",".join([event] * MAX_EVENTS) + "]}"
 
 
 def many_fields(begin: str, end: str) -> str:
@@ -80,7 +80,7 @@ def test_an_error_response_is_small(server: Server, method: str, path: str, body
     response = httpx.request(method, server.url + path, content=body, headers=headers, timeout=20)
     assert response.status_code in (400, 422), response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
-    assert len(response.content) <= MOST_ANSWER_BYTES
+    assert len(response.content) <= MAX_ANSWER_BYTES
     assert len(response.json().get("errors", [])) <= ERRORS_SHOWN
 
 
@@ -94,9 +94,9 @@ def test_a_large_request_does_not_block_the_loop(server: Server, method: str, pa
         with server.measured_turns() as longest:
             httpx.request(method, server.url + path, content=body, headers=headers, timeout=20)
         turns.append(longest[0])
-        if turns[-1] < MOST_TURN_SECONDS:
+        if turns[-1] < MAX_TURN_SECONDS:
             break
-    assert min(turns) < MOST_TURN_SECONDS
+    assert min(turns) < MAX_TURN_SECONDS
 
 
 async def test_a_response_says_how_many_errors_it_omits(api: ApiFixture) -> None:

@@ -50,7 +50,7 @@ async def test_a_count_queries_the_database_once(api: ApiFixture, queries: list[
 
 
 async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_webhooks, "MOST_CHARACTERS", 100)
+    monkeypatch.setattr(account_webhooks, "MAX_CHARACTERS", 100)
     await api.acme.webhook(packages=[f"pkg_{number}" for number in range(100)])
     response = await api.acme.post("/v1/events?count=true", COMPLETED)
     assert response["events"] == [{"id": response["ids"][0]}]

@@ -25,7 +25,7 @@ from streams.features.shared.accounts import SqlAccounts
 
 pytestmark = pytest.mark.slow
 
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 WEBHOOKS = 110
 ACCOUNTS = 300
 # The query that asks for the most of each route, or why the route is not asked.
@@ -163,7 +163,7 @@ async def test_no_response_is_larger_than_a_megabyte(api: ApiFixture) -> None:
             response = (await (operator if route.startswith("/operator") else browser).open(path)).response
         assert response.status_code == 200, (route, response.text[:500])
         sizes[route] = len(response.content)
-    assert {route: size for route, size in sizes.items() if size > MOST_BYTES} == {}
+    assert {route: size for route, size in sizes.items() if size > MAX_BYTES} == {}
     await browser.close()
     await operator.close()
 

@@ -6,7 +6,7 @@ import pytest
 
 from fakes import FakeKafka, FakeTelemetry
 from streams.adapters.kafka.record_producer import FLUSH_SECONDS
-from streams.core.time_limits import LONGEST_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.stages import DeliverProcess
 from streams.settings import Settings, load_settings
@@ -39,7 +39,7 @@ async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, mo
         {
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
             "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
-            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{LONGEST_ATTEMPT:g}",
+            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{MAX_ATTEMPT:g}",
         }
     )
     process = DeliverProcess(deployment, FakeTelemetry())
@@ -50,4 +50,4 @@ async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, mo
 
     monkeypatch.setattr(process._partition_consumer, "drain", drain)
     await process.drain()
-    assert drained == [LONGEST_ATTEMPT + 2]
+    assert drained == [MAX_ATTEMPT + 2]

@@ -231,7 +231,7 @@ async def test_publish_crashes(pipeline: Pipeline, port: str, method: str, after
 
 
 async def test_release_held_crashes_between_two_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 1)
     await pipeline.register(paused())
     await pipeline.fan_out_events(*EVENTS)
     await pipeline.register(webhook(status=Status.ACTIVE))

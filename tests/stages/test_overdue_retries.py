@@ -13,7 +13,7 @@ from fakes import FakeClock, FakeTelemetry
 from streams.core.backlog import GroupOffsets
 from streams.ports import Partition
 from streams.stages import overdue_retries
-from streams.stages.overdue_retries import LEAST_OVERDUE, Offsets, keeps_up, send_overdue_again
+from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, keeps_up, send_overdue_again
 
 ATTEMPTS, DELIVERIES = Partition("delivery-attempts", 0), Partition("deliveries", 0)
 LONGEST = timedelta(hours=6)
@@ -74,7 +74,7 @@ async def test_overdue_retries_are_sent_again_and_logged() -> None:
 
 async def test_a_short_schedule_waits_an_hour() -> None:
     found = await asked([offsets(10, 10), offsets(10, 10)], timedelta(seconds=3), FakeTelemetry())
-    assert found == [NOON - LEAST_OVERDUE]
+    assert found == [NOON - MIN_OVERDUE]
 
 
 @pytest.mark.parametrize("late", [offsets(record=9, deliver=10), offsets(record=10, deliver=9)])

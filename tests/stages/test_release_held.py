@@ -102,7 +102,7 @@ async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
 
 
 async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 2)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 2)
     monkeypatch.setattr(release_held_module, "CHUNKS", 4)
     chunks: list[int] = []
     produce = pipeline.kafka.produce
@@ -122,7 +122,7 @@ async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pyte
 
 async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
-    monkeypatch.setattr(release_held_module, "SMALLEST_CHUNK", 1)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 1)
     for name in await hold_each(pipeline, 3, FIRST_ROOM):
         await pipeline.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep

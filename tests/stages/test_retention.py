@@ -10,7 +10,7 @@ import pytest_asyncio
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import Unavailable
-from streams.core.portion import MOST_ROWS, SLIGHTLY_BEHIND
+from streams.core.portion import MAX_ROWS, SLIGHTLY_BEHIND
 from streams.ports import Prunable, Pruned
 from streams.stages import retention
 from streams.stages.retention import STATEMENTS_AT_ONCE, prune_regularly
@@ -167,10 +167,10 @@ async def test_the_only_writer_rests_after_each_portion(fixture: Fixture) -> Non
 
 
 async def test_portions_grow_while_statements_are_quick(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR, 3 * MOST_ROWS)}, seconds=0.001)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR, 3 * MAX_ROWS)}, seconds=0.001)
     fixture.start(pruning, {Prunable.DELIVERIES: MONTH})
     await until(lambda: pruning.left == 0)
-    assert [rows for _, rows in pruning.portions][:5] == [1000, 2000, 4000, 8000, MOST_ROWS]
+    assert [rows for _, rows in pruning.portions][:5] == [1000, 2000, 4000, 8000, MAX_ROWS]
 
 
 async def test_it_says_how_far_it_is_behind_meanwhile(fixture: Fixture) -> None:

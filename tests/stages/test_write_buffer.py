@@ -14,7 +14,7 @@ from streams.stages.consuming.write_buffer import (
     HIGH_WATER,
     HIGH_WATER_BYTES,
     LINGER_SECONDS,
-    LONGEST_WAIT_SECONDS,
+    MAX_WAIT_SECONDS,
     WriteBuffer,
 )
 from streams.topics import ATTEMPTS, DELIVERIES
@@ -85,11 +85,11 @@ def test_a_few_attempts_do_not_block_deliveries() -> None:
 def test_overdue_deliveries_are_taken_among_many_attempts() -> None:
     fixture = BufferFixture()
     fixture.add(DELIVERIES, 300, now=0)
-    soon_overdue = LONGEST_WAIT_SECONDS + LINGER_SECONDS / 2
+    soon_overdue = MAX_WAIT_SECONDS + LINGER_SECONDS / 2
     fixture.add(ATTEMPTS, BUSY_RECORDS, now=soon_overdue)
     assert fixture.take(now=soon_overdue) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
-    assert fixture.buffer.next_at() == LINGER_SECONDS + LONGEST_WAIT_SECONDS
-    assert fixture.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS) == [DELIVERIES] * 200
+    assert fixture.buffer.next_at() == LINGER_SECONDS + MAX_WAIT_SECONDS
+    assert fixture.take(now=LINGER_SECONDS + MAX_WAIT_SECONDS) == [DELIVERIES] * 200
 
 
 def test_a_backlog_of_old_deliveries_does_not_linger() -> None:
@@ -102,8 +102,8 @@ def test_deliveries_behind_attempts_wait_until_overdue() -> None:
     fixture = BufferFixture()
     fixture.add(DELIVERIES, 10, now=0)
     fixture.add(ATTEMPTS, 40, now=0)
-    assert fixture.take(now=LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 10
-    assert fixture.take(now=LINGER_SECONDS + LONGEST_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
+    assert fixture.take(now=MAX_WAIT_SECONDS, most=10) == [ATTEMPTS] * 10
+    assert fixture.take(now=LINGER_SECONDS + MAX_WAIT_SECONDS, most=10) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
 
 
 def test_a_closed_buffer_empties_and_accepts_nothing() -> None:

@@ -14,7 +14,7 @@ from streams.adapters.http.connector import ConnectTrace, ForbiddenAddress
 from streams.adapters.http.response_parser import EndlessResponse, InvalidResponse, printable
 from streams.core.outcome import Failure, OutcomeKind
 
-MOST_DETAIL_CHARACTERS = 200
+MAX_DETAIL_CHARACTERS = 200
 # What OpenSSL calls a response in plain text, by its version.
 _NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
@@ -83,5 +83,5 @@ def _tls_message(error: ssl.SSLError) -> str:
 
 def brief(text: str) -> str:
     """The first line of a text, printable and short."""
-    line = text.strip().partition("\n")[0].rstrip(" :.")[:MOST_DETAIL_CHARACTERS]
+    line = text.strip().partition("\n")[0].rstrip(" :.")[:MAX_DETAIL_CHARACTERS]
     return printable(line)

@@ -12,11 +12,11 @@ from streams.core.outcome import Response
 
 RESPONSE_READ_BYTES = 64 * 1024
 # Far more than a response needs. Only endless headers or interim responses reach it.
-MOST_RECEIVED_BYTES = 512 * 1024
+MAX_RECEIVED_BYTES = 512 * 1024
 # Each header counts 32 bytes more, as in HTTP/2 (RFC 9113 §6.5.2).
-MOST_HEAD_BYTES = 32 * 1024
-MOST_HEADERS = 32
-MOST_HEADER_CHARACTERS = 1024
+MAX_HEAD_BYTES = 32 * 1024
+MAX_HEADERS = 32
+MAX_HEADER_CHARACTERS = 1024
 _FRAMED_BY = {"content-length", "transfer-encoding"}
 
 
@@ -101,7 +101,7 @@ class EndpointConnection(ResponseHandler):
             self._fail(InvalidResponse("an upgrade that was not requested"))
         except HttpParserError as error:
             self._fail(InvalidResponse(str(error)))
-        if self.received_bytes > MOST_RECEIVED_BYTES:
+        if self.received_bytes > MAX_RECEIVED_BYTES:
             self._fail(EndlessResponse())
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -127,11 +127,11 @@ class EndpointConnection(ResponseHandler):
         if self._status is not None:
             return  # a trailer
         self._head_bytes += len(name) + len(value) + 32
-        if self._head_bytes > MOST_HEAD_BYTES:
-            self._fail(InvalidResponse(f"more than {MOST_HEAD_BYTES // 1024} KiB of headers"))
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(InvalidResponse(f"more than {MAX_HEAD_BYTES // 1024} KiB of headers"))
         key = _text(name).lower()
         self._is_framed = self._is_framed or key in _FRAMED_BY
-        if len(self._headers) < MOST_HEADERS or key == "retry-after":
+        if len(self._headers) < MAX_HEADERS or key == "retry-after":
             self._headers.setdefault(key, _text(value))
 
     def on_headers_complete(self) -> None:
@@ -182,7 +182,7 @@ class EndpointConnection(ResponseHandler):
 
 def _text(raw: bytes) -> str:
     """Header text, short and printable."""
-    return printable(raw[:MOST_HEADER_CHARACTERS].decode(errors="replace"))
+    return printable(raw[:MAX_HEADER_CHARACTERS].decode(errors="replace"))
 
 
 def printable(text: str) -> str:

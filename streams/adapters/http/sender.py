@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 10.0
 CONNECTION_LIFE_SECONDS = 50.0
 TARGETS_KEPT = 1024
 # In use and idle together. The limit of open files may lower it.
-MOST_CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 
 
 class HttpSender:
@@ -46,7 +46,7 @@ class HttpSender:
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
         control_host: str | None = None,
-        connections: int = MOST_CONNECTIONS,
+        connections: int = MAX_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._opened = opened

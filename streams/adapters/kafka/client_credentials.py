@@ -16,7 +16,7 @@ from streams.core.errors import ProviderFailed, TokenUnavailable
 from streams.core.text import escape_controls
 
 WHO = "the token endpoint"
-MOST_ERROR_CHARACTERS = 100
+MAX_ERROR_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def parse_response(status: int, body: bytes) -> Token:
     except (ValueError, RecursionError):
         document = None
     if status in (400, 401) and isinstance(document, Mapping) and isinstance(document.get("error"), str):
-        code = escape_controls(document["error"][:MOST_ERROR_CHARACTERS])
+        code = escape_controls(document["error"][:MAX_ERROR_CHARACTERS])
         raise TokenUnavailable(f"{WHO} refuses this client: {code}")
     if status != 200:
         raise TokenUnavailable(f"{WHO} answers with status {status}")

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 from streams.adapters.kafka.msk import REGION, msk_of
 from streams.adapters.kafka.security import mechanism_of, secured
 from streams.core.errors import Misconfigured
-from streams.topics import BATCH_BYTES, LARGEST_RECORD_BYTES
+from streams.topics import BATCH_BYTES, MAX_RECORD_BYTES
 
 Properties = dict[str, Any]
 
@@ -22,7 +22,7 @@ _PRODUCER = {
     "acks": "all",
     "partitioner": "murmur2_random",
     # The largest record that any of our topics takes, before compression. librdkafka's default is smaller.
-    "message.max.bytes": LARGEST_RECORD_BYTES,
+    "message.max.bytes": MAX_RECORD_BYTES,
     # A batch of many records is never larger than the largest record.
     "batch.size": BATCH_BYTES,
 }

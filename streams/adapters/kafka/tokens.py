@@ -19,7 +19,7 @@ FETCH_SECONDS = 10.0
 # confluent-kafka waits ten seconds for the token of a new client, and fails then.
 CALLBACK_SECONDS = 6.0
 RETRY_SECONDS = 2.0
-MOST_TOKEN_CHARACTERS = 64 * 1024
+MAX_TOKEN_CHARACTERS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +158,8 @@ def checked(token: Token) -> Token:
         raise TokenUnavailable("the token for Kafka is not one word of ASCII")
     if token.seconds <= 0:
         raise TokenUnavailable("the token for Kafka has ended already: compare the clocks")
-    if len(token.value) > MOST_TOKEN_CHARACTERS:
-        raise TokenUnavailable(f"the token for Kafka is longer than {MOST_TOKEN_CHARACTERS} characters")
+    if len(token.value) > MAX_TOKEN_CHARACTERS:
+        raise TokenUnavailable(f"the token for Kafka is longer than {MAX_TOKEN_CHARACTERS} characters")
     return token
 
 

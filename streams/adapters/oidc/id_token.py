@@ -17,7 +17,7 @@ from streams.core.oidc import SignInRefused
 # How far the provider's clock may be off.
 LEEWAY_SECONDS = 60
 # Groups may be many.
-MOST_TOKEN_CHARACTERS = 256 * 1024
+MAX_TOKEN_CHARACTERS = 256 * 1024
 
 
 def validated_claims(
@@ -28,7 +28,7 @@ def validated_claims(
     Raises `SignInRefused`, and joserfc's `InvalidKeyIdError` for a key that is not among `keys`.
     """
     id_token = token.get("id_token")
-    if not isinstance(id_token, str) or len(id_token) > MOST_TOKEN_CHARACTERS:
+    if not isinstance(id_token, str) or len(id_token) > MAX_TOKEN_CHARACTERS:
         raise ProviderFailed("the provider's token endpoint gives no id token")
     registry = JWSRegistry(algorithms=metadata.algorithms, strict_check_header=False)
     options = {

@@ -9,7 +9,7 @@ import httpx2
 from streams.core.errors import ProviderFailed
 
 TIMEOUT_SECONDS = 5.0
-MOST_RESPONSE_BYTES = 1024 * 1024
+MAX_RESPONSE_BYTES = 1024 * 1024
 
 
 class LimitedTransport(httpx2.AsyncBaseTransport):
@@ -28,7 +28,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
             body = bytearray()
             async for part in response.aiter_raw():
                 body += part
-                if len(body) > MOST_RESPONSE_BYTES:
+                if len(body) > MAX_RESPONSE_BYTES:
                     raise ProviderFailed(f"the response of {request.url.host} is longer than 1 MiB")
         finally:
             await response.aclose()

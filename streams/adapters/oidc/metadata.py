@@ -16,7 +16,7 @@ ALGORITHMS = frozenset(f"{family}{bits}" for family in ("RS", "PS", "ES") for bi
     "EdDSA",
     "Ed25519",
 }
-MOST_KEYS = 100
+MAX_KEYS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def parse_keys(document: object) -> KeySet:
     keys = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(keys, list):
         raise ProviderFailed("the provider's key set is not a JSON object with a list of keys")
-    return KeySet([key for key_data in keys[:MOST_KEYS] if (key := _public_key(key_data)) is not None])
+    return KeySet([key for key_data in keys[:MAX_KEYS] if (key := _public_key(key_data)) is not None])
 
 
 def _public_key(parameters: object) -> Key | None:

@@ -29,7 +29,7 @@ from streams.features.shared.names import name_errors
 from streams.ids import new_id
 from streams.ports import Clock
 
-LONGEST_KEY = timedelta(days=36_525)
+MAX_KEY = timedelta(days=36_525)
 # The use of a key is stored at most this often.
 USE_NOTED_EVERY = timedelta(minutes=1)
 # A database outage does not keep events out: this many keys are known without it, for this long.
@@ -125,7 +125,7 @@ class AccessService:
         """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
         now = self._clock.now()
         errors = name_errors(name) + scope_errors(scopes)
-        if expires_at is not None and not now < expires_at <= now + LONGEST_KEY:
+        if expires_at is not None and not now < expires_at <= now + MAX_KEY:
             errors.append(FieldError("expiresAt", "must be in the next 100 years, or absent for a key without an end"))
         if errors:
             raise Invalid(*errors)

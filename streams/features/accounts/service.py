@@ -8,7 +8,7 @@ from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid
-from streams.core.limits import MOST_PLAN_LIMIT
+from streams.core.limits import MAX_PLAN_LIMIT
 from streams.core.page import Cursor, Page
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import differences, new_entry
@@ -84,6 +84,6 @@ def _checked(account: Account) -> Account:
 def account_errors(account: Account) -> list[FieldError]:
     """What is wrong with an account, one error for each field."""
     errors = name_errors(account.name) + email_errors("emails", account.emails)
-    if account.plan_limit is not None and not 1 <= account.plan_limit <= MOST_PLAN_LIMIT:
-        errors.append(FieldError("planLimit", f"must be from 1 to {MOST_PLAN_LIMIT}, or absent for no limit"))
+    if account.plan_limit is not None and not 1 <= account.plan_limit <= MAX_PLAN_LIMIT:
+        errors.append(FieldError("planLimit", f"must be from 1 to {MAX_PLAN_LIMIT}, or absent for no limit"))
     return errors

@@ -11,7 +11,7 @@ from streams.core.limits import PLAYER_STATE_BYTES
 from streams.features.course_sessions.scorm_time import format_length, format_timespan
 
 # No element of SCORM has a longer name.
-MOST_NAME_CHARACTERS = 128
+MAX_NAME_CHARACTERS = 128
 
 
 class StoredState(StrEnum):
@@ -62,7 +62,7 @@ def _elements(data: Mapping[str, Any]) -> dict[str, Any]:
         return dict(inner)
     tree: dict[str, Any] = {}
     for name, value in data.items():
-        if name.startswith("cmi.") and len(name) <= MOST_NAME_CHARACTERS:
+        if name.startswith("cmi.") and len(name) <= MAX_NAME_CHARACTERS:
             *parents, last = name.split(".")[1:]
             at = tree
             for part in parents:

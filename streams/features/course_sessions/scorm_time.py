@@ -18,7 +18,7 @@ _DAY = 86_400
 # A year and a month have no length of their own: SCORM's players count 365 and 30 days.
 _INTERVAL_SECONDS = (365 * _DAY, 30 * _DAY, _DAY, 3600, 60, 1)
 # About 30 years. Nobody learns for so long: a greater length is a course's error.
-MOST_SECONDS = Decimal(10**9)
+MAX_SECONDS = Decimal(10**9)
 
 
 def parse_length(text: str) -> Decimal | None:
@@ -36,7 +36,7 @@ def parse_length(text: str) -> Decimal | None:
 
 def as_seconds(value: Decimal) -> Decimal | None:
     """The value when it can be a length of time, to the microsecond; else None."""
-    return round(value, 6) if value.is_finite() and 0 <= value <= MOST_SECONDS else None
+    return round(value, 6) if value.is_finite() and 0 <= value <= MAX_SECONDS else None
 
 
 def format_timespan(seconds: Decimal) -> str:

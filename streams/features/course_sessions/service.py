@@ -24,7 +24,7 @@ from streams.ids import new_id
 from streams.ports import Clock
 
 DEFAULT_LIFE = timedelta(hours=24)
-LONGEST_LIFE = timedelta(days=30)
+MAX_LIFE = timedelta(days=30)
 # The course waits for the answer, and nothing in its window moves meanwhile.
 COMMIT_SECONDS = 3.0
 COMMIT_PATH = "/runtime/commit/"
@@ -147,7 +147,7 @@ class CourseSessionService:
 def _expiry(requested: datetime | None, now: datetime) -> datetime:
     if requested is None:
         return now + DEFAULT_LIFE
-    if not now < requested <= now + LONGEST_LIFE:
+    if not now < requested <= now + MAX_LIFE:
         raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
     return requested
 

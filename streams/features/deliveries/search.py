@@ -9,7 +9,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery_state import DeliveryState
 from streams.core.event_data import is_storable
 from streams.core.page import Page
-from streams.features.deliveries.search_rules import MOST_COUNTED, MOST_LOOKED_UP, MOST_SAMPLED, IdKind, LastAttempt
+from streams.features.deliveries.search_rules import MAX_COUNTED, MAX_LOOKED_UP, MAX_SAMPLED, IdKind, LastAttempt
 from streams.features.deliveries.search_storage import SqlDeliverySearch
 from streams.ports import DeliveryLog
 
@@ -58,8 +58,8 @@ class DeliverySearchService:
         return await self._search.last_attempts([row.delivery_id for row in rows])
 
     async def count(self, delivery_filter: DeliveryFilter) -> int:
-        """How many match, up to `MOST_COUNTED`."""
-        return await self._search.count(delivery_filter, MOST_COUNTED)
+        """How many match, up to `MAX_COUNTED`."""
+        return await self._search.count(delivery_filter, MAX_COUNTED)
 
     async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
         """What the filter could be narrowed to, by the newest deliveries without these three fields."""
@@ -95,8 +95,8 @@ def _is_looked_up(delivery_filter: DeliveryFilter) -> bool:
 
 def _most(delivery_filter: DeliveryFilter) -> int:
     """Up to where to count."""
-    return MOST_LOOKED_UP if _is_looked_up(delivery_filter) else MOST_COUNTED
+    return MAX_LOOKED_UP if _is_looked_up(delivery_filter) else MAX_COUNTED
 
 
 def _sample(delivery_filter: DeliveryFilter) -> int:
-    return MOST_LOOKED_UP if _is_looked_up(delivery_filter) else MOST_SAMPLED
+    return MAX_LOOKED_UP if _is_looked_up(delivery_filter) else MAX_SAMPLED

@@ -6,11 +6,11 @@ from enum import StrEnum
 from streams.core.delivery import State
 
 # A count that would take longer says "10 000+".
-MOST_COUNTED = 10_000
+MAX_COUNTED = 10_000
 # Facets look at as many.
-MOST_SAMPLED = 2_000
+MAX_SAMPLED = 2_000
 # The same where each match costs a look-up: those of a session, a package, a kind of failure.
-MOST_LOOKED_UP = 500
+MAX_LOOKED_UP = 500
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from streams.ids import new_id
 from streams.ports import Clock, Codec, Outgoing, RecordProducer
 from streams.topics import SESSION_EVENTS
 
-MOST_EVENTS = 500
+MAX_EVENTS = 500
 ACKNOWLEDGED_SECONDS = 10.0
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -79,8 +79,8 @@ class IngestService:
 
 def check_count(items: Sequence[object]) -> None:
     """Raises `Invalid` unless there are 1 to 500 events."""
-    if not 1 <= len(items) <= MOST_EVENTS:
-        raise Invalid(FieldError("events", f"must be from 1 to {MOST_EVENTS} events"))
+    if not 1 <= len(items) <= MAX_EVENTS:
+        raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS} events"))
 
 
 def _each(items: Iterable[Item], make: Callable[[int, Item], Made]) -> list[Made]:

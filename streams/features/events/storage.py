@@ -18,9 +18,9 @@ from streams.core.webhook import ALL_EVENTS, Webhook
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_AT_ONCE = 1000
 # Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
-MOST_WEBHOOKS = 10_000
+MAX_WEBHOOKS = 10_000
 # Of scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
-MOST_CHARACTERS = 4_000_000
+MAX_CHARACTERS = 4_000_000
 # Every other caller waits while rows are parsed: a few milliseconds for this many.
 ROWS_AT_ONCE = 250
 CHARACTERS_AT_ONCE = 100_000
@@ -54,7 +54,7 @@ class SqlAccountWebhooks(SqlStorage):
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
                     rows.append(row)
                     characters += row.characters
-                if webhook_count > MOST_WEBHOOKS or characters > MOST_CHARACTERS:
+                if webhook_count > MAX_WEBHOOKS or characters > MAX_CHARACTERS:
                     return None
             scopes = await _scopes(connection, rows)
         webhooks_by_account: dict[str, list[Webhook]] = {}

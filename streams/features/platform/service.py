@@ -10,7 +10,7 @@ from streams.core.platform_stats import AccountSummary, StageLag, WebhookTrouble
 from streams.features.platform.storage import SqlPlatformStats
 from streams.ports import Clock, StageLags
 
-MOST_WEBHOOKS = 50
+MAX_WEBHOOKS = 50
 SLOW_HOURS = 2
 
 
@@ -28,7 +28,7 @@ class PlatformService:
 
     async def failing(self) -> Sequence[WebhookTrouble]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
-        return await self._stats.failing(MOST_WEBHOOKS)
+        return await self._stats.failing(MAX_WEBHOOKS)
 
     async def slowest(self) -> Sequence[WebhookTrouble]:
         """Webhooks with the longest mean time of an attempt in the last hours."""

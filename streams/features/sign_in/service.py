@@ -13,7 +13,7 @@ from streams.core.mail import Mail, MailKind
 from streams.core.session import (
     GUESSES,
     LINK_LASTS,
-    LONGEST_LINK,
+    MAX_LINK,
     MAX_OPEN_MAILS,
     OIDC_SESSION_LASTS,
     OPERATOR_SESSION_LASTS,
@@ -152,8 +152,8 @@ class SignInService:
         actor: str,
     ) -> Link:
         """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
-        if not timedelta(minutes=1) <= lasts <= LONGEST_LINK:
-            raise Invalid(FieldError("minutes", f"must be from 1 to {LONGEST_LINK // timedelta(minutes=1)}"))
+        if not timedelta(minutes=1) <= lasts <= MAX_LINK:
+            raise Invalid(FieldError("minutes", f"must be from 1 to {MAX_LINK // timedelta(minutes=1)}"))
         if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
             raise Invalid(*errors)
         await self._accounts.require(account_id)

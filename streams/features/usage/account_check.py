@@ -13,10 +13,10 @@ from streams.ports import Telemetry, UnknownAccounts
 RETRY_SECONDS = 1.0
 LOG_EVERY_SECONDS = 60.0
 # Ids of existing accounts in memory: 3 MB. Accounts are never deleted.
-MOST_KNOWN = 20_000
+MAX_KNOWN = 20_000
 # Of one batch: a producer may name a new account in each event.
-MOST_NOTED = 100
-MOST_LOGGED = 5
+MAX_NOTED = 100
+MAX_LOGGED = 5
 
 
 class AccountCheck:
@@ -50,12 +50,12 @@ class AccountCheck:
         existing = await self._outages.retry(
             lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
         )
-        if len(self._known) + len(existing) > MOST_KNOWN:
+        if len(self._known) + len(existing) > MAX_KNOWN:
             self._known.clear()
-        self._known.update(list(existing)[:MOST_KNOWN])
+        self._known.update(list(existing)[:MAX_KNOWN])
         unknown = [value for value in accounts_by_id.values() if value.account_id not in existing]
         if unknown:
-            newest = sorted(unknown, key=lambda value: value.last_at)[-MOST_NOTED:]
+            newest = sorted(unknown, key=lambda value: value.last_at)[-MAX_NOTED:]
             await self._outages.retry(lambda: self._accounts.add(newest), RETRY_SECONDS, DATABASE)
             self._report(unknown)
 
@@ -68,7 +68,7 @@ class AccountCheck:
             self._telemetry.warning(
                 "events_of_unknown_accounts",
                 events=self._not_logged,
-                accounts=", ".join(account.account_id for account in unknown[:MOST_LOGGED]),
+                accounts=", ".join(account.account_id for account in unknown[:MAX_LOGGED]),
                 effect="nobody gets them; scorm-webhooks accounts list --unknown",
             )
             self._logged_at, self._not_logged = now, 0

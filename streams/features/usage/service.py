@@ -9,7 +9,7 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage
 from streams.ports import Clock
 
-MOST_MONTHS = 120
+MAX_MONTHS = 120
 READ_AT_ONCE = 5_000
 
 
@@ -43,8 +43,8 @@ class UsageService:
 
     async def summary(self, account_id: str, months: int = 12) -> UsageSummary:
         """Raises `NotFound`, `Invalid`."""
-        if not 1 <= months <= MOST_MONTHS:
-            raise Invalid(FieldError("months", f"must be from 1 to {MOST_MONTHS}"))
+        if not 1 <= months <= MAX_MONTHS:
+            raise Invalid(FieldError("months", f"must be from 1 to {MAX_MONTHS}"))
         account = await self._accounts.require(account_id)
         usage_by_month = {usage.month: usage for usage in await self._usage.months(account_id, months)}
         this_month = month_of(self._clock.now())

@@ -13,7 +13,7 @@ from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import Changed, WebhookService
 from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
 
-MOST_OVERLAP_HOURS = 168
+MAX_OVERLAP_HOURS = 168
 DEFAULT_OVERLAP_HOURS = 24
 
 
@@ -61,8 +61,8 @@ class SecretService:
         Without an overlap the old secrets end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
         `Conflict` during another rotation.
         """
-        if not 0 <= overlap_hours <= MOST_OVERLAP_HOURS:
-            raise Invalid(FieldError("overlapHours", f"must be from 0 to {MOST_OVERLAP_HOURS}"))
+        if not 0 <= overlap_hours <= MAX_OVERLAP_HOURS:
+            raise Invalid(FieldError("overlapHours", f"must be from 0 to {MAX_OVERLAP_HOURS}"))
         now = self._clock.now()
         secret = make_secret(self._new_key(SECRET_BYTES))
         new = EncryptedSecret(self._encryption.encrypt(secret))

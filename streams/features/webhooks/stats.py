@@ -12,7 +12,7 @@ from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports import Clock
 
-MOST_HOURS = 24 * 31
+MAX_HOURS = 24 * 31
 # The response times that tell an endpoint's pace.
 PACE_OF = timedelta(hours=24)
 
@@ -40,8 +40,8 @@ class WebhookStatsService:
 
     async def stats(self, registration: Registration, hours: int = 24) -> WebhookStats:
         """Statistics of the last `hours`, the current one included. Raises `Invalid`."""
-        if not 1 <= hours <= MOST_HOURS:
-            raise Invalid(FieldError("hours", f"must be from 1 to {MOST_HOURS}"))
+        if not 1 <= hours <= MAX_HOURS:
+            raise Invalid(FieldError("hours", f"must be from 1 to {MAX_HOURS}"))
         return await self._stats.stats(registration.webhook.id, self._since(hours))
 
     async def verdicts(self, webhooks: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:

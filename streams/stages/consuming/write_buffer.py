@@ -12,7 +12,7 @@ from streams.topics import BULK_DELIVERIES, DELIVERIES
 # Most deliveries are attempted within this time: stored before or after its attempt, a delivery is written twice.
 LINGER_SECONDS = 0.3
 # Deliveries wait at most this long behind many attempts.
-LONGEST_WAIT_SECONDS = 10.0
+MAX_WAIT_SECONDS = 10.0
 # This many attempts in one batch mean that `deliver` may be behind, for so long.
 BUSY_RECORDS = 100
 BUSY_SECONDS = 1.0
@@ -109,7 +109,7 @@ class WriteBuffer:
 
     def take(self, most: int, now: float) -> list[Record]:
         """Up to `most` records to store now."""
-        overdue = self._deliveries.since(now - LONGEST_WAIT_SECONDS)
+        overdue = self._deliveries.since(now - MAX_WAIT_SECONDS)
         records = self._others.take(most // 2 if overdue else most, now)
         if len(records) >= BUSY_RECORDS:
             self._busy_at = now
@@ -127,7 +127,7 @@ class WriteBuffer:
         if not self._deliveries.queued:
             return None
         ready_at = self._deliveries.queued[0][0]
-        return min(max(ready_at, self._busy_at + BUSY_SECONDS), ready_at + LONGEST_WAIT_SECONDS)
+        return min(max(ready_at, self._busy_at + BUSY_SECONDS), ready_at + MAX_WAIT_SECONDS)
 
     def _queue_of(self, partition: Partition) -> _Queue:
         return self._deliveries if partition.topic in (DELIVERIES, BULK_DELIVERIES) else self._others

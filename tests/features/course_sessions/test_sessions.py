@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.middleware import MOST_BODY_BYTES
+from api.middleware import MAX_BODY_BYTES
 from builders import NOON
 from features.course_sessions.test_recorded import STORED, caused
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
@@ -220,7 +220,7 @@ async def test_a_commit_that_is_refused_says_why(api: ApiFixture) -> None:
         assert await commit(api, path, body) == 400
     assert await commit(api, UNKNOWN) == 404
     assert await commit(api, "/runtime/commit/short") == 404
-    assert await commit(api, path, b"x" * (MOST_BODY_BYTES + 1)) == 413
+    assert await commit(api, path, b"x" * (MAX_BODY_BYTES + 1)) == 413
     assert await commit(api, path, b'{"cmi":{"suspend_data":"%s"}}' % (b"x" * 900_000)) == 200
     response = await api.client.get(path, headers={"Origin": ORIGIN})
     assert (response.status_code, response.headers["access-control-allow-origin"]) == (405, ORIGIN)
