@@ -69,12 +69,12 @@ class Outage:
     def __contains__(self, waiter: Hashable) -> bool:
         return waiter in self._waiters
 
-    def begin(self, waiter: Hashable, why: str) -> None:
+    def begin(self, waiter: Hashable, reason: str) -> None:
         """Note that `waiter` cannot go on. The first waiter starts the outage."""
         if not self._waiters:
-            self._started_at, self.why = self._now(), why
+            self._started_at, self.why = self._now(), reason
             log = self._telemetry.error if self._kind.needs_person else self._telemetry.warning
-            log(self._kind.started, why=why, **self._fields)
+            log(self._kind.started, why=reason, **self._fields)
         self._waiters.add(waiter)
 
     def end(self, waiter: Hashable) -> None:

@@ -23,9 +23,9 @@ class SystemDnsCheck:
     """A `DnsCheck` by the system's resolver. Each delivery checks the address again."""
 
     def __init__(
-        self, opened: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
+        self, allowed_networks: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
     ) -> None:
-        self._opened = opened
+        self._opened = allowed_networks
         # A separate pool: silent name servers must not block other work.
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
         self._lookup = lookup or self._ask_system

@@ -151,10 +151,10 @@ def _provider(stage: str, endpoint: str) -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    ours = {"service.name": f"scorm-webhooks-{stage}", "service.version": version("scorm-webhooks")}
+    service_names = {"service.name": f"scorm-webhooks-{stage}", "service.version": version("scorm-webhooks")}
     provider = TracerProvider(
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts more.
-        resource=Resource.create(ours).merge(OTELResourceDetector().detect()),
+        resource=Resource.create(service_names).merge(OTELResourceDetector().detect()),
         shutdown_on_exit=False,
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))

@@ -78,8 +78,8 @@ def accounts_update(
     """Change an account; options that are not given do not change."""
     given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
     changes = {field: value for field, value in given.items() if value is not None}
-    changed = in_deployment(lambda deployment: deployment.accounts().change(account, changes, actor=me()))
-    show(AccountDetails.of(changed), as_json)
+    account_after = in_deployment(lambda deployment: deployment.accounts().change(account, changes, actor=me()))
+    show(AccountDetails.of(account_after), as_json)
 
 
 @api_keys.command("create")
@@ -135,8 +135,8 @@ def users_add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a user, who may sign in to the account's dashboard."""
-    added = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, actor=me()))
-    show(UserDetails.of(added), as_json)
+    user = in_deployment(lambda deployment: deployment.access().add_user(account, email, role, actor=me()))
+    show(UserDetails.of(user), as_json)
 
 
 @users.command("role")
@@ -194,9 +194,9 @@ def users_sign_out(
 @users.command("list")
 def users_list(account: AccountId, as_json: JsonOption = False) -> None:
     """List the users of an account."""
-    found = in_deployment(lambda deployment: deployment.access().users(account))
+    account_users = in_deployment(lambda deployment: deployment.access().users(account))
     show(
-        [UserDetails.of(user) for user in found],
+        [UserDetails.of(user) for user in account_users],
         as_json,
         {"email": "email", "role": "role", "created": "createdAt", "id": "id"},
     )

@@ -78,5 +78,5 @@ def _seconds(row: Row, name: str, now: datetime) -> float:
 def _distance(seconds: float) -> str:
     """A duration in its largest unit: `5m`."""
     whole = max(0, round(seconds))
-    size, unit = next((one for one in _UNITS if whole >= one[0]), _UNITS[-1])
+    size, unit = next((item for item in _UNITS if whole >= item[0]), _UNITS[-1])
     return f"{whole // size}{unit}"

@@ -61,17 +61,17 @@ def events_publish(
     servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
     with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
-        sent = publish_all(producer, lines, quiet=as_json)
-    acks = [ack for _, future in sent if (ack := _ack(future))]
+        futures = publish_all(producer, lines, quiet=as_json)
+    acks = [ack for _, future in futures if (ack := _ack(future))]
     if as_json:
         event_counts = (
-            [count for count, (_, future) in zip(counts, sent, strict=False) if _ack(future)] if counts else None
+            [count for count, (_, future) in zip(counts, futures, strict=False) if _ack(future)] if counts else None
         )
         show(_published([ack.event_id for ack in acks], event_counts), as_json)
     else:
         published = "1 event" if len(acks) == 1 else f"{len(acks)} events"
         say(f"{published} published{_explain(counts)}")
-    for line, future in sent:
+    for line, future in futures:
         if error := future.exception(timeout=0):
             kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
             raise kind(f"line {line.number}: {error}; {len(acks)} of {len(lines)} events are published")
@@ -146,8 +146,8 @@ def _explain(counts: Sequence[int | None] | None) -> str:
         return "; no database answers, so accounts were not checked and webhooks not counted"
     if None in counts:
         return "; their accounts have too many webhooks or scope ids, so webhooks were not counted"
-    if unwanted := counts.count(0):
-        return f"; no webhook wants {unwanted} of them: see `scorm-webhooks webhooks list`"
+    if unwanted_count := counts.count(0):
+        return f"; no webhook wants {unwanted_count} of them: see `scorm-webhooks webhooks list`"
     return ""
 
 

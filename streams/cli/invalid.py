@@ -88,8 +88,8 @@ def invalid_replay(
         show({"replayed": replayed.count, "left": replayed.left}, as_json)
     else:
         say(f"{replayed.count} replayed")
-        for record_id, why in replayed.left.items():
-            say(f"{record_id}: {why}", err=True)
+        for record_id, reason in replayed.left.items():
+            say(f"{record_id}: {reason}", err=True)
     if replayed.left:
         raise typer.Exit(1)
 

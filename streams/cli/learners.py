@@ -52,7 +52,7 @@ def _confirm(account: str, learner: str) -> None:
 
 def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
     """Erase portion by portion, to the end."""
-    started: list[Erasure] = []
+    erasures: list[Erasure] = []
     try:
         with progress_bar(quiet=quiet) as progress:
             task = progress.add_task("erasing", total=None)
@@ -63,12 +63,12 @@ def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
             async def work(deployment: SqlDeployment) -> ErasureDetails:
                 service = deployment.learners()
                 erasure = await service.start(account, learner, actor=me())
-                started.append(erasure)
+                erasures.append(erasure)
                 return _details(deployment, await service.finish(erasure, progress=report))
 
             return in_deployment(work)
     except KeyboardInterrupt:
-        for erasure in started:
+        for erasure in erasures:
             say(f"the erasure goes on: `learners show {erasure.id}` shows it", err=True)
         raise
 

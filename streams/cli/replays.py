@@ -143,14 +143,14 @@ def _text(moment: datetime | None) -> str:
 
 def _do(start: Callable[[SqlDeployment], Awaitable[Job]], *, quiet: bool) -> Job:
     """Start a job and wait for its end."""
-    started: list[Job] = []
+    jobs_started: list[Job] = []
     try:
         with progress_bar(quiet=quiet) as progress:
             task = progress.add_task("sending again", total=None)
 
             async def work(deployment: SqlDeployment) -> Job:
                 job = await start(deployment)
-                started.append(job)
+                jobs_started.append(job)
                 while job.status is JobStatus.RUNNING:
                     done_count, total = job.progress
                     progress.update(task, completed=done_count, total=total)
@@ -160,7 +160,7 @@ def _do(start: Callable[[SqlDeployment], Awaitable[Job]], *, quiet: bool) -> Job
 
             return in_deployment(work)
     except (KeyboardInterrupt, Unavailable):
-        for job in started:
+        for job in jobs_started:
             say(f"the job goes on: `jobs show {job.id}` shows it, `jobs cancel {job.id}` stops it", err=True)
         raise
 
@@ -169,11 +169,11 @@ def _show_end(job: Job, as_json: bool) -> None:
     if as_json:
         _show_job(job, as_json)
         return
-    added = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
-    failed = f", {job.failed} could not be" if job.failed else ""
-    failed += f", {job.no_longer_matched} changed meanwhile" if job.no_longer_matched else ""
+    added_note = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
+    failed_note = f", {job.failed} could not be" if job.failed else ""
+    failed_note += f", {job.no_longer_matched} changed meanwhile" if job.no_longer_matched else ""
     end = "cancelled: " if job.status is JobStatus.CANCELLED else ""
-    say(f"{end}{job.done} to be sent again{added}{failed}")
+    say(f"{end}{job.done} to be sent again{added_note}{failed_note}")
 
 
 def _show_job(job: Job, as_json: bool) -> None:

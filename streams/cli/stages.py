@@ -46,10 +46,10 @@ def run_stage(name: str, health_fd: int | None, **about: Any) -> None:
                 tracer.close()
 
 
-def run_stages(wanted: str, health_fd: int | None, *, sole_member: bool = False) -> None:
+def run_stages(stage_names: str, health_fd: int | None, *, sole_member: bool = False) -> None:
     """Run the stages of a list in one process, with the options of `run_stage`."""
     with _process(BACKGROUND, sole_member=sole_member) as deployment:
-        names = parse_stages(wanted)
+        names = parse_stages(stage_names)
         from streams.runtime.running_stage import GroupedStage
         from streams.runtime.startup import prepare_stage
 

@@ -88,10 +88,10 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    found = in_deployment(lambda deployment: deployment.webhooks().list(account))
+    registrations = in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
-        [ListedWebhook.of_listed(webhook, _now()) for webhook in found],
+        [ListedWebhook.of_listed(webhook, _now()) for webhook in registrations],
         as_json,
         {"status": _status, "url": "url", **columns, "id": "id"},
     )

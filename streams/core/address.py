@@ -46,14 +46,14 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
-def is_allowed(text: str, opened: Sequence[Network] = ()) -> bool:
+def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
     """Whether a connection to this address (as a socket names it, a zone included) may be opened."""
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return False
     carried = _carried(address)
-    if any(_within(candidate, network) for candidate in (address, carried) for network in opened):
+    if any(_within(candidate, network) for candidate in (address, carried) for network in allowed_networks):
         return True
     if isinstance(carried, IPv4Address):
         # An IPv6 address that contains an IPv4 address leads to that address.

@@ -124,9 +124,9 @@ class EndpointQueue(Generic[Waiter]):
         if not suspect and len(self.in_flight) < self.cap:
             return 0.0
         # While no response comes, one takes at least this long.
-        stalled = now - self.moved_at if self.in_flight else 0.0
+        stalled_seconds = now - self.moved_at if self.in_flight else 0.0
         at_once = max(1, len(self.in_flight)) if suspect else self.ceiling
-        return self.waiting * max(self.seconds or 0.0, stalled) / at_once
+        return self.waiting * max(self.seconds or 0.0, stalled_seconds) / at_once
 
     def is_too_long(self, now: float) -> bool:
         """Whether the wait is too long; asked repeatedly, because only what lasts counts."""
@@ -137,9 +137,9 @@ class EndpointQueue(Generic[Waiter]):
             self.too_long_since = now
         return self.endpoint_class is EndpointClass.SUSPECT or now - self.too_long_since >= STEADY_SECONDS
 
-    def record_result(self, delivered: bool, seconds: float) -> None:
+    def record_result(self, is_delivered: bool, seconds: float) -> None:
         """Adapt to the result of an attempt: the cap grows by one, or is halved on failure."""
-        self.failing = not delivered
-        self.cap = min(self.cap + 1, self.ceiling) if delivered else max(1, self.cap // 2)
+        self.failing = not is_delivered
+        self.cap = min(self.cap + 1, self.ceiling) if is_delivered else max(1, self.cap // 2)
         average = seconds if self.seconds is None else self.seconds
         self.seconds = average + _NEWEST_WEIGHT * (seconds - average)

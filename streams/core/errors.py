@@ -76,8 +76,8 @@ class Invalid(ScormWebhooksError):
                 for error in self.errors[:ERRORS_SHOWN]
             ],
         }
-        if (omitted := len(self.errors) - ERRORS_SHOWN) > 0:
-            problem["omittedErrors"] = omitted
+        if (omitted_count := len(self.errors) - ERRORS_SHOWN) > 0:
+            problem["omittedErrors"] = omitted_count
         return problem
 
 

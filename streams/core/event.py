@@ -193,8 +193,8 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
 
 def _check_number_of_fields(fields: Mapping[str, Any]) -> None:
     """Raises `Invalid` with one error: one for each field would cost too much."""
-    for name, found in (("body", fields), ("data", fields.get("data"))):
-        if isinstance(found, Mapping) and len(found) > REQUEST_FIELDS:
+    for name, mapping in (("body", fields), ("data", fields.get("data"))):
+        if isinstance(mapping, Mapping) and len(mapping) > REQUEST_FIELDS:
             raise Invalid(FieldError(name, f"must have at most {REQUEST_FIELDS} fields"))
 
 

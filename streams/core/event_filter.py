@@ -67,16 +67,16 @@ class Condition(NamedTuple):
             return f"{name} is absent"
         match self.operator:
             case Operator.EQ:
-                wanted = _shown(operand)
+                operand_text = _shown(operand)
             case Operator.IN:
                 some = sorted(map(_shown, operand))
                 more = f" and {len(some) - _VALUES_SHOWN} more" if len(some) > _VALUES_SHOWN else ""
-                wanted = f"one of {', '.join(some[:_VALUES_SHOWN])}{more}"
+                operand_text = f"one of {', '.join(some[:_VALUES_SHOWN])}{more}"
             case Operator.GTE:
-                wanted = f"{_shown(operand)} or more"
+                operand_text = f"{_shown(operand)} or more"
             case _:
-                wanted = f"{_shown(operand)} or less"
-        return f"{name} is {_shown(value)}, not {wanted}"
+                operand_text = f"{_shown(operand)} or less"
+        return f"{name} is {_shown(value)}, not {operand_text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +160,10 @@ def filter_value(text: str) -> object:
 
 
 def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    named = dict(pairs)
-    if len(named) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a name occurs twice in one object")
-    return named
+    return values
 
 
 def _refuse_constant(name: str) -> None:

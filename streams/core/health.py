@@ -32,10 +32,10 @@ class Fallbacks:
         health = self._failing.get(webhook_id)
         return health is not None and health.rests(now)
 
-    def learn(self, webhook_id: str, delivered: bool, now: datetime) -> None:
+    def learn(self, webhook_id: str, is_delivered: bool, now: datetime) -> None:
         """Count an attempt that ended at `now`."""
         health = self._failing.pop(webhook_id, None) or FallbackHealth()
-        health.learn(delivered, now)
+        health.learn(is_delivered, now)
         if health.failures:
             self._failing[webhook_id] = health
             if len(self._failing) > FAILING_FALLBACKS_KEPT:
@@ -52,9 +52,9 @@ class FallbackHealth:
     def rests(self, now: datetime) -> bool:
         return self.rests_until is not None and now < self.rests_until
 
-    def learn(self, delivered: bool, now: datetime) -> None:
+    def learn(self, is_delivered: bool, now: datetime) -> None:
         """Count an attempt that ended at `now`."""
-        self.failures = 0 if delivered else self.failures + 1
+        self.failures = 0 if is_delivered else self.failures + 1
         resting = self.failures >= FALLBACK_FAILURES_TO_REST
         self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
 

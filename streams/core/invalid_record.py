@@ -44,8 +44,8 @@ def stored_record(
     """The invalid record that is stored at this place. What its headers do not say is empty or -1."""
     names = tuple(name for name, _ in headers)
     # By their place, because a record may have headers of the same names itself.
-    added = next((marker for marker in (_TRUNCATED, _ORIGIN) if names[-len(marker) :] == marker), ())
-    own = headers[: len(headers) - len(added)]
+    marker_found = next((marker for marker in (_TRUNCATED, _ORIGIN) if names[-len(marker) :] == marker), ())
+    own = headers[: len(headers) - len(marker_found)]
     text = {name: content.decode(errors="replace") for name, content in headers[len(own) :]}
     return StoredRecord(
         id=f"{number}-{offset}",

@@ -37,8 +37,8 @@ class OwnNetwork:
             newest = self._newest.get(attempt.webhook_id)
             if newest is None or newest.ended_at <= attempt.ended_at:
                 self._newest[attempt.webhook_id] = _Newest(_host(attempt.url), attempt.ended_at)
-                failed = attempt.outcome in NETWORK_KINDS
-                (self._failed.add if failed else self._failed.discard)(attempt.webhook_id)
+                is_network_failure = attempt.outcome in NETWORK_KINDS
+                (self._failed.add if is_network_failure else self._failed.discard)(attempt.webhook_id)
             self._now = max(self._now or attempt.ended_at, attempt.ended_at)
         if len(self._newest) > self._prune_beyond:
             self._prune()

@@ -86,6 +86,6 @@ def build_request(
         headers["traceparent"] = trace_parent
     if not customer_headers:
         return Request(url, headers, body)
-    ours = {name.lower() for name in headers}
-    theirs = {name: value for name, value in customer_headers.items() if name.lower() not in ours}
-    return Request(url, {**theirs, **headers}, body, frozenset(theirs))
+    our_names = {name.lower() for name in headers}
+    own_headers = {name: value for name, value in customer_headers.items() if name.lower() not in our_names}
+    return Request(url, {**own_headers, **headers}, body, frozenset(own_headers))

@@ -49,10 +49,10 @@ class Schedule:
         """
         if attempt > len(self.tiers):
             return None
-        scheduled = self.tiers[attempt - 1 :]
+        remaining_tiers = self.tiers[attempt - 1 :]
         if retry_after is None:
-            return scheduled[0]
-        return next((tier for tier in scheduled if tier.wait >= retry_after), scheduled[-1])
+            return remaining_tiers[0]
+        return next((tier for tier in remaining_tiers if tier.wait >= retry_after), remaining_tiers[-1])
 
 
 def parse_schedule(text: str) -> Schedule:

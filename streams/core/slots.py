@@ -93,10 +93,10 @@ class Slots(Generic[Waiter]):
     def grant(self, now: float) -> list[tuple[str, Waiter]]:
         """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
         self._mark_slow(now)
-        granted: list[tuple[str, Waiter]] = []
+        grants: list[tuple[str, Waiter]] = []
         while any(self._ready.values()) and (waiter := self._grant_one(now)) is not None:
-            granted.append(waiter)
-        return granted
+            grants.append(waiter)
+        return grants
 
     def release(self, name: str, waiter: Waiter, now: float, delivered: bool | None) -> None:
         """Free a slot; `delivered` says how the attempt ended, None that none was made."""
@@ -117,14 +117,14 @@ class Slots(Generic[Waiter]):
         """Remove the waiters that would wait too long because of their endpoint, newest first."""
         self._mark_slow(now)
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
-        removed: list[Waiter] = []
+        removed_waiters: list[Waiter] = []
         for queue in queues:
             while queue.waiting and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
-                removed.append(queue.pop_newest())
+                removed_waiters.append(queue.pop_newest())
             if not queue.waiting:
                 self._ready[queue.endpoint_class].pop(queue.name, None)
                 self._forget_idle(queue)
-        return removed
+        return removed_waiters
 
     def _queue(self, name: str, priority: Priority, ceiling: int) -> EndpointQueue[Waiter]:
         queue = self._queues.get(name)
@@ -137,8 +137,8 @@ class Slots(Generic[Waiter]):
         return queue
 
     def _has_slot(self, endpoint_class: EndpointClass) -> bool:
-        reserved = 0 if endpoint_class is EndpointClass.TEST else self._reserved
-        return self._free > reserved and self._in_use[endpoint_class] < self._shares[endpoint_class]
+        reserved_slots = 0 if endpoint_class is EndpointClass.TEST else self._reserved
+        return self._free > reserved_slots and self._in_use[endpoint_class] < self._shares[endpoint_class]
 
     def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
         for _ in range(len(self._rotation)):

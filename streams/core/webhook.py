@@ -173,7 +173,7 @@ class Registration:
     def listed(self) -> "ListedWebhook":
         """The same as lists show it."""
         webhook = self.webhook
-        computed: dict[str, Any] = {
+        computed_fields: dict[str, Any] = {
             "packages_count": len(webhook.packages),
             "dispatches_count": len(webhook.dispatches),
             "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
@@ -183,9 +183,9 @@ class Registration:
             "deleted_at": None,
         }
         # `created_at` of the registration, not of its first record.
-        same = [column.name for column in fields(ListedWebhook) if column.name not in computed]
+        same_names = [column.name for column in fields(ListedWebhook) if column.name not in computed_fields]
         return ListedWebhook(
-            **{name: getattr(self if hasattr(self, name) else webhook, name) for name in same}, **computed
+            **{name: getattr(self if hasattr(self, name) else webhook, name) for name in same_names}, **computed_fields
         )
 
 

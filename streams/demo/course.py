@@ -59,12 +59,12 @@ class Course:
     async def run(self, events: int | None, pace: float = EVENTS_A_SECOND) -> None:
         """Publish this many events, or until cancelled."""
         while events is None or len(self.published_at) < events:
-            started = time.monotonic()
+            started_at = time.monotonic()
             fields = {**next(self._happenings), "createdAt": datetime.now(UTC).isoformat()}
             ack = await asyncio.wrap_future(self._producer.publish(fields))
-            self.published_at[ack.event_id] = started
+            self.published_at[ack.event_id] = started_at
             self.types[fields["type"]] += 1
-            await asyncio.sleep(max(0.0, started + 1 / pace - time.monotonic()))
+            await asyncio.sleep(max(0.0, started_at + 1 / pace - time.monotonic()))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._producer.close)

@@ -127,9 +127,11 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
 
 @asynccontextmanager
 async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) -> AsyncIterator[Demo]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))}
+    own_environ = {
+        name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))
+    }
     places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
-    deployment = SqlDeployment.from_environment({**ours, **ACCELERATED, **places})
+    deployment = SqlDeployment.from_environment({**own_environ, **ACCELERATED, **places})
     configure_logging("console", "error", "demo")
     logs = folder / "logs"
     logs.mkdir()

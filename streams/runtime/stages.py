@@ -111,7 +111,7 @@ class DeliverProcess:
         self._sender = HttpSender(
             connections=connections,
             timeout_seconds=settings.attempt_timeout_seconds,
-            opened=settings.allowed_networks,
+            allowed_networks=settings.allowed_networks,
             ca_file=settings.ca_file,
             control_host=settings.control_host,
         )

@@ -74,11 +74,11 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     for record, error in invalid:
         telemetry.count("invalid_records_total", topic=record.partition.topic)
         telemetry.warning("invalid_record_stored", **record.place, why=error)
-    for index, why in refused.items():
+    for index, reason in refused.items():
         # It stays on its own topic until retention.
         record, _ = smaller[index]
         telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
-        telemetry.error("invalid_record_not_stored", **record.place, why=why)
+        telemetry.error("invalid_record_not_stored", **record.place, why=reason)
 
 
 async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Mapping[int, str]:

@@ -39,9 +39,9 @@ async def send_outgoing_events(
             await producer.produce([Outgoing(SESSION_EVENTS, event.key.encode(), event.value) for event in due_events])
         except RecordsRefused as refusal:
             refused |= {due_events[index].id: now() + REFUSED_SECONDS for index in refusal.reasons}
-            first, why = next(iter(refusal.reasons.items()))
+            first, reason = next(iter(refusal.reasons.items()))
             telemetry.error(
-                "outgoing_event_refused", event_id=due_events[first].id, why=why, count=len(refusal.reasons)
+                "outgoing_event_refused", event_id=due_events[first].id, why=reason, count=len(refusal.reasons)
             )
         acknowledged = [event.id for event in due_events if event.id not in refused]
         await outages.retry(partial(outgoing_events.sent, acknowledged), RETRY_SECONDS, DATABASE)

@@ -172,15 +172,15 @@ class Publish:
         try:
             appended = await self._producer.produce([outgoing for _, outgoing in encoded])
         except RecordsRefused as refused:
-            for index, why in refused.reasons.items():
-                self._refuse(encoded[index][0], why)
+            for index, reason in refused.reasons.items():
+                self._refuse(encoded[index][0], reason)
             return [(encoded[index][0], at) for index, at in refused.appended.items()]
         return [(change, at) for (change, _), at in zip(encoded, appended, strict=True)]
 
-    def _refuse(self, change: Due, why: str) -> None:
+    def _refuse(self, change: Due, reason: str) -> None:
         self._refused[change.webhook_id] = change.version
         self._telemetry.count("webhooks_refused_total")
-        self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=why)
+        self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=reason)
 
     async def _mark(self) -> None:
         """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""

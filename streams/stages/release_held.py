@@ -187,7 +187,7 @@ class ReleaseHeld:
             try:
                 await self._producer.produce(chunk)
             except RecordsRefused as refused:
-                reasons |= {id(chunk[index]): why for index, why in refused.reasons.items()}
+                reasons |= {id(chunk[index]): reason for index, reason in refused.reasons.items()}
         return reasons
 
     def _try_to_release(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
@@ -197,9 +197,9 @@ class ReleaseHeld:
             delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
 
-    def _give_up(self, moved: Released, why: str) -> Released:
+    def _give_up(self, moved: Released, reason: str) -> Released:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""
-        message = f"It cannot be released: {why}"
+        message = f"It cannot be released: {reason}"
         return None, moved[1]._replace(
             state=MOVES[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
         )

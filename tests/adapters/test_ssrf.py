@@ -162,7 +162,7 @@ async def test_hosts_that_lead_inside(internal: InternalServer, url: str) -> Non
 async def test_a_name_is_refused_if_any_of_its_addresses_is_forbidden(
     internal: InternalServer, addresses: list[str]
 ) -> None:
-    async with sending(addresses, opened=OPENED) as sender:
+    async with sending(addresses, allowed_networks=OPENED) as sender:
         result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "rebound.example")
 
@@ -173,7 +173,7 @@ async def test_a_redirect_inside(internal: InternalServer, status: int, where: s
     url = where.format(port=internal.port)
     headers = f"Location: {url}\r\nRefresh: 0; url={url}\r\nContent-Length: 0"
     script = saying(f"HTTP/1.1 {status} Moved\r\n{headers}\r\n\r\n".encode())
-    async with endpoint(script, host=OUTSIDE) as there, sending(opened=OPENED) as sender:
+    async with endpoint(script, host=OUTSIDE) as there, sending(allowed_networks=OPENED) as sender:
         result = await sender.send(to(f"http://{OUTSIDE}:{there.port}/"))
     assert isinstance(result, Response)
     assert result.status == status
@@ -183,7 +183,7 @@ async def test_the_addresses_that_were_checked_are_those_connected_to(internal: 
     """The addresses of the first look-up are used, so that a second look-up cannot change them."""
     async with (
         endpoint(host=OUTSIDE) as there,
-        sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
+        sending([OUTSIDE], ["127.0.0.1"], allowed_networks=OPENED) as sender,
     ):
         assert isinstance(await sender.send(to(f"http://rebound.example:{there.port}/")), Response)
         result = await sender.send(to(f"http://rebound.example:{internal.port}/"))
@@ -198,7 +198,7 @@ async def test_keep_alive_does_not_hide_a_change_of_dns(
     responses = ([OUTSIDE], ["127.0.0.1"])
     async with (
         endpoint(host=OUTSIDE) as there,
-        sending(*responses, opened=OPENED, monotonic=lambda: now[0]) as sender,
+        sending(*responses, allowed_networks=OPENED, monotonic=lambda: now[0]) as sender,
     ):
         request = to(f"http://moving.example:{there.port}/")
         assert isinstance(await sender.send(request), Response)
@@ -216,7 +216,7 @@ async def test_a_repetition_is_checked_like_a_first_time(
     monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
     async with (
         endpoint(host=OUTSIDE) as there,
-        sending([OUTSIDE], ["127.0.0.1"], opened=OPENED) as sender,
+        sending([OUTSIDE], ["127.0.0.1"], allowed_networks=OPENED) as sender,
     ):
         request = to(f"http://rebound.example:{there.port}/")
         assert isinstance(await sender.send(request), Response)
@@ -229,18 +229,18 @@ async def test_a_proxy_of_the_environment_inside(internal: InternalServer, monke
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{internal.port}")
     monkeypatch.setenv("no_proxy", "")
-    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
+    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], allowed_networks=OPENED) as sender:
         assert isinstance(await sender.send(to(f"http://hooks.example:{there.port}/")), Response)
 
 
 async def test_a_host_header_changes_nothing(internal: InternalServer) -> None:
-    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], opened=OPENED) as sender:
+    async with endpoint(host=OUTSIDE) as there, sending([OUTSIDE], allowed_networks=OPENED) as sender:
         url = f"http://hooks.example:{there.port}/"
         await sender.send(to(url, {"Host": f"127.0.0.1:{internal.port}", "X-Forwarded-Host": "localhost"}))
 
 
 @pytest.mark.parametrize("opened", ["", "10.0.0.0/8", "::1/128", "127.0.0.2/31"])
 async def test_only_opened_networks_are_allowed(internal: InternalServer, opened: str) -> None:
-    async with sending(opened=parse_networks(opened)) as sender:
+    async with sending(allowed_networks=parse_networks(opened)) as sender:
         result = await sender.send(to(f"http://127.0.0.1:{internal.port}/"))
     assert result == Failure(OutcomeKind.FORBIDDEN_ADDRESS, "127.0.0.1")

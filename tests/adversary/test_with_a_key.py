@@ -32,7 +32,8 @@ pytestmark = pytest.mark.e2e
 
 MEBIBYTE = 1024 * 1024
 SMALL_ANSWER_BYTES = 64 * 1024
-EVENTS_IN_A_REQUEST = 50
+# One takes 140 KB as JSON with escapes: a request has 1 MiB at most.
+EVENTS_IN_A_REQUEST = 6
 # The first attempt and one for each tier of `System`.
 ATTEMPTS = 4
 COMPLETED = {"type": "session.completed", "createdAt": "2026-04-10T14:32:00Z", "data": dict(EXAMPLE)}
@@ -94,9 +95,9 @@ def test_invalid_json_gets_400(attacked: AdversarySystem, account: Account, body
     assert len(response.body) < SMALL_ANSWER_BYTES
 
 
-def test_500_events_at_every_limit_are_delivered(attacked: AdversarySystem, account: Account) -> None:
+def test_events_at_every_limit_are_delivered(attacked: AdversarySystem, account: Account) -> None:
     attacked.register(account, attacked.receiver.url("/widest"))
-    events = [widest_event(name, number) for number in range(100) for name in EVENT_TYPES]
+    events = [widest_event(name, number) for number in range(20) for name in EVENT_TYPES]
     for start in range(0, len(events), EVENTS_IN_A_REQUEST):
         publish(attacked, account, events[start : start + EVENTS_IN_A_REQUEST])
     attacked.assert_other_account_is_served()

@@ -1,7 +1,5 @@
 """Retries through a restart, a rebalance and a kill: none is early, none is more than a second late."""
 
-import io
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,9 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import fastavro
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
@@ -20,6 +16,8 @@ from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import System, owned, ownership, until
 from real.postgres import Postgres
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.delivery import Delivery
 
 pytestmark = pytest.mark.e2e
 
@@ -29,8 +27,7 @@ PARTITIONS = 4
 OWNED = PARTITIONS * (3 + len(TIERS))
 WEBHOOKS = [f"/customer-{number}" for number in range(8)]
 LATE_SECONDS = 1.0
-SCHEMA = fastavro.parse_schema(json.loads((Path(__file__).parents[2] / "schemas" / "delivery.avsc").read_text()))
-SINGLE_OBJECT_HEADER_BYTES = 10
+CODEC = AvroCodec()
 
 # An attempt that waited in a tier: webhook's path, event, number.
 AttemptKey = tuple[str, str, int]
@@ -229,8 +226,9 @@ def due_times(bootstrap: str, prefix: str, paths: dict[str, str]) -> dict[Attemp
     due: dict[AttemptKey, list[float]] = defaultdict(list)
     for name, seconds in TIERS.items():
         for value, at in read_records(bootstrap, f"{prefix}deliveries.retry.{name}"):
-            record: Any = fastavro.schemaless_reader(io.BytesIO(value[SINGLE_OBJECT_HEADER_BYTES:]), SCHEMA, None)
-            due[paths[record["webhookId"]], record["eventId"], record["attempt"]].append(at + seconds)
+            retry = CODEC.decode(value)
+            assert isinstance(retry, Delivery)
+            due[paths[retry.webhook_id], retry.event_id, retry.attempt].append(at + seconds)
     return {key: sorted(times) for key, times in due.items()}
 
 

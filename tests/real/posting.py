@@ -24,7 +24,7 @@ def post(to: Endpoint, path: str = "/", scheme: str = "http", host: str = "127.0
 
 @asynccontextmanager
 async def sending(**options: Any) -> AsyncIterator[HttpSender]:
-    sender = HttpSender(**{"opened": LOOPBACK, "timeout_seconds": PATIENCE, **options})
+    sender = HttpSender(**{"allowed_networks": LOOPBACK, "timeout_seconds": PATIENCE, **options})
     try:
         yield sender
     finally:

@@ -116,7 +116,7 @@ def seek_back_to_dropped_events(app: faust.App, note: Callable[[Mapping[Any, int
     seek_to_committed = consumer.seek_to_committed
 
     async def seek() -> Mapping[Any, int | None]:
-        assigned = consumer.assignment()
+        partitions = consumer.assignment()
         try:
             committed: Mapping[Any, int | None] = await seek_to_committed()
             # Records were deleted, or a person set offsets: Faust drops every event before such an offset.
@@ -127,7 +127,7 @@ def seek_back_to_dropped_events(app: faust.App, note: Callable[[Mapping[Any, int
                 await consumer.seek_wait(dict.fromkeys(beginnings, 0))
         except Exception as error:
             # With another assignment, Faust reads everything from the committed offsets anyway.
-            if assigned and assigned == consumer.assignment():
+            if partitions and partitions == consumer.assignment():
                 await app.crash(error)
             raise
         note(committed)

@@ -132,8 +132,8 @@ class FaustStage:
         if self._batches.is_draining or len(self._read_ahead) or self.readiness_problems():
             return {}
         # An assigned partition of which the start was never found is not read either.
-        assigned = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
-        return {partition: self._next.get(partition, 0) for partition in assigned}
+        partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
+        return {partition: self._next.get(partition, 0) for partition in partitions}
 
     async def _finish(self) -> None:
         """Finish the batch in hand and commit it, each for a limited time."""
@@ -142,9 +142,9 @@ class FaustStage:
         try:
             await asyncio.wait_for(patches.commit(self._app), COMMIT_SECONDS)
         except TimeoutError:
-            why = "the broker did not answer in time"
+            reason = "the broker did not answer in time"
             self._telemetry.warning(
-                "last_commit_failed", why=why, effect="the records of revoked partitions are repeated"
+                "last_commit_failed", why=reason, effect="the records of revoked partitions are repeated"
             )
 
     def _agent(self, account_of: AccountOf, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:

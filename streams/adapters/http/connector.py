@@ -60,18 +60,18 @@ class GuardedConnector(TCPConnector):
 
     def __init__(
         self,
-        opened: Sequence[Network],
+        allowed_networks: Sequence[Network],
         tls: SSLContext,
         lookup: Lookup | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guarded = _GuardedResolver(opened, lookup, monotonic)
+        self._guarded = _GuardedResolver(allowed_networks, lookup, monotonic)
         super().__init__(
             limit=0,
             ssl=tls,
             resolver=self._guarded,
             ttl_dns_cache=LOOKUP_KEPT_SECONDS,
-            socket_factory=partial(_open_socket, opened),
+            socket_factory=partial(_open_socket, allowed_networks),
         )
         loop = asyncio.get_running_loop()
         new_handler = partial(_new_handler, loop, BatchedWrites(loop), Deadlines(loop))
@@ -108,8 +108,10 @@ def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlin
 class _GuardedResolver(AbstractResolver):
     """Refuses a name if any of its addresses is forbidden: a mixture is an attack or a mistake."""
 
-    def __init__(self, opened: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]) -> None:
-        self._opened = opened
+    def __init__(
+        self, allowed_networks: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]
+    ) -> None:
+        self._opened = allowed_networks
         self._monotonic = monotonic
         self.resolved_at = -math.inf
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
@@ -138,9 +140,9 @@ class _GuardedResolver(AbstractResolver):
         return [str(address[0]) for *_, address in addresses]
 
 
-def _open_socket(opened: Sequence[Network], info: AddrInfoType) -> socket.socket:
+def _open_socket(allowed_networks: Sequence[Network], info: AddrInfoType) -> socket.socket:
     family, kind, protocol, _, address = info
-    if not is_allowed(str(address[0]), opened):
+    if not is_allowed(str(address[0]), allowed_networks):
         raise ForbiddenAddress(address[0])
     TRACE.get().opening = True
     return socket.socket(family, kind, protocol)

@@ -40,7 +40,7 @@ class HttpSender:
 
     def __init__(
         self,
-        opened: Sequence[Network] = (),
+        allowed_networks: Sequence[Network] = (),
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         ca_file: Path | None = None,
@@ -49,7 +49,7 @@ class HttpSender:
         connections: int = MAX_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._opened = opened
+        self._opened = allowed_networks
         self._timeout_seconds = timeout_seconds
         self._tls = _tls_context(ca_file)
         self._lookup = lookup

@@ -135,10 +135,10 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         if name.startswith(PREFIX)
     }
     if owned := sorted(OWNED & properties.keys()):
-        why = f"this program's guarantees depend on its value of {owned[0]}"
-        if instead := _INSTEAD.get(owned[0]):
-            why = f"set {instead} instead"
-        raise Misconfigured(f"{variable(owned[0])} cannot be set: {why}")
+        reason = f"this program's guarantees depend on its value of {owned[0]}"
+        if replacement := _INSTEAD.get(owned[0]):
+            reason = f"set {replacement} instead"
+        raise Misconfigured(f"{variable(owned[0])} cannot be set: {reason}")
     complete = secured(_for_msk(properties, environ), variable)
     _try(properties)
     return {"bootstrap.servers": servers, **complete}

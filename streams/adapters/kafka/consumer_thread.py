@@ -88,7 +88,7 @@ class ConsumerThread:
         self._prefix = prefix
         self._owner = owner
         self._fatal: KafkaError | None = None
-        self._reasons = ConnectionErrors(lambda why: owner.tell_loop(owner.unavailable, why))
+        self._reasons = ConnectionErrors(lambda reason: owner.tell_loop(owner.unavailable, reason))
         self._check_at = 0.0
         # A new batch is read only when the last one is taken: memory stays bounded, and pauses take effect at once.
         self._taken = threading.Event()
@@ -241,10 +241,10 @@ class ConsumerThread:
 
     # -- the group -------------------------------------------------------------------------------------------------
 
-    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         committed: Mapping[Partition, Commit | None] = {}
-        if assigned:
-            commits = self._commits_of(consumer, assigned)
+        if partitions:
+            commits = self._commits_of(consumer, partitions)
             committed = {self._partition(tp): commit_of(tp) for tp in commits}
             for tp in commits:
                 tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
@@ -252,10 +252,10 @@ class ConsumerThread:
             # partition would never be read.
             self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
-        self.commands.appendleft(lambda consumer: consumer.resume(assigned))
+        self.commands.appendleft(lambda consumer: consumer.resume(partitions))
         self._owner.tell_loop(self._owner.assigned, committed)
 
-    def _commits_of(self, consumer: Consumer, assigned: list[TopicPartition]) -> list[TopicPartition]:
+    def _commits_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.
 
         Returns nothing when the thread is to stop.
@@ -263,7 +263,7 @@ class ConsumerThread:
         deadline = time.monotonic() + TAKE_OVER_SECONDS
         while True:
             try:
-                return read_commits(consumer, assigned, READ_COMMITS_SECONDS)
+                return read_commits(consumer, partitions, READ_COMMITS_SECONDS)
             except KafkaException as refusal:
                 error = refusal.args[0]
             if self.stopping:
@@ -289,10 +289,10 @@ class ConsumerThread:
 
 
 def _failure(fatal: KafkaError) -> ConsumerFailed:
-    why = fatal.str()
-    if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in why:
+    reason = fatal.str()
+    if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in reason:
         return _InstanceInUse(fatal)
-    if any(KafkaError(code).str() in why for code in _NO_SUCH_PROTOCOL):
+    if any(KafkaError(code).str() in reason for code in _NO_SUCH_PROTOCOL):
         return _NoSuchProtocol(fatal)
     return ConsumerFailed(fatal)
 

@@ -74,9 +74,9 @@ class ConsumerWatchdog:
         self._looked_at = now
         self._last = {position: at for position, at in self._last.items() if position not in self._forgotten}
         self._forgotten.clear()
-        unmoved = self._unmoved()
+        unmoved_partitions = self._unmoved()
         try:
-            unread = await self._probe.readable(unmoved)
+            unread = await self._probe.readable(unmoved_partitions)
         except Unavailable:
             # Without a broker that answers, nobody can say whether there are records.
             unread = set()

@@ -29,16 +29,16 @@ class KafkaInvalidRecords:
         with self._consumers.open() as consumer:
             records: list[StoredRecord] = []
             for number, (start, end) in self._ends(consumer).items():
-                mine: list[StoredRecord] = []
+                newest_records: list[StoredRecord] = []
                 # Backwards in portions, because only the newest ones are wanted.
-                while end > start and len(mine) < limit:
+                while end > start and len(newest_records) < limit:
                     begin = max(start, end - AT_ONCE)
                     portion = [
                         record for record in self._read(consumer, number, begin, end) if topic in (None, record.topic)
                     ]
-                    mine = portion + mine
+                    newest_records = portion + newest_records
                     end = begin
-                records += mine[-limit:]
+                records += newest_records[-limit:]
         return sorted(records, key=lambda record: record.stored_at, reverse=True)[:limit]
 
     def all(self, topic: str | None = None) -> Iterator[StoredRecord]:

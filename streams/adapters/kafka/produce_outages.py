@@ -36,7 +36,7 @@ class ProduceOutages:
         topics: dict[str, list[str]] = {}
         for topic, away in sorted(self._topics.items()):
             topics.setdefault(away.why, []).append(topic)
-        return [*([BROKER_AWAY] if self in self._broker else []), *(_unwritable(*one) for one in topics.items())]
+        return [*([BROKER_AWAY] if self in self._broker else []), *(_unwritable(*group) for group in topics.items())]
 
     def no_broker_answers(self, error: KafkaError) -> None:
         """Note that all brokers are away."""
@@ -59,6 +59,6 @@ class ProduceOutages:
             outage.end(self)
 
 
-def _unwritable(why: str, topics: Sequence[str]) -> str:
-    named = f"the topic {topics[0]} takes" if len(topics) == 1 else f"the topics {', '.join(topics)} take"
-    return f"{named} no records: {why}"
+def _unwritable(reason: str, topics: Sequence[str]) -> str:
+    subject = f"the topic {topics[0]} takes" if len(topics) == 1 else f"the topics {', '.join(topics)} take"
+    return f"{subject} no records: {reason}"

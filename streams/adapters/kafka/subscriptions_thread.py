@@ -33,7 +33,7 @@ class SubscriptionsThread:
         self._config = dict(config)
         self._topic = topic
         self._received = received
-        self._errors = ConnectionErrors(lambda why: self._loop.call_soon_threadsafe(unreachable, why))
+        self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(unreachable, reason))
         # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
         self._taken = threading.Event()
         self._stopping = False

@@ -115,13 +115,13 @@ class TokenSource:
         with self._lock:
             failed_now = self._problem is not None and self._now() - self._failed_at < RETRY_SECONDS
             if self._fetching is None and self._seconds_until_renewal() <= 0 and not failed_now:
-                ended = threading.Event()
+                stop_event = threading.Event()
                 try:
-                    threading.Thread(target=self._run, args=(ended,), name="kafka-token", daemon=True).start()
+                    threading.Thread(target=self._run, args=(stop_event,), name="kafka-token", daemon=True).start()
                 except RuntimeError as error:  # this machine starts no thread
                     self._problem, self._failed_at = f"no token for Kafka: {error}", self._now()
                 else:
-                    self._fetching = ended
+                    self._fetching = stop_event
             return self._fetching
 
     def _wait(self, fetching: threading.Event, seconds: float | None = None) -> bool:
@@ -130,16 +130,16 @@ class TokenSource:
     def _too_slow(self) -> str:
         return f"no token for Kafka came within {self._fetch_seconds:g} seconds"
 
-    def _run(self, ended: threading.Event) -> None:
-        started = self._now()
+    def _run(self, stop_event: threading.Event) -> None:
+        started_at = self._now()
         token, problem = _attempt(self._fetch)
         with self._lock:
             self._fetching, self._problem = None, problem
             if token is not None:
-                self._token, self._fetched_at = token, started
+                self._token, self._fetched_at = token, started_at
             else:
                 self._failed_at = self._now()
-        ended.set()
+        stop_event.set()
 
 
 def _attempt(fetch: Fetch) -> tuple[Token | None, str | None]:

@@ -91,16 +91,16 @@ class TopicsAdmin:
         self._errors.forget()
         return metadata
 
-    def plan(self, declared: Sequence[Topic], *, remove_retired: bool = False) -> list[TopicChange]:
+    def plan(self, declared_topics: Sequence[Topic], *, remove_retired: bool = False) -> list[TopicChange]:
         """The change for each declared topic and each retired retry tier. Retired ones stay unless `remove_retired`."""
         existing = self.existing()
-        names = {topic.name for topic in declared}
-        retired = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
-        lag_by_topic = self._waiting(retired)
-        family = next(topic for topic in declared if topic.name == DELIVERIES)
-        return self._compare(declared, existing) + [
+        names = {topic.name for topic in declared_topics}
+        retired_topics = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
+        lag_by_topic = self._waiting(retired_topics)
+        family = next(topic for topic in declared_topics if topic.name == DELIVERIES)
+        return self._compare(declared_topics, existing) + [
             _retired(replace(family, name=name), partitions, lag_by_topic[name], remove_retired)
-            for name, partitions in retired.items()
+            for name, partitions in retired_topics.items()
         ]
 
     def apply(self, plan: Sequence[TopicChange], replication: int | None = None) -> None:
@@ -149,8 +149,8 @@ class TopicsAdmin:
             )
         except Unavailable:  # a broker does not know a new topic yet
             return False
-        removed = {change.topic.name for change in changes if change.action is Action.REMOVE}
-        return removed.isdisjoint(existing) and not any(change.is_to_be_made for change in differences)
+        removed_topics = {change.topic.name for change in changes if change.action is Action.REMOVE}
+        return removed_topics.isdisjoint(existing) and not any(change.is_to_be_made for change in differences)
 
     def incarnation(self, topic: str) -> str:
         """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
@@ -186,9 +186,9 @@ class TopicsAdmin:
         lags = consumer_lag(self._admin, self._config, self._prefix + DELIVER_GROUP, topics, REQUEST_SECONDS)
         return {name.removeprefix(self._prefix): count for name, count in lags.items()}
 
-    def _compare(self, declared: Sequence[Topic], existing: Mapping[str, int]) -> list[TopicChange]:
-        configs = self._configs(topic.name for topic in declared if topic.name in existing)
-        return [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared]
+    def _compare(self, declared_topics: Sequence[Topic], existing: Mapping[str, int]) -> list[TopicChange]:
+        configs = self._configs(topic.name for topic in declared_topics if topic.name in existing)
+        return [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared_topics]
 
     def _resource(self, topic: Topic) -> ConfigResource:
         entries = [
@@ -230,16 +230,16 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
 
 
 def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChange:
-    still = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
+    records_left = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
     if remove and lag:
-        return TopicChange(Action.REFUSE, topic, f"{still}; remove it when they are attempted")
+        return TopicChange(Action.REFUSE, topic, f"{records_left}; remove it when they are attempted")
     if remove:
-        return TopicChange(Action.REMOVE, topic, f"retired tier, {still}")
+        return TopicChange(Action.REMOVE, topic, f"retired tier, {records_left}")
     if partitions < topic.partitions:
         return TopicChange(
-            Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions; {still}"
+            Action.GROW, topic, f"retired tier, grows with its family to {topic.partitions} partitions; {records_left}"
         )
-    return TopicChange(Action.RETIRED, topic, f"no longer in the schedule, but still read; {still}")
+    return TopicChange(Action.RETIRED, topic, f"no longer in the schedule, but still read; {records_left}")
 
 
 def _await(futures: Mapping[Any, Any]) -> None:

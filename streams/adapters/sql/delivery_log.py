@@ -60,15 +60,15 @@ class SqlDeliveryLog(SqlStorage):
 
     async def summary(self, delivery_filter: DeliveryFilter) -> DeliverySummary:
         first_seen = deliveries.c.first_seen_at
-        deleted = select(webhooks.c.id).where(webhooks.c.deleted_at.is_not(None))
+        deleted_webhooks = select(webhooks.c.id).where(webhooks.c.deleted_at.is_not(None))
         if delivery_filter.account_id is not None:
-            deleted = deleted.where(webhooks.c.account_id == delivery_filter.account_id)
+            deleted_webhooks = deleted_webhooks.where(webhooks.c.account_id == delivery_filter.account_id)
         figures = (
             func.count(),
             func.count(deliveries.c.webhook_id.distinct()),
             func.min(first_seen),
             func.max(first_seen),
-            func.count().filter(deliveries.c.webhook_id.in_(deleted)),
+            func.count().filter(deliveries.c.webhook_id.in_(deleted_webhooks)),
         )
         return DeliverySummary(*await self._database.row(select(*figures).where(*matching(delivery_filter))))
 

@@ -73,9 +73,9 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
             .order_by(pairs.first_seen_at.desc(), pairs.event_id.desc())
             .subquery()
         )
-        same = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
+        of_account = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
         conditions = matching(replace(delivery_filter, metadata=None))
-        return Walk(lead.join(deliveries, same), lead.c.first_seen_at, conditions, is_direct=False)
+        return Walk(lead.join(deliveries, of_account), lead.c.first_seen_at, conditions, is_direct=False)
     if account_id is not None and (subjects := subject_conditions(delivery_filter.subjects)):
         columns = events.c
         lead = (
@@ -84,9 +84,11 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
             .order_by(columns.first_seen_at.desc(), columns.event_id.desc())
             .subquery()
         )
-        same = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
+        of_account = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
         remaining_filter = replace(delivery_filter, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
-        return Walk(lead.join(deliveries, same), lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
+        return Walk(
+            lead.join(deliveries, of_account), lead.c.first_seen_at, matching(remaining_filter), is_direct=False
+        )
     if account_id is not None and (failures := _failure_conditions(delivery_filter)):
         attempt_columns, other_attempts = attempts.c, attempts.alias("other")
         # Of an event that was published again, attempts may have several times: the delivery is listed by the newest.
@@ -103,8 +105,8 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
             .subquery()
         )
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
-        joined = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
-        return Walk(joined, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
+        joined_rows = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
+        return Walk(joined_rows, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
     return Walk(
         deliveries, deliveries.c.first_seen_at, matching(delivery_filter), True, has_ordered_index(delivery_filter)
     )

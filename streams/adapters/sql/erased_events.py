@@ -119,7 +119,7 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
         return Counter()
     delivery_ids = [row.id for row in rows]
     columns = deliveries.c
-    ended = {
+    end_values = {
         "state": case((_IS_OWED, State.DISCARDED), else_=columns.state),
         "changed_at": case((_IS_OWED, now), else_=columns.changed_at),
         "generation": columns.generation + 1,
@@ -129,13 +129,13 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
         "due_at": None,
         "pause_id": None,
     }
-    await connection.execute(update(deliveries).where(columns.id.in_(delivery_ids)).values(ended))
+    await connection.execute(update(deliveries).where(columns.id.in_(delivery_ids)).values(end_values))
     result = await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(delivery_ids)).values(_NOTHING))
-    unfinished = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
+    unfinished_count = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
     return Counter(
         {
             ErasedKind.DELIVERIES: len(delivery_ids),
-            ErasedKind.DISCARDED: unfinished,
+            ErasedKind.DISCARDED: unfinished_count,
             ErasedKind.ATTEMPTS: int(result.rowcount),
         }
     )

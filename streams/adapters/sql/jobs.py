@@ -49,8 +49,8 @@ class SqlJobs:
             if job.kind is JobKind.REPLAY:
                 await _require_no_other(connection, job)
             # The same request at the same moment is no further job.
-            unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
-            await require_room(connection, job.account_id, jobs, unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
+            is_unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
+            await require_room(connection, job.account_id, jobs, is_unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
             job = replace(job, total=await _count(connection, job.filter))
             statement = insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
@@ -90,16 +90,16 @@ class SqlJobs:
 
     async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
         async with self._database.transaction() as connection:
-            stored = await _lock(connection, job.id)
-            assert stored is not None
-            if stored.finished_at is not None or stored.backfill != job.backfill:
-                return stored
-            added = await self._missing.add(connection, batch)
-            skipped = progress.skipped + len(batch.delivery_states) - added
-            progress = replace(progress, added=progress.added + added, skipped=skipped)
-            stored = replace(stored, backfill=progress)
-            await _store(connection, stored)
-            return stored
+            locked_row = await _lock(connection, job.id)
+            assert locked_row is not None
+            if locked_row.finished_at is not None or locked_row.backfill != job.backfill:
+                return locked_row
+            added_count = await self._missing.add(connection, batch)
+            skipped_count = progress.skipped + len(batch.delivery_states) - added_count
+            progress = replace(progress, added=progress.added + added_count, skipped=skipped_count)
+            locked_row = replace(locked_row, backfill=progress)
+            await _store(connection, locked_row)
+            return locked_row
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
         async with self._database.transaction() as connection:

@@ -71,7 +71,7 @@ class SqlOutbox:
     async def restart_health(self) -> None:
         now, columns = self._clock.now(), webhooks.c
         lives = columns.deleted_at.is_(None)
-        raised = {
+        next_epoch = {
             "version": _at_least(columns.version + 1, version_after(0, now)),
             "health_epoch": _at_least(columns.health_epoch + 1, restore_epoch(now)),
         }
@@ -80,7 +80,7 @@ class SqlOutbox:
         )
         async with self._database.transaction() as connection:
             await connection.execute(select(columns.id).where(lives).order_by(columns.id).with_for_update())
-            await connection.execute(update(webhooks).where(lives).values(raised))
+            await connection.execute(update(webhooks).where(lives).values(next_epoch))
             await connection.execute(
                 marked.on_conflict_do_update(
                     index_elements=[dirty_webhooks.c.webhook_id], set_={"version": marked.excluded.version}
@@ -98,16 +98,16 @@ class SqlOutbox:
         if is_behind:
             version = version_after(max(version, newest), self._clock.now())
             # A change meanwhile has made it due in a newer version.
-            same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
-            if not (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
+            is_row = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
+            if not (await connection.execute(update(webhooks).where(is_row).values(version=version))).rowcount:
                 return
         await make_dirty(connection, row.id, version)
 
     async def _reset_version(self, connection: AsyncConnection, row: Any, newest: int) -> None:
         """Replace a version of a clock that was far ahead, which no stage takes, by one of today."""
         version = version_after(newest, self._clock.now())
-        same = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
-        if (await connection.execute(update(webhooks).where(same).values(version=version))).rowcount:
+        is_row = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
+        if (await connection.execute(update(webhooks).where(is_row).values(version=version))).rowcount:
             await connection.execute(delete(dirty_webhooks).where(dirty_webhooks.c.webhook_id == row.id))
             await make_dirty(connection, row.id, version)
 
@@ -130,10 +130,10 @@ class SqlOutbox:
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
         return [_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
 
-    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
-        if not appended:
+    async def published(self, appended_webhooks: Sequence[tuple[Due, datetime]]) -> None:
+        if not appended_webhooks:
             return
-        by_id = sorted(appended, key=lambda pair: pair[0].webhook_id)
+        by_id = sorted(appended_webhooks, key=lambda pair: pair[0].webhook_id)
         rows = [{"which": change.webhook_id, "what": change.version, "since": since} for change, since in by_id]
         # A change locks the webhook's row before its outbox row. Another order could deadlock.
         async with self._database.transaction() as connection:

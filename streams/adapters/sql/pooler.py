@@ -41,13 +41,13 @@ def give_sessions_settings(url: URL, role: str | None = None) -> None:
     with _connection(url) as connection:
         [(database, user)] = connection.execute("SELECT current_database(), current_user").fetchall()
         role = role or user
-        stored = {setting for (setting,) in connection.execute(_STORED_SETTINGS, (role, role))}
+        stored_settings = {setting for (setting,) in connection.execute(_STORED_SETTINGS, (role, role))}
         commands = [
             sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}").format(
                 sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
             )
             for name, value in SESSION_SETTINGS.items()
-            if f"{name}={value}" not in stored
+            if f"{name}={value}" not in stored_settings
         ]
         try:
             for command in commands:

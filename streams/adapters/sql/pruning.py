@@ -55,8 +55,8 @@ class SqlPruning:
             await _prefer_indexes(connection, in_order=True)
             ages = await kind.delete(connection, kind, kind.oldest_rows(cutoff, limit, since))
             seconds = time.monotonic() - began
-        reached = kind.to_time(max(ages)) if ages and kind.is_in_order else None
-        return Pruned(len(ages), reached, seconds)
+        reached_at = kind.to_time(max(ages)) if ages and kind.is_in_order else None
+        return Pruned(len(ages), reached_at, seconds)
 
     async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
         kind = _KINDS[prunable]
@@ -95,8 +95,8 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
     is_referenced = exists().where(
         delivery_columns.account_id == events.c.account_id, delivery_columns.event_id == events.c.event_id
     )
-    gone = delete(events).where(is_theirs, ~is_referenced).returning(events.c.account_id, events.c.event_id)
-    if deleted := (await connection.execute(gone)).all():
+    deletion = delete(events).where(is_theirs, ~is_referenced).returning(events.c.account_id, events.c.event_id)
+    if deleted := (await connection.execute(deletion)).all():
         await delete_metadata(connection, [(row.account_id, row.event_id) for row in deleted])
     return [row.age for row in rows]
 

@@ -54,22 +54,22 @@ class SqlRecorder:
 
         An erasure locks the webhooks when it begins, so a later batch knows of it: it stores no event of that learner.
         """
-        paused: list[dict[str, str]] = []
+        pauses: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             affected = await accounts_with_erasures(connection, batch.account_ids())
             erased = await self._erased_events.among(connection, batch.events, affected)
-            received, batch = batch, await without_erased(connection, batch, erased, affected)
+            received_batch, batch = batch, await without_erased(connection, batch, erased, affected)
             new = await self._insert_attempts(connection, batch.attempts)
             conflicts = await self._insert_events(connection, batch)
             await self._update_deliveries(connection, batch.delivery_states)
-            await erase_stored(connection, received, erased, self._clock.now())
+            await erase_stored(connection, received_batch, erased, self._clock.now())
             if new:
                 # A duplicate within the batch counts once.
                 attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
                 await self._add_stats(connection, list(attempts_by_id.values()))
-                paused = await self._health.count(connection, batch, new, epochs)
-        for pause in paused:
+                pauses = await self._health.count(connection, batch, new, epochs)
+        for pause in pauses:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
             self._telemetry.warning("webhook_paused", **pause)
         return conflicts
@@ -108,11 +108,11 @@ class SqlRecorder:
         is_known = is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
         # Rows of the release before have no hash.
         body = case((events.c.hash.is_(None), events.c.body))
-        stored = {
+        stored_hashes = {
             (row.account_id, row.event_id): row.hash or event_hash(row.body)
             for row in await connection.execute(select(*key, events.c.hash, body.label("body")).where(is_known))
         }
-        return {event_key for event_key in existing if stored.get(event_key) != batch.events[event_key].hash}
+        return {event_key for event_key in existing if stored_hashes.get(event_key) != batch.events[event_key].hash}
 
     async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
         if hours := by_hour(new):
@@ -207,7 +207,7 @@ def delivery_row(delivery_state: DeliveryState) -> dict[str, Any]:
 
 
 def _attempt_row(attempt: Attempt) -> dict[str, Any]:
-    succeeded = attempt.outcome is OutcomeKind.DELIVERED
+    is_success = attempt.outcome is OutcomeKind.DELIVERED
     return {
         "id": attempt.id,
         "delivery_id": attempt.delivery_id,
@@ -227,6 +227,6 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "message": attempt.message,
         "next_step": attempt.next_step,
         "tier": attempt.tier,
-        "account_id": None if succeeded else attempt.account_id,
-        "first_seen_at": None if succeeded else attempt.first_seen_at,
+        "account_id": None if is_success else attempt.account_id,
+        "first_seen_at": None if is_success else attempt.first_seen_at,
     }

@@ -25,8 +25,8 @@ async def require_room(
 ) -> None:
     """Raise `Conflict` when the account has `limit` of these rows. `message` has `{count}` and `{limit}`."""
     await _lock(connection, account_id)
-    mine = select(func.count()).select_from(table).where(table.c.account_id == account_id, counts)
-    if (count := (await connection.execute(mine)).scalar_one()) >= limit:
+    own_rows = select(func.count()).select_from(table).where(table.c.account_id == account_id, counts)
+    if (count := (await connection.execute(own_rows)).scalar_one()) >= limit:
         raise Conflict(message.format(count=count, limit=limit))
 
 
@@ -40,8 +40,10 @@ async def require_room_for(connection: AsyncConnection, webhook: Webhook, previo
     if more_ids <= 0 and more_characters <= 0:
         return
     await _lock(connection, webhook.account_id)
-    mine = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
-    ids, characters = (await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*mine))).one()
+    own_webhooks = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
+    ids, characters = (
+        await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*own_webhooks))
+    ).one()
     for more, present, limit, message in (
         (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
         (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),

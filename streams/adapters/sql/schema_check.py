@@ -86,5 +86,5 @@ def connection_to(url: URL) -> Iterator[Connection]:
 
 def _runs_on(revision: str | None, head: str) -> bool:
     """Whether a release of schema `head` runs on a schema that it does not know."""
-    newer, ours = _REVISION.fullmatch(revision or ""), _REVISION.fullmatch(head)
-    return bool(newer and ours and newer["oldest"] and newer["oldest"] <= ours["number"] < newer["number"])
+    newer, own = _REVISION.fullmatch(revision or ""), _REVISION.fullmatch(head)
+    return bool(newer and own and newer["oldest"] and newer["oldest"] <= own["number"] < newer["number"])

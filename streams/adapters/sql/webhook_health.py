@@ -43,25 +43,25 @@ class WebhookHealth:
                 by_webhook[attempt.webhook_id].append(attempt)
         stored_health = await self._stored(connection, sorted(by_webhook), epochs)
         oldest, is_down = self._clock.now() - COUNTS_FOR, batch.own_network_is_down
-        paused = []
-        changed = []
+        pauses = []
+        changed_health = []
         for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
             previous = stored_health[webhook_id]
             health = previous.after(map(_sample, attempts_of_webhook), oldest=oldest, own_network_is_down=is_down)
             if health != previous:
-                changed.append({"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH}})
+                changed_health.append({"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH}})
             if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
-                paused.append(pause)
-        if changed:
+                pauses.append(pause)
+        if changed_health:
             statement = insert(webhook_health)
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[webhook_health.c.webhook_id],
                     set_={name: statement.excluded[name] for name in _HEALTH},
                 ),
-                changed,
+                changed_health,
             )
-        return paused
+        return pauses
 
     async def _stored(
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]

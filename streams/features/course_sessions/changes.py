@@ -109,11 +109,11 @@ def end_if_due(session: CourseSession, new: NewEvents) -> SessionChange:
 def _end(session: CourseSession, new: NewEvents) -> SessionChange:
     """Report the end of a session, after its last score. A session ends once, though later commits may follow."""
     change = report_score(session, new)
-    ended = replace(change.session, end_due_at=None, ended_at=session.ended_at or new.now)
-    change = change._replace(session=ended)
+    ended_session = replace(change.session, end_due_at=None, ended_at=session.ended_at or new.now)
+    change = change._replace(session=ended_session)
     if session.ended_at is not None or not new.is_newest:
         return change
-    return change.with_event(new, ENDED, _end_result(ended))
+    return change.with_event(new, ENDED, _end_result(ended_session))
 
 
 def has_last_score(change: SessionChange) -> bool:

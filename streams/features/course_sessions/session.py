@@ -58,9 +58,9 @@ class CourseSession:
         """When a score may be reported, so that there is at most one within `SCORE_EVERY`."""
         if self.score_due_at is not None:
             return self.score_due_at
-        reported = [event.at for event in self.events if event.type == SCORED]
+        score_times = [event.at for event in self.events if event.type == SCORED]
         # The last one may have the time of another clock, which is ahead.
-        return min(reported[-1], now) + SCORE_EVERY if reported else now
+        return min(score_times[-1], now) + SCORE_EVERY if score_times else now
 
 
 @dataclass(frozen=True, slots=True)

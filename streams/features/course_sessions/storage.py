@@ -68,9 +68,9 @@ class SqlCourseSessions:
         `check` gets a known session, and raises what stops this.
         """
         new = launched.session
-        added = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
+        insertion = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
-            while (await connection.execute(added.returning(course_sessions.c.id))).first() is None:
+            while (await connection.execute(insertion.returning(course_sessions.c.id))).first() is None:
                 existing = await _locked(connection, new.account_id, new.id)
                 if existing is None:  # It was pruned in between.
                     continue
@@ -156,8 +156,8 @@ class SqlCourseSessions:
         """Store the newest row of each session, what its player stored last, and the events of all."""
         if not changes:
             return
-        changed = {(change.session.account_id, change.session.id): change.session for change in changes}
-        await _SESSIONS.run(connection, [to_row(session) for session in changed.values()])
+        changed_sessions = {(change.session.account_id, change.session.id): change.session for change in changes}
+        await _SESSIONS.run(connection, [to_row(session) for session in changed_sessions.values()])
         await self._events.store(connection, [event for change in changes for event in change.events])
         await self.states.store(connection, changes)
 

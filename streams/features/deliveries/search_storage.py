@@ -43,9 +43,19 @@ class SqlDeliverySearch(SqlStorage):
 
     async def last_attempts(self, delivery_ids: Sequence[str]) -> Mapping[str, LastAttempt]:
         """The last attempt of each of these deliveries that has one."""
-        made = attempts.c
-        columns = (made.delivery_id, made.status, made.started_at, made.ended_at, made.outcome)
-        query = select(*columns).where(made.delivery_id.in_(delivery_ids)).order_by(made.generation, made.number)
+        attempt_columns = attempts.c
+        columns = (
+            attempt_columns.delivery_id,
+            attempt_columns.status,
+            attempt_columns.started_at,
+            attempt_columns.ended_at,
+            attempt_columns.outcome,
+        )
+        query = (
+            select(*columns)
+            .where(attempt_columns.delivery_id.in_(delivery_ids))
+            .order_by(attempt_columns.generation, attempt_columns.number)
+        )
         last_attempts: dict[str, LastAttempt] = {}
         for row in await self._database.rows(query):
             milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000

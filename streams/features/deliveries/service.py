@@ -147,8 +147,8 @@ class DeliveryService:
 
     async def _unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
-        affected = set(affected_ids)
-        if not (unaffected := [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected]):
+        affected_set = set(affected_ids)
+        if not (unaffected := [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected_set]):
             return ()
         page = await self._deliveries.list(
             DeliveryFilter(delivery_filter.account_id, ids=unaffected, limit=len(unaffected))
@@ -189,8 +189,8 @@ class DeliveryService:
 
         Raises `NotFound`, and `Conflict` for a finished job.
         """
-        known = await self.job(job_id, account_id)
-        audit_entry = new_entry(self._clock, actor, "job.cancelled", job_id, known.account_id)
+        unfinished_job = await self.job(job_id, account_id)
+        audit_entry = new_entry(self._clock, actor, "job.cancelled", job_id, unfinished_job.account_id)
         job = await self._jobs.cancel(job_id, audit_entry)
         if job is None:
             raise NotFound(f"there is no job {job_id}")

@@ -47,7 +47,7 @@ class IngestService:
         check_count(items)
         now, id_of = self._clock.now(), self._ids(repeat_key)
         parsed = _each(items, lambda index, item: _parse(item, account_id, id_of(index), now))
-        events = [traced(one, trace_parent) for one in parsed]
+        events = [traced(parsed_event, trace_parent) for parsed_event in parsed]
         if account_id is None:
             fields = [f"events[{index}].accountId" for index in range(len(events))]
             await self._recipients.require_accounts(events, fields)
@@ -67,7 +67,7 @@ class IngestService:
         except RecordsRefused as refused:
             # The topic accepts less than `topics plan` asks for; all other events are accepted.
             raise Invalid(
-                *(FieldError(f"events[{n}]", f"Kafka refuses it: {why}") for n, why in refused.reasons.items())
+                *(FieldError(f"events[{n}]", f"Kafka refuses it: {reason}") for n, reason in refused.reasons.items())
             ) from None
         return events
 

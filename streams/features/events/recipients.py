@@ -62,11 +62,11 @@ class RecipientService:
 
 async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webhook]]) -> Sequence[int]:
     counts: list[int] = []
-    compared = 0
+    comparisons = 0
     for event, webhooks in zip(events, candidates, strict=True):
-        compared += len(webhooks)
-        if compared > COMPARISONS_AT_ONCE:
-            compared = 0
+        comparisons += len(webhooks)
+        if comparisons > COMPARISONS_AT_ONCE:
+            comparisons = 0
             await asyncio.sleep(0)
         counts.append(sum(wants(webhook, event) for webhook in webhooks))
     return counts

@@ -53,12 +53,12 @@ class InvalidRecordService:
         try:
             await self._producer.produce(list(outgoing.values()))
         except RecordsRefused as refused:
-            replayed.left |= {ids[index]: f"Kafka refuses it: {why}" for index, why in refused.reasons.items()}
-        if produced := [record_id for record_id in ids if record_id not in replayed.left]:
+            replayed.left |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in refused.reasons.items()}
+        if produced_ids := [record_id for record_id in ids if record_id not in replayed.left]:
             await self._audit.add(
-                new_entry(self._clock, actor, "invalid_records.replayed", produced[0], count=len(produced))
+                new_entry(self._clock, actor, "invalid_records.replayed", produced_ids[0], count=len(produced_ids))
             )
-        replayed.count += len(produced)
+        replayed.count += len(produced_ids)
 
     def _again(self, record: StoredRecord) -> Outgoing:
         if record.topic not in self._topics:

@@ -73,11 +73,13 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
 
 async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
     columns = events.c
-    theirs = [columns.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
+    condition = [columns.account_id == learner.account_id, *subject_conditions(EventSubjects(learner_id=learner.id))]
     if place:
         # Deleted rows stay in the index until a vacuum: do not walk through them again.
-        theirs.append(columns.first_seen_at >= datetime.fromisoformat(place[0]))
-    query = select(columns.event_id, columns.first_seen_at).where(*theirs, columns.first_seen_at <= learner.erased_at)
+        condition.append(columns.first_seen_at >= datetime.fromisoformat(place[0]))
+    query = select(columns.event_id, columns.first_seen_at).where(
+        *condition, columns.first_seen_at <= learner.erased_at
+    )
     await prefer_index_order(connection)
     ordered = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_AT_ONCE)
     return (await connection.execute(ordered)).all()
@@ -86,9 +88,9 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
 async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Delete SCORM sessions with their commit URLs, what players stored, and their events that are not sent yet."""
     columns = course_sessions.c
-    theirs = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
+    condition = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
     # One that was launched later is new. It is the launch that counts: its commits follow.
-    query = select(columns.id).where(theirs, columns.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
+    query = select(columns.id).where(condition, columns.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
     ids = list(await connection.scalars(query.with_for_update()))
     for of_sessions in (
         delete(outgoing_events).where(
@@ -141,8 +143,8 @@ def _parsed(text: str) -> Any:
 
 async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in mails."""
-    theirs = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
-    rows = await _next(connection, select(mails).where(theirs), place, mails.c.created_at, mails.c.id)
+    condition = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
+    rows = await _next(connection, select(mails).where(condition), place, mails.c.created_at, mails.c.id)
     count = await redact_mails(connection, learner.id, rows)
     return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
 

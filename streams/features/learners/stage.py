@@ -22,11 +22,11 @@ async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry
         unfinished: Sequence[Erasure] = ()
         with suppress(Unavailable):  # The lease logs it.
             unfinished = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
-        advanced = 0
+        advanced_count = 0
         for one in unfinished:
             with suppress(Unavailable):
                 erasure = await erasures.advance(one.id)
-                advanced += 1
+                advanced_count += 1
                 if erasure.is_finished:
                     telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else LOOK_EVERY_SECONDS)

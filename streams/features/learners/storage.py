@@ -128,8 +128,8 @@ async def _lock_webhooks(connection: AsyncConnection, account_id: str) -> None:
 
 
 async def _newest(connection: AsyncConnection, account_id: str, learner_id: str) -> datetime | None:
-    theirs = subject_conditions(EventSubjects(learner_id=learner_id))
-    query = select(func.max(events.c.first_seen_at)).where(events.c.account_id == account_id, *theirs)
+    condition = subject_conditions(EventSubjects(learner_id=learner_id))
+    query = select(func.max(events.c.first_seen_at)).where(events.c.account_id == account_id, *condition)
     newest: datetime | None = await connection.scalar(query)
     return newest
 

@@ -111,7 +111,7 @@ class Notify:
 
     async def _send_due(self) -> int:
         """Send one mail for each turn. Returns how many were tried."""
-        tried = 0
+        tried_count = 0
         for kind in TURNS:
             mail = await self._mails.due(kind, self._last_account[kind], self._clock.now())
             if mail is None:
@@ -121,12 +121,12 @@ class Notify:
             mails = await self._holding(self._try(mail))
             await self._mails.settle(mails)
             self._last_account[kind] = mails[0].account_id
-            tried += 1
+            tried_count += 1
             outcome = self._outcome(mails[0])
             self._telemetry.count("mails_total", outcome=outcome)
             event, log = self._log_of[outcome]
             log(event, mail_id=mails[0].id, kind=str(kind), why=mails[0].problem)
-        return tried
+        return tried_count
 
     def _outcome(self, mail: Mail) -> str:
         if self._transport is None:
@@ -142,15 +142,17 @@ class Notify:
                 await self._lease.renew()
         return task.result()
 
-    async def _try(self, owed: OwedMail) -> Sequence[Mail]:
+    async def _try(self, owed_mail: OwedMail) -> Sequence[Mail]:
         """Send one mail. Returns the mails that it consists of with the result."""
         if self._transport is None:
-            return [replace(mail, due_at=None, problem=NO_MAIL_SERVER) for mail in owed.mails]
-        mails = [replace(mail, tries=mail.tries + 1) for mail in together(owed.mails)]
+            return [replace(mail, due_at=None, problem=NO_MAIL_SERVER) for mail in owed_mail.mails]
+        mails = [replace(mail, tries=mail.tries + 1) for mail in together(owed_mail.mails)]
         first, now = mails[0], self._clock.now()
         if first.kind is MailKind.SIGN_IN and now >= first.created_at + LINK_LASTS:
             return _given_up(mails, TOO_LATE)
-        emails = [email for email in owed.emails if email in first.unreached] if first.unreached else owed.emails
+        emails = (
+            [email for email in owed_mail.emails if email in first.unreached] if first.unreached else owed_mail.emails
+        )
         if not emails:
             return _given_up(mails, NO_RECIPIENT_LEFT if first.unreached else NO_RECIPIENT)
         try:

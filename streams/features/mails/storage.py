@@ -120,12 +120,12 @@ class SqlMails(SqlStorage):
 
 async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
     """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
-    theirs = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
-    query = select(mails).where(theirs, mails.c.due_at <= now + PAUSES_TOGETHER)
+    condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
+    query = select(mails).where(condition, mails.c.due_at <= now + PAUSES_TOGETHER)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
     due_mails = map(_mail, await connection.execute(query))
-    same = [mail for mail in due_mails if mail.unreached == first.unreached]
-    return sorted(same, key=lambda mail: (mail.created_at, mail.id))
+    alike = [mail for mail in due_mails if mail.unreached == first.unreached]
+    return sorted(alike, key=lambda mail: (mail.created_at, mail.id))
 
 
 def _recipients(row: Any) -> tuple[str, ...]:

@@ -116,10 +116,10 @@ _TO_AVOID = (
 def _paused(mail: Mail, name: str) -> _Parts:
     details = mail.details
     if details.get("reason") == "gone":
-        why = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
+        reason = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
         advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
     else:
-        why = f"{_why(mail)}, so we stopped sending."
+        reason = f"{_why(mail)}, so we stopped sending."
         advice = _TO_AVOID
     table = {
         "Endpoint": details.get("url"),
@@ -128,7 +128,7 @@ def _paused(mail: Mail, name: str) -> _Parts:
         "Last status": details.get("lastStatus"),
         "What happened": details.get("lastMessage"),
     }
-    paragraphs = [f"The webhook “{name}” is paused. {why}", _NOTHING_LOST, advice]
+    paragraphs = [f"The webhook “{name}” is paused. {reason}", _NOTHING_LOST, advice]
     return _Parts(f"Webhook paused: {name}", paragraphs, _present(table))
 
 

@@ -25,13 +25,13 @@ class SqlPlatformStats(SqlStorage):
         columns = webhooks.c
         async with self._database.reading() as connection:
             page = await accounts_page(connection, cursor, limit, name)
-            counted = (
+            counters = (
                 select(columns.account_id, columns.status, func.count().label("how_many"))
                 .where(columns.deleted_at.is_(None), columns.account_id.in_([account.id for account in page.rows]))
                 .group_by(columns.account_id, columns.status)
             )
             counts: dict[str, dict[str, int]] = {}
-            for row in await connection.execute(counted):
+            for row in await connection.execute(counters):
                 counts.setdefault(row.account_id, {})[row.status] = row.how_many
         return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next)
 
@@ -86,10 +86,16 @@ class SqlPlatformStats(SqlStorage):
 
 def _named(*columns: Any) -> Select[Any]:
     """Webhooks with the names that an operator knows them by."""
-    known = webhooks.c
-    named = (known.id, known.account_id, known.url, known.description, known.paused_at)
-    return select(*named, accounts.c.name.label("account_name"), *columns).join(
-        accounts, accounts.c.id == known.account_id
+    webhook_table = webhooks.c
+    webhook_columns = (
+        webhook_table.id,
+        webhook_table.account_id,
+        webhook_table.url,
+        webhook_table.description,
+        webhook_table.paused_at,
+    )
+    return select(*webhook_columns, accounts.c.name.label("account_name"), *columns).join(
+        accounts, accounts.c.id == webhook_table.account_id
     )
 
 

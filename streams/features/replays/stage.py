@@ -22,8 +22,8 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
     """
     turns = _JobTurns(jobs, backfill, telemetry)
     while True:
-        advanced = await turns.round()
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced else LOOK_EVERY_SECONDS)
+        advanced_count = await turns.round()
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else LOOK_EVERY_SECONDS)
 
 
 class _JobTurns:
@@ -41,18 +41,18 @@ class _JobTurns:
         self._rounds += 1
         advanced, postponed, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
-            while mine := await self._jobs.unfinished(account_id):
-                account_id = mine[0].account_id
-                advanced += await self._turn(mine)
-                postponed |= {job.id: self._postponed[job.id] for job in mine if job.id in self._postponed}
+            while jobs_of_account := await self._jobs.unfinished(account_id):
+                account_id = jobs_of_account[0].account_id
+                advanced += await self._turn(jobs_of_account)
+                postponed |= {job.id: self._postponed[job.id] for job in jobs_of_account if job.id in self._postponed}
             # Forget jobs that were cancelled.
             self._postponed = postponed
         return advanced
 
-    async def _turn(self, mine: Sequence[Job]) -> bool:
+    async def _turn(self, jobs_of_account: Sequence[Job]) -> bool:
         """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
-        first = self._rounds % len(mine)
-        for job in (*mine[first:], *mine[:first]):
+        first = self._rounds % len(jobs_of_account)
+        for job in (*jobs_of_account[first:], *jobs_of_account[:first]):
             if await self._advances(job):
                 return True
         return False
@@ -74,7 +74,7 @@ class _JobTurns:
 def _log_end(job: Job, telemetry: Telemetry) -> None:
     kind, status = str(job.kind), str(job.status)
     counts = {"done": job.done, "failed": job.failed, "no_longer_matched": job.no_longer_matched}
-    ended = {"job_id": job.id, "kind": kind, "status": status, **counts}
+    log_fields = {"job_id": job.id, "kind": kind, "status": status, **counts}
     if job.backfill is not None:
-        ended |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
-    telemetry.info("job_finished", **ended)
+        log_fields |= {"added": job.backfill.added, "skipped": job.backfill.skipped}
+    telemetry.info("job_finished", **log_fields)
