@@ -20,7 +20,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
 from streams.core.limits import PLAYER_STATE_BYTES
 from streams.core.times import format_time
-from streams.features.course_sessions.player_state import state_of
+from streams.features.course_sessions.player_state import has_state, state_of
 from streams.features.course_sessions.scorm_time import format_timespan
 from streams.features.course_sessions.stage import DueReports
 from streams.outage import Outages
@@ -229,6 +229,30 @@ def test_a_timespan_is_that_of_scorm_1_2(seconds: str, text: str) -> None:
 
 
 # -- metadata, and the ends of sessions --------------------------------------------------------------------------
+
+
+class NotRead(dict[str, Any]):
+    """A commit whose elements nobody may walk through."""
+
+    def items(self) -> Any:
+        raise AssertionError("other callers wait meanwhile")
+
+
+def test_a_commit_with_too_many_elements_is_not_read() -> None:
+    """A learner has the commit URL, and may send a megabyte of anything."""
+    elements = NotRead({f"cmi.{number:x}.b.c": 1 for number in range(PLAYER_STATE_BYTES // 6)})
+    elements["cmi.suspend_data"] = ""
+    assert has_state(elements)
+    assert state_of(elements, Decimal()) is None
+
+
+def test_an_element_deeper_than_any_of_scorm_is_left_out() -> None:
+    deepest = "cmi.interactions.0.correct_responses.0.pattern"
+    state = state_of({"cmi.suspend_data": "", deepest: "a", "cmi" + ".a" * 60: "b"}, Decimal())
+    assert state is not None
+    cmi = json.loads(state)["cmi"]
+    assert cmi["interactions"] == {"0": {"correct_responses": {"0": {"pattern": "a"}}}}
+    assert "a" not in cmi
 
 
 async def test_each_event_has_the_metadata_of_its_session(newest: ApiFixture) -> None:
