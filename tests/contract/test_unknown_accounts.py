@@ -40,3 +40,8 @@ async def test_the_newest_are_kept(stored: SqlUnknownAccounts, monkeypatch: pyte
     for minute in range(5):
         await stored.add([unknown(f"acc_{minute}", 1, minute)])
     assert [one.account_id for one in await stored.newest(10)] == ["acc_4", "acc_3", "acc_2"]
+
+
+async def test_an_account_that_was_made_since_is_known(stored: SqlUnknownAccounts) -> None:
+    await stored.add([unknown("acme", 2, 1), unknown("acc_lost", 1, 2)])
+    assert [one.account_id for one in await stored.newest(10)] == ["acc_lost"]

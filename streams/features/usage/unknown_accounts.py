@@ -32,8 +32,9 @@ class SqlUnknownAccounts(SqlStorage):
             await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(newest)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
-        """Those of which the last event is newest."""
-        query = select(unknown_accounts).order_by(*_NEWEST_FIRST).limit(limit)
+        """Those of which the last event is newest. One that was created since is known."""
+        is_known = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
+        query = select(unknown_accounts).where(~is_known).order_by(*_NEWEST_FIRST).limit(limit)
         return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]
 
 
