@@ -25,11 +25,14 @@ class SqlUnknownAccounts(SqlStorage):
             return set(await connection.scalars(query))
 
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
-        newest = select(unknown_accounts.c.account_id).order_by(*_NEWEST_FIRST).limit(KEPT)
+        key = unknown_accounts.c.account_id
+        newest = select(key).order_by(*_NEWEST_FIRST).limit(KEPT)
+        # One that another process writes to at the moment stays: to wait for it could deadlock.
+        older = select(key).where(key.not_in(newest)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
             # In one order, so that two processes do not wait for each other.
             await _ACCOUNTS.run(connection, [account._asdict() for account in sorted(accounts)])
-            await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(newest)))
+            await connection.execute(delete(unknown_accounts).where(key.in_(older)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
         """Those of which the last event is newest. One that was created since is known."""
