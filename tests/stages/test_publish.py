@@ -398,7 +398,7 @@ async def test_an_older_state_of_another_publisher_is_overwritten(fixture: Publi
 
 
 async def test_a_filter_that_an_older_release_left_out_comes_back(fixture: PublisherFixture) -> None:
-    """It knows no filters: the webhook would get what nobody asked for until somebody changes it."""
+    """It knows no filters: the webhook would get events that nobody asked for until its next change."""
     passed = parse_filter({"successStatus": "passed"})
     for webhook_id in ("wh_a", "wh_b"):
         fixture.outbox.put(webhook(id=webhook_id, filter=passed))
