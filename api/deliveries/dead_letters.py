@@ -55,9 +55,8 @@ class WebhookChoice:
 
 async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[WebhookChoice]:
     """The webhooks with most dead letters, deleted ones too, and the one of the filter."""
-    facets = await visit.services.search.facets(DeliveryFilter(visit.account.id, state=State.DEAD))
-    by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:MAX_WEBHOOKS]
-    counts: dict[str, int | None] = {key: None if facets.sample else count for key, count in by_count}
+    by_webhook = await visit.services.search.by_webhook(DeliveryFilter(visit.account.id, state=State.DEAD))
+    counts = dict(list(by_webhook.items())[:MAX_WEBHOOKS])
     if delivery_filter.webhook_id:
         counts.setdefault(delivery_filter.webhook_id, None)
     names = await names_of(visit, (), *counts)

@@ -20,7 +20,7 @@ from streams.core.limits import (
     SCOPE_IDS,
     URL_CHARACTERS,
 )
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status
+from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status, entered_types
 from streams.core.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, Rotated
@@ -157,7 +157,7 @@ class _Webhook(Model):
         return cls.of(
             known,
             *others,
-            events=sorted(known.event_types) or [ALL_EVENTS],
+            events=entered_types(known.event_types),
             filter=json.loads(known.filter) if known.filter else None,
             pause_reason=known.pause.reason if known.pause else None,
             old_secret_until=min((end for end in known.secret_ends if now < end), default=None),

@@ -24,7 +24,7 @@ from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.webhook import PauseReason, Registration, Status
+from streams.core.webhook import PauseReason, Registration, Status, entered_types
 from streams.core.webhook_stats import percentile_ms
 from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
 
@@ -83,6 +83,7 @@ async def _webhook_page(
         steps=steps,
         examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
+        events=entered_types(webhook.event_types),
         verdict=verdict(known.listed, stats.summary),
         counts=counts,
         streak=streak,

@@ -1,6 +1,7 @@
 """Commands for deliveries and dead letters."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,7 @@ from streams.cli.text import say
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State
 from streams.core.delivery_state import DeliveryState
-from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.event import parse_pair
 from streams.core.outcome import OutcomeKind
 from streams.features.deliveries.service import Affected, DeliveryService
@@ -120,6 +121,9 @@ def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> No
 
 async def _named(deployment: "SqlDeployment", text: str) -> str:
     """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
+    # First: to find an event of any account reads all deliveries, and its id may be that of a delivery.
+    with suppress(NotFound):
+        return (await deployment.deliveries().find(text)).delivery_state.delivery_id
     page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MAX_NAMED))
     if len(page.rows) > 1:
         ids = ", ".join(row.delivery_id for row in page.rows)

@@ -14,6 +14,8 @@ DURATION_CHARACTERS = 64
 TIME_CHARACTERS = 64
 # A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
 TEXT_CHARACTERS = 1024
+# In UTF-8, of a session: an entry of PostgreSQL's index has at most 2704 bytes, and has the account's id too.
+LEARNER_BYTES = 2400
 # What an account adds for its own systems, such as a department and an employee number.
 METADATA_PAIRS = 20
 METADATA_NAME_CHARACTERS = 64

@@ -1,13 +1,13 @@
 """Webhooks: registrations of accounts, and the events that each wants."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from streams.core.event import Event
-from streams.core.event_data import NAMED_ONLY
+from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
 from streams.core.event_filter import EventFilter
 from streams.core.page import json_bytes
 from streams.core.url import same_origin
@@ -15,6 +15,21 @@ from streams.core.url import same_origin
 DEFAULT_MAX_CONCURRENCY = 32
 # Among the types of a webhook: every type that it need not name.
 ALL_EVENTS = "*"
+
+
+def types_of(events: Collection[str]) -> frozenset[str]:
+    """The types of a webhook for what a person enters, such as `*` and `session.ended`."""
+    if ALL_EVENTS not in events:
+        return frozenset(events)
+    named = NAMED_ONLY.intersection(events)
+    # The release before takes `*` beside other types for a type: it finds each type by its name.
+    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - NAMED_ONLY), *named}) if named else frozenset()
+
+
+def entered_types(event_types: Collection[str]) -> list[str]:
+    """What a person enters for these types of a webhook."""
+    types = NAMED_ONLY.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
+    return sorted(types) or [ALL_EVENTS]
 
 
 class Status(StrEnum):
@@ -55,7 +70,7 @@ class EncryptedSecret:
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
-    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too.
+    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too (`types_of`).
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """

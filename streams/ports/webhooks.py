@@ -86,6 +86,9 @@ class Outbox(Protocol):
     async def restart_health(self) -> None:
         """Give each webhook a health epoch that no attempt has, after a restore of SQL, and make it due."""
 
+    async def filters(self) -> Mapping[str, str]:
+        """The filter of each webhook that has one, as JSON."""
+
     async def owe(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 

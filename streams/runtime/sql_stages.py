@@ -47,6 +47,7 @@ class PublishProcess:
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
             outages=self._outages,
+            writes_newest=deployment.writes_newest,
         )
         self._deployment, self._telemetry = deployment, telemetry
         self._due_reports = DueReports(

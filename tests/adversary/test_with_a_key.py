@@ -96,7 +96,7 @@ def test_invalid_json_gets_400(attacked: AdversarySystem, account: Account, body
 
 
 def test_events_at_every_limit_are_delivered(attacked: AdversarySystem, account: Account) -> None:
-    attacked.register(account, attacked.receiver.url("/widest"))
+    attacked.register(account, attacked.receiver.url("/widest"), events=list(EVENT_TYPES))
     events = [widest_event(name, number) for number in range(20) for name in EVENT_TYPES]
     for start in range(0, len(events), EVENTS_IN_A_REQUEST):
         publish(attacked, account, events[start : start + EVENTS_IN_A_REQUEST])
@@ -213,6 +213,20 @@ def test_scores_at_twenty_a_second_are_few_events(attacked: AdversarySystem, acc
     attacked.assert_other_account_is_served()
     until(lambda: scores(attacked)[-1:] == [40], 15, "the newest score")
     assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / SCORE_EVERY.total_seconds()
+
+
+def test_a_megabyte_of_elements_is_not_stored(attacked: AdversarySystem, account: Account) -> None:
+    session = {"packageId": "pkg_1", "learnerId": "learner-42", "keepState": True}
+    opened = attacked.call("POST", "/v1/sessions", session, key=account.key).json
+    path = "/runtime/commit/" + opened["commitUrl"].rpartition("/")[2]
+    deep = {f"cmi.{number:04x}{'.a' * 59}": 1 for number in range(7_000)}
+    for _ in range(5):
+        assert attacked.call("POST", path, {"cmi.suspend_data": "", **deep}).status == 200
+    wide = {f"cmi.{number:x}.b.c": 1 for number in range(40_000)}
+    assert attacked.call("POST", path, {"cmi.suspend_data": "", **wide}).status == 200
+    attacked.assert_other_account_is_served()
+    stored = attacked.call("GET", f"/v1/sessions/{opened['sessionId']}", key=account.key).json
+    assert stored["storedState"] == "too large"
 
 
 def scores(attacked: AdversarySystem) -> list[float]:

@@ -1,5 +1,6 @@
 """The lists of deliveries: a line for each, cut to the terminal, or every column for `--wide` and other programs."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,6 +107,15 @@ async def test_a_delivery_is_found_by_the_id_of_its_event(api: ApiFixture) -> No
         assert "the event evt_1 has more than one delivery" in refused
         assert dead in refused
         assert other.id in refused
+
+
+async def test_the_id_of_a_delivery_comes_before_that_of_an_event(api: ApiFixture) -> None:
+    """Producers choose the ids of events: one may be the id of another account's delivery."""
+    dead = await store_dead_letter(api)
+    await api.record(delivery(account_id="globex", webhook_id="wh_other", event_id=dead))
+    for command in ("show", "retry"):
+        done = await run("deliveries", command, dead, "--json")
+        assert (json.loads(done.stdout)["id"], done.exit_code) == (dead, 0)
 
 
 def test_wide_characters_keep_the_columns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import Refused, Unavailable
+from streams.core.event_filter import parse_filter
 from streams.core.webhook import Registration
 from streams.ports import Due
 
@@ -243,3 +244,11 @@ async def test_an_overtaken_webhook_is_due_in_a_newer_version(store: Store) -> N
     await store.outbox.owe({"wh_crm": due.version + 1000})
     [again] = await store.outbox.due(10)
     assert again.version > due.version + 1000
+
+
+async def test_the_filters_of_webhooks_that_live_are_read(store: Store) -> None:
+    passed = parse_filter({"successStatus": "passed"})
+    for webhook_id in ("wh_a", "wh_b"):
+        await store.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
+    await store.webhooks.change("wh_b", lambda registration: None)
+    assert await store.outbox.filters() == {"wh_a": passed.text}

@@ -1,15 +1,22 @@
 """The last accounts that events named and that do not exist, in SQL."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
+from sqlalchemy import text
 
 from builders import NOON
 from contract.stores import SqlStore
 from streams.core.usage import UnknownAccount
 from streams.features.usage import unknown_accounts
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
+
+
+@pytest.fixture
+def connections() -> int:
+    return 2
 
 
 @pytest_asyncio.fixture
@@ -40,3 +47,24 @@ async def test_the_newest_are_kept(stored: SqlUnknownAccounts, monkeypatch: pyte
     for minute in range(5):
         await stored.add([unknown(f"acc_{minute}", 1, minute)])
     assert [one.account_id for one in await stored.newest(10)] == ["acc_4", "acc_3", "acc_2"]
+
+
+async def test_an_account_that_was_made_since_is_known(stored: SqlUnknownAccounts) -> None:
+    await stored.add([unknown("acme", 2, 1), unknown("acc_lost", 1, 2)])
+    assert [one.account_id for one in await stored.newest(10)] == ["acc_lost"]
+
+
+async def test_two_processes_do_not_wait_for_each_other(
+    database: SqlStore, stored: SqlUnknownAccounts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.database.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    monkeypatch.setattr(unknown_accounts, "KEPT", 1)
+    await stored.add([unknown("acc_old", 1, 1)])
+    async with database.database.transaction() as other:
+        await other.execute(text("UPDATE unknown_accounts SET events = 2"))
+        async with asyncio.timeout(10):
+            await stored.add([unknown("acc_new", 1, 2)])
+    assert [one.account_id for one in await stored.newest(10)] == ["acc_new", "acc_old"]
+    await stored.add([unknown("acc_new", 1, 3)])
+    assert [one.account_id for one in await stored.newest(10)] == ["acc_new"]

@@ -1,5 +1,6 @@
 """A person decides about dead letters on pages: what each was given up for, and what a retry can send."""
 
+from datetime import timedelta
 from html import unescape
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from builders import attempt, dead_letter, delivery
 from rest.api_fixture import ApiFixture
 from streams.core.delivery import DeathReason, HoldReason, Trigger
 from streams.core.outcome import OutcomeKind
+from streams.features.deliveries import search
 
 
 async def dead(api: ApiFixture, webhook_id: str, *event_ids: str, reason: DeathReason = DeathReason.EXHAUSTED) -> None:
@@ -52,6 +54,19 @@ async def test_the_filter_has_deleted_webhooks(api: ApiFixture, browser: FakeBro
     page = await browser.open(f"/dead-letters?webhook={old}")
     assert f'<option value="{old}" selected>Old CRM, deleted' in page.html
     assert "evt_1" not in page.text
+
+
+async def test_the_filter_finds_dead_letters_behind_newer_deliveries(
+    api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "MAX_SAMPLED", 3)
+    crm, old = await with_a_deleted_one(api)
+    later = api.clock.now() + timedelta(hours=1)
+    mine = {"account_id": api.acme.account_id, "webhook_id": crm, "first_seen_at": later}
+    await api.record(*(delivery(**mine, event_id=f"evt_later_{number}") for number in range(3)))
+    page = await browser.open("/dead-letters")
+    assert f'<option value="{crm}">CRM' in page.html
+    assert f'<option value="{old}">Old CRM, deleted' in page.html
 
 
 async def test_an_act_on_an_empty_list_says_so(browser: FakeBrowser) -> None:

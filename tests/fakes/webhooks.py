@@ -154,6 +154,11 @@ class FakeOutbox:
                 epoch = max(live.webhook.health_epoch + 1, restore_epoch(NOON))
                 self._store(replace(stored, webhook=replace(live.webhook, health_epoch=epoch)))
 
+    async def filters(self) -> Mapping[str, str]:
+        self._check()
+        live = [one for name in self._stored if (one := self.live(name))]
+        return {one.webhook.id: one.webhook.filter.text for one in live if one.webhook.filter}
+
     async def owe(self, newest: Mapping[str, int]) -> None:
         self._check()
         for webhook_id in self._stored.keys() & newest.keys():

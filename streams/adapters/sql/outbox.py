@@ -87,6 +87,11 @@ class SqlOutbox:
                 )
             )
 
+    async def filters(self) -> Mapping[str, str]:
+        has_filter = webhooks.c.filter.is_not(None) & webhooks.c.deleted_at.is_(None)
+        query = select(webhooks.c.id, webhooks.c.filter).where(has_filter)
+        return {row.id: row.filter for row in await self._database.rows(query)}
+
     async def owe(self, newest: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:
             for row in (await connection.execute(_STATES.where(webhooks.c.id.in_(newest)))).all():

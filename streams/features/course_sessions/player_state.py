@@ -10,8 +10,11 @@ import orjson
 from streams.core.limits import PLAYER_STATE_BYTES
 from streams.features.course_sessions.scorm_time import format_length, format_timespan
 
-# No element of SCORM has a longer name.
+# No element of SCORM has a longer name, or more parts in it.
 MAX_NAME_CHARACTERS = 128
+MAX_NAME_PARTS = 8
+# An element takes six bytes of a state, or more. A learner may send a megabyte of anything, while all callers wait.
+MAX_ELEMENTS = PLAYER_STATE_BYTES // 6
 
 
 class StoredState(StrEnum):
@@ -25,7 +28,10 @@ class StoredState(StrEnum):
 
 def has_state(data: Mapping[str, Any] | None) -> bool:
     """Whether a commit has all of a course's data, and not only some elements."""
-    return data is not None and "suspend_data" in _elements(data)
+    if data is None:
+        return False
+    inner = data.get("cmi")
+    return "suspend_data" in inner if isinstance(inner, Mapping) else "cmi.suspend_data" in data
 
 
 def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
@@ -33,13 +39,16 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
 
     A new session begins without the time and the exit of the one before, and with the total time so far.
     """
-    cmi = {name: value for name, value in _elements(data).items() if name not in _OF_ONE_SESSION}
+    if len(data) > MAX_ELEMENTS:
+        return None
+    elements = _elements(data)
+    cmi = {name: value for name, value in elements.items() if name not in _OF_ONE_SESSION}
     core = cmi.get("core")
     if isinstance(core, Mapping):
         kept_values = {name: value for name, value in core.items() if name not in _OF_ONE_SESSION}
         cmi["core"] = {**kept_values, "entry": _entry(core), "total_time": format_timespan(total_time)}
     else:
-        cmi |= {"entry": _entry(_elements(data)), "total_time": format_length(total_time)}
+        cmi |= {"entry": _entry(elements), "total_time": format_length(total_time)}
     try:
         state = orjson.dumps({"cmi": cmi})
     except orjson.JSONEncodeError:  # it has more levels than a player makes
@@ -55,15 +64,17 @@ def _entry(elements: Mapping[str, Any]) -> str:
     return "" if elements.get("exit") in ("normal", "logout") else "resume"
 
 
-def _elements(data: Mapping[str, Any]) -> dict[str, Any]:
+def _elements(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The elements below `cmi`, by their names' first part."""
     inner = data.get("cmi")
     if isinstance(inner, Mapping):
-        return dict(inner)
+        return inner
     tree: dict[str, Any] = {}
     for name, value in data.items():
         if name.startswith("cmi.") and len(name) <= MAX_NAME_CHARACTERS:
             *parents, last = name.split(".")[1:]
+            if len(parents) >= MAX_NAME_PARTS:
+                continue
             at = tree
             for part in parents:
                 if not isinstance(at.get(part), dict):

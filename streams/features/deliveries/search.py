@@ -79,6 +79,14 @@ class DeliverySearchService:
             webhooks[facet.webhook_id] += facet.count * (of_state and of_type)
         return Facets(states, types, webhooks, sample if total >= sample else None)
 
+    async def by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
+        """The webhooks of the newest matches, those with most first. None instead of a count when there are more."""
+        counts: Counter[str] = Counter()
+        for facet in await self._search.facets(delivery_filter, MAX_SAMPLED):
+            counts[facet.webhook_id] += facet.count
+        is_whole = counts.total() < MAX_SAMPLED
+        return {webhook_id: count if is_whole else None for webhook_id, count in counts.most_common()}
+
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What an id names: a delivery, an event, a session, a learner, a package or a dispatch of the account."""
         return await self._search.kind_of(account_id, text) if is_storable(text) else None

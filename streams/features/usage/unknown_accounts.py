@@ -25,15 +25,19 @@ class SqlUnknownAccounts(SqlStorage):
             return set(await connection.scalars(query))
 
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
-        newest = select(unknown_accounts.c.account_id).order_by(*_NEWEST_FIRST).limit(KEPT)
+        key = unknown_accounts.c.account_id
+        newest = select(key).order_by(*_NEWEST_FIRST).limit(KEPT)
+        # One that another process writes to at the moment stays: to wait for it could deadlock.
+        older = select(key).where(key.not_in(newest)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
             # In one order, so that two processes do not wait for each other.
             await _ACCOUNTS.run(connection, [account._asdict() for account in sorted(accounts)])
-            await connection.execute(delete(unknown_accounts).where(unknown_accounts.c.account_id.not_in(newest)))
+            await connection.execute(delete(unknown_accounts).where(key.in_(older)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
-        """Those of which the last event is newest."""
-        query = select(unknown_accounts).order_by(*_NEWEST_FIRST).limit(limit)
+        """Those of which the last event is newest. One that was created since is known."""
+        is_known = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
+        query = select(unknown_accounts).where(~is_known).order_by(*_NEWEST_FIRST).limit(limit)
         return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]
 
 

@@ -18,7 +18,7 @@ from streams.core.limits import (
     SCOPE_IDS,
 )
 from streams.core.url import url_errors
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook
+from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook, entered_types, types_of
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _OURS = frozenset({"user-agent", "traceparent"})
@@ -63,19 +63,16 @@ def webhook_input(registration: Registration) -> WebhookInput:
     }
     values |= {name: sorted(values[name]) for name in _SCOPES}
     values["filter"] = webhook.filter.value if webhook.filter else None
-    return WebhookInput(**values, events=sorted(webhook.event_types) or (ALL_EVENTS,))
+    return WebhookInput(**values, events=entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the webhook that this input makes, without its headers."""
     values = {name: getattr(webhook_input, name) for name in _OF_WEBHOOK}
-    types = frozenset(webhook_input.events)
-    if ALL_EVENTS in types:
-        types &= {ALL_EVENTS, *NAMED_ONLY}
     return {
         **values,
         **{name: frozenset(values[name]) for name in _SCOPES},
-        "event_types": frozenset() if types == {ALL_EVENTS} else types,
+        "event_types": types_of(webhook_input.events),
         "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
     }
 
