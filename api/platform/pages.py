@@ -72,6 +72,7 @@ async def _operator_page(
         failing=await platform.failing(),
         slowest=await platform.slowest(),
         waiting=await platform.waiting_by_tier(),
+        unknown=await platform.unknown_accounts(),
         opened=opened,
         name=name,
         typed=typed or {"account_name": "", "emails": "", "plan_limit": ""},

@@ -213,7 +213,8 @@ class SqlDeployment(SqlParts):
         return MailService(self.mails(), self.settings.public_url)
 
     def platform(self) -> PlatformService:
-        return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock)
+        unknown_accounts = self.unknown_accounts().newest
+        return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts)
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
         return IngestService(producer, self.event_codec, recipients, self.clock)

@@ -2,9 +2,11 @@
 
 from dashboard.pages import FakeBrowser, signed_in
 
-from builders import attempt
+from builders import NOON, attempt
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 from streams.core.outcome import OutcomeKind
+from streams.core.usage import UnknownAccount
+from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 
 
 async def operator(api: ApiFixture) -> FakeBrowser:
@@ -89,3 +91,12 @@ async def test_a_session_ends_with_its_operator_key(api: ApiFixture) -> None:
     api.access._operators = ()
     api.app.state.services.access._operators = ()
     assert (await browser.open("/operator")).path == "/operator/sign-in"
+
+
+async def test_events_of_accounts_that_do_not_exist_are_shown(api: ApiFixture) -> None:
+    browser = await operator(api)
+    assert "accounts that do not exist" not in (await browser.open("/operator")).text
+    await SqlUnknownAccounts(api.database).add([UnknownAccount("acc_mistyped", 3, NOON, NOON)])
+    page = await browser.open("/operator")
+    assert "acc_mistyped 3" in page.text
+    assert "nobody gets them" in page.text

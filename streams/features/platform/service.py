@@ -1,16 +1,18 @@
 """What an operator sees of all accounts: their webhooks, what waits, and how far the stages are behind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from streams.core.event_data import is_storable
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, StageLag, WebhookTrouble
+from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
 from streams.ports import Clock, StageLags
 
 MAX_WEBHOOKS = 50
+MAX_UNKNOWN = 20
 SLOW_HOURS = 2
 
 
@@ -21,6 +23,8 @@ class PlatformService:
     _stats: SqlPlatformStats
     _lags: StageLags
     _clock: Clock
+    # The newest of the accounts that events named and that do not exist, at most so many.
+    _unknown_accounts: Callable[[int], Awaitable[Sequence[UnknownAccount]]]
 
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
@@ -34,6 +38,10 @@ class PlatformService:
         """Webhooks with the longest mean time of an attempt in the last hours."""
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         return await self._stats.slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
+
+    async def unknown_accounts(self) -> Sequence[UnknownAccount]:
+        """Accounts that events named and that do not exist, the newest event first."""
+        return await self._unknown_accounts(MAX_UNKNOWN)
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier, the shortest wait first; '' is for those about to be sent."""
