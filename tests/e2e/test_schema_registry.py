@@ -99,9 +99,11 @@ def test_the_command_and_the_api_write_the_framing(
     system: System, schema_registry: SchemaRegistry, topic: str, account: str, receiver: Receiver
 ) -> None:
     system.run("events", "publish", "-", stdin=json.dumps({**EVENT, "id": "evt_1", "accountId": account}))
+    # A producer of the platform may have registered the newest schema before.
+    versions = schema_registry.client().get_versions(f"{topic}-value")
     assert post(system, account, "evt_2") == 202
     receiver.wait_for("/crm", {"evt_1", "evt_2"})
-    assert schema_registry.client().get_versions(f"{topic}-value") == [1]
+    assert schema_registry.client().get_versions(f"{topic}-value") == versions
 
 
 def test_an_unknown_schema_id_is_stored_as_invalid(system: System, platform: Platform) -> None:
