@@ -18,7 +18,7 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
         ["reason"],
     ),
     "events_of_unknown_accounts_total": (
-        "Events of accounts that do not exist, which nobody gets; counted by meter.",
+        "Events of accounts that do not exist. They reach no webhook; counted by meter.",
         [],
     ),
     "deliveries_created_total": ("Deliveries written by fan-out.", []),

@@ -111,7 +111,8 @@ class FanOut:
             for candidate, reason in zip(webhooks, mismatches, strict=True)
             if reason is None and not _is_newcomer(candidate, record.appended_at)
         ]
-        subjects, digest = subjects_of_event(event), event_hash(body)
+        # Most events of many accounts are wanted by no webhook.
+        subjects, digest = (subjects_of_event(event), event_hash(body)) if wanting else (None, None)
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(

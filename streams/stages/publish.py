@@ -149,15 +149,17 @@ class Publish:
 
     async def _owe_filters(self, topic: SubscriptionsTable) -> None:
         """Publish again the webhooks whose filter the release before, which knows none, has left out."""
-        filters = await self._outbox.filters()
-        on_topic = {webhook_id: topic.find(webhook_id) for webhook_id in filters}
-        await self._outbox.owe(
-            {
-                webhook_id: webhook.version + 1
-                for webhook_id, webhook in on_topic.items()
-                if webhook is not None and webhook.filter_text != filters[webhook_id]
-            }
-        )
+        last_id = ""
+        while filters := await self._outbox.filters(last_id):
+            on_topic = {webhook_id: topic.find(webhook_id) for webhook_id in filters}
+            await self._outbox.owe(
+                {
+                    webhook_id: webhook.version + 1
+                    for webhook_id, webhook in on_topic.items()
+                    if webhook is not None and webhook.filter_text != filters[webhook_id]
+                }
+            )
+            last_id = list(filters)[-1]
 
     async def publish_due(self) -> int:
         """Publish the webhooks that are due, at most one batch. Returns how many; 0 when there are none.

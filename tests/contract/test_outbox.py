@@ -251,4 +251,5 @@ async def test_the_filters_of_webhooks_that_live_are_read(store: Store) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
     await store.webhooks.change("wh_b", lambda registration: None)
-    assert await store.outbox.filters() == {"wh_a": passed.text}
+    assert await store.outbox.filters("") == {"wh_a": passed.text}
+    assert await store.outbox.filters("wh_a") == {}

@@ -154,9 +154,9 @@ class FakeOutbox:
                 epoch = max(live.webhook.health_epoch + 1, restore_epoch(NOON))
                 self._store(replace(stored, webhook=replace(live.webhook, health_epoch=epoch)))
 
-    async def filters(self) -> Mapping[str, str]:
+    async def filters(self, after_id: str) -> Mapping[str, str]:
         self._check()
-        live = [one for name in self._stored if (one := self.live(name))]
+        live = [one for name in sorted(self._stored) if name > after_id and (one := self.live(name))]
         return {one.webhook.id: one.webhook.filter.text for one in live if one.webhook.filter}
 
     async def owe(self, newest: Mapping[str, int]) -> None:

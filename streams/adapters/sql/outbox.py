@@ -26,6 +26,8 @@ JUST_PUBLISHED = timedelta(seconds=10)
 CHARACTERS_AT_ONCE = 2_000_000
 # States of webhooks in memory at once: 20 ms of this process's time.
 ROWS_AT_ONCE = 5000
+# A filter has at most 4 KiB.
+FILTERS_AT_ONCE = 1000
 
 
 class SqlOutbox:
@@ -87,9 +89,10 @@ class SqlOutbox:
                 )
             )
 
-    async def filters(self) -> Mapping[str, str]:
+    async def filters(self, after_id: str) -> Mapping[str, str]:
         has_filter = webhooks.c.filter.is_not(None) & webhooks.c.deleted_at.is_(None)
-        query = select(webhooks.c.id, webhooks.c.filter).where(has_filter)
+        query = select(webhooks.c.id, webhooks.c.filter).where(has_filter, webhooks.c.id > after_id)
+        query = query.order_by(webhooks.c.id).limit(FILTERS_AT_ONCE)
         return {row.id: row.filter for row in await self._database.rows(query)}
 
     async def owe(self, newest: Mapping[str, int]) -> None:
