@@ -23,9 +23,9 @@ _bearer = HTTPBearer(
 
 async def known_caller(request: Request) -> Caller:
     """The caller of a request, looked up once. Raises `Unauthorized` and `TooMany`."""
-    known: Caller | None = getattr(request.state, "caller", None)
-    if known is not None:
-        return known
+    stored_caller: Caller | None = getattr(request.state, "caller", None)
+    if stored_caller is not None:
+        return stored_caller
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthorized("send the API key as `Authorization: Bearer sk_…`")
@@ -55,8 +55,8 @@ async def _permitted(
 
 def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
     """Raises `Forbidden`."""
-    if missing := [name for name in scopes if name not in caller.permissions]:
-        raise Forbidden(f"this needs the scope {', '.join(missing)}, which the API key does not have")
+    if missing_scopes := [name for name in scopes if name not in caller.permissions]:
+        raise Forbidden(f"this needs the scope {', '.join(missing_scopes)}, which the API key does not have")
 
 
 def account_of(caller: Caller, account_id: str | None) -> str:

@@ -19,7 +19,7 @@ from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # A request that began longer ago has died; a repetition starts it again.
-UNDER_WAY = timedelta(seconds=60)
+REQUEST_TIMEOUT = timedelta(seconds=60)
 
 _KEPT_HEADERS = ("etag", "location")
 
@@ -36,9 +36,9 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
     services, caller = services_of(request), (await known_caller(request)).actor
     fingerprint = await fingerprint_of(request)
     now = services.clock.now()
-    earlier = await begin(services.responses, caller, key, fingerprint, now)
-    if earlier is not None:
-        return _again(request, earlier, fingerprint)
+    earlier_request = await begin(services.responses, caller, key, fingerprint, now)
+    if earlier_request is not None:
+        return _again(request, earlier_request, fingerprint)
     try:
         response = await handle(request)
     except BaseException:
@@ -64,8 +64,8 @@ async def finish(request: Request, caller: str, key: str, begun_at: datetime, st
     services = services_of(request)
     try:
         await services.responses.finish(caller, key, begun_at, status, ciphertext)
-    except Unavailable as away:
-        services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(away))
+    except Unavailable as error:
+        services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(error))
 
 
 async def forget(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
@@ -78,27 +78,31 @@ async def begin(
     responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """The earlier request with this key; None when this is the first, or the first one died."""
-    earlier = await responses.begin(caller, key, fingerprint, now)
-    if earlier is not None and earlier.status is None and now - earlier.begun_at > UNDER_WAY:
-        await responses.forget(caller, key, earlier.begun_at)
+    earlier_request = await responses.begin(caller, key, fingerprint, now)
+    if (
+        earlier_request is not None
+        and earlier_request.status is None
+        and now - earlier_request.begun_at > REQUEST_TIMEOUT
+    ):
+        await responses.forget(caller, key, earlier_request.begun_at)
         return await responses.begin(caller, key, fingerprint, now)
-    return earlier
+    return earlier_request
 
 
-def _again(request: Request, earlier: EarlierRequest, fingerprint: str) -> Response:
-    if earlier.fingerprint != fingerprint:
+def _again(request: Request, earlier_request: EarlierRequest, fingerprint: str) -> Response:
+    if earlier_request.fingerprint != fingerprint:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: use a new key"))
-    if earlier.status is None or earlier.encrypted_response is None:
+    if earlier_request.status is None or earlier_request.encrypted_response is None:
         raise Conflict("the first request with this Idempotency-Key is still in progress: try again in a moment")
-    body, headers = json.loads(services_of(request).encryption.decrypt(earlier.encrypted_response))
+    body, headers = json.loads(services_of(request).encryption.decrypt(earlier_request.encrypted_response))
     if body is None:
         place = f": read {headers['location']} instead" if "location" in headers else ""
         raise Conflict(
-            f"the first request with this Idempotency-Key was done, with status {earlier.status}; its response was too "
-            f"large to be kept{place}"
+            f"the first request with this Idempotency-Key was done, with status {earlier_request.status}; "
+            f"its response was too large to be kept{place}"
         )
     headers["Idempotent-Replayed"] = "true"
-    return Response(body, earlier.status, headers, "application/json" if body else None)
+    return Response(body, earlier_request.status, headers, "application/json" if body else None)
 
 
 def require_key_form(key: str) -> None:

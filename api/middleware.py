@@ -39,8 +39,8 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else f"req_{ULID()}"
+        header_value = Headers(scope=scope).get("x-request-id", "")
+        request_id = header_value if _REQUEST_ID.fullmatch(header_value) else f"req_{ULID()}"
         scope.setdefault("state", {})["request_id"] = request_id
         began, status = time.perf_counter(), 0
 
@@ -98,14 +98,14 @@ def _add_headers(headers: MutableHeaders, scope: Scope, request_id: str) -> None
 
 def _capped(scope: Scope, receive: Receive) -> Receive:
     length = Headers(scope=scope).get("content-length", "0")
-    announced = int(length) if length.isascii() and length.isdigit() else 0
-    received = 0
+    announced_bytes = int(length) if length.isascii() and length.isdigit() else 0
+    received_bytes = 0
 
     async def receiving() -> Message:
-        nonlocal received
+        nonlocal received_bytes
         message = await receive()
-        received += len(message.get("body", b""))
-        if max(announced, received) > MAX_BODY_BYTES:
+        received_bytes += len(message.get("body", b""))
+        if max(announced_bytes, received_bytes) > MAX_BODY_BYTES:
             raise TooLarge()
         return message
 

@@ -48,9 +48,9 @@ async def healthz() -> PlainTextResponse:
 @router.get("/readyz")
 async def readyz(request: Request) -> PlainTextResponse:
     """Whether the process can serve. The details are on the health port, because this port is public."""
-    missing = await services_of(request).readiness_problems()
-    on_progress = "".join(f"{line.partition(':')[0]}\n" for line in missing)
-    return PlainTextResponse(on_progress or "ready\n", 503 if missing else 200)
+    problems = await services_of(request).readiness_problems()
+    on_progress = "".join(f"{line.partition(':')[0]}\n" for line in problems)
+    return PlainTextResponse(on_progress or "ready\n", 503 if problems else 200)
 
 
 @router.get("/metrics")

@@ -59,9 +59,9 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
 }
 # Their messages are for operators, in the log.
-UNTOLD = (Refused, InvalidRecord, Unavailable)
+LOG_ONLY_ERRORS = (Refused, InvalidRecord, Unavailable)
 # Messages of pydantic by the type of its error, rewritten for people; {…} is from the error's context.
-_OUR_WORDS = {
+_MESSAGES = {
     "extra_forbidden": "is not a field here",
     "missing": "is required",
     "string_type": "must be a text",
@@ -154,7 +154,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         )
     is_untold = isinstance(error, Unavailable | Refused) and not isinstance(error, NotAcknowledged)
     detail = "try again in a few seconds" if is_untold else str(error)
-    if isinstance(error, UNTOLD):
+    if isinstance(error, LOG_ONLY_ERRORS):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
 
@@ -175,7 +175,7 @@ def _message(error: Mapping[str, Any]) -> str:
         return f"must be an id: {ID_WORDS}"
     if error["type"] == "too_long" and isinstance(error["input"], str):
         return f"must have at most {error['ctx']['max_length']} characters"
-    if words := _OUR_WORDS.get(error["type"]):
+    if words := _MESSAGES.get(error["type"]):
         return words.format_map(error.get("ctx", {}))
     # Pydantic's prefix of our own validators' messages.
     return str(error["msg"]).removeprefix("Value error, ")

@@ -37,9 +37,9 @@ class Model(BaseModel):
     )
 
     @classmethod
-    def of(cls, *sources: object, **computed: Any) -> Self:
+    def of(cls, *sources: object, **computed_fields: Any) -> Self:
         """Make the model of some objects: each field is computed, or is that of the first object that has it."""
-        fields = dict(computed)
+        fields = dict(computed_fields)
         for source in sources:
             for name in cls.model_fields.keys() - fields.keys():
                 if (value := getattr(source, name, _ABSENT)) is not _ABSENT:
@@ -121,10 +121,10 @@ def at_most(count: int, value: str) -> BeforeValidator:
     `Field(max_length=…)` alone makes an error for each wrong item first: a body of 1 MiB took 900 MB.
     """
 
-    def check(given: Any) -> Any:
-        if isinstance(given, list | dict) and len(given) > count:
+    def check(raw_value: Any) -> Any:
+        if isinstance(raw_value, list | dict) and len(raw_value) > count:
             raise ValueError(f"must have at most {count} {value}")
-        return given
+        return raw_value
 
     return BeforeValidator(check)
 

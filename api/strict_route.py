@@ -21,14 +21,14 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
-        known = _query_names(self.dependant)
+        query_names = _query_names(self.dependant)
         repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
             # Before the body is read: without a valid key we do not buffer it.
             await known_caller(request)
-            if strangers := sorted(request.query_params.keys() - known):
-                message = f"is not a parameter here; the parameters are {', '.join(sorted(known)) or 'none'}"
+            if strangers := sorted(request.query_params.keys() - query_names):
+                message = f"is not a parameter here; the parameters are {', '.join(sorted(query_names)) or 'none'}"
                 raise Invalid(*(FieldError(name, message) for name in strangers))
             key = request.headers.get("idempotency-key") if repeatable else None
             return await handle(request) if key is None else await once(request, key, handle)

@@ -134,8 +134,8 @@ def _visible(value: Any, hidden: Mapping[str, Visibility]) -> Any:
     if isinstance(value, AuditEntry):
         return replace(value, details=_details(value.details, hidden))
     if isinstance(value, Mapping):
-        shown = {key: _visible(inner, hidden) for key, inner in value.items()}
-        return value if shown == value else shown
+        visible_values = {key: _visible(inner, hidden) for key, inner in value.items()}
+        return value if visible_values == value else visible_values
     if type(value) in (list, tuple):
         return type(value)(_visible(inner, hidden) for inner in value)
     if not is_dataclass(value) or isinstance(value, type):
@@ -144,9 +144,9 @@ def _visible(value: Any, hidden: Mapping[str, Visibility]) -> Any:
     for attribute in fields(value):
         inner = getattr(value, attribute.name)
         visibility = hidden.get(f"{type(value).__name__}.{attribute.name}")
-        changed = _visible(inner, hidden) if visibility is None else _shown(inner, visibility)
-        if changed != inner:
-            changes[attribute.name] = changed
+        visible_value = _visible(inner, hidden) if visibility is None else _to_visible(inner, visibility)
+        if visible_value != inner:
+            changes[attribute.name] = visible_value
     return replace(value, **changes) if changes else value
 
 
@@ -157,10 +157,10 @@ def _details(value: Any, hidden: Mapping[str, Visibility], visibility: Visibilit
             name: _details(inner, hidden, visibility or hidden.get(f"AuditEntry.{name}"))
             for name, inner in value.items()
         }
-    return _shown(value, visibility) if visibility else value
+    return _to_visible(value, visibility) if visibility else value
 
 
-def _shown(value: Any, visibility: Visibility) -> Any:
+def _to_visible(value: Any, visibility: Visibility) -> Any:
     if not value:
         return value
     return type(value)() if visibility is Visibility.NEVER else without_query(value)

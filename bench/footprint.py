@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.stack import running, stack_with_api
-from streams.runtime.background import ALONE, BACKGROUND, BACKGROUND_STAGES
+from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES, SEPARATE_STAGES
 
 
 class Layout(StrEnum):
@@ -18,7 +18,7 @@ class Layout(StrEnum):
 
 
 LAYOUTS = list(Layout)
-PROCESSES = {Layout.SMALL: (*ALONE, BACKGROUND), Layout.APART: (*ALONE, *BACKGROUND_STAGES)}
+PROCESSES = {Layout.SMALL: (*SEPARATE_STAGES, BACKGROUND), Layout.APART: (*SEPARATE_STAGES, *BACKGROUND_STAGES)}
 
 
 def footprint(

@@ -30,18 +30,18 @@ def main() -> None:
         commands_for(sys.argv[1:2])()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
-    except Invalid as wrong:
-        _end(NOT_DONE, *map(str, wrong.errors))
-    except (NotFound, Conflict, Unavailable) as failed:
-        _end(NOT_DONE, str(failed))
-    except Misconfigured as wrong:
-        _end(MISCONFIGURED, str(wrong))
-    except ScormWebhooksError as failed:
-        _end(FAILED, str(failed))
-    except OSError as failed:
-        if failed.filename is None and failed.errno not in _OUTPUT_ERRORS:
+    except Invalid as error:
+        _end(NOT_DONE, *map(str, error.errors))
+    except (NotFound, Conflict, Unavailable) as error:
+        _end(NOT_DONE, str(error))
+    except Misconfigured as error:
+        _end(MISCONFIGURED, str(error))
+    except ScormWebhooksError as error:
+        _end(FAILED, str(error))
+    except OSError as error:
+        if error.filename is None and error.errno not in _OUTPUT_ERRORS:
             raise  # A bug: its traceback says where.
-        _end(FAILED, f"{failed.filename or 'standard output'}: {failed.strerror}")
+        _end(FAILED, f"{error.filename or 'standard output'}: {error.strerror}")
 
 
 def commands_for(words: Sequence[str]) -> "Typer":

@@ -14,7 +14,7 @@ from streams.topics import (
     INVALID,
     METER_GROUP,
     RECORD_GROUP,
-    RECORDED,
+    RECORD_INPUTS,
     RETRY_PREFIX,
     SESSION_EVENTS,
     STAGE_TOPICS,
@@ -55,7 +55,7 @@ ACCESS = {
         (DELIVERIES, RETRY_PREFIX, HELD, DEAD_LETTERS, ATTEMPTS, INVALID),
         DELIVER_GROUP,
     ),
-    "record": Access(RECORDED, (INVALID,), RECORD_GROUP),
+    "record": Access(RECORD_INPUTS, (INVALID,), RECORD_GROUP),
     "publish": Access((SUBSCRIPTIONS,), (SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS)),
     "maintain": Access((SESSION_EVENTS,), lags=True),
     "meter": Access((SESSION_EVENTS,), (), METER_GROUP),
@@ -84,7 +84,7 @@ def rules(prefix: str) -> Iterator[Rule]:
                 yield Rule(stage, "Topic", prefix + name, False, "Describe")
             for group in STAGE_TOPICS:
                 yield Rule(stage, "Group", prefix + group, False, "Describe")
-    for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, *RECORDED, RETRY_PREFIX):
+    for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, *RECORD_INPUTS, RETRY_PREFIX):
         for operation in ("Create", "Alter", "AlterConfigs", *(["Delete"] if name == RETRY_PREFIX else [])):
             yield Rule(TOPICS_USER, "Topic", prefix + name, name == RETRY_PREFIX, operation)
     # How many records wait in a tier that left the schedule.

@@ -13,7 +13,7 @@ from streams.read_ahead import LARGE_BATCH, SMALL_BATCH, Event, ReadAhead
 READ_SECONDS = 0.1
 # A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
 BUSY_RECORDS, FULL_RECORDS = 10, 500
-COMPANY_SECONDS = 0.02
+GATHER_SECONDS = 0.02
 REVOKE_SECONDS = 3.0
 
 
@@ -59,7 +59,7 @@ class FairBatches(Generic[Event]):
             finally:
                 self._idle.set()
             if BUSY_RECORDS <= len(batch) < FULL_RECORDS and not self._read_ahead.has_queued:
-                await asyncio.sleep(COMPANY_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def drain(self, seconds: float) -> None:
         """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""

@@ -19,11 +19,11 @@ if _hidden:
     del sys.modules["rich"]
 
 # A traceback keeps its line breaks.
-MANY_LINES = ("exception", "stack")
+MULTILINE_FIELDS = ("exception", "stack")
 REPEATING_LOGGERS = ("aiokafka", "librdkafka", "opentelemetry")
 REPEATED_SECONDS = 60.0
 REPEATED_LINES = 3
-KINDS_REMEMBERED = 1000
+MAX_LINE_KINDS = 1000
 _NUMBERS = re.compile(r"\d+")
 
 
@@ -42,21 +42,21 @@ def configure_logging(style: Literal["console", "json"], level: str, stage: str)
         event.setdefault("stage", stage)
         return event
 
-    shared: list[structlog.typing.Processor] = [
+    shared_processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_stage,
     ]
     lines = WholeLines(sys.stderr)
     structlog.configure(
-        processors=[*shared, *renderers],
+        processors=[*shared_processors, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, lines)),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(lines)
     handler.addFilter(RepeatedLineFilter())
-    foreign = [structlog.stdlib.add_logger_name, *shared]
+    foreign = [structlog.stdlib.add_logger_name, *shared_processors]
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(processors=[_strip, *renderers], foreign_pre_chain=foreign)
     )
@@ -109,10 +109,10 @@ def _safe(name: str, value: object) -> object:
     # The console writes any other value by its repr, which escapes.
     if not isinstance(value, str):
         return value
-    if name in MANY_LINES:
+    if name in MULTILINE_FIELDS:
         return escape_controls(value, keep="\n\t")
-    escaped = escape_controls(value)
-    return escaped if name == "event" or escaped == value else _Quoted(value)
+    escaped_text = escape_controls(value)
+    return escaped_text if name == "event" or escaped_text == value else _Quoted(value)
 
 
 class RepeatedLineFilter(logging.Filter):
@@ -138,7 +138,7 @@ class RepeatedLineFilter(logging.Filter):
             if count > REPEATED_LINES:
                 record.msg, record.args = f"{text} ({count - REPEATED_LINES} similar lines were dropped)", ()
             since, count = record.created, 0
-        if len(self.seen) >= KINDS_REMEMBERED:
+        if len(self.seen) >= MAX_LINE_KINDS:
             self.seen.clear()
         self.seen[kind] = since, count + 1
         return count < REPEATED_LINES

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from streams.core.delivery import DeathReason, HoldReason
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason
-from streams.topics import RECORDED, SESSION_EVENTS
+from streams.topics import RECORD_INPUTS, SESSION_EVENTS
 
 NAMESPACE = "scorm_webhooks"
 FAST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -69,8 +69,8 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "deliveries_held_total": HoldReason,
     "webhooks_paused_total": [reason for reason in PauseReason if reason.automatic],
     "mails_total": ("sent", "again", "given_up", "not_sent"),
-    "invalid_records_total": (SESSION_EVENTS, *RECORDED),
-    "invalid_records_not_stored_total": (SESSION_EVENTS, *RECORDED),
+    "invalid_records_total": (SESSION_EVENTS, *RECORD_INPUTS),
+    "invalid_records_not_stored_total": (SESSION_EVENTS, *RECORD_INPUTS),
     "api_connections_closed_total": (
         "bad_request",
         "headers_too_large",

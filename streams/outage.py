@@ -111,14 +111,14 @@ class Outages:
             while True:
                 try:
                     result = await step()
-                except Unavailable as away:
-                    kind = next((kind for kind in kinds if isinstance(away, kind.error)), None)
+                except Unavailable as error:
+                    kind = next((kind for kind in kinds if isinstance(error, kind.error)), None)
                     if kind is None:
                         raise
                     if outage is not None and outage is not self[kind]:
                         outage.end(waiter)
                     outage = self[kind]
-                    outage.begin(waiter, str(away))
+                    outage.begin(waiter, str(error))
                     await asyncio.sleep(every_seconds)
                 else:
                     return result

@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
-from streams.adapters.kafka.config import OWNED, producer_config
+from streams.adapters.kafka.config import OWN_PROPERTIES, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import is_stored
 from streams.adapters.kafka.msk import msk_properties
@@ -54,7 +54,7 @@ _client_logger = logging.getLogger("streams.producer.librdkafka")
 if _client_logger.level == logging.NOTSET:
     _client_logger.setLevel(logging.CRITICAL)
 _POLL_SECONDS = 0.1
-_OURS_TO_FIX = frozenset(
+_CONFIGURATION_CODES = frozenset(
     {
         KafkaError._UNKNOWN_TOPIC,
         KafkaError.UNKNOWN_TOPIC_OR_PART,
@@ -66,7 +66,7 @@ _OURS_TO_FIX = frozenset(
     }
 )
 # These errors say that no broker accepted the event, but not why.
-_WAITED_IN_VAIN = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
+_TIMEOUT_CODES = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
 
 
 # Which schema events are written with: one that the release before reads too, or the newest.
@@ -97,10 +97,10 @@ def confluent_codec(
     `scormwebhooks.v1.SessionEvent`. A schema that is there already is not registered again.
     `properties` are those of confluent-kafka's registry client, dots written as underscores.
     """
-    dotted = {name.replace("_", "."): value for name, value in properties.items()}
+    dotted_properties = {name.replace("_", "."): value for name, value in properties.items()}
     return ConfluentCodec(
         _codec(record_schemas),
-        ConfluentRegistry(registry_url, dotted),
+        ConfluentRegistry(registry_url, dotted_properties),
         subject or f"{topic}-value",
     )
 
@@ -144,8 +144,8 @@ class EventProducer:
         if not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:
             raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MAX_TIMEOUT_SECONDS}")
         base = {"message.timeout.ms": round(timeout_seconds * 1000), **(properties or {})}
-        if owned := sorted(OWNED & base.keys()):
-            raise Misconfigured(f"{owned[0]} cannot be set: what EventProducer promises rests on it")
+        if owned_names := sorted(OWN_PROPERTIES & base.keys()):
+            raise Misconfigured(f"{owned_names[0]} cannot be set: what EventProducer promises rests on it")
         base = secured(base, str)
         if not bootstrap_servers.replace(",", " ").strip():
             raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
@@ -153,9 +153,9 @@ class EventProducer:
         self._tokens = token_source(base)
         self._reasons = ConnectionErrors(self._note_outage)
         self._away_since: float | None = None
-        fixed = {"error_cb": self._reasons, "logger": _client_logger}
+        own_properties = {"error_cb": self._reasons, "logger": _client_logger}
         try:
-            self._producer = Producer({**producer_config(base), **fixed})
+            self._producer = Producer({**producer_config(base), **own_properties})
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
@@ -269,11 +269,11 @@ class EventProducer:
         atexit.unregister(self._close_at_exit)
         with self._lock:
             self._open = False
-        flushed = self.flush(timeout_seconds)
-        if not flushed:
+        is_flushed = self.flush(timeout_seconds)
+        if not is_flushed:
             self._producer.purge()
         self._poller.join()
-        return flushed
+        return is_flushed
 
     def __enter__(self) -> "EventProducer":
         return self
@@ -294,12 +294,12 @@ class EventProducer:
         if os.getpid() != self._made_in:
             return
         if not self.flush(EXIT_SECONDS):
-            unacknowledged = sorted(self._unacknowledged)
+            missing_ids = sorted(self._unacknowledged)
             _logger.error(
                 "the interpreter ends, and Kafka has not acknowledged all events; missing: %d, with the ids %s%s",
-                len(unacknowledged),
-                ", ".join(unacknowledged[:NAMED_AT_EXIT]),
-                ", …" if len(unacknowledged) > NAMED_AT_EXIT else "",
+                len(missing_ids),
+                ", ".join(missing_ids[:NAMED_AT_EXIT]),
+                ", …" if len(missing_ids) > NAMED_AT_EXIT else "",
             )
         self.close(0)
 
@@ -323,8 +323,8 @@ def _in_words(error: KafkaError, reason: KafkaError | None = None, no_token: str
         return Unavailable(f"{message}; this producer is broken for good, make a new one")
     if no_token:
         return Unavailable(f"{message} ({no_token})")
-    if reason and error.code() in _WAITED_IN_VAIN:
+    if reason and error.code() in _TIMEOUT_CODES:
         error, message = reason, f"{message} ({reason.str()})"
     # A handshake that fails on a certificate is sometimes told as a broken transport.
-    ours = error.code() in _OURS_TO_FIX or "certificate verify failed" in error.str()
-    return Misconfigured(message) if ours else Unavailable(message)
+    is_ours = error.code() in _CONFIGURATION_CODES or "certificate verify failed" in error.str()
+    return Misconfigured(message) if is_ours else Unavailable(message)

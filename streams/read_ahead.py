@@ -93,15 +93,15 @@ class ReadAhead(Generic[Event]):
 
     def restart(self, starts: Mapping[Partition, int]) -> None:
         """Forget what was read: the client has these partitions, and reads them again from these offsets on."""
-        remembered = {partition: self._done.get(partition, {}) for partition in starts}
-        for partition, offsets in remembered.items():
+        remembered_offsets = {partition: self._done.get(partition, {}) for partition in starts}
+        for partition, offsets in remembered_offsets.items():
             for pending in self._partitions.get(partition, ()):
                 if pending.is_done:
                     offsets[pending.record.offset] = pending.record.appended_at
         self.forget(list(self._partitions))
         self._done = {
             partition: {offset: at for offset, at in offsets.items() if offset >= starts[partition]}
-            for partition, offsets in remembered.items()
+            for partition, offsets in remembered_offsets.items()
         }
 
     def take(self, cost: Callable[[str], int], limit: int = LARGE_BATCH) -> list[PendingEvent[Event]]:

@@ -41,8 +41,8 @@ def schedule(value: object) -> object:
         return value
     try:
         return parse_schedule(value)
-    except Invalid as wrong:
-        raise ValueError("; ".join(error.message for error in wrong.errors)) from None
+    except Invalid as error:
+        raise ValueError("; ".join(item.message for item in error.errors)) from None
 
 
 def printable(text: AnyText) -> AnyText:

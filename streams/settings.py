@@ -301,14 +301,14 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises `Misconfigured` with one line that says what to set."""
     values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
     _refuse_unknown(values)
-    embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    is_embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
     defaults: dict[str, object] = {
         "data_dir": ".scorm-webhooks",
         "retry_schedule": "30s,2m,10m,1h,6h",
-        "event_partitions": 4 if embedded else 12,
-        "delivery_partitions": 4 if embedded else 24,
+        "event_partitions": 4 if is_embedded else 12,
+        "delivery_partitions": 4 if is_embedded else 24,
         # What the embedded broker has, no older release reads.
-        "record_schemas": "newest" if embedded else "compatible",
+        "record_schemas": "newest" if is_embedded else "compatible",
     }
     try:
         settings = Settings.model_validate(
@@ -327,10 +327,10 @@ def names() -> list[str]:
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
     for name, value in values.items():
-        printable = _shown(PREFIX + name.upper())
+        printable = _printable(PREFIX + name.upper())
         if value.startswith("tcp://"):
             raise Misconfigured(
-                f"{printable}={_shown(value)} was put there by Kubernetes for a Service of that name: "
+                f"{printable}={_printable(value)} was put there by Kubernetes for a Service of that name: "
                 "set enableServiceLinks: false in the pod"
             )
         if name not in Settings.model_fields:
@@ -344,10 +344,10 @@ def _words(error: ValidationError) -> str:
     name = str(first["loc"][0])
     reason = first.get("ctx", {}).get("error")
     message = str(reason) if reason else first["msg"]
-    return f"{PREFIX}{name.upper()}: {_shown(message)} ({Settings.model_fields[name].description})"
+    return f"{PREFIX}{name.upper()}: {_printable(message)} ({Settings.model_fields[name].description})"
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """Short, on one line, without control characters."""
     printable = text if text.isprintable() else text.encode("unicode_escape").decode()
     return printable if len(printable) <= _MAX_SHOWN_CHARACTERS else f"{printable[:_MAX_SHOWN_CHARACTERS]}…"

@@ -12,8 +12,8 @@ async def together(*parts: Callable[[], Awaitable[object]]) -> None:
     """
     tasks = [asyncio.ensure_future(part()) for part in parts]
     try:
-        finished, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in finished:
+        finished_tasks, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in finished_tasks:
             await task
     finally:
         for task in tasks:

@@ -124,13 +124,13 @@ class StagesCollector(Collector):
         stages = self._stages()
         # Every stage has every metric, in the same order.
         for metrics in zip(*(telemetry.collect() for telemetry in stages.values()), strict=True):
-            merged = metrics[0]
-            merged.samples = [
+            merged_metric = metrics[0]
+            merged_metric.samples = [
                 sample._replace(labels={"stage": stage, **sample.labels})
                 for stage, metric in zip(stages, metrics, strict=True)
                 for sample in metric.samples
             ]
-            yield merged
+            yield merged_metric
 
 
 def _present(fields: Mapping[str, object]) -> dict[str, object]:
@@ -142,6 +142,6 @@ def _nothing(labels: Sequence[str]) -> dict[tuple[str, ...], float]:
     return {} if labels else {(): 0.0}
 
 
-def _require(metric: str, declared: Sequence[str], labels: Mapping[str, str]) -> None:
-    if [*labels] != [*declared]:
-        raise ValueError(f"{metric} has the labels {declared}, not {[*labels]}")
+def _require(metric: str, declared_labels: Sequence[str], labels: Mapping[str, str]) -> None:
+    if [*labels] != [*declared_labels]:
+        raise ValueError(f"{metric} has the labels {declared_labels}, not {[*labels]}")

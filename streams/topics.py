@@ -19,7 +19,7 @@ HELD = "deliveries.held"
 DEAD_LETTERS = "deliveries.dead-letter"
 ATTEMPTS = "delivery-attempts"
 # The topics that `record` reads.
-RECORDED = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
+RECORD_INPUTS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, HELD, DEAD_LETTERS, ATTEMPTS)
 RETRY_PREFIX = "deliveries.retry."
 # The group of `deliver`: the records of retry topics that it has not committed still wait.
 DELIVER_GROUP = "deliver"
@@ -31,7 +31,7 @@ STAGE_TOPICS = {
     FAN_OUT_GROUP: (SESSION_EVENTS,),
     METER_GROUP: (SESSION_EVENTS,),
     DELIVER_GROUP: (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES),
-    RECORD_GROUP: RECORDED,
+    RECORD_GROUP: RECORD_INPUTS,
 }
 
 # Kafka's default limit of a batch. `declare` sets it, so that a broker's own default does not matter.

@@ -46,8 +46,8 @@ def main() -> int:
             if not advisories(given.pip_audit, given.osv_url, control, "--no-deps"):
                 raise NotAsked(f"it knows nothing of {CONTROL}, which has known advisories")
         found = {lock: advisories(given.pip_audit, given.osv_url, ROOT / lock) for lock in given.locks}
-    except NotAsked as failed:
-        print(f"nothing was audited: {given.osv_url}: {failed}", file=sys.stderr)
+    except NotAsked as error:
+        print(f"nothing was audited: {given.osv_url}: {error}", file=sys.stderr)
         return NOT_ASKED
     for lock, lines in found.items():
         print(f"{lock}: {len(lines)} found", *lines, sep="\n  ")

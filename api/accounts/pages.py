@@ -39,17 +39,17 @@ MAILS = 20
 
 async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
     services, account_id = visit.services, visit.account.id
-    managed = visit.may(MANAGE)
+    can_manage = visit.may(MANAGE)
     return render(
         visit,
         "account.html",
         has_secret=new_key is not None,
         here="/account",
         errors=errors,
-        manage=managed,
-        keys=await services.access.keys(account_id) if managed else [],
+        manage=can_manage,
+        keys=await services.access.keys(account_id) if can_manage else [],
         users=await services.access.users(account_id),
-        sessions=await services.sessions.list(account_id) if managed else [],
+        sessions=await services.sessions.list(account_id) if can_manage else [],
         roles=list(Role),
         scopes=SCOPES,
         made=new_key,
@@ -74,8 +74,8 @@ async def add_key(visit: MayManage, form: SentForm) -> Response:
         new_key = await visit.services.access.add_key(
             visit.account.id, form["name"], form.all("scopes"), expires_at, actor=visit.actor
         )
-    except (Invalid, OverflowError) as wrong:
-        errors = wrong.errors if isinstance(wrong, Invalid) else (FieldError("days", "is too long"),)
+    except (Invalid, OverflowError) as error:
+        errors = error.errors if isinstance(error, Invalid) else (FieldError("days", "is too long"),)
         return await _account_page(visit, errors=errors)
     return await _account_page(visit, new_key)
 
@@ -91,8 +91,8 @@ async def add_user(visit: MayManage, form: SentForm) -> Response:
     try:
         role = form.one_of("role", Role)
         await visit.services.access.add_user(visit.account.id, form["email"], role, actor=visit.actor)
-    except Invalid as wrong:
-        return await _account_page(visit, errors=wrong.errors)
+    except Invalid as error:
+        return await _account_page(visit, errors=error.errors)
     return redirect("/account")
 
 
@@ -114,7 +114,7 @@ async def revoke_session(session_id: str, visit: MayManage) -> Response:
     return redirect("/account")
 
 
-def _named(rows: Iterable[AuditEntry]) -> set[str]:
+def _webhook_ids(rows: Iterable[AuditEntry]) -> set[str]:
     """Ids in these entries that may be those of webhooks."""
     ids = {row.object_id for row in rows} | {value for row in rows for value in row.details.values() if is_id(value)}
     return {object_id for object_id in ids if object_id.startswith("wh_")}
@@ -136,7 +136,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         "audit.html",
         rows=page.rows,
         actors={row.actor: actor_name(row.actor, people) for row in page.rows},
-        names={**people, **await names_by_id(visit, _named(page.rows))},
+        names={**people, **await names_by_id(visit, _webhook_ids(page.rows))},
         given=filters,
         next=with_query("/audit", **filters, after=page.next) if page.next else None,
         with_query=with_query,

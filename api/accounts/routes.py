@@ -59,8 +59,8 @@ OPERATORS: list[str | Enum] = ["Accounts (operators)"]
 @router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", operation_id="createAccount")
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
-    opened = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, actor=caller.actor)
-    return AccountWithKey.of(opened.account, opened)
+    new_account = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, actor=caller.actor)
+    return AccountWithKey.of(new_account.account, new_account)
 
 
 @router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", operation_id="listAccounts")
@@ -81,8 +81,8 @@ async def show_account(account_id: Id, caller: Operator, request: Request) -> Ac
 @router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", operation_id="updateAccount")
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
-    changed = await services_of(request).accounts.change(account_id, body.given(), actor=caller.actor)
-    return AccountDetails.of(changed)
+    account = await services_of(request).accounts.change(account_id, body.given(), actor=caller.actor)
+    return AccountDetails.of(account)
 
 
 @router.post(

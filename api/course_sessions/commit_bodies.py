@@ -24,7 +24,7 @@ _BOUNDARY = re.compile(r"boundary=(?:\"([^\"]{1,70})\"|([^\s;,\"]{1,70}))", re.I
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _HIGH, _LOW = (rf"\\u[dD][{digits}][0-9a-fA-F]{{2}}" for digits in ("89abAB", "c-fC-F"))
 _HALF_CHARACTER = re.compile(rf"{_HIGH}(?!{_LOW})|{_LOW}(?<!{_HIGH}{_LOW})")
-_COMMON = ("completionStatus", "successStatus", "totalTimeSeconds", "runtimeData")
+_COMMON_FIELDS = ("completionStatus", "successStatus", "totalTimeSeconds", "runtimeData")
 _PARTS = ("raw", "min", "max", "scaled")
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -48,7 +48,7 @@ def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
             elements = of_value(data)
             if isinstance(data, dict):
                 common = data
-                if any(name in data for name in _COMMON):
+                if any(name in data for name in _COMMON_FIELDS):
                     data = data.get("runtimeData")
                     elements = of_value(data) or {}
         else:

@@ -20,7 +20,7 @@ COMMITS_A_SECOND = 20
 # 256 random bits in URL-safe Base64.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 # What the players of SCORM take as success.
-_STORED = b'{"result":true,"errorCode":0}'
+_SUCCESS_BODY = b'{"result":true,"errorCode":0}'
 
 router = APIRouter(tags=["SCORM player"])
 
@@ -57,11 +57,11 @@ async def _take(token: str, request: Request) -> Response:
     if not passes:
         raise TooMany(bucket.next_in_seconds, "commits of this session")
     try:
-        parsed = parse_commit(await request.body(), request.headers.get("content-type", ""))
-    except NotScorm as wrong:
-        return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(wrong))
-    await services_of(request).course_sessions.commit(token, parsed)
-    return Response(_STORED, media_type="application/json")
+        commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
+    except NotScorm as error:
+        return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(error))
+    await services_of(request).course_sessions.commit(token, commit)
+    return Response(_SUCCESS_BODY, media_type="application/json")
 
 
 @router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)

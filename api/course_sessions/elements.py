@@ -33,13 +33,13 @@ _SCORM_2004 = {
     "mode": "cmi.mode",
     "credit": "cmi.credit",
 }
-_OURS = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
+_OUR_NAMES = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
 # A value that we read is never longer; a longer one is no news.
 MAX_CHARACTERS = 128
 MAX_ITEMS = 20_000
 
 # Moodle's names have `__` where SCORM's have a dot.
-_NAMES = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OURS), reverse=True))
+_NAMES = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OUR_NAMES), reverse=True))
 _PAIR = re.compile(rf"(?:\A|(?<=&))({_NAMES})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
@@ -68,9 +68,9 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
     values: dict[str, set[str]] = {}
     for name, value in pairs:
         values.setdefault(name.replace("__", "."), set()).add(value)
-    once = {name: values_of_name.pop() for name, values_of_name in values.items() if len(values_of_name) == 1}
+    single_values = {name: values_of_name.pop() for name, values_of_name in values.items() if len(values_of_name) == 1}
     standards = {name.startswith("cmi.core.") for name in values}
-    return {} if len(standards) > 1 else {_OURS[name]: value for name, value in once.items()}
+    return {} if len(standards) > 1 else {_OUR_NAMES[name]: value for name, value in single_values.items()}
 
 
 def of_fields(fields: Mapping[str, str]) -> Elements | None:
@@ -85,7 +85,7 @@ def _of_list(items: list[Any]) -> Elements | None:
     items = items[:MAX_ITEMS]
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
-        return _of_pairs((name, value) for name, value in pairs if name in _OURS) if _is_scorm(pairs) else None
+        return _of_pairs((name, value) for name, value in pairs if name in _OUR_NAMES) if _is_scorm(pairs) else None
     values_by_name = {
         item["name"]: item.get("value")
         for item in items
@@ -104,12 +104,12 @@ def _of_object(value: Mapping[str, Any]) -> Elements | None:
     if not isinstance(inner, dict) and not _is_scorm((name, "") for name in value):
         return None
     flat = dict(_leaves(inner)) if isinstance(inner, dict) else {}
-    return _of_flat({**flat, **{name: value[name] for name in _OURS if name in value}})
+    return _of_flat({**flat, **{name: value[name] for name in _OUR_NAMES if name in value}})
 
 
 def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     # Only SCORM 1.2 has `core`: the other names do not count then.
-    for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OURS:
+    for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OUR_NAMES:
         at: Any = cmi
         for part in name.split(".")[1:]:
             at = at.get(part) if isinstance(at, dict) else None
@@ -124,10 +124,10 @@ def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 
 def _of_flat(values: Mapping[str, Any]) -> Elements:
-    texts = {name: text for name in _OURS if (text := _text(values.get(name))) is not None}
+    texts = {name: text for name in _OUR_NAMES if (text := _text(values.get(name))) is not None}
     # Only SCORM 1.2 has `core`: its names count alone.
     is_12 = any(name.startswith("cmi.core.") for name in texts)
-    return {_OURS[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12}
+    return {_OUR_NAMES[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12}
 
 
 def _text(value: Any) -> str | None:

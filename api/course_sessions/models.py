@@ -152,14 +152,14 @@ class CourseSessionDetails(Model):
     events: Annotated[list[EventOfSession], Field(description="The newest 20, the newest last.")]
 
 
-def open_session(opened: OpenedSession, base_url: str) -> OpenSession:
+def open_session(opened_session: OpenedSession, base_url: str) -> OpenSession:
     """`base_url` is that of the request, for a deployment without a public URL."""
     return OpenSession.of(
-        opened,
-        session_id=opened.session.id,
-        commit_url=opened.commit_url(base_url),
-        stored=opened.stored_state,
-        learner_id=opened.session.learner_id if opened.stored_state else None,
+        opened_session,
+        session_id=opened_session.session.id,
+        commit_url=opened_session.commit_url(base_url),
+        stored=opened_session.stored_state,
+        learner_id=opened_session.session.learner_id if opened_session.stored_state else None,
     )
 
 

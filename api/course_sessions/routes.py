@@ -27,9 +27,11 @@ async def open_course_session(new: NewSession, caller: MayPublish, request: Requ
     The `sessionId` of an open session makes a further commit URL, without an event; `known` is ignored then. With
     another package or learner, or when it is closed: 409.
     """
-    opened = await services_of(request).course_sessions.open(account_of(caller, new.account_id), new.to_launch())
-    response.headers["Location"] = f"/v1/sessions/{opened.session.id}"
-    return open_session(opened, str(request.base_url))
+    opened_session = await services_of(request).course_sessions.open(
+        account_of(caller, new.account_id), new.to_launch()
+    )
+    response.headers["Location"] = f"/v1/sessions/{opened_session.session.id}"
+    return open_session(opened_session, str(request.base_url))
 
 
 @router.get("/v1/sessions/{session_id}", summary="Get a session", operation_id="getSession")

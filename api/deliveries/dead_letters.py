@@ -23,7 +23,7 @@ from streams.core.page import Cursor
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ACTS = (JobKind.RETRY, JobKind.DISCARD)
-_NOTHING = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
+_NONE_CHECKED = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
 MAX_WEBHOOKS = 50
 
 
@@ -31,7 +31,7 @@ def _dead(visit: Visit, form: Form, cursor: Cursor | None = None) -> DeliveryFil
     return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=cursor)
 
 
-def _chosen(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFilter | None:
+def _delivery_filter(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFilter | None:
     """All that match, or those that are checked; None when there are none."""
     if form["every"]:
         return delivery_filter
@@ -93,9 +93,9 @@ async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
     query = visit.query
-    act, delivery_filter = _act(query["act"]), _chosen(_dead(visit, query), query)
+    act, delivery_filter = _act(query["act"]), _delivery_filter(_dead(visit, query), query)
     if delivery_filter is None:
-        return await _list(visit, query, (_NOTHING,))
+        return await _list(visit, query, (_NONE_CHECKED,))
     return render(
         visit,
         "dead_letters_preview.html",
@@ -111,9 +111,9 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 @router.post("/dead-letters")
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    act, delivery_filter = _act(form["act"]), _chosen(_dead(visit, form), form)
+    act, delivery_filter = _act(form["act"]), _delivery_filter(_dead(visit, form), form)
     if delivery_filter is None:
-        return await _list(visit, form, (_NOTHING,))
+        return await _list(visit, form, (_NONE_CHECKED,))
     job = await visit.services.deliveries.start(
         act, delivery_filter, visit.account.id, actor=visit.actor, once=form["once"] or None
     )

@@ -56,7 +56,7 @@ ERRORS = {
 }
 assert ERRORS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}
 # Those without a response, and those with a meaning of their own; the rest is in the classes.
-_OFFERED = [
+_OUTCOME_CHOICES = [
     kind for kind in ERRORS if kind not in (OutcomeKind.CLIENT_ERROR, OutcomeKind.SERVER_ERROR, OutcomeKind.REDIRECT)
 ]
 CLASSES = {3: "3xx", 4: "4xx", 5: "5xx"}
@@ -165,5 +165,7 @@ def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datet
         Facet("Type", choices("type", {state: (state, facets.event_types.get(state, 0)) for state in EVENT_TYPES})),
         Facet("Webhook", choices("webhook", {state: (names.get(state, state), count) for state, count in by_count})),
         Facet("An attempt got", choices("class", {str(state): (label, None) for state, label in CLASSES.items()})),
-        Facet("An attempt failed by", choices("error", {str(state): (ERRORS[state], None) for state in _OFFERED})),
+        Facet(
+            "An attempt failed by", choices("error", {str(state): (ERRORS[state], None) for state in _OUTCOME_CHOICES})
+        ),
     ]

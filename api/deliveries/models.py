@@ -86,7 +86,7 @@ class DeadLetterFilter(Input):
     since: Moment | None = None
     until: Moment | None = None
 
-    def wanted(self) -> DeliveryFilter:
+    def to_filter(self) -> DeliveryFilter:
         """The filter for services."""
         return DeliveryFilter(**dict(self))
 

@@ -175,7 +175,7 @@ async def _act(
     service = services_of(request).deliveries
     if body.filter is not None and body.ids is None:
         response.status_code = 202
-        return job_of(await service.start(kind, body.filter.wanted(), caller.account_id, actor=caller.actor))
+        return job_of(await service.start(kind, body.filter.to_filter(), caller.account_id, actor=caller.actor))
     if body.ids is None or body.filter is not None:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
     act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead

@@ -25,7 +25,7 @@ class EventLimits:
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
         """Count events, each by its account as it was typed. Raises `TooMany`."""
         now = time.monotonic()
-        counts = Counter(one[:ID_CHARACTERS] if isinstance(one, str) else "" for one in account_ids)
+        counts = Counter(item[:ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)
         for account_id, count in counts.items():
             passes, bucket = self._limits.take(f"{caller.account_id or caller.actor} {account_id}", now, count)
             if not passes:

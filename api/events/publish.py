@@ -64,10 +64,10 @@ class PublishEvents:
         span = services.telemetry.span(SpanName.PUBLISH, trace_parent if is_trace_parent(trace_parent) else None)
         try:
             events = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
-        except Invalid as wrong:
+        except Invalid as error:
             # The caller's error, and no failure of the server.
             span.end({})
-            raise as_written(wrong, body) from None
+            raise as_written(error, body) from None
         except BaseException as error:
             span.end({}, None if isinstance(error, TooMany) else type(error).__name__)
             raise
@@ -144,7 +144,7 @@ async def _repeat_key(request: Request, caller: Caller) -> str | None:
 
 def _accepted(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:
     details: list[dict[str, Any]] = [{"id": event.id} for event in events]
-    for one, count in zip(details, counts or (), strict=False):
+    for accepted_event, count in zip(details, counts or (), strict=False):
         if count is not None:
-            one["webhooks"] = count
+            accepted_event["webhooks"] = count
     return orjson.dumps({"ids": [event.id for event in events], "events": details})

@@ -31,8 +31,8 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
     learner = form["learner"]
     try:
         visit.services.learners.check(learner)
-    except Invalid as wrong:
-        return _form(visit, learner, wrong.errors)
+    except Invalid as error:
+        return _form(visit, learner, error.errors)
     summary = await visit.services.deliveries.summary(DeliveryFilter(visit.account.id, learner_id=learner))
     return render(
         visit,
@@ -51,8 +51,8 @@ async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """Erase the learner; this cannot be taken back."""
     try:
         erasure = await visit.services.learners.erase(visit.account.id, form["learner"], actor=visit.actor)
-    except Invalid as wrong:
-        return _form(visit, form["learner"], wrong.errors)
+    except Invalid as error:
+        return _form(visit, form["learner"], error.errors)
     return redirect(f"/account/erasures/{erasure.id}")
 
 

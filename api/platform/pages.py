@@ -39,9 +39,9 @@ async def sign_in(request: Request, form: SentForm) -> Response:
         limit_attempts(request)
         errors = (FieldError("key", "is not an operator key of SCORM_WEBHOOKS_OPERATOR_KEYS"),)
         return render(request, "operator_sign_in.html", status=403, errors=errors)
-    opened = await services.sign_in.as_operator(caller.actor, browser_of(request))
+    new_session = await services.sign_in.as_operator(caller.actor, browser_of(request))
     response = redirect("/operator")
-    set_cookie(response, request, site_of(request), opened.token)
+    set_cookie(response, request, site_of(request), new_session.token)
     return response
 
 
@@ -85,8 +85,8 @@ async def stages_page(visit: ByOperator) -> Response:
     """The lag of each stage, by topic; Kafka is asked, which can take some seconds."""
     try:
         lags, problem = await visit.services.platform.lags(), None
-    except Unavailable as away:
-        lags, problem = [], str(away)
+    except Unavailable as error:
+        lags, problem = [], str(error)
     problems = await visit.services.readiness_problems()
     return render(visit, "operator_stages.html", lags=lags, problem=problem, problems=problems)
 
@@ -97,13 +97,13 @@ async def open_account(visit: ByOperator, form: SentForm) -> Response:
     """Open an account; the page shows its first API key, once."""
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
-        opened = await visit.services.accounts.open(
+        new_account = await visit.services.accounts.open(
             form["account_name"], form.lines("emails"), limit, actor=visit.session.actor
         )
-    except Invalid as wrong:
+    except Invalid as error:
         typed = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
-        return await _operator_page(visit, errors=wrong.errors, typed=typed)
-    return await _operator_page(visit, opened=opened)
+        return await _operator_page(visit, errors=error.errors, typed=typed)
+    return await _operator_page(visit, opened=new_account)
 
 
 @router.post("/operator/accounts/{account_id}/plan-limit")

@@ -38,7 +38,7 @@ _FIELD_TIME = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
-class Entered:
+class ReplayForm:
     """The form's fields as they were typed. Times without a zone are in `zone`."""
 
     since: str = ""
@@ -49,7 +49,7 @@ class Entered:
     zone: str = ""
 
     @classmethod
-    def of(cls, form: Form) -> "Entered":
+    def from_form(cls, form: Form) -> "ReplayForm":
         return cls(
             form["since"],
             form["until"],
@@ -59,7 +59,7 @@ class Entered:
             form["zone"],
         )
 
-    def shown(self, zone: ZoneInfo) -> "Entered":
+    def in_zone(self, zone: ZoneInfo) -> "ReplayForm":
         """With times as the browser's date field takes them."""
         return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
 
@@ -99,7 +99,7 @@ class Preset:
     link: str
 
 
-async def _presets(visit: Visit, registration: Registration, entered: Entered) -> Sequence[Preset]:
+async def _presets(visit: Visit, registration: Registration, entered: ReplayForm) -> Sequence[Preset]:
     """With absolute times in the zone of the form, and its other fields as they are."""
     zone, now = _zone(entered, visit.request), visit.services.clock.now()
     local = in_zone(now, zone)
@@ -138,15 +138,15 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     """The form; with its fields in the URL also the count."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if "since" not in visit.request.query_params:
-        return await _page(visit, registration, Entered())
-    entered = Entered.of(visit.query)
+        return await _page(visit, registration, ReplayForm())
+    entered = ReplayForm.from_form(visit.query)
     try:
         replay_request = entered.request(webhook_id, _zone(entered, visit.request))
         # The job sends what is counted now, and nothing that comes later.
         replay_request = replace(replay_request, until=replay_request.until or visit.services.clock.now())
         count = await visit.services.replays.count(registration.webhook, replay_request)
-    except Invalid as wrong:
-        return await _page(visit, registration, entered, errors=wrong.errors)
+    except Invalid as error:
+        return await _page(visit, registration, entered, errors=error.errors)
     return await _page(visit, registration, entered, replay_request, count)
 
 
@@ -154,20 +154,20 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
 async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    entered = Entered.of(form)
+    entered = ReplayForm.from_form(form)
     try:
         replay_request = entered.request(webhook_id, _zone(entered, visit.request))
         job = await visit.services.replays.start(
             registration.webhook, replay_request, actor=visit.actor, once=form["once"] or None
         )
-    except Invalid as wrong:
-        return await _page(visit, registration, entered, errors=wrong.errors)
-    except Conflict as conflict:
-        return await _page(visit, registration, entered, problem=str(conflict))
+    except Invalid as error:
+        return await _page(visit, registration, entered, errors=error.errors)
+    except Conflict as error:
+        return await _page(visit, registration, entered, problem=str(error))
     return redirect(f"/jobs/{job.id}")
 
 
-def _zone(entered: Entered, request: Request) -> ZoneInfo:
+def _zone(entered: ReplayForm, request: Request) -> ZoneInfo:
     """The zone of the form, which a shared link keeps; without a known one the person's."""
     return zone_named(entered.zone) or zone_of(request)
 
@@ -175,7 +175,7 @@ def _zone(entered: Entered, request: Request) -> ZoneInfo:
 async def _page(
     visit: Visit,
     registration: Registration,
-    entered: Entered,
+    entered: ReplayForm,
     replay_request: ReplayRequest | None = None,
     count: ReplayCount | None = None,
     errors: tuple[FieldError, ...] = (),
@@ -183,7 +183,7 @@ async def _page(
 ) -> Response:
     context: Mapping[str, Any] = {
         "known": registration,
-        "entered": entered.shown(_zone(entered, visit.request)),
+        "entered": entered.in_zone(_zone(entered, visit.request)),
         "wanted": replay_request,
         "count": count,
         "presets": await _presets(visit, registration, entered),

@@ -40,11 +40,11 @@ async def _once(visit: Visit | OperatorVisit, form: Form, act: Callable[[], Awai
     if not key or len(key) > CHARACTERS or not key.isascii():
         return await act()
     services, caller, now = visit.services, f"page:{visit.session.id}", visit.services.clock.now()
-    earlier = await begin(services.responses, caller, key, visit.request.url.path, now)
-    if earlier is not None:
-        if earlier.status is None or earlier.encrypted_response is None:
+    earlier_request = await begin(services.responses, caller, key, visit.request.url.path, now)
+    if earlier_request is not None:
+        if earlier_request.status is None or earlier_request.encrypted_response is None:
             raise Conflict("this form was sent already and is still being worked on: look at the list in a moment")
-        if not (path := services.encryption.decrypt(earlier.encrypted_response)):
+        if not (path := services.encryption.decrypt(earlier_request.encrypted_response)):
             raise Conflict("this form was sent already: what it made is in the list, and its secret was shown then")
         return redirect(path)
     try:

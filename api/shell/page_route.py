@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from api.crashes import log_crash
-from api.problems import UNTOLD, kind_of
+from api.problems import LOG_ONLY_ERRORS, kind_of
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
 from api.shell.security import require_own_origin
@@ -68,7 +68,7 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     status, _, _, heading = kind_of(error) or (500, "", "", None)
     if heading is None:
         raise error
-    is_told = not isinstance(error, UNTOLD)
+    is_told = not isinstance(error, LOG_ONLY_ERRORS)
     if not is_told:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     sentences = sentences_of(error) if is_told else ["Try again in a few seconds."]

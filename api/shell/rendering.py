@@ -67,7 +67,7 @@ def render(
         wide=visit is not None or operator is not None,
         path=request.url.path,
         query=request.query_params,
-        here=here or _here(request),
+        here=here or _current_page(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
         **visible_context,
@@ -88,7 +88,7 @@ def redirect(path: str) -> Response:
     return RedirectResponse(path, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
 
 
-def _here(request: Request) -> str:
+def _current_page(request: Request) -> str:
     return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
@@ -175,8 +175,8 @@ def plain(text: object) -> str:
 
 def plain_lines(text: str | bytes) -> str:
     """Text or bytes from outside, with line breaks, other control characters escaped."""
-    decoded = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return escape_controls(decoded.replace("\r\n", "\n"), keep="\n\t")
+    decoded_text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return escape_controls(decoded_text.replace("\r\n", "\n"), keep="\n\t")
 
 
 @pass_context

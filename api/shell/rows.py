@@ -15,21 +15,23 @@ async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> M
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
     """The names of those that the account has, or had."""
-    found = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
-    return {key: webhook_name(known) for key, known in visible(found, visit.permissions).items()}
+    webhooks_by_id = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
+    return {
+        key: webhook_name(listed_webhook) for key, listed_webhook in visible(webhooks_by_id, visit.permissions).items()
+    }
 
 
 async def webhook_of(visit: Visit, webhook_id: str) -> ListedWebhook | None:
     """A webhook as this person sees it, a deleted one too, as long as it is kept."""
-    found = await visit.services.webhooks.with_ids(visit.account.id, {webhook_id})
-    return visible(found, visit.permissions).get(webhook_id)
+    webhooks_by_id = await visit.services.webhooks.with_ids(visit.account.id, {webhook_id})
+    return visible(webhooks_by_id, visit.permissions).get(webhook_id)
 
 
-def webhook_name(known: ListedWebhook | None) -> str:
+def webhook_name(listed_webhook: ListedWebhook | None) -> str:
     """Its description; without one the URL."""
-    if known is None:
+    if listed_webhook is None:
         return "a deleted webhook"
-    return f"{known.description or known.url}{', deleted' if known.deleted_at else ''}"
+    return f"{listed_webhook.description or listed_webhook.url}{', deleted' if listed_webhook.deleted_at else ''}"
 
 
 async def people_of(visit: Visit) -> Mapping[str, str]:

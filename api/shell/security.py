@@ -21,7 +21,7 @@ _DIRECTIVES = (
     "base-uri 'none'",
 )
 # The token of the browser that asked for a code.
-ASKED = "asked"
+CODE_COOKIE = "asked"
 # The token of the browser that went to the OpenID Connect provider.
 OIDC = "oidc"
 
@@ -45,22 +45,22 @@ def set_cookie(
     lasts: timedelta = SESSION_LASTS,
 ) -> None:
     """Set a cookie that no script reads, and that other sites do not send with a POST."""
-    secure, framed = is_secure(request, site), _is_framed(request, site, name)
+    secure, is_framed = is_secure(request, site), _is_framed(request, site, name)
     response.set_cookie(
         cookie_name(request, site, name),
         value,
         max_age=int(lasts.total_seconds()),
         secure=secure,
         httponly=True,
-        samesite="none" if framed else "lax",
-        partitioned=framed,
+        samesite="none" if is_framed else "lax",
+        partitioned=is_framed,
     )
 
 
 def delete_cookie(response: Response, request: Request, site: Site, name: str = "session") -> None:
-    secure, framed = is_secure(request, site), _is_framed(request, site, name)
+    secure, is_framed = is_secure(request, site), _is_framed(request, site, name)
     response.delete_cookie(
-        cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if framed else "lax"
+        cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if is_framed else "lax"
     )
 
 
@@ -76,23 +76,23 @@ def require_own_origin(request: Request, site: Site) -> None:
     """
     fetched_from = request.headers.get("sec-fetch-site")
     if fetched_from is not None:
-        allowed = fetched_from == "same-origin"
+        is_allowed = fetched_from == "same-origin"
     else:
         own = site.origin or f"{request.url.scheme}://{request.url.netloc}".lower()
-        allowed = request.headers.get("origin", "").lower() == own
-    if not allowed:
+        is_allowed = request.headers.get("origin", "").lower() == own
+    if not is_allowed:
         raise Forbidden("this request did not come from a page of the dashboard: open the page and try again")
 
 
 def client_address(request: Request, site: Site) -> str:
     """The network address of the browser. Only what a trusted proxy adds to `X-Forwarded-For` counts."""
     peer = request.client.host if request.client else ""
-    forwarded = [part.strip() for part in ",".join(request.headers.getlist("x-forwarded-for")).split(",")]
+    addresses = [part.strip() for part in ",".join(request.headers.getlist("x-forwarded-for")).split(",")]
     # From the right: a client may send anything on the left.
-    while forwarded and _is_trusted(peer, site):
-        if _address(forwarded[-1]) is None:
+    while addresses and _is_trusted(peer, site):
+        if _address(addresses[-1]) is None:
             break
-        peer = forwarded.pop()
+        peer = addresses.pop()
     return peer
 
 

@@ -11,7 +11,7 @@ _PREDICATE = re.compile(r"(is|are|must|has|have|cannot|can)\b")
 def sentences_of(error: ScormWebhooksError) -> list[str]:
     """What an error says, a sentence for each wrong field."""
     if isinstance(error, Invalid):
-        return [field_sentence(one) for one in error.errors]
+        return [field_sentence(field_error) for field_error in error.errors]
     return [sentence(str(error))]
 
 
@@ -29,4 +29,4 @@ def sentence(text: str) -> str:
 
 def _words(field: str) -> str:
     """`overlapHours` as people write it: `overlap hours`."""
-    return re.sub(r"(?<=[a-z])([A-Z])", lambda found: f" {found[1].lower()}", field)
+    return re.sub(r"(?<=[a-z])([A-Z])", lambda match: f" {match[1].lower()}", field)

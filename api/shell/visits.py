@@ -135,15 +135,17 @@ async def visit_of(request: Request) -> Visit:
     request.state.caller = caller
     services = services_of(request)
     account = await services.accounts.find(caller.account_id)
-    paused = (await services.webhooks.paused(account.id, MAX_PAUSED)).rows
-    held = await asyncio.gather(
+    paused_webhooks = (await services.webhooks.paused(account.id, MAX_PAUSED)).rows
+    held_counts = await asyncio.gather(
         *(
-            services.search.count(DeliveryFilter(account.id, known.id, state=State.HELD))
-            for known in paused[:PAUSED_SHOWN]
+            services.search.count(DeliveryFilter(account.id, listed_webhook.id, state=State.HELD))
+            for listed_webhook in paused_webhooks[:PAUSED_SHOWN]
         )
     )
-    shown = visible(tuple(zip(paused, [*held, *[0] * len(paused)], strict=False)), caller.permissions)
-    return Visit(request, session, account, caller.actor, caller.permissions, shown)
+    visible_pauses = visible(
+        tuple(zip(paused_webhooks, [*held_counts, *[0] * len(paused_webhooks)], strict=False)), caller.permissions
+    )
+    return Visit(request, session, account, caller.actor, caller.permissions, visible_pauses)
 
 
 SignedIn = Annotated[Visit, Depends(visit_of)]

@@ -34,10 +34,10 @@ def network_of(address: str) -> str:
     An address that is none counts as itself.
     """
     try:
-        parsed = ip_address(address)
+        ip = ip_address(address)
     except ValueError:
         return address
-    return str(ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+    return str(ip_network((ip, 64), strict=False)) if ip.version == 6 else address
 
 
 def browser_of(request: Request) -> Browser:

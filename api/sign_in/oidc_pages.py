@@ -23,11 +23,11 @@ async def begin(request: Request, next: str = "/") -> Response:
     oidc = _oidc(request)
     limit_attempts(request)
     try:
-        begun = await oidc.begin(own_path(next))
+        pending_sign_in = await oidc.begin(own_path(next))
     except ProviderFailed:
         return await _failed(request, oidc)
-    response = redirect(begun.url)
-    set_cookie(response, request, site_of(request), begun.browser_token, OIDC, PENDING_LASTS)
+    response = redirect(pending_sign_in.url)
+    set_cookie(response, request, site_of(request), pending_sign_in.browser_token, OIDC, PENDING_LASTS)
     return response
 
 
@@ -37,8 +37,8 @@ async def callback(request: Request, state: str = "", code: str = "", error: str
     oidc, site = _oidc(request), site_of(request)
     browser_token = request.cookies.get(cookie_name(request, site, OIDC), "")
     try:
-        finished = await oidc.finish(ProviderAnswer(state, code, error), browser_token, browser_of(request))
-        response = signed_in(request, finished.opened, own_path(finished.next))
+        sign_in = await oidc.finish(ProviderAnswer(state, code, error), browser_token, browser_of(request))
+        response = signed_in(request, sign_in.opened, own_path(sign_in.next))
     except ProviderFailed:
         response = await _failed(request, oidc)
     except SignInRefused as refused:
@@ -54,14 +54,14 @@ def _oidc(request: Request) -> OidcService:
     return oidc
 
 
-def _words(refused: SignInRefused, name: str) -> str:
+def _words(error: SignInRefused, name: str) -> str:
     """What to do now. The reason itself is in the log, because it may tell about other people."""
-    if isinstance(refused, NotAdmitted):
+    if isinstance(error, NotAdmitted):
         return (
             f"{name} knows you, but you have no account here yet. "
             "Ask an owner of your account to add your e-mail address, or ask the people who run this platform."
         )
-    if isinstance(refused, ProviderRefused):
+    if isinstance(error, ProviderRefused):
         return f"{name} did not sign you in. Try again, or let us send you a code."
     return (
         f"The sign-in with {name} has expired, was used already, began in another browser, "

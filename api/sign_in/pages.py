@@ -9,11 +9,11 @@ from api.services import services_of
 from api.shell.forms import Form, SentForm, form_of, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.security import ASKED, cookie_name, delete_cookie, own_path, set_cookie
+from api.shell.security import CODE_COOKIE, cookie_name, delete_cookie, own_path, set_cookie
 from api.shell.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
 from api.sign_in.limits import browser_of, limit_attempts
 from streams.core.errors import FieldError, Invalid, Unauthorized
-from streams.features.sign_in.service import Opened
+from streams.features.sign_in.service import OpenedSignIn
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -28,23 +28,23 @@ async def sign_in_page(request: Request, next: str = "/") -> Response:
     return _form(request, own_path(next))
 
 
-def _form(request: Request, wanted: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
+def _form(request: Request, next_path: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
     oidc = services_of(request).oidc
-    link = {"oidc_name": oidc.name, "oidc_path": with_query(OIDC_PATH, next=wanted)} if oidc else {"oidc_name": None}
-    return render(request, "sign_in.html", errors=errors, next=wanted, email=email, **link)
+    link = {"oidc_name": oidc.name, "oidc_path": with_query(OIDC_PATH, next=next_path)} if oidc else {"oidc_name": None}
+    return render(request, "sign_in.html", errors=errors, next=next_path, email=email, **link)
 
 
 @router.post("/sign-in")
 async def ask(request: Request, form: SentForm) -> Response:
     """Mail a code. The page is the same for an address without a user."""
-    wanted = own_path(form["next"])
+    next_path = own_path(form["next"])
     limit_attempts(request)
     try:
         browser_token = await services_of(request).sign_in.ask(form["email"])
-    except Invalid as wrong:
-        return _form(request, wanted, form["email"], wrong.errors)
-    response = redirect(with_query("/sign-in/code", next=wanted))
-    set_cookie(response, request, site_of(request), browser_token, ASKED)
+    except Invalid as error:
+        return _form(request, next_path, form["email"], error.errors)
+    response = redirect(with_query("/sign-in/code", next=next_path))
+    set_cookie(response, request, site_of(request), browser_token, CODE_COOKIE)
     return response
 
 
@@ -56,15 +56,15 @@ async def code_page(request: Request, next: str = "/") -> Response:
 
 @router.post("/sign-in/code")
 async def redeem_code(request: Request, form: SentForm) -> Response:
-    wanted = own_path(form["next"])
-    token = request.cookies.get(cookie_name(request, site_of(request), ASKED), "")
+    next_path = own_path(form["next"])
+    token = request.cookies.get(cookie_name(request, site_of(request), CODE_COOKIE), "")
     try:
-        opened = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
-    except Unauthorized as wrong:
+        new_session = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
+    except Unauthorized as error:
         limit_attempts(request)
-        errors = (FieldError("code", str(wrong)),)
-        return render(request, "sign_in_code.html", status=403, errors=errors, next=wanted)
-    return signed_in(request, opened, wanted)
+        errors = (FieldError("code", str(error)),)
+        return render(request, "sign_in_code.html", status=403, errors=errors, next=next_path)
+    return signed_in(request, new_session, next_path)
 
 
 @router.get("/sign-in/{token}")
@@ -81,22 +81,22 @@ async def link_page(token: str, request: Request) -> Response:
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
     try:
-        opened = await services_of(request).sign_in.by_link(token, browser_of(request))
+        new_session = await services_of(request).sign_in.by_link(token, browser_of(request))
     except Unauthorized:
         limit_attempts(request)
         raise
-    return signed_in(request, opened, "/")
+    return signed_in(request, new_session, "/")
 
 
-def signed_in(request: Request, opened: Opened, wanted: str) -> Response:
+def signed_in(request: Request, new_session: OpenedSignIn, next_path: str) -> Response:
     """Give the browser its session, and lead it to a page of ours."""
-    if opened.session.is_operator:
+    if new_session.session.is_operator:
         response = redirect("/operator")
     else:
-        response = redirect(wanted if opened.session.caller else with_query("/choose-account", next=wanted))
+        response = redirect(next_path if new_session.session.caller else with_query("/choose-account", next=next_path))
     # A new token for each sign-in: one that was there before is worth nothing.
-    set_cookie(response, request, site_of(request), opened.token)
-    delete_cookie(response, request, site_of(request), ASKED)
+    set_cookie(response, request, site_of(request), new_session.token)
+    delete_cookie(response, request, site_of(request), CODE_COOKIE)
     return response
 
 
@@ -107,8 +107,8 @@ async def choose_page(request: Request, next: str = "/") -> Response:
     if session is None:
         raise SignInNeeded
     services = services_of(request)
-    found = await services.sessions.choices(session)
-    choices = [await services.accounts.find(one.account_id) for one in found if one.account_id]
+    session_choices = await services.sessions.choices(session)
+    choices = [await services.accounts.find(choice.account_id) for choice in session_choices if choice.account_id]
     return render(
         await visit_of(request) if session.caller else request,
         "choose_account.html",

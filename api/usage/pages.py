@@ -21,16 +21,16 @@ async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
     """The chosen month by package and dispatch; the present one until then."""
     usage = visit.services.usage
     summary = await usage.summary(visit.account.id, MONTHS)
-    chosen = month or summary.present.month
+    shown_month = month or summary.present.month
     return render(
         visit,
         "usage.html",
         summary=summary,
         present=summary.present,
-        chosen=chosen,
-        details=await usage.largest(visit.account.id, chosen, ROWS + 1),
+        chosen=shown_month,
+        details=await usage.largest(visit.account.id, shown_month, ROWS + 1),
         rows=ROWS,
-        most=max(one.launches for one in summary.months),
+        most=max(item.launches for item in summary.months),
     )
 
 
@@ -44,14 +44,14 @@ async def usage_csv(month: str, visit: SignedIn) -> Response:
     return StreamingResponse(_lines(month, first, details), headers=headers, media_type="text/csv; charset=utf-8")
 
 
-async def _lines(month: str, first: UsageDetail | None, others: AsyncIterator[UsageDetail]) -> AsyncIterator[str]:
+async def _lines(month: str, first: UsageDetail | None, details: AsyncIterator[UsageDetail]) -> AsyncIterator[str]:
     # Ids have no comma and no quotation mark.
     yield "month,package,dispatch,launches\r\n"
     if first is not None:
         yield _line(month, first)
-    async for other in others:
-        yield _line(month, other)
+    async for detail in details:
+        yield _line(month, detail)
 
 
-def _line(month: str, one: UsageDetail) -> str:
-    return f"{month},{one.package_id or ''},{one.dispatch_id or ''},{one.launches}\r\n"
+def _line(month: str, detail: UsageDetail) -> str:
+    return f"{month},{detail.package_id or ''},{detail.dispatch_id or ''},{detail.launches}\r\n"

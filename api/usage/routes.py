@@ -30,6 +30,6 @@ async def usage_of_month(
     month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
 ) -> Page[UsageOfPackage]:
     """By package and dispatch, in the order of these ids."""
-    after = parse_usage_place(cursor) if cursor is not None else None
-    page = await services_of(request).usage.details(caller.account_id, month, after, limit)
-    return Page(data=[UsageOfPackage.of(one) for one in page.rows], next_cursor=str(page.next) if page.next else None)
+    place = parse_usage_place(cursor) if cursor is not None else None
+    page = await services_of(request).usage.details(caller.account_id, month, place, limit)
+    return Page(data=[UsageOfPackage.of(row) for row in page.rows], next_cursor=str(page.next) if page.next else None)

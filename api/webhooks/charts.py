@@ -10,8 +10,8 @@ from streams.core.webhook_stats import Hour, ResponseTimes, percentile_ms
 
 WIDTH, HEIGHT = 720, 124
 # Below the bars, for the hours.
-FOOT = 22
-GAP = 4
+LABEL_HEIGHT = 22
+BAR_GAP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +64,27 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
             counts[hour.hour][is_failure] += hour.attempts
             failures[hour.outcome] += hour.attempts * is_failure
     most = max((sum(pair) for pair in counts.values()), default=0)
-    step, room = WIDTH / count, HEIGHT - FOOT
+    step, room = WIDTH / count, HEIGHT - LABEL_HEIGHT
     bars = []
     for number, start in enumerate(starts):
-        delivered, failed = counts[start]
-        low, high = (_height(value, most, room) for value in (delivered, failed))
+        delivered_count, failed_count = counts[start]
+        low, high = (_height(value, most, room) for value in (delivered_count, failed_count))
         bars.append(
             Bar(
                 start,
-                delivered,
-                failed,
-                round(number * step + GAP / 2, 1),
-                round(step - GAP, 1),
+                delivered_count,
+                failed_count,
+                round(number * step + BAR_GAP / 2, 1),
+                round(step - BAR_GAP, 1),
                 round(room - low - high, 1),
                 high,
                 round(room - low, 1),
                 low,
             )
         )
-    delivered = sum(bar.delivered for bar in bars)
+    delivered_count = sum(bar.delivered for bar in bars)
     by_outcome = [(outcome, number) for outcome, number in failures.most_common() if number]
-    return AttemptsChart(bars, most, delivered, failures.total(), by_outcome)
+    return AttemptsChart(bars, most, delivered_count, failures.total(), by_outcome)
 
 
 def _height(value: int, most: int, room: float) -> float:
@@ -131,20 +131,20 @@ def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) 
     by_hour: dict[datetime, list[ResponseTimes]] = {}
     for time in times:
         by_hour.setdefault(time.hour, []).append(time)
-    found: Mapping[datetime, tuple[float, float]] = {
+    times_by_hour: Mapping[datetime, tuple[float, float]] = {
         hour: (percentile_ms(of_hour, 0.5) or 0.0, percentile_ms(of_hour, 0.95) or 0.0)
         for hour, of_hour in by_hour.items()
     }
-    most = max((p95 for _, p95 in found.values()), default=0.0) or 1.0
-    step, room = WIDTH / count, HEIGHT - FOOT
+    most = max((p95 for _, p95 in times_by_hour.values()), default=0.0) or 1.0
+    step, room = WIDTH / count, HEIGHT - LABEL_HEIGHT
     points = []
-    for hour, (p50, p95) in sorted(found.items()):
+    for hour, (p50, p95) in sorted(times_by_hour.items()):
         back = (this_hour - hour) // timedelta(hours=1)
         if 0 <= back < count:
             x = round((count - back - 0.5) * step, 1)
             points.append(TimesPoint(hour, p50, p95, x, _y(p50, most, room), _y(p95, most, room)))
     labels = [
-        HourLabel(this_hour - timedelta(hours=back), (count - 1 - back) * step + GAP / 2) for back in range(count)
+        HourLabel(this_hour - timedelta(hours=back), (count - 1 - back) * step + BAR_GAP / 2) for back in range(count)
     ]
     return TimesChart(points, most, [label for label in labels if _is_labelled(label.hour, label.x)])
 

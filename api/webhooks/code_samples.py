@@ -36,10 +36,10 @@ class Sample:
 def samples(header: str) -> list[Sample]:
     """The code for a deployment whose signature has this header."""
     folder = files("api.webhooks") / "samples"
-    return [Sample(language, _with(header, (folder / name).read_text())) for language, name in _FILES.items()]
+    return [Sample(language, _with_header(header, (folder / name).read_text())) for language, name in _FILES.items()]
 
 
-def _with(header: str, code: str) -> str:
+def _with_header(header: str, code: str) -> str:
     # Node has names of headers in lower case, PHP in upper case with underscores.
     as_php = "HTTP_" + header.upper().replace("-", "_")
     default_php = "HTTP_" + _DEFAULT.upper().replace("-", "_")
@@ -48,13 +48,13 @@ def _with(header: str, code: str) -> str:
 
 def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
     """The same request as a command for a shell."""
-    kept = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
-    sent = [f"-H {_quoted(line)}" for line in kept]
+    header_lines = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
+    options = [f"-H {_quoted(line)}" for line in header_lines]
     data = "@event.json"
     # No argument of a program has a NUL.
     if body is not None and len(body) <= MAX_BODY and b"\0" not in body:
         data = _quoted(body.decode(errors="surrogateescape"))
-    return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *sent, f"--data-binary {data}"])
+    return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *options, f"--data-binary {data}"])
 
 
 def _quoted(text: str) -> str:

@@ -23,7 +23,7 @@ from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registrati
 from streams.features.webhooks.input import WebhookInput, webhook_input
 from streams.features.webhooks.latest_events import ComparedEvent
 from streams.features.webhooks.samples import sample_event
-from streams.features.webhooks.service import Changed
+from streams.features.webhooks.service import ChangeResult
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -59,51 +59,53 @@ async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
 async def _create(visit: Visit, form: Form) -> Response:
     """The next page shows its secret."""
     try:
-        entered = WebhookInput(visit.account.id, **_entered(form, None))
-        made = await visit.services.webhooks.register(entered, actor=visit.actor)
-    except Invalid as wrong:
-        return _form_page(visit, None, _kept(form), wrong.errors)
-    return _to_page(made.changed, new=1)
+        entered_input = WebhookInput(visit.account.id, **_entered(form, None))
+        result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
+    except Invalid as error:
+        return _form_page(visit, None, _form_values(form), error.errors)
+    return _to_page(result.changed, new=1)
 
 
 @router.get("/webhooks/{webhook_id}/edit")
 async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    return _form_page(visit, known, {**_fields_of(webhook_input(known)), "version": known.webhook.version})
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    return _form_page(
+        visit, registration, {**_fields_of(webhook_input(registration)), "version": registration.webhook.version}
+    )
 
 
 @router.post("/webhooks/{webhook_id}/edit")
 async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if form[COMPARE]:
-        return await _compare(visit, form, known)
+        return await _compare(visit, form, registration)
     try:
-        changes = _entered(form, known)
+        changes = _entered(form, registration)
         version = form.number("version", "version", 0) or None
-        changed = await visit.services.webhooks.change(
+        result = await visit.services.webhooks.change(
             webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
         )
-    except Invalid as wrong:
+    except Invalid as error:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
-        return _form_page(visit, known, {**_kept(form), "version": form["version"]}, wrong.errors)
-    return _to_page(changed, done="saved")
+        return _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
+    return _to_page(result, done="saved")
 
 
 async def _compare(visit: Visit, form: Form, registration: Registration | None) -> Response:
     """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
-    kept = {**_kept(form), "version": form["version"]}
+    form_values = {**_form_values(form), "version": form["version"]}
     try:
-        entered = WebhookInput(visit.account.id, **_entered(form, registration))
-        compared = await visit.services.latest_events.compare(entered)
-    except Invalid as wrong:
-        return _form_page(visit, registration, kept, wrong.errors)
-    return _form_page(visit, registration, kept, compared=compared)
+        entered_input = WebhookInput(visit.account.id, **_entered(form, registration))
+        compared_events = await visit.services.latest_events.compare(entered_input)
+    except Invalid as error:
+        return _form_page(visit, registration, form_values, error.errors)
+    return _form_page(visit, registration, form_values, compared=compared_events)
 
 
-def _to_page(changed: Changed, **act: object) -> Response:
+def _to_page(result: ChangeResult, **act: object) -> Response:
     """The webhook's page, with the first host that does not resolve."""
-    unresolved = next(iter(changed.unresolved), None)
-    return redirect(with_query(f"/webhooks/{changed.registration.webhook.id}", **act, unresolved=unresolved))
+    unresolved_host = next(iter(result.unresolved), None)
+    return redirect(with_query(f"/webhooks/{result.registration.webhook.id}", **act, unresolved=unresolved_host))
 
 
 def _form_page(
@@ -125,7 +127,7 @@ def _form_page(
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_AT)), indent=2),
         compare=COMPARE,
         compared=compared,
-        matching=sum(one.why_not is None for one in compared or ()),
+        matching=sum(event.why_not is None for event in compared or ()),
         filter_example=json.dumps(EXAMPLE),
     )
 
@@ -148,31 +150,31 @@ def _empty() -> dict[str, Any]:
     return _fields_of(WebhookInput("", ""))
 
 
-def _fields_of(known: WebhookInput) -> dict[str, Any]:
+def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
     return {
-        "url": known.url,
-        "description": known.description,
-        "events": list(known.events),
-        "packages": "\n".join(known.packages),
-        "dispatches": "\n".join(known.dispatches),
-        "fallback_url": known.fallback_url or "",
+        "url": entered_input.url,
+        "description": entered_input.description,
+        "events": list(entered_input.events),
+        "packages": "\n".join(entered_input.packages),
+        "dispatches": "\n".join(entered_input.dispatches),
+        "fallback_url": entered_input.fallback_url or "",
         "headers": "",
         "fallback_headers": "",
-        "max_concurrency": str(known.max_concurrency),
-        "filter": json.dumps(known.filter, ensure_ascii=False) if known.filter else "",
+        "max_concurrency": str(entered_input.max_concurrency),
+        "filter": json.dumps(entered_input.filter, ensure_ascii=False) if entered_input.filter else "",
         "no_headers": "",
         "no_fallback_headers": "",
     }
 
 
-def _kept(form: Form) -> dict[str, Any]:
+def _form_values(form: Form) -> dict[str, Any]:
     """What was typed."""
     return {**{name: form[name] for name in _empty()}, "events": form.all("events")}
 
 
 def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
     """The input of a form. Headers are never shown: left empty in an edit, they stay. Raises `Invalid`."""
-    entered: dict[str, Any] = {
+    values: dict[str, Any] = {
         "url": form["url"],
         "description": form["description"],
         "events": form.all("events") or [ALL_EVENTS],
@@ -184,8 +186,8 @@ def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] or registration is None or form[f"no_{name}"]:
-            entered[name] = _headers(form.lines(name), label)
-    return entered
+            values[name] = _headers(form.lines(name), label)
+    return values
 
 
 def _headers(lines: list[str], label: str) -> dict[str, str]:

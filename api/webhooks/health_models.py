@@ -65,18 +65,18 @@ class Statistics(Model):
     unfinished: list[Unfinished]
 
 
-def health_of(seen: HealthDetails) -> Health:
+def health_of(details: HealthDetails) -> Health:
     """A webhook's health."""
-    webhook, failing = seen.registration.webhook, seen.failing
+    webhook, failure_streak = details.registration.webhook, details.failing
     return Health.of(
         webhook,
-        seen.registration,
-        failing,
-        seen,
+        details.registration,
+        failure_streak,
+        details,
         pause_reason=webhook.pause.reason if webhook.pause else None,
-        consecutive_failures=failing.failures,
-        failing_since=failing.first_failed_at,
-        last_failure=failing.last_message,
+        consecutive_failures=failure_streak.failures,
+        failing_since=failure_streak.first_failed_at,
+        last_failure=failure_streak.last_message,
     )
 
 

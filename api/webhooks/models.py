@@ -23,8 +23,8 @@ from streams.core.limits import (
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status, entered_types
 from streams.core.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, Rotated
-from streams.features.webhooks.service import Changed, Registered
+from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, RotationResult
+from streams.features.webhooks.service import ChangeResult, RegistrationResult
 
 Url = Annotated[
     Text,
@@ -152,16 +152,16 @@ class _Webhook(Model):
     ] = None
 
     @classmethod
-    def of_listed(cls, known: Listed, now: datetime, *others: object, **computed: Any) -> Self:
+    def of_listed(cls, listed_webhook: Listed, now: datetime, *sources: object, **computed_fields: Any) -> Self:
         """As it is now."""
         return cls.of(
-            known,
-            *others,
-            events=entered_types(known.event_types),
-            filter=json.loads(known.filter) if known.filter else None,
-            pause_reason=known.pause.reason if known.pause else None,
-            old_secret_until=min((end for end in known.secret_ends if now < end), default=None),
-            **computed,
+            listed_webhook,
+            *sources,
+            events=entered_types(listed_webhook.event_types),
+            filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
+            pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
+            old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
+            **computed_fields,
         )
 
 
@@ -172,13 +172,13 @@ class Webhook(_Webhook):
     dispatches: list[str]
 
     @classmethod
-    def of_registration(cls, registration: Registration, now: datetime, *others: object) -> Self:
+    def of_registration(cls, registration: Registration, now: datetime, *sources: object) -> Self:
         """As it is now, with its scope."""
         scope = {
             "packages": sorted(registration.webhook.packages),
             "dispatches": sorted(registration.webhook.dispatches),
         }
-        return cls.of_listed(registration.listed, now, *others, **scope)
+        return cls.of_listed(registration.listed_webhook, now, *sources, **scope)
 
 
 class ListedWebhook(_Webhook):
@@ -209,21 +209,21 @@ class Secret(Model):
     secret: str
 
 
-def changed_webhook(changed: Changed, now: datetime) -> Webhook:
+def changed_webhook(result: ChangeResult, now: datetime) -> Webhook:
     """A webhook after a change of its fields."""
-    return Webhook.of_registration(changed.registration, now, changed)
+    return Webhook.of_registration(result.registration, now, result)
 
 
-def webhook_with_secret(registered: Registered, now: datetime) -> WebhookWithSecret:
+def webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWithSecret:
     """A new webhook with its secret."""
-    return WebhookWithSecret.of_registration(registered.changed.registration, now, registered.changed, registered)
+    return WebhookWithSecret.of_registration(result.changed.registration, now, result.changed, result)
 
 
-def altered_webhook(changed: Changed, now: datetime) -> ListedWebhook:
+def altered_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
     """A webhook after a change of something else than its fields."""
-    return ListedWebhook.of_listed(changed.registration.listed, now, changed)
+    return ListedWebhook.of_listed(result.registration.listed_webhook, now, result)
 
 
-def rotated_webhook(rotated: Rotated, now: datetime) -> RotatedWebhook:
+def rotated_webhook(result: RotationResult, now: datetime) -> RotatedWebhook:
     """A webhook with its new secret."""
-    return RotatedWebhook.of_listed(rotated.changed.registration.listed, now, rotated.changed, rotated)
+    return RotatedWebhook.of_listed(result.changed.registration.listed_webhook, now, result.changed, result)

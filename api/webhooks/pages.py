@@ -38,8 +38,8 @@ async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     """Newest first."""
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
-    found = list(zip(page.rows, verdicts, strict=True))
-    return render(visit, "webhooks.html", found=found, next=page.next, after=after)
+    pairs = list(zip(page.rows, verdicts, strict=True))
+    return render(visit, "webhooks.html", found=pairs, next=page.next, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -60,13 +60,13 @@ async def _webhook_page(
 ) -> Response:
     """The page, with the newest secret last, and the outcome of a test, where an act shows them."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
-    known = await services.webhooks.find(webhook_id, account_id)
-    webhook = known.webhook
-    stats = await services.webhook_stats.stats(known)
+    registration = await services.webhooks.find(webhook_id, account_id)
+    webhook = registration.webhook
+    stats = await services.webhook_stats.stats(registration)
     streak = stats.failing
     failures = []
     if streak.failures or webhook.status is Status.PAUSED:
-        failures = list(await services.webhook_stats.failures(known, FAILURES_TO_PAUSE))
+        failures = list(await services.webhook_stats.failures(registration, FAILURES_TO_PAUSE))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
     steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
@@ -77,19 +77,19 @@ async def _webhook_page(
         has_secret=bool(secrets),
         here=f"/webhooks/{webhook_id}",
         errors=errors,
-        known=known,
+        known=registration,
         note=note_of(visit, webhook),
         unresolved=unresolved_host(visit, webhook),
         steps=steps,
         examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
         events=entered_types(webhook.event_types),
-        verdict=verdict(known.listed, stats.summary),
+        verdict=verdict(registration.listed_webhook, stats.summary),
         counts=counts,
         streak=streak,
         failures=failures,
         most_failures=FAILURES_TO_PAUSE,
-        pause_sentence=await _pause_sentence(visit, known),
+        pause_sentence=await _pause_sentence(visit, registration),
         pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
@@ -109,10 +109,10 @@ async def _webhook_page(
     )
 
 
-def _counts(unfinished: Sequence[StateCount]) -> dict[State, int]:
+def _counts(state_counts: Sequence[StateCount]) -> dict[State, int]:
     counts = {State.WAITING: 0, State.HELD: 0, State.DEAD: 0}
-    for one in unfinished:
-        counts[one.state] += one.count
+    for state_count in state_counts:
+        counts[state_count.state] += state_count.count
     return counts
 
 
@@ -129,27 +129,27 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     return f"It was paused by {actor}."
 
 
-def _pace(held: int, p50: float | None, at_once: int) -> str | None:
+def _pace(held_count: int, p50: float | None, at_once: int) -> str | None:
     """How long the held deliveries take, by the response times of the last 24 hours."""
-    if not held or p50 is None:
+    if not held_count or p50 is None:
         return None
-    seconds = max(1, round(held * p50 / 1000 / at_once))
+    seconds = max(1, round(held_count * p50 / 1000 / at_once))
     return f"about {duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
 
 
-def _curl(seen: DeliveryDetails | None) -> str | None:
-    if seen is None or not seen.attempts:
+def _curl(details: DeliveryDetails | None) -> str | None:
+    if details is None or not details.attempts:
         return None
-    attempt = seen.attempts[-1]
-    return curl(attempt.url, attempt.request_headers, seen.body)
+    attempt = details.attempts[-1]
+    return curl(attempt.url, attempt.request_headers, details.body)
 
 
 @router.get("/webhooks/{webhook_id}/code")
 async def code_page(webhook_id: str, visit: SignedIn) -> Response:
     """Code that verifies the signature, with the header names of this deployment."""
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     header = site_of(visit.request).signature_header
-    return render(visit, "code.html", known=known, header=header, samples=samples(header))
+    return render(visit, "code.html", known=registration, header=header, samples=samples(header))
 
 
 @router.post("/webhooks/{webhook_id}/pause")
@@ -163,19 +163,19 @@ async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     """With the choice for held deliveries."""
     if form["held"] not in list(HeldChoice):
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
-    held = HeldChoice(form["held"])
-    await visit.services.webhooks.enable(webhook_id, held, actor=visit.actor, account_id=visit.account.id)
-    return redirect(f"/webhooks/{webhook_id}?done={held}")
+    choice = HeldChoice(form["held"])
+    await visit.services.webhooks.enable(webhook_id, choice, actor=visit.actor, account_id=visit.account.id)
+    return redirect(f"/webhooks/{webhook_id}?done={choice}")
 
 
 @router.post("/webhooks/{webhook_id}/test")
 async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Send a test event, and show its outcome in place."""
     try:
-        sent = await visit.services.synthetic_events.send(webhook_id, form["type"] or None, visit.account.id)
+        details = await visit.services.synthetic_events.send(webhook_id, form["type"] or None, visit.account.id)
     except (Conflict, Unavailable) as error:
         return await _webhook_page(visit, webhook_id, problem=str(error))
-    return await _webhook_page(visit, webhook_id, test=sent)
+    return await _webhook_page(visit, webhook_id, test=details)
 
 
 @router.post("/webhooks/{webhook_id}/secret")
@@ -191,8 +191,8 @@ async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Re
     mine = {"actor": visit.actor, "account_id": visit.account.id}
     try:
         await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
-    except Invalid as wrong:
-        return await _webhook_page(visit, webhook_id, errors=wrong.errors)
+    except Invalid as error:
+        return await _webhook_page(visit, webhook_id, errors=error.errors)
     secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
     return await _webhook_page(visit, webhook_id, secrets=secrets, rotated=True)
 
@@ -207,9 +207,9 @@ async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 @router.get("/webhooks/{webhook_id}/delete")
 async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """What becomes of its deliveries."""
-    known = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    stats = await visit.services.webhook_stats.stats(known, 1)
-    return render(visit, "webhook_delete.html", known=known, counts=_counts(stats.unfinished))
+    registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
+    stats = await visit.services.webhook_stats.stats(registration, 1)
+    return render(visit, "webhook_delete.html", known=registration, counts=_counts(stats.unfinished))
 
 
 @router.post("/webhooks/{webhook_id}/delete")

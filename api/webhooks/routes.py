@@ -56,11 +56,11 @@ async def register(
     published before they do.
     """
     services = services_of(request)
-    registered = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
-    known = registered.changed.registration
-    response.headers["ETag"] = _etag(known)
-    response.headers["Location"] = f"/v1/webhooks/{known.webhook.id}"
-    return webhook_with_secret(registered, services.clock.now())
+    result = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
+    registration = result.changed.registration
+    response.headers["ETag"] = _etag(registration)
+    response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
+    return webhook_with_secret(result, services.clock.now())
 
 
 @router.get("", summary="List webhooks, newest first", operation_id="listWebhooks")
@@ -81,9 +81,9 @@ async def list_webhooks(
 async def show(webhook_id: Id, caller: MayReadWebhooks, request: Request, response: Response) -> Webhook:
     """Send its `ETag` as `If-Match` with a later change."""
     services = services_of(request)
-    known = visible(await services.webhooks.find(webhook_id, caller.account_id), caller.permissions)
-    response.headers["ETag"] = _etag(known)
-    return Webhook.of_registration(known, services.clock.now())
+    registration = visible(await services.webhooks.find(webhook_id, caller.account_id), caller.permissions)
+    response.headers["ETag"] = _etag(registration)
+    return Webhook.of_registration(registration, services.clock.now())
 
 
 @router.patch("/{webhook_id}", summary="Change a webhook", operation_id="updateWebhook")
@@ -97,11 +97,11 @@ async def change(
 ) -> Webhook:
     """A field that is left out does not change. A new URL starts a new health epoch."""
     services = services_of(request)
-    changed = await services.webhooks.change(
+    result = await services.webhooks.change(
         webhook_id, body.given(), actor=caller.actor, account_id=caller.account_id, version=_version(if_match)
     )
-    response.headers["ETag"] = _etag(changed.registration)
-    return changed_webhook(changed, services.clock.now())
+    response.headers["ETag"] = _etag(result.registration)
+    return changed_webhook(result, services.clock.now())
 
 
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", operation_id="deleteWebhook")
@@ -121,16 +121,16 @@ async def send_test(
     part is missing. A test is not retried and does not count for health or statistics. Two tests of a webhook and ten
     of an account may wait; another one gets 409.
     """
-    seen = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
-    return delivery_with_attempts(seen)
+    details = await services_of(request).synthetic_events.send(webhook_id, (body or NewTest()).type, caller.account_id)
+    return delivery_with_attempts(details)
 
 
 @router.post("/{webhook_id}/pause", summary="Pause a webhook", operation_id="pauseWebhook")
 async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
-    changed = await services.webhooks.pause(webhook_id, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(changed, services.clock.now())
+    result = await services.webhooks.pause(webhook_id, actor=caller.actor, account_id=caller.account_id)
+    return altered_webhook(result, services.clock.now())
 
 
 @router.post("/{webhook_id}/enable", summary="Enable a webhook", operation_id="enableWebhook")
@@ -138,9 +138,9 @@ async def enable(
     webhook_id: Id, caller: MayWriteWebhooks, request: Request, body: Enabling | None = None
 ) -> ListedWebhook:
     """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
-    services, held = services_of(request), (body or Enabling()).held
-    changed = await services.webhooks.enable(webhook_id, held, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(changed, services.clock.now())
+    services, choice = services_of(request), (body or Enabling()).held
+    result = await services.webhooks.enable(webhook_id, choice, actor=caller.actor, account_id=caller.account_id)
+    return altered_webhook(result, services.clock.now())
 
 
 @router.post(
@@ -173,8 +173,8 @@ async def rotate(
     ends in `-Next` has the new one.
     """
     services, hours = services_of(request), (body or Rotation()).overlap_hours
-    rotated = await services.secrets.rotate(webhook_id, hours, actor=caller.actor, account_id=caller.account_id)
-    return rotated_webhook(rotated, services.clock.now())
+    result = await services.secrets.rotate(webhook_id, hours, actor=caller.actor, account_id=caller.account_id)
+    return rotated_webhook(result, services.clock.now())
 
 
 @router.post(
@@ -183,8 +183,8 @@ async def rotate(
 async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> ListedWebhook:
     """Without a rotation nothing changes."""
     services = services_of(request)
-    changed = await services.secrets.finish_rotation(webhook_id, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(changed, services.clock.now())
+    result = await services.secrets.finish_rotation(webhook_id, actor=caller.actor, account_id=caller.account_id)
+    return altered_webhook(result, services.clock.now())
 
 
 @router.get("/{webhook_id}/health", summary="How a webhook is", operation_id="getWebhookHealth")

@@ -42,10 +42,10 @@ def publish_stored(database: sqlite3.Connection, producer: EventProducer) -> int
     for number, event in rows:
         try:
             waiting.append((number, producer.publish(json.loads(event))))
-        except Invalid as wrong:
+        except Invalid as error:
             # It would be refused each time, and stop all others. It stays for a person.
             with database:
-                database.execute("UPDATE outbox SET error = ? WHERE number = ?", (str(wrong), number))
+                database.execute("UPDATE outbox SET error = ? WHERE number = ?", (str(error), number))
     for number, future in waiting:
         future.result()
         with database:

@@ -48,8 +48,8 @@ class CompactSubscriptions(WebhookStore):
         return len(self._packed)
 
     def version(self, webhook_id: str) -> int:
-        packed = self._packed.get(webhook_id)
-        return int(_HEAD.unpack_from(packed)[0]) if packed else 0
+        packed_webhook = self._packed.get(webhook_id)
+        return int(_HEAD.unpack_from(packed_webhook)[0]) if packed_webhook else 0
 
     def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
         cache = self._cache
@@ -65,16 +65,16 @@ class CompactSubscriptions(WebhookStore):
 class _Cache(dict[str, Webhook]):
     """The webhooks that were read last. A hit runs no code of ours: `fan-out` reads a thousand for an event."""
 
-    def __init__(self, codec: Codec, packed: Mapping[str, bytes], room: int) -> None:
+    def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], room: int) -> None:
         super().__init__()
         self._decode: Callable[[bytes], RecordValue] = codec.decode
-        self._packed = packed
+        self._packed = packed_webhooks
         self._room = room
 
     def __missing__(self, webhook_id: str) -> Webhook:
-        packed = self._packed[webhook_id]
-        webhook = self[webhook_id] = self._unpack(packed)
-        self._room -= _object_bytes(packed)
+        packed_webhook = self._packed[webhook_id]
+        webhook = self[webhook_id] = self._unpack(packed_webhook)
+        self._room -= _object_bytes(packed_webhook)
         while self._room < 0:
             self.drop(next(iter(self)))
         return webhook
@@ -83,21 +83,21 @@ class _Cache(dict[str, Webhook]):
         if self.pop(webhook_id, None) is not None:
             self._room += _object_bytes(self._packed[webhook_id])
 
-    def _unpack(self, packed: bytes) -> Webhook:
-        _, packages_bytes, dispatches_bytes, _ = _HEAD.unpack_from(packed)
+    def _unpack(self, packed_webhook: bytes) -> Webhook:
+        _, packages_bytes, dispatches_bytes, _ = _HEAD.unpack_from(packed_webhook)
         middle = _HEAD.size + packages_bytes
         end = middle + dispatches_bytes
-        webhook = self._decode(packed[end:])
+        webhook = self._decode(packed_webhook[end:])
         assert isinstance(webhook, Webhook)
-        packages, dispatches = unpack_ids(packed[_HEAD.size : middle]), unpack_ids(packed[middle:end])
+        packages, dispatches = unpack_ids(packed_webhook[_HEAD.size : middle]), unpack_ids(packed_webhook[middle:end])
         return replace(webhook, packages=packages, dispatches=dispatches)
 
 
-def _object_bytes(packed: bytes) -> int:
-    _, packages, dispatches, filter_characters = _HEAD.unpack_from(packed)
+def _object_bytes(packed_webhook: bytes) -> int:
+    _, packages, dispatches, filter_characters = _HEAD.unpack_from(packed_webhook)
     return (
         _OBJECT_BYTES
-        + len(packed)
+        + len(packed_webhook)
         + _SCOPE_GROWTH * int(packages + dispatches)
         + _FILTER_GROWTH * int(filter_characters)
     )

@@ -55,8 +55,8 @@ class SqlErasedLearners:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await self._read(self._queries)
-        except (TimeoutError, InvalidRecord, *DRIVER_ERRORS) as away:
-            self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
+        except (TimeoutError, InvalidRecord, *DRIVER_ERRORS) as error:
+            self._database.begin(self, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
         else:
             self._database.end(self)
 
@@ -67,12 +67,12 @@ class SqlErasedLearners:
         # A database that was restored may have another key.
         [(ciphertext,)] = await queries.rows(_KEY)
         self._key = base64.b64decode(self._encryption.decrypt(ciphertext))
-        for account_id, hashed, erased_at in rows:
-            self._learn(account_id, hashed, _moment(erased_at))
+        for account_id, stored_hash, erased_at in rows:
+            self._learn(account_id, stored_hash, _moment(erased_at))
 
-    def _learn(self, account_id: str, hashed: str, erased_at: datetime) -> None:
+    def _learn(self, account_id: str, stored_hash: str, erased_at: datetime) -> None:
         of_account = self._erased_at.setdefault(account_id, {})
-        of_account[hashed] = max(erased_at, of_account.get(hashed, erased_at))
+        of_account[stored_hash] = max(erased_at, of_account.get(stored_hash, erased_at))
         self._newest = max(self._newest, erased_at)
 
 

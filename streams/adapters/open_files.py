@@ -8,18 +8,18 @@ from streams.core.errors import Misconfigured
 RESERVED_FILES = 64
 
 
-def connections_that_fit(requested: int) -> int:
+def connections_that_fit(requested_connections: int) -> int:
     """`requested`, or as many as the limit of open files allows. Raises the soft limit first, up to the hard limit.
 
     Raises `Misconfigured` when not even one connection fits.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed_files = requested + RESERVED_FILES
+    needed_files = requested_connections + RESERVED_FILES
     if soft != resource.RLIM_INFINITY and soft < needed_files:
         soft = needed_files if hard == resource.RLIM_INFINITY else min(needed_files, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed_files:
-        return requested
+        return requested_connections
     if soft <= RESERVED_FILES:
         raise Misconfigured(
             f"the limit of open files (ulimit -n) is {soft}, which is too low: set it to {needed_files} or more"

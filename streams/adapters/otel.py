@@ -92,8 +92,10 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
     checked here. Raises `Misconfigured`.
     """
     name = _first(environ, ENDPOINTS)
-    disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
-    if name is None or disabled or stage not in TRACED_STAGES:
+    is_disabled = (
+        environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    )
+    if name is None or is_disabled or stage not in TRACED_STAGES:
         return None
     endpoint = _endpoint(name, environ[name])
     protocol = _first(environ, PROTOCOLS)
@@ -112,8 +114,8 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
         raise Misconfigured(
             f"{name} is set, and {error.name} is missing: pip install 'scorm-webhooks[tracing]'"
         ) from None
-    except (ValueError, RuntimeError) as wrong:
-        raise Misconfigured(f"a variable that begins with OTEL_ is wrong: {wrong}") from None
+    except (ValueError, RuntimeError) as error:
+        raise Misconfigured(f"a variable that begins with OTEL_ is wrong: {error}") from None
 
 
 def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:

@@ -39,8 +39,8 @@ class SqlReplayLookup:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 rows = await self._table.find(ids)
-        except (TimeoutError, Unavailable, *DRIVER_ERRORS) as away:
-            self._database.begin(self, f"{type(away).__name__}: {str(away).partition(chr(10))[0]}")
+        except (TimeoutError, Unavailable, *DRIVER_ERRORS) as error:
+            self._database.begin(self, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
             self._probing = self._probing or asyncio.create_task(self._probe())
             return [None] * len(ids)
         self._database.end(self)

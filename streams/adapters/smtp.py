@@ -66,19 +66,21 @@ class SmtpTransport:
 
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         try:
-            refused = await in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
-        except smtplib.SMTPRecipientsRefused as refusal:
-            raise _verdict(min(code for code, _ in refusal.recipients.values()), _replies(refusal.recipients)) from None
-        except smtplib.SMTPDataError as response:
-            raise _verdict(response.smtp_code, f"{response.smtp_code} {_text(response.smtp_error)}") from None
-        except smtplib.SMTPResponseException as response:
+            refusals = await in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
+        except smtplib.SMTPRecipientsRefused as error:
+            raise _verdict(min(code for code, _ in error.recipients.values()), _replies(error.recipients)) from None
+        except smtplib.SMTPDataError as error:
+            raise _verdict(error.smtp_code, f"{error.smtp_code} {_text(error.smtp_error)}") from None
+        except smtplib.SMTPResponseException as error:
             # The server rejects the sender or the login. The mail waits until an operator corrects that.
-            raise Unavailable(f"the mail server: {response.smtp_code} {_text(response.smtp_error)}") from None
-        except (smtplib.SMTPException, OSError) as problem:
-            raise Unavailable(f"the mail server: {type(problem).__name__}: {problem}") from None
-        if unreached := [email for email, (code, _) in refused.items() if not _is_permanent(code)]:
-            raise PartiallySent(f"the mail server refused some recipients for now: {_replies(refused)}", unreached)
-        return f"the mail server refused some recipients: {_replies(refused)}" if refused else None
+            raise Unavailable(f"the mail server: {error.smtp_code} {_text(error.smtp_error)}") from None
+        except (smtplib.SMTPException, OSError) as error:
+            raise Unavailable(f"the mail server: {type(error).__name__}: {error}") from None
+        if unreached_emails := [email for email, (code, _) in refusals.items() if not _is_permanent(code)]:
+            raise PartiallySent(
+                f"the mail server refused some recipients for now: {_replies(refusals)}", unreached_emails
+            )
+        return f"the mail server refused some recipients: {_replies(refusals)}" if refusals else None
 
     def _hand_over(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> Recipients:
         """Send one mail; the recipients that the server refuses, with its replies."""
@@ -87,16 +89,16 @@ class SmtpTransport:
             client.ehlo_or_helo_if_needed()
             # One address that this server cannot take must not keep the mail from the other ones.
             takes = emails if client.has_extn("smtputf8") else [email for email in emails if _ascii_form(email)]
-            refused: Recipients = {email: _NEEDS_SMTPUTF8 for email in emails if email not in takes}
+            refusals: Recipients = {email: _NEEDS_SMTPUTF8 for email in emails if email not in takes}
             if not takes:
-                raise smtplib.SMTPRecipientsRefused(refused)
+                raise smtplib.SMTPRecipientsRefused(refusals)
             wire = {_ascii_form(email) or email: email for email in takes}
             message = _message(message_id, self._sender, list(wire), mail_text)
             replies = client.send_message(message, parseaddr(self._sender)[1], list(wire))
             # It has the mail; how it takes leave does not matter.
             with suppress(smtplib.SMTPException, OSError):
                 client.quit()
-            return refused | {wire[address]: reply for address, reply in replies.items()}
+            return refusals | {wire[address]: reply for address, reply in replies.items()}
         finally:
             client.close()
 

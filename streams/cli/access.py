@@ -40,8 +40,10 @@ def accounts_create(
     as_json: JsonOption = False,
 ) -> None:
     """Create an account. Its API key is shown only once."""
-    opened = in_deployment(lambda deployment: deployment.accounts().open(name, email or (), plan_limit, actor=me()))
-    show(AccountWithKey.of(opened.account, opened), as_json)
+    new_account = in_deployment(
+        lambda deployment: deployment.accounts().open(name, email or (), plan_limit, actor=me())
+    )
+    show(AccountWithKey.of(new_account.account, new_account), as_json)
 
 
 @accounts.command("list")
@@ -54,9 +56,15 @@ def accounts_list(
 ) -> None:
     """List the accounts, newest first."""
     if unknown:
-        named = in_deployment(lambda deployment: deployment.unknown_accounts().newest(limit))
+        unknown_accounts = in_deployment(lambda deployment: deployment.unknown_accounts().newest(limit))
         names = {"account_id": "account", "events": "events", "first_at": "firstAt", "last_at": "lastAt"}
-        show([{names[name]: value for name, value in one._asdict().items()} for one in named], as_json)
+        show(
+            [
+                {names[name]: value for name, value in unknown_account._asdict().items()}
+                for unknown_account in unknown_accounts
+            ],
+            as_json,
+        )
         return
     rows = in_deployment(lambda deployment: first_rows(deployment.accounts().page, limit))
     columns = {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"}
@@ -76,8 +84,8 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; options that are not given do not change."""
-    given = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
-    changes = {field: value for field, value in given.items() if value is not None}
+    options = {"name": name, "emails": email or None, "plan_limit": plan_limit, "weekly_digest": weekly_digest}
+    changes = {field: value for field, value in options.items() if value is not None}
     account_after = in_deployment(lambda deployment: deployment.accounts().change(account, changes, actor=me()))
     show(AccountDetails.of(account_after), as_json)
 
@@ -147,8 +155,8 @@ def users_role(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a user may do, at once."""
-    changed = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, actor=me()))
-    show(UserDetails.of(changed), as_json)
+    changed_user = in_deployment(lambda deployment: deployment.access().change_role(account, user, role, actor=me()))
+    show(UserDetails.of(changed_user), as_json)
 
 
 @users.command("sign-in")

@@ -27,14 +27,14 @@ from streams.core.delivery_state import DeliveryState
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.event import parse_pair
 from streams.core.outcome import OutcomeKind
-from streams.features.deliveries.service import Affected, DeliveryService
+from streams.features.deliveries.service import AffectedIds, DeliveryService
 
 if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
 
 # Of an attempt that succeeded nobody asks.
 FAILURES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
-MAX_NAMED = 5
+MAX_IDS_SHOWN = 5
 
 deliveries = typer.Typer(no_args_is_help=True)
 dead_letters = typer.Typer(no_args_is_help=True)
@@ -100,13 +100,13 @@ def deliveries_show(delivery_id: DeliveryId, as_json: JsonOption = False) -> Non
     """Show a delivery with its payload and its newest attempts."""
 
     async def find(deployment: "SqlDeployment") -> DeliveryDetails:
-        return await deployment.deliveries().find(await _named(deployment, delivery_id))
+        return await deployment.deliveries().find(await _to_delivery_id(deployment, delivery_id))
 
     details = in_deployment(find)
     show(delivery_with_attempts(details), as_json)
-    if earlier := details.attempts_total - len(details.attempts):
+    if earlier_count := details.attempts_total - len(details.attempts):
         path = f"/v1/deliveries/{details.delivery_state.delivery_id}/attempts"
-        say(f"{_count(earlier, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
+        say(f"{_count(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 
 
 @deliveries.command("retry")
@@ -114,17 +114,17 @@ def deliveries_retry(delivery_id: DeliveryId, as_json: JsonOption = False) -> No
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
 
     async def retry(deployment: "SqlDeployment") -> DeliveryState:
-        return await deployment.deliveries().retry(await _named(deployment, delivery_id), actor=me())
+        return await deployment.deliveries().retry(await _to_delivery_id(deployment, delivery_id), actor=me())
 
     show(delivery_of(in_deployment(retry)), as_json)
 
 
-async def _named(deployment: "SqlDeployment", text: str) -> str:
+async def _to_delivery_id(deployment: "SqlDeployment", text: str) -> str:
     """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
-    # First: to find an event of any account reads all deliveries, and its id may be that of a delivery.
+    # First, because it costs one look-up; an event of any account costs one for each account.
     with suppress(NotFound):
         return (await deployment.deliveries().find(text)).delivery_state.delivery_id
-    page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MAX_NAMED))
+    page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MAX_IDS_SHOWN))
     if len(page.rows) > 1:
         ids = ", ".join(row.delivery_id for row in page.rows)
         raise Conflict(f"the event {text} has more than one delivery, choose one: {ids}{', …' if page.next else ''}")
@@ -162,7 +162,7 @@ def dead_letters_retry(
 
     With --all: shows their number, and asks, first.
     """
-    delivery_filter = _wanted(ids, every, account, webhook, event_type, reason)
+    delivery_filter = _delivery_filter(ids, every, account, webhook, event_type, reason)
     if every:
         delivery_filter = _confirmed(delivery_filter, "Send them again?", yes, as_json)
     _show_affected(_with_progress("retrying", delivery_filter, DeliveryService.retry_dead, as_json), "retried", as_json)
@@ -180,7 +180,7 @@ def dead_letters_discard(
     as_json: JsonOption = False,
 ) -> None:
     """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
-    delivery_filter = _wanted(ids, every, account, webhook, event_type, reason)
+    delivery_filter = _delivery_filter(ids, every, account, webhook, event_type, reason)
     if every:
         delivery_filter = _confirmed(delivery_filter, "Discard them? This cannot be undone.", yes, as_json)
     _show_affected(
@@ -188,7 +188,7 @@ def dead_letters_discard(
     )
 
 
-def _wanted(
+def _delivery_filter(
     ids: list[str] | None,
     every: bool,
     account: str | None,
@@ -226,7 +226,7 @@ def _list(delivery_filter: DeliveryFilter, as_json: bool, wide: bool) -> None:
     show_deliveries(page.rows, as_json, wide)
 
 
-def _show_affected(affected: Affected, verb: str, as_json: bool) -> None:
+def _show_affected(affected: AffectedIds, verb: str, as_json: bool) -> None:
     if as_json:
         show(AffectedDeliveries.of(affected), as_json)
     else:
@@ -240,9 +240,9 @@ def _show_affected(affected: Affected, verb: str, as_json: bool) -> None:
 def _with_progress(
     message: str,
     delivery_filter: DeliveryFilter,
-    act: Callable[..., Awaitable[Affected]],
+    act: Callable[..., Awaitable[AffectedIds]],
     quiet: bool,
-) -> Affected:
+) -> AffectedIds:
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task(message, total=None)
         return in_deployment(

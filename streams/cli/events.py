@@ -69,8 +69,8 @@ def events_publish(
         )
         show(_published([ack.event_id for ack in acks], event_counts), as_json)
     else:
-        published = "1 event" if len(acks) == 1 else f"{len(acks)} events"
-        say(f"{published} published{_explain(counts)}")
+        count_text = "1 event" if len(acks) == 1 else f"{len(acks)} events"
+        say(f"{count_text} published{_explain(counts)}")
     for line, future in futures:
         if error := future.exception(timeout=0):
             kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
@@ -84,26 +84,26 @@ def publish_all(
 
     Futures that are not done then are done when the producer is closed.
     """
-    published: list[tuple[InputLine, Future[Ack]]] = []
+    published_lines: list[tuple[InputLine, Future[Ack]]] = []
     with progress_bar(quiet=quiet) as progress:
         task = progress.add_task("publishing", total=len(lines))
         for start in range(0, len(lines), LINES_AT_ONCE):
             portion = [(line, _publish(producer, line.event)) for line in lines[start : start + LINES_AT_ONCE]]
-            published += portion
+            published_lines += portion
             wait([future for _, future in portion], ACK_SECONDS)
             if not all(future.done() and future.exception() is None for _, future in portion):
                 break
             progress.advance(task, len(portion))
-    return published
+    return published_lines
 
 
 def _publish(producer: EventProducer, event: Event) -> Future[Ack]:
     try:
         return producer.publish(event)
     except ScormWebhooksError as error:
-        refused: Future[Ack] = Future()
-        refused.set_exception(error)
-        return refused
+        failed_future: Future[Ack] = Future()
+        failed_future.set_exception(error)
+        return failed_future
 
 
 def _ack(future: Future[Ack]) -> Ack | None:
@@ -168,9 +168,9 @@ def parse_lines(text: str) -> list[InputLine]:
     for number, line in _lines(text):
         try:
             lines.append(InputLine(number, parse_line(number, line)))
-        except Invalid as invalid:
+        except Invalid as error:
             wrong += 1
-            errors += invalid.errors
+            errors += error.errors
     if errors:
         message = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
         raise Invalid(*errors[:MAX_ERRORS], FieldError("events", message))
@@ -189,8 +189,8 @@ def parse_line(number: int, line: str) -> Event:
         if not isinstance(fields, dict):
             raise Invalid(FieldError("event", "must be a JSON object"))
         return parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
-    except Invalid as wrong:
-        raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in wrong.errors)) from None
+    except Invalid as error:
+        raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in error.errors)) from None
     except ValueError as error:
         raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None
     except RecursionError:

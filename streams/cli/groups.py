@@ -9,7 +9,7 @@ import typer
 from streams.cli.output import JsonOption, YesOption, in_deployment, require_answer, show, time_of
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
-from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORDED, STAGE_TOPICS, tier_of
+from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of
 
 if TYPE_CHECKING:
     from streams.adapters.kafka.groups_admin import GroupsAdmin
@@ -37,7 +37,7 @@ def rewind(
     async def begin_health_again(deployment: "SqlDeployment") -> None:
         await deployment.outbox().restart_health()
 
-    count = _groups().rewind(RECORD_GROUP, RECORDED, since)
+    count = _groups().rewind(RECORD_GROUP, RECORD_INPUTS, since)
     # Not before: a refused command changes nothing. If it ends between the two, run it again before `record` starts.
     in_deployment(begin_health_again)
     say(f"{stage} reads {count} records again")

@@ -12,7 +12,7 @@ from streams.cli.output import JsonOption, in_deployment, me, progress_bar, requ
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.invalid_record import StoredRecord
-from streams.features.invalid_records.service import Replayed
+from streams.features.invalid_records.service import ReplayResult
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
@@ -68,7 +68,7 @@ def invalid_replay(
     if bool(ids) == every:
         raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))
 
-    async def work(deployment: SqlDeployment) -> Replayed:
+    async def work(deployment: SqlDeployment) -> ReplayResult:
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("invalid"))
         try:
@@ -76,36 +76,36 @@ def invalid_replay(
                 task = bar.add_task("replaying", total=len(ids) if ids else None)
                 service = deployment.invalid_records(producer)
                 unknown: dict[str, str] = {}
-                records = _chosen(deployment.stored_invalid_records(), ids, topic, unknown)
-                replayed = await service.replay(records, lambda count: bar.update(task, completed=count), actor=me())
-                replayed.left |= unknown
-                return replayed
+                records = _select_records(deployment.stored_invalid_records(), ids, topic, unknown)
+                result = await service.replay(records, lambda count: bar.update(task, completed=count), actor=me())
+                result.left |= unknown
+                return result
         finally:
             await producer.close()
 
-    replayed = in_deployment(work)
+    result = in_deployment(work)
     if as_json:
-        show({"replayed": replayed.count, "left": replayed.left}, as_json)
+        show({"replayed": result.count, "left": result.left}, as_json)
     else:
-        say(f"{replayed.count} replayed")
-        for record_id, reason in replayed.left.items():
+        say(f"{result.count} replayed")
+        for record_id, reason in result.left.items():
             say(f"{record_id}: {reason}", err=True)
-    if replayed.left:
+    if result.left:
         raise typer.Exit(1)
 
 
-def _chosen(
-    stored: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown: dict[str, str]
+def _select_records(
+    invalid_records: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown: dict[str, str]
 ) -> Iterator[StoredRecord]:
     """The records to replay. An id without a record goes to `unknown`, with the reason, and stops no other."""
     if not ids:
-        yield from stored.all(topic)
+        yield from invalid_records.all(topic)
         return
     for record_id in ids:
         try:
-            yield stored.find(record_id)
-        except (Invalid, NotFound) as wrong:
-            unknown[record_id] = str(wrong)
+            yield invalid_records.find(record_id)
+        except (Invalid, NotFound) as error:
+            unknown[record_id] = str(error)
 
 
 def _stored() -> KafkaInvalidRecords:

@@ -130,9 +130,9 @@ def secrets_reencrypt() -> None:
     """
     with progress_bar() as progress:
         task = progress.add_task("encrypting", total=None)
-        done = in_deployment(
+        reencrypted_count = in_deployment(
             lambda deployment: deployment.secrets().reencrypt(
                 lambda count, total: progress.update(task, completed=count, total=total), actor=me()
             )
         )
-    say(f"{done} webhooks encrypted with the first key")
+    say(f"{reencrypted_count} webhooks encrypted with the first key")

@@ -130,11 +130,11 @@ def show(values: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | N
         _print_fields(_present(fields_of(values)))
 
 
-def fields_of(shown: "Shown") -> dict[str, Any]:
+def fields_of(item: "Shown") -> dict[str, Any]:
     """The fields of an object as in the API's JSON: camelCase, without absent ones."""
-    if isinstance(shown, Mapping):
-        return {name: _plain(value) for name, value in shown.items() if value is not None}
-    return shown.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(item, Mapping):
+        return {name: _plain(value) for name, value in item.items() if value is not None}
+    return item.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def _plain(value: Any) -> Any:

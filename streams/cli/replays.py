@@ -117,14 +117,18 @@ def jobs_cancel(job_id: JobId, as_json: JsonOption = False) -> None:
 
 def _confirm(count: ReplayCount) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
-    deliveries, missing = count.deliveries, count.missing
+    deliveries, missing_events = count.deliveries, count.missing
     between = f", first seen {_range(deliveries.oldest_at, deliveries.newest_at)}" if deliveries.count else ""
     say(f"{deliveries.count} {'delivery matches' if deliveries.count == 1 else 'deliveries match'}{between}")
-    if missing:
-        more = "at least " if missing.at_least else ""
-        since = f"; the topic has events since {_text(missing.oldest_available)}" if missing.oldest_available else ""
-        say(f"{more}{missing.count} events without a delivery{since}")
-    if not deliveries.count and not (missing and (missing.count or missing.at_least)):
+    if missing_events:
+        more = "at least " if missing_events.at_least else ""
+        since = (
+            f"; the topic has events since {_text(missing_events.oldest_available)}"
+            if missing_events.oldest_available
+            else ""
+        )
+        say(f"{more}{missing_events.count} events without a delivery{since}")
+    if not deliveries.count and not (missing_events and (missing_events.count or missing_events.at_least)):
         say("nothing to send")
         return False
     if count.seconds is not None:

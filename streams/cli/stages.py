@@ -136,9 +136,9 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
         return await in_daemon_thread(lambda: may_delete(strangers))
 
     async def run() -> None:
-        reconciled = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
-        unknown = f", {reconciled.left} left that the database does not know" if reconciled.left else ""
-        print(f"{reconciled.published} webhooks published again, {reconciled.deleted} deleted{unknown}")
+        result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
+        unknown = f", {result.left} left that the database does not know" if result.left else ""
+        print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown}")
 
     _run(run)
 
@@ -162,8 +162,8 @@ def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | N
     """Run the demo, which needs the extra `demo`."""
     try:
         from streams.demo.run import run_demo
-    except ModuleNotFoundError as missing:
-        raise Misconfigured(f"the demo needs {missing.name}: pip install 'scorm-webhooks[demo]'") from None
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"the demo needs {error.name}: pip install 'scorm-webhooks[demo]'") from None
 
     _run(lambda: run_demo(events, leave, seed, receivers))
 

@@ -22,7 +22,7 @@ DEFAULT_COLUMNS = 100
 MIN_CELL = 12
 _GAP = 2
 # Ids are copied to other commands: these cells are never split.
-_WHOLE = frozenset({"id", "account", "object", "prefix", "state", "at"})
+_UNSPLIT_COLUMNS = frozenset({"id", "account", "object", "prefix", "state", "at"})
 
 
 def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> None:
@@ -36,7 +36,7 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> N
     narrowest = 0
     for heading, texts in cells.items():
         width = max(len(heading), *map(len, texts))
-        whole = heading in _WHOLE
+        whole = heading in _UNSPLIT_COLUMNS
         least = width if whole else min(width, MIN_CELL)
         table.add_column(heading, no_wrap=whole, overflow="fold", min_width=least)
         narrowest += least + _GAP
@@ -53,8 +53,8 @@ def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int 
     lines = [tuple(columns), *(tuple(text_of(_cell(row, column)) for column in columns.values()) for row in rows)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
-        padded = (cell + " " * (wide - cell_len(cell)) for cell, wide in zip(line, widths, strict=True))
-        text = Text((" " * _GAP).join(padded).rstrip())
+        padded_cells = (cell + " " * (wide - cell_len(cell)) for cell, wide in zip(line, widths, strict=True))
+        text = Text((" " * _GAP).join(padded_cells).rstrip())
         if width is not None:
             text.truncate(width, overflow="ellipsis")
         typer.echo(text.plain)

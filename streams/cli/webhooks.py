@@ -27,7 +27,7 @@ from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
-from streams.features.webhooks.service import Changed
+from streams.features.webhooks.service import ChangeResult
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
@@ -77,9 +77,9 @@ def webhooks_create(
         max_concurrency=max_concurrency,
         filter=_filter(event_filter),
     )
-    registered = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=me()))
-    show(webhook_with_secret(registered, _now()), as_json)
-    _warn(registered.changed)
+    result = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=me()))
+    show(webhook_with_secret(result, _now()), as_json)
+    _warn(result.changed)
 
 
 @webhooks.command("list")
@@ -175,7 +175,7 @@ def webhooks_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL starts a new health epoch."""
-    given = {
+    options = {
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
         "description": description,
@@ -185,14 +185,14 @@ def webhooks_update(
         "fallback_headers": _headers([text for text in fallback_header if text]) if fallback_header else None,
         "max_concurrency": max_concurrency,
     }
-    changes: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    changes: dict[str, object] = {name: value for name, value in options.items() if value is not None}
     if fallback_url is not None:
         changes["fallback_url"] = fallback_url or None
     if event_filter is not None:
         changes["filter"] = _filter(event_filter)
-    changed = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=me()))
-    show(changed_webhook(changed, _now()), as_json)
-    _warn(changed)
+    result = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=me()))
+    show(changed_webhook(result, _now()), as_json)
+    _warn(result)
 
 
 @webhooks.command("secret")
@@ -211,9 +211,9 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    rotated = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=me()))
-    show(rotated_webhook(rotated, _now()), as_json)
-    _warn(rotated.changed)
+    result = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=me()))
+    show(rotated_webhook(result, _now()), as_json)
+    _warn(result.changed)
 
 
 @webhooks.command("finish-rotation")
@@ -230,9 +230,9 @@ def webhooks_delete(webhook_id: WebhookId, yes: YesOption = False, as_json: Json
     require_answer(yes, as_json)
     if not yes:
         _confirm_delete(webhook_id)
-    changed = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=me()))
-    show({"id": webhook_id, "deleted": True, "propagated": changed.propagated}, as_json)
-    _warn(changed)
+    result = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=me()))
+    show({"id": webhook_id, "deleted": True, "propagated": result.propagated}, as_json)
+    _warn(result)
 
 
 def _confirm_delete(webhook_id: str) -> None:
@@ -249,9 +249,9 @@ def _confirm_delete(webhook_id: str) -> None:
     typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
 
 
-def _show_altered(changed: Changed, as_json: bool) -> None:
-    show(altered_webhook(changed, _now()), as_json)
-    _warn(changed)
+def _show_altered(result: ChangeResult, as_json: bool) -> None:
+    show(altered_webhook(result, _now()), as_json)
+    _warn(result)
 
 
 def _now() -> datetime:
@@ -262,8 +262,8 @@ def _status(webhook: Mapping[str, Any]) -> str:
     return f"{webhook['status']} {webhook.get('pauseReason', '')}".rstrip()
 
 
-def _warn(changed: Changed) -> None:
-    if not changed.propagated:
+def _warn(result: ChangeResult) -> None:
+    if not result.propagated:
         say("stored, but not on the topic yet: is `publish` running?", err=True)
 
 

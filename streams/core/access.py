@@ -27,7 +27,7 @@ class Scope(StrEnum):
 # Only the platform's own operators have it: to create accounts and give access to them.
 OPERATOR = "operator"
 
-EVERYTHING = frozenset(Scope)
+ALL_SCOPES = frozenset(Scope)
 # Only owners of an account have it: to manage its people and its keys.
 MANAGE = "account:manage"
 
@@ -41,8 +41,8 @@ class Role(StrEnum):
 
 
 PERMISSIONS: Mapping[Role, frozenset[str]] = {
-    Role.OWNER: EVERYTHING | {MANAGE},
-    Role.MEMBER: EVERYTHING - {Scope.LEARNERS_ERASE},
+    Role.OWNER: ALL_SCOPES | {MANAGE},
+    Role.MEMBER: ALL_SCOPES - {Scope.LEARNERS_ERASE},
     Role.VIEWER: frozenset({Scope.WEBHOOKS_READ, Scope.DELIVERIES_READ}),
 }
 
@@ -60,7 +60,7 @@ class ApiKey:
     prefix: str
     sha256: str
     created_at: datetime
-    scopes: frozenset[Scope] = EVERYTHING
+    scopes: frozenset[Scope] = ALL_SCOPES
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
@@ -132,13 +132,13 @@ def make_key(
     name: str,
     token: str,
     now: datetime,
-    scopes: frozenset[Scope] = EVERYTHING,
+    scopes: frozenset[Scope] = ALL_SCOPES,
     expires_at: datetime | None = None,
 ) -> NewKey:
     """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
-    masked = api_key[:SHOWN_CHARACTERS]
-    return NewKey(ApiKey(key_id, account_id, name, masked, digest(api_key), now, scopes, expires_at), api_key)
+    shown_key = api_key[:SHOWN_CHARACTERS]
+    return NewKey(ApiKey(key_id, account_id, name, shown_key, digest(api_key), now, scopes, expires_at), api_key)
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:
@@ -147,6 +147,6 @@ def scope_errors(names: Iterable[str]) -> list[FieldError]:
     errors = [
         FieldError("scopes", f"{name!r} is not a scope; the scopes are {scopes}")
         for name in names
-        if name not in EVERYTHING
+        if name not in ALL_SCOPES
     ]
     return errors if list(names) else [FieldError("scopes", f"must name at least one of {scopes}")]

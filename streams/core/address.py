@@ -52,13 +52,13 @@ def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    carried = _carried(address)
-    if any(_within(candidate, network) for candidate in (address, carried) for network in allowed_networks):
+    embedded_address = _carried(address)
+    if any(_within(candidate, network) for candidate in (address, embedded_address) for network in allowed_networks):
         return True
-    if isinstance(carried, IPv4Address):
+    if isinstance(embedded_address, IPv4Address):
         # An IPv6 address that contains an IPv4 address leads to that address.
-        return not any(carried in network for network in _FORBIDDEN_V4)
-    return carried in _GLOBAL_V6 and not any(carried in network for network in _FORBIDDEN_V6)
+        return not any(embedded_address in network for network in _FORBIDDEN_V4)
+    return embedded_address in _GLOBAL_V6 and not any(embedded_address in network for network in _FORBIDDEN_V6)
 
 
 def _within(address: Address, network: Network) -> bool:

@@ -53,7 +53,7 @@ class Backfill:
     def is_read(self) -> bool:
         return self.ranges is not None and not self.ranges
 
-    def begun(self, period: Period) -> "Backfill":
+    def begin(self, period: Period) -> "Backfill":
         """The progress once the period's offsets are known."""
         ranges = not_empty(period.ranges)
         return replace(self, ranges=ranges, records=_size(ranges), oldest_available=period.oldest_available)

@@ -115,9 +115,9 @@ def decide(
     webhook = inputs.find(delivery.webhook_id)
     if webhook is not None and webhook.account_id != delivery.account_id:
         raise InvalidRecord("the delivery's account is not the account of its webhook")
-    rests = delivery.target is Target.FALLBACK and inputs.fallbacks.rest(delivery.webhook_id, now)
-    waited = now - appended_at
-    return before_attempt(delivery, webhook, inputs.schedule, waited=waited, fallback_rests=rests, is_busy=is_busy)
+    rests = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
+    wait = now - appended_at
+    return before_attempt(delivery, webhook, inputs.schedule, wait=wait, fallback_rests=rests, is_busy=is_busy)
 
 
 def before_attempt(
@@ -125,7 +125,7 @@ def before_attempt(
     webhook: Webhook | None,
     schedule: Schedule,
     *,
-    waited: timedelta = timedelta(),
+    wait: timedelta = timedelta(),
     fallback_rests: bool = False,
     is_busy: bool = False,
 ) -> SendNow | NotSent:
@@ -140,7 +140,7 @@ def before_attempt(
     """
     if is_busy:
         return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
-    if delivery.trigger is Trigger.TEST and waited > TEST_EXPIRES:
+    if delivery.trigger is Trigger.TEST and wait > TEST_EXPIRES:
         return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False), _EXPIRED)
     if webhook is None:
         return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False), _DELETED)
@@ -183,7 +183,7 @@ def conclude(
     webhook = target.webhook
     outcome = judge(result, ended_at, timeout_seconds)
     decision = after_attempt(delivery, outcome, schedule, webhook)
-    response = result if isinstance(result, Response) else result.begun
+    response = result if isinstance(result, Response) else result.partial_response
     if response and request and request.private:
         response = request.mask(response)
     attempt = Attempt(

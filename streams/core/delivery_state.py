@@ -44,14 +44,14 @@ class DeliveryState(NamedTuple):
         """Whether it comes from fan-out's record, which supersedes nothing."""
         return self.generation == 1 and self.step == 1 and self.state is not State.DELIVERED
 
-    def supersedes(self, stored: "DeliveryState") -> bool:
+    def supersedes(self, stored_state: "DeliveryState") -> bool:
         """Whether this is the newer state by (generation, step); *delivered* ends its generation at any step."""
-        if self.generation == stored.generation:
-            if stored.state is State.DELIVERED:
+        if self.generation == stored_state.generation:
+            if stored_state.state is State.DELIVERED:
                 return False
             if self.state is State.DELIVERED:
                 return True
-        return (self.generation, self.step) > (stored.generation, stored.step)
+        return (self.generation, self.step) > (stored_state.generation, stored_state.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +218,11 @@ def _of_delivery(
 
 
 # These are followed by a record of their own, which has the state.
-_FOLLOWED = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
+_WITH_OWN_RECORD = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
 
 
 def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
-    if attempt.next_step in _FOLLOWED:
+    if attempt.next_step in _WITH_OWN_RECORD:
         return None
     state = MOVES[State.WAITING, attempt.next_step]
     is_retry = state is State.WAITING and attempt.tier is not None

@@ -181,13 +181,13 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
     )
     try:
         check_event(event, now)
-    except Invalid as wrong:
-        errors += wrong.errors
+    except Invalid as error:
+        errors += error.errors
     if not isinstance(data, Mapping):
-        errors = [error for error in errors if not error.field.startswith("data.")]
+        errors = [item for item in errors if not item.field.startswith("data.")]
         errors.append(FieldError("data", "must be an object"))
     if errors:
-        raise Invalid(*(_for_form(error, fields) for error in errors))
+        raise Invalid(*(_for_form(item, fields) for item in errors))
     return event
 
 

@@ -132,7 +132,7 @@ _ID = FieldType(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 _TEXT = FieldType(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
 _NUMBER = FieldType(_number, {"type": "number"})
 _SCALED = FieldType(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
-_WHOLE = FieldType(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
+_INTEGER = FieldType(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
 _LENGTH = FieldType(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
 _MONTH = FieldType(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
 _MOMENT = FieldType(_time, {"type": "string", "format": "date-time", "maxLength": TIME_CHARACTERS})
@@ -200,8 +200,8 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
     },
     "usage.threshold": {
         "period": Field(_MONTH),
-        "launches": Field(_WHOLE),
-        "limit": Field(_WHOLE),
+        "launches": Field(_INTEGER),
+        "limit": Field(_INTEGER),
         "thresholdPercent": Field(_one_of(80, 100)),
     },
 }

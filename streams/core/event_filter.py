@@ -67,16 +67,16 @@ class Condition(NamedTuple):
             return f"{name} is absent"
         match self.operator:
             case Operator.EQ:
-                operand_text = _shown(operand)
+                operand_text = _to_text(operand)
             case Operator.IN:
-                some = sorted(map(_shown, operand))
-                more = f" and {len(some) - _VALUES_SHOWN} more" if len(some) > _VALUES_SHOWN else ""
-                operand_text = f"one of {', '.join(some[:_VALUES_SHOWN])}{more}"
+                operand_texts = sorted(map(_to_text, operand))
+                more = f" and {len(operand_texts) - _VALUES_SHOWN} more" if len(operand_texts) > _VALUES_SHOWN else ""
+                operand_text = f"one of {', '.join(operand_texts[:_VALUES_SHOWN])}{more}"
             case Operator.GTE:
-                operand_text = f"{_shown(operand)} or more"
+                operand_text = f"{_to_text(operand)} or more"
             case _:
-                operand_text = f"{_shown(operand)} or less"
-        return f"{name} is {_shown(value)}, not {operand_text}"
+                operand_text = f"{_to_text(operand)} or less"
+        return f"{name} is {_to_text(value)}, not {operand_text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ _TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def _shown(value: object) -> str:
+def _to_text(value: object) -> str:
     return shortened(json.dumps(value, ensure_ascii=False), _VALUE_CHARACTERS)
 
 
@@ -179,7 +179,7 @@ def parse_filter(value: object) -> EventFilter:
         example = '{"successStatus": "passed"}'
         raise Invalid(FieldError("filter", f"must be an object with one condition or more, such as {example}"))
     fields: dict[str, Mapping[str, Any]] = {
-        name: wanted if isinstance(wanted, Mapping) else {Operator.EQ: wanted} for name, wanted in value.items()
+        name: entry if isinstance(entry, Mapping) else {Operator.EQ: entry} for name, entry in value.items()
     }
     if max(len(fields), sum(map(len, fields.values()))) > FILTER_CONDITIONS:
         raise Invalid(FieldError("filter", f"must have at most {FILTER_CONDITIONS} conditions"))
@@ -270,6 +270,6 @@ def _type_problem(condition: Condition, kind: FieldType) -> str | None:
         operands = [""] if condition.pair is not None else []
     else:
         operands = list(operand) if operator is Operator.IN else [operand]
-    values = operands if condition.pair is None else [{condition.pair: one} for one in operands]
+    values = operands if condition.pair is None else [{condition.pair: item} for item in operands]
     problem = next(filter(None, map(kind.check, values)), None)
     return problem and (problem if operator is Operator.EQ else f"{operator}: {problem}")

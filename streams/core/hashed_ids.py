@@ -28,6 +28,6 @@ def pack_ids(ids: frozenset[str]) -> bytes:
     return array("q", frozenset.__iter__(ids) if isinstance(ids, HashedIds) else map(hash, ids)).tobytes()
 
 
-def unpack_ids(packed: bytes) -> frozenset[str]:
-    hashes: Any = array("q", packed)
-    return HashedIds(hashes) if packed else frozenset()
+def unpack_ids(packed_ids: bytes) -> frozenset[str]:
+    hashes: Any = array("q", packed_ids)
+    return HashedIds(hashes) if packed_ids else frozenset()

@@ -26,5 +26,5 @@ def is_connection_header(name: str) -> bool:
 def is_fixed_header(name: str) -> bool:
     """Whether every request has the header already, or it describes the body; a webhook may not replace it."""
     lower = name.lower()
-    fixed = lower in ("accept", "accept-encoding", "authorization", "traceparent", "user-agent")
-    return fixed or lower.startswith(("content-", "webhook-")) or is_connection_header(name)
+    is_fixed = lower in ("accept", "accept-encoding", "authorization", "traceparent", "user-agent")
+    return is_fixed or lower.startswith(("content-", "webhook-")) or is_connection_header(name)

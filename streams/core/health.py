@@ -28,9 +28,9 @@ class Fallbacks:
     def __init__(self) -> None:
         self._failing: dict[str, FallbackHealth] = {}
 
-    def rest(self, webhook_id: str, now: datetime) -> bool:
+    def is_resting(self, webhook_id: str, now: datetime) -> bool:
         health = self._failing.get(webhook_id)
-        return health is not None and health.rests(now)
+        return health is not None and health.is_resting(now)
 
     def learn(self, webhook_id: str, is_delivered: bool, now: datetime) -> None:
         """Count an attempt that ended at `now`."""
@@ -49,7 +49,7 @@ class FallbackHealth:
     failures: int = 0
     rests_until: datetime | None = None
 
-    def rests(self, now: datetime) -> bool:
+    def is_resting(self, now: datetime) -> bool:
         return self.rests_until is not None and now < self.rests_until
 
     def learn(self, is_delivered: bool, now: datetime) -> None:

@@ -48,7 +48,7 @@ class Room:
     attempted: int = 0
     rest_seconds: float = 0.0
 
-    def after(self, attempted: int, held_again: int) -> "Room":
+    def adapted(self, attempted: int, held_again: int) -> "Room":
         """The room after the results of some released deliveries are known."""
         if held_again:
             return Room(max(1, self.size // 2), 0, min(MAX_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))

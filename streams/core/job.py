@@ -9,7 +9,7 @@ from streams.core.backfill import SETTLED_AFTER, Backfill
 
 PORTION = 500
 # `record` stores a payload up to ten seconds after the attempt, and later while it is behind.
-PATIENCE = timedelta(seconds=60)
+PAYLOAD_WAIT = timedelta(seconds=60)
 
 
 class JobKind(StrEnum):
@@ -74,11 +74,11 @@ class Job:
     def progress(self) -> tuple[int, int]:
         """How much is done, of how much: deliveries, and records of `session-events`."""
         records_read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
-        processed, total = self.done + self.failed + records_read, self.total + records
+        processed_count, total = self.done + self.failed + records_read, self.total + records
         return (
             (max(total, 1), max(total, 1))
             if self.status is JobStatus.FINISHED
-            else (min(processed, total), max(total, 1))
+            else (min(processed_count, total), max(total, 1))
         )
 
     @property
@@ -97,12 +97,12 @@ class Job:
 
     def gives_up(self, now: datetime) -> bool:
         """Whether it waits no longer for payloads that are not stored."""
-        return now - self.created_at >= PATIENCE
+        return now - self.created_at >= PAYLOAD_WAIT
 
-    def advanced(self, count: int, reached: datetime) -> "Job":
+    def advanced(self, count: int, reached_at: datetime) -> "Job":
         """The job after a portion. Deliveries that were stored after its beginning add to the total."""
-        processed = self.done + count
-        return replace(self, done=processed, total=max(self.total, processed), reached=reached)
+        processed_count = self.done + count
+        return replace(self, done=processed_count, total=max(self.total, processed_count), reached=reached_at)
 
-    def ended(self, now: datetime, failed: int) -> "Job":
-        return replace(self, failed=failed, total=max(self.total, self.done + failed), finished_at=now)
+    def ended(self, now: datetime, failed_count: int) -> "Job":
+        return replace(self, failed=failed_count, total=max(self.total, self.done + failed_count), finished_at=now)

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 # The waits after the first attempts; then every hour, for about three days.
-WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
+RETRY_WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
 MAX_WAIT = timedelta(hours=1)
 MAX_TRIES = 75
 # The pauses of an account within this time are one mail: it leaves when the first of them is as old.
@@ -88,4 +88,4 @@ def due_again(tries: int, now: datetime) -> datetime | None:
     """When to try again after this many attempts; None to give up."""
     if tries >= MAX_TRIES:
         return None
-    return now + (WAITS[tries - 1] if tries <= len(WAITS) else MAX_WAIT)
+    return now + (RETRY_WAITS[tries - 1] if tries <= len(RETRY_WAITS) else MAX_WAIT)

@@ -84,8 +84,8 @@ class OffsetTracker:
         self._committed = commit
 
 
-def _encode(base: int, completed: set[int]) -> str:
-    relative = [offset - base for offset in completed if offset >= base]
+def _encode(base: int, completed_offsets: set[int]) -> str:
+    relative = [offset - base for offset in completed_offsets if offset >= base]
     if not relative:
         return ""
     bitmap = bytearray(max(relative) // 8 + 1)

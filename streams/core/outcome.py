@@ -46,7 +46,7 @@ class Response(NamedTuple):
 
 
 # No header has this name.
-LEFT_OUT = "…"
+TRUNCATION_MARK = "…"
 
 
 def kept_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
@@ -59,17 +59,17 @@ def kept_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
             selection[name] = value
             room -= size
     if count := len(headers) - len(selection):
-        selection[LEFT_OUT] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
+        selection[TRUNCATION_MARK] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
     return selection
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there was no whole response: `detail` is the network's own message, `begun` the part that arrived."""
+    """Why there was no whole response. `detail` is the network's own message, `partial_response` what arrived."""
 
     kind: OutcomeKind
     detail: str = ""
-    begun: Response | None = None
+    partial_response: Response | None = None
 
 
 class Outcome(NamedTuple):
@@ -113,7 +113,7 @@ _FAILURES = {
 }
 
 
-# The same when the endpoint's response had begun.
+# The same when the endpoint's response had partial_response.
 _FAILURES_BEGUN = {
     OutcomeKind.TIMEOUT: (
         "The endpoint responded with {status}, but its response did not end within {timeout:g} seconds",
@@ -151,7 +151,7 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
 
 
 def _failed(failure: Failure, timeout_seconds: float) -> Outcome:
-    status = failure.begun.status if failure.begun else None
+    status = failure.partial_response.status if failure.partial_response else None
     messages = _FAILURES if status is None else {**_FAILURES, **_FAILURES_BEGUN}
     cause, remedy = messages[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""

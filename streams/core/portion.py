@@ -16,7 +16,7 @@ class Portion:
 
     rows: int = 1000
 
-    def after(self, rows: int, seconds: float) -> "Portion":
+    def adapted(self, rows: int, seconds: float) -> "Portion":
         """The next portion, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
         if rows < self.rows and seconds <= TARGET_SECONDS:
             # The last rows say nothing about a whole portion.

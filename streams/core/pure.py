@@ -10,7 +10,7 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 # After this many failures in a row a record is invalid: if the process exited, it would stop all other records.
-TRIES = 3
+FAILURES_BEFORE_INVALID = 3
 
 
 def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -23,13 +23,13 @@ def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
     @wraps(work)
     def tried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(1, FAILURES_BEFORE_INVALID + 1):
             try:
                 return work(*args, **kwargs)
             except (ScormWebhooksError, OSError, MemoryError):
                 raise
             except Exception as error:
-                if attempt == TRIES:
+                if attempt == FAILURES_BEFORE_INVALID:
                     raise InvalidRecord(f"it cannot be handled ({type(error).__name__}: {error})") from error
         raise AssertionError("unreachable")
 

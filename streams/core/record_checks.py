@@ -121,8 +121,8 @@ def recorded_filter(text: str) -> EventFilter:
 def _tier_problem(name: str) -> str | None:
     try:
         _ = Tier(name).wait
-    except Invalid as wrong:
-        return str(wrong)
+    except Invalid as error:
+        return str(error)
     return None
 
 

@@ -22,8 +22,8 @@ def sign_platform(secret: str, body: bytes) -> str:
 
 def sign_standard(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """`v1,<base64>` of HMAC-SHA256 over `{id}.{timestamp}.{body}`. The key is the secret's decoded bytes."""
-    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-    return "v1," + base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode()
+    signed_content = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
+    return "v1," + base64.b64encode(hmac.digest(_key(secret), signed_content, "sha256")).decode()
 
 
 @lru_cache(4096)

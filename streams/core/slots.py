@@ -63,10 +63,10 @@ class Slots(Generic[Waiter]):
         One that waits for its endpoint's cap, or for the share of its class, is not among them: more processes would
         not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
         """
-        for endpoint_class, ready in self._ready.items():
+        for endpoint_class, ready_queues in self._ready.items():
             has_share = self._in_use[endpoint_class] < self._shares[endpoint_class]
             if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._has_slot(endpoint_class):
-                for queue in ready.values():
+                for queue in ready_queues.values():
                     yield from queue.first_ready()
 
     def try_acquire(

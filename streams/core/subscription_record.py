@@ -9,7 +9,7 @@ from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Senti
 from streams.core.webhook import Webhook
 
 # A version is the time of a change in milliseconds. One this far ahead is not ours: it would hide every later change.
-FARTHEST_AHEAD = timedelta(days=1)
+MAX_VERSION_AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ def key_of(key: bytes | None) -> str:
 
 def newest_allowed(at: datetime) -> int:
     """The newest version that a record appended at this time may have."""
-    return int((at + FARTHEST_AHEAD).timestamp() * 1000)
+    return int((at + MAX_VERSION_AHEAD).timestamp() * 1000)
 
 
 def read(

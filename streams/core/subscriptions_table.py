@@ -43,8 +43,8 @@ class Sentinel:
         try:
             fields = json.loads(value)
             incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as wrong:
-            raise InvalidRecord(f"not a sentinel: {type(wrong).__name__}: {wrong}") from None
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise InvalidRecord(f"not a sentinel: {type(error).__name__}: {error}") from None
         if not is_id(incarnation) or type(live) is not int or live < 0:
             raise InvalidRecord("not a sentinel: incarnation must be an id, and live a number of webhooks")
         if check is not None and not (isinstance(check, str) and check.isascii() and len(check) <= CHECK_CHARACTERS):

@@ -22,8 +22,8 @@ def escape_json(text: str) -> str:
 
 def shortened(text: str, characters: int) -> str:
     """The text, at most as long; halves of surrogate pairs become question marks."""
-    shown = text if len(text) <= characters else text[: characters - 1] + "…"
-    return shown.encode(errors="replace").decode()
+    short_text = text if len(text) <= characters else text[: characters - 1] + "…"
+    return short_text.encode(errors="replace").decode()
 
 
 def _escape(character: str) -> str:

@@ -157,7 +157,7 @@ def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> Laun
     return LaunchBatch(launches, late_launches)
 
 
-def counted(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
+def launches_by_key(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
     """How many launches there are of each account, month, package and dispatch."""
     return Counter(
         UsageKey(launch.account_id, launch.month, launch.package_id or "", launch.dispatch_id or "")
@@ -173,7 +173,7 @@ def needed_for(percent: int, limit: int) -> int:
 def crossed(
     limit: int | None, launches_before: int, launches: Sequence[Launch], percents: Iterable[int] = PERCENTS
 ) -> Sequence[UsageNotice]:
-    """The thresholds that these launches of one account and month cross, after `before` earlier ones.
+    """The thresholds that these launches of one account and month cross, after `launches_before` earlier ones.
 
     Also those that were crossed earlier, when the limit was higher: the first launch reports them.
     """

@@ -21,9 +21,9 @@ def types_of(events: Collection[str]) -> frozenset[str]:
     """The types of a webhook for what a person enters, such as `*` and `session.ended`."""
     if ALL_EVENTS not in events:
         return frozenset(events)
-    named = NAMED_ONLY.intersection(events)
+    named_types = NAMED_ONLY.intersection(events)
     # The release before takes `*` beside other types for a type: it finds each type by its name.
-    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - NAMED_ONLY), *named}) if named else frozenset()
+    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - NAMED_ONLY), *named_types}) if named_types else frozenset()
 
 
 def entered_types(event_types: Collection[str]) -> list[str]:
@@ -185,7 +185,7 @@ class Registration:
     url_changed_at: datetime | None = None
 
     @property
-    def listed(self) -> "ListedWebhook":
+    def listed_webhook(self) -> "ListedWebhook":
         """The same as lists show it."""
         webhook = self.webhook
         computed_fields: dict[str, Any] = {

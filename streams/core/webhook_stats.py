@@ -91,11 +91,11 @@ class WebhookStats:
         attempts: Counter[str] = Counter()
         for hour in self.hours:
             attempts[hour.outcome] += hour.attempts
-        unfinished: Counter[State] = Counter()
+        unfinished_counts: Counter[State] = Counter()
         for item in self.unfinished:
-            unfinished[item.state] += item.count
+            unfinished_counts[item.state] += item.count
         delivered_at = max((hour.last_at for hour in self.hours if hour.outcome == OutcomeKind.DELIVERED), default=None)
-        return WebhookSummary(attempts, self.response_times, unfinished, self.failing, delivered_at, self.since)
+        return WebhookSummary(attempts, self.response_times, unfinished_counts, self.failing, delivered_at, self.since)
 
 
 def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:

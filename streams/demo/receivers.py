@@ -27,10 +27,10 @@ class OutsideCustomer:
 
     async def registered(self, secret: str) -> None:
         """Hand the secret over, and wait until the server listens. Raises `Misconfigured`."""
-        unfinished = self.secret_file.with_suffix(".unfinished")
-        unfinished.touch(mode=0o600)
-        unfinished.write_text(secret)
-        unfinished.rename(self.secret_file)
+        unfinished_file = self.secret_file.with_suffix(".unfinished")
+        unfinished_file.touch(mode=0o600)
+        unfinished_file.write_text(secret)
+        unfinished_file.rename(self.secret_file)
         parts = urlsplit(self.url)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

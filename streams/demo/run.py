@@ -35,7 +35,7 @@ from streams.telemetry import PrometheusTelemetry
 START_SECONDS = 90.0
 SETTLE_SECONDS = 120.0
 REFRESH_SECONDS = 0.25
-ACCELERATED = {
+DEMO_SETTINGS = {
     "SCORM_WEBHOOKS_RETRY_SCHEDULE": "1s,2s,3s,5s,8s",
     "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",
     "SCORM_WEBHOOKS_ALLOW_HTTP": "true",
@@ -68,7 +68,7 @@ class Demo:
         ]
         return Snapshot(len(self.course.published_at), lines, self.delays(), self._commands())
 
-    def wanted(self, name: str) -> int:
+    def expected_count(self, name: str) -> int:
         """The number of published events that a customer's webhook takes."""
         [types] = (customer.event_types for customer in self.customers if customer.name == name)
         counts = self.course.types
@@ -131,7 +131,7 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
         name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))
     }
     places = {"SCORM_WEBHOOKS_DATA_DIR": str(folder / "data"), "SCORM_WEBHOOKS_API_PORT": str(_free_port())}
-    deployment = SqlDeployment.from_environment({**own_environ, **ACCELERATED, **places})
+    deployment = SqlDeployment.from_environment({**own_environ, **DEMO_SETTINGS, **places})
     configure_logging("console", "error", "demo")
     logs = folder / "logs"
     logs.mkdir()
@@ -146,19 +146,19 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
             if time.monotonic() > deadline or not supervisor.is_running:
                 raise Unaccounted("the stages did not start: " + "; ".join(await supervisor.readiness_problems()))
             await asyncio.sleep(0.1)
-        opened = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], actor="demo")
+        new_account = await deployment.accounts().open("Acme Learning", ["ops@acme.example"], actor="demo")
         webhook_ids = {}
         for customer in customers:
             webhook_input = WebhookInput(
-                opened.account.id, customer.url, customer.event_types, description=customer.says
+                new_account.account.id, customer.url, customer.event_types, description=customer.says
             )
-            registered = await deployment.webhooks().register(webhook_input, actor="demo")
-            await customer.registered(registered.secret)
-            webhook_ids[customer.name] = registered.changed.registration.webhook.id
-        link = await deployment.sign_in().portal_link(opened.account.id, Role.OWNER, MAX_LINK, actor="demo")
-        course = Course(deployment.kafka["bootstrap.servers"], opened.account.id, seed)
+            result = await deployment.webhooks().register(webhook_input, actor="demo")
+            await customer.registered(result.secret)
+            webhook_ids[customer.name] = result.changed.registration.webhook.id
+        link = await deployment.sign_in().portal_link(new_account.account.id, Role.OWNER, MAX_LINK, actor="demo")
+        course = Course(deployment.kafka["bootstrap.servers"], new_account.account.id, seed)
         try:
-            yield Demo(deployment, customers, webhook_ids, course, opened.api_key, link.url)
+            yield Demo(deployment, customers, webhook_ids, course, new_account.api_key, link.url)
         finally:
             await course.close()
             await deployment.database.close()
@@ -193,7 +193,7 @@ async def _show(
 
 
 def _is_settled(demo: Demo, scene: Snapshot) -> bool:
-    return all(_settled(line) == demo.wanted(line.name) for line in scene.customers)
+    return all(_settled(line) == demo.expected_count(line.name) for line in scene.customers)
 
 
 def _settled(line: CustomerRow) -> int:
@@ -203,14 +203,14 @@ def _settled(line: CustomerRow) -> int:
 async def _account(console: Console, demo: Demo) -> None:
     """Check that acknowledged × wanting = delivered + held + dead, and that the healthy customer has each event."""
     scene = await demo.scene()
-    published = demo.course.published_at.keys()
+    published_ids = demo.course.published_at.keys()
     wrong = [
-        f"{line.name}: {_settled(line)} of {demo.wanted(line.name)} events accounted for"
+        f"{line.name}: {_settled(line)} of {demo.expected_count(line.name)} events accounted for"
         for line in scene.customers
-        if _settled(line) != demo.wanted(line.name)
+        if _settled(line) != demo.expected_count(line.name)
     ]
-    if demo.healthy and (missing := published - demo.healthy.accepted_at.keys()):
-        wrong.append(f"{demo.healthy.name} never got {len(missing)} events")
+    if demo.healthy and (missing_events := published_ids - demo.healthy.accepted_at.keys()):
+        wrong.append(f"{demo.healthy.name} never got {len(missing_events)} events")
     inside = [customer for customer in demo.customers if isinstance(customer, Customer)]
     wrong += [f"{customer.name} got {customer.forged} forged requests" for customer in inside if customer.forged]
     if wrong:
@@ -221,7 +221,7 @@ async def _account(console: Console, demo: Demo) -> None:
     message = ", ".join(f"{count} {state}" for state, count in states.items() if count)
     sign = "×" if demo.healthy else "for"  # receivers take some types of events only
     console.print(
-        f"{len(published)} events {sign} {len(scene.customers)} webhooks = {message}: every one accounted for"
+        f"{len(published_ids)} events {sign} {len(scene.customers)} webhooks = {message}: every one accounted for"
     )
     if demo.healthy and (delays := demo.delays()):
         p50, p99 = (percentile(delays, share) * 1000 for share in (0.5, 0.99))

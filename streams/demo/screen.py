@@ -56,7 +56,7 @@ def draw(scene: Snapshot) -> RenderableType:
     )
 
 
-def _by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
+def _count_by(scene: Snapshot, state: State, key: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for state_count in (
         state_count for line in scene.customers for state_count in line.state_counts if state_count.state is state
@@ -71,11 +71,11 @@ def _words(counts: Mapping[str, int]) -> str:
 
 
 def _tiers(scene: Snapshot) -> str:
-    return f"waiting, by tier       {_words(_by(scene, State.WAITING, 'tier'))}"
+    return f"waiting, by tier       {_words(_count_by(scene, State.WAITING, 'tier'))}"
 
 
 def _reasons(scene: Snapshot) -> str:
-    return f"dead letters, by why   {_words(_by(scene, State.DEAD, 'reason'))}"
+    return f"dead letters, by why   {_words(_count_by(scene, State.DEAD, 'reason'))}"
 
 
 def _delays(delays: Sequence[float]) -> str:
@@ -87,5 +87,5 @@ def _delays(delays: Sequence[float]) -> str:
 
 def percentile(values: Sequence[float], share: float) -> float:
     """The value below which `share` (0 to 1) of the values lie, nearest rank."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+    sorted_values = sorted(values)
+    return sorted_values[min(len(sorted_values) - 1, int(len(sorted_values) * share))]

@@ -102,7 +102,7 @@ class Jobs(Protocol):
     async def find(self, job_id: str) -> Job | None: ...
 
     async def unfinished(self, after_id: str) -> Sequence[Job]:
-        """Those of the next account behind `after`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
+        """Those of the next account behind `after_id`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
         """
@@ -171,7 +171,7 @@ class UnknownAccounts(Protocol):
     async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
         """Those of these accounts that exist."""
 
-    async def add(self, found: Sequence[UnknownAccount]) -> None:
+    async def add(self, unknown_accounts: Sequence[UnknownAccount]) -> None:
         """Add to what is stored of them. Only the newest are kept."""
 
 
@@ -191,7 +191,7 @@ class OutgoingEvents(Protocol):
     async def wait(self) -> None:
         """Return when there may be one, after a second at the latest."""
 
-    async def sent(self, ids: Sequence[str]) -> None:
+    async def remove(self, ids: Sequence[str]) -> None:
         """Forget events that the broker acknowledged."""
 
 
@@ -237,7 +237,7 @@ class Backlogs(Protocol):
         """Raises `Unavailable`."""
 
 
-class Pruned(NamedTuple):
+class PruneResult(NamedTuple):
     """The rows that were deleted, the age of the youngest, and the seconds that the statements took.
 
     `reached` is None where no row was deleted, and where rows of a kind are not deleted in the order of their ages.
@@ -254,7 +254,9 @@ class Pruning(Protocol):
     # Whether no one else writes during a transaction.
     is_only_writer: bool
 
-    async def prune(self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None) -> Pruned:
+    async def prune(
+        self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None
+    ) -> PruneResult:
         """Delete up to `limit` rows in one transaction, the oldest first.
 
         `since` is where the last portion ended: the entries of its rows are still in the index.

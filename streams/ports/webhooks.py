@@ -44,9 +44,9 @@ class Webhooks(Protocol):
     ) -> Registration | None:
         """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
 
-        `held` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from before
-        and after. Returns what is stored now, or what was stored
-        before a deletion; None when there is no such webhook. If `change` raises, nothing is changed.
+        `held_choice` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from
+        before and after. Returns what is stored now, or what was stored before a deletion; None when there is no such
+        webhook. If `change` raises, nothing is changed.
         """
 
 
@@ -59,7 +59,7 @@ class PublicationStatus(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueChange:
     """A webhook to publish at `version`; `webhook` is None when it was deleted."""
 
     webhook_id: str
@@ -92,10 +92,10 @@ class Outbox(Protocol):
     async def owe(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions."""
 
-    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         """These versions are on the topic since these times; a newer version stays due."""
 
     async def changed(self) -> None:

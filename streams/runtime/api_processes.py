@@ -57,12 +57,12 @@ def _registry(texts: Mapping[str, str]) -> CollectorRegistry:
 
 def merge(texts: Mapping[str, str]) -> Iterable[Metric]:
     """The metrics of all processes, each with the label `process`."""
-    merged: dict[str, Metric] = {}
+    merged_metrics: dict[str, Metric] = {}
     for process, text in texts.items():
         for family in text_string_to_metric_families(text):
-            into = merged.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            into = merged_metrics.setdefault(family.name, Metric(family.name, family.documentation, family.type))
             into.samples += [sample._replace(labels={"process": process, **sample.labels}) for sample in family.samples]
-    return merged.values()
+    return merged_metrics.values()
 
 
 class _Merged(Collector):

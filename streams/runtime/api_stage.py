@@ -102,8 +102,8 @@ class ApiProcess:
             await self._database.ping()
         try:
             await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
-        except Unavailable as away:
-            return [*self._keys.problems(), *self._database.readiness_problems(), str(away)]
+        except Unavailable as error:
+            return [*self._keys.problems(), *self._database.readiness_problems(), str(error)]
         return self.readiness_problems()
 
 
@@ -139,12 +139,12 @@ def _data_url(logo: Path) -> str:
     return f"data:{LOGO_TYPES[logo.suffix.lower()]};base64,{content}"
 
 
-def _connections(requested: int, telemetry: Telemetry) -> int:
-    count = connections_that_fit(requested)
-    if count < requested:
+def _connections(requested_connections: int, telemetry: Telemetry) -> int:
+    count = connections_that_fit(requested_connections)
+    if count < requested_connections:
         telemetry.warning(
             "api_connections_reduced",
-            wanted=requested,
+            wanted=requested_connections,
             connections=count,
             why="the limit of open files (ulimit -n) is too low",
         )

@@ -212,8 +212,8 @@ class Deployment:
         try:
             require_schema(self.database_url)
             require_pooler(self.database_url, self.settings.is_behind_pooler)
-        except (SchemaDiffers, SessionsDiffer) as differs:
-            return str(differs)
+        except (SchemaDiffers, SessionsDiffer) as error:
+            return str(error)
         return None
 
     def event_consumer(self, telemetry: Telemetry) -> EventConsumer:

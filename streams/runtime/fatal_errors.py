@@ -59,7 +59,7 @@ def _log(error: Exception) -> int:
     return EXIT_CRASHED
 
 
-def _log_thread(ended: threading.ExceptHookArgs) -> None:
-    if ended.exc_value is not None:
-        name = ended.thread.name if ended.thread else None
-        structlog.get_logger().error("thread_crashed", thread=name, exc_info=ended.exc_value)
+def _log_thread(hook_args: threading.ExceptHookArgs) -> None:
+    if hook_args.exc_value is not None:
+        name = hook_args.thread.name if hook_args.thread else None
+        structlog.get_logger().error("thread_crashed", thread=name, exc_info=hook_args.exc_value)

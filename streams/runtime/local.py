@@ -15,7 +15,7 @@ from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
 from streams.adapters.sql.pooler import give_sessions_settings
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
-from streams.runtime.background import ALONE, BACKGROUND
+from streams.runtime.background import BACKGROUND, SEPARATE_STAGES
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.health_server import serving
 from streams.runtime.sockets import listen
@@ -48,7 +48,7 @@ async def system(
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
-        stages = [*ALONE, BACKGROUND] if small else list(STAGES)
+        stages = [*SEPARATE_STAGES, BACKGROUND] if small else list(STAGES)
         supervisor = Supervisor(stages, environ, telemetry, deployment.settings.time_limits.kill, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
@@ -76,11 +76,11 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
     if not deployment.database.is_sqlite and not await _take(lease):
         telemetry.warning("database_in_use", effect="deliveries of the other deployment are left as they are")
         return
-    if ended := await deployment.lost_deliveries().end():
-        telemetry.count("dead_letters_total", ended, reason=str(DeathReason.BROKER_RESTARTED))
+    if ended_count := await deployment.lost_deliveries().end():
+        telemetry.count("dead_letters_total", ended_count, reason=str(DeathReason.BROKER_RESTARTED))
         telemetry.warning(
             "deliveries_lost_with_broker",
-            deliveries=ended,
+            deliveries=ended_count,
             effect="they are dead letters now",
             retry="scorm-webhooks dead-letters retry --all --reason broker_restarted",
         )
@@ -119,29 +119,29 @@ async def _serve(
 ) -> None:
     settings = deployment.settings
     listening = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
-    started: list[Supervisor] = []
+    started_supervisors: list[Supervisor] = []
 
     async def readiness_problems() -> list[str]:
-        return await started[0].readiness_problems() if started else ["is starting"]
+        return await started_supervisors[0].readiness_problems() if started_supervisors else ["is starting"]
 
     try:
         async with (
             serving(listening, readiness_problems, telemetry.registry) as port,
             system(deployment, telemetry, small=small) as supervisor,
         ):
-            started.append(supervisor)
+            started_supervisors.append(supervisor)
             health = f"http://{settings.health_host}:{port}/readyz"
             telemetry.info("started", health=health, data_dir=str(settings.data_dir))
             print_beginning(settings)
             if await is_up(supervisor, stopping, health):
                 await print_addresses(deployment, embedded=_is_embedded(deployment))
-            await _until(stopping, supervisor)
+            await _wait_for_end(stopping, supervisor)
             telemetry.info("stopping")
     finally:
         await deployment.database.close()
 
 
-async def _until(stopping: asyncio.Event, supervisor: Supervisor) -> None:
+async def _wait_for_end(stopping: asyncio.Event, supervisor: Supervisor) -> None:
     while not stopping.is_set() and supervisor.is_running:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), 0.5)

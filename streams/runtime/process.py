@@ -108,13 +108,13 @@ def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
 
 
 async def _report_readiness(stage: RunningStage[Any]) -> None:
-    logged: list[str] = []
+    logged_problems: list[str] = []
     while True:
         problems = stage.readiness_problems()
         stage.telemetry.gauge("ready", 0 if problems else 1)
-        if problems != logged:
+        if problems != logged_problems:
             stage.telemetry.info("not_ready" if problems else "ready", why="; ".join(problems) or None)
-            logged = problems
+            logged_problems = problems
         await asyncio.sleep(READINESS_EVERY_SECONDS)
 
 
@@ -129,9 +129,9 @@ async def _report_loop_lag(telemetry: Telemetry) -> None:
     loop = asyncio.get_running_loop()
     delays: deque[float] = deque(maxlen=round(LOOP_LAG_SECONDS / LOOP_LAG_EVERY_SECONDS))
     while True:
-        started = loop.time()
+        started_at = loop.time()
         await asyncio.sleep(LOOP_LAG_EVERY_SECONDS)
-        delays.append(loop.time() - started - LOOP_LAG_EVERY_SECONDS)
+        delays.append(loop.time() - started_at - LOOP_LAG_EVERY_SECONDS)
         telemetry.gauge("event_loop_lag_seconds", max(0.0, *delays))
 
 

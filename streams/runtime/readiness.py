@@ -8,7 +8,7 @@ def by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, cause in problems:
         names.setdefault(cause, []).append(name)
-    return [_line(", ".join(dict.fromkeys(filter(None, named))), cause) for cause, named in names.items()]
+    return [_line(", ".join(dict.fromkeys(filter(None, stage_names))), cause) for cause, stage_names in names.items()]
 
 
 def _line(names: str, cause: str) -> str:

@@ -55,9 +55,9 @@ class RunningStage(Generic[AnyTelemetry]):
         try:
             await self._stage.drain()
             self.telemetry.info("drained")
-        except TimeoutError as cut:
+        except TimeoutError as error:
             effect = "what is not finished is handled again by the next process"
-            self.telemetry.warning("drain_timed_out", why=str(cut) or None, effect=effect)
+            self.telemetry.warning("drain_timed_out", why=str(error) or None, effect=effect)
 
     def readiness_problems(self) -> list[str]:
         """Each cause once."""
@@ -78,8 +78,8 @@ class GroupedStage(RunningStage[AnyTelemetry]):
         while True:
             try:
                 await super().run()
-            except LeaseLost as lease_error:
-                self.telemetry.warning("stage_restarted", why=str(lease_error))
+            except LeaseLost as error:
+                self.telemetry.warning("stage_restarted", why=str(error))
             except Exception as error:
                 self.telemetry.error("stage_failed", why=str(error), effect="the process ends")
                 raise

@@ -17,15 +17,15 @@ def listen(host: str, port: int, settings: str, *, shared: bool = False) -> sock
             (host, port), family=_family(host, port), backlog=socket.SOMAXCONN, reuse_port=shared
         )
     except socket.gaierror as error:
-        wrong, reason, instead = "HOST", error.strerror, "an address of this machine"
+        wrong, reason, suggestion = "HOST", error.strerror, "an address of this machine"
     except UnicodeError:
-        wrong, reason, instead = "HOST", "not a valid host name", "an address of this machine"
+        wrong, reason, suggestion = "HOST", "not a valid host name", "an address of this machine"
     except OSError as error:
         # The message of socket.create_server repeats the address.
         reason = os.strerror(error.errno or 0)
         is_elsewhere = error.errno == errno.EADDRNOTAVAIL
-        wrong, instead = ("HOST", "an address of this machine") if is_elsewhere else ("PORT", "another port")
-    raise Misconfigured(f"{settings}_{wrong}: cannot listen on {host}:{port} ({reason}); choose {instead}")
+        wrong, suggestion = ("HOST", "an address of this machine") if is_elsewhere else ("PORT", "another port")
+    raise Misconfigured(f"{settings}_{wrong}: cannot listen on {host}:{port} ({reason}); choose {suggestion}")
 
 
 def _family(host: str, port: int) -> socket.AddressFamily:

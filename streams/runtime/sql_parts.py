@@ -83,7 +83,7 @@ class SqlParts(Deployment):
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
         return SqlRecorder(self.database, self.clock, telemetry, self.encryption)
 
-    def held(self) -> SqlHeldDeliveries:
+    def held_deliveries(self) -> SqlHeldDeliveries:
         return SqlHeldDeliveries(self.database)
 
     def lost_deliveries(self) -> SqlLostDeliveries:

@@ -16,7 +16,7 @@ from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import send_overdue_again
-from streams.stages.publish import MayDelete, Publish, Reconciled
+from streams.stages.publish import MayDelete, Publish, ReconcileResult
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import together
@@ -54,7 +54,7 @@ class PublishProcess:
             deployment.stored_course_sessions(telemetry), deployment.clock, self._outages, deployment.writes_newest
         )
         self._release_held = ReleaseHeld(
-            deployment.held(),
+            deployment.held_deliveries(),
             deployment.recorder(telemetry),
             self._subscriptions,
             self._producer,
@@ -98,9 +98,9 @@ class PublishProcess:
         outgoing_events = self._deployment.outgoing_events()
         await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
 
-    async def reconcile(self, may_delete: MayDelete) -> Reconciled:
+    async def reconcile(self, may_delete: MayDelete) -> ReconcileResult:
         """Bring the topic to the state of SQL, once, as the only publisher."""
-        results: list[Reconciled] = []
+        results: list[ReconcileResult] = []
 
         async def once() -> None:
             await self._subscriptions.wait_until_read()

@@ -27,7 +27,7 @@ from streams.topics import (
     DELIVERIES,
     FAN_OUT_GROUP,
     RECORD_GROUP,
-    RECORDED,
+    RECORD_INPUTS,
     TEST_DELIVERIES,
     retry_topic,
     tier_of,
@@ -40,14 +40,17 @@ if TYPE_CHECKING:
 LINGER_MS = 20
 
 # What `deliver` reads in addition to the retry topics.
-DELIVERED = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
+DELIVER_INPUTS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 
 
 def watch(
-    deployment: Deployment, consumer: KafkaRecordConsumer, is_read: Callable[[str], bool], required: Sequence[str]
+    deployment: Deployment,
+    consumer: KafkaRecordConsumer,
+    is_read: Callable[[str], bool],
+    required_topics: Sequence[str],
 ) -> TopicsWatch:
     """A watch that keeps a consumer subscribed to the deployment's existing topics."""
-    return TopicsWatch(deployment.topics_admin().existing, consumer.subscribe, is_read, required)
+    return TopicsWatch(deployment.topics_admin().existing, consumer.subscribe, is_read, required_topics)
 
 
 class FanOutProcess:
@@ -104,9 +107,11 @@ class DeliverProcess:
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
         self._producer = deployment.producer(telemetry, LINGER_MS)
         retries = [retry_topic(tier) for tier in deployment.tiers]
-        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVERED, *retries], telemetry)
+        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_INPUTS, *retries], telemetry)
         # Read every existing tier, so that a changed schedule leaves no record behind.
-        self._topics = watch(deployment, self._consumer, lambda name: name in DELIVERED or bool(tier_of(name)), retries)
+        self._topics = watch(
+            deployment, self._consumer, lambda name: name in DELIVER_INPUTS or bool(tier_of(name)), retries
+        )
         connections = connections_that_fit(MAX_CONNECTIONS)
         self._sender = HttpSender(
             connections=connections,
@@ -184,8 +189,8 @@ class RecordProcess:
     def __init__(self, deployment: "SqlParts", telemetry: Telemetry) -> None:
         self._drain_seconds = deployment.settings.time_limits.drain
         self._producer = deployment.producer(telemetry)
-        self._consumer = deployment.consumer(RECORD_GROUP, RECORDED, telemetry, in_bulk=True)
-        self._topics = watch(deployment, self._consumer, lambda name: name in RECORDED, ())
+        self._consumer = deployment.consumer(RECORD_GROUP, RECORD_INPUTS, telemetry, in_bulk=True)
+        self._topics = watch(deployment, self._consumer, lambda name: name in RECORD_INPUTS, ())
         self._database = deployment.database
         self._stage = RecordStage(
             self._consumer,

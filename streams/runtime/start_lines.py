@@ -12,7 +12,7 @@ from streams.settings import PREFIX, Settings
 LOG_LEVEL = f"{PREFIX}LOG_LEVEL"
 LOOK_EVERY_SECONDS = 0.2
 # A start takes some seconds, and half a minute after a kill.
-PATIENT_SECONDS = 15.0
+START_NOTICE_SECONDS = 15.0
 
 
 class Stages(Protocol):
@@ -42,7 +42,7 @@ def print_beginning(settings: Settings) -> None:
 
 async def is_up(stages: Stages, stopping: asyncio.Event, health: str) -> bool:
     """Wait until every stage is ready. False when `up` ends before. A long wait is explained once on a terminal."""
-    explain_at = time.monotonic() + PATIENT_SECONDS if is_on_terminal() else None
+    explain_at = time.monotonic() + START_NOTICE_SECONDS if is_on_terminal() else None
     while not stopping.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
         if explain_at is not None and time.monotonic() >= explain_at:
             _print(f"Not ready yet: {problems[0]} ({health} has all that is missing)")

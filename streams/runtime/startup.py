@@ -20,7 +20,7 @@ from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
     INVALID,
-    RECORDED,
+    RECORD_INPUTS,
     SESSION_EVENTS,
     SUBSCRIPTIONS,
     TEST_DELIVERIES,
@@ -181,7 +181,7 @@ STAGES: dict[str, StageSpec] = {
     ),
     # It recognizes erased learners by a key that is encrypted.
     "record": StageSpec(
-        topics=lambda _: [*RECORDED, INVALID],
+        topics=lambda _: [*RECORD_INPUTS, INVALID],
         load=_record,
         database=True,
         check=lambda deployment: deployment.encryption,

@@ -74,9 +74,9 @@ class StartupChecks:
                     break
                 except MissingPrerequisite as error:
                     raise Misconfigured(str(error)) from None
-                except Unavailable as away:
+                except Unavailable as error:
                     if time.monotonic() >= deadline:
-                        raise Unavailable(f"{away}; gave up after {START_SECONDS:g} seconds") from None
+                        raise Unavailable(f"{error}; gave up after {START_SECONDS:g} seconds") from None
                 time.sleep(RETRY_SECONDS)
 
 
@@ -91,8 +91,8 @@ async def _attempt(check: Check, note: Callable[[str], None]) -> None:
             await in_daemon_thread(check)
     except TimeoutError:
         raise ScormWebhooksError(f"a check before the start did not end within {HANGING_SECONDS:g} seconds") from None
-    except Unavailable as away:
-        note(str(away))
+    except Unavailable as error:
+        note(str(error))
         raise
 
 

@@ -60,8 +60,8 @@ class Supervisor:
         self.children = {stage: Child(stage) for stage in self.stages}
         supervising = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         try:
-            finished, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
-            for task in finished:
+            finished_tasks, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
+            for task in finished_tasks:
                 await task
         finally:
             self._stopping = True
@@ -93,13 +93,13 @@ class Supervisor:
     async def _supervise(self, child: Child) -> None:
         backoff = FIRST_BACKOFF_SECONDS
         while not self._stopping:
-            started = time.monotonic()
+            started_at = time.monotonic()
             code = await self._run_once(child)
             if self._stopping:
                 return
             if code == EXIT_MISCONFIGURED:
                 raise Misconfigured(f"{child.name} cannot start{self._why(child)}")
-            if time.monotonic() - started > SETTLED_SECONDS:
+            if time.monotonic() - started_at > SETTLED_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
             child.restarts += 1
             self.telemetry.warning("stage_ended", child=child.name, code=code, restart_after_seconds=backoff)
@@ -169,12 +169,12 @@ def _message(line: str) -> str:
 
 def causes(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """One line for each cause, with the stages that have it. Those of `background` are named in its own lines."""
-    named: list[tuple[str, str]] = []
+    named_causes: list[tuple[str, str]] = []
     for child, lines in problems.items():
         for line in lines:
             stages, colon, cause = line.partition(": ") if child == BACKGROUND else ("", "", "")
-            named += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
-    return by_cause(named)
+            named_causes += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
+    return by_cause(named_causes)
 
 
 async def _ask(session: aiohttp.ClientSession, child: Child) -> list[str]:

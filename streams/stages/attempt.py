@@ -71,9 +71,9 @@ class AttemptSender:
             started_at = ports.clock.now()
             try:
                 request = self._build_request(delivery, target, started_at, span.trace_parent)
-            except (InvalidRecord, ValueError) as wrong:
+            except (InvalidRecord, ValueError) as error:
                 # A request that cannot be signed is retried like any failure. It stops no other webhook.
-                result = Failure(OutcomeKind.UNSENDABLE, str(wrong))
+                result = Failure(OutcomeKind.UNSENDABLE, str(error))
             else:
                 result = await ports.sender.send(request)
             ended_at = ports.clock.now()

@@ -34,10 +34,10 @@ async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, tele
 
 async def _regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
     while True:
-        started = time.monotonic()
+        started_at = time.monotonic()
         with suppress(Unavailable):  # Others log the outage.
             await expose()
-        took = time.monotonic() - started
+        took = time.monotonic() - started_at
         await asyncio.sleep(max(EVERY_SECONDS, TIMES_ITS_LENGTH * took))
 
 

@@ -107,11 +107,11 @@ class Deliver:
                                 self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
                 except EndpointBusy:
                     decision = decide(delivery, self._inputs, appended_at, now(), is_busy=True)
-                except Unavailable as away:
+                except Unavailable as error:
                     # This machine is short of something: the delivery waits, and no attempt counts.
                     telemetry.count("attempts_postponed_total")
                     shortage = self._outages[MACHINE]
-                    shortage.begin(turn, str(away))
+                    shortage.begin(turn, str(error))
                     await asyncio.sleep(SHORTAGE_SECONDS)
                     decision = decide(delivery, self._inputs, appended_at, now())
             await self._carry_out(record, delivery, decision, attempt)
@@ -143,8 +143,8 @@ class Deliver:
         outgoing = [Outgoing(topic, key, self._encode(value)) for topic, value in values]
         try:
             await self._ports.producer.produce(outgoing)
-        except RecordsRefused as refused:
-            why = f"Kafka refuses what follows from it: {refused}"
+        except RecordsRefused as error:
+            why = f"Kafka refuses what follows from it: {error}"
             await store_invalid(self._ports.producer, telemetry, [(record, why)])
         if attempt is not None:
             observe(telemetry, attempt)

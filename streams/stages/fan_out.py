@@ -28,7 +28,7 @@ SHARE_DELIVERIES, SHARE_SECONDS = 500, 5
 Found = tuple[Event, bytes] | InvalidRecord | Invalid
 
 
-class FannedOut(NamedTuple):
+class FanOutResult(NamedTuple):
     """An event with its deliveries and its span; `unmatched` is why there is no delivery."""
 
     event: Event
@@ -71,20 +71,20 @@ class FanOut:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
-        decoded = [await self._read_patiently(record) for record in records]
+        decoded_events = [await self._read_patiently(record) for record in records]
         position = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
         outgoing: list[tuple[Outgoing, Record]] = []
-        fanned_out: list[FannedOut] = []
+        fanned_out: list[FanOutResult] = []
         invalid: list[tuple[Record, str]] = []
-        for record, result in zip(records, decoded, strict=True):
+        for record, result in zip(records, decoded_events, strict=True):
             try:
                 if isinstance(result, Exception):
                     raise result
                 outcome = self._fan_out(record, *result, position)
                 outgoing += self._encode(outcome, record)
                 fanned_out.append(outcome)
-            except (InvalidRecord, Invalid) as wrong:
-                invalid.append((record, str(wrong)))
+            except (InvalidRecord, Invalid) as error:
+                invalid.append((record, str(error)))
         await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
         for fanned in fanned_out:
             self._report(fanned)
@@ -98,11 +98,11 @@ class FanOut:
 
         try:
             return await self._outages.retry(step, RETRY_SECONDS, SCHEMA_REGISTRY)
-        except (InvalidRecord, Invalid) as wrong:
-            return wrong
+        except (InvalidRecord, Invalid) as error:
+            return error
 
     @pure
-    def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FannedOut:
+    def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FanOutResult:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
         mismatches = [mismatch(candidate, event) for candidate in webhooks]
@@ -129,10 +129,10 @@ class FanOut:
             )
             for webhook in wanting
         ]
-        return FannedOut(event, deliveries, None if wanting else unmatched_reason(mismatches), span)
+        return FanOutResult(event, deliveries, None if wanting else unmatched_reason(mismatches), span)
 
     @pure
-    def _encode(self, fanned_out: FannedOut, record: Record) -> list[tuple[Outgoing, Record]]:
+    def _encode(self, fanned_out: FanOutResult, record: Record) -> list[tuple[Outgoing, Record]]:
         encode, deliveries = self._codec.encode, fanned_out.deliveries
         topic = self._topic(fanned_out.event.account_id, len(deliveries))
         return [(Outgoing(topic, delivery.webhook_id.encode(), encode(delivery)), record) for delivery in deliveries]
@@ -141,7 +141,7 @@ class FanOut:
         has_share, _ = self._shares.take(account_id, self._now(), deliveries)
         return DELIVERIES if has_share else BULK_DELIVERIES
 
-    def _report(self, fanned_out: FannedOut) -> None:
+    def _report(self, fanned_out: FanOutResult) -> None:
         """Count and log an event whose deliveries are acknowledged."""
         event, deliveries, unmatched, span = fanned_out
         self._telemetry.count("events_total", type=event.type)

@@ -53,14 +53,14 @@ async def produce_or_store_invalid(
 
     Returns when all are acknowledged. One refused record does not stop the others.
     """
-    if not (refused := await _produce(producer, [record for record, _ in outgoing])):
+    if not (refusals := await _produce(producer, [record for record, _ in outgoing])):
         return
     # An event of several deliveries is stored once.
-    sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refused}
+    sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refusals}
     await store_invalid(
         producer,
         telemetry,
-        [(outgoing[index][1], f"Kafka refuses what follows from it: {refused[index]}") for index in sources.values()],
+        [(outgoing[index][1], f"Kafka refuses what follows from it: {refusals[index]}") for index in sources.values()],
     )
 
 
@@ -68,13 +68,13 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     """Store invalid records with their errors: whole, or only the start if Kafka refuses the whole record."""
     if not invalid:
         return
-    refused = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
-    smaller = [invalid[index] for index in refused]
-    refused = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
+    refusals = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
+    smaller = [invalid[index] for index in refusals]
+    refusals = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
     for record, error in invalid:
         telemetry.count("invalid_records_total", topic=record.partition.topic)
         telemetry.warning("invalid_record_stored", **record.place, why=error)
-    for index, reason in refused.items():
+    for index, reason in refusals.items():
         # It stays on its own topic until retention.
         record, _ = smaller[index]
         telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
@@ -86,6 +86,6 @@ async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Map
     try:
         if records:
             await producer.produce(records)
-    except RecordsRefused as refused:
-        return refused.reasons
+    except RecordsRefused as error:
+        return error.reasons
     return {}

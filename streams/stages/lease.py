@@ -64,9 +64,9 @@ class LeaseKeeper:
             await asyncio.sleep(RENEW_EVERY_SECONDS)
             try:
                 await self._keys.verified()
-            except WrongKeys as wrong:
+            except WrongKeys as error:
                 # Another process may have the right keys.
-                raise LeaseLost(str(wrong)) from None
+                raise LeaseLost(str(error)) from None
             except Unavailable:
                 pass  # A renewal logs it.
 
@@ -82,6 +82,6 @@ class LeaseKeeper:
         finally:
             if not renewal.done():
                 # The driver waits for the server even after this. The next renewal has another connection.
-                renewal.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+                renewal.add_done_callback(lambda task: task.cancelled() or task.exception())
                 renewal.cancel()
         raise Unavailable("the database does not answer in time")

@@ -12,7 +12,7 @@ from streams.core.pure import pure
 from streams.core.subscription_record import read
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
-from streams.ports import Clock, Codec, Due, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
+from streams.ports import Clock, Codec, DueChange, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
 from streams.stages.lease import LeaseKeeper
 from streams.topics import SUBSCRIPTIONS
 
@@ -27,7 +27,7 @@ MayDelete = Callable[[Sequence[str]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciled:
+class ReconcileResult:
     """The result of a reconciliation: webhooks published, webhooks deleted from the topic, unknown ones left there."""
 
     published: int
@@ -81,7 +81,7 @@ class Publish:
                 with suppress(Unavailable):  # The next step logs it.
                     await self._outbox.changed()
 
-    async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> Reconciled:
+    async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> ReconcileResult:
         """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.
 
         A person may take a while to answer: keep the lease meanwhile. The attempts of before count for no webhook's
@@ -89,15 +89,15 @@ class Publish:
         """
         await self._outbox.restart_health()
         strangers = await self._begin(topic)
-        deleted = strangers if strangers and await may_delete(strangers) else ()
+        deleted_ids = strangers if strangers and await may_delete(strangers) else ()
         await self._lease.check()
         versions = topic.versions()
-        await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted])
-        self._live -= set(deleted)
-        published = 0
+        await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted_ids])
+        self._live -= set(deleted_ids)
+        published_count = 0
         while count := await self.publish_due():
-            published += count
-        return Reconciled(published, len(deleted), len(strangers) - len(deleted))
+            published_count += count
+        return ReconcileResult(published_count, len(deleted_ids), len(strangers) - len(deleted_ids))
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
         await self._look_back(topic)
@@ -180,23 +180,23 @@ class Publish:
             await self._mark()
         return len(changes)
 
-    async def _publish(self, changes: Sequence[Due]) -> list[tuple[Due, datetime]]:
+    async def _publish(self, changes: Sequence[DueChange]) -> list[tuple[DueChange, datetime]]:
         """Produce webhooks. Returns those that are acknowledged, with their append times."""
-        encoded: list[tuple[Due, Outgoing]] = []
+        encoded_changes: list[tuple[DueChange, Outgoing]] = []
         for change in changes:
             try:
-                encoded.append((change, self._outgoing(change)))
-            except InvalidRecord as wrong:
-                self._refuse(change, str(wrong))
+                encoded_changes.append((change, self._outgoing(change)))
+            except InvalidRecord as error:
+                self._refuse(change, str(error))
         try:
-            appended = await self._producer.produce([outgoing for _, outgoing in encoded])
-        except RecordsRefused as refused:
-            for index, reason in refused.reasons.items():
-                self._refuse(encoded[index][0], reason)
-            return [(encoded[index][0], at) for index, at in refused.appended.items()]
-        return [(change, at) for (change, _), at in zip(encoded, appended, strict=True)]
+            append_times = await self._producer.produce([outgoing for _, outgoing in encoded_changes])
+        except RecordsRefused as error:
+            for index, reason in error.reasons.items():
+                self._refuse(encoded_changes[index][0], reason)
+            return [(encoded_changes[index][0], at) for index, at in error.appended.items()]
+        return [(change, at) for (change, _), at in zip(encoded_changes, append_times, strict=True)]
 
-    def _refuse(self, change: Due, reason: str) -> None:
+    def _refuse(self, change: DueChange, reason: str) -> None:
         self._refused[change.webhook_id] = change.version
         self._telemetry.count("webhooks_refused_total")
         self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=reason)
@@ -209,7 +209,7 @@ class Publish:
             self._sentinel, self._marked_at = sentinel, now
 
     @pure
-    def _outgoing(self, change: Due) -> Outgoing:
+    def _outgoing(self, change: DueChange) -> Outgoing:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(change.webhook) if change.webhook else None
         outgoing = _outgoing(change.webhook_id, change.version, value)

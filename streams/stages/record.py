@@ -61,33 +61,33 @@ class RecordStage:
         return self._batches.readiness_problems()
 
     async def _write(self, records: Sequence[Record]) -> None:
-        decoded = self._read(records)
-        values = [(record, value) for record, value in decoded if isinstance(value, RecordedValue)]
-        invalid = [(record, error) for record, error in decoded if isinstance(error, str)]
+        decoded_records = self._read(records)
+        values = [(record, value) for record, value in decoded_records if isinstance(value, RecordedValue)]
+        invalid = [(record, error) for record, error in decoded_records if isinstance(error, str)]
         self._check_own_network([entry for _, entry in values])
         invalid += await self._store(values)
         await store_invalid(self._producer, self._telemetry, invalid)
-        self._batches.stored({record.partition: record.offset + 1 for record, _ in decoded})
+        self._batches.stored({record.partition: record.offset + 1 for record, _ in decoded_records})
 
     def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
         """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""
-        decoded: list[tuple[Record, RecordedValue | str]] = []
+        decoded_records: list[tuple[Record, RecordedValue | str]] = []
         for record in records:
             if self._batches.is_waiting(record.partition):
                 continue
             try:
-                decoded.append((record, self._decode(record)))
-            except NewerRecord as newer:
-                self._batches.wait_for_release(record, newer)
-            except (InvalidRecord, Invalid) as wrong:
-                decoded.append((record, str(wrong)))
-        return decoded
+                decoded_records.append((record, self._decode(record)))
+            except NewerRecord as error:
+                self._batches.wait_for_release(record, error)
+            except (InvalidRecord, Invalid) as error:
+                decoded_records.append((record, str(error)))
+        return decoded_records
 
     @pure
     def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")
-        expected = _VALUE_TYPES.get(record.partition.topic, Delivery)
-        if not isinstance(value, expected):
+        expected_type = _VALUE_TYPES.get(record.partition.topic, Delivery)
+        if not isinstance(value, expected_type):
             raise InvalidRecord(f"a {type(value).__name__.lower()} does not belong on this topic")
         return RecordedValue(value, record.appended_at)
 
@@ -111,20 +111,20 @@ class RecordStage:
             return []
         entries = [entry for _, entry in values]
         try:
-            folded = _fold(entries)
-            conflicts = await self._until_available(folded)
-        except (Refused, InvalidRecord) as wrong:
+            batch = _fold(entries)
+            conflicts = await self._until_available(batch)
+        except (Refused, InvalidRecord) as error:
             if len(values) == 1:
-                return await self._store_stripped(*values[0], wrong)
+                return await self._store_stripped(*values[0], error)
             middle = len(values) // 2
             return [*await self._store(values[:middle]), *await self._store(values[middle:])]
         self._telemetry.count("records_stored_total", len(entries))
         if self._telemetry.is_debug_enabled:
-            self._log_states(folded)
-        return self._conflicting(values, folded, conflicts)
+            self._log_states(batch)
+        return self._conflicting(values, batch, conflicts)
 
-    def _log_states(self, folded: Batch) -> None:
-        for delivery_state in folded.delivery_states:
+    def _log_states(self, batch: Batch) -> None:
+        for delivery_state in batch.delivery_states:
             self._telemetry.debug(
                 "delivery_recorded",
                 delivery_id=delivery_state.delivery_id,
@@ -138,7 +138,7 @@ class RecordStage:
             )
 
     def _conflicting(
-        self, values: Sequence[Read], folded: Batch, conflicts: Collection[EventKey]
+        self, values: Sequence[Read], batch: Batch, conflicts: Collection[EventKey]
     ) -> list[tuple[Record, str]]:
         """The records whose event is stored with another body."""
         invalid: list[tuple[Record, str]] = []
@@ -147,7 +147,7 @@ class RecordStage:
                 continue
             delivery = entry.value.delivery if isinstance(entry.value, DeadLetter) else entry.value
             key = delivery.account_id, delivery.event_id
-            if key in conflicts or delivery.body != folded.events[key].body:
+            if key in conflicts or delivery.body != batch.events[key].body:
                 self._telemetry.count("conflicting_ids_total")
                 invalid.append((record, str(ConflictingId(*key))))
         return invalid
@@ -157,12 +157,12 @@ class RecordStage:
         self._telemetry.warning("record_stored_without_details", **record.place, why=str(wrong))
         try:
             await self._until_available(_fold([stripped(entry)]))
-        except (Refused, InvalidRecord) as still_wrong:
-            return [(record, f"it cannot be stored: {still_wrong}")]
+        except (Refused, InvalidRecord) as error:
+            return [(record, f"it cannot be stored: {error}")]
         return []
 
-    async def _until_available(self, folded: Batch) -> Collection[EventKey]:
-        batch = replace(folded, own_network_is_down=self._network_is_down)
+    async def _until_available(self, pending_batch: Batch) -> Collection[EventKey]:
+        batch = replace(pending_batch, own_network_is_down=self._network_is_down)
         return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
 

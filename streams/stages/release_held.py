@@ -126,7 +126,7 @@ class ReleaseHeld:
             }
             held_again = sum(item.state is State.HELD for item in released.values())
             if state.sent:
-                state.room = state.room.after(len(state.sent) - len(unattempted) - held_again, held_again)
+                state.room = state.room.adapted(len(state.sent) - len(unattempted) - held_again, held_again)
                 state.rests_until = now + state.room.rest_seconds
             state.sent = unattempted
 
@@ -143,13 +143,13 @@ class ReleaseHeld:
             return 0
         position = await self._subscriptions.catch_up()
         moved = [self._try_to_release(delivery, position) for delivery in deliveries]
-        refused = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
+        refusals = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
         moved = [
-            self._give_up(delivery, refused[id(delivery[0])]) if id(delivery[0]) in refused else delivery
+            self._give_up(delivery, refusals[id(delivery[0])]) if id(delivery[0]) in refusals else delivery
             for delivery in moved
         ]
         await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
-        released, ended = Counter[str](), Counter[str]()
+        released_counts, ended_counts = Counter[str](), Counter[str]()
         for delivery, (_, delivery_state) in zip(deliveries, moved, strict=True):
             self._telemetry.count("deliveries_released_total", choice=delivery.choice)
             if delivery_state.state is State.DEAD:
@@ -163,14 +163,14 @@ class ReleaseHeld:
                     delivery_state.generation,
                     delivery_state.step,
                 )
-                released[delivery_state.webhook_id] += 1
+                released_counts[delivery_state.webhook_id] += 1
             else:
-                ended[delivery_state.webhook_id] += 1
-        for name, count in released.items():
+                ended_counts[delivery_state.webhook_id] += 1
+        for name, count in released_counts.items():
             self._webhooks[name].pace.take(count)
         # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
-        for name, count in ended.items():
-            self._webhooks[name].room = self._webhooks[name].room.after(count, 0)
+        for name, count in ended_counts.items():
+            self._webhooks[name].room = self._webhooks[name].room.adapted(count, 0)
         return len(deliveries)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
@@ -186,16 +186,16 @@ class ReleaseHeld:
             chunk = records[start : start + size]
             try:
                 await self._producer.produce(chunk)
-            except RecordsRefused as refused:
-                reasons |= {id(chunk[index]): reason for index, reason in refused.reasons.items()}
+            except RecordsRefused as error:
+                reasons |= {id(chunk[index]): reason for index, reason in error.reasons.items()}
         return reasons
 
     def _try_to_release(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
         try:
             return self._release_one(held_delivery, position)
-        except InvalidRecord as wrong:
+        except InvalidRecord as error:
             delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
-            return self._give_up((None, state_of_record(delivery, self._clock.now())), str(wrong))
+            return self._give_up((None, state_of_record(delivery, self._clock.now())), str(error))
 
     def _give_up(self, moved: Released, reason: str) -> Released:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""

@@ -9,7 +9,7 @@ from typing import NoReturn
 from streams.core.errors import Unavailable
 from streams.core.portion import Portion, rest_after
 from streams.outage import RETENTION, Outage
-from streams.ports import Clock, Prunable, Pruned, Pruning, Telemetry
+from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
 from streams.tasks import together
 
 PRUNE_EVERY_SECONDS = 300.0
@@ -61,8 +61,8 @@ class _KindRetention:
         while True:
             try:
                 await self._catch_up()
-            except Unavailable as away:
-                self._outage.begin(self, str(away))
+            except Unavailable as error:
+                self._outage.begin(self, str(error))
             else:
                 self._outage.end(self)
             with suppress(Unavailable):  # The next round logs it.
@@ -75,19 +75,19 @@ class _KindRetention:
         while True:
             limit, self._before = self._portion.rows, self._clock.now() - self._kept
             async with self._turns:
-                pruned = await self._pruning.prune(self._what, self._before, limit, reached)
-            self._telemetry.count("rows_pruned_total", pruned.rows, kind=self._name)
-            self._portion = self._portion.after(pruned.rows, pruned.seconds)
-            if pruned.rows < limit:
+                result = await self._pruning.prune(self._what, self._before, limit, reached)
+            self._telemetry.count("rows_pruned_total", result.rows, kind=self._name)
+            self._portion = self._portion.adapted(result.rows, result.seconds)
+            if result.rows < limit:
                 return
-            reached = pruned.reached
-            await self._rest(pruned)
+            reached = result.reached
+            await self._pause(result)
 
-    async def _rest(self, pruned: Pruned) -> None:
-        lag = self._before - pruned.reached if pruned.reached else timedelta()
-        if pruned.reached:
+    async def _pause(self, result: PruneResult) -> None:
+        lag = self._before - result.reached if result.reached else timedelta()
+        if result.reached:
             self._expose(lag)
-        await asyncio.sleep(rest_after(pruned.seconds, lag, is_only_writer=self._pruning.is_only_writer))
+        await asyncio.sleep(rest_after(result.seconds, lag, is_only_writer=self._pruning.is_only_writer))
 
     async def _look(self) -> None:
         async with self._turns:

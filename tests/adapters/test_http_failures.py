@@ -57,9 +57,9 @@ async def test_a_dripping_answer_ends_at_the_deadline() -> None:
     # Long enough for a busy machine to begin the answer.
     failure = failed(await sent(drip, timeout_seconds=4 * SOON))
     assert failure.kind is OutcomeKind.TIMEOUT
-    assert failure.begun
-    assert (failure.begun.status, failure.begun.headers) == (200, {"content-length": "100000"})
-    assert failure.begun.body.startswith(b"x")
+    assert failure.partial_response
+    assert (failure.partial_response.status, failure.partial_response.headers) == (200, {"content-length": "100000"})
+    assert failure.partial_response.body.startswith(b"x")
 
 
 async def test_dripping_headers_end_at_the_deadline() -> None:
@@ -125,7 +125,7 @@ async def test_bytes_that_are_not_http_are_an_invalid_response(raw: bytes) -> No
     ],
 )
 async def test_a_connection_closed_before_the_end_of_an_answer(raw: bytes, begun: Response | None) -> None:
-    assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, begun=begun)
+    assert await sent(saying(raw, close=True)) == Failure(OutcomeKind.RESET, partial_response=begun)
 
 
 async def test_a_port_without_a_listener() -> None:

@@ -74,7 +74,7 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
         end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", Outages(telemetry))
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
-                asking = asyncio.create_task(end.beyond(0))
+                asking = asyncio.create_task(end.end_after(0))
                 while shortage.refused < 2:
                     await asyncio.sleep(0.01)
                 assert end.is_away

@@ -102,8 +102,8 @@ class AdversarySystem:
         try:
             with urllib.request.urlopen(request, timeout=30) as response:
                 return Response(response.status, response.read(), response.headers)
-        except urllib.error.HTTPError as problem:
-            return Response(problem.code, problem.read(), problem.headers)
+        except urllib.error.HTTPError as error:
+            return Response(error.code, error.read(), error.headers)
 
     def is_api_alive(self) -> bool:
         """Whether the API responds to `/healthz` on a new connection."""

@@ -54,8 +54,8 @@ def command(attacked: AdversarySystem, monkeypatch: pytest.MonkeyPatch, capsys: 
         try:
             main()
             code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
+        except SystemExit as error:
+            code = int(error.code or 0)
         return Done(code, *capsys.readouterr())
 
     return run

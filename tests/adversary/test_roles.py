@@ -35,8 +35,8 @@ class Browser:
         try:
             with self._opener.open(urllib.request.Request(self._base + path, form, headers), timeout=30) as response:
                 return response.status, response.read()
-        except urllib.error.HTTPError as refused:
-            return refused.code, refused.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
 
 
 def delivered(attacked: AdversarySystem, account: Account) -> tuple[str, str]:

@@ -175,8 +175,8 @@ def perform(loaded: LoadedSystem, scenario: Scenario, seed: int) -> Row:
         scenario.play(scenario_run)
         scenario_run.end()
         loaded.supervisor.wait_until_ready()
-    except AssertionError as failed:
-        complaints.append(str(failed))
+    except AssertionError as error:
+        complaints.append(str(error))
         scenario_run.end()
     # The checker names what never settles.
     with suppress(AssertionError):

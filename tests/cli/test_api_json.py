@@ -1,19 +1,17 @@
 """`--json` prints the API's JSON of each object."""
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from cli.command import run
+from typer.testing import Result
 
 from builders import NOON, attempt, delivery
-from rest.api_fixture import ApiFixture, open_api
-from streams.cli.app import app
+from rest.api_fixture import ApiFixture
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason
@@ -24,20 +22,6 @@ from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 
 Command = Callable[..., Awaitable[Result]]
 MESSAGE = "The endpoint responded with 500: its server failed."
-
-
-@pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    url = f"sqlite:///{tmp_path}/db.sqlite"
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.chdir(tmp_path)
-    async with open_api(url) as api:
-        yield api
-
-
-async def run(*arguments: str, answer: str = "") -> Result:
-    """Run a command in a thread; it starts its own event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
 
 
 async def printed(*arguments: str) -> Any:

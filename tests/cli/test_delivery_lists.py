@@ -3,14 +3,13 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from cli.test_api_json import MESSAGE, run, store_dead_letter
+from cli.command import run
+from cli.test_api_json import MESSAGE, store_dead_letter
 
 from builders import attempt, delivery
-from rest.api_fixture import ApiFixture, open_api
+from rest.api_fixture import ApiFixture
 from streams.cli import delivery_table, tables
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason
@@ -18,15 +17,6 @@ from streams.core.outcome import OutcomeKind
 
 SHORT = ["state", "when", "webhook", "event", "attempts", "next", "message"]
 WIDE = ["state", "firstSeenAt", "changedAt", "account", "webhook", "event", "type", "trigger", "generation", "target"]
-
-
-@pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    url = f"sqlite:///{tmp_path}/db.sqlite"
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.chdir(tmp_path)
-    async with open_api(url) as api:
-        yield api
 
 
 @pytest.fixture

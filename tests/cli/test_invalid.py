@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from streams.cli.invalid import _chosen
+from streams.cli.invalid import _select_records
 from streams.core.errors import NotFound
 
 
@@ -21,6 +21,6 @@ class FakeStored:
 def test_an_id_without_a_record_stops_no_other() -> None:
     unknown: dict[str, str] = {}
     stored: Any = FakeStored("0-1", "0-3")
-    found: list[Any] = list(_chosen(stored, ["0-1", "0-2", "0-3"], None, unknown))
+    found: list[Any] = list(_select_records(stored, ["0-1", "0-2", "0-3"], None, unknown))
     assert found == ["0-1", "0-3"]
     assert unknown == {"0-2": "there is no invalid record 0-2"}

@@ -1,37 +1,23 @@
 """`learners erase` counts, asks, and erases to the end."""
 
-import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from cli.command import run
 
 from builders import EXAMPLE, attempt, delivery
-from rest.api_fixture import ApiFixture, open_api
+from rest.api_fixture import ApiFixture
 from streams.adapters.encryption import generate_key
-from streams.cli.app import app
 
 LEARNER = str(EXAMPLE["learnerId"])
 
 
-@pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    url, keys = f"sqlite:///{tmp_path}/db.sqlite", generate_key()
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", keys)
-    monkeypatch.chdir(tmp_path)
-    async with open_api(url, settings={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": keys}) as api:
-        made = await api.acme.webhook()
-        known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
-        await api.record(delivery(**known), attempt(**known))
-        yield api
-
-
-async def run(*arguments: str, answer: str = "") -> Result:
-    """Run a command in a thread; it starts its own event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
+@pytest.fixture(autouse=True)
+async def delivered_event(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    await api.record(delivery(**known), attempt(**known))
 
 
 async def payloads(api: ApiFixture) -> list[Any]:

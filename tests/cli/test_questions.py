@@ -3,27 +3,16 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cli.test_api_json import run, store_dead_letter
+from cli.command import run
+from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
-from rest.api_fixture import ApiFixture, open_api
-from streams.adapters.encryption import generate_key
+from rest.api_fixture import ApiFixture
 from streams.core.delivery import HoldReason
 
 SINCE = "2026-04-10T11:00:00Z"
-
-
-@pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    url, keys = f"sqlite:///{tmp_path}/db.sqlite", generate_key()
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.setenv("SCORM_WEBHOOKS_ENCRYPTION_KEYS", keys)
-    monkeypatch.chdir(tmp_path)
-    async with open_api(url, settings={"SCORM_WEBHOOKS_ENCRYPTION_KEYS": keys}) as api:
-        yield api
 
 
 async def state_of(api: ApiFixture, delivery_id: str) -> str:

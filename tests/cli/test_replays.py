@@ -3,37 +3,21 @@
 import asyncio
 import json
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from cli.command import run
+from typer.testing import Result
 
 from builders import NOON, attempt, delivery
-from rest.api_fixture import ApiFixture, open_api
+from rest.api_fixture import ApiFixture
 from streams.adapters.clock import SystemClock
 from streams.adapters.sql.jobs import SqlJobs
-from streams.cli.app import app
 from streams.core.attempt import NextStep
 from streams.core.delivery import State
 from streams.core.errors import NotFound, Unavailable
 from streams.core.outcome import OutcomeKind
 
 SINCE = "2026-04-10T11:00:00Z"
-
-
-@pytest.fixture
-async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    url = f"sqlite:///{tmp_path}/db.sqlite"
-    monkeypatch.setenv("DATABASE_URL", url)
-    monkeypatch.chdir(tmp_path)
-    async with open_api(url) as api:
-        yield api
-
-
-async def run(*arguments: str, answer: str = "") -> Result:
-    """Run a command in a thread; it starts its own event loop."""
-    return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
 
 
 async def webhook_with(api: ApiFixture, *minutes: int) -> str:

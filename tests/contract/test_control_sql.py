@@ -57,7 +57,7 @@ async def test_uses_at_once_are_stored_for_each_key(database: SqlStore) -> None:
             f"key_{number}", "acme", "export", "sk_abc", f"sha-{number}", NOON, frozenset({Scope.EVENTS_WRITE})
         )
         await keys.add(key, audit_entry(number))
-    await asyncio.gather(*(keys.used(f"key_{number}", NOON + timedelta(hours=number)) for number in (2, 2, 3)))
+    await asyncio.gather(*(keys.touch(f"key_{number}", NOON + timedelta(hours=number)) for number in (2, 2, 3)))
     used = {key.id: key.last_used_at for key in await keys.list("acme")}
     assert used["key_1"] is None
     assert {used["key_2"], used["key_3"]} <= {NOON + timedelta(hours=2), NOON + timedelta(hours=3)}
@@ -72,7 +72,7 @@ async def test_a_key_is_found_by_its_hash_and_belongs_to_one_account(database: S
     assert [known.id for known in await keys.list("acme")] == ["key_1", "key_2"]
     assert await keys.list("globex") == []
     assert not await keys.revoke("globex", "key_2", audit_entry(2))
-    await keys.used("key_2", NOON + timedelta(hours=1))
+    await keys.touch("key_2", NOON + timedelta(hours=1))
     assert await keys.revoke("acme", "key_2", audit_entry(3, at=NOON + timedelta(hours=2)))
     assert await keys.revoke("acme", "key_2", audit_entry(4, at=NOON + timedelta(hours=3)))
     seen = await keys.find("sha")
@@ -183,13 +183,13 @@ async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) 
     assert await sessions.find("hash") == replace(session, role=Role.MEMBER)
     assert await sessions.find("hash 2") == portal
     assert [one.id for one in await sessions.list("acme", NOON)] == ["session_2", "session_1"]
-    await sessions.used("session_1", NOON + DAY / 2)
+    await sessions.touch("session_1", NOON + DAY / 2)
     found = await sessions.find("hash")
     assert found
     assert found.used_at == NOON + DAY / 2
     # Another tab goes on in an account while this one notes its use.
     await sessions.change(replace(portal, account_id=None, role=None))
-    await sessions.used("session_2", NOON + DAY / 2)
+    await sessions.touch("session_2", NOON + DAY / 2)
     assert await sessions.find("hash 2") == replace(portal, account_id=None, role=None, used_at=NOON + DAY / 2)
     assert not await sessions.remove("session_1", "globex")
     assert await sessions.remove("session_1", "acme")

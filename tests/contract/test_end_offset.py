@@ -43,6 +43,6 @@ class TwoBrokers(EmbeddedBroker):
 async def test_the_end_offset_is_asked_of_a_new_leader(asks: int) -> None:
     with TwoBrokers() as brokers:
         end = EndOffset(subscriptions_config({"bootstrap.servers": brokers.bootstrap}), "", Outages(FakeTelemetry()))
-        assert [await end.beyond(0) for _ in range(asks)] == [0] * asks
+        assert [await end.end_after(0) for _ in range(asks)] == [0] * asks
         brokers.lose_the_leader()
-        assert await asyncio.wait_for(end.beyond(0), SECONDS) == 0
+        assert await asyncio.wait_for(end.end_after(0), SECONDS) == 0

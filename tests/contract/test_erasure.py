@@ -347,7 +347,7 @@ async def test_a_backfill_leaves_erased_events_out(database: SqlStore) -> None:
     entry = AuditEntry("audit_9", "ada", "webhook.replayed", "wh_crm", NOON, "acme")
     job = Job("job_1", "acme", JobKind.REPLAY, wanted, NOON, backfill=Backfill(is_due=True))
     job = await database.jobs.add(job, entry)
-    begun = Backfill(is_due=True).begun(Period((OffsetRange(0, 0, 1),), None))
+    begun = Backfill(is_due=True).begin(Period((OffsetRange(0, 0, 1),), None))
     job = await database.jobs.backfill(job, begun, Batch())
     held = of_learner(1)._replace(hold_reason=HoldReason.REPLAY)
     job = await database.jobs.backfill(job, begun.moved({0: 1}), batch_of(held))

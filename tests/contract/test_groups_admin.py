@@ -10,7 +10,7 @@ from contract.clusters import KafkaCluster
 from streams.adapters.kafka.groups_admin import GroupsAdmin
 from streams.core.errors import Conflict, NotFound
 from streams.ports import Outgoing, Partition
-from streams.topics import ATTEMPTS, RECORD_GROUP, RECORDED
+from streams.topics import ATTEMPTS, RECORD_GROUP, RECORD_INPUTS
 
 LONG_AGO = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
@@ -25,13 +25,13 @@ async def read_all(apache: KafkaCluster, groups: GroupsAdmin) -> Partition:
     """Five records in one partition, all committed by `record`."""
     async with apache.producer() as producer:
         await producer.produce([Outgoing(ATTEMPTS, b"wh_1", b"v") for _ in range(5)])
-    [at] = [at for at, offsets in groups.offsets(RECORD_GROUP, RECORDED).items() if offsets.end == 5]
+    [at] = [at for at, offsets in groups.offsets(RECORD_GROUP, RECORD_INPUTS).items() if offsets.end == 5]
     groups._commit(RECORD_GROUP, {at: 5})
     return at
 
 
 def committed(groups: GroupsAdmin, at: Partition) -> int:
-    return groups.offsets(RECORD_GROUP, RECORDED)[at].committed
+    return groups.offsets(RECORD_GROUP, RECORD_INPUTS)[at].committed
 
 
 @pytest.fixture(params=["classic", "consumer"])
@@ -47,11 +47,11 @@ def member(request: pytest.FixtureRequest, apache: KafkaCluster, read_all: Parti
 
 
 def test_a_stage_reads_again_what_came_since_a_time(groups: GroupsAdmin, read_all: Partition) -> None:
-    assert groups.rewind(RECORD_GROUP, RECORDED, datetime.now(UTC) + timedelta(hours=1)) == 0
+    assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, datetime.now(UTC) + timedelta(hours=1)) == 0
     assert committed(groups, read_all) == 5
-    assert groups.rewind(RECORD_GROUP, RECORDED, LONG_AGO) == 5
+    assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO) == 5
     assert committed(groups, read_all) == 0
-    assert groups.rewind(RECORD_GROUP, RECORDED, LONG_AGO) == 0
+    assert groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO) == 0
 
 
 def test_a_time_between_two_records_is_exact(apache: KafkaCluster, groups: GroupsAdmin, read_all: Partition) -> None:
@@ -61,18 +61,18 @@ def test_a_time_between_two_records_is_exact(apache: KafkaCluster, groups: Group
     consumer.close()
     assert record is not None
     appended_at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
-    groups.rewind(RECORD_GROUP, RECORDED, appended_at + timedelta(milliseconds=1))
+    groups.rewind(RECORD_GROUP, RECORD_INPUTS, appended_at + timedelta(milliseconds=1))
     assert committed(groups, read_all) > 3
 
 
 def test_a_group_with_members_stays_where_it_is(groups: GroupsAdmin, read_all: Partition, member: Consumer) -> None:
     with pytest.raises(Conflict, match="has members: stop every process of record first"):
-        groups.rewind(RECORD_GROUP, RECORDED, LONG_AGO)
+        groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO)
     assert committed(groups, read_all) == 5
 
 
 def test_a_stage_goes_on_behind_one_record(groups: GroupsAdmin, read_all: Partition) -> None:
-    groups.rewind(RECORD_GROUP, RECORDED, LONG_AGO)
+    groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO)
     groups.skip(RECORD_GROUP, read_all, 0)
     assert committed(groups, read_all) == 1
     with pytest.raises(Conflict, match="reads 1 next"):

@@ -72,6 +72,17 @@ async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: di
     assert re.search(index, plan), plan
 
 
+async def test_an_event_of_any_account_is_found_without_reading_all(database: SqlStore) -> None:
+    await database.recorder.record(fold([entry(number) for number in range(5000)]))
+    async with database.database.transaction() as connection:
+        await connection.execute(text("ANALYZE"))
+    with plans(database) as found:
+        page = await database.delivery_log.list(DeliveryFilter(event_id="evt_7"))
+    (plan,) = found
+    assert [row.event_id for row in page.rows] == ["evt_7"]
+    assert "ix_deliveries_account_id_event_id" in plan, plan
+
+
 async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite walks an index wherever there is one")

@@ -38,7 +38,7 @@ def stored(cluster: KafkaCluster) -> KafkaInvalidRecords:
 
 @pytest.fixture(autouse=True)
 def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "AT_ONCE", 3)
+    monkeypatch.setattr(adapter, "BATCH_SIZE", 3)
 
 
 async def test_the_newest_are_listed_first(kafka_cluster: KafkaCluster) -> None:

@@ -315,7 +315,7 @@ async def begun(store: Store) -> Job:
     job = await store.jobs.advance("job_1")
     assert job.reads_history
     assert job.backfill is not None
-    return await store.jobs.backfill(job, job.backfill.begun(Period(RANGES, NOON)), Batch())
+    return await store.jobs.backfill(job, job.backfill.begin(Period(RANGES, NOON)), Batch())
 
 
 async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:

@@ -129,7 +129,7 @@ class Run:
         assert job.backfill is not None
         if job.backfill.ranges is None:
             period = Period((OffsetRange(0, 0, len(self.owed)),), self.since)
-            return await self.store.jobs.backfill(job, job.backfill.begun(period), Batch())
+            return await self.store.jobs.backfill(job, job.backfill.begin(period), Batch())
         if self.store.clock.now() < self.began_at + timedelta(seconds=15):
             return job
         missing = [one._replace(trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY) for one in self.owed]

@@ -15,7 +15,7 @@ from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import Refused, Unavailable
 from streams.core.event_filter import parse_filter
 from streams.core.webhook import Registration
-from streams.ports import Due
+from streams.ports import DueChange
 
 
 async def describe(store: Store, text: str, webhook_id: str = "wh_crm") -> int:
@@ -211,7 +211,7 @@ async def test_an_outage_ends_a_wait_for_changes(away: Store) -> None:
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:
-    due = Due("wh_crm", 1, webhook())
+    due = DueChange("wh_crm", 1, webhook())
     for work in (
         away.outbox.due(10),
         away.outbox.compare({}, {}),

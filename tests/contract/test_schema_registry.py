@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka.schema_registry import Schema as Registered
+from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import record_subject_name_strategy, topic_subject_name_strategy
 
 import schemas
@@ -116,7 +116,7 @@ def test_an_incompatible_schema_is_refused_in_words(schema_registry: SchemaRegis
     subject, client = f"{new_topic()}-value", schema_registry.client()
     theirs = with_field(name="shard", type="int")
     theirs["fields"] = [field for field in theirs["fields"] if field["name"] != "accountId"]
-    client.register_schema(subject, Registered(json.dumps(theirs), "AVRO"))
+    client.register_schema(subject, RegistrySchema(json.dumps(theirs), "AVRO"))
     client.set_compatibility(subject, "FULL")
     with pytest.raises(Misconfigured, match=rf"{subject}.*409.*[Ii]ncompatible"):
         writing(schema_registry, subject).encode(event())
@@ -143,7 +143,7 @@ def test_an_unknown_id_is_an_invalid_record(schema_registry: SchemaRegistry) -> 
 def test_a_value_of_another_schema_is_an_invalid_record(
     schema_registry: SchemaRegistry, schema: str, kind: str
 ) -> None:
-    schema_id = schema_registry.client().register_schema(f"{new_topic()}-value", Registered(schema, kind))
+    schema_id = schema_registry.client().register_schema(f"{new_topic()}-value", RegistrySchema(schema, kind))
     with pytest.raises(InvalidRecord, match=f"schema {schema_id}|session_event"):
         reading(schema_registry).decode(b"\0" + schema_id.to_bytes(4, "big") + b"\x02a")
 

@@ -48,7 +48,7 @@ async def test_webhooks_of_a_newer_release_are_a_readiness_problem(kafka_cluster
 async def test_many_events_ask_seldom_where_the_topic_ends(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, beyond = [], EndOffset.beyond
+    asked, beyond = [], EndOffset.end_after
 
     async def counted(self: EndOffset, read: int) -> int:
         asked.append(read)

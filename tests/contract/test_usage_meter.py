@@ -111,7 +111,7 @@ async def test_both_thresholds_of_one_batch_are_reported_once(database: SqlStore
     assert isinstance(event := CODEC.decode(first.value), Event)
     assert event.occurred_at == launch(7).at
     outgoing = SqlOutgoingEvents(database.database)
-    await outgoing.sent([one.id for one in await outgoing.due(10)])
+    await outgoing.remove([one.id for one in await outgoing.due(10)])
     assert await reported(database) == []
 
 

@@ -137,13 +137,13 @@ def test_a_limited_number_of_failing_fallbacks_is_kept() -> None:
     fallbacks = Fallbacks()
     for _ in range(5):
         fallbacks.learn("wh_failing", False, NOON)
-    assert fallbacks.rest("wh_failing", NOON)
+    assert fallbacks.is_resting("wh_failing", NOON)
     for number in range(FAILING_FALLBACKS_KEPT):
         fallbacks.learn(f"wh_{number}", True, NOON)
-    assert fallbacks.rest("wh_failing", NOON)
+    assert fallbacks.is_resting("wh_failing", NOON)
     for number in range(FAILING_FALLBACKS_KEPT):
         fallbacks.learn(f"wh_{number}", False, NOON)
-    assert not fallbacks.rest("wh_failing", NOON)
+    assert not fallbacks.is_resting("wh_failing", NOON)
 
 
 def test_a_fallback_url_is_skipped_after_five_failures() -> None:
@@ -152,15 +152,15 @@ def test_a_fallback_url_is_skipped_after_five_failures() -> None:
         health.learn(False, NOON)
     health.learn(True, NOON)
     for _ in range(FALLBACK_FAILURES_TO_REST):
-        assert not health.rests(NOON)
+        assert not health.is_resting(NOON)
         health.learn(False, NOON)
     end = NOON + timedelta(seconds=FALLBACK_REST_SECONDS)
-    assert health.rests(end - timedelta(seconds=1))
-    assert not health.rests(end)
+    assert health.is_resting(end - timedelta(seconds=1))
+    assert not health.is_resting(end)
     health.learn(False, end)
-    assert health.rests(end)
+    assert health.is_resting(end)
     health.learn(True, end)
-    assert not health.rests(end)
+    assert not health.is_resting(end)
 
 
 def test_old_failures_do_not_count() -> None:

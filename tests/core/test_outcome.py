@@ -143,5 +143,5 @@ def test_any_text_is_a_wait_or_none(value: str) -> None:
     ],
 )
 def test_a_response_that_has_begun_is_named(kind: OutcomeKind, message: str) -> None:
-    outcome = judge(Failure(kind, begun=Response(200, {})), NOON, 10)
+    outcome = judge(Failure(kind, partial_response=Response(200, {})), NOON, 10)
     assert (outcome.kind, outcome.message) == (kind, message)

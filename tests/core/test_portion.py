@@ -14,7 +14,7 @@ seconds = st.floats(0, 1e6)
 def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
     portion = Portion()
     for rows, took in measured:
-        following = portion.after(min(rows, portion.rows), took)
+        following = portion.adapted(min(rows, portion.rows), took)
         assert MIN_ROWS <= following.rows <= MAX_ROWS
         assert following.rows <= 2 * portion.rows
         assert following.rows >= portion.rows // 2
@@ -26,7 +26,7 @@ def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) ->
     """On a database whose statements take a fixed time and a time for each row."""
     portion = Portion(rows)
     for _ in range(12):
-        portion = portion.after(portion.rows, fixed + each * portion.rows)
+        portion = portion.adapted(portion.rows, fixed + each * portion.rows)
     took = fixed + each * portion.rows
     assert portion.rows == MIN_ROWS or took <= 1.2 * TARGET_SECONDS
     assert portion.rows == MAX_ROWS or took >= 0.8 * TARGET_SECONDS
@@ -34,7 +34,7 @@ def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) ->
 
 @given(st.integers(MIN_ROWS, MAX_ROWS), st.floats(0, TARGET_SECONDS))
 def test_the_last_rows_do_not_change_the_portion(rows: int, took: float) -> None:
-    assert Portion(rows).after(rows - 1, took) == Portion(rows)
+    assert Portion(rows).adapted(rows - 1, took) == Portion(rows)
 
 
 @given(seconds)

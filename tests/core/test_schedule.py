@@ -121,8 +121,8 @@ def test_a_delivery_of_a_deleted_webhook_is_a_dead_letter() -> None:
 
 def test_a_test_is_sent_to_a_paused_webhook_until_it_expires() -> None:
     test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
-    assert before_attempt(test, held, SCHEDULE, waited=TEST_EXPIRES) == SendNow(held, held.url)
-    too_late = before_attempt(test, held, SCHEDULE, waited=TEST_EXPIRES + timedelta(seconds=1))
+    assert before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRES) == SendNow(held, held.url)
+    too_late = before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRES + timedelta(seconds=1))
     assert too_late == GiveUp(DeathReason.EXPIRED, test.ended(attempted=False))
 
 

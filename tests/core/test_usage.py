@@ -13,8 +13,8 @@ from streams.core.usage import (
     Launch,
     UsageKey,
     UsageNotice,
-    counted,
     crossed,
+    launches_by_key,
     launches_of,
     month_of,
     needed_for,
@@ -55,7 +55,7 @@ def test_a_launch_of_any_year_is_judged(at: datetime) -> None:
 
 def test_launches_are_counted_by_package_and_dispatch() -> None:
     one = Launch("acme", "evt_1", NOON, "p", None)
-    assert counted([one, one._replace(event_id="evt_2"), one._replace(dispatch_id="d")]) == {
+    assert launches_by_key([one, one._replace(event_id="evt_2"), one._replace(dispatch_id="d")]) == {
         UsageKey("acme", "2026-04", "p", ""): 2,
         UsageKey("acme", "2026-04", "p", "d"): 1,
     }

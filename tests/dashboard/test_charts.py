@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api.shell.assets import text_on
-from api.webhooks.charts import FOOT, HEIGHT, WIDTH, attempts_chart, times_chart
+from api.webhooks.charts import HEIGHT, LABEL_HEIGHT, WIDTH, attempts_chart, times_chart
 from builders import NOON
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import BUCKETS_MS, Hour, ResponseTimes
@@ -42,7 +42,7 @@ def test_bars_have_all_attempts_of_a_day_and_fit(made: list[tuple[int, OutcomeKi
         assert (bar.failed_height >= 2) is bool(bar.failed)
         assert (bar.delivered_height >= 2) is bool(bar.delivered)
         assert -2.1 <= bar.failed_y <= bar.delivered_y + 0.1
-        assert bar.delivered_y + bar.delivered_height <= HEIGHT - FOOT + 0.2
+        assert bar.delivered_y + bar.delivered_height <= HEIGHT - LABEL_HEIGHT + 0.2
 
 
 @given(
@@ -58,7 +58,7 @@ def test_lines_of_response_times_fit(made: list[tuple[int, int, int]]) -> None:
     assert {point.hour for point in chart.points} == {one.hour for one in times if NOON - one.hour < timedelta(days=1)}
     for point in chart.points:
         assert 0 <= point.x <= WIDTH
-        assert 0 <= point.p95_y <= point.p50_y <= HEIGHT - FOOT
+        assert 0 <= point.p95_y <= point.p50_y <= HEIGHT - LABEL_HEIGHT
         assert point.p50 <= point.p95
 
 

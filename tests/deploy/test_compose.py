@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 import parts
 from conftest import left_out
 from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
-from streams.runtime.background import ALONE, BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND
+from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND, SEPARATE_STAGES
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
 
@@ -100,7 +100,7 @@ def test_prometheus_reads_the_processes_of_the_small_variant() -> None:
         for name in ("prometheus.yml", "prometheus.small.yml")
     )
     targets = small["static_configs"][0].pop("targets")
-    assert set(targets) == {f"{name}:9000" for name in (*ALONE, BACKGROUND)}
+    assert set(targets) == {f"{name}:9000" for name in (*SEPARATE_STAGES, BACKGROUND)}
     whole["static_configs"][0].pop("targets")
     assert small == whole
     assert small["honor_labels"] is True

@@ -188,8 +188,8 @@ class System:
         """Why the stage is not ready; empty if it is."""
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/readyz", timeout=2).close()
-        except urllib.error.HTTPError as response:
-            return response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.read().decode()
         except OSError as error:
             return str(error)
         return ""

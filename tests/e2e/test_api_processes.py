@@ -43,8 +43,8 @@ def ask(system: System) -> int:
     try:
         address = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_API_PORT']}/v1/webhooks"
         return int(urllib.request.urlopen(address, timeout=10).status)
-    except urllib.error.HTTPError as response:
-        return response.code
+    except urllib.error.HTTPError as error:
+        return error.code
     except urllib.error.URLError:
         return 0  # no process listens yet
 

@@ -83,8 +83,8 @@ class Api:
         try:
             with urllib.request.urlopen(request, timeout=20) as response:
                 text = response.read()
-        except urllib.error.HTTPError as problem:
-            text = problem.read()
+        except urllib.error.HTTPError as error:
+            text = error.read()
         return json.loads(text) if text else None
 
     def commands(self, page: str) -> list[str]:

@@ -74,8 +74,8 @@ def post(system: System, account: str, event_id: str) -> int:
     try:
         with urllib.request.urlopen(request, timeout=20) as response:
             return int(response.status)
-    except urllib.error.HTTPError as response:
-        return response.code
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def logged(system: System, event: str, stage: str = "fan-out") -> list[dict[str, Any]]:

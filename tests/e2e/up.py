@@ -76,8 +76,8 @@ def reasons(system: System) -> str:
     try:
         url = f"http://127.0.0.1:{system.env['SCORM_WEBHOOKS_HEALTH_PORT']}/readyz"
         urllib.request.urlopen(url, timeout=2).close()
-    except urllib.error.HTTPError as response:
-        return response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
     except OSError as error:
         return str(error)
     return ""

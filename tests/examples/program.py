@@ -72,8 +72,8 @@ class Program:
         try:
             with urllib.request.urlopen(request, timeout=10) as response:
                 return int(response.status)
-        except urllib.error.HTTPError as refused:
-            return refused.code
+        except urllib.error.HTTPError as error:
+            return error.code
 
     def done(self) -> int:
         """The number of events whose work is done."""

@@ -67,5 +67,5 @@ class FakeSubscriptions:
         for record in self._kafka.topic(SUBSCRIPTIONS)[self.table.position :]:
             try:
                 apply(self.table, self._codec, record)
-            except InvalidRecord as wrong:
-                self.table.spoil(record.offset, key_of(record.key), newer=isinstance(wrong, NewerRecord))
+            except InvalidRecord as error:
+                self.table.spoil(record.offset, key_of(record.key), newer=isinstance(error, NewerRecord))

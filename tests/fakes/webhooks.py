@@ -15,7 +15,7 @@ from streams.core.held import HeldChoice
 from streams.core.limits import LIST_BYTES
 from streams.core.page import Cursor, Page, fitting
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
-from streams.ports import Due
+from streams.ports import DueChange
 
 ROWS_AT_ONCE = 1000
 
@@ -83,7 +83,7 @@ class FakeOutbox:
         self._check()
         live = [found for webhook_id in self._stored if (found := self.live(webhook_id))]
         wanted = [found for found in live if account_id in (None, found.webhook.account_id)]
-        return sorted((found.listed for found in wanted), key=lambda found: (found.created_at, found.id))
+        return sorted((found.listed_webhook for found in wanted), key=lambda found: (found.created_at, found.id))
 
     async def page(
         self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
@@ -172,18 +172,18 @@ class FakeOutbox:
             self._stored[webhook_id] = stored
         self._dirty[webhook_id] = stored.webhook.version
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         self._check()
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
         due = [self._due(webhook_id) for webhook_id in oldest_first]
         return [one for one in due if (refused or {}).get(one.webhook_id) != one.version][:limit]
 
-    async def published(self, appended: Sequence[tuple[Due, datetime]]) -> None:
+    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         self._check()
         for due, appended_at in appended:
             self._has_published(due, appended_at)
 
-    def _has_published(self, due: Due, appended_at: datetime) -> None:
+    def _has_published(self, due: DueChange, appended_at: datetime) -> None:
         if self._dirty.get(due.webhook_id, due.version + 1) <= due.version:
             del self._dirty[due.webhook_id]
         if due.webhook_id not in self._published:
@@ -217,9 +217,9 @@ class FakeOutbox:
         if new and webhook.id not in self._deleted:
             self.pauses.setdefault(new.id, None)
 
-    def _due(self, webhook_id: str) -> Due:
+    def _due(self, webhook_id: str) -> DueChange:
         live = self.live(webhook_id)
-        return Due(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
+        return DueChange(webhook_id, self._stored[webhook_id].webhook.version, live.webhook if live else None)
 
     def _note(self, audit_entry: AuditEntry | None) -> None:
         self.audit_trail += [audit_entry] if audit_entry else []

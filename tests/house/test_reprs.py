@@ -17,10 +17,10 @@ from streams.core.oidc import AuthorizationRequest, PendingSignIn
 from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.features.accounts.service import OpenedAccount
-from streams.features.sign_in.oidc import Begun, ProviderAnswer
+from streams.features.sign_in.oidc import ProviderAnswer, StartedSignIn
 from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import Rotated
-from streams.features.webhooks.service import Registered
+from streams.features.webhooks.secrets import RotationResult
+from streams.features.webhooks.service import RegistrationResult
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.deployment import Deployment
 from streams.settings import load_settings
@@ -72,14 +72,14 @@ ENVIRON = {
         Outgoing("deliveries", b"wh_crm", BYTES, (("x", BYTES),)),
         NewKey(SEEN, CANARY),
         OpenedAccount(SEEN, CANARY),
-        Registered(SEEN, CANARY),
-        Rotated(SEEN, CANARY, None),
+        RegistrationResult(SEEN, CANARY),
+        RotationResult(SEEN, CANARY, None),
         WebhookInput("acme", "https://crm.example.com", headers={"X-Key": CANARY}),
         AuthorizationRequest(CANARY, CANARY, CANARY),
         PendingSignIn("sha256", "sha256", CANARY, NOON, NOON),
         OidcClient("https://login.example.com", "webhooks", CANARY, "openid", "https://hooks.example.com"),
         ProviderAnswer(CANARY, CANARY),
-        Begun(CANARY, CANARY),
+        StartedSignIn(CANARY, CANARY),
         RenderedMail("A webhook is paused", CANARY, CANARY),
         Deployment(load_settings(ENVIRON), ENVIRON),
     ],

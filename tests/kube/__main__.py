@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
         return 1
     try:
         build_images()
-    except Shallow as shallow:
-        return leave_out(str(shallow))
+    except Shallow as error:
+        return leave_out(str(error))
     folder = Path(tempfile.mkdtemp(prefix="kube-"))
     os.environ[FOLDER] = str(folder)
     # The tests are the story of one release: after a failure the rest says nothing.

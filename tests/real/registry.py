@@ -81,8 +81,8 @@ class SchemaRegistry:
     def _answers(self) -> bool:
         try:
             urllib.request.urlopen(f"{self.url}/subjects", timeout=5).close()
-        except urllib.error.HTTPError as response:
-            return response.code == 401
+        except urllib.error.HTTPError as error:
+            return error.code == 401
         except OSError:
             return False
         return True

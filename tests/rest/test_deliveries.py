@@ -15,7 +15,7 @@ from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
-from streams.core.job import PATIENCE
+from streams.core.job import PAYLOAD_WAIT
 from streams.core.limits import RETRIES_OF_A_DELIVERY
 from streams.core.mail import PAUSES_TOGETHER, MailKind
 from streams.core.outcome import OutcomeKind
@@ -271,7 +271,7 @@ async def test_waiting_retries_are_sent_now(api: ApiFixture) -> None:
 
 async def finish(api: ApiFixture, job_id: str) -> None:
     """Run maintenance until the job is finished."""
-    api.clock.advance(PATIENCE.total_seconds())
+    api.clock.advance(PAYLOAD_WAIT.total_seconds())
     running = asyncio.create_task(run_jobs(api.jobs, api.backfill, api.telemetry))
     async with asyncio.timeout(10):
         while (await api.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]

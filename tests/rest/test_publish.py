@@ -54,8 +54,8 @@ def with_router(api: ApiFixture) -> ApiFixture:
     async def publish(body: Annotated[dict[str, Any], Body()], caller: MayPublish) -> dict[str, Any]:
         try:
             events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
-        except Invalid as wrong:
-            raise as_written(wrong, body) from None
+        except Invalid as error:
+            raise as_written(error, body) from None
         return {"ids": [event.id for event in events], "events": [{"id": event.id} for event in events]}
 
     api.app.include_router(router)

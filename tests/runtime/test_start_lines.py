@@ -27,7 +27,7 @@ class FakeStages:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_lines, "is_on_terminal", lambda: True)
-    monkeypatch.setattr(start_lines, "PATIENT_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "START_NOTICE_SECONDS", 0)
     monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
 
 
@@ -42,7 +42,7 @@ async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]
 async def test_without_a_terminal_nothing_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(start_lines, "PATIENT_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "START_NOTICE_SECONDS", 0)
     monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
     assert await is_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
     assert (capsys.readouterr().out, quiet_log()) == ("", {})

@@ -49,7 +49,7 @@ from streams.topics import (
     DEAD_LETTERS,
     DELIVERIES,
     INVALID,
-    RECORDED,
+    RECORD_INPUTS,
     SESSION_EVENTS,
     TEST_DELIVERIES,
     retry_topic,
@@ -142,7 +142,7 @@ class Pipeline:
         partition_consumer = PartitionConsumer(
             due, deliver, producer, self.clock, self.telemetry, outages, call_later=self.clock.later
         )
-        done = FakeRecordConsumer(kafka, "record", RECORDED)
+        done = FakeRecordConsumer(kafka, "record", RECORD_INPUTS)
         done = self._port("record.consumer", done)
         record = RecordStage(
             done, CODEC, self._port("record.recorder", recorder), kafka, self.clock, self.telemetry, outages

@@ -24,7 +24,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.outcome import Response
-from streams.core.pure import TRIES
+from streams.core.pure import FAILURES_BEFORE_INVALID
 from streams.core.request import Request
 from streams.core.schedule import parse_schedule
 from streams.core.slots import Slots
@@ -181,7 +181,7 @@ async def test_a_defect_of_the_sender_ends_the_process(error: Exception) -> None
 
 async def test_a_defect_at_each_try_makes_the_record_invalid() -> None:
     fixture = DeliverFixture(paused())
-    fixture.codec.failures = TRIES
+    fixture.codec.failures = FAILURES_BEFORE_INVALID
     await fixture.consume()
     (invalid,) = fixture.kafka.topic(INVALID)
     assert b"ZeroDivisionError: a defect" in dict(invalid.headers)["error"]

@@ -18,7 +18,7 @@ from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.core.webhook import PauseReason
 from streams.features.deliveries import service as deliveries_module
-from streams.features.deliveries.service import Affected, DeliveryService
+from streams.features.deliveries.service import AffectedIds, DeliveryService
 from streams.features.webhooks import synthetic_events as synthetic_events_module
 from streams.features.webhooks.synthetic_events import SyntheticEventService
 from streams.ports import Outgoing
@@ -285,7 +285,7 @@ async def test_a_refused_replay_says_why(pipeline: Pipeline) -> None:
 async def test_matching_dead_letters_are_handled_in_portions(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries_module, "AT_ONCE", 2)
+    monkeypatch.setattr(deliveries_module, "BATCH_SIZE", 2)
     await pipeline.register(paused(), webhook(id="wh_gone"))
     await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(5)))
     await pipeline.enable(HeldChoice.KEEP)
@@ -293,9 +293,11 @@ async def test_matching_dead_letters_are_handled_in_portions(
     await quiet()
     progress: list[int] = []
     service = deliveries(pipeline)
-    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada") == Affected(())
+    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada") == AffectedIds(
+        ()
+    )
     unknown = DeliveryFilter(ids=["unknown"])
-    assert await service.discard_dead(unknown, progress.append, actor="ada") == Affected((), ("unknown",))
+    assert await service.discard_dead(unknown, progress.append, actor="ada") == AffectedIds((), ("unknown",))
     assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), progress.append, actor="ada")).ids) == 1
     assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), progress.append, actor="ada")).ids) == 4
     assert progress == [1, 2, 2]

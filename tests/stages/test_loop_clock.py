@@ -84,8 +84,8 @@ async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
         try:
             with await limiter.acquire("webhook", Priority.FIRST, 32, NOON):
                 await asyncio.Event().wait()
-        except EndpointBusy as busy:
-            shed.append(busy)
+        except EndpointBusy as error:
+            shed.append(error)
 
     async def beat_for(beats: int, seconds: float) -> None:
         for _ in range(beats):

@@ -26,13 +26,13 @@ class FakeOutgoingEvents:
     async def wait(self) -> None:
         await asyncio.sleep(0)
 
-    async def sent(self, ids: Sequence[str]) -> None:
+    async def remove(self, ids: Sequence[str]) -> None:
         self.rows = [one for one in self.rows if one.id not in ids]
 
 
 @pytest.mark.parametrize("at_once", [1, 500])
 async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outgoing_events, "AT_ONCE", at_once)
+    monkeypatch.setattr(outgoing_events, "BATCH_SIZE", at_once)
     monkeypatch.setattr(outgoing_events, "REFUSED_SECONDS", 0.1)
     monkeypatch.setattr(outgoing_events, "RETRY_SECONDS", 0.01)
     kafka, telemetry = FakeKafka(FakeClock()), FakeTelemetry()

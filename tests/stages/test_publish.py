@@ -32,7 +32,7 @@ from streams.ports import Outgoing, Record
 from streams.stages import lease as lease_module
 from streams.stages import publish as publish_module
 from streams.stages.lease import LeaseKeeper, LeaseLost
-from streams.stages.publish import Publish, Reconciled
+from streams.stages.publish import Publish, ReconcileResult
 from streams.topics import SUBSCRIPTIONS
 
 CODEC = AvroCodec()
@@ -60,14 +60,14 @@ class PublisherFixture:
         """Let the running publisher read its topic."""
         self._tail.find("")
 
-    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> Reconciled:
+    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> ReconcileResult:
         subscriptions = self.subscriptions()
         subscriptions.find("")
 
         async def ask(webhook_ids: Sequence[str]) -> bool:
             return may_delete(webhook_ids)
 
-        keeper, done = self._keeper(), list[Reconciled]()
+        keeper, done = self._keeper(), list[ReconcileResult]()
 
         async def once() -> None:
             done.append(await self._publish(keeper).reconcile(subscriptions.table, ask))
@@ -498,7 +498,7 @@ async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture
         asked.append(webhook_ids)
         return False
 
-    assert await fixture.reconcile(refuse) == Reconciled(published=1, deleted=0, left=1)
+    assert await fixture.reconcile(refuse) == ReconcileResult(published=1, deleted=0, left=1)
     assert asked == [["wh_a"]]
     assert fixture.subscriptions().find("wh_a") is not None
 
@@ -506,12 +506,12 @@ async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture
 async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_b"))
     write_as_another(fixture, version=9)
-    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=1, left=0)
+    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=1, left=0)
     subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_a") is None
     assert subscriptions.find("wh_b") is not None
     assert subscriptions.table.sentinel == Sentinel("first", 1, fixture.keys.ciphertext)
-    assert await fixture.reconcile(lambda webhook_ids: True) == Reconciled(published=1, deleted=0, left=0)
+    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=0, left=0)
 
 
 async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: PublisherFixture) -> None:

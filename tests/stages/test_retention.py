@@ -11,7 +11,7 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import Unavailable
 from streams.core.portion import MAX_ROWS, SLIGHTLY_BEHIND
-from streams.ports import Prunable, Pruned
+from streams.ports import Prunable, PruneResult
 from streams.stages import retention
 from streams.stages.retention import STATEMENTS_AT_ONCE, prune_regularly
 
@@ -42,7 +42,7 @@ class FakePruning:
         self.portions: list[tuple[Prunable, int]] = []
         self.most_at_once = self._at_once = 0
 
-    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> Pruned:
+    async def prune(self, what: Prunable, before: datetime, limit: int, since: datetime | None = None) -> PruneResult:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -53,7 +53,7 @@ class FakePruning:
         finally:
             self._at_once -= 1
 
-    def _pruned(self, what: Prunable, before: datetime, limit: int, since: datetime | None) -> Pruned:
+    def _pruned(self, what: Prunable, before: datetime, limit: int, since: datetime | None) -> PruneResult:
         if self.away:
             self.away -= 1
             raise Unavailable("the database is away")
@@ -63,7 +63,7 @@ class FakePruning:
         for age in old:
             self.rows[what].remove(age)
         self.portions.append((what, len(old)))
-        return Pruned(len(old), old[-1] if old else None, self.seconds)
+        return PruneResult(len(old), old[-1] if old else None, self.seconds)
 
     async def oldest(self, what: Prunable, before: datetime) -> datetime | None:
         await asyncio.sleep(0)

@@ -22,7 +22,7 @@ NEEDS_NEWEST = (
     'a producer of its own says record_schemas="newest"'
 )
 # What an older schema lacks of these is left out: a receiver needs none of them.
-HINTS = frozenset({"sequence", "previousCompletionStatus", "previousSuccessStatus"})
+OPTIONAL_FIELDS = frozenset({"sequence", "previousCompletionStatus", "previousSuccessStatus"})
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 # Of an event only its account.
@@ -38,8 +38,8 @@ _ACCOUNT: Any = parse_schema(
 
 @dataclass(frozen=True, slots=True)
 class _Writer:
-    written: Schema
-    parsed: Schema
+    writer_schema: Schema
+    parsed_schema: Schema
     header: bytes
     to_record: Convert
     # An older version lacks the fields of the newest one: they are left out.
@@ -51,8 +51,8 @@ class _Writer:
 @dataclass(frozen=True, slots=True)
 class _Reader:
     name: str
-    written: Schema
-    wanted: Schema | None
+    writer_schema: Schema
+    reader_schema: Schema | None
     to_value: Convert
 
 
@@ -60,9 +60,9 @@ class AvroCodec:
     """A `Codec` in single-object encoding.
 
     `versions` has the versions of each schema, oldest first. The codec reads all. It writes the one whose number
-    `written` has, counted from 1, and without a number the last one. A webhook with a filter is always written with the
-    last one: a reader without filters has to notice, because the webhook would get what nobody asked for. Raises
-    `ValueError` for two versions that differ on the wire but share a fingerprint.
+    `versions_written` has, counted from 1, and without a number the last one. A webhook with a filter is always
+    written with the last one: a reader without filters has to notice, because the webhook would get what nobody asked
+    for. Raises `ValueError` for two versions that differ on the wire but share a fingerprint.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class AvroCodec:
                 target = None if header(schema) == header(schema_versions[-1]) else newest
                 self._register(header(schema), _Reader(name, _parsed(schema), target, to_value))
 
-    def written(self, name: str) -> Schema:
+    def writer_schema(self, name: str) -> Schema:
         """The schema that values of `name` are written with."""
-        return self._writers[VALUES[name][0]].written
+        return self._writers[VALUES[name][0]].writer_schema
 
     def _register(self, header: bytes, reader: _Reader) -> None:
         existing = self._readers.setdefault(header, reader)
-        if _meaning(existing.written) != _meaning(reader.written):
+        if _meaning(existing.writer_schema) != _meaning(reader.writer_schema):
             raise ValueError(
                 f"{reader.name}: two versions have the fingerprint {_hex(header)} but different meanings; "
                 "a change of logicalType needs a new field"
@@ -106,7 +106,7 @@ class AvroCodec:
         out.write(writer.header)
         record = writer.to_record(value)
         try:
-            schemaless_writer(out, writer.parsed, record, strict_allow_default=writer.is_newest)
+            schemaless_writer(out, writer.parsed_schema, record, strict_allow_default=writer.is_newest)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
@@ -126,10 +126,10 @@ class AvroCodec:
     def account_of(self, value: bytes) -> str:
         """The account of an event; "" for any other value."""
         reader = self._readers.get(value[:HEADER_BYTES])
-        return account_of(value, HEADER_BYTES, reader.written) if reader and reader.name == EVENT else ""
+        return account_of(value, HEADER_BYTES, reader.writer_schema) if reader and reader.name == EVENT else ""
 
     def decode_written(self, value: bytes, start: int, name: str, schema: Schema) -> RecordValue:
-        """Decode a value of schema `name`, written with the schema `written`, from byte `start` on.
+        """Decode a value of schema `name`, written with `schema`, from byte `start` on.
 
         Raises `InvalidRecord`.
         """
@@ -145,9 +145,9 @@ def _require_held(event: Event, event_fields: Mapping[str, Set[str]]) -> None:
     """Raises `Invalid` if the schema that is written lacks a field, or the type."""
     if event.type in EVENT_TYPES and event.type not in event_fields:
         raise Invalid(FieldError("type", f"{event.type} {NEEDS_NEWEST}"))
-    missing = event.data.keys() - event_fields.get(event.type, event.data.keys()) - HINTS
-    if missing:
-        raise Invalid(*(FieldError(f"data.{name}", NEEDS_NEWEST) for name in sorted(missing)))
+    missing_fields = event.data.keys() - event_fields.get(event.type, event.data.keys()) - OPTIONAL_FIELDS
+    if missing_fields:
+        raise Invalid(*(FieldError(f"data.{name}", NEEDS_NEWEST) for name in sorted(missing_fields)))
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:
@@ -174,7 +174,11 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     names = reader.name == EVENT
     try:
         record: Any = schemaless_reader(
-            body, reader.written, reader.wanted, return_record_name=names, return_record_name_override=names
+            body,
+            reader.writer_schema,
+            reader.reader_schema,
+            return_record_name=names,
+            return_record_name_override=names,
         )
     except EOFError:
         raise InvalidRecord(f"{reader.name}: it ends after {len(value)} bytes, before its last field") from None
@@ -183,12 +187,12 @@ def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     if bytes_left := len(value) - body.tell():
         raise InvalidRecord(f"{reader.name}: {bytes_left} bytes follow its last field")
     try:
-        decoded: RecordValue = reader.to_value(record)
+        decoded_value: RecordValue = reader.to_value(record)
     except InvalidRecord as error:
         raise type(error)(f"{reader.name}: {error}") from None
     except Exception as error:  # a field of an unexpected type
         raise InvalidRecord(f"{reader.name}: it is damaged ({type(error).__name__}: {error})") from error
-    return decoded
+    return decoded_value
 
 
 def header(schema: Schema) -> bytes:
@@ -197,8 +201,8 @@ def header(schema: Schema) -> bytes:
 
 
 def _parsed(schema: Schema) -> Any:
-    parsed: Any = parse_schema(schema)
-    return parsed
+    parsed_schema: Any = parse_schema(schema)
+    return parsed_schema
 
 
 def _meaning(schema: Any) -> Any:
@@ -206,8 +210,10 @@ def _meaning(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_meaning(part) for part in schema]
     if isinstance(schema, dict):
-        ignored = ("doc", "default", "aliases")
-        return {key: _meaning(part) for key, part in schema.items() if key not in ignored and not key.startswith("__")}
+        ignored_names = ("doc", "default", "aliases")
+        return {
+            key: _meaning(part) for key, part in schema.items() if key not in ignored_names and not key.startswith("__")
+        }
     return schema
 
 

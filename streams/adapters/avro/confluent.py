@@ -46,9 +46,9 @@ class ConfluentRegistry:
     def __init__(self, url: str, properties: Mapping[str, Any]) -> None:
         try:
             from confluent_kafka.schema_registry import SchemaRegistryClient
-        except ModuleNotFoundError as import_error:
+        except ModuleNotFoundError as error:
             hint = "pip install 'scorm-webhooks[registry]'"
-            raise Misconfigured(f"{URL} is set, but the package {import_error.name} is missing: {hint}") from None
+            raise Misconfigured(f"{URL} is set, but the package {error.name} is missing: {hint}") from None
         # The client's own message would show the whole URL.
         if not all(_is_url(part.strip()) for part in url.split(",")):
             raise Misconfigured(f"{URL}: must be https://host or http://host:port, or several, separated by commas")
@@ -66,10 +66,10 @@ class ConfluentRegistry:
         return schema
 
     def register(self, subject: str, schema: Schema) -> int:
-        from confluent_kafka.schema_registry import Schema as Registered
+        from confluent_kafka.schema_registry import Schema as RegistrySchema
 
-        registered = Registered(json.dumps(schema), "AVRO")
-        return int(self._ask(lambda: self._find_or_register(subject, registered), subject=subject))
+        registered_schema = RegistrySchema(json.dumps(schema), "AVRO")
+        return int(self._ask(lambda: self._find_or_register(subject, registered_schema), subject=subject))
 
     def _find_or_register(self, subject: str, schema: Any) -> int | None:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -121,7 +121,7 @@ class ConfluentCodec:
         if self._subject is None or not isinstance(value, Event):
             return encoded
         if self._frame is None:
-            schema_id = self._registry.register(self._subject, self._inner.written(EVENT))
+            schema_id = self._registry.register(self._subject, self._inner.writer_schema(EVENT))
             self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
         return self._frame + encoded[HEADER_BYTES:]
 
@@ -144,9 +144,9 @@ class ConfluentCodec:
     def _schema(self, schema_id: int) -> Schema:
         schema = self._written.get(schema_id)
         if schema is None:
-            fetched = self._registry.schema(schema_id)
+            registered_schema = self._registry.schema(schema_id)
             try:
-                schema = self._written[schema_id] = _parsed(fetched)
+                schema = self._written[schema_id] = _parsed(registered_schema)
             except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
                 raise InvalidRecord(f"the registry's schema {schema_id} is not a valid Avro schema: {error}") from None
         return schema

@@ -148,7 +148,7 @@ def _event_record(event: Event) -> Record:
         "occurredAt": event.occurred_at,
         "traceParent": event.trace_parent,
         # fastavro needs the name of the branch: some branches have the same fields.
-        "data": (_DATA[event.type], {name: value for name, value in event.data.items() if name not in _OF_EVENT}),
+        "data": (_DATA[event.type], {name: value for name, value in event.data.items() if name not in _EVENT_FIELDS}),
         "metadata": event.data.get("metadata", {}),
         "sequence": event.data.get("sequence"),
     }
@@ -169,18 +169,18 @@ def _event(record: Record) -> Event:
 
 
 # Fields of `data` in JSON that an Avro record has beside `data`, because every type has them.
-_OF_EVENT = ("sequence", "metadata")
+_EVENT_FIELDS = ("sequence", "metadata")
 
 
 def _of_event(record: Record) -> dict[str, Any]:
-    values = {name: record[name] for name in _OF_EVENT}
+    values = {name: record[name] for name in _EVENT_FIELDS}
     return {name: value for name, value in values.items() if value not in (None, {})}
 
 
 def fields_by_type(schema: Mapping[str, Any]) -> Mapping[str, Set[str]]:
     """The fields of `data` of each event type that a version of the events' schema has."""
     fields = {field["name"]: field["type"] for field in schema["fields"]}
-    common = {name for name in _OF_EVENT if name in fields}
+    common = {name for name in _EVENT_FIELDS if name in fields}
     names = {record["name"]: {field["name"] for field in record["fields"]} for record in fields["data"]}
     branches = {kind: branch.rpartition(".")[2] for kind, branch in _DATA.items()}
     return {kind: names[branch] | common for kind, branch in branches.items() if branch in names}

@@ -11,13 +11,13 @@ from faust.types.auth import CredentialsT
 
 from streams.adapters.kafka.client_credentials import https_context
 from streams.adapters.kafka.config import variable
-from streams.adapters.kafka.security import HONOURED, mechanism_of, token_source
+from streams.adapters.kafka.security import SUPPORTED_OPTIONS, mechanism_of, token_source
 from streams.adapters.kafka.tokens import TokenSource
 from streams.adapters.threads import in_daemon_thread
 from streams.core.errors import Misconfigured, TokenUnavailable
 
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-_KNOWN = frozenset(
+_SUPPORTED = frozenset(
     {
         "enable.ssl.certificate.verification",
         "sasl.mechanism",
@@ -44,9 +44,9 @@ class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
     async def token(self) -> str:
         try:
             return (await in_daemon_thread(self._source.token)).value
-        except TokenUnavailable as problem:
+        except TokenUnavailable as error:
             # aiokafka logs it, and tries again.
-            raise KafkaConnectionError(str(problem)) from None
+            raise KafkaConnectionError(str(error)) from None
 
     def extensions(self) -> dict[str, str]:
         return self._source.extensions
@@ -59,7 +59,7 @@ def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
     """
     for name in properties:
         # What a token source honours stands here only beside an option that it does not.
-        if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _KNOWN | HONOURED:
+        if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _SUPPORTED | SUPPORTED_OPTIONS:
             raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()
     context = _ssl_context(properties) if protocol.endswith("ssl") else None

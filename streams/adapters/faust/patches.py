@@ -145,8 +145,8 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
     consumer: Any = app.consumer
     revoke = consumer.on_partitions_revoked
 
-    async def finish_and_revoke(revoked: Set[Any]) -> None:
-        if revoked and not (app.should_stop or app.crashed):
+    async def finish_and_revoke(partitions: Set[Any]) -> None:
+        if partitions and not (app.should_stop or app.crashed):
             # As Faust itself does next: what waits in the buffer is read by the next owner.
             consumer.stop_flow()
             app.flow_control.suspend()
@@ -154,7 +154,7 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
             # An event that was just taken out of the buffer reaches the agent.
             await asyncio.sleep(0)
             await finish()
-        await revoke(revoked)
+        await revoke(partitions)
 
     consumer.on_partitions_revoked = finish_and_revoke
 
@@ -217,9 +217,9 @@ async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
     one. Ends when `noack_take` yields at once what has arrived.
     """
     stream.enable_acks = False
-    events, arrived = stream.events(), stream.channel.queue
+    events, queue = stream.events(), stream.channel.queue
     async for event in events:
         batch = [event]
-        while len(batch) < TAKE_RECORDS and not arrived.empty():
+        while len(batch) < TAKE_RECORDS and not queue.empty():
             batch.append(await anext(events))
         yield batch

@@ -35,7 +35,7 @@ class FaustCrashed(ScormWebhooksError):
 
 
 class FaustStage:
-    """An agent on one topic that calls `handle` with batches of records; any exception of it ends the stage.
+    """An agent on one topic that gives its handler batches of records; any exception of the handler ends the stage.
 
     It reads ahead of the batch, so that the accounts take turns.
 
@@ -102,8 +102,8 @@ class FaustStage:
         self, handle: HandleEvents, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1
     ) -> None:
         """Serve until cancelled. Raises what `handle` raised, before its batch is acknowledged."""
-        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failed))
+        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failure))
         try:
             patches.hand_over_directly(self._app, self._buffer)
             patches.seek_back_to_dropped_events(self._app, self._begin)
@@ -111,7 +111,7 @@ class FaustStage:
             await self._start()
             patches.set_fetch(self._app, self._fetch_wait_ms, 1)
             watching = [self._until_crashed, self._until_refused, *([self._watchdog.run] if self._watchdog else [])]
-            await together(lambda: failed, lambda: self._batches.run(handle, cost_of), *watching)
+            await together(lambda: failure, lambda: self._batches.run(handle, cost_of), *watching)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -147,16 +147,16 @@ class FaustStage:
                 "last_commit_failed", why=reason, effect="the records of revoked partitions are repeated"
             )
 
-    def _agent(self, account_of: AccountOf, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
+    def _agent(self, account_of: AccountOf, failure: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
         async def agent(stream: Any) -> None:
             self._stream, self._buffer.queue = stream, stream.channel.queue
             try:
                 async for events in patches.batches(stream):
                     self._buffer.free()
                     await self._read(events, account_of)
-            except Exception as unexpected:
-                if not failed.done():
-                    failed.set_exception(unexpected)
+            except Exception as error:
+                if not failure.done():
+                    failure.set_exception(error)
                 await _forever()  # the process ends: nothing after this is acknowledged
 
         return agent

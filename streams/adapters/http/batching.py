@@ -43,7 +43,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, expiring: Expiring, deadline: float) -> None:
-        """Call `expire` at `deadline`, in the loop's time."""
+        """Let something expire at `deadline`, in the loop's time."""
         self._deadlines[expiring] = deadline
         if deadline < self._timer_at:
             self._set_timer(deadline)

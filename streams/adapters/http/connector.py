@@ -45,9 +45,9 @@ class ConnectTrace:
     handler: EndpointConnection | None = None
 
     @property
-    def begun(self) -> Response | None:
+    def partial_response(self) -> Response | None:
         """What arrived of the response, from the end of its headers on."""
-        return None if self.handler is None else self.handler.begun
+        return None if self.handler is None else self.handler.partial_response
 
 
 # A context variable: aiohttp resolves and connects in its own tasks, which inherit the attempt's context.

@@ -31,7 +31,7 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
         case EndlessResponse():
             return Failure(OutcomeKind.INVALID_RESPONSE, "headers or interim responses without end")
         case ClientPayloadError():
-            return Failure(OutcomeKind.RESET, begun=trace.begun)
+            return Failure(OutcomeKind.RESET, partial_response=trace.partial_response)
         case ClientConnectionError() if isinstance(error.__cause__, ssl.SSLError):
             # With TLS 1.3 an endpoint that asks for a client certificate rejects the connection after the handshake.
             return Failure(OutcomeKind.TLS, _tls_message(error.__cause__))
@@ -64,7 +64,7 @@ def _no_connection(error: ClientConnectorError) -> Failure:
 
 def _timed_out(trace: ConnectTrace) -> Failure:
     if trace.handler is not None:
-        return Failure(OutcomeKind.TIMEOUT, begun=trace.begun)
+        return Failure(OutcomeKind.TIMEOUT, partial_response=trace.partial_response)
     if trace.connected:
         # aiohttp has the connection only after the TLS handshake.
         return Failure(OutcomeKind.TLS, "the handshake did not end in time")

@@ -84,12 +84,12 @@ class ControlHost:
 
 
 def _can_open(count: int) -> bool:
-    opened: list[socket.socket] = []
+    sockets: list[socket.socket] = []
     try:
-        opened += (socket.socket() for _ in range(count))
+        sockets += (socket.socket() for _ in range(count))
     except OSError:
         return False
     finally:
-        for descriptor in opened:
+        for descriptor in sockets:
             descriptor.close()
     return True

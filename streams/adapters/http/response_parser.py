@@ -62,7 +62,7 @@ class EndpointConnection(ResponseHandler):
         return is_flushed and self._is_whole and self.is_open
 
     @property
-    def begun(self) -> Response | None:
+    def partial_response(self) -> Response | None:
         """What arrived of the current response, from the end of its headers on."""
         if self._status is None or not 200 <= self._status < 600:
             return None

@@ -30,7 +30,7 @@ MAX_CONNECTIONS = 4096
 
 
 class HttpSender:
-    """A `Sender` that connects to public addresses, and to the networks that the operator `opened`.
+    """A `Sender` that connects to public addresses, and to the `allowed_networks` of the operator.
 
     `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response. `ca_file`
     is trusted in addition to the system's authorities; nothing turns verification off. `lookup` replaces the system's

@@ -105,8 +105,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         # After an early response, no timer runs.
-        answered = self.cycle.response_complete
-        self._expect(_Part.NOTHING, self.limits.idle_seconds if answered else None)
+        is_answered = self.cycle.response_complete
+        self._expect(_Part.NOTHING, self.limits.idle_seconds if is_answered else None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -16,9 +16,9 @@ class BrokerClock:
     An older sentinel can only show that this clock is slow. `changed` is called when a doubt ends without a sentinel.
     """
 
-    def __init__(self, now: Callable[[], datetime], changed: Callable[[], None]) -> None:
+    def __init__(self, now: Callable[[], datetime], on_change: Callable[[], None]) -> None:
         self._now = now
-        self._changed = changed
+        self._changed = on_change
         self._skew_seconds = 0.0
         self._sentinel_is_old = False
         self._is_doubted = False

@@ -15,7 +15,7 @@ from streams.adapters.kafka.tokens import Token
 from streams.core.errors import ProviderFailed, TokenUnavailable
 from streams.core.text import escape_controls
 
-WHO = "the token endpoint"
+ENDPOINT_NAME = "the token endpoint"
 MAX_ERROR_CHARACTERS = 100
 
 
@@ -33,8 +33,8 @@ class ClientCredentials:
         """Raises `TokenUnavailable`."""
         try:
             return asyncio.run(self._fetch())
-        except ProviderFailed as failed:
-            raise TokenUnavailable(str(failed)) from None
+        except ProviderFailed as error:
+            raise TokenUnavailable(str(error)) from None
 
     async def _fetch(self) -> Token:
         # Imported here: without OAuth no process needs it.
@@ -48,7 +48,7 @@ class ClientCredentials:
         basic = b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Accept": "application/json"}
         async with (
-            limited_time(f"{WHO} {_host(self.endpoint)}"),
+            limited_time(f"{ENDPOINT_NAME} {_host(self.endpoint)}"),
             httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None) as client,
         ):
             response = await client.post(self.endpoint, data=form, headers=headers)
@@ -63,14 +63,14 @@ def parse_response(status: int, body: bytes) -> Token:
         document = None
     if status in (400, 401) and isinstance(document, Mapping) and isinstance(document.get("error"), str):
         code = escape_controls(document["error"][:MAX_ERROR_CHARACTERS])
-        raise TokenUnavailable(f"{WHO} refuses this client: {code}")
+        raise TokenUnavailable(f"{ENDPOINT_NAME} refuses this client: {code}")
     if status != 200:
-        raise TokenUnavailable(f"{WHO} answers with status {status}")
+        raise TokenUnavailable(f"{ENDPOINT_NAME} answers with status {status}")
     if not isinstance(document, Mapping):
-        raise TokenUnavailable(f"{WHO} answers with something else than a JSON object")
+        raise TokenUnavailable(f"{ENDPOINT_NAME} answers with something else than a JSON object")
     value = document.get("access_token")
     if not isinstance(value, str) or not value:
-        raise TokenUnavailable(f"{WHO} answers without an access_token")
+        raise TokenUnavailable(f"{ENDPOINT_NAME} answers without an access_token")
     seconds = _number(document.get("expires_in"))
     return Token(value, seconds if seconds is not None else _end(value) - time.time())
 
@@ -84,7 +84,7 @@ def _end(token: str) -> float:
         end = None
     if end is None:
         raise TokenUnavailable(
-            f"{WHO} does not say how long the token is valid: it has no expires_in, the token no exp"
+            f"{ENDPOINT_NAME} does not say how long the token is valid: it has no expires_in, the token no exp"
         )
     return end
 

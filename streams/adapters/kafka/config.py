@@ -32,7 +32,7 @@ _CONSUMER = {
     # A group's offsets expire, and "latest" would skip records.
     "auto.offset.reset": "earliest",
 }
-OWNED = frozenset(
+OWN_PROPERTIES = frozenset(
     {
         *_PRODUCER,
         *_CONSUMER,
@@ -53,7 +53,7 @@ OWNED = frozenset(
 )
 
 # Owned properties, by the variables that have their place.
-_INSTEAD = {
+_VARIABLE_OF = {
     "bootstrap.servers": SERVERS,
     "group.instance.id": "SCORM_WEBHOOKS_INSTANCE_ID",
     "group.protocol": "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL",
@@ -134,11 +134,11 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
         for name, value in environ.items()
         if name.startswith(PREFIX)
     }
-    if owned := sorted(OWNED & properties.keys()):
-        reason = f"this program's guarantees depend on its value of {owned[0]}"
-        if replacement := _INSTEAD.get(owned[0]):
+    if owned_names := sorted(OWN_PROPERTIES & properties.keys()):
+        reason = f"this program's guarantees depend on its value of {owned_names[0]}"
+        if replacement := _VARIABLE_OF.get(owned_names[0]):
             reason = f"set {replacement} instead"
-        raise Misconfigured(f"{variable(owned[0])} cannot be set: {reason}")
+        raise Misconfigured(f"{variable(owned_names[0])} cannot be set: {reason}")
     complete = secured(_for_msk(properties, environ), variable)
     _try(properties)
     return {"bootstrap.servers": servers, **complete}

@@ -13,8 +13,8 @@ _COUNTS = re.compile(r"\s*\(after \d+ms(?:[^()]|\([^()]*\))*\)")
 
 def unreachable(servers: str, reason: KafkaError) -> Unavailable:
     """The error for brokers that do not answer: which ones, and why."""
-    why = _COUNTS.sub("", reason.str())
-    return Unavailable(f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is {servers} ({why})")
+    reason_text = _COUNTS.sub("", reason.str())
+    return Unavailable(f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is {servers} ({reason_text})")
 
 
 class ConnectionErrors:

@@ -46,7 +46,7 @@ def group_offsets(
 
     # The end last, so that records appended meanwhile count.
     try:
-        committed = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
+        committed_partitions = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
         starts = repeat_if_transient(lambda: edge(OffsetSpec.earliest()), seconds)
         ends = repeat_if_transient(lambda: edge(OffsetSpec.latest()), seconds)
     except KafkaException as error:
@@ -54,4 +54,7 @@ def group_offsets(
     finally:
         consumer.close()
     # Without a commit the offset is negative. Records that retention deleted do not count.
-    return {Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at]) for at in committed}
+    return {
+        Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at])
+        for at in committed_partitions
+    }

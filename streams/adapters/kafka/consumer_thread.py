@@ -118,9 +118,9 @@ class ConsumerThread:
                     self._decide(has_consumer=False)
         except (KafkaException, ConsumerFailed) as error:
             outcome = ConsumerFailed(f"Kafka consumer: {error}")
-        except Exception as unexpected:
+        except Exception as error:
             # If the thread only ended, the process would stay ready and read nothing.
-            outcome = unexpected
+            outcome = error
         self._owner.tell_loop(self._owner.finished, outcome)
 
     def _decide_protocol(self) -> bool:
@@ -223,7 +223,7 @@ class ConsumerThread:
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
         """Start a commit, and read on meanwhile. `settle` takes its result, which may take minutes in an outage."""
-        self.under_way.append((_named(ends), settle))
+        self.under_way.append((_partition_ends(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
         except KafkaException as error:
@@ -231,21 +231,21 @@ class ConsumerThread:
             settle(error.args[0])
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
-        partition_ends, refused = _named(ends), (end.error for end in ends if end.error)
+        partition_ends, errors = _partition_ends(ends), (end.error for end in ends if end.error)
         # librdkafka retries commits: results may come out of order.
         for place, (names, settle) in enumerate(self.under_way):
             if names == partition_ends:
                 del self.under_way[place]
-                settle(error or next(refused, None))
+                settle(error or next(errors, None))
                 return
 
     # -- the group -------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        committed: Mapping[Partition, Commit | None] = {}
+        last_commits: Mapping[Partition, Commit | None] = {}
         if partitions:
             commits = self._commits_of(consumer, partitions)
-            committed = {self._partition(tp): commit_of(tp) for tp in commits}
+            last_commits = {self._partition(tp): commit_of(tp) for tp in commits}
             for tp in commits:
                 tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
             # Without the offsets librdkafka asks for them by itself, and not again when the coordinator refuses: the
@@ -253,7 +253,7 @@ class ConsumerThread:
             self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(partitions))
-        self._owner.tell_loop(self._owner.assigned, committed)
+        self._owner.tell_loop(self._owner.assigned, last_commits)
 
     def _commits_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.
@@ -264,17 +264,17 @@ class ConsumerThread:
         while True:
             try:
                 return read_commits(consumer, partitions, READ_COMMITS_SECONDS)
-            except KafkaException as refusal:
-                error = refusal.args[0]
+            except KafkaException as error:
+                kafka_error = error.args[0]
             if self.stopping:
                 return []
             if time.monotonic() > deadline:
-                raise ConsumerFailed(f"the last commits cannot be read: {error.str()}")
-            self._owner.tell_loop(self._owner.unavailable, error)
+                raise ConsumerFailed(f"the last commits cannot be read: {kafka_error.str()}")
+            self._owner.tell_loop(self._owner.unavailable, kafka_error)
             time.sleep(RETRY_SECONDS)
 
-    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition], *, is_lost: bool) -> None:
-        partitions = [self._partition(tp) for tp in revoked]
+    def _on_revoke(self, consumer: Consumer, topic_partitions: list[TopicPartition], *, is_lost: bool) -> None:
+        partitions = [self._partition(tp) for tp in topic_partitions]
         try:
             commits = self._owner.ask_handler(partitions, is_lost=is_lost, seconds=REVOKE_SECONDS)
             # Older commits go first, so that they do not overwrite the last one.
@@ -297,7 +297,7 @@ def _failure(fatal: KafkaError) -> ConsumerFailed:
     return ConsumerFailed(fatal)
 
 
-def _named(ends: Sequence[TopicPartition]) -> frozenset[PartitionEnd]:
+def _partition_ends(ends: Sequence[TopicPartition]) -> frozenset[PartitionEnd]:
     return frozenset((end.topic, end.partition, end.offset) for end in ends)
 
 

@@ -85,16 +85,16 @@ def _signals_for_others() -> Iterator[None]:
 
 def _library() -> ctypes.CDLL:
     """The librdkafka in the confluent-kafka wheel."""
-    bundled = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
-    bundled += [
+    libraries = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
+    libraries += [
         file for file in files("confluent-kafka") or () if file.name.endswith(".dylib") and "rdkafka" in file.name
     ]
-    if not bundled:
+    if not libraries:
         raise Misconfigured(
             "this build of confluent-kafka contains no librdkafka, which the embedded broker needs: "
             "set KAFKA_BOOTSTRAP_SERVERS"
         )
-    lib = ctypes.CDLL(str(bundled[0].locate()))
+    lib = ctypes.CDLL(str(libraries[0].locate()))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     lib.rd_kafka_conf_new.restype = pointer
     lib.rd_kafka_conf_set.argtypes = [pointer, text, text, text, ctypes.c_size_t]

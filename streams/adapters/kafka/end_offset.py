@@ -31,10 +31,10 @@ class EndOffset:
         # Whether the last question has no answer yet.
         self.is_away = False
 
-    async def beyond(self, position: int) -> int:
+    async def end_after(self, position: int) -> int:
         """Ask for the next offset that will be written. Waits through an outage.
 
-        Raises `SubscriptionsReaderFailed` when the end is before `read`.
+        Raises `SubscriptionsReaderFailed` when the end is before `position`.
         """
         end = await self._outages.retry(self._ask, RETRY_SECONDS, THREADS, BROKER)
         self.is_away = False

@@ -77,8 +77,8 @@ class KafkaEventHistory:
         return offsets
 
     def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
-        requested = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
-        answers = accepted(consumer.offsets_for_times(requested, SECONDS))
+        partition_times = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
+        answers = accepted(consumer.offsets_for_times(partition_times, SECONDS))
         return {answer.partition: int(answer.offset) for answer in answers}
 
     def _oldest(self, consumer: Consumer, bounds: Bounds) -> datetime | None:

@@ -40,10 +40,10 @@ class GroupMembers:
         futures = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
         try:
             members = futures[self._group].result().members
-        except KafkaException as refusal:
-            error: KafkaError = refusal.args[0]
-            if error.code() in _NO_ANSWER:
+        except KafkaException as error:
+            kafka_error: KafkaError = error.args[0]
+            if kafka_error.code() in _NO_ANSWER:
                 return []
-            raise unreachable(self._servers, self._errors.last or error) from None
+            raise unreachable(self._servers, self._errors.last or kafka_error) from None
         self._errors.forget()
         return [str(member.client_id) for member in members]

@@ -25,7 +25,7 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
 }
 # With an older version librdkafka repeats its request and reports no error. Its log has the version of the broker.
 _VERSIONS = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
-_NEEDED_VERSION = 1
+_MIN_VERSION = 1
 
 
 class GroupProtocol:
@@ -84,4 +84,4 @@ def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float)
         consumer.poll(0)  # hands over the log
     finally:
         consumer.close()
-    return versions.newest >= _NEEDED_VERSION
+    return versions.newest >= _MIN_VERSION

@@ -19,15 +19,15 @@ class GroupsAdmin(TopicsAdmin):
     """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` when no broker answers."""
 
     def rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
-        """Commit the first records that were appended at `to` or later, where the group is further.
+        """Commit the first records that were appended at `since` or later, where the group is further.
 
         Returns how many records are read again. Raises `Conflict` while the group has members.
         """
-        committed = self.offsets(group, topics)
-        first = self._first_since(committed, since)
-        moves = {at: offset for at, offset in first.items() if offset < committed[at].committed}
+        committed_offsets = self.offsets(group, topics)
+        first = self._first_since(committed_offsets, since)
+        moves = {at: offset for at, offset in first.items() if offset < committed_offsets[at].committed}
         self._commit(group, moves)
-        return sum(committed[at].committed - offset for at, offset in moves.items())
+        return sum(committed_offsets[at].committed - offset for at, offset in moves.items())
 
     def skip(self, group: str, at: Partition, offset: int) -> None:
         """Commit the record behind `offset`, which the group reads next.
@@ -49,7 +49,7 @@ class GroupsAdmin(TopicsAdmin):
         """The offset of the first record since a time in each partition that has one."""
         # Kafka reads a negative time as the start or the end.
         since = OffsetSpec.for_timestamp(max(0, int(start_time.timestamp() * 1000)))
-        specs = {self._named(at): since for at in partitions}
+        specs = {self._topic_partition(at): since for at in partitions}
 
         def ask() -> dict[TopicPartition, int]:
             answers = self._admin.list_offsets(specs)
@@ -70,7 +70,7 @@ class GroupsAdmin(TopicsAdmin):
         if not moves:
             return
         consumer = Consumer({**self._config, "group.id": self._prefix + group, "enable.auto.commit": False})
-        offsets = [self._named(at, offset) for at, offset in moves.items()]
+        offsets = [self._topic_partition(at, offset) for at, offset in moves.items()]
         try:
             accepted(consumer.commit(offsets=offsets, asynchronous=False) or [])
         except KafkaException as error:
@@ -83,5 +83,5 @@ class GroupsAdmin(TopicsAdmin):
         finally:
             consumer.close()
 
-    def _named(self, at: Partition, offset: int = -1001) -> TopicPartition:
+    def _topic_partition(self, at: Partition, offset: int = -1001) -> TopicPartition:
         return TopicPartition(self._prefix + at.topic, at.number, offset)

@@ -14,7 +14,7 @@ from streams.ports import Record
 from streams.topics import INVALID
 
 SECONDS = 10.0
-AT_ONCE = 500
+BATCH_SIZE = 500
 
 
 class KafkaInvalidRecords:
@@ -32,7 +32,7 @@ class KafkaInvalidRecords:
                 newest_records: list[StoredRecord] = []
                 # Backwards in portions, because only the newest ones are wanted.
                 while end > start and len(newest_records) < limit:
-                    begin = max(start, end - AT_ONCE)
+                    begin = max(start, end - BATCH_SIZE)
                     portion = [
                         record for record in self._read(consumer, number, begin, end) if topic in (None, record.topic)
                     ]
@@ -72,7 +72,7 @@ class KafkaInvalidRecords:
             first = consumer.poll(SECONDS)
             if first is None:
                 raise Unavailable(f"Kafka does not return the records of {partition.topic}")
-            for message in [first, *consumer.consume(AT_ONCE - 1, 0)]:
+            for message in [first, *consumer.consume(BATCH_SIZE - 1, 0)]:
                 error = message.error()
                 if error is not None and error.code() == KafkaError._PARTITION_EOF:
                     # Offsets before the end may have no record.

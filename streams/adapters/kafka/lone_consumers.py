@@ -18,8 +18,8 @@ class LoneConsumers:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        fixed = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
-        self._config = {**subscriptions_config(properties), **fixed}
+        own_properties = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._config = {**subscriptions_config(properties), **own_properties}
 
     @contextmanager
     def open(self) -> Iterator[Consumer]:

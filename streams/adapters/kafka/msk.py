@@ -55,9 +55,9 @@ class MskTokens:
         try:
             provider = _provider(self._credentials())
             value, end_ms = MSKAuthTokenProvider.generate_auth_token_from_credentials_provider(self._region, provider)
-        except ClientError as refused:
-            code = refused.response.get("Error", {}).get("Code", "an unknown error")
-            raise TokenUnavailable(f"AWS refuses {refused.operation_name}: {code}") from None
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "an unknown error")
+            raise TokenUnavailable(f"AWS refuses {error.operation_name}: {code}") from None
         except BotoCoreError as error:
             raise TokenUnavailable(f"AWS gives no credentials: {error}") from None
         return Token(value, end_ms / 1000 - time.time())

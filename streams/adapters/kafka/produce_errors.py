@@ -25,7 +25,7 @@ _REFUSED = frozenset(
 )
 
 # Errors of every record. Only a new process with other settings or another version gets past them.
-_OURS = frozenset(
+_FATAL_CODES = frozenset(
     {
         KafkaError._CONFLICT,
         KafkaError._CRIT_SYS_RESOURCE,
@@ -59,6 +59,6 @@ def class_of(error: KafkaError) -> ProduceError:
 
     A missing permission or topic is `AWAY`, too: an operator can add it without a restart, and `/readyz` names it.
     """
-    if error.fatal() or error.code() in _OURS:
+    if error.fatal() or error.code() in _FATAL_CODES:
         return ProduceError.OURS
     return ProduceError.REFUSED if error.code() in _REFUSED else ProduceError.AWAY

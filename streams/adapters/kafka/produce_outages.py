@@ -11,7 +11,7 @@ from streams.ports import Telemetry
 _ANSWERS = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 # Records that wait for a topic are produced again far more often.
-FORGOTTEN_SECONDS = 10.0
+EXPIRY_SECONDS = 10.0
 
 
 class ProduceOutages:
@@ -31,7 +31,7 @@ class ProduceOutages:
 
         An `idle` producer forgets a topic's outage after a while, because it would not notice the end.
         """
-        if idle and now - self._failed_at >= FORGOTTEN_SECONDS:
+        if idle and now - self._failed_at >= EXPIRY_SECONDS:
             self._topics.clear()
         topics: dict[str, list[str]] = {}
         for topic, away in sorted(self._topics.items()):

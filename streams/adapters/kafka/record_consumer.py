@@ -124,21 +124,21 @@ class KafkaRecordConsumer:
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         """Commit and wait for the broker's response. Raises `Unavailable` when it refuses."""
-        committed: asyncio.Future[None] = self._loop.create_future()
+        commit_future: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
-            if not committed.done():
-                committed.set_exception(Unavailable(error.str())) if error else committed.set_result(None)
+            if not commit_future.done():
+                commit_future.set_exception(Unavailable(error.str())) if error else commit_future.set_result(None)
 
         thread, ends = self._thread, offsets(self._prefix, commits)
         if self._finished.done() or thread is None or thread.stopping:
             raise Unavailable("the consumer is closed")
         self._command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
         # A thread that ends meanwhile runs no more commands.
-        await asyncio.wait({committed, self._finished}, return_when=asyncio.FIRST_COMPLETED)
-        if not committed.done():
+        await asyncio.wait({commit_future, self._finished}, return_when=asyncio.FIRST_COMPLETED)
+        if not commit_future.done():
             raise Unavailable("the consumer is closed")
-        await committed
+        await commit_future
 
     def _command(self, command: Callable[[Consumer], None]) -> None:
         if self._thread is not None:
@@ -182,8 +182,8 @@ class KafkaRecordConsumer:
             return
         try:
             call(message)
-        except Exception as unexpected:
-            self.finished(unexpected)
+        except Exception as error:
+            self.finished(error)
 
     def available(self) -> None:
         self._broker.end(self)

@@ -34,20 +34,22 @@ class RecordProbe:
     def _readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         names = {(self._prefix + partition.topic, partition.number): partition for partition in positions}
         with self._consumers.open() as consumer:
-            requested = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
-            ends = accepted(consumer.offsets_for_times(requested, ASK_SECONDS))
+            partition_ends = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
+            ends = accepted(consumer.offsets_for_times(partition_ends, ASK_SECONDS))
             empty = [names[end.topic, end.partition] for end in ends]
             unread = {
                 partition: positions[partition]
                 for partition, end in zip(empty, ends, strict=True)
                 if end.offset > positions[partition]
             }
-            readable = self._found(consumer, unread) if unread else ()
+            readable = self._partitions_with_records(consumer, unread) if unread else ()
             return {names[topic, number] for topic, number in readable}
 
-    def _found(self, consumer: Consumer, starts: Mapping[Partition, int]) -> Iterator[tuple[str, int]]:
+    def _partitions_with_records(
+        self, consumer: Consumer, starts: Mapping[Partition, int]
+    ) -> Iterator[tuple[str, int]]:
         """The partitions in which a record is read before the end."""
-        undecided = {(self._prefix + partition.topic, partition.number) for partition in starts}
+        open_partitions = {(self._prefix + partition.topic, partition.number) for partition in starts}
         consumer.assign(
             [
                 TopicPartition(self._prefix + partition.topic, partition.number, at or OFFSET_BEGINNING)
@@ -55,14 +57,14 @@ class RecordProbe:
             ]
         )
         deadline = time.monotonic() + READ_SECONDS
-        while undecided and time.monotonic() < deadline:
+        while open_partitions and time.monotonic() < deadline:
             if (message := consumer.poll(0.1)) is None:
                 continue
             error, name = message.error(), (str(message.topic()), int(message.partition() or 0))
             if error is not None and error.code() != KafkaError._PARTITION_EOF:
                 raise KafkaException(error)
-            if name in undecided:
-                undecided.discard(name)
+            if name in open_partitions:
+                open_partitions.discard(name)
                 consumer.pause([TopicPartition(*name)])
                 if error is None:
                     yield name

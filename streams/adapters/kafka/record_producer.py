@@ -95,7 +95,7 @@ class KafkaRecordProducer:
         """Why some records cannot be produced at the moment. Names the topics that take none."""
         if self._broken is not None:
             return [f"the Kafka producer has failed for good: {self._broken.str()}"]
-        return self._outages.problems(self._loop.time(), idle=not self._waiting())
+        return self._outages.problems(self._loop.time(), idle=not self._queue_length())
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Produce records and wait until all are acknowledged, through an outage too. Returns their append times.
@@ -125,7 +125,7 @@ class KafkaRecordProducer:
     async def close(self) -> None:
         """Wait up to ten seconds for acknowledgements, and stop."""
         deadline = self._loop.time() + FLUSH_SECONDS
-        while self._waiting() and self._loop.time() < deadline:
+        while self._queue_length() and self._loop.time() < deadline:
             await asyncio.sleep(10 * BUSY_POLL_SECONDS)
         self._timer.cancel()
 
@@ -148,17 +148,17 @@ class KafkaRecordProducer:
         except BufferError:
             # The local queue is full: wait for acknowledgements.
             return 0.01
-        except KafkaException as raised:
-            error: KafkaError = raised.args[0]
+        except KafkaException as error:
+            kafka_error: KafkaError = error.args[0]
             # Here librdkafka checks the size of this record alone.
-            if self._class_of(error, record.topic) is ProduceError.REFUSED:
-                pending.refuse(index, error.str())
+            if self._class_of(kafka_error, record.topic) is ProduceError.REFUSED:
+                pending.refuse(index, kafka_error.str())
                 return 0
             return RETRY_SECONDS
         self._poll_soon()
         return 0
 
-    def _waiting(self) -> int:
+    def _queue_length(self) -> int:
         """The count of records without an acknowledgement."""
         return len(self._producer) + (len(self._single) if self._single else 0)
 
@@ -168,7 +168,7 @@ class KafkaRecordProducer:
             if self._single:
                 self._single.poll(0)
         finally:
-            self._polls_soon = self._waiting() > 0
+            self._polls_soon = self._queue_length() > 0
             seconds = self._busy_seconds if self._polls_soon else IDLE_POLL_SECONDS
             self._timer = self._loop.call_later(seconds, self._poll)
 
@@ -180,7 +180,7 @@ class KafkaRecordProducer:
 
     def _away(self, error: KafkaError) -> None:
         """Note an outage while records wait. They themselves only time out, after minutes."""
-        if self._waiting():
+        if self._queue_length():
             self._outages.no_broker_answers(error)
 
     def _delivered(
@@ -216,15 +216,15 @@ class KafkaRecordProducer:
 
     def _produce_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         if not pending.done.done():
-            pending.retries[index] = self._loop.create_task(self._later(pending, index, producer, seconds))
+            pending.retries[index] = self._loop.create_task(self._retry_later(pending, index, producer, seconds))
 
-    async def _later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
+    async def _retry_later(self, pending: _Pending, index: int, producer: Producer, seconds: float) -> None:
         await asyncio.sleep(seconds)
         try:
             while wait := self._hand_over(pending, index, producer):
                 await asyncio.sleep(wait)
-        except ProducerFailed as broken:
-            pending.fail(broken)
+        except ProducerFailed as error:
+            pending.fail(error)
 
     def _class_of(self, error: KafkaError, topic: str) -> ProduceError:
         self._telemetry.count("produce_errors_total")

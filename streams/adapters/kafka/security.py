@@ -17,7 +17,7 @@ _ENDPOINT = f"{OAUTH}token.endpoint.url"
 _ID = (f"{OAUTH}client.id", f"{OAUTH}client.credentials.client.id")
 _SECRET = (f"{OAUTH}client.secret", f"{OAUTH}client.credentials.client.secret")
 # What a source of our own honours. librdkafka itself does the rest, such as assertions.
-HONOURED = frozenset(
+SUPPORTED_OPTIONS = frozenset(
     {
         *_ID,
         *_SECRET,
@@ -52,7 +52,9 @@ def secured(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> Pro
         return secured_properties
     source = TokenSource(_client(secured_properties, name_of).fetch, _extensions(secured_properties, name_of))
     # Each client of librdkafka would fetch its own token, take a response of any length, and give its reason late.
-    return {name: value for name, value in secured_properties.items() if name not in HONOURED} | {CALLBACK: source}
+    return {name: value for name, value in secured_properties.items() if name not in SUPPORTED_OPTIONS} | {
+        CALLBACK: source
+    }
 
 
 def mechanism_of(properties: Mapping[str, Any]) -> str:
@@ -75,7 +77,10 @@ def require_token(properties: Mapping[str, Any]) -> None:
 def is_client_credentials(properties: Mapping[str, Any]) -> bool:
     """Whether a source of our own does all that these properties ask for."""
     names = {name for name in properties if name.startswith((OAUTH, "https."))}
-    return names <= HONOURED and properties.get(f"{OAUTH}grant.type", "client_credentials") == "client_credentials"
+    return (
+        names <= SUPPORTED_OPTIONS
+        and properties.get(f"{OAUTH}grant.type", "client_credentials") == "client_credentials"
+    )
 
 
 def _is_unsecured(properties: Mapping[str, Any]) -> bool:

@@ -89,10 +89,10 @@ class SubscriptionsReader:
 
     async def wait_until_read(self) -> None:
         """Wait until the end of the topic was reached once, complete or not."""
-        await self._until(lambda: self._sentinel.is_at_end)
+        await self._wait_until(lambda: self._sentinel.is_at_end)
 
     async def wait_until_ready(self) -> None:
-        await self._until(lambda: self.is_ready)
+        await self._wait_until(lambda: self.is_ready)
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
         """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
@@ -102,7 +102,7 @@ class SubscriptionsReader:
             end = await self._end_offset()
             # A record that was read meanwhile may be one of a newer release.
             if not self.is_ready or self.table.position < end:
-                await self._until(lambda: self.is_ready and self.table.position >= end)
+                await self._wait_until(lambda: self.is_ready and self.table.position >= end)
             self._caught_up_at = asked_at
         return self.table.reached
 
@@ -117,7 +117,7 @@ class SubscriptionsReader:
         # No process has read beyond the end. Waiting for such a position would block the partition for ever.
         end = await self._end_offset()
         reachable = SubscriptionsPosition(position.incarnation, min(position.offset, end))
-        await self._until(lambda: self.is_ready and self.table.has_reached(reachable))
+        await self._wait_until(lambda: self.is_ready and self.table.has_reached(reachable))
 
     def find(self, webhook_id: str) -> Webhook | None:
         return self.table.find(webhook_id)
@@ -140,18 +140,18 @@ class SubscriptionsReader:
 
     async def _end_offset(self) -> int:
         # The position is read before the question: what is appended meanwhile is no sign of another topic.
-        end = await self._end.beyond(self.table.position)
+        end = await self._end.end_after(self.table.position)
         # A consumer at the end of the topic hears nothing that would tell it that the broker is back.
         self._broker.end(self)
         return end
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
         async with self._moved:
             await self._moved.wait_for(condition)
 
     def _notify_soon(self) -> None:
         task = asyncio.get_running_loop().create_task(self._notify())
-        task.add_done_callback(lambda finished: finished.exception())
+        task.add_done_callback(lambda done_task: done_task.exception())
 
     async def _notify(self) -> None:
         async with self._moved:
@@ -185,11 +185,11 @@ class SubscriptionsReader:
     def _put(self, record: Record) -> None:
         try:
             apply(self.table, self._codec, record)
-        except InvalidRecord as wrong:
+        except InvalidRecord as error:
             key = key_of(record.key)
-            self.table.spoil(record.offset, key, newer=isinstance(wrong, NewerRecord))
+            self.table.spoil(record.offset, key, newer=isinstance(error, NewerRecord))
             self._telemetry.count("subscriptions_invalid_total")
-            self._telemetry.warning("subscription_invalid", webhook_id=key, offset=record.offset, why=str(wrong))
+            self._telemetry.warning("subscription_invalid", webhook_id=key, offset=record.offset, why=str(error))
             return
         if key_of(record.key) == SENTINEL_KEY and self.table.sentinel:
             self._sentinel.compare(self.table.sentinel, record.appended_at)

@@ -27,12 +27,12 @@ class SubscriptionsThread:
         self,
         config: Mapping[str, Any],
         topic: str,
-        received: Callable[[Sequence[Message]], None],
+        on_messages: Callable[[Sequence[Message]], None],
         unreachable: Callable[[KafkaError], None],
     ) -> None:
         self._config = dict(config)
         self._topic = topic
-        self._received = received
+        self._received = on_messages
         self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(unreachable, reason))
         # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
         self._taken = threading.Event()
@@ -56,14 +56,14 @@ class SubscriptionsThread:
             self._read()
         except KafkaException as error:
             outcome = SubscriptionsReaderFailed(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
-        except Exception as unexpected:
+        except Exception as error:
             # If the thread only ended, the process would miss every later change.
-            outcome = unexpected
+            outcome = error
         self._loop.call_soon_threadsafe(self._finish, outcome)
 
     def _read(self) -> None:
-        fixed = {"auto.offset.reset": "error", "error_cb": self._errors, "logger": LIBRDKAFKA}
-        consumer = Consumer({**self._config, **fixed})
+        own_properties = {"auto.offset.reset": "error", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        consumer = Consumer({**self._config, **own_properties})
         consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
         while not self._stopping:
             first = consumer.poll(POLL_SECONDS)
@@ -90,8 +90,8 @@ class SubscriptionsThread:
             self._errors.forget()
         try:
             self._received(messages)
-        except Exception as unexpected:
-            self._finish(unexpected)
+        except Exception as error:
+            self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
         if not self._finished.done():

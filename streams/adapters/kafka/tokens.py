@@ -14,7 +14,7 @@ from streams.outage import KAFKA_TOKEN, Outages
 # librdkafka looks for a new token each second, and authenticates again after 90 % of the time that a token is valid.
 RENEW_AFTER = 0.6
 # The part of a token's time after which librdkafka asks for the next.
-ASKS_AFTER = 0.8
+REFRESH_SHARE = 0.8
 FETCH_SECONDS = 10.0
 # confluent-kafka waits ten seconds for the token of a new client, and fails then.
 CALLBACK_SECONDS = 6.0
@@ -101,7 +101,7 @@ class TokenSource:
         except TokenUnavailable:
             token = self._token or Token("unavailable", 0)
         # It shall ask when the next one is there: the end that it is told is earlier than that of the token.
-        seconds = max(self._seconds_until_renewal() / ASKS_AFTER, RETRY_SECONDS)
+        seconds = max(self._seconds_until_renewal() / REFRESH_SHARE, RETRY_SECONDS)
         return token.value, time.time() + seconds, "", self.extensions
 
     def _seconds_left(self) -> float:
@@ -146,10 +146,10 @@ def _attempt(fetch: Fetch) -> tuple[Token | None, str | None]:
     """A new token, or why there is none."""
     try:
         return checked(fetch()), None
-    except TokenUnavailable as problem:
-        return None, str(problem)
-    except Exception as unexpected:  # the libraries that fetch may raise anything, and their texts may hold secrets
-        return None, f"no token for Kafka: {type(unexpected).__name__}"
+    except TokenUnavailable as error:
+        return None, str(error)
+    except Exception as error:  # the libraries that fetch may raise anything, and their texts may hold secrets
+        return None, f"no token for Kafka: {type(error).__name__}"
 
 
 def checked(token: Token) -> Token:

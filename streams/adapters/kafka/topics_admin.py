@@ -96,7 +96,7 @@ class TopicsAdmin:
         existing = self.existing()
         names = {topic.name for topic in declared_topics}
         retired_topics = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
-        lag_by_topic = self._waiting(retired_topics)
+        lag_by_topic = self._lag_by_topic(retired_topics)
         family = next(topic for topic in declared_topics if topic.name == DELIVERIES)
         return self._compare(declared_topics, existing) + [
             _retired(replace(family, name=name), partitions, lag_by_topic[name], remove_retired)
@@ -105,8 +105,8 @@ class TopicsAdmin:
 
     def apply(self, plan: Sequence[TopicChange], replication: int | None = None) -> None:
         """Apply a plan. Raises `Misconfigured` before the first change when a part of the plan is refused."""
-        if refused := [change for change in plan if change.is_refused]:
-            raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused))
+        if refused_changes := [change for change in plan if change.is_refused]:
+            raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused_changes))
         copies = replication or min(3, len(self._metadata().brokers))
         durable = {"min.insync.replicas": str(max(1, copies - 1))}
         creates = [
@@ -158,9 +158,9 @@ class TopicsAdmin:
         if cluster.startswith(EMBEDDED_CLUSTER):
             # It has no ids of topics, and its topics are new at each start.
             return f"{cluster}/{self._servers}"
-        [described] = self._admin.describe_topics(TopicCollection([self._prefix + topic])).values()
+        [description] = self._admin.describe_topics(TopicCollection([self._prefix + topic])).values()
         try:
-            return f"{cluster}/{described.result(REQUEST_SECONDS).topic_id}"
+            return f"{cluster}/{description.result(REQUEST_SECONDS).topic_id}"
         except KafkaException as error:
             raise unreachable(self._servers, self._errors.last or error.args[0]) from None
         except TimeoutError:
@@ -175,10 +175,12 @@ class TopicsAdmin:
         """How far a group has committed these topics. Raises `Unavailable`."""
         existing = self.existing()
         counts = {self._prefix + name: existing[name] for name in topics if name in existing}
-        committed = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
-        return {at._replace(topic=at.topic.removeprefix(self._prefix)): offsets for at, offsets in committed.items()}
+        committed_offsets = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
+        return {
+            at._replace(topic=at.topic.removeprefix(self._prefix)): offsets for at, offsets in committed_offsets.items()
+        }
 
-    def _waiting(self, tiers: Mapping[str, int]) -> dict[str, int]:
+    def _lag_by_topic(self, tiers: Mapping[str, int]) -> dict[str, int]:
         """The count of records that wait in each of these tiers. `tiers` has their partition counts."""
         topics = {self._prefix + name: partitions for name, partitions in tiers.items()}
         if not topics:

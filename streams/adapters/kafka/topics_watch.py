@@ -27,13 +27,13 @@ class TopicsWatch:
         existing: Callable[[float], Mapping[str, int]],
         subscribe: Callable[[Mapping[str, int]], None],
         is_read: Callable[[str], bool],
-        required: Sequence[str],
+        required_topics: Sequence[str],
         every_seconds: float = CHECK_EVERY_SECONDS,
     ) -> None:
         self._existing = existing
         self._subscribe = subscribe
         self._is_read = is_read
-        self._required = required
+        self._required = required_topics
         self._every_seconds = every_seconds
         self._known: dict[str, int] = {}
         self._absent: Counter[str] = Counter()

@@ -28,15 +28,15 @@ def repeat_if_transient(ask: Callable[[], Response], seconds: float, transient: 
     while True:
         try:
             return ask()
-        except KafkaException as refusal:
-            error: KafkaError = refusal.args[0]
-            if error.code() not in transient or time.monotonic() > deadline:
+        except KafkaException as error:
+            kafka_error: KafkaError = error.args[0]
+            if kafka_error.code() not in transient or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
 
 
 def accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
     """The answer. Raises the first partition's error as `KafkaException`."""
-    if refused := next((partition.error for partition in answer if partition.error), None):
-        raise KafkaException(refused)
+    if error := next((partition.error for partition in answer if partition.error), None):
+        raise KafkaException(error)
     return answer

@@ -36,10 +36,10 @@ def validated_claims(
         "aud": {"essential": True, "value": client_id},
         "nonce": {"essential": True, "value": nonce},
     }
-    expected = {"nonce": nonce, "client_id": client_id, "access_token": token.get("access_token")}
+    expected_values = {"nonce": nonce, "client_id": client_id, "access_token": token.get("access_token")}
     try:
-        decoded = jwt.decode(id_token, keys, registry=registry)
-        claims = CodeIDToken(decoded.claims, decoded.header, options, expected)
+        validated_token = jwt.decode(id_token, keys, registry=registry)
+        claims = CodeIDToken(validated_token.claims, validated_token.header, options, expected_values)
         claims.validate(now=int(now.timestamp()), leeway=LEEWAY_SECONDS)
     except InvalidKeyIdError:
         raise

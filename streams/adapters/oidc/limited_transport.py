@@ -40,7 +40,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
 
 @asynccontextmanager
 async def limited_time(action: str) -> AsyncIterator[None]:
-    """Turn a timeout, and every failure of the connection, into `ProviderFailed`; `what` names the request."""
+    """Turn a timeout, and every failure of the connection, into `ProviderFailed`; `action` names the request."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             yield

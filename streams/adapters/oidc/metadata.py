@@ -44,8 +44,8 @@ def parse_metadata(document: object, issuer: str) -> Metadata:
     if not algorithms:
         raise ProviderFailed("the provider signs id tokens with none of the algorithms RS, PS, ES and EdDSA")
     methods = _texts(document, "token_endpoint_auth_methods_supported", "client_secret_basic")
-    supported = [method for method in ("client_secret_basic", "client_secret_post") if method in methods]
-    if not supported:
+    supported_methods = [method for method in ("client_secret_basic", "client_secret_post") if method in methods]
+    if not supported_methods:
         raise ProviderFailed("the provider's token endpoint accepts no client secret")
     return Metadata(
         document_issuer,
@@ -54,7 +54,7 @@ def parse_metadata(document: object, issuer: str) -> Metadata:
         _url(document, "jwks_uri", issuer),
         _url(document, "userinfo_endpoint", issuer) if document.get("userinfo_endpoint") else None,
         algorithms,
-        supported[0],
+        supported_methods[0],
     )
 
 

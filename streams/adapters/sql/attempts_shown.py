@@ -18,7 +18,7 @@ _NEWEST_FIRST = tuple(column.desc() for column in _PLACE)
 async def newest_attempts(
     connection: AsyncConnection, delivery_id: str, cursor: Cursor | None, limit: int
 ) -> Page[AttemptDetails]:
-    """The newest `limit` attempts before `after`, at least one, within `ATTEMPT_BYTES_SHOWN`."""
+    """The newest `limit` attempts before `cursor`, at least one, within `ATTEMPT_BYTES_SHOWN`."""
     walk = select(attempts.c.id).where(attempts.c.delivery_id == delivery_id)
     if cursor is not None:
         last = attempts.alias("last")

@@ -34,13 +34,13 @@ class MissingDeliveries:
         # The recorder locks the webhooks first, then inserts in this order. Another order could deadlock.
         ids = sorted(batch.webhook_ids())
         await connection.execute(select(webhooks.c.id).where(webhooks.c.id.in_(ids)).with_for_update())
-        affected = await accounts_with_erasures(connection, batch.account_ids())
-        erased = await self._erased_events.among(connection, batch.events, affected)
-        batch = await without_erased(connection, batch, erased, affected)
+        erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
+        erased_keys = await self._erased_events.among(connection, batch.events, erasing_accounts)
+        batch = await without_erased(connection, batch, erased_keys, erasing_accounts)
         remaining = [
             delivery_state
             for delivery_state in batch.delivery_states
-            if (delivery_state.account_id, delivery_state.event_id) not in erased
+            if (delivery_state.account_id, delivery_state.event_id) not in erased_keys
         ]
         if not remaining:
             return 0

@@ -23,11 +23,11 @@ class SqlBacklogs(SqlStorage):
             .where(webhook_columns.deleted_at.is_(None))
             .group_by(webhook_columns.status)
         )
-        retries = _waiting(State.WAITING, delivery_columns.tier, delivery_columns.due_at).where(
+        retries = _select_waiting(State.WAITING, delivery_columns.tier, delivery_columns.due_at).where(
             delivery_columns.tier.is_not(None)
         )
-        held_by_reason = _waiting(State.HELD, delivery_columns.reason, delivery_columns.changed_at)
-        dead = _waiting(State.DEAD, delivery_columns.reason, delivery_columns.changed_at)
+        held_by_reason = _select_waiting(State.HELD, delivery_columns.reason, delivery_columns.changed_at)
+        dead = _select_waiting(State.DEAD, delivery_columns.reason, delivery_columns.changed_at)
         async with self._database.reading() as connection:
             return Backlog(
                 webhooks={row.status: row.number for row in await connection.execute(by_status)},
@@ -37,7 +37,7 @@ class SqlBacklogs(SqlStorage):
             )
 
 
-def _waiting(state: State, name: Any, since: Any) -> Select[Any]:
+def _select_waiting(state: State, name: Any, since: Any) -> Select[Any]:
     return (
         select(name.label("name"), func.count().label("number"), func.min(since).label("since"))
         .where(NOT_DELIVERED & (deliveries.c.state == state))

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, exists, literal, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order, prefer_look_ups
 from streams.adapters.sql.tables import (
@@ -107,9 +108,11 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
         joined_rows = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
         return Walk(joined_rows, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
-    return Walk(
-        deliveries, deliveries.c.first_seen_at, matching(delivery_filter), True, has_ordered_index(delivery_filter)
-    )
+    conditions = matching(delivery_filter)
+    if account_id is None and delivery_filter.event_id is not None:
+        # The index on events' ids begins with the account: one look-up for each account, not a read of all deliveries.
+        conditions.append(deliveries.c.account_id.in_(select(accounts.c.id)))
+    return Walk(deliveries, deliveries.c.first_seen_at, conditions, True, has_ordered_index(delivery_filter))
 
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:

@@ -16,7 +16,7 @@ from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 
 CHECK_EVERY_SECONDS = 5.0
 _ONLY_ROW = 1
-_STORED = select(encryption_check.c.ciphertext)
+_SELECT_CHECK = select(encryption_check.c.ciphertext)
 
 
 class SqlEncryptionCheck:
@@ -29,7 +29,7 @@ class SqlEncryptionCheck:
 
     async def verified(self) -> str:
         # Nearly always the text is there, and reading it needs no write lock.
-        ciphertext = await self._database.scalar(_STORED)
+        ciphertext = await self._database.scalar(_SELECT_CHECK)
         if ciphertext is not None:
             return self._checked(ciphertext)
         async with self._database.transaction() as connection:
@@ -37,12 +37,12 @@ class SqlEncryptionCheck:
 
     async def verify_in(self, connection: AsyncConnection) -> str:
         """The same within a transaction, so that it stores nothing that other processes cannot decrypt."""
-        ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+        ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one_or_none()
         if ciphertext is None:
             await self._require_readable_secrets(connection)
             first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
             await connection.execute(first.on_conflict_do_nothing())
-            ciphertext = (await connection.execute(_STORED)).scalar_one()
+            ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one()
         return self._checked(ciphertext)
 
     def _checked(self, ciphertext: str) -> str:
@@ -75,8 +75,8 @@ class SqlEncryptionCheck:
     async def _check(self) -> None:
         try:
             await self.verified()
-        except Unavailable as away:
-            self._problem = str(away)
+        except Unavailable as error:
+            self._problem = str(error)
             raise
 
     def problems(self) -> list[str]:

@@ -23,22 +23,22 @@ _Learner = tuple[str, str]
 
 
 class SqlErasedEvents:
-    """Finds the events of erased learners within a transaction. `affected` are the accounts that have erasures."""
+    """Finds the events of erased learners within a transaction."""
 
     def __init__(self, encryption: Encryption) -> None:
         self._encryption = encryption
 
     async def among(
-        self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], affected: Collection[str]
+        self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], erasing_accounts: Collection[str]
     ) -> set[EventKey]:
-        """Those of these events that are erased. Raises `WrongKeys`."""
-        key = await stored_key(connection, self._encryption) if affected else None
+        """Those of these events that are erased; `affected` are the accounts that have erasures. Raises `WrongKeys`."""
+        key = await stored_key(connection, self._encryption) if erasing_accounts else None
         if key is None:
             return set()
         learners: dict[EventKey, _Learner] = {
             (account_id, event_id): (account_id, learner_hash(key, account_id, learner_id))
             for (account_id, event_id), event in events.items()
-            if account_id in affected and (learner_id := event.subjects.learner_id) is not None
+            if account_id in erasing_accounts and (learner_id := event.subjects.learner_id) is not None
         }
         erased_at = await _erased_at(connection, set(learners.values()))
         return {
@@ -49,32 +49,34 @@ class SqlErasedEvents:
 
 
 async def without_erased(
-    connection: AsyncConnection, batch: Batch, erased: Collection[EventKey], affected: Collection[str]
+    connection: AsyncConnection, batch: Batch, erased_keys: Collection[EventKey], erasing_accounts: Collection[str]
 ) -> Batch:
     """The batch without these events, and without the responses to attempts at erased deliveries."""
-    events = {key: event for key, event in batch.events.items() if key not in erased}
-    ids = {attempt.delivery_id for attempt in batch.attempts if attempt.account_id in affected}
+    events = {key: event for key, event in batch.events.items() if key not in erased_keys}
+    ids = {attempt.delivery_id for attempt in batch.attempts if attempt.account_id in erasing_accounts}
     query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.reason == ERASED)
     delivery_ids = set(await connection.scalars(query)) if ids else set()
     attempts = [
         erased_attempt(attempt)
-        if attempt.delivery_id in delivery_ids or (attempt.account_id, attempt.event_id) in erased
+        if attempt.delivery_id in delivery_ids or (attempt.account_id, attempt.event_id) in erased_keys
         else attempt
         for attempt in batch.attempts
     ]
     return replace(batch, events=events, attempts=attempts)
 
 
-async def erase_stored(connection: AsyncConnection, batch: Batch, erased: Collection[EventKey], now: datetime) -> None:
+async def erase_stored(
+    connection: AsyncConnection, batch: Batch, erased_keys: Collection[EventKey], now: datetime
+) -> None:
     """Erase the stored deliveries of these events, and what earlier attempts at them have left."""
-    affected = [
+    erasing_accounts = [
         delivery_state
         for delivery_state in batch.delivery_states
-        if (delivery_state.account_id, delivery_state.event_id) in erased
+        if (delivery_state.account_id, delivery_state.event_id) in erased_keys
     ]
-    await erase_deliveries(connection, sorted(delivery_state.delivery_id for delivery_state in affected), now)
+    await erase_deliveries(connection, sorted(delivery_state.delivery_id for delivery_state in erasing_accounts), now)
     learners: defaultdict[str, set[str]] = defaultdict(set)
-    for delivery_state in affected:
+    for delivery_state in erasing_accounts:
         learners[batch.events[delivery_state.account_id, delivery_state.event_id].subjects.learner_id or ""].add(
             delivery_state.webhook_id
         )
@@ -97,12 +99,12 @@ async def _erased_at(connection: AsyncConnection, learners: Collection[_Learner]
         return {}
     key = (erasures.c.account_id, erasures.c.learner_hash)
     query = select(*key, func.max(erasures.c.erased_at)).where(tuple_(*key).in_(sorted(learners))).group_by(*key)
-    return {(account_id, hashed): at for account_id, hashed, at in await connection.execute(query)}
+    return {(account_id, learner_hash): at for account_id, learner_hash, at in await connection.execute(query)}
 
 
 IS_NOT_ERASED = deliveries.c.reason.is_distinct_from(ERASED)
-_IS_OWED = deliveries.c.state.in_((State.WAITING, State.HELD, State.DEAD))
-_NOTHING = {"response_headers": {}, "response_body": b"", "message": ERASED_MESSAGE}
+_IS_UNFINISHED = deliveries.c.state.in_((State.WAITING, State.HELD, State.DEAD))
+_ERASED_ATTEMPT = {"response_headers": {}, "response_body": b"", "message": ERASED_MESSAGE}
 
 
 async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now: datetime) -> Counter[str]:
@@ -120,8 +122,8 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
     delivery_ids = [row.id for row in rows]
     columns = deliveries.c
     end_values = {
-        "state": case((_IS_OWED, State.DISCARDED), else_=columns.state),
-        "changed_at": case((_IS_OWED, now), else_=columns.changed_at),
+        "state": case((_IS_UNFINISHED, State.DISCARDED), else_=columns.state),
+        "changed_at": case((_IS_UNFINISHED, now), else_=columns.changed_at),
         "generation": columns.generation + 1,
         "reason": ERASED,
         "message": ERASED_MESSAGE,
@@ -130,7 +132,9 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
         "pause_id": None,
     }
     await connection.execute(update(deliveries).where(columns.id.in_(delivery_ids)).values(end_values))
-    result = await connection.execute(update(attempts).where(attempts.c.delivery_id.in_(delivery_ids)).values(_NOTHING))
+    result = await connection.execute(
+        update(attempts).where(attempts.c.delivery_id.in_(delivery_ids)).values(_ERASED_ATTEMPT)
+    )
     unfinished_count = sum(row.state in (State.WAITING, State.HELD, State.DEAD) for row in rows)
     return Counter(
         {

@@ -56,7 +56,7 @@ class SqlHeldDeliveries(SqlStorage):
         )
         async with self._database.reading() as connection:
             await prefer_index_order(connection)
-            return [_held(row) for row in await connection.execute(query)]
+            return [_to_held(row) for row in await connection.execute(query)]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
         columns = deliveries.c
@@ -65,7 +65,7 @@ class SqlHeldDeliveries(SqlStorage):
         return [ReleaseProgress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 
-def _held(row: Any) -> Held:
+def _to_held(row: Any) -> Held:
     delivery = Delivery(
         account_id=row.account_id,
         event_id=row.event_id,

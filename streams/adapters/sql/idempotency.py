@@ -18,7 +18,7 @@ class SqlIdempotencyStore(SqlStorage):
         statement = insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
         async with self._database.transaction() as connection:
             while (await connection.execute(statement)).first() is None:
-                key_row = (await connection.execute(select(idempotency_keys).where(_this(caller, key)))).one_or_none()
+                key_row = (await connection.execute(select(idempotency_keys).where(_is_key(caller, key)))).one_or_none()
                 if key_row is not None:  # else it was deleted in between
                     return EarlierRequest(
                         key_row.fingerprint, key_row.begun_at, key_row.status, key_row.encrypted_response
@@ -28,14 +28,14 @@ class SqlIdempotencyStore(SqlStorage):
     async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
         values = {"status": status, "encrypted_response": encrypted_response}
         async with self._database.transaction() as connection:
-            condition = _this(caller, key) & (idempotency_keys.c.begun_at == begun_at)
+            condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(update(idempotency_keys).where(condition).values(values))
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
         async with self._database.transaction() as connection:
-            condition = _this(caller, key) & (idempotency_keys.c.begun_at == begun_at)
+            condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(delete(idempotency_keys).where(condition))
 
 
-def _this(caller: str, key: str) -> ColumnElement[bool]:
+def _is_key(caller: str, key: str) -> ColumnElement[bool]:
     return (idempotency_keys.c.caller == caller) & (idempotency_keys.c.key == key)

@@ -81,7 +81,7 @@ class SqlJobs:
                 job = job.advanced(len(ids), await _newest(connection, ids))
             elif job.backfill_is_next:
                 job = job.with_backfill_due()
-            elif job.is_settled(now) and (remaining := await _left(connection, job, now)) is not None:
+            elif job.is_settled(now) and (remaining := await _count_remaining(connection, job, now)) is not None:
                 job = job.ended(now, remaining)
             else:
                 return job
@@ -119,11 +119,11 @@ async def _lock(connection: AsyncConnection, job_id: str) -> Job | None:
 
 
 async def _store(connection: AsyncConnection, job: Job) -> None:
-    changes = {name: value for name, value in _row(job).items() if name in _CHANGING}
+    changes = {name: value for name, value in _row(job).items() if name in _PROGRESS_COLUMNS}
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(changes))
 
 
-_CHANGING = {"total", "done", "failed", "reached", "finished_at", "cancelled", "backfill"}
+_PROGRESS_COLUMNS = {"total", "done", "failed", "reached", "finished_at", "cancelled", "backfill"}
 
 
 async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
@@ -138,8 +138,8 @@ async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
         jobs.c.account_id == job.account_id,
     )
     for row in await connection.execute(select(jobs).where(*unfinished_replays)):
-        if (unfinished := _job(row)).filter.webhook_id == job.filter.webhook_id:
-            raise Conflict(f"a replay of this webhook is under way, {unfinished.id}: wait for its end, or cancel it")
+        if (other_job := _job(row)).filter.webhook_id == job.filter.webhook_id:
+            raise Conflict(f"a replay of this webhook is under way, {other_job.id}: wait for its end, or cancel it")
 
 
 async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
@@ -161,7 +161,7 @@ async def _newest(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
     return newest
 
 
-async def _left(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
+async def _count_remaining(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
     """How many deliveries match that the job can never change. None while it may still change another one."""
     fit = IS_DEAD if job.kind is JobKind.DISCARD else MAY_BE_SENT
     if job.kind is not JobKind.DISCARD and job.gives_up(now):

@@ -12,12 +12,12 @@ from streams.core.errors import InvalidRecord
 from streams.ports import Encryption
 
 _ONLY_ROW = 1
-_STORED = select(learner_hash_key.c.ciphertext)
+_SELECT_KEY = select(learner_hash_key.c.ciphertext)
 
 
 async def stored_key(connection: AsyncConnection, encryption: Encryption) -> bytes | None:
     """The key; None before the first erasure. Raises `WrongKeys`."""
-    ciphertext = (await connection.execute(_STORED)).scalar_one_or_none()
+    ciphertext = (await connection.execute(_SELECT_KEY)).scalar_one_or_none()
     return None if ciphertext is None else _decrypted(ciphertext, encryption)
 
 
@@ -26,12 +26,12 @@ async def ensured_key(connection: AsyncConnection, encryption: Encryption, new_k
     ciphertext = encryption.encrypt(base64.b64encode(new_key).decode())
     first = insert(learner_hash_key).values(id=_ONLY_ROW, ciphertext=ciphertext)
     await connection.execute(first.on_conflict_do_nothing())
-    return _decrypted((await connection.execute(_STORED)).scalar_one(), encryption)
+    return _decrypted((await connection.execute(_SELECT_KEY)).scalar_one(), encryption)
 
 
 async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption) -> None:
     """Encrypt the key, and the learners of running erasures, with the newest key. Raises `InvalidRecord`."""
-    ciphertext = (await connection.execute(_STORED.with_for_update())).scalar_one_or_none()
+    ciphertext = (await connection.execute(_SELECT_KEY.with_for_update())).scalar_one_or_none()
     if ciphertext is not None:
         await connection.execute(learner_hash_key.update().values(ciphertext=encryption.reencrypt(ciphertext)))
     columns = erasures.c

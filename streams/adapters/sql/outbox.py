@@ -17,7 +17,7 @@ from streams.core.health import restore_epoch
 from streams.core.page import fitting
 from streams.core.subscription_record import newest_allowed
 from streams.core.subscriptions_table import KNOWN_AFTER_SECONDS
-from streams.ports import Clock, Due
+from streams.ports import Clock, DueChange
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.
@@ -77,15 +77,15 @@ class SqlOutbox:
             "version": _at_least(columns.version + 1, version_after(0, now)),
             "health_epoch": _at_least(columns.health_epoch + 1, restore_epoch(now)),
         }
-        marked = insert(dirty_webhooks).from_select(
+        insertion = insert(dirty_webhooks).from_select(
             ["webhook_id", "version"], select(columns.id, columns.version).where(lives)
         )
         async with self._database.transaction() as connection:
             await connection.execute(select(columns.id).where(lives).order_by(columns.id).with_for_update())
             await connection.execute(update(webhooks).where(lives).values(next_epoch))
             await connection.execute(
-                marked.on_conflict_do_update(
-                    index_elements=[dirty_webhooks.c.webhook_id], set_={"version": marked.excluded.version}
+                insertion.on_conflict_do_update(
+                    index_elements=[dirty_webhooks.c.webhook_id], set_={"version": insertion.excluded.version}
                 )
             )
 
@@ -123,7 +123,7 @@ class SqlOutbox:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[Due]:
+    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         refused = refused or {}
         oldest = (
             select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + TEXT_CHARACTERS).label("characters"))
@@ -136,9 +136,9 @@ class SqlOutbox:
             count = fitting((row.characters for row in due), limit, CHARACTERS_AT_ONCE)
             ids = [row.id for row in due[:count]]
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
-        return [_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
+        return [_to_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
 
-    async def published(self, appended_webhooks: Sequence[tuple[Due, datetime]]) -> None:
+    async def published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:
         if not appended_webhooks:
             return
         by_id = sorted(appended_webhooks, key=lambda pair: pair[0].webhook_id)
@@ -146,7 +146,7 @@ class SqlOutbox:
         # A change locks the webhook's row before its outbox row. Another order could deadlock.
         async with self._database.transaction() as connection:
             await connection.execute(_FIRST_PUBLISHED, rows)
-            await connection.execute(_NOT_DUE, rows)
+            await connection.execute(_DELETE_DIRTY, rows)
 
     async def changed(self) -> None:
         await self._watch.wait()
@@ -156,8 +156,8 @@ class SqlOutbox:
         return await self._database.row(query) is None
 
 
-def _due(row: Any) -> Due:
-    return Due(row.id, row.version, None if row.deleted_at else to_webhook(row))
+def _to_due(row: Any) -> DueChange:
+    return DueChange(row.id, row.version, None if row.deleted_at else to_webhook(row))
 
 
 def _at_least(value: ColumnElement[int], least: int) -> ColumnElement[int]:
@@ -173,7 +173,7 @@ _FIRST_PUBLISHED = (
     .where(webhooks.c.id == bindparam("which"), webhooks.c.published_at.is_(None))
     .values(published_at=bindparam("since"))
 )
-_NOT_DUE = delete(dirty_webhooks).where(
+_DELETE_DIRTY = delete(dirty_webhooks).where(
     dirty_webhooks.c.webhook_id == bindparam("which"), dirty_webhooks.c.version <= bindparam("what")
 )
 

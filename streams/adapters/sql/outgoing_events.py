@@ -55,6 +55,6 @@ class SqlOutgoingEvents:
     async def wait(self) -> None:
         await self._watch.wait()
 
-    async def sent(self, ids: Sequence[str]) -> None:
+    async def remove(self, ids: Sequence[str]) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(delete(outgoing_events).where(outgoing_events.c.id.in_(ids)))

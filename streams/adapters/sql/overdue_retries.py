@@ -12,9 +12,9 @@ from streams.core.delivery import DeathReason, State
 from streams.ports import Clock
 
 NO_PAYLOAD = "Its retry was lost, and its payload is not stored any more."
-_LOST = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD}
-_known = deliveries.c
-_IS_RETRY = and_(NOT_DELIVERED, _known.state == State.WAITING, _known.tier.is_not(None))
+_EXPIRED_VALUES = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD}
+_columns = deliveries.c
+_IS_RETRY = and_(NOT_DELIVERED, _columns.state == State.WAITING, _columns.tier.is_not(None))
 
 
 class SqlOverdueRetries:
@@ -25,19 +25,21 @@ class SqlOverdueRetries:
         self._clock = clock
 
     async def send_again(self, due_before: datetime, limit: int) -> int:
-        overdue = select(_known.id).where(_IS_RETRY, _known.due_at < due_before).limit(limit)
+        overdue = select(_columns.id).where(_IS_RETRY, _columns.due_at < due_before).limit(limit)
         async with self._database.transaction() as connection:
             delivery_ids = [row.id for row in await connection.execute(overdue)]
             # The recorder locks in id order. Another order could deadlock.
-            lock = select(_known.id).where(_known.id.in_(delivery_ids), _IS_RETRY, _known.due_at < due_before)
-            ids = [row.id for row in await connection.execute(lock.order_by(_known.id).with_for_update())]
-            changed_at = newest_change(literal(self._clock.now(), _known.changed_at.type))
-            lost_values = {name: case((HAS_PAYLOAD, NEW_GENERATION[name]), else_=end) for name, end in _LOST.items()}
+            lock = select(_columns.id).where(_columns.id.in_(delivery_ids), _IS_RETRY, _columns.due_at < due_before)
+            ids = [row.id for row in await connection.execute(lock.order_by(_columns.id).with_for_update())]
+            changed_at = newest_change(literal(self._clock.now(), _columns.changed_at.type))
+            lost_values = {
+                name: case((HAS_PAYLOAD, NEW_GENERATION[name]), else_=end) for name, end in _EXPIRED_VALUES.items()
+            }
             values = {**NEW_GENERATION, **lost_values, "changed_at": changed_at}
-            await connection.execute(update(deliveries).where(_known.id.in_(ids)).values(values))
+            await connection.execute(update(deliveries).where(_columns.id.in_(ids)).values(values))
             return len(ids)
 
     async def waiting(self) -> Mapping[str, int]:
         """The number of deliveries that wait in each tier."""
-        query = select(_known.tier, func.count().label("number")).where(_IS_RETRY).group_by(_known.tier)
+        query = select(_columns.tier, func.count().label("number")).where(_IS_RETRY).group_by(_columns.tier)
         return {row.tier: row.number for row in await self._database.rows(query)}

@@ -18,7 +18,7 @@ from streams.core.errors import Misconfigured, Unavailable
 # read the last hours of the year 9999.
 SESSION_SETTINGS = {"jit": "off", "TimeZone": "UTC"}
 # A busy pooler may give the session to another client between two looks.
-_LOOKS = 3
+_CHECKS = 3
 
 _STORED_SETTINGS = """
     SELECT unnest(setconfig) FROM pg_db_role_setting
@@ -91,7 +91,7 @@ def _shares_sessions(url: URL) -> bool:
             return False
         with _connection(url) as second:
             # In turn, two connections could get two sessions in turn.
-            firsts, seconds = ({_session(connection) for _ in range(_LOOKS)} for connection in (first, second))
+            firsts, seconds = ({_session(connection) for _ in range(_CHECKS)} for connection in (first, second))
             return len(firsts) > 1 or len(seconds) > 1 or firsts == seconds
 
 

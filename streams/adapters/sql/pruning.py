@@ -38,7 +38,7 @@ from streams.adapters.sql.tables import (
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.delivery import State
 from streams.core.usage import month_of
-from streams.ports import Prunable, Pruned
+from streams.ports import Prunable, PruneResult
 
 
 class SqlPruning:
@@ -48,7 +48,9 @@ class SqlPruning:
         self._database = database
         self.is_only_writer = database.is_sqlite
 
-    async def prune(self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None) -> Pruned:
+    async def prune(
+        self, prunable: Prunable, cutoff: datetime, limit: int, since: datetime | None = None
+    ) -> PruneResult:
         kind = _KINDS[prunable]
         async with self._database.transaction() as connection:
             began = time.monotonic()
@@ -56,7 +58,7 @@ class SqlPruning:
             ages = await kind.delete(connection, kind, kind.oldest_rows(cutoff, limit, since))
             seconds = time.monotonic() - began
         reached_at = kind.to_time(max(ages)) if ages and kind.is_in_order else None
-        return Pruned(len(ages), reached_at, seconds)
+        return PruneResult(len(ages), reached_at, seconds)
 
     async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
         kind = _KINDS[prunable]

@@ -57,13 +57,13 @@ class SqlRecorder:
         pauses: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
-            affected = await accounts_with_erasures(connection, batch.account_ids())
-            erased = await self._erased_events.among(connection, batch.events, affected)
-            received_batch, batch = batch, await without_erased(connection, batch, erased, affected)
+            erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
+            erased_keys = await self._erased_events.among(connection, batch.events, erasing_accounts)
+            received_batch, batch = batch, await without_erased(connection, batch, erased_keys, erasing_accounts)
             new = await self._insert_attempts(connection, batch.attempts)
             conflicts = await self._insert_events(connection, batch)
             await self._update_deliveries(connection, batch.delivery_states)
-            await erase_stored(connection, received_batch, erased, self._clock.now())
+            await erase_stored(connection, received_batch, erased_keys, self._clock.now())
             if new:
                 # A duplicate within the batch counts once.
                 attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
@@ -139,13 +139,13 @@ def _add_hours(statement: Any) -> Any:
         set_={
             "attempts": current.attempts + new.attempts,
             "milliseconds": current.milliseconds + new.milliseconds,
-            "slowest_ms": _later(current.slowest_ms, new.slowest_ms),
-            "last_at": _later(current.last_at, new.last_at),
+            "slowest_ms": _latest(current.slowest_ms, new.slowest_ms),
+            "last_at": _latest(current.last_at, new.last_at),
         },
     )
 
 
-def _later(stored: Any, new: Any) -> Any:
+def _latest(stored: Any, new: Any) -> Any:
     return case((new > stored, new), else_=stored)
 
 

@@ -39,21 +39,21 @@ class SqlReplays:
             return await discard(connection, delivery_filter, self._clock.now(), audit_entry)
 
 
-_known = deliveries.c
-HAS_PAYLOAD = exists().where(events.c.account_id == _known.account_id, events.c.event_id == _known.event_id)
+_columns = deliveries.c
+HAS_PAYLOAD = exists().where(events.c.account_id == _columns.account_id, events.c.event_id == _columns.event_id)
 # A held delivery is released anyway, and a person sends a new test instead.
 MAY_BE_SENT = and_(
-    _known.state != State.HELD,
-    _known.trigger != Trigger.TEST,
+    _columns.state != State.HELD,
+    _columns.trigger != Trigger.TEST,
     # The first generation is fan-out's; each other one is a retry.
-    _known.generation <= RETRIES_OF_A_DELIVERY,
+    _columns.generation <= RETRIES_OF_A_DELIVERY,
     IS_NOT_ERASED,
-    exists().where(webhooks.c.id == _known.webhook_id, webhooks.c.deleted_at.is_(None)),
+    exists().where(webhooks.c.id == _columns.webhook_id, webhooks.c.deleted_at.is_(None)),
 )
-IS_DEAD = _known.state == State.DEAD
+IS_DEAD = _columns.state == State.DEAD
 # The values with which a delivery begins again; `publish` releases it.
 NEW_GENERATION: dict[str, Any] = {
-    "generation": _known.generation + 1,
+    "generation": _columns.generation + 1,
     "step": 1,
     "state": State.HELD,
     "reason": HoldReason.REPLAY,
@@ -74,8 +74,8 @@ async def replay(
     audit_entry: AuditEntry | None = None,
 ) -> Sequence[str]:
     """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
-    restarted = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
-    return await _change(connection, delivery_filter, MAY_BE_SENT & HAS_PAYLOAD, restarted, now, audit_entry)
+    new_values = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
+    return await _change(connection, delivery_filter, MAY_BE_SENT & HAS_PAYLOAD, new_values, now, audit_entry)
 
 
 async def discard(

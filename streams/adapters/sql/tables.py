@@ -157,8 +157,8 @@ _states = deliveries.c.state
 _by_age = (deliveries.c.first_seen_at, deliveries.c.id)
 _index_some("held", _states == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
 # Released by `publish` and not yet attempted. A record of fan-out has step 1, and one that waits has a tier.
-UNDER_WAY = (_states == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
-_index_some("under_way", UNDER_WAY, deliveries.c.webhook_id)
+IS_UNDER_WAY = (_states == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
+_index_some("under_way", IS_UNDER_WAY, deliveries.c.webhook_id)
 # Nearly all are delivered, so that a list of those needs no index on the state. A query uses these indexes only with
 # this very expression: the planner cannot know that a parameter has another value than 'delivered'.
 NOT_DELIVERED = _states != literal_column("'delivered'")

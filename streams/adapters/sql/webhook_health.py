@@ -67,10 +67,10 @@ class WebhookHealth:
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
     ) -> dict[str, Health]:
         rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
-        stored = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
+        stored_health = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
         return {
-            webhook_id: stored[webhook_id]
-            if webhook_id in stored and stored[webhook_id].epoch == epochs[webhook_id]
+            webhook_id: stored_health[webhook_id]
+            if webhook_id in stored_health and stored_health[webhook_id].epoch == epochs[webhook_id]
             else Health(epochs[webhook_id])
             for webhook_id in webhook_ids
         }

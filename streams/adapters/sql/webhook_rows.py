@@ -42,7 +42,7 @@ def to_registration(row: Any) -> Registration:
 
 _NOT_LISTED = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
 # The columns of a list: not the ids of scopes, which may be 260 KiB of one webhook, and not the headers.
-LISTED = (
+LIST_COLUMNS = (
     *(column for column in webhooks.c if column.name not in _NOT_LISTED),
     func.json_array_length(webhooks.c.packages).label("packages_count"),
     func.json_array_length(webhooks.c.dispatches).label("dispatches_count"),
@@ -52,7 +52,7 @@ LISTED = (
 
 
 def to_listed(row: Any) -> ListedWebhook:
-    """The webhook of a row of `LISTED`."""
+    """The webhook of a row of `LIST_COLUMNS`."""
     ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
     return to_value(
         ListedWebhook,

@@ -103,7 +103,7 @@ class AccessService:
         async def store() -> None:
             try:
                 with contextlib.suppress(Unavailable):
-                    await self._keys.used(key_id, now)
+                    await self._keys.touch(key_id, now)
             finally:
                 del self._noting[key_id]
 
@@ -130,8 +130,8 @@ class AccessService:
         if errors:
             raise Invalid(*errors)
         await self._accounts.require(account_id)
-        allowed = frozenset(map(Scope, scopes))
-        new_key = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed, expires_at)
+        allowed_scopes = frozenset(map(Scope, scopes))
+        new_key = make_key(new_id("key"), account_id, name.strip(), self._new_token(), now, allowed_scopes, expires_at)
         key = new_key.key
         audit_entry = new_entry(
             self._clock, actor, "key.created", key.id, account_id, name=key.name, scopes=sorted(key.scopes)

@@ -28,7 +28,7 @@ class OpenedAccount:
 
 @dataclass
 class AccountService:
-    """`new_token` makes a random text."""
+    """`_new_token` makes a random text."""
 
     _accounts: SqlAccounts
     _limits: UsageLimits

@@ -11,7 +11,7 @@ from streams.core.times import format_time
 from streams.core.usage import LAUNCHED
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.player_state import StoredState, has_state, state_of
-from streams.features.course_sessions.progress import Progress, Step, after
+from streams.features.course_sessions.progress import Progress, Step, advance
 from streams.features.course_sessions.scorm_time import format_length
 from streams.features.course_sessions.session import EVENTS_KEPT, SCORED, CourseSession, SessionEvent
 
@@ -60,7 +60,7 @@ def launch(session: CourseSession, new: NewEvents) -> SessionChange:
 
 def apply_commit(session: CourseSession, commit: PlayerCommit, new: NewEvents) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
-    previous, step = session.progress, after(session.progress, commit)
+    previous, step = session.progress, advance(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=new.now)
     if step.is_completed or new.now >= (due_at := session.next_score_at(new.now)):
         change = report_score(session, new)

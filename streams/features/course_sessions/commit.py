@@ -110,4 +110,4 @@ class SequenceLog:
         digests = {**self.digests, number: digest}
         order = sorted(digests)
         selection = {*order[:FIRST_KEPT], *order[-NEWEST_KEPT:]}
-        return SequenceLog({one: digests[one] for one in order if one in selection})
+        return SequenceLog({kept_number: digests[kept_number] for kept_number in order if kept_number in selection})

@@ -42,10 +42,10 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     if len(data) > MAX_ELEMENTS:
         return None
     elements = _elements(data)
-    cmi = {name: value for name, value in elements.items() if name not in _OF_ONE_SESSION}
+    cmi = {name: value for name, value in elements.items() if name not in _SESSION_ELEMENTS}
     core = cmi.get("core")
     if isinstance(core, Mapping):
-        kept_values = {name: value for name, value in core.items() if name not in _OF_ONE_SESSION}
+        kept_values = {name: value for name, value in core.items() if name not in _SESSION_ELEMENTS}
         cmi["core"] = {**kept_values, "entry": _entry(core), "total_time": format_timespan(total_time)}
     else:
         cmi |= {"entry": _entry(elements), "total_time": format_length(total_time)}
@@ -56,7 +56,7 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     return state.decode() if len(state) <= PLAYER_STATE_BYTES else None
 
 
-_OF_ONE_SESSION = frozenset({"session_time", "exit"})
+_SESSION_ELEMENTS = frozenset({"session_time", "exit"})
 
 
 def _entry(elements: Mapping[str, Any]) -> str:

@@ -55,7 +55,7 @@ class SqlPlayerStates:
 
     async def store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
         """Store the last state of each session, in the transaction of their changes."""
-        newest = {(one.session.account_id, one.session.id): one for one in changes if one.state is not None}
+        newest = {(item.session.account_id, item.session.id): item for item in changes if item.state is not None}
         if newest:
             await _STATES.run(connection, [self._row(change) for change in newest.values()])
 

@@ -128,7 +128,7 @@ class Step(NamedTuple):
     is_stale: bool = False
 
 
-def after(progress: Progress, commit: PlayerCommit) -> Step:
+def advance(progress: Progress, commit: PlayerCommit) -> Step:
     """Apply one commit. A stale one changes nothing."""
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):

@@ -103,22 +103,22 @@ class CourseSessionService:
             metadata=new.metadata,
             stored_state=StoredState.NOTHING if new.keeps_state else None,
         )
-        launched = launch(session, self._new_events(now))
-        _check(launched, now)
+        launch_change = launch(session, self._new_events(now))
+        _check(launch_change, now)
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
-        stored = await self._sessions.open(launched, url, partial(_check_known, session))
-        state = orjson.loads(previous_state[1]) if previous_state and stored.stored_state is not None else None
-        return OpenedSession(stored, token, url.expires_at, state, self._public_url)
+        stored_session = await self._sessions.open(launch_change, url, partial(_check_known, session))
+        state = orjson.loads(previous_state[1]) if previous_state and stored_session.stored_state is not None else None
+        return OpenedSession(stored_session, token, url.expires_at, state, self._public_url)
 
     async def find(self, account_id: str, session_id: str) -> CourseSession:
         """Raises `NotFound`."""
-        return _found(await self._sessions.find(account_id, session_id), session_id)
+        return _require_session(await self._sessions.find(account_id, session_id), session_id)
 
     async def close(self, account_id: str, session_id: str) -> CourseSession:
         """End the commit URLs, after the time that a late commit needs. Raises `NotFound`."""
         new = self._new_events(self._clock.now())
-        return _found(await self._sessions.close(account_id, session_id, partial(close, new=new)), session_id)
+        return _require_session(await self._sessions.close(account_id, session_id, partial(close, new=new)), session_id)
 
     async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
@@ -147,28 +147,28 @@ class CourseSessionService:
         return metadata_problem(metadata) or (None if self._is_newest else NEEDS_NEWEST)
 
 
-def _expiry(requested: datetime | None, now: datetime) -> datetime:
-    if requested is None:
+def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:
+    if requested_expiry is None:
         return now + DEFAULT_LIFE
-    if not now < requested <= now + MAX_LIFE:
+    if not now < requested_expiry <= now + MAX_LIFE:
         raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
-    return requested
+    return requested_expiry
 
 
-def _check(launched: SessionChange, now: datetime) -> None:
+def _check(launch_change: SessionChange, now: datetime) -> None:
     """Raises `Invalid`, with the names that the request has."""
-    [(event, _)] = launched.events
+    [(event, _)] = launch_change.events
     try:
         check_event(event, now)
-    except Invalid as wrong:
-        errors = [FieldError(error.field.removeprefix("data."), error.message) for error in wrong.errors]
+    except Invalid as error:
+        errors = [FieldError(item.field.removeprefix("data."), item.message) for item in error.errors]
         raise Invalid(*errors) from None
 
 
 def _check_known(requested_session: CourseSession, existing: CourseSession) -> None:
     for name, requested_value, existing_value in (
-        ("package", existing.package_id, requested_session.package_id),
-        ("learner", existing.learner_id, requested_session.learner_id),
+        ("package", requested_session.package_id, existing.package_id),
+        ("learner", requested_session.learner_id, existing.learner_id),
     ):
         if requested_value != existing_value:
             raise Conflict(f"session {existing.id} is of another {name}: use another sessionId")
@@ -176,7 +176,7 @@ def _check_known(requested_session: CourseSession, existing: CourseSession) -> N
         raise Conflict(f"session {existing.id} is closed: use another sessionId")
 
 
-def _found(session: CourseSession | None, session_id: str) -> CourseSession:
+def _require_session(session: CourseSession | None, session_id: str) -> CourseSession:
     if session is None:
         raise NotFound(f"there is no session {session_id}")
     return session

@@ -11,7 +11,7 @@ from streams.outage import DATABASE, Outages
 from streams.ports import Clock
 
 LOOK_EVERY_SECONDS = 1.0
-AT_ONCE = 100
+BATCH_SIZE = 100
 RETRY_SECONDS = 1.0
 # A look for ends reads one entry of an index for each account.
 LOOK_FOR_ENDS_EVERY_SECONDS = 5.0
@@ -35,7 +35,7 @@ class DueReports:
         """Serve until cancelled."""
         while True:
             count = await self._outages.retry(self._report_scores, RETRY_SECONDS, DATABASE)
-            await asyncio.sleep(0 if count == AT_ONCE else LOOK_EVERY_SECONDS)
+            await asyncio.sleep(0 if count == BATCH_SIZE else LOOK_EVERY_SECONDS)
 
     async def report_ends(self) -> None:
         """Serve until cancelled. Accounts take turns."""
@@ -52,14 +52,14 @@ class DueReports:
 
     async def _report_scores(self) -> int:
         return await self._sessions.report_due(
-            self._clock.now(), lambda session: report_score(session, self._new()), AT_ONCE
+            self._clock.now(), lambda session: report_score(session, self._new()), BATCH_SIZE
         )
 
     async def _end(self, last_account: str) -> str | None:
         def end(session: CourseSession) -> SessionChange:
             return end_if_due(session, self._new())
 
-        return await self._sessions.end_due(last_account, self._clock.now(), end, AT_ONCE)
+        return await self._sessions.end_due(last_account, self._clock.now(), end, BATCH_SIZE)
 
     def _new(self) -> NewEvents:
         return NewEvents(self._clock.now(), lambda: new_id("evt"), self._is_newest)

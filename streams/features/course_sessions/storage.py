@@ -20,14 +20,14 @@ from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.ports import Codec, Encryption, Telemetry
 
-_CHANGED = (
+_MUTABLE_COLUMNS = (
     *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),
     *("closed_at", "end_due_at", "ended_at", "stored_state"),
 )
 _SESSIONS = Bulk(
     course_sessions,
     lambda new: new.on_conflict_do_update(
-        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _CHANGED}
+        index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _MUTABLE_COLUMNS}
     ),
 )
 Apply = Callable[[CourseSession, CommitUrl], SessionChange]
@@ -37,7 +37,7 @@ COMMITS_AT_ONCE = 100
 # A transaction costs more than the commits in it: under load they share one.
 COMMITS_APART_SECONDS = 0.01
 # In one order, so that two processes do not wait for each other.
-_OF_URLS = (
+_SESSIONS_BY_TOKEN = (
     select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
     .join_from(
         commit_urls,
@@ -61,13 +61,13 @@ class SqlCourseSessions:
         self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
 
     async def open(
-        self, launched: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
+        self, launch_change: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
     ) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
 
         `check` gets a known session, and raises what stops this.
         """
-        new = launched.session
+        new = launch_change.session
         insertion = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(insertion.returning(course_sessions.c.id))).first() is None:
@@ -78,15 +78,15 @@ class SqlCourseSessions:
                 end = max(existing.expires_at, url.expires_at)
                 # A session ends once.
                 ends = {"expires_at": end, "end_due_at": end if existing.ended_at is None else None}
-                await connection.execute(update(course_sessions).where(_this(existing)).values(ends))
+                await connection.execute(update(course_sessions).where(_is_session(existing)).values(ends))
                 await connection.execute(insert(commit_urls).values(asdict(url)))
                 return replace(existing, expires_at=end, end_due_at=ends["end_due_at"])
             await connection.execute(insert(commit_urls).values(asdict(url)))
-            await self._events.store(connection, launched.events)
+            await self._events.store(connection, launch_change.events)
         return new
 
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
-        query = select(course_sessions).where(_named(account_id, session_id))
+        query = select(course_sessions).where(_has_id(account_id, session_id))
         row = await self._database.row(query)
         return to_session(row) if row else None
 
@@ -111,7 +111,7 @@ class SqlCourseSessions:
     async def _commit_all(self, commits: Sequence[tuple[str, Apply]]) -> Sequence[bool | Exception]:
         """Whether each token is known, or what its `apply` raised."""
         async with self._database.transaction() as connection:
-            rows = (await connection.execute(_OF_URLS, {"tokens": [token for token, _ in commits]})).all()
+            rows = (await connection.execute(_SESSIONS_BY_TOKEN, {"tokens": [token for token, _ in commits]})).all()
             urls = {
                 row.token_sha256: CommitUrl(row.token_sha256, row.account_id, row.id, row.url_expires_at)
                 for row in rows
@@ -132,7 +132,7 @@ class SqlCourseSessions:
         )
 
     async def end_due(self, last_account: str, now: datetime, end: Change, limit: int) -> str | None:
-        """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `after`.
+        """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `last_account`.
 
         Returns that account; None when none behind has such a session.
         """
@@ -191,22 +191,22 @@ def _applied(
 
 
 def _next_to_end(last_account: str, now: datetime) -> Select[tuple[str]]:
-    """The next account behind `after` with a session that is to end: one look into the index for each account."""
+    """The next account behind `last_account` with a session to end: one look into the index for each account."""
     of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     due_at = course_sessions.c.end_due_at
     first = select(due_at).where(of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
     return select(accounts.c.id).where(accounts.c.id > last_account, first <= now).order_by(accounts.c.id).limit(1)
 
 
-def _named(account_id: str, session_id: str) -> ColumnElement[bool]:
+def _has_id(account_id: str, session_id: str) -> ColumnElement[bool]:
     return (course_sessions.c.account_id == account_id) & (course_sessions.c.id == session_id)
 
 
-def _this(session: CourseSession) -> ColumnElement[bool]:
-    return _named(session.account_id, session.id)
+def _is_session(session: CourseSession) -> ColumnElement[bool]:
+    return _has_id(session.account_id, session.id)
 
 
 async def _locked(connection: AsyncConnection, account_id: str, session_id: str) -> CourseSession | None:
-    query = select(course_sessions).where(_named(account_id, session_id)).with_for_update()
+    query = select(course_sessions).where(_has_id(account_id, session_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     return to_session(row) if row else None

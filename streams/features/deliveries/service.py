@@ -19,7 +19,7 @@ from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
 from streams.ports import Clock, DeliveryLog, Jobs, Replays
 
-AT_ONCE = 500
+BATCH_SIZE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.
 ASK_TIMES = 30
 ASK_EVERY_SECONDS = 0.1
@@ -27,7 +27,7 @@ RECENT = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
-class Affected:
+class AffectedIds:
     """The deliveries that an action affected, and the requested ids that no delivery has."""
 
     ids: tuple[str, ...]
@@ -94,67 +94,49 @@ class DeliveryService:
 
     async def retry_dead(
         self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
-    ) -> Affected:
+    ) -> AffectedIds:
         """Replay every dead letter that matches. `on_progress` is called with the size of each portion."""
-
-        def audit_entry() -> AuditEntry:
-            return new_entry(
-                self._clock,
-                actor,
-                "dead_letters.retried",
-                delivery_filter.webhook_id or "*",
-                delivery_filter.account_id,
-            )
-
-        affected_ids = await self._in_portions(
-            lambda portion: self._replays.replay(portion, audit_entry()), delivery_filter, on_progress
+        return await self._change_dead(
+            self._replays.replay, "dead_letters.retried", delivery_filter, on_progress, actor
         )
-        return Affected(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
 
     async def discard_dead(
         self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
-    ) -> Affected:
+    ) -> AffectedIds:
         """Discard every dead letter that matches."""
-
-        def audit_entry() -> AuditEntry:
-            return new_entry(
-                self._clock,
-                actor,
-                "dead_letters.discarded",
-                delivery_filter.webhook_id or "*",
-                delivery_filter.account_id,
-            )
-
-        affected_ids = await self._in_portions(
-            lambda portion: self._replays.discard(portion, audit_entry()), delivery_filter, on_progress
+        return await self._change_dead(
+            self._replays.discard, "dead_letters.discarded", delivery_filter, on_progress, actor
         )
-        return Affected(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
 
-    async def _in_portions(
+    async def _change_dead(
         self,
-        act: Callable[[DeliveryFilter], Awaitable[Sequence[str]]],
+        change: Callable[[DeliveryFilter, AuditEntry], Awaitable[Sequence[str]]],
+        action: str,
         delivery_filter: DeliveryFilter,
         on_progress: Callable[[int], None],
-    ) -> Sequence[str]:
+        actor: str,
+    ) -> AffectedIds:
         affected_ids: list[str] = []
         # Without ids, a dead letter that comes after this does not match: no person has seen it.
         changed_until = delivery_filter.changed_until or (None if delivery_filter.ids else self._clock.now())
-        dead = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=AT_ONCE)
-        while ids := await act(dead):
+        dead = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=BATCH_SIZE)
+        webhook, account_id = delivery_filter.webhook_id or "*", delivery_filter.account_id
+        while ids := await change(dead, new_entry(self._clock, actor, action, webhook, account_id)):
             affected_ids += ids
             on_progress(len(ids))
-        return affected_ids
+        return AffectedIds(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
 
     async def _unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
         affected_set = set(affected_ids)
-        if not (unaffected := [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected_set]):
+        unaffected_ids = [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected_set]
+        if not unaffected_ids:
             return ()
         page = await self._deliveries.list(
-            DeliveryFilter(delivery_filter.account_id, ids=unaffected, limit=len(unaffected))
+            DeliveryFilter(delivery_filter.account_id, ids=unaffected_ids, limit=len(unaffected_ids))
         )
         existing = {delivery_state.delivery_id for delivery_state in page.rows}
-        return tuple(item for item in unaffected if item not in existing)
+        return tuple(item for item in unaffected_ids if item not in existing)
 
     # -- jobs ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +152,7 @@ class DeliveryService:
         A second call with the same `once` returns the same job.
         """
         dead = replace(delivery_filter, state=State.DEAD)
-        return await self._start(kind, dead, account_id, actor, f"dead_letters.{_PAST[kind]}", once)
+        return await self._start(kind, dead, account_id, actor, f"dead_letters.{_PAST_TENSE[kind]}", once)
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, actor: str) -> Job:
         """Start a job that sends everything that waits in a tier for this webhook."""
@@ -218,7 +200,7 @@ class DeliveryService:
         )
 
 
-_PAST = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
+_PAST_TENSE = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
 
 
 def _why_not(delivery_state: DeliveryState) -> str:

@@ -22,7 +22,7 @@ Made = TypeVar("Made")
 
 @dataclass
 class IngestService:
-    """`codec` encodes events as the platform's own producers do."""
+    """`_codec` encodes events as the platform's own producers do."""
 
     _producer: RecordProducer
     _codec: Codec
@@ -46,12 +46,12 @@ class IngestService:
         """
         check_count(items)
         now, id_of = self._clock.now(), self._ids(repeat_key)
-        parsed = _each(items, lambda index, item: _parse(item, account_id, id_of(index), now))
-        events = [traced(parsed_event, trace_parent) for parsed_event in parsed]
+        parsed_events = _convert_all(items, lambda index, item: _parse(item, account_id, id_of(index), now))
+        events = [traced(parsed_event, trace_parent) for parsed_event in parsed_events]
         if account_id is None:
             fields = [f"events[{index}].accountId" for index in range(len(events))]
             await self._recipients.require_accounts(events, fields)
-        values = _each(events, lambda _, event: self._codec.encode(event))
+        values = _convert_all(events, lambda _, event: self._codec.encode(event))
         records = [
             Outgoing(SESSION_EVENTS, partition_key(event).encode(), value)
             for event, value in zip(events, values, strict=True)
@@ -64,10 +64,10 @@ class IngestService:
                 "Kafka did not acknowledge the events in time, and may have them. Send the same bytes again, with "
                 "the same ids or Idempotency-Key: receivers then get each event once"
             ) from None
-        except RecordsRefused as refused:
+        except RecordsRefused as error:
             # The topic accepts less than `topics plan` asks for; all other events are accepted.
             raise Invalid(
-                *(FieldError(f"events[{n}]", f"Kafka refuses it: {reason}") for n, reason in refused.reasons.items())
+                *(FieldError(f"events[{n}]", f"Kafka refuses it: {reason}") for n, reason in error.reasons.items())
             ) from None
         return events
 
@@ -83,14 +83,14 @@ def check_count(items: Sequence[object]) -> None:
         raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS} events"))
 
 
-def _each(items: Iterable[Item], make: Callable[[int, Item], Made]) -> list[Made]:
+def _convert_all(items: Iterable[Item], make: Callable[[int, Item], Made]) -> list[Made]:
     """What `make` makes of each item. Raises `Invalid`, which names the index of each wrong one."""
     results, errors = [], []
     for index, item in enumerate(items):
         try:
             results.append(make(index, item))
-        except Invalid as wrong:
-            errors += [FieldError(f"events[{index}].{error.field}", error.message) for error in wrong.errors]
+        except Invalid as error:
+            errors += [FieldError(f"events[{index}].{wrong.field}", wrong.message) for wrong in error.errors]
     if errors:
         raise Invalid(*errors)
     return results

@@ -57,7 +57,7 @@ class FoundEvent:
 
 @dataclass
 class EventSearchService:
-    """`history` is called for each search, so that nothing else needs Kafka."""
+    """`_history` is called for each search, so that nothing else needs Kafka."""
 
     _deliveries: DeliveryLog
     _webhooks: SqlAccountWebhooks

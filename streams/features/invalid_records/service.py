@@ -9,11 +9,11 @@ from streams.core.invalid_record import StoredRecord
 from streams.features.shared.audit_trail import new_entry
 from streams.ports import AuditLog, Clock, Outgoing, RecordProducer
 
-AT_ONCE = 100
+BATCH_SIZE = 100
 
 
 @dataclass(slots=True)
-class Replayed:
+class ReplayResult:
     """The number of records that were produced again, and why others were not, by id."""
 
     count: int = 0
@@ -22,7 +22,7 @@ class Replayed:
 
 @dataclass
 class InvalidRecordService:
-    """`topics` are the deployment's, without prefix."""
+    """`_topics` are the deployment's, without prefix."""
 
     _producer: RecordProducer
     _audit: AuditLog
@@ -31,34 +31,34 @@ class InvalidRecordService:
 
     async def replay(
         self, records: Iterable[StoredRecord], on_progress: Callable[[int], None] = lambda count: None, *, actor: str
-    ) -> Replayed:
+    ) -> ReplayResult:
         """Produce each record again as it was; `on_progress` gets how many are done. One that fails stops no other.
 
         An event that was delivered before may be sent again, with the same id.
         """
-        replayed = Replayed()
+        result = ReplayResult()
         for portion in _portions(records):
-            await self._replay(portion, replayed, actor)
-            on_progress(replayed.count + len(replayed.left))
-        return replayed
+            await self._replay(portion, result, actor)
+            on_progress(result.count + len(result.left))
+        return result
 
-    async def _replay(self, portion: Sequence[StoredRecord], replayed: Replayed, actor: str) -> None:
+    async def _replay(self, portion: Sequence[StoredRecord], result: ReplayResult, actor: str) -> None:
         outgoing: dict[str, Outgoing] = {}
         for record in portion:
             try:
                 outgoing[record.id] = self._again(record)
-            except Conflict as conflict:
-                replayed.left[record.id] = str(conflict)
+            except Conflict as error:
+                result.left[record.id] = str(error)
         ids = list(outgoing)
         try:
             await self._producer.produce(list(outgoing.values()))
-        except RecordsRefused as refused:
-            replayed.left |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in refused.reasons.items()}
-        if produced_ids := [record_id for record_id in ids if record_id not in replayed.left]:
+        except RecordsRefused as error:
+            result.left |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in error.reasons.items()}
+        if produced_ids := [record_id for record_id in ids if record_id not in result.left]:
             await self._audit.add(
                 new_entry(self._clock, actor, "invalid_records.replayed", produced_ids[0], count=len(produced_ids))
             )
-        replayed.count += len(produced_ids)
+        result.count += len(produced_ids)
 
     def _again(self, record: StoredRecord) -> Outgoing:
         if record.topic not in self._topics:
@@ -71,5 +71,5 @@ class InvalidRecordService:
 
 def _portions(records: Iterable[StoredRecord]) -> Iterator[Sequence[StoredRecord]]:
     iterator = iter(records)
-    while portion := list(islice(iterator, AT_ONCE)):
+    while portion := list(islice(iterator, BATCH_SIZE)):
         yield portion

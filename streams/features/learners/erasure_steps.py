@@ -81,8 +81,8 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
         *condition, columns.first_seen_at <= learner.erased_at
     )
     await prefer_index_order(connection)
-    ordered = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_AT_ONCE)
-    return (await connection.execute(ordered)).all()
+    ordered_query = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_AT_ONCE)
+    return (await connection.execute(ordered_query)).all()
 
 
 async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
@@ -110,8 +110,8 @@ async def erase_responses(connection: AsyncConnection, learner: Learner, place: 
     """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
     columns = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
-    theirs = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
-    query = select(idempotency_keys).where(theirs, columns.encrypted_response.is_not(None))
+    is_theirs = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
+    query = select(idempotency_keys).where(is_theirs, columns.encrypted_response.is_not(None))
     rows = await _next(connection, query, place, columns.caller, columns.key)
     named_rows = [row for row in rows if _names(row.encrypted_response, learner)]
     for row in named_rows:
@@ -121,9 +121,9 @@ async def erase_responses(connection: AsyncConnection, learner: Learner, place: 
     return _portion(ErasedKind.RESPONSES, len(named_rows), rows, lambda row: [row.caller, row.key])
 
 
-def _names(encrypted: str, learner: Learner) -> bool:
+def _names(encrypted_text: str, learner: Learner) -> bool:
     try:
-        content = learner.encryption.decrypt(encrypted)
+        content = learner.encryption.decrypt(encrypted_text)
     except InvalidRecord:
         # Nobody can read it any more.
         return False

@@ -41,10 +41,10 @@ class LearnerService:
         self.check(learner_id)
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
-        hashed, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
-        erasure = Erasure(new_id("ers"), account_id, hashed, now, now, actor)
+        learner_hash, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
+        erasure = Erasure(new_id("ers"), account_id, learner_hash, now, now, actor)
         # The audit log must not bring the id back.
-        audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=hashed)
+        audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=learner_hash)
         return await self._erasures.start(erasure, learner_id, audit_entry)
 
     async def finish(

@@ -19,13 +19,13 @@ TAKEN_OVER_AFTER = timedelta(seconds=8)
 async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry) -> None:
     """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
     while True:
-        unfinished: Sequence[Erasure] = ()
+        unfinished_erasures: Sequence[Erasure] = ()
         with suppress(Unavailable):  # The lease logs it.
-            unfinished = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
+            unfinished_erasures = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
         advanced_count = 0
-        for one in unfinished:
+        for unfinished_erasure in unfinished_erasures:
             with suppress(Unavailable):
-                erasure = await erasures.advance(one.id)
+                erasure = await erasures.advance(unfinished_erasure.id)
                 advanced_count += 1
                 if erasure.is_finished:
                     telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)

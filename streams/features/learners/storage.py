@@ -93,7 +93,7 @@ class SqlErasures:
             learner = Learner(row.account_id, self._decrypted(row), row.erased_at, self._clock.now(), self._encryption)
             portion = await STEPS[row.step](connection, learner, row.place or [])
             erasure = replace(to_value(Erasure, row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
-            step = row.step if portion.place is not None else _after(row.step)
+            step = row.step if portion.place is not None else _step_after(row.step)
             changes: dict[str, Any] = {"counts": erasure.counts, "step": step, "place": portion.place}
             if step is None:
                 erasure = replace(erasure, finished_at=learner.now)
@@ -104,8 +104,8 @@ class SqlErasures:
 
     async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         async with self._database.reading() as connection:
-            affected = await accounts_with_erasures(connection, {account_id for account_id, _ in events})
-            return await self._erased_events.among(connection, events, affected)
+            erasing_accounts = await accounts_with_erasures(connection, {account_id for account_id, _ in events})
+            return await self._erased_events.among(connection, events, erasing_accounts)
 
     def _decrypted(self, row: Any) -> str:
         try:
@@ -134,6 +134,6 @@ async def _newest(connection: AsyncConnection, account_id: str, learner_id: str)
     return newest
 
 
-def _after(step: str) -> str | None:
+def _step_after(step: str) -> str | None:
     names = list(STEPS)
     return next(iter(names[names.index(step) + 1 :]), None)

@@ -76,8 +76,8 @@ class Notify:
                 if await self._lease.renew():
                     await self._remind()
                     sent_mails = await self._send_due()
-            except Unavailable as away:
-                self._database.begin(self, str(away))
+            except Unavailable as error:
+                self._database.begin(self, str(error))
             else:
                 self._database.end(self)
             self._at_rest.set()
@@ -158,27 +158,27 @@ class Notify:
         try:
             # The newest one's id: mailboxes drop a second mail with the same id, and a pause may have joined the mail.
             note = await self._transport.send(mails[-1].id, emails, self._compose(first))
-        except PartiallySent as problem:
+        except PartiallySent as error:
             self._mail_server.end(self)
-            return self._postponed(mails, str(problem), problem.unreached)
-        except Unavailable as problem:
-            self._mail_server.begin(self, str(problem))
-            return self._postponed(mails, str(problem), first.unreached)
-        except Refused as refusal:
+            return self._postponed(mails, str(error), error.unreached)
+        except Unavailable as error:
+            self._mail_server.begin(self, str(error))
+            return self._postponed(mails, str(error), first.unreached)
+        except Refused as error:
             self._mail_server.end(self)
-            return _given_up(mails, str(refusal))
-        except Exception as defect:
+            return _given_up(mails, str(error))
+        except Exception as error:
             # A mail that cannot be built must not stop the others.
-            return _given_up(mails, f"our own code failed: {type(defect).__name__}")
+            return _given_up(mails, f"our own code failed: {type(error).__name__}")
         self._mail_server.end(self)
         sent_at = self._clock.now()
         return [replace(mail, due_at=None, sent_at=sent_at, problem=note, unreached=()) for mail in mails]
 
-    def _postponed(self, mails: Sequence[Mail], problem: str, unreached: tuple[str, ...]) -> Sequence[Mail]:
+    def _postponed(self, mails: Sequence[Mail], problem: str, unreached_emails: tuple[str, ...]) -> Sequence[Mail]:
         now = self._clock.now()
         again = (due_again(mail.tries, now) for mail in mails)
         return [
-            replace(mail, due_at=at, problem=problem, unreached=unreached)
+            replace(mail, due_at=at, problem=problem, unreached=unreached_emails)
             for mail, at in zip(mails, again, strict=True)
         ]
 

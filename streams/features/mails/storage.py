@@ -58,12 +58,12 @@ class SqlMails(SqlStorage):
             mails_due = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
             return OwedMail(mails_due, _recipients(row))
 
-    async def settle(self, settled: Sequence[Mail]) -> None:
+    async def settle(self, settled_mails: Sequence[Mail]) -> None:
         """Store the result of an attempt to send them."""
         names = ("tries", "due_at", "sent_at", "problem", "unreached", "others", "sent_with")
         statement = update(mails).where(mails.c.id == bindparam("mail_id"))
         statement = statement.values({name: bindparam(name) for name in names})
-        rows = [asdict(mail) for mail in settled]
+        rows = [asdict(mail) for mail in settled_mails]
         async with self._database.transaction() as connection:
             await connection.execute(
                 statement, [{"mail_id": row["id"], **{name: row[name] for name in names}} for row in rows]
@@ -72,19 +72,19 @@ class SqlMails(SqlStorage):
     async def owe_reminders(self, now: datetime) -> int:
         """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
         dead = deliveries.c
-        earlier = (
+        earlier_mails = (
             select(mails.c.webhook_id, func.max(mails.c.created_at).label("mailed_at"))
             .where(mails.c.kind == MailKind.DEAD_LETTERS)
             .group_by(mails.c.webhook_id)
             .subquery()
         )
         of_webhook = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
-        more = (accounts.c.weekly_digest, earlier.c.mailed_at)
+        more = (accounts.c.weekly_digest, earlier_mails.c.mailed_at)
         query = (
             select(*of_webhook, *more, func.min(dead.changed_at).label("since"), func.count().label("how_many"))
             .join(webhooks, webhooks.c.id == dead.webhook_id)
             .join(accounts, accounts.c.id == webhooks.c.account_id)
-            .outerjoin(earlier, earlier.c.webhook_id == webhooks.c.id)
+            .outerjoin(earlier_mails, earlier_mails.c.webhook_id == webhooks.c.id)
             .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
             .group_by(*of_webhook, *more)
         )

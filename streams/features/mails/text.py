@@ -19,10 +19,12 @@ def together(mails: Sequence[Mail]) -> Sequence[Mail]:
     first, *others = mails
     if not others:
         return [replace(first, others=None, sent_with=None)]
-    rows = [[_name(other)[:LISTED_NAME_CHARACTERS], _why(other)] for other in others[: WEBHOOKS_LISTED - 1]]
+    rows = [
+        [_name(other_mail)[:LISTED_NAME_CHARACTERS], _why(other_mail)] for other_mail in others[: WEBHOOKS_LISTED - 1]
+    ]
     return [
         replace(first, others=OtherPauses(rows, len(others) - len(rows)), sent_with=None),
-        *(replace(other, others=None, sent_with=first.id) for other in others),
+        *(replace(other_mail, others=None, sent_with=first.id) for other_mail in others),
     ]
 
 
@@ -53,7 +55,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     if mail.others is not None:
         return _rendered(_paused_together(mail, mail.others, base), f"{base}/webhooks" if base else None)
     link = f"{base}/webhooks/{mail.webhook_id}" if base else None
-    printable = replace(mail, details={name: _shown(name, entry) for name, entry in mail.details.items()})
+    printable = replace(mail, details={name: _printable(name, entry) for name, entry in mail.details.items()})
     if mail.kind is MailKind.PAUSED:
         parts = _paused(printable, _name(mail))
         call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
@@ -74,7 +76,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
 def _name(mail: Mail) -> str:
     details = mail.details
     field_name = "description" if details.get("description") else "url"
-    return str(_shown(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
+    return str(_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
 
 
 def _why(mail: Mail) -> str:
@@ -83,7 +85,7 @@ def _why(mail: Mail) -> str:
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
-def _shown(name: str, entry: Any) -> Any:
+def _printable(name: str, entry: Any) -> Any:
     """A fact as a mail shows it: a text is one line that steers no mail program, and a URL has no secret."""
     if not isinstance(entry, str):
         return entry
@@ -107,7 +109,7 @@ _NOTHING_LOST = (
     "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "
     "kept as dead letters, or discarded."
 )
-_TO_AVOID = (
+_PAUSE_ADVICE = (
     "To avoid the next pause: respond with a 2xx status within 10 seconds and do the work afterwards; "
     "respond with 429 or 503 and Retry-After while the endpoint is busy, which does not count as a failure."
 )
@@ -120,7 +122,7 @@ def _paused(mail: Mail, name: str) -> _Parts:
         advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
     else:
         reason = f"{_why(mail)}, so we stopped sending."
-        advice = _TO_AVOID
+        advice = _PAUSE_ADVICE
     table = {
         "Endpoint": details.get("url"),
         "Failing since": details.get("since"),
@@ -134,7 +136,7 @@ def _paused(mail: Mail, name: str) -> _Parts:
 
 def _paused_together(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
-    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST, _TO_AVOID]
+    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST, _PAUSE_ADVICE]
     if others.more:
         paragraphs.insert(1, f"… and {others.more} more.")
     paragraphs.append(

@@ -40,7 +40,7 @@ class SqlPlatformStats(SqlStorage):
         health, columns = webhook_health.c, webhooks.c
         automatic = [reason for reason in PauseReason if reason.automatic]
         query = (
-            _named(
+            _select_webhooks(
                 health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
             )
             .outerjoin(webhook_health, (health.webhook_id == columns.id) & (health.epoch == columns.health_epoch))
@@ -64,7 +64,7 @@ class SqlPlatformStats(SqlStorage):
             .subquery()
         )
         query = (
-            _named(sums.c.attempts, sums.c.mean_ms)
+            _select_webhooks(sums.c.attempts, sums.c.mean_ms)
             .join(sums, sums.c.webhook_id == webhooks.c.id)
             .where(webhooks.c.deleted_at.is_(None))
             .order_by(sums.c.mean_ms.desc(), webhooks.c.id)
@@ -84,7 +84,7 @@ class SqlPlatformStats(SqlStorage):
         return {row.tier or "": row.how_many for row in await self._database.rows(query)}
 
 
-def _named(*columns: Any) -> Select[Any]:
+def _select_webhooks(*columns: Any) -> Select[Any]:
     """Webhooks with the names that an operator knows them by."""
     webhook_table = webhooks.c
     webhook_columns = (

@@ -43,8 +43,8 @@ class HistoryBackfill:
         self._rests = {job_id: pause_end for job_id, pause_end in self._rests.items() if now < pause_end}
         try:
             progress = await self._advance(job)
-        except Unavailable as away:
-            self._outage.begin(self, str(away))
+        except Unavailable as error:
+            self._outage.begin(self, str(error))
             progress = job
         else:
             self._outage.end(self)
@@ -59,7 +59,7 @@ class HistoryBackfill:
         assert delivery_filter.until is not None
         if progress.ranges is None:
             period = await self._history.period(delivery_filter.since, delivery_filter.until)
-            return await self._jobs.backfill(job, progress.begun(period), Batch())
+            return await self._jobs.backfill(job, progress.begin(period), Batch())
         webhook = await self._webhooks.find(delivery_filter.webhook_id or "")
         if webhook is None:
             # It was deleted: nothing is owed to it.
@@ -71,9 +71,11 @@ class HistoryBackfill:
         progress_now = progress.moved(portion.positions)
         if progress_now == progress:
             return job
-        missing = await deliveries_of(portion.records, self._codec, webhook, job.filter)
+        missing_deliveries = await deliveries_of(portion.records, self._codec, webhook, job.filter)
         at = job.filter.change_at(self._clock.now())
-        return await self._jobs.backfill(job, progress_now, fold(RecordedValue(delivery, at) for delivery in missing))
+        return await self._jobs.backfill(
+            job, progress_now, fold(RecordedValue(delivery, at) for delivery in missing_deliveries)
+        )
 
     def _settled(self, portion: HistoryPortion) -> HistoryPortion:
         """The portion up to the first record of each partition that is too young."""

@@ -26,7 +26,7 @@ COUNTS_AT_ONCE = 2
 
 @dataclass
 class MissingEventCounter:
-    """`history` is called for each count, so that nothing else needs Kafka."""
+    """`_history` is called for each count, so that nothing else needs Kafka."""
 
     _history: Callable[[], EventHistory]
     _deliveries: DeliveryLog
@@ -51,18 +51,20 @@ class MissingEventCounter:
         ranges, count, records_read = not_empty(period.ranges), 0, 0
         while ranges and records_read < COUNTED_RECORDS and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_AT_ONCE)
-            count += await self._missing(portion, webhook, delivery_filter)
+            count += await self._count_missing(portion, webhook, delivery_filter)
             ranges, records_read = advanced(ranges, portion.positions), records_read + len(portion.records)
         return MissingEvents(count, bool(ranges), period.oldest_available)
 
-    async def _missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
+    async def _count_missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
         """How many deliveries of a portion do not exist."""
         deliveries = await deliveries_of(portion.records, self._codec, webhook, delivery_filter)
         by_key = {(delivery.account_id, delivery.event_id): delivery for delivery in deliveries}
         if not by_key:
             return 0
-        erased = await self._erased.erased_among({key: recorded_event(delivery) for key, delivery in by_key.items()})
-        ids, existing = sorted(delivery.id for key, delivery in by_key.items() if key not in erased), 0
+        erased_keys = await self._erased.erased_among(
+            {key: recorded_event(delivery) for key, delivery in by_key.items()}
+        )
+        ids, existing = sorted(delivery.id for key, delivery in by_key.items() if key not in erased_keys), 0
         for start in range(0, len(ids), IDS_AT_ONCE):
             existing += len(await self._deliveries.existing(ids[start : start + IDS_AT_ONCE]))
         return len(ids) - existing

@@ -28,7 +28,7 @@ class ReplayRequest:
     states: tuple[State, ...] = DEFAULT_STATES
     backfill: bool = False
 
-    def wanted(self, account_id: str, now: datetime) -> DeliveryFilter:
+    def to_filter(self, account_id: str, now: datetime) -> DeliveryFilter:
         """The filter of its deliveries. Raises `Invalid`, which names each wrong field."""
         if errors := self._errors(now):
             raise Invalid(*errors)

@@ -18,9 +18,9 @@ from streams.ports import Clock, DeliveryLog, Jobs
 
 @dataclass
 class ReplayService:
-    """`actor` is the caller, for the audit log; `per_second` is the most that is released to one webhook.
+    """`actor` is the caller, for the audit log; `_per_second` is the most that is released to one webhook.
 
-    `median_ms` tells the median of an endpoint's response times; None when there are none.
+    `_median_ms` returns the median of an endpoint's response times; None when there are none.
     """
 
     _deliveries: DeliveryLog
@@ -32,11 +32,11 @@ class ReplayService:
 
     async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
         """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
-        delivery_filter = request.wanted(webhook.account_id, self._clock.now())
+        delivery_filter = request.to_filter(webhook.account_id, self._clock.now())
         summary = await self._deliveries.summary(delivery_filter)
-        missing = await self._missing.count(webhook, delivery_filter) if request.backfill else None
-        count = summary.count + (missing.count if missing else 0)
-        return ReplayCount(summary, missing, await self._seconds(webhook, count))
+        missing_events = await self._missing.count(webhook, delivery_filter) if request.backfill else None
+        count = summary.count + (missing_events.count if missing_events else 0)
+        return ReplayCount(summary, missing_events, await self._seconds(webhook, count))
 
     async def start(self, webhook: Webhook, request: ReplayRequest, *, actor: str, once: str | None = None) -> Job:
         """Start a job; `publish` does the work. A second call with the same `once` returns the same job.
@@ -44,7 +44,7 @@ class ReplayService:
         Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
         """
         now, account_id = self._clock.now(), webhook.account_id
-        delivery_filter = request.wanted(account_id, now)
+        delivery_filter = request.to_filter(account_id, now)
         job_id = derived_id("job", account_id, once) if once else new_id("job")
         backfill = Backfill() if request.backfill else None
         job = Job(job_id, account_id, JobKind.REPLAY, delivery_filter, now, backfill=backfill)

@@ -39,15 +39,15 @@ class _JobTurns:
     async def round(self) -> int:
         """Returns how many jobs advanced."""
         self._rounds += 1
-        advanced, postponed, account_id = 0, dict[str, Outage](), ""
+        advanced_count, outages, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
             while jobs_of_account := await self._jobs.unfinished(account_id):
                 account_id = jobs_of_account[0].account_id
-                advanced += await self._turn(jobs_of_account)
-                postponed |= {job.id: self._postponed[job.id] for job in jobs_of_account if job.id in self._postponed}
+                advanced_count += await self._turn(jobs_of_account)
+                outages |= {job.id: self._postponed[job.id] for job in jobs_of_account if job.id in self._postponed}
             # Forget jobs that were cancelled.
-            self._postponed = postponed
-        return advanced
+            self._postponed = outages
+        return advanced_count
 
     async def _turn(self, jobs_of_account: Sequence[Job]) -> bool:
         """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
@@ -60,9 +60,9 @@ class _JobTurns:
     async def _advances(self, job: Job) -> bool:
         try:
             job_after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
-        except Unavailable as away:
+        except Unavailable as error:
             outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
-            outage.begin(job.id, str(away))
+            outage.begin(job.id, str(error))
             return False
         if job.id in self._postponed:
             self._postponed.pop(job.id).end(job.id)

@@ -43,7 +43,7 @@ class SqlAccounts(SqlStorage):
 
     async def require(self, account_id: str) -> Account:
         """Raises `NotFound`."""
-        return _there(await self.find(account_id), account_id)
+        return _require(await self.find(account_id), account_id)
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
@@ -60,7 +60,7 @@ class SqlAccounts(SqlStorage):
         condition = accounts.c.id == account_id
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(accounts).where(condition).with_for_update())).one_or_none()
-            previous = _there(_account(row) if row else None, account_id)
+            previous = _require(_account(row) if row else None, account_id)
             updated = change(previous)
             if updated != previous:
                 await connection.execute(update(accounts).where(condition).values(_account_row(updated)))
@@ -68,7 +68,7 @@ class SqlAccounts(SqlStorage):
             return updated
 
 
-def _there(account: Account | None, account_id: str) -> Account:
+def _require(account: Account | None, account_id: str) -> Account:
     if account is None:
         raise NotFound(f"there is no account {account_id}")
     return account
@@ -129,7 +129,7 @@ class SqlApiKeys:
                 await note(connection, audit_entry)
             return row is not None
 
-    async def used(self, key_id: str, at: datetime) -> None:
+    async def touch(self, key_id: str, at: datetime) -> None:
         await self._uses.result((key_id, at))
 
     async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
@@ -153,8 +153,8 @@ class SqlUsers(SqlStorage):
             if row := (await connection.execute(select(users).where(columns))).one_or_none():
                 return _user(row)
             # The same request at the same moment is no further user.
-            others = users.c.email != user.email
-            await require_room(connection, user.account_id, users, others, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
+            is_other = users.c.email != user.email
+            await require_room(connection, user.account_id, users, is_other, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
             return _user((await connection.execute(select(users).where(columns))).one())

@@ -36,13 +36,13 @@ def camel(name: str) -> str:
 def differences(previous: Mapping[str, object], updated: Mapping[str, object]) -> Mapping[str, object]:
     """The fields that differ, each with its old and its new value, by their names in the API."""
     return {
-        camel(name): {"from": _shown(value), "to": _shown(updated[name])}
+        camel(name): {"from": _audited_value(value), "to": _audited_value(updated[name])}
         for name, value in previous.items()
         if value != updated[name]
     }
 
 
-def _shown(value: object) -> object:
+def _audited_value(value: object) -> object:
     if isinstance(value, Masked):
         return MASK if value.ciphertext else None
     if isinstance(value, Sequence) and not isinstance(value, str):

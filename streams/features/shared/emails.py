@@ -18,8 +18,8 @@ def normalize_email(text: str) -> str:
         raise ValueError('An address must not contain "=?".')
     try:
         return validate_email(text, check_deliverability=False).normalized
-    except EmailNotValidError as wrong:
-        raise ValueError(str(wrong)) from None
+    except EmailNotValidError as error:
+        raise ValueError(str(error)) from None
 
 
 def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
@@ -30,6 +30,6 @@ def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
     for email in emails:
         try:
             normalize_email(email)
-        except ValueError as wrong:
-            errors.append(FieldError(field, f"{email!r} is not an e-mail address: {wrong}"))
+        except ValueError as error:
+            errors.append(FieldError(field, f"{email!r} is not an e-mail address: {error}"))
     return errors

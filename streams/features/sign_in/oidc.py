@@ -23,7 +23,7 @@ from streams.core.oidc import (
 from streams.core.session import SignInMethod
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.emails import normalize_email
-from streams.features.sign_in.service import Browser, Opened, SignInService
+from streams.features.sign_in.service import Browser, OpenedSignIn, SignInService
 from streams.features.sign_in.storage import SqlPendingSignIns
 from streams.ports import Clock, Encryption, IdentityProvider, Telemetry
 
@@ -34,7 +34,7 @@ LOGGED_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedSignIn:
     """A sign-in that the browser continues at `url`. It keeps the token, and shows it with the answer."""
 
     url: str = field(repr=False)
@@ -42,10 +42,10 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedSignIn:
     """A new session, and the page to go to."""
 
-    opened: Opened
+    opened: OpenedSignIn
     next: str
 
 
@@ -60,7 +60,7 @@ class ProviderAnswer:
 
 @dataclass
 class OidcService:
-    """`name` is the provider's on the sign-in page. `new_token` makes a random text of 43 characters or more."""
+    """`name` is the provider's on the sign-in page. `_new_token` makes a random text of 43 characters or more."""
 
     name: str
     _rules: OidcRules
@@ -77,14 +77,14 @@ class OidcService:
     def admits_operators(self) -> bool:
         return self._rules.operator_group is not None
 
-    async def begin(self, next_page: str) -> Begun:
+    async def begin(self, next_page: str) -> StartedSignIn:
         """Prepare a sign-in that leads to a page of ours. Raises `ProviderFailed`."""
         request = AuthorizationRequest(self._new_token(), self._new_token(), self._new_token())
         browser_token, now = self._new_token(), self._clock.now()
         try:
             url = await self._provider.authorization_url(request)
-        except ProviderFailed as failed:
-            self._note_failure(failed)
+        except ProviderFailed as error:
+            self._note_failure(error)
             raise
         secrets = {"nonce": request.nonce, "verifier": request.verifier, "next": next_page}
         await self._pending.add(
@@ -96,42 +96,42 @@ class OidcService:
                 now + PENDING_LASTS,
             )
         )
-        return Begun(url, browser_token)
+        return StartedSignIn(url, browser_token)
 
-    async def finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> Finished:
+    async def finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> FinishedSignIn:
         """Open a session for the person whom the provider names. Raises `SignInRefused` and `ProviderFailed`."""
         try:
-            finished = await self._finish(answer, browser_token, browser)
-        except SignInRefused as refused:
+            finished_sign_in = await self._finish(answer, browser_token, browser)
+        except SignInRefused as error:
             self._telemetry.count("oidc_sign_ins_total", outcome="refused")
-            self._telemetry.info("oidc_sign_in_refused", why=str(refused))
+            self._telemetry.info("oidc_sign_in_refused", why=str(error))
             raise
-        except ProviderFailed as failed:
-            self._note_failure(failed)
+        except ProviderFailed as error:
+            self._note_failure(error)
             raise
         self._telemetry.count("oidc_sign_ins_total", outcome="signed_in")
-        return finished
+        return finished_sign_in
 
-    async def _finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> Finished:
+    async def _finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> FinishedSignIn:
         now = self._clock.now()
         pending = await self._pending.take(digest(answer.state), digest(browser_token), now)
         if pending is None:
             raise SignInRefused("the state is unknown, used, expired, or of another browser")
         if not answer.code:
             raise ProviderRefused(answer.error[:LOGGED_CHARACTERS] or "no code and no error")
-        secrets = self._kept(pending)
+        secrets = self._decrypt_secrets(pending)
         request = AuthorizationRequest(answer.state, secrets["nonce"], secrets["verifier"])
         claims = await self._provider.claims(answer.code, request, self._rules.claims)
-        return Finished(await self._open(identify(claims, self._rules), browser), secrets["next"])
+        return FinishedSignIn(await self._open(identify(claims, self._rules), browser), secrets["next"])
 
-    def _kept(self, pending: PendingSignIn) -> Mapping[str, str]:
+    def _decrypt_secrets(self, pending: PendingSignIn) -> Mapping[str, str]:
         try:
             secrets: dict[str, str] = json.loads(self._encryption.decrypt(pending.ciphertext))
         except InvalidRecord:
             raise SignInRefused("the encryption key was replaced during the sign-in") from None
         return secrets
 
-    async def _open(self, identity: Identity, browser: Browser) -> Opened:
+    async def _open(self, identity: Identity, browser: Browser) -> OpenedSignIn:
         match identity:
             case OperatorIdentity(actor, email):
                 return await self._sign_in.as_operator(actor, browser, SignInMethod.OIDC, email)
@@ -145,12 +145,12 @@ class OidcService:
                     raise NotAdmitted("none of the accounts that the provider names exists")
                 return await self._sign_in.as_member_of(actor, existing, role, email, browser)
 
-    async def _open_by_email(self, email: str, browser: Browser) -> Opened:
+    async def _open_by_email(self, email: str, browser: Browser) -> OpenedSignIn:
         try:
             return await self._sign_in.as_users_with(normalize_email(email).lower(), browser)
         except (ValueError, Unauthorized):
             raise NotAdmitted("no user has the e-mail address") from None
 
-    def _note_failure(self, failed: ProviderFailed) -> None:
+    def _note_failure(self, error: ProviderFailed) -> None:
         self._telemetry.count("oidc_sign_ins_total", outcome="failed")
-        self._telemetry.warning("oidc_provider_failed", why=str(failed))
+        self._telemetry.warning("oidc_provider_failed", why=str(error))

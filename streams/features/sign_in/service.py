@@ -67,7 +67,7 @@ class LinkHolder:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedSignIn:
     """A new session with its token, which the browser keeps."""
 
     session: Session
@@ -76,9 +76,9 @@ class Opened:
 
 @dataclass
 class SignInService:
-    """`new_token` makes a random text, `new_code` a random code of digits.
+    """`_new_token` makes a random text, `_new_code` a random code of digits.
 
-    `address` is the dashboard's URL.
+    `_address` is the dashboard's URL.
     """
 
     _accounts: SqlAccounts
@@ -195,13 +195,13 @@ class SignInService:
             return LinkHolder(None, user.email, accounts=len(users))
         return LinkHolder(user.role, user.email, (await self._accounts.require(user.account_id)).name)
 
-    async def by_link(self, token: str, browser: Browser) -> Opened:
+    async def by_link(self, token: str, browser: Browser) -> OpenedSignIn:
         """Redeem a one-time token. Raises `Unauthorized`."""
         sign_in = await self._sign_ins.redeem(digest(token), self._clock.now())
         method = SignInMethod.PORTAL_LINK if sign_in and sign_in.role else SignInMethod.LINK
         return await self._open(sign_in, browser, method, _WRONG_LINK)
 
-    async def by_code(self, browser_token: str, code: str, browser: Browser) -> Opened:
+    async def by_code(self, browser_token: str, code: str, browser: Browser) -> OpenedSignIn:
         """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
         digests = digest(browser_token), code_digest(browser_token, code)
         sign_in = await self._sign_ins.guess(*digests, self._clock.now())
@@ -213,15 +213,15 @@ class SignInService:
         browser: Browser,
         method: SignInMethod = SignInMethod.OPERATOR_KEY,
         email: str | None = None,
-    ) -> Opened:
-        """Open a session of an operator, who has proved to be one. It looks at an account by `enter`.
+    ) -> OpenedSignIn:
+        """Open a session of an operator, who has proved to be one. `enter` lets it look at an account.
 
         `email` is for the audit log.
         """
         session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
         return await self._begin(session, session_begun(self._clock, session, method, email=email))
 
-    async def as_users_with(self, email: str, browser: Browser) -> Opened:
+    async def as_users_with(self, email: str, browser: Browser) -> OpenedSignIn:
         """Open a session of a person whose address a provider has verified: of every user with it.
 
         Raises `Unauthorized`.
@@ -236,7 +236,7 @@ class SignInService:
 
     async def as_member_of(
         self, actor: str, account_ids: Sequence[str], role: Role, email: str | None, browser: Browser
-    ) -> Opened:
+    ) -> OpenedSignIn:
         """Open a session of a person whom a provider gives a role in these accounts, which exist."""
         session = replace(
             self._new_session(actor, browser, OIDC_SESSION_LASTS),
@@ -247,7 +247,9 @@ class SignInService:
         )
         return await self._begin(session, session_begun(self._clock, session, SignInMethod.OIDC))
 
-    async def _open(self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str) -> Opened:
+    async def _open(
+        self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str
+    ) -> OpenedSignIn:
         if sign_in is None:
             raise Unauthorized(otherwise)
         if sign_in.is_operator:
@@ -272,15 +274,15 @@ class SignInService:
         now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
         return Session(new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent)
 
-    async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> Opened:
+    async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> OpenedSignIn:
         """A person of one account is in it. A person of several chooses."""
         session = session.of_user(users[0]) if len(users) == 1 else session
         return await self._begin(session, session_begun(self._clock, session, method))
 
-    async def _begin(self, session: Session, audit_entry: AuditEntry) -> Opened:
+    async def _begin(self, session: Session, audit_entry: AuditEntry) -> OpenedSignIn:
         token = self._new_token()
         await self._sessions.add(session, digest(token), audit_entry)
-        return Opened(session, token)
+        return OpenedSignIn(session, token)
 
     async def _users_of(self, sign_in: SignIn) -> Sequence[User]:
         if sign_in.email is not None:

@@ -28,7 +28,7 @@ class SessionService:
             raise Unauthorized("the session has ended: sign in again")
         if now - session.used_at >= USE_NOTED_EVERY:
             # Only the time: the browser may be choosing another account at this moment.
-            await self._sessions.used(session.id, now)
+            await self._sessions.touch(session.id, now)
             session = replace(session, used_at=now)
         return session
 
@@ -69,10 +69,10 @@ class SessionService:
         if not session.is_operator:
             raise Forbidden("only an operator opens the view of another account")
         await self._accounts.require(account_id)
-        entered = replace(session, account_id=account_id, role=role)
+        entered_session = replace(session, account_id=account_id, role=role)
         audit_entry = new_entry(self._clock, session.actor, "account.entered", account_id, account_id, role=role)
-        await self._sessions.change(entered, audit_entry)
-        return entered
+        await self._sessions.change(entered_session, audit_entry)
+        return entered_session
 
     async def leave(self, session: Session) -> Session:
         """Go back from an account's view to the operator's pages."""

@@ -32,10 +32,10 @@ class SqlSignIns(SqlStorage):
 
     async def count_open_mails(self, email: str, now: datetime) -> int:
         """How many were mailed to an address, and may still be used."""
-        mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
+        is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
         # By the time of creation, for the index.
         is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
-        query = select(func.count()).where(mailed & is_open)
+        query = select(func.count()).where(is_mailed & is_open)
         return int(await self._database.scalar(query))
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
@@ -56,13 +56,13 @@ class SqlSignIns(SqlStorage):
 
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
         """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
-        mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
-        valid = mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        is_mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
+        valid = is_mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
         if await self._database.row(select(sign_ins.c.sha256).where(valid)) is None:
             return None
-        guessed = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        statement = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
         async with self._database.transaction() as connection:
-            row = (await connection.execute(guessed)).one_or_none()
+            row = (await connection.execute(statement)).one_or_none()
             if row is None or row.code_sha256 != code_sha256:
                 return None
             await connection.execute(update(sign_ins).where(sign_ins.c.sha256 == row.sha256).values(used_at=now))
@@ -115,7 +115,7 @@ class SqlSessions(SqlStorage):
             await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
             await note(connection, audit_entry)
 
-    async def used(self, session_id: str, at: datetime) -> None:
+    async def touch(self, session_id: str, at: datetime) -> None:
         """Note the last use of a session."""
         async with self._database.transaction() as connection:
             await connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))

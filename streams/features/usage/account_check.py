@@ -13,9 +13,9 @@ from streams.ports import Telemetry, UnknownAccounts
 RETRY_SECONDS = 1.0
 LOG_EVERY_SECONDS = 60.0
 # Ids of existing accounts in memory: 3 MB. Accounts are never deleted.
-MAX_KNOWN = 20_000
+MAX_EXISTING_IDS = 20_000
 # Of one batch: a producer may name a new account in each event.
-MAX_NOTED = 100
+MAX_UNKNOWN_PER_BATCH = 100
 MAX_LOGGED = 5
 
 
@@ -50,12 +50,12 @@ class AccountCheck:
         existing = await self._outages.retry(
             lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
         )
-        if len(self._known) + len(existing) > MAX_KNOWN:
+        if len(self._known) + len(existing) > MAX_EXISTING_IDS:
             self._known.clear()
-        self._known.update(list(existing)[:MAX_KNOWN])
+        self._known.update(list(existing)[:MAX_EXISTING_IDS])
         unknown = [value for value in accounts_by_id.values() if value.account_id not in existing]
         if unknown:
-            newest = sorted(unknown, key=lambda value: value.last_at)[-MAX_NOTED:]
+            newest = sorted(unknown, key=lambda value: value.last_at)[-MAX_UNKNOWN_PER_BATCH:]
             await self._outages.retry(lambda: self._accounts.add(newest), RETRY_SECONDS, DATABASE)
             self._report(unknown)
 

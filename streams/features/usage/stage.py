@@ -55,10 +55,10 @@ class Meter:
     async def _positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
         self._incarnation = await self._find_incarnation()
         numbers = [partition.number for partition in partitions]
-        stored = await self._outages.retry(
+        positions = await self._outages.retry(
             lambda: self._usage.positions(self._incarnation, numbers), RETRY_SECONDS, DATABASE
         )
-        return {partition: stored[partition.number] for partition in partitions}
+        return {partition: positions[partition.number] for partition in partitions}
 
     async def _count(self, records: Sequence[Record]) -> None:
         # A partition may be revoked while a part of the batch is stored.
@@ -66,14 +66,14 @@ class Meter:
             return
         try:
             await self._store(records, self._events(records))
-        except Refused as refused:
+        except Refused as error:
             if len(records) > 1:
                 # Its record alone must not stop the others.
                 middle = len(records) // 2
                 await self._count(records[:middle])
                 await self._count(records[middle:])
                 return
-            self._telemetry.warning("launch_not_counted", **records[0].place, why=str(refused))
+            self._telemetry.warning("launch_not_counted", **records[0].place, why=str(error))
             await self._store(records, ())
 
     async def _store(self, records: Sequence[Record], events: Sequence[tuple[Event, datetime]]) -> None:
@@ -81,7 +81,7 @@ class Meter:
         ends = {record.partition: record.offset + 1 for record in records}
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
         # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
-        moves = [OffsetRange(one.number, start, ends[one]) for one, start in starts.items() if start is not None]
+        moves = [OffsetRange(item.number, start, ends[item]) for item, start in starts.items() if start is not None]
         new = await self._outages.retry(
             lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE
         )

@@ -28,8 +28,8 @@ from streams.core.usage import (
     UsageMonth,
     UsageNotice,
     UsagePlace,
-    counted,
     crossed,
+    launches_by_key,
     month_of,
     notice_event,
     reached,
@@ -49,14 +49,14 @@ class SqlUsageMeter:
         rows = [
             {"partition": partition, "incarnation": incarnation, "next_offset": 0} for partition in sorted(partitions)
         ]
-        other = usage_positions.c.partition.in_(partitions) & (columns.incarnation != incarnation)
+        is_other_topic = usage_positions.c.partition.in_(partitions) & (columns.incarnation != incarnation)
         async with self._database.transaction() as connection:
             await _POSITIONS.run(connection, rows)
             await connection.execute(
-                update(usage_positions).where(other).values(incarnation=incarnation, next_offset=0)
+                update(usage_positions).where(is_other_topic).values(incarnation=incarnation, next_offset=0)
             )
-            found = await connection.execute(select(usage_positions).where(columns.partition.in_(partitions)))
-            return {row.partition: row.next_offset for row in found}
+            stored_rows = await connection.execute(select(usage_positions).where(columns.partition.in_(partitions)))
+            return {row.partition: row.next_offset for row in stored_rows}
 
     async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         async with self._database.transaction() as connection:
@@ -106,7 +106,7 @@ class SqlUsageMeter:
             }
             for key in sorted(by_month.keys() | late_by_month.keys())
         ]
-        details = [{**key._asdict(), "launches": number} for key, number in sorted(counted(new).items())]
+        details = [{**key._asdict(), "launches": number} for key, number in sorted(launches_by_key(new).items())]
         totals = {(row.account_id, row.month): row.launches for row in await _MONTHS.run(connection, months)}
         if not new:
             return
@@ -157,13 +157,13 @@ _NOTICES = Bulk(usage_notices, returning=usage_notices.primary_key.columns)
 
 async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
     columns = usage_positions.c
-    mine = (
+    is_mine = (
         (columns.partition == move.partition)
         & (columns.incarnation == incarnation)
         & (columns.next_offset == move.start)
     )
-    moved = await connection.execute(update(usage_positions).where(mine).values(next_offset=move.end))
-    return moved.rowcount == 1
+    result = await connection.execute(update(usage_positions).where(is_mine).values(next_offset=move.end))
+    return result.rowcount == 1
 
 
 async def _plan_limits(connection: AsyncConnection, account_ids: set[str]) -> dict[str, int]:
@@ -193,10 +193,10 @@ class SqlUsage(SqlStorage):
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
         """The same, the most launches first."""
         columns = usage_details.c
-        ordered = _details_of(account_id, month).order_by(
+        ordered_query = _details_of(account_id, month).order_by(
             columns.launches.desc(), columns.package_id, columns.dispatch_id
         )
-        return await self._read(ordered.limit(limit))
+        return await self._read(ordered_query.limit(limit))
 
     async def _read(self, query: Select[Any]) -> Sequence[UsageDetail]:
         return [

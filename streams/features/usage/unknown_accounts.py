@@ -12,7 +12,7 @@ from streams.adapters.sql.many_keys import is_one_of
 from streams.adapters.sql.usage_tables import unknown_accounts
 from streams.core.usage import UnknownAccount
 
-KEPT = 100
+ROWS_KEPT = 100
 _NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_id)
 
 
@@ -26,7 +26,7 @@ class SqlUnknownAccounts(SqlStorage):
 
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
         key = unknown_accounts.c.account_id
-        newest = select(key).order_by(*_NEWEST_FIRST).limit(KEPT)
+        newest = select(key).order_by(*_NEWEST_FIRST).limit(ROWS_KEPT)
         # One that another process writes to at the moment stays: to wait for it could deadlock.
         older = select(key).where(key.not_in(newest)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:

@@ -21,7 +21,7 @@ from streams.core.url import url_errors
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook, entered_types, types_of
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
-_OURS = frozenset({"user-agent", "traceparent"})
+_RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,8 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
     types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in NAMED_ONLY)]
     try:
         return type_errors(parse_filter(webhook_input.filter), types)
-    except Invalid as wrong:
-        return list(wrong.errors)
+    except Invalid as error:
+        return list(error.errors)
 
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
@@ -144,7 +144,7 @@ def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
             errors.append(FieldError(field, f"{name!r} is not a valid header name"))
         elif is_connection_header(name):
             errors.append(FieldError(field, f"{name} belongs to the connection and cannot be set"))
-        elif lower in _OURS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
+        elif lower in _RESERVED_HEADERS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError(field, f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
             message = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"

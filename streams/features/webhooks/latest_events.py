@@ -21,7 +21,7 @@ EVENTS_SHOWN = 50
 # An event with many webhooks has as many deliveries: fewer events are found then.
 DELIVERIES_READ = 2_000
 # What decides which events a webhook gets.
-_DECIDING = ("events", "packages", "dispatches", "filter")
+_MATCHING_FIELDS = ("events", "packages", "dispatches", "filter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ class LatestEventService:
             raise Invalid(*errors)
         account_id = webhook_input.account_id
         webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
-        compared = []
+        compared_events = []
         for body in await self._latest.bodies(account_id):
             if (event := self._event(body, account_id)) is not None:
-                compared.append(ComparedEvent(event, _why_not(webhook, event)))
+                compared_events.append(ComparedEvent(event, _why_not(webhook, event)))
             # A body may have 64 KiB: other callers have their turn between two.
             await asyncio.sleep(0)
-        return compared
+        return compared_events
 
     def _event(self, body: bytes, account_id: str) -> Event | None:
         """The event in a body; None for one that these rules do not take, such as a test."""
@@ -91,7 +91,7 @@ class LatestEventService:
 
 
 def _decides(error: FieldError) -> bool:
-    return error.field.partition(".")[0] in _DECIDING
+    return error.field.partition(".")[0] in _MATCHING_FIELDS
 
 
 def _why_not(webhook: Webhook, event: Event) -> str | None:

@@ -58,11 +58,11 @@ class OutcomeWatch:
             while self._waiting:
                 waiters = dict(self._waiting)
                 try:
-                    ended = await self._deliveries.with_outcome(tuple(waiters))
+                    ended_deliveries = await self._deliveries.with_outcome(tuple(waiters))
                 except Exception as error:
                     _settle(waiters.values(), error)
                 else:
-                    _settle((waiters[delivery_id] for delivery_id in ended), None)
+                    _settle((waiters[delivery_id] for delivery_id in ended_deliveries), None)
                 await asyncio.sleep(ASK_EVERY_SECONDS)
         finally:
             self._asking = None

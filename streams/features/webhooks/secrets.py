@@ -10,7 +10,7 @@ from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.times import format_time
 from streams.core.webhook import EncryptedSecret, Registration
 from streams.features.shared.audit_trail import new_entry
-from streams.features.webhooks.service import Changed, WebhookService
+from streams.features.webhooks.service import ChangeResult, WebhookService
 from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
 
 MAX_OVERLAP_HOURS = 168
@@ -18,17 +18,17 @@ DEFAULT_OVERLAP_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Rotated:
+class RotationResult:
     """A webhook with its new secret; the old secret is valid until `old_until`, if at all."""
 
-    changed: Changed
+    changed: ChangeResult
     secret: str = field(repr=False)
     old_until: datetime | None
 
 
 @dataclass
 class SecretService:
-    """`new_key` makes random bytes. `actor` is the caller; `account_id` limits it to one account."""
+    """`_new_key` makes random bytes. `actor` is the caller; `account_id` limits it to one account."""
 
     _webhooks: WebhookService
     _stored: Webhooks
@@ -55,7 +55,7 @@ class SecretService:
         *,
         actor: str,
         account_id: str | None = None,
-    ) -> Rotated:
+    ) -> RotationResult:
         """Start a rotation: a new secret, while the old one stays valid for `overlap_hours`.
 
         Without an overlap the old secrets end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
@@ -71,22 +71,22 @@ class SecretService:
         def rotated(registration: Registration) -> Registration:
             valid = registration.webhook.valid_secrets(now)
             if old_until is None:
-                return _with(registration, new)
+                return _with_secrets(registration, new)
             if len(valid) > 1:
                 overlap_end = format_time(valid[0].valid_until) if valid[0].valid_until else ""
                 raise Conflict(f"a rotation lasts until {overlap_end}: finish it first, or rotate without an overlap")
-            return _with(registration, replace(valid[-1], valid_until=old_until), new)
+            return _with_secrets(registration, replace(valid[-1], valid_until=old_until), new)
 
         changed = await self._webhooks.alter(
             webhook_id, rotated, actor, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
         )
-        return Rotated(changed, secret, old_until)
+        return RotationResult(changed, secret, old_until)
 
-    async def finish_rotation(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
+    async def finish_rotation(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
         return await self._webhooks.alter(
             webhook_id,
-            lambda registration: _with(registration, registration.webhook.secrets[-1]),
+            lambda registration: _with_secrets(registration, registration.webhook.secrets[-1]),
             actor,
             "webhook.secret_rotation_finished",
             account_id,
@@ -124,5 +124,5 @@ class SecretService:
         )
 
 
-def _with(registration: Registration, *secrets: EncryptedSecret) -> Registration:
+def _with_secrets(registration: Registration, *secrets: EncryptedSecret) -> Registration:
     return replace(registration, webhook=replace(registration.webhook, secrets=secrets))

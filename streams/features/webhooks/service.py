@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams.core.audit import AuditEntry
@@ -16,7 +15,8 @@ from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.url import host_of
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
-from streams.features.shared.audit_trail import Masked, differences, new_entry
+from streams.features.shared.audit_trail import differences, new_entry
+from streams.features.webhooks.changes import audited_values, to_active, to_paused
 from streams.features.webhooks.input import (
     WebhookInput,
     input_errors,
@@ -35,7 +35,7 @@ ASK_EVERY_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class ChangeResult:
     """A webhook after a change; `propagated` says whether the stages know the change already.
 
     `unresolved` are hosts of its new URLs that do not resolve.
@@ -54,16 +54,16 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegistrationResult:
     """A new webhook with its signing secret."""
 
-    changed: Changed
+    changed: ChangeResult
     secret: str = field(repr=False)
 
 
 @dataclass
 class WebhookService:
-    """`new_key` makes random bytes.
+    """`_new_key` makes random bytes.
 
     `actor` is the caller, for the audit log; `account_id` limits it to one account.
     """
@@ -80,11 +80,11 @@ class WebhookService:
     # Whether records are written with the newest schemas: an older one has no filter.
     _takes_filters: bool = True
 
-    async def register(self, webhook_input: WebhookInput, *, actor: str) -> Registered:
+    async def register(self, webhook_input: WebhookInput, *, actor: str) -> RegistrationResult:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
         if errors := [*input_errors(webhook_input, self._allow_http), *self._filter_errors(webhook_input, None)]:
             raise Invalid(*errors)
-        unresolved = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
+        unresolved_hosts = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
         await self._accounts.require(webhook_input.account_id)
         secret = make_secret(self._new_key(SECRET_BYTES))
         webhook = Webhook(
@@ -99,8 +99,8 @@ class WebhookService:
         )
         new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
-        changed = replace(await self._changed(registration), unresolved=unresolved)
-        return Registered(changed, secret)
+        changed = replace(await self._changed(registration), unresolved=unresolved_hosts)
+        return RegistrationResult(changed, secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
@@ -133,7 +133,7 @@ class WebhookService:
         actor: str,
         account_id: str | None = None,
         version: int | None = None,
-    ) -> Changed:
+    ) -> ChangeResult:
         """Set some fields of a `WebhookInput`, and `status`; with a `version` only if that is the current one.
 
         Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
@@ -141,7 +141,7 @@ class WebhookService:
         new_values = {name: value for name, value in changes.items() if name != "status"}
         status, now = changes.get("status"), self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
-        unresolved = await self._unresolved_hosts(new_values.get("url"), new_values.get("fallback_url"))
+        unresolved_hosts = await self._unresolved_hosts(new_values.get("url"), new_values.get("fallback_url"))
 
         def changed(registration: Registration) -> Registration:
             if version is not None and registration.webhook.version != version:
@@ -155,19 +155,19 @@ class WebhookService:
                 raise Invalid(*errors)
             result = self._revised(registration, updated, new_values)
             if status is Status.PAUSED:
-                return _paused(result, pause, now)
-            return _enabled(result) if status is Status.ACTIVE else result
+                return to_paused(result, pause, now)
+            return to_active(result) if status is Status.ACTIVE else result
 
         changed_webhook = await self.alter(webhook_id, changed, actor, "webhook.changed", account_id)
-        return replace(changed_webhook, unresolved=unresolved)
+        return replace(changed_webhook, unresolved=unresolved_hosts)
 
-    async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
+    async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.alter(
             webhook_id,
-            lambda registration: _paused(registration, pause, now),
+            lambda registration: to_paused(registration, pause, now),
             actor,
             "webhook.paused",
             account_id,
@@ -181,16 +181,16 @@ class WebhookService:
         *,
         actor: str,
         account_id: str | None = None,
-    ) -> Changed:
-        """Enable a paused webhook in a new health epoch; `held` decides about the held deliveries.
+    ) -> ChangeResult:
+        """Enable a paused webhook in a new health epoch; `held_choice` decides about the held deliveries.
 
         A second time changes nothing.
         """
         return await self.alter(
-            webhook_id, _enabled, actor, "webhook.enabled", account_id, held_choice, held=str(held_choice)
+            webhook_id, to_active, actor, "webhook.enabled", account_id, held_choice, held=str(held_choice)
         )
 
-    async def delete(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> Changed:
+    async def delete(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Delete a webhook. Deliveries that it was still owed become dead letters."""
         return await self.alter(webhook_id, lambda registration: None, actor, "webhook.deleted", account_id)
 
@@ -203,13 +203,13 @@ class WebhookService:
         account_id: str | None,
         choice: HeldChoice = HeldChoice.DELIVER,
         **details: object,
-    ) -> Changed:
+    ) -> ChangeResult:
         """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
-        known = await self.find(webhook_id, account_id)
+        existing = await self.find(webhook_id, account_id)
 
         def audit(previous: Registration, updated: Registration | None) -> AuditEntry:
-            changes = differences(_shown(previous), _shown(updated)) if updated else None
-            owner = known.webhook.account_id
+            changes = differences(audited_values(previous), audited_values(updated)) if updated else None
+            owner = existing.webhook.account_id
             return new_entry(self._clock, actor, action, webhook_id, owner, **details, changes=changes or None)
 
         registration = await self._webhooks.change(webhook_id, change, choice, audit)
@@ -217,23 +217,23 @@ class WebhookService:
             raise _unknown(webhook_id)
         return await self._changed(registration)
 
-    async def _changed(self, registration: Registration) -> Changed:
+    async def _changed(self, registration: Registration) -> ChangeResult:
         """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
         try:
             async with asyncio.timeout(PROPAGATION_SECONDS):
                 while not await self._propagation.is_published(registration.webhook.id):
                     await asyncio.sleep(ASK_EVERY_SECONDS)
         except (TimeoutError, Unavailable):
-            return Changed(registration, propagated=False)
+            return ChangeResult(registration, propagated=False)
         await asyncio.sleep(self._propagation.known_after)
-        return Changed(registration, propagated=True)
+        return ChangeResult(registration, propagated=True)
 
     def _revised(
         self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]
     ) -> Registration:
         webhook = registration.webhook
         has_new_url = webhook_input.url != webhook.url
-        revised = replace(
+        revised_webhook = replace(
             webhook,
             **to_webhook_fields(webhook_input),
             encrypted_headers=self._encrypt_headers(webhook_input.headers)
@@ -247,7 +247,10 @@ class WebhookService:
         )
         url_changed_at = self._clock.now() if has_new_url else registration.url_changed_at
         return replace(
-            registration, webhook=revised, url_changed_at=url_changed_at, **to_registration_fields(webhook_input)
+            registration,
+            webhook=revised_webhook,
+            url_changed_at=url_changed_at,
+            **to_registration_fields(webhook_input),
         )
 
     def _filter_errors(self, webhook_input: WebhookInput, previous: WebhookInput | None) -> Sequence[FieldError]:
@@ -268,34 +271,5 @@ class WebhookService:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
 
 
-def _shown(registration: Registration) -> Mapping[str, Any]:
-    """What the audit log shows of a webhook: its input and its status, with its headers masked."""
-    webhook, entered = registration.webhook, webhook_input(registration)
-    values = {attribute.name: getattr(entered, attribute.name) for attribute in fields(entered)}
-    return {
-        **values,
-        "status": webhook.status,
-        # A ciphertext of the same headers may differ, but then somebody entered them again.
-        "headers": Masked(webhook.encrypted_headers),
-        "fallback_headers": Masked(webhook.encrypted_fallback_headers),
-    }
-
-
 def _unknown(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
-
-
-def _paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
-    if registration.webhook.status is Status.PAUSED:
-        return registration
-    return replace(
-        registration, webhook=replace(registration.webhook, status=Status.PAUSED, pause=pause), paused_at=now
-    )
-
-
-def _enabled(registration: Registration) -> Registration:
-    webhook = registration.webhook
-    if webhook.status is Status.ACTIVE:
-        return registration
-    awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
-    return replace(registration, webhook=awake, paused_at=None)

@@ -35,8 +35,8 @@ class WebhookStatsService:
 
     async def health(self, registration: Registration) -> HealthDetails:
         webhook_id = registration.webhook.id
-        failing = await self._stats.failing(webhook_id)
-        return HealthDetails(registration, failing, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
+        failure_streak = await self._stats.failing(webhook_id)
+        return HealthDetails(registration, failure_streak, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
 
     async def stats(self, registration: Registration, hours: int = 24) -> WebhookStats:
         """Statistics of the last `hours`, the current one included. Raises `Invalid`."""

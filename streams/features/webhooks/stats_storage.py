@@ -51,29 +51,29 @@ class SqlWebhookStats(SqlStorage):
             .where(times.webhook_id.in_(webhook_ids), times.hour >= since)
             .group_by(times.webhook_id, times.up_to_ms)
         )
-        unfinished = (
+        unfinished_query = (
             select(current.webhook_id, current.state, func.count().label("how_many"))
             .where(current.webhook_id.in_(webhook_ids), NOT_DELIVERED & current.state.in_(_UNFINISHED))
             .group_by(current.webhook_id, current.state)
         )
-        found = {webhook_id: _Parts() for webhook_id in webhook_ids}
+        parts_by_id = {webhook_id: _Parts() for webhook_id in webhook_ids}
         async with self._database.reading() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
-                found[row.webhook_id].failing = to_value(FailureStreak, row)
+                parts_by_id[row.webhook_id].failing = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
-                found[row.webhook_id].attempts[row.outcome] = int(row.how_many)
+                parts_by_id[row.webhook_id].attempts[row.outcome] = int(row.how_many)
                 if row.outcome == OutcomeKind.DELIVERED:
-                    found[row.webhook_id].last_delivered_at = row.last_at
+                    parts_by_id[row.webhook_id].last_delivered_at = row.last_at
             for row in await connection.execute(histogram):
                 bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
-                found[row.webhook_id].response_times.append(bucket)
-            for row in await connection.execute(unfinished):
-                found[row.webhook_id].unfinished[State(row.state)] = row.how_many
+                parts_by_id[row.webhook_id].response_times.append(bucket)
+            for row in await connection.execute(unfinished_query):
+                parts_by_id[row.webhook_id].unfinished[State(row.state)] = row.how_many
         return {
             webhook_id: WebhookSummary(
                 parts.attempts, parts.response_times, parts.unfinished, parts.failing, parts.last_delivered_at, since
             )
-            for webhook_id, parts in found.items()
+            for webhook_id, parts in parts_by_id.items()
         }
 
     async def stats(self, webhook_id: str, since: datetime) -> WebhookStats:
@@ -81,18 +81,18 @@ class SqlWebhookStats(SqlStorage):
         hourly, current = hourly_attempts.c, deliveries.c
         place = (current.state, current.tier, current.reason)
         hours = select(hourly_attempts).where(hourly.webhook_id == webhook_id, hourly.hour >= since)
-        unfinished = select(*place, func.count().label("how_many")).where(
+        unfinished_query = select(*place, func.count().label("how_many")).where(
             current.webhook_id == webhook_id, NOT_DELIVERED & current.state.in_(_UNFINISHED)
         )
         async with self._database.reading() as connection:
             rows = await connection.execute(hours.order_by(hourly.hour, hourly.outcome))
             by_hour = [Hour(*row) for row in rows]
-            counts = await connection.execute(unfinished.group_by(*place))
-            waiting = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
+            counts = await connection.execute(unfinished_query.group_by(*place))
+            state_counts = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
             histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
             streak = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
-        failing = to_value(FailureStreak, streak) if streak else FailureStreak()
-        return WebhookStats(since, by_hour, histogram, waiting, failing)
+        failure_streak = to_value(FailureStreak, streak) if streak else FailureStreak()
+        return WebhookStats(since, by_hour, histogram, state_counts, failure_streak)
 
     async def response_times(self, webhook_id: str, since: datetime) -> Sequence[ResponseTimes]:
         """Response times by the hour, oldest first."""
@@ -101,18 +101,24 @@ class SqlWebhookStats(SqlStorage):
     async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
         condition = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
-        found: datetime | None = await self._database.scalar(
+        newest_at: datetime | None = await self._database.scalar(
             select(func.max(hourly_attempts.c.last_at)).where(condition)
         )
-        return found
+        return newest_at
 
     async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
         """Its last failed attempts, newest first."""
-        made = attempts.c
-        columns = (made.delivery_id, made.started_at, made.ended_at, made.status, made.message)
+        attempt_columns = attempts.c
+        columns = (
+            attempt_columns.delivery_id,
+            attempt_columns.started_at,
+            attempt_columns.ended_at,
+            attempt_columns.status,
+            attempt_columns.message,
+        )
         # A test tells nothing about the endpoint's events.
-        condition = (made.webhook_id == webhook_id) & FAILED & (made.trigger != Trigger.TEST)
-        query = select(*columns).where(condition).order_by(made.started_at.desc()).limit(limit)
+        condition = (attempt_columns.webhook_id == webhook_id) & FAILED & (attempt_columns.trigger != Trigger.TEST)
+        query = select(*columns).where(condition).order_by(attempt_columns.started_at.desc()).limit(limit)
         return [_failed(row) for row in await self._database.rows(query)]
 
     async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
@@ -155,9 +161,9 @@ _STREAKS = select(webhook_health).join(
 
 
 def _histogram(webhook_id: str, since: datetime) -> Select[Any]:
-    known = response_times.c
-    query = select(response_times).where(known.webhook_id == webhook_id, known.hour >= since)
-    return query.order_by(known.hour, known.up_to_ms)
+    columns = response_times.c
+    query = select(response_times).where(columns.webhook_id == webhook_id, columns.hour >= since)
+    return query.order_by(columns.hour, columns.up_to_ms)
 
 
 def _failed(row: Any) -> FailedAttempt:

@@ -15,7 +15,7 @@ from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.room import require_room, require_room_for
 from streams.adapters.sql.tables import pauses, webhooks
-from streams.adapters.sql.webhook_rows import LISTED, from_registration, to_listed, to_registration
+from streams.adapters.sql.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
@@ -57,7 +57,9 @@ class SqlWebhooks:
             yield connection
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
-        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
+        query = (
+            select(*LIST_COLUMNS).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.created_at, webhooks.c.id)
+        )
         if account_id is not None:
             query = query.where(webhooks.c.account_id == account_id)
         return [to_listed(row) for row in await self._database.rows(query)]
@@ -65,7 +67,7 @@ class SqlWebhooks:
     async def page(
         self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
-        query = select(*LISTED).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+        query = select(*LIST_COLUMNS).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
         if status is not None:
             query = query.where(webhooks.c.status == status)
         place = webhooks.c.created_at, webhooks.c.id
@@ -75,7 +77,7 @@ class SqlWebhooks:
             )
 
     async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
-        query = select(*LISTED).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
+        query = select(*LIST_COLUMNS).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
         return [to_listed(row) for row in await self._database.rows(query)]
 
     async def find(self, webhook_id: str) -> Registration | None:
@@ -105,9 +107,9 @@ class SqlWebhooks:
             version = version_after(row.version, now)
             kept_webhook = updated or previous
             kept_webhook = replace(kept_webhook, webhook=replace(kept_webhook.webhook, version=version))
-            deleted = {} if updated else {"deleted_at": now}
+            deletion = {} if updated else {"deleted_at": now}
             await connection.execute(
-                update(webhooks).where(condition).values(**from_registration(kept_webhook), **deleted)
+                update(webhooks).where(condition).values(**from_registration(kept_webhook), **deletion)
             )
             await make_dirty(connection, webhook_id, version)
             await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
@@ -121,8 +123,8 @@ async def _record_pauses(
     """Record the pause that ends, with the choice for its held deliveries, and the pause that begins."""
     old, new = previous.pause, updated.pause if updated else None
     if old is not None and (new is None or new.id != old.id):
-        ended = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held_choice)
-        await connection.execute(ended)
+        ending = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held_choice)
+        await connection.execute(ending)
     if new is not None and (old is None or new.id != old.id):
         new_pause = insert(pauses).values(id=new.id, webhook_id=previous.id, reason=new.reason, began_at=now)
         await connection.execute(new_pause)

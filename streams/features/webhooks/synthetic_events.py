@@ -25,7 +25,7 @@ DEFAULT_TYPE = "session.completed"
 class SyntheticEventService:
     """A test is sent once, even to a paused webhook, and counts for no statistics.
 
-    `wait_seconds` covers its wait in the queue, its attempt and the record of it.
+    `_wait_seconds` covers its wait in the queue, its attempt and the record of it.
     """
 
     _webhooks: Webhooks
@@ -90,10 +90,10 @@ class SyntheticEventService:
         if details is not None and details.body is not None and not is_waiting:
             return details
         # A test that `deliver` reads has ended by now, or has expired.
-        missing = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
+        missing_part = "no outcome from `deliver`" if is_waiting else "`record` has not stored it"
         stage = "deliver" if is_waiting else "record"
         raise Unavailable(
-            f"the test was accepted, but {missing} within {self._wait_seconds:g} seconds: is `{stage}` running?"
+            f"the test was accepted, but {missing_part} within {self._wait_seconds:g} seconds: is `{stage}` running?"
         )
 
 

@@ -40,28 +40,28 @@ PAUSE_WORDS = {
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     """The verdict of a webhook by what happened within the summary's hours."""
-    failing = summary.failing
-    backlog = _left(summary)
+    failure_streak = summary.failing
+    backlog = _backlog_text(summary)
     if webhook.status is Status.PAUSED:
         reason = webhook.pause.reason if webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.automatic else Level.WARNING
         # The reason says what the endpoint's last message says.
-        message = None if reason is PauseReason.GONE else failing.last_message
+        message = None if reason is PauseReason.GONE else failure_streak.last_message
         return Verdict(level, "paused", webhook.paused_at, PAUSE_WORDS[reason], _sentence(message, backlog))
-    if failing.failures:
-        words = f"failing, {failing.failures} of {FAILURES_TO_PAUSE} failures in a row"
-        details = _sentence(failing.last_message, backlog)
-        return Verdict(Level.WARNING, words, failing.first_failed_at, details=details)
-    delivered = summary.attempts.get(OutcomeKind.DELIVERED, 0)
+    if failure_streak.failures:
+        words = f"failing, {failure_streak.failures} of {FAILURES_TO_PAUSE} failures in a row"
+        details = _sentence(failure_streak.last_message, backlog)
+        return Verdict(Level.WARNING, words, failure_streak.first_failed_at, details=details)
+    delivered_count = summary.attempts.get(OutcomeKind.DELIVERED, 0)
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
     quiet = level if level is Level.WARNING else Level.QUIET
     if _is_new(webhook.url_changed_at, summary):
         return Verdict(quiet, "new URL", webhook.url_changed_at, "nothing delivered yet", _sentence(backlog))
-    if not delivered:
+    if not delivered_count:
         return Verdict(quiet, "no events in the last 24 hours", details=_sentence(backlog))
     p95 = percentile_ms(summary.response_times, 0.95)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
-    return Verdict(level, f"healthy, {_count(delivered)} delivered{pace}", details=_sentence(backlog))
+    return Verdict(level, f"healthy, {_count(delivered_count)} delivered{pace}", details=_sentence(backlog))
 
 
 def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
@@ -71,7 +71,7 @@ def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
     return summary.last_delivered_at is None or summary.last_delivered_at <= url_changed_at
 
 
-def _left(summary: WebhookSummary) -> str:
+def _backlog_text(summary: WebhookSummary) -> str:
     """`312 waiting, 4 dead letters`."""
     names = {State.WAITING: "waiting", State.HELD: "held", State.DEAD: "dead letters"}
     counts = [(summary.unfinished.get(state, 0), name) for state, name in names.items()]

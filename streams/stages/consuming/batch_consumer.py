@@ -85,15 +85,15 @@ class BatchConsumer:
 
     def stored(self, ends: Mapping[Partition, int]) -> None:
         """What is before these offsets is stored: commit them after the batch. Others may own a partition by now."""
-        owned = {partition: end for partition, end in ends.items() if partition in self._next}
-        self._next |= owned
-        self._stored.add(owned)
+        owned_ends = {partition: end for partition, end in ends.items() if partition in self._next}
+        self._next |= owned_ends
+        self._stored.add(owned_ends)
 
     def reopen(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their start again: it has moved."""
-        owned = [partition for partition in partitions if partition in self._next]
-        self._forget(owned)
-        self._unopened.update(owned)
+        owned_partitions = [partition for partition in partitions if partition in self._next]
+        self._forget(owned_partitions)
+        self._unopened.update(owned_partitions)
         self._arrived.set()
 
     def wait_for_release(self, record: Record, newer: NewerRecord) -> None:
@@ -124,10 +124,10 @@ class BatchConsumer:
 
     def received(self, records: Sequence[Record]) -> None:
         # Others were read before their partition was rewound, paused or revoked.
-        assigned = [
+        assigned_partitions = [
             record for record in records if record.partition in self._next and record.partition not in self._newer
         ]
-        self._buffer.add(assigned, self._now(), self._clock.now())
+        self._buffer.add(assigned_partitions, self._now(), self._clock.now())
         self._arrived.set()
 
     async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
@@ -219,13 +219,13 @@ class BatchConsumer:
                 self._consumer.pause(partition, rewind_to=start)
             # When this is answered, no record from before the rewind is under way any more.
             await self._consumer.commit({partition: Commit(start, "") for partition, start in starts.items()})
-        except Unavailable as away:
+        except Unavailable as error:
             self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
+            self._outages[COMMITS].begin(self, str(error))
             await asyncio.sleep(RETRY_SECONDS)
             return
         self._outages[COMMITS].end(self)
         # Some may have been revoked while they were opened.
-        opened = {partition: start for partition, start in starts.items() if partition in self._unopened}
-        self._unopened.difference_update(opened)
-        self._begin(opened)
+        opened_partitions = {partition: start for partition, start in starts.items() if partition in self._unopened}
+        self._unopened.difference_update(opened_partitions)
+        self._begin(opened_partitions)

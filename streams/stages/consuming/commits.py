@@ -25,12 +25,12 @@ class Commits:
             return
         try:
             await self._consumer.commit(commits)
-        except Unavailable as away:
+        except Unavailable as error:
             # What is not committed is handled again after a restart: duplicates, no loss.
             for state in states.values():
                 state.has_progress = True
             self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
+            self._outages[COMMITS].begin(self, str(error))
             return
         self._outages[COMMITS].end(self)
         for partition, commit in commits.items():

@@ -31,9 +31,9 @@ class Deduplicator:
         fields = delivery.account_id, delivery.event_id, delivery.webhook_id, delivery.generation, delivery.step
         turn = " ".join(map(str, fields))
         while (duplicates := self._in_progress.get(turn)) is not None:
-            ended = asyncio.get_running_loop().create_future()
-            duplicates.append(ended)
-            await ended
+            future = asyncio.get_running_loop().create_future()
+            duplicates.append(future)
+            await future
         acknowledged = self._recent.get(turn, self._older.get(turn))
         if acknowledged is None:
             self._in_progress[turn] = []

@@ -13,8 +13,8 @@ def wait_for_release(telemetry: Telemetry, record: Record, newer: NewerRecord) -
     return f"{topic} {number}: a newer release wrote the record at offset {record.offset}; upgrade this stage ({newer})"
 
 
-def as_one_problem(waiting: Sequence[str]) -> list[str]:
+def as_one_problem(problems: Sequence[str]) -> list[str]:
     """One problem for all partitions that wait: that of the first, and how many others there are."""
-    if len(waiting) < 2:
-        return list(waiting)
-    return [f"{waiting[0]}; further partitions wait as well: {len(waiting) - 1}, see newer_record in the log"]
+    if len(problems) < 2:
+        return list(problems)
+    return [f"{problems[0]}; further partitions wait as well: {len(problems) - 1}, see newer_record in the log"]

@@ -13,7 +13,7 @@ from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
 from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
-from streams.stages.consuming.partition_state import LATER_SHARE, Handler, PartitionPause, PartitionState
+from streams.stages.consuming.partition_state import RESUME_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import together
 
@@ -97,8 +97,8 @@ class PartitionConsumer:
                 await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
-        if unfinished := sum(len(state.tasks) for state in states):
-            raise TimeoutError(f"records not finished: {unfinished}")
+        if unfinished_count := sum(len(state.tasks) for state in states):
+            raise TimeoutError(f"records not finished: {unfinished_count}")
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
@@ -107,8 +107,8 @@ class PartitionConsumer:
     # -- called by the consumer --------------------------------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        for partition, committed in partitions.items():
-            self._partitions[partition] = PartitionState(self._consumer, partition, committed)
+        for partition, commit in partitions.items():
+            self._partitions[partition] = PartitionState(self._consumer, partition, commit)
         self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
@@ -121,7 +121,7 @@ class PartitionConsumer:
             if state is not None:
                 state.received_last = self._received
                 self._receive(state, record)
-        if self._open >= LATER_SHARE * self._max_open:
+        if self._open >= RESUME_SHARE * self._max_open:
             self._pause_over_budget()
         if not self._starting:
             self._start_tasks()
@@ -136,9 +136,11 @@ class PartitionConsumer:
         if is_lost:
             return {}
         await _wait_for_tasks(states, REVOKE_SECONDS)
-        if unfinished := sum(len(state.tasks) for state in states):
+        if unfinished_count := sum(len(state.tasks) for state in states):
             self._telemetry.warning(
-                "revoke_timed_out", count=unfinished, effect="unfinished records are handled again by the next owner"
+                "revoke_timed_out",
+                count=unfinished_count,
+                effect="unfinished records are handled again by the next owner",
             )
         return {state.partition: commit for state in states if (commit := state.offsets.pending())}
 
@@ -169,12 +171,12 @@ class PartitionConsumer:
         value: Delivery | InvalidRecord
         try:
             value = self._handler.read(record)
-        except NewerRecord as newer:
-            state.newer_record = wait_for_release(self._telemetry, record, newer)
+        except NewerRecord as error:
+            state.newer_record = wait_for_release(self._telemetry, record, error)
             state.pause(PartitionPause.NEWER_RECORD, record.offset)
             return
-        except InvalidRecord as invalid:
-            value = invalid
+        except InvalidRecord as error:
+            value = error
         state.offsets.open(record.offset)
         self._open += 1
         if not state.queued:
@@ -202,12 +204,12 @@ class PartitionConsumer:
                 if isinstance(value, InvalidRecord):
                     raise value
                 await self._handler.deliver(record, value, state)
-            except InvalidRecord as invalid:
-                await store_invalid(self._producer, self._telemetry, [(record, str(invalid))])
+            except InvalidRecord as error:
+                await store_invalid(self._producer, self._telemetry, [(record, str(error))])
         except (Abandoned, asyncio.CancelledError):
             return
-        except Exception as unexpected:
-            self._fail(unexpected)
+        except Exception as error:
+            self._fail(error)
             return
         finally:
             self._open -= 1
@@ -228,9 +230,9 @@ class PartitionConsumer:
             state.queued.clear()
         state.not_due.clear()
 
-    def _fail(self, unexpected: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         if not self._failure.done():
-            self._failure.set_exception(unexpected)
+            self._failure.set_exception(error)
 
     # -- pauses ------------------------------------------------------------------------------------------------
 
@@ -252,9 +254,11 @@ class PartitionConsumer:
         for state in sorted(self._partitions.values(), key=lambda state: state.received_last):
             if PartitionPause.OVER_BUDGET in state.pause_reasons:
                 by_topic[state.partition.topic].append(state)
-        self._over_budget = self._resumes_more = any(len(paused) > RESUME_AT_ONCE for paused in by_topic.values())
-        for paused in by_topic.values():
-            for state in paused[:RESUME_AT_ONCE]:
+        self._over_budget = self._resumes_more = any(
+            len(paused_partitions) > RESUME_AT_ONCE for paused_partitions in by_topic.values()
+        )
+        for paused_partitions in by_topic.values():
+            for state in paused_partitions[:RESUME_AT_ONCE]:
                 self._end_pause(state, PartitionPause.OVER_BUDGET)
         if self._resumes_more:
             self._call_later(RESUME_MORE_SECONDS, self._resume_more)
@@ -282,8 +286,8 @@ class PartitionConsumer:
         try:
             for record in not_due:
                 self._receive(state, record)
-        except Exception as unexpected:
-            self._fail(unexpected)
+        except Exception as error:
+            self._fail(error)
             return
         if not state.pause_reasons:
             state.resume()

@@ -18,7 +18,7 @@ from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 NOT_DUE_KEPT = 50
 # The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
 # less between the two, a client would drop what it has fetched again and again.
-LATER_SHARE = 0.75
+RESUME_SHARE = 0.75
 
 
 class PartitionPause(Enum):
@@ -34,14 +34,14 @@ class PartitionPause(Enum):
 class PartitionState:
     """One assignment of a partition; `share` is the part of the budget at which it is paused."""
 
-    def __init__(self, consumer: RecordConsumer, partition: Partition, committed: Commit | None) -> None:
+    def __init__(self, consumer: RecordConsumer, partition: Partition, commit: Commit | None) -> None:
         tier = tier_of(partition.topic)
         self._consumer = consumer
         self._is_paused = self._is_rewound = False
         self.partition = partition
         self.wait: timedelta | None = tier.wait if tier else None
         self.share = _share_of(partition.topic)
-        self.offsets = OffsetTracker(committed.offset, committed.metadata) if committed else OffsetTracker()
+        self.offsets = OffsetTracker(commit.offset, commit.metadata) if commit else OffsetTracker()
         self.pause_reasons: set[PartitionPause] = set()
         self.paused_at_offset = 0
         self.newer_record: str | None = None
@@ -97,4 +97,4 @@ class Handler(Protocol):
 def _share_of(topic: str) -> float:
     if topic == TEST_DELIVERIES:
         return math.inf
-    return LATER_SHARE if topic == BULK_DELIVERIES or tier_of(topic) else 1.0
+    return RESUME_SHARE if topic == BULK_DELIVERIES or tier_of(topic) else 1.0

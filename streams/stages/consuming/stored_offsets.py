@@ -34,9 +34,9 @@ class StoredOffsets:
             return
         try:
             await self._consumer.commit(ends)
-        except Unavailable as away:
+        except Unavailable as error:
             self._telemetry.count("commit_errors_total")
-            self._outages[COMMITS].begin(self, str(away))
+            self._outages[COMMITS].begin(self, str(error))
             return
         self._outages[COMMITS].end(self)
         for partition, end in ends.items():

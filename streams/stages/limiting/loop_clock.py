@@ -31,9 +31,9 @@ class LoopClock:
     def beat(self, seconds: float = BEAT_SECONDS) -> None:
         """Call it these seconds after the last call."""
         now = self._real()
-        passed, self._beaten_at = now - self._beaten_at, now
-        in_time = passed <= seconds + LATE_SECONDS
-        self._counted += passed if in_time else LATE_SHARE * passed
+        elapsed, self._beaten_at = now - self._beaten_at, now
+        in_time = elapsed <= seconds + LATE_SECONDS
+        self._counted += elapsed if in_time else LATE_SHARE * elapsed
 
     async def run(self, is_used: Callable[[], bool] = lambda: True) -> None:
         """Beat until cancelled, seldom while the clock is not used."""

@@ -32,7 +32,7 @@ def job(**changes: Any) -> Job:
 
 
 def test_lost_data_is_what_was_delivered_or_given_up() -> None:
-    wanted = request().wanted("acme", NOON)
+    wanted = request().to_filter("acme", NOON)
     assert wanted.states == DEFAULT_STATES == (State.DELIVERED, State.DEAD)
     assert (wanted.account_id, wanted.webhook_id, wanted.since) == ("acme", "wh_crm", NOON - HOUR)
     assert wanted.until == wanted.changed_until == NOON
@@ -43,7 +43,7 @@ def test_lost_data_is_what_was_delivered_or_given_up() -> None:
 @given(until=st.none() | st.datetimes(datetime(2026, 4, 10, 11, 1), datetime(2030, 1, 1)))
 def test_a_replay_never_reaches_into_the_future(until: datetime | None) -> None:
     aware = until.replace(tzinfo=NOON.tzinfo) if until else None
-    wanted = request(until=aware).wanted("acme", NOON)
+    wanted = request(until=aware).to_filter("acme", NOON)
     assert wanted.until is not None
     assert wanted.until <= NOON
 
@@ -61,17 +61,17 @@ def test_a_replay_never_reaches_into_the_future(until: datetime | None) -> None:
 )
 def test_every_wrong_field_is_named(changes: dict[str, Any], fields: list[str]) -> None:
     with pytest.raises(Invalid) as refused:
-        request(**changes).wanted("acme", NOON)
+        request(**changes).to_filter("acme", NOON)
     assert [error.field for error in refused.value.errors] == fields
 
 
 def test_a_backfill_needs_no_state() -> None:
-    assert request(states=(), backfill=True).wanted("acme", NOON).states == ()
+    assert request(states=(), backfill=True).to_filter("acme", NOON).states == ()
 
 
 @given(ranges=RANGES, steps=st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 60)), max_size=5))
 def test_a_backfill_only_goes_forward_and_ends(ranges: tuple[OffsetRange, ...], steps: list[dict[int, int]]) -> None:
-    progress = Backfill().begun(Period(ranges, NOON))
+    progress = Backfill().begin(Period(ranges, NOON))
     assert progress.read == 0
     for positions in steps:
         after = progress.moved(positions)

@@ -378,8 +378,8 @@ async def test_the_log_has_a_line_a_minute(fixture: MeterFixture) -> None:
 async def test_the_known_accounts_and_the_noted_ones_are_bounded(
     fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_check, "MAX_KNOWN", 2)
-    monkeypatch.setattr(account_check, "MAX_NOTED", 3)
+    monkeypatch.setattr(account_check, "MAX_EXISTING_IDS", 2)
+    monkeypatch.setattr(account_check, "MAX_UNKNOWN_PER_BATCH", 3)
     fixture.accounts.existing_ids = {f"acc_{number}" for number in range(5)}
     fixture.start()
     fixture.add(*(of_account(f"acc_{number}") for number in range(10)))

@@ -89,12 +89,12 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
     ],
 )
 def test_a_verdict_is_one_sentence(known: Registration, summary: WebhookSummary, expected: Verdict) -> None:
-    assert verdict(known.listed, summary) == expected
+    assert verdict(known.listed_webhook, summary) == expected
 
 
 def verdict_of_pause(reason: PauseReason, last_message: str) -> Verdict:
     known = Registration(webhook(status=Status.PAUSED, pause=Pause("pause_1", reason)), paused_at=NOON, created_at=NOON)
-    return verdict(known.listed, WebhookSummary(failing=FailureStreak(5, NOON, last_message=last_message)))
+    return verdict(known.listed_webhook, WebhookSummary(failing=FailureStreak(5, NOON, last_message=last_message)))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,6 @@ def test_a_paused_webhook_names_its_reason_once(reason: PauseReason, message: st
 def test_large_counts_have_thin_spaces() -> None:
     known = Registration(webhook(), created_at=NOON)
     summary = WebhookSummary({OutcomeKind.DELIVERED: 1204}, unfinished={State.WAITING: 312, State.DEAD: 10_000})
-    found = verdict(known.listed, summary)
+    found = verdict(known.listed_webhook, summary)
     assert found.words == "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered"
     assert found.details == "312 waiting, 10\N{NARROW NO-BREAK SPACE}000 dead letters."

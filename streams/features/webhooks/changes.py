@@ -1,0 +1,41 @@
+"""What changes a webhook, and what the audit log shows of it: no I/O."""
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from datetime import datetime
+from typing import Any
+
+from streams.core.webhook import Pause, Registration, Status
+from streams.features.shared.audit_trail import Masked
+from streams.features.webhooks.input import webhook_input
+
+
+def to_paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
+    """The registration of a paused webhook. A second pause changes nothing."""
+    if registration.webhook.status is Status.PAUSED:
+        return registration
+    return replace(
+        registration, webhook=replace(registration.webhook, status=Status.PAUSED, pause=pause), paused_at=now
+    )
+
+
+def to_active(registration: Registration) -> Registration:
+    """The registration of an active webhook, in a new health epoch if it was paused."""
+    webhook = registration.webhook
+    if webhook.status is Status.ACTIVE:
+        return registration
+    awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
+    return replace(registration, webhook=awake, paused_at=None)
+
+
+def audited_values(registration: Registration) -> Mapping[str, Any]:
+    """What the audit log shows of a webhook: its input and its status, with its headers masked."""
+    webhook, entered_input = registration.webhook, webhook_input(registration)
+    values = {attribute.name: getattr(entered_input, attribute.name) for attribute in fields(entered_input)}
+    return {
+        **values,
+        "status": webhook.status,
+        # A ciphertext of the same headers may differ, but then somebody entered them again.
+        "headers": Masked(webhook.encrypted_headers),
+        "fallback_headers": Masked(webhook.encrypted_fallback_headers),
+    }
