@@ -81,7 +81,13 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("webhooks.encrypted_headers", "webhooks.encrypted_fallback_headers", "Masked.ciphertext"),
     ),
     SIGNING_SECRET: (
-        *("WebhookWithSecret.secret", "RotatedWebhook.secret", "Secret.secret", "Registered.secret", "Rotated.secret"),
+        *(
+            "WebhookWithSecret.secret",
+            "RotatedWebhook.secret",
+            "Secret.secret",
+            "RegistrationResult.secret",
+            "RotationResult.secret",
+        ),
         "Customer.secret",
     ),
     COMMIT_URL: ("OpenSession.commit_url", "OpenedSession.token"),
@@ -90,7 +96,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
     ),
     SIGN_IN_LINK: ("PortalLink.url", "Link.url", "Demo.sign_in_link"),
     SIGN_IN: (
-        *("Opened.token", "Begun.url", "Begun.browser_token", "ProviderAnswer.code"),
+        *("OpenedSignIn.token", "StartedSignIn.url", "StartedSignIn.browser_token", "ProviderAnswer.code"),
         *("AuthorizationRequest.nonce", "AuthorizationRequest.verifier"),
     ),
     STORED: (

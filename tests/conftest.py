@@ -60,6 +60,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Python 3.11 fails when a finalizer parses code, as the traceback of a forgotten task does, while Hypothesis
+    # parses code (gh-106905): what earlier tests left is collected before.
+    if item.get_closest_marker("hypothesis"):
+        gc.collect()
+
+
 @dataclass(frozen=True)
 class Broker:
     """The address of a Kafka, and the topic prefix of this session."""

@@ -35,7 +35,7 @@ async def overview(visit: SignedIn) -> Response:
     return render(
         visit,
         "overview.html",
-        found=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
+        webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
         more=page.next is not None,
         dead=dead.rows,
         latest=latest.rows,

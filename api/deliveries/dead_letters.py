@@ -83,7 +83,7 @@ async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -
         names=await names_of(visit, page.rows),
         after=form["after"],
         next=with_query("/dead-letters", **chosen_values, after=page.next) if page.next else None,
-        wanted=delivery_filter,
+        delivery_filter=delivery_filter,
         webhooks=await _webhooks(visit, delivery_filter),
         reasons=list(DeathReason),
     )
@@ -102,8 +102,8 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
         act=act,
         every=query["every"],
         ids=delivery_filter.ids or (),
-        wanted=delivery_filter,
-        found=await visit.services.deliveries.summary(delivery_filter),
+        delivery_filter=delivery_filter,
+        summary=await visit.services.deliveries.summary(delivery_filter),
         once=new_once(),
     )
 

@@ -57,7 +57,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
     return render(
         visit,
         "deliveries.html",
-        found=result,
+        result=result,
         facets=facets_of(links, facets, names, services.clock.now()),
         sample=facets.sample,
         names=names,
@@ -66,7 +66,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
         next=links(after=result.page.next) if result.page.next else None,
-        wanted=delivery_filter,
+        delivery_filter=delivery_filter,
     )
 
 

@@ -15,8 +15,8 @@ from streams.core.errors import FieldError, Invalid
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
-def _form(visit: Visit, entered: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
-    return render(visit, "learner.html", errors=errors, here="/account/learners", entered=entered)
+def _form(visit: Visit, learner_id: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
+    return render(visit, "learner.html", errors=errors, here="/account/learners", learner_id=learner_id)
 
 
 @router.get("/account/learners")
@@ -39,7 +39,7 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
         "learner_erase.html",
         here="/account/learners",
         learner=learner,
-        found=summary,
+        summary=summary,
         once=new_once(),
         topics=visit.services.learners.topics,
     )

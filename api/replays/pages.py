@@ -99,15 +99,15 @@ class Preset:
     link: str
 
 
-async def _presets(visit: Visit, registration: Registration, entered: ReplayForm) -> Sequence[Preset]:
+async def _presets(visit: Visit, registration: Registration, replay_form: ReplayForm) -> Sequence[Preset]:
     """With absolute times in the zone of the form, and its other fields as they are."""
-    zone, now = _zone(entered, visit.request), visit.services.clock.now()
+    zone, now = _zone(replay_form, visit.request), visit.services.clock.now()
     local = in_zone(now, zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     others = {
-        "type": entered.types,
-        "state": entered.states,
-        "backfill": "1" if entered.backfill else (),
+        "type": replay_form.types,
+        "state": replay_form.states,
+        "backfill": "1" if replay_form.backfill else (),
         "zone": zone.key,
     }
 
@@ -139,54 +139,54 @@ async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if "since" not in visit.request.query_params:
         return await _page(visit, registration, ReplayForm())
-    entered = ReplayForm.from_form(visit.query)
+    replay_form = ReplayForm.from_form(visit.query)
     try:
-        replay_request = entered.request(webhook_id, _zone(entered, visit.request))
+        replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
         # The job sends what is counted now, and nothing that comes later.
         replay_request = replace(replay_request, until=replay_request.until or visit.services.clock.now())
         count = await visit.services.replays.count(registration.webhook, replay_request)
     except Invalid as error:
-        return await _page(visit, registration, entered, errors=error.errors)
-    return await _page(visit, registration, entered, replay_request, count)
+        return await _page(visit, registration, replay_form, errors=error.errors)
+    return await _page(visit, registration, replay_form, replay_request, count)
 
 
 @router.post("/webhooks/{webhook_id}/replay")
 async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Start the job. The same form sent twice starts one job."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    entered = ReplayForm.from_form(form)
+    replay_form = ReplayForm.from_form(form)
     try:
-        replay_request = entered.request(webhook_id, _zone(entered, visit.request))
+        replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
         job = await visit.services.replays.start(
             registration.webhook, replay_request, actor=visit.actor, once=form["once"] or None
         )
     except Invalid as error:
-        return await _page(visit, registration, entered, errors=error.errors)
+        return await _page(visit, registration, replay_form, errors=error.errors)
     except Conflict as error:
-        return await _page(visit, registration, entered, problem=str(error))
+        return await _page(visit, registration, replay_form, problem=str(error))
     return redirect(f"/jobs/{job.id}")
 
 
-def _zone(entered: ReplayForm, request: Request) -> ZoneInfo:
+def _zone(replay_form: ReplayForm, request: Request) -> ZoneInfo:
     """The zone of the form, which a shared link keeps; without a known one the person's."""
-    return zone_named(entered.zone) or zone_of(request)
+    return zone_named(replay_form.zone) or zone_of(request)
 
 
 async def _page(
     visit: Visit,
     registration: Registration,
-    entered: ReplayForm,
+    replay_form: ReplayForm,
     replay_request: ReplayRequest | None = None,
     count: ReplayCount | None = None,
     errors: tuple[FieldError, ...] = (),
     problem: str = "",
 ) -> Response:
     context: Mapping[str, Any] = {
-        "known": registration,
-        "entered": entered.in_zone(_zone(entered, visit.request)),
-        "wanted": replay_request,
+        "registration": registration,
+        "fields": replay_form.in_zone(_zone(replay_form, visit.request)),
+        "replay_request": replay_request,
         "count": count,
-        "presets": await _presets(visit, registration, entered),
+        "presets": await _presets(visit, registration, replay_form),
         "problem": problem,
         "types": TYPES,
         "states": STATES,

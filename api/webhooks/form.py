@@ -119,7 +119,7 @@ def _form_page(
         visit,
         "webhook_form.html",
         errors=_of_form(errors),
-        known=registration,
+        registration=registration,
         fields=fields,
         types=TYPES,
         all_events=ALL_EVENTS,

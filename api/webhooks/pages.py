@@ -39,7 +39,7 @@ async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     pairs = list(zip(page.rows, verdicts, strict=True))
-    return render(visit, "webhooks.html", found=pairs, next=page.next, after=after)
+    return render(visit, "webhooks.html", webhooks=pairs, next=page.next, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -77,7 +77,7 @@ async def _webhook_page(
         has_secret=bool(secrets),
         here=f"/webhooks/{webhook_id}",
         errors=errors,
-        known=registration,
+        registration=registration,
         note=note_of(visit, webhook),
         unresolved=unresolved_host(visit, webhook),
         steps=steps,
@@ -149,7 +149,7 @@ async def code_page(webhook_id: str, visit: SignedIn) -> Response:
     """Code that verifies the signature, with the header names of this deployment."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     header = site_of(visit.request).signature_header
-    return render(visit, "code.html", known=registration, header=header, samples=samples(header))
+    return render(visit, "code.html", registration=registration, header=header, samples=samples(header))
 
 
 @router.post("/webhooks/{webhook_id}/pause")
@@ -209,7 +209,7 @@ async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     """What becomes of its deliveries."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     stats = await visit.services.webhook_stats.stats(registration, 1)
-    return render(visit, "webhook_delete.html", known=registration, counts=_counts(stats.unfinished))
+    return render(visit, "webhook_delete.html", registration=registration, counts=_counts(stats.unfinished))
 
 
 @router.post("/webhooks/{webhook_id}/delete")

@@ -58,7 +58,7 @@ async def test_many_events_ask_seldom_where_the_topic_ends(
     async with kafka_cluster.producer() as producer, running(reader.run()):
         await producer.produce([sentinel(0)])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        monkeypatch.setattr(EndOffset, "beyond", counted)
+        monkeypatch.setattr(EndOffset, "end_after", counted)
         for _ in range(1000):
             await reader.catch_up(3600)
         assert len(asked) == 1

@@ -98,7 +98,7 @@ TABLES = {
     "streams/features/accounts/access.py AccessService._noting": "KNOWN_KEYS",
     "streams/features/accounts/access.py AccessService._recent": "KNOWN_KEYS",
     "streams/features/shared/account_turns.py AccountTurns._accounts": CALLERS,
-    "streams/features/invalid_records/service.py Replayed.left": "the records that an operator replays",
+    "streams/features/invalid_records/service.py ReplayResult.left": "the records that an operator replays",
     "streams/features/webhooks/outcome_watch.py OutcomeWatch._places": "tests that wait: WAITING_TESTS_PER_ACCOUNT",
     "streams/features/webhooks/outcome_watch.py OutcomeWatch._waiting": "tests that wait: WAITING_TESTS_PER_ACCOUNT",
     "streams/features/replays/backfill.py HistoryBackfill._rests": "unfinished jobs: UNFINISHED_JOBS_PER_ACCOUNT",

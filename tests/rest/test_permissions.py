@@ -224,7 +224,7 @@ async def test_a_request_does_not_wait_for_its_use(api: ApiFixture, monkeypatch:
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(SqlApiKeys, "used", never)
+    monkeypatch.setattr(SqlApiKeys, "touch", never)
     made = await api.operator.post(
         f"/v1/accounts/{api.acme.account_id}/keys", {"name": "a", "scopes": ["webhooks:read"]}
     )
