@@ -108,11 +108,12 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
         joined_rows = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
         return Walk(joined_rows, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
-    conditions = matching(delivery_filter)
+    first_seen_at, conditions = deliveries.c.first_seen_at, matching(delivery_filter)
     if account_id is None and delivery_filter.event_id is not None:
         # The index on events' ids begins with the account: one look-up for each account, not a read of all deliveries.
-        conditions.append(deliveries.c.account_id.in_(select(accounts.c.id)))
-    return Walk(deliveries, deliveries.c.first_seen_at, conditions, True, has_ordered_index(delivery_filter))
+        of_account = deliveries.c.account_id == accounts.c.id
+        return Walk(accounts.join(deliveries, of_account), first_seen_at, conditions, is_direct=False)
+    return Walk(deliveries, first_seen_at, conditions, True, has_ordered_index(delivery_filter))
 
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:

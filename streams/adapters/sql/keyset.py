@@ -28,8 +28,8 @@ async def prefer_index_order(connection: AsyncConnection) -> None:
 async def prefer_look_ups(connection: AsyncConnection) -> None:
     """Make the planner look up each row that another table leads to, in its order, in this transaction."""
     if connection.dialect.name == "postgresql":
-        await connection.execute(text("SET LOCAL enable_hashjoin = off"))
-        await connection.execute(text("SET LOCAL enable_mergejoin = off"))
+        settings = (f"set_config('enable_{name}', 'off', true)" for name in ("hashjoin", "mergejoin", "seqscan"))
+        await connection.execute(text(f"SELECT {', '.join(settings)}"))
 
 
 def newest_first(
