@@ -1,7 +1,9 @@
 """Commits of SCORM players: time to the answer, time until an event is on the topic, and the most a second."""
 
 import asyncio
+import base64
 import json
+import random
 import statistics
 import threading
 import time
@@ -23,7 +25,6 @@ from streams.core.event import Event
 
 # One commit in this many has a new score, which makes an event.
 EVENT_EVERY = 10
-SUSPEND_CHARACTERS = 2000
 
 
 @dataclass
@@ -81,9 +82,10 @@ class Answers:
 class Players:
     """Commits of open sessions in turn."""
 
-    def __init__(self, base: str, paths: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, base: str, paths: Sequence[tuple[str, str]], suspend_characters: int) -> None:
         self._base = base
         self._paths = paths
+        self._suspend_characters = suspend_characters
         self._number = 0
 
     async def at_rate(self, rate: float, seconds: float) -> Answers:
@@ -123,7 +125,7 @@ class Players:
         # Each session has a new score at every tenth of its commits, the sessions in turn.
         own = number // len(self._paths)
         score = float((own + number % len(self._paths)) // EVENT_EVERY + 1)
-        async with client.post(path, data=_body(number, score), headers=_HEADERS) as response:
+        async with client.post(path, data=_body(number, score, self._suspend_characters), headers=_HEADERS) as response:
             await response.read()
             now = time.monotonic()
             if response.status != 200:
@@ -133,11 +135,12 @@ class Players:
         answers.answered_at.setdefault((session, score), now)
 
 
+_RANDOM_TEXT = base64.b64encode(random.Random(1).randbytes(64 * 1024)).decode()
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Origin": "https://lms.example.com"}
 
 
-def _body(number: int, score: float) -> str:
-    """A commit as scorm-again sends it."""
+def _body(number: int, score: float, suspend_characters: int) -> str:
+    """A commit as scorm-again sends it. Courses store compressed data: its characters repeat nothing."""
     core = {
         "student_id": "learner-42",
         "student_name": "Lovelace, Ada",
@@ -148,8 +151,8 @@ def _body(number: int, score: float) -> str:
         "session_time": "00:12:30.5",
         "score": {"raw": str(score), "min": "", "max": "100"},
     }
-    suspended = f"{number}".ljust(SUSPEND_CHARACTERS, "x")
-    return json.dumps({"cmi": {"suspend_data": suspended, "core": core, "objectives": {}, "interactions": {}}})
+    suspend_data = f"{number} {_RANDOM_TEXT}"[:suspend_characters]
+    return json.dumps({"cmi": {"suspend_data": suspend_data, "core": core, "objectives": {}, "interactions": {}}})
 
 
 def commits(
@@ -158,22 +161,25 @@ def commits(
     sessions: Annotated[int, typer.Option(help="Open sessions, which commit in turn.")] = 200,
     away: Annotated[float, typer.Option(help="Seconds without Kafka, at the same rate.")] = 60,
     in_flight: Annotated[int, typer.Option(help="Concurrent commits at the highest rate.")] = 32,
+    suspend_characters: Annotated[int, typer.Option(help="Characters of suspend_data in each commit.")] = 2000,
+    keep_state: Annotated[bool, typer.Option("--keep-state", help="Sessions keep what their players commit.")] = False,
 ) -> dict[str, object]:
     """Commits at a rate, without Kafka, and as many as possible; one in ten makes an event. All stages run."""
     with running(stack_with_api()) as stack:
         stack.start((*WHOLE, "api"))
         made = stack.system.run("accounts", "create", "Platform", "--json")
         stack.system.webhook(made["id"], stack.sink.url("/ok"))
-        players = Players(stack.api_url, _opened(stack, made["apiKey"], sessions))
+        opened = _opened(stack, made["apiKey"], sessions, keep_state)
+        players = Players(stack.api_url, opened, suspend_characters)
         arrivals = Arrivals(stack.bootstrap)
         arrivals.start()
         stack.warm_up([made["id"]])
         asyncio.run(players.at_rate(rate, 5))
         database = _database_alone(stack, rate)
-        before = stack.cpu_seconds()
+        before, wal_before = stack.cpu_seconds(), _wal_bytes(stack)
         steady = asyncio.run(players.at_rate(rate, seconds))
         _wait_for(arrivals, steady)
-        after = stack.cpu_seconds()
+        after, wal_bytes = stack.cpu_seconds(), _wal_bytes(stack) - wal_before
         delays = [(arrivals.at[key] - at) * 1000 for key, at in steady.answered_at.items() if key in arrivals.at]
         without = _without_kafka(stack, players, arrivals, rate, away) if away else None
         most, a_second = asyncio.run(players.as_fast_as_possible(in_flight, seconds))
@@ -183,11 +189,14 @@ def commits(
             experiment="commits",
             rate=rate,
             sessions=sessions,
+            suspend_characters=suspend_characters,
+            keep_state=keep_state,
             events=len(steady.answered_at),
             answer_ms=steady.figures(),
             cpu_ms_per_commit={
                 part: round(1000 * (after[part] - before[part]) / len(steady.milliseconds), 2) for part in after
             },
+            wal_bytes_per_commit=round(wal_bytes / len(steady.milliseconds)),
             database_alone_ms=database,
             event_ms={"p50": round(statistics.median(delays), 1), "p99": round(percentile(delays, 0.99), 1)},
             answer_ms_without_kafka=without.figures() if without else None,
@@ -197,12 +206,19 @@ def commits(
         )
 
 
-def _opened(stack: Stack, key: str, count: int) -> list[tuple[str, str]]:
+def _wal_bytes(stack: Stack) -> int:
+    """How much PostgreSQL has written ahead so far; what it archives and sends to replicas."""
+    with psycopg.connect(stack.system.env["DATABASE_URL"]) as connection:
+        [(position,)] = connection.execute("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+    return int(position)
+
+
+def _opened(stack: Stack, key: str, count: int, keep_state: bool) -> list[tuple[str, str]]:
     """The id and the commit path of new sessions."""
     with httpx.Client(base_url=stack.api_url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
         found: list[tuple[str, str]] = []
         for number in range(count):
-            new = {"packageId": "pkg_1", "learnerId": f"learner-{number}"}
+            new = {"packageId": "pkg_1", "learnerId": f"learner-{number}", "keepState": keep_state}
             opened: dict[str, Any] = client.post("/v1/sessions", json=new).raise_for_status().json()
             found.append((opened["sessionId"], urlsplit(opened["commitUrl"]).path))
         return found
