@@ -253,3 +253,15 @@ async def test_the_filters_of_webhooks_that_live_are_read(store: Store) -> None:
     await store.webhooks.change("wh_b", lambda registration: None)
     assert await store.outbox.filters("") == {"wh_a": passed.text}
     assert await store.outbox.filters("wh_a") == {}
+
+
+async def test_portions_of_filters_leave_none_out(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "FILTERS_AT_ONCE", 2)
+    passed, ids = parse_filter({"successStatus": "passed"}), [f"wh_f{number}" for number in range(5)]
+    for webhook_id in ids:
+        await database.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
+    found: list[str] = []
+    while portion := await database.outbox.filters(found[-1] if found else ""):
+        assert len(portion) <= 2
+        found += portion
+    assert found == ids
