@@ -8,14 +8,17 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, insert, text, update
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
+from fakes.delivery import FakeEncryption, FakeTelemetry
+from streams.adapters.sql.course_session_tables import course_sessions, player_states
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import HoldReason, State
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.page import Cursor
+from streams.features.course_sessions.player_states import SqlPlayerStates
 
 FILTERS: dict[str, dict[str, Any]] = {
     "ix_deliveries_account_id_first_seen_at_id": {},
@@ -81,6 +84,27 @@ async def test_an_event_of_any_account_is_found_without_reading_all(database: Sq
     (plan,) = found
     assert [row.event_id for row in page.rows] == ["evt_7"]
     assert "ix_deliveries_account_id_event_id" in plan, plan
+
+
+async def test_a_players_state_is_found_among_many_sessions(database: SqlStore) -> None:
+    """All guests of a platform may be one learner."""
+    states = SqlPlayerStates(database.database, FakeEncryption(), FakeTelemetry())
+    columns = {"account_id": "acme", "package_id": "pkg_1", "learner_id": "guest", "launched_at": NOON}
+    row = {**columns, "expires_at": NOON, "progress": "{}", "events": "[]", "stored_state": "nothing"}
+    async with database.database.transaction() as connection:
+        await connection.execute(insert(course_sessions), [{**row, "id": f"s-{number}"} for number in range(2000)])
+        await connection.execute(
+            insert(player_states),
+            {"account_id": "acme", "session_id": "s-7", "committed_at": NOON, "encrypted_state": "encrypted:x"},
+        )
+        is_its = course_sessions.c.id == "s-7"
+        await connection.execute(update(course_sessions).where(is_its).values(stored_state="stored"))
+    with plans(database, "encrypted_state") as found:
+        newest = await states.newest("acme", "guest", "pkg_1")
+    assert newest is not None
+    assert newest[0].id == "s-7"
+    (plan,) = found
+    assert "ix_course_sessions_states" in plan, plan
 
 
 async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> None:

@@ -1,6 +1,6 @@
 """Tables of SCORM sessions, of their commit URLs, and of what their players stored."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Table, Text, literal_column
 
 from streams.adapters.sql.schema import Moment, metadata
 
@@ -47,6 +47,17 @@ Index(
     course_sessions.c.end_due_at,
     postgresql_where=course_sessions.c.end_due_at.is_not(None),
     sqlite_where=course_sessions.c.end_due_at.is_not(None),
+)
+
+# The sessions with a stored state: few, however many a learner has opened. The learner's id fills most of an entry.
+HAS_STATE = course_sessions.c.stored_state.in_((literal_column("'stored'"), literal_column("'too large'")))
+Index(
+    "ix_course_sessions_states",
+    course_sessions.c.account_id,
+    course_sessions.c.learner_id,
+    course_sessions.c.package_id,
+    postgresql_where=HAS_STATE,
+    sqlite_where=HAS_STATE,
 )
 
 commit_urls = Table(

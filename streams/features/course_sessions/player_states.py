@@ -1,19 +1,22 @@
 """What players store, in SQL, encrypted: one row for a session."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
-from streams.adapters.sql.course_session_tables import course_sessions, player_states
+from streams.adapters.sql.course_session_tables import HAS_STATE, course_sessions, player_states
 from streams.adapters.sql.database import Database
 from streams.core.errors import InvalidRecord
 from streams.features.course_sessions.changes import SessionChange
+from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.rows import to_session
 from streams.features.course_sessions.session import CourseSession
 from streams.ports import Encryption, Telemetry
 
+OLDER_STATES_AT_ONCE = 100
 _STATES = Bulk(
     player_states,
     lambda new: new.on_conflict_do_update(
@@ -37,21 +40,33 @@ class SqlPlayerStates:
             (course_sessions.c.account_id == account_id)
             & (course_sessions.c.learner_id == learner_id)
             & (course_sessions.c.package_id == package_id)
+            & HAS_STATE
         )
         states = player_states.c
         is_of = (states.account_id == course_sessions.c.account_id) & (states.session_id == course_sessions.c.id)
         query = select(course_sessions, states.committed_at, states.encrypted_state).join(player_states, is_of)
         rows = await self._database.rows(query.where(is_theirs).order_by(states.committed_at.desc()).limit(2))
         if len(rows) > 1:
-            ids = select(course_sessions.c.id).where(is_theirs)
-            is_older = (states.account_id == account_id) & (states.committed_at < rows[0].committed_at)
-            await self._delete(is_older & states.session_id.in_(ids))
+            await self._delete_older(is_theirs, rows[0])
         try:
             return (to_session(rows[0]), self._encryption.decrypt(rows[0].encrypted_state)) if rows else None
         except InvalidRecord:
             # The key that it was encrypted with was removed: the course begins at its start.
             self._telemetry.warning("player_state_not_decrypted", account_id=account_id, session_id=rows[0].id)
             return None
+
+    async def _delete_older(self, is_theirs: ColumnElement[bool], newest: Any) -> None:
+        """Delete the states of these sessions that are older. A session that is locked has a commit, and keeps its."""
+        sessions, states = course_sessions.c, player_states.c
+        lock = select(sessions.id).where(is_theirs, sessions.id != newest.id).limit(OLDER_STATES_AT_ONCE)
+        async with self._database.transaction() as connection:
+            ids = (await connection.scalars(lock.with_for_update(skip_locked=True))).all()
+            is_older = (states.account_id == newest.account_id) & states.session_id.in_(ids)
+            deletion = delete(player_states).where(is_older, states.committed_at < newest.committed_at)
+            deleted_ids = (await connection.scalars(deletion.returning(states.session_id))).all()
+            is_deleted = (sessions.account_id == newest.account_id) & sessions.id.in_(deleted_ids)
+            nothing = {"stored_state": StoredState.NOTHING.value}
+            await connection.execute(update(course_sessions).where(is_deleted).values(nothing))
 
     async def store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
         """Store the last state of each session, in the transaction of their changes."""
@@ -67,7 +82,3 @@ class SqlPlayerStates:
             "committed_at": session.last_commit_at,
             "encrypted_state": self._encryption.encrypt(change.state or ""),
         }
-
-    async def _delete(self, condition: ColumnElement[bool]) -> None:
-        async with self._database.transaction() as connection:
-            await connection.execute(delete(player_states).where(condition))

@@ -134,6 +134,21 @@ async def test_the_newest_commit_wins(api: ApiFixture) -> None:
     assert (await stored(api))["cmi"]["core"]["lesson_location"] == "page-7"
 
 
+async def test_a_session_says_when_its_state_was_replaced(api: ApiFixture) -> None:
+    first, second = await opened(api, sessionId="s-1"), await opened(api, sessionId="s-2")
+    await commit(api, first, body("page-5"))
+    api.clock.advance(1)
+    await commit(api, second, body("page-9"))
+    await opened(api, sessionId="s-3")
+    states = [(await api.acme.get(f"/v1/sessions/{name}"))["storedState"] for name in ("s-1", "s-2", "s-3")]
+    assert states == ["nothing", "stored", "nothing"]
+    # Its learner goes on in it.
+    api.clock.advance(1)
+    await commit(api, first, {**body("page-6"), "commitSequence": 2})
+    assert (await api.acme.get("/v1/sessions/s-1"))["storedState"] == "stored"
+    assert (await stored(api))["cmi"]["core"]["lesson_location"] == "page-6"
+
+
 async def test_a_page_that_is_loaded_again_goes_on(api: ApiFixture) -> None:
     first = await opened(api, sessionId="s-1")
     await commit(api, first, body())

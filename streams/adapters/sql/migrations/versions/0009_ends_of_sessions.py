@@ -11,6 +11,7 @@ branch_labels = None
 depends_on = None
 
 IS_OPEN = sa.text("end_due_at IS NOT NULL")
+HAS_STATE = sa.text("stored_state IN ('stored', 'too large')")
 
 
 def upgrade() -> None:
@@ -34,9 +35,17 @@ def upgrade() -> None:
         postgresql_where=IS_OPEN,
         sqlite_where=IS_OPEN,
     )
+    op.create_index(
+        "ix_course_sessions_states",
+        "course_sessions",
+        ["account_id", "learner_id", "package_id"],
+        postgresql_where=HAS_STATE,
+        sqlite_where=HAS_STATE,
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_course_sessions_states", "course_sessions")
     op.drop_index("ix_course_sessions_ends", "course_sessions")
     for name in ("stored_state", "ended_at", "end_due_at", "sequence", "metadata"):
         op.drop_column("course_sessions", name)
