@@ -2,6 +2,9 @@
 
 import asyncio
 import itertools
+import random
+import string
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -19,7 +22,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import ID_CHARACTERS, LEARNER_BYTES, SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
     NewEvents,
     SessionChange,
@@ -30,6 +33,7 @@ from streams.features.course_sessions.changes import (
     report_score,
 )
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
+from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.progress import launched
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
@@ -85,6 +89,19 @@ async def test_a_session_is_stored_as_it_is(sessions: SqlCourseSessions) -> None
     assert found == applying(DONE, "evt")(expected, url()).session
     assert await sessions.find("acme", "s-2") is None
     assert await sessions.find("globex", "s-1") is None
+
+
+async def test_the_longest_ids_fit_into_each_index(database: SqlStore, sessions: SqlCourseSessions) -> None:
+    # PostgreSQL compresses what repeats itself.
+    learner_id = "".join(random.Random(1).choices("".join(map(chr, range(0x4E00, 0x9FA5))), k=LEARNER_BYTES // 3))
+    longest = replace(
+        session("s" * ID_CHARACTERS),
+        package_id="".join(random.Random(2).choices(string.ascii_letters, k=ID_CHARACTERS)),
+        learner_id=learner_id,
+        stored_state=StoredState.STORED,
+    )
+    found = await sessions.open(launch(longest, made_at(NOON, "evt_long")), url("1" * 64), lambda known: None)
+    assert (found.learner_id, found.stored_state) == (learner_id, StoredState.STORED)
 
 
 async def test_events_leave_in_their_order_whatever_the_clock_does(
