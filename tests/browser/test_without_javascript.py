@@ -63,7 +63,7 @@ def test_a_secret_is_revealed_and_rotated(plain_page: Page, webhook: str) -> Non
     page.goto(f"/webhooks/{webhook}")
     page.get_by_role("button", name="Reveal").click()
     old = page.locator("#secret-text").inner_text()
-    page.get_by_label("The old one stays valid for").fill("1")
+    page.get_by_label("Hours that the old one stays valid").fill("1")
     page.get_by_role("button", name="Rotate").click()
     expect(page.get_by_text("both secrets are valid until")).to_be_visible()
     assert page.locator("#secret-text").inner_text() != old
