@@ -263,8 +263,9 @@ def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list
         kinds = [EVENT_TYPES[name][condition.name].kind for name in event_types if condition.name in EVENT_TYPES[name]]
         problems = [_type_problem(condition, kind) for kind in kinds]
         if not kinds:
-            names = ", ".join(dict.fromkeys(name for event_type in event_types for name in EVENT_TYPES[event_type]))
-            problems = [f"is not a field of an event type that the webhook takes; the fields are {names}"]
+            names = dict.fromkeys(name for event_type in event_types for name in EVENT_TYPES[event_type])
+            text = ", ".join(f"{PAIRS}.NAME" if name == PAIRS else name for name in names)
+            problems = [f"is not a field of an event type that the webhook takes; the fields are {text}"]
         if None not in problems:
             errors.append(FieldError(f"filter.{condition.full_name}", problems[0] or ""))
     return errors
