@@ -147,7 +147,8 @@ def _explain(counts: Sequence[int | None] | None) -> str:
     if None in counts:
         return "; their accounts have too many webhooks or scope ids, so webhooks were not counted"
     if unwanted_count := counts.count(0):
-        return f"; no webhook wants {unwanted_count} of them: see `scorm-webhooks webhooks list`"
+        unwanted = "it" if len(counts) == 1 else f"{unwanted_count} of them"
+        return f"; no webhook wants {unwanted}: `scorm-webhooks events find ID --account ACCOUNT` says why"
     return ""
 
 
@@ -157,7 +158,8 @@ def _read(file: str) -> str:
     try:
         return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(FieldError("standard input" if file == "-" else file, str(error))) from None
+        message = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise Invalid(FieldError("standard input" if file == "-" else file, message)) from None
 
 
 def parse_lines(text: str) -> list[InputLine]:
@@ -191,6 +193,9 @@ def parse_line(number: int, line: str) -> Event:
         return parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
     except Invalid as error:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in error.errors)) from None
+    except json.JSONDecodeError as error:
+        message = f"is not JSON: {error.msg} at character {error.pos}; write each event on one line"
+        raise Invalid(FieldError(f"line {number}", message)) from None
     except ValueError as error:
         raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None
     except RecursionError:

@@ -44,6 +44,17 @@ def test_every_invalid_line_is_named_and_none_is_published() -> None:
     assert errors[-1] == "events: 3 of 5 lines are wrong: nothing is published"
 
 
+def test_an_event_over_several_lines_says_what_to_do() -> None:
+    first = messages(json.dumps(EVENT, indent=2))[0]
+    assert first.startswith("line 1: is not JSON: Expecting property name enclosed in double quotes at character 1;")
+    assert first.endswith("write each event on one line")
+
+
+def test_a_file_that_is_not_there_is_named_once() -> None:
+    with pytest.raises(Invalid, match="^nowhere.jsonl: No such file or directory$"):
+        events._read("nowhere.jsonl")
+
+
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
     errors = messages("{\n" * 1000)
     assert len(errors) == events.MAX_ERRORS + 1

@@ -45,7 +45,9 @@ async def test_an_error_is_a_problem_with_type_title_and_status(api: ApiFixture)
 
 async def test_errors_of_values_are_in_our_words(api: ApiFixture) -> None:
     body = b'{"packageId": "p", "learnerId": "", "known": {"scoreRaw": NaN}}'
-    response = await api.acme.request("POST", "/v1/sessions", content=body, headers={"Content-Type": "application/json"})
+    response = await api.acme.request(
+        "POST", "/v1/sessions", content=body, headers={"Content-Type": "application/json"}
+    )
     assert errors_of(response) == {
         "learnerId": "must have 1 or more characters",
         "known.scoreRaw": "must be a finite number",
