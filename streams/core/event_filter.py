@@ -272,7 +272,7 @@ def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list
 
 
 def _contradictions(event_filter: EventFilter) -> list[FieldError]:
-    """Conditions on one field that no event meets together. Kafka's records may have them: they are read all the same."""
+    """Conditions on one field that no event meets together. `parse_filter` reads them: a record may have them."""
     operands: dict[str, dict[str, Any]] = {}
     for condition in event_filter.conditions:
         operands.setdefault(condition.full_name, {})[condition.operator] = condition.operand

@@ -51,7 +51,7 @@ def test_an_event_over_several_lines_says_what_to_do() -> None:
 
 
 def test_a_file_that_is_not_there_is_named_once() -> None:
-    with pytest.raises(Invalid, match="^nowhere.jsonl: No such file or directory$"):
+    with pytest.raises(Invalid, match=r"^nowhere\.jsonl: No such file or directory$"):
         events._read("nowhere.jsonl")
 
 
