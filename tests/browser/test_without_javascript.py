@@ -205,7 +205,9 @@ def test_any_id_finds_its_deliveries(acme: Customer, plain_page: Page, webhook: 
     expect(rows(page)).to_contain_text("evt_found")
     page.get_by_label("Find an id").fill("learner-nobody")
     page.get_by_role("button", name="Find").click()
-    expect(page.get_by_role("alert")).to_contain_text("No delivery has this id: no event, session, learner, package or dispatch")
+    expect(page.get_by_role("alert")).to_contain_text(
+        "No delivery has this id: no event, session, learner, package or dispatch"
+    )
 
 
 def test_facets_narrow_a_list_and_chips_widen_it(acme: Customer, plain_page: Page, webhook: str) -> None:
