@@ -76,9 +76,10 @@ _MESSAGES = {
     "model_attributes_type": "must be an object",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
-    "string_too_short": "must have at least {min_length} characters",
+    "finite_number": "must be a finite number",
+    "string_too_short": "must have {min_length} or more characters",
     "string_too_long": "must have at most {max_length} characters",
-    "too_short": "must have at least {min_length} entries",
+    "too_short": "must have {min_length} or more entries",
     "too_long": "must have at most {max_length} entries",
     "enum": "must be one of: {expected}",
     "literal_error": "must be one of: {expected}",
@@ -163,7 +164,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     errors = error.errors()
     if any(item["type"] == "json_invalid" for item in errors):
-        return problem(request, 400, "bad-request", "The body is not JSON", str(errors[0].get("ctx", {}).get("error")))
+        detail = f"{errors[0].get('ctx', {}).get('error')} at character {errors[0]['loc'][-1]}"
+        return problem(request, 400, "bad-request", "The body is not JSON", detail)
     if any(item["loc"] == ("body",) for item in errors) and not is_json(request.headers.get("content-type", "")):
         return problem(request, 415, _HTTP_NAMES[415], NOT_JSON)
     invalid = Invalid(*(FieldError(path(item["loc"]), _message(item)) for item in errors))
@@ -173,8 +175,9 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 def _message(error: Mapping[str, Any]) -> str:
     if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
         return f"must be an id: {ID_WORDS}"
-    if error["type"] == "too_long" and isinstance(error["input"], str):
-        return f"must have at most {error['ctx']['max_length']} characters"
+    if error["type"] in ("too_short", "too_long") and isinstance(error["input"], str):
+        # A constraint on a union's text.
+        error = {**error, "type": f"string_{error['type']}"}
     if words := _MESSAGES.get(error["type"]):
         return words.format_map(error.get("ctx", {}))
     # Pydantic's prefix of our own validators' messages.
@@ -193,7 +196,9 @@ async def http_problem(request: Request, error: Exception) -> JSONResponse:
     """What routing and parsing refuse, as a problem."""
     assert isinstance(error, HTTPException)
     name = _HTTP_NAMES.get(error.status_code, "error")
-    if error.status_code == 400:  # FastAPI could not parse the body, and its syntax is not the reason.
+    if error.status_code == 400 and error.__cause__ is None:
+        return problem(request, 400, name, "The body is not JSON", str(error.detail))
+    if error.status_code == 400:  # The body could not be parsed, and its syntax is not the reason.
         too_deep = isinstance(error.__cause__, RecursionError)
         detail = "It is nested too deeply." if too_deep else "It contains a number or a text that cannot be read."
         return problem(request, 400, name, "The body cannot be read as JSON", detail)

@@ -1,5 +1,6 @@
 """Routes that refuse unknown parameters, leave absent values out, and respect Idempotency-Key."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from streams.core.errors import FieldError, Invalid
 
 
 class StrictRoute(APIRoute):
-    """Reject unknown parameters: a mistyped filter would match everything."""
+    """Reject unknown and repeated parameters: a mistyped filter would match everything."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **{**options, "response_model_exclude_none": True})
@@ -30,6 +31,10 @@ class StrictRoute(APIRoute):
             if strangers := sorted(request.query_params.keys() - query_names):
                 message = f"is not a parameter here; the parameters are {', '.join(sorted(query_names)) or 'none'}"
                 raise Invalid(*(FieldError(name, message) for name in strangers))
+            # No parameter is a list: all values but one would be ignored.
+            counts = Counter(name for name, _ in request.query_params.multi_items())
+            if repeated := [name for name, count in counts.items() if count > 1]:
+                raise Invalid(*(FieldError(name, "may occur once") for name in repeated))
             key = request.headers.get("idempotency-key") if repeatable else None
             return await handle(request) if key is None else await once(request, key, handle)
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -106,6 +106,8 @@ def confluent_codec(
 
 
 def _codec(record_schemas: RecordSchemas) -> AvroCodec:
+    if record_schemas not in get_args(RecordSchemas):
+        raise Misconfigured(f'record_schemas must be "compatible" or "newest", not "{record_schemas}"')
     return AvroCodec(versions_written=schemas.COMPATIBLE if record_schemas == "compatible" else None)
 
 
@@ -127,8 +129,8 @@ class EventProducer:
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
     (`confluent_codec` makes one for Confluent's framing). Events with `metadata` and the newest types need
     `record_schemas="newest"`, once every stage runs the release that reads them.
-    Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
-    itself.
+    Raises `Misconfigured` for an address that is empty, for `record_schemas` of another name, and for a property that
+    is unknown or that this class sets itself.
     """
 
     def __init__(

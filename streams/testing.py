@@ -10,16 +10,24 @@ from ulid import ULID
 
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event
-from streams.producer import Ack
+from streams.producer import Ack, RecordSchemas, _codec
 
 
 class FakeProducer:
     """Takes the place of `EventProducer`: checks each event as it does, and keeps it in `published`.
 
+    Give it the `record_schemas` of your producer.
     With `failure` every future fails with that error, as during an outage; set it to None, and events are acknowledged.
     """
 
-    def __init__(self, *, topic: str = "session-events", failure: ScormWebhooksError | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        topic: str = "session-events",
+        failure: ScormWebhooksError | None = None,
+        record_schemas: RecordSchemas = "compatible",
+    ) -> None:
+        self._codec = _codec(record_schemas)
         self.topic = topic
         self.failure = failure
         self.published: list[Event] = []
@@ -34,6 +42,7 @@ class FakeProducer:
             check_event(event, now)
         else:
             event = parse_event(event, default_id=f"evt_{ULID()}", now=now)
+        self._codec.encode(event)
         future: Future[Ack] = Future()
         if self.failure is not None:
             future.set_exception(self.failure)

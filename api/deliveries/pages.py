@@ -45,7 +45,10 @@ async def deliveries_page(visit: SignedIn) -> Response:
         with suppress(Invalid):
             parse_pair(text)
             return redirect(links(metadata=text))
-        problem = "No event, session, learner, package or dispatch has this id. Ids are searched as a whole."
+        problem = (
+            "No delivery has this id: no event, session, learner, package or dispatch. Ids are searched as a whole. "
+            "An event that no webhook wants has no delivery: GET /v1/events/{id} says why."
+        )
     elif links.present != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))

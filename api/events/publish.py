@@ -93,7 +93,7 @@ def parse_body(body: bytes, content_type: str) -> Any:
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
-        raise HTTPException(400, f"The body is not JSON: {error.msg} at character {error.pos}") from None
+        raise HTTPException(400, f"{error.msg} at character {error.pos}") from None
     except (ValueError, RecursionError) as error:
         raise HTTPException(400) from error
 

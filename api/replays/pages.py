@@ -14,7 +14,7 @@ from api.shell.forms import Form, SentForm
 from api.shell.once import new_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.times import from_zone, in_zone, zone_named
+from api.shell.times import clock_text, from_zone, in_zone, zone_named
 from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPES
 from streams.core.delivery import State
@@ -119,18 +119,21 @@ async def _presets(visit: Visit, registration: Registration, replay_form: Replay
         preset("last hour", in_zone(now - timedelta(hours=1), zone), local),
         preset("yesterday", midnight - timedelta(days=1), midnight),
     ]
-    if failed_at := await _first_failure(visit, registration):
+    label, failed_at = await _first_failure(visit, registration)
+    if failed_at:
         # An event is first seen before its first attempt.
         since = in_zone(failed_at.replace(second=0, microsecond=0) - timedelta(minutes=1), zone)
-        presets.insert(0, preset(f"since the first failure, {in_zone(failed_at, zone):%H:%M}", since, local))
+        presets.insert(0, preset(f"{label}, {clock_text(failed_at, now, zone)}", since, local))
     return presets
 
 
-async def _first_failure(visit: Visit, registration: Registration) -> datetime | None:
+async def _first_failure(visit: Visit, registration: Registration) -> tuple[str, datetime | None]:
     """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
     stats = await visit.services.webhook_stats.stats(registration)
     hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
-    return stats.failing.first_failed_at or min(hours, default=None)
+    if stats.failing.first_failed_at:
+        return "since the first failure", stats.failing.first_failed_at
+    return "since the hour of the first failure", min(hours, default=None)
 
 
 @router.get("/webhooks/{webhook_id}/replay")

@@ -19,7 +19,7 @@ from api.services import services_of
 from api.shell.assets import asset_url
 from api.shell.security import secure_headers
 from api.shell.sentences import field_sentence
-from api.shell.times import in_zone
+from api.shell.times import clock_text, in_zone
 from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.visibility import visible
 from streams.core.access import Scope
@@ -106,11 +106,7 @@ def exact_time(context: Context, moment: datetime) -> str:
 @pass_context
 def clock_time(context: Context, moment: datetime) -> str:
     """`14:02` today, `3 May 14:02` before."""
-    zone: ZoneInfo = context["zone"]
-    local, today = in_zone(moment, zone), in_zone(context["now"], zone)
-    if local.date() == today.date():
-        return f"{local:%H:%M}"
-    return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"
+    return clock_text(moment, context["now"], context["zone"])
 
 
 @pass_context

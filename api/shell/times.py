@@ -21,6 +21,14 @@ def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
         return moment.astimezone(UTC)
 
 
+def clock_text(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """`14:02` today, `3 May 14:02` before."""
+    local, today = in_zone(moment, zone), in_zone(now, zone)
+    if local.date() == today.date():
+        return f"{local:%H:%M}"
+    return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"
+
+
 def from_zone(text: str, zone: ZoneInfo) -> datetime | None:
     """The time of a form's field, which has no zone, in UTC; None for anything else."""
     try:

@@ -19,6 +19,7 @@ from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 from streams.ids import new_id
+from streams.ports import Codec
 from streams.producer import Ack, EventProducer
 from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import SESSION_EVENTS
@@ -50,7 +51,7 @@ def events_publish(
     Prints how many webhooks want them. Without the database, accounts are not checked and webhooks are not counted.
     """
     deployment = SqlDeployment.from_environment()
-    lines = parse_lines(_read(file))
+    lines = parse_lines(_read(file), deployment.event_codec)
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
     # A producer's machine may have Kafka's address alone.
@@ -147,7 +148,8 @@ def _explain(counts: Sequence[int | None] | None) -> str:
     if None in counts:
         return "; their accounts have too many webhooks or scope ids, so webhooks were not counted"
     if unwanted_count := counts.count(0):
-        return f"; no webhook wants {unwanted_count} of them: see `scorm-webhooks webhooks list`"
+        unwanted = "it" if len(counts) == 1 else f"{unwanted_count} of them"
+        return f"; no webhook wants {unwanted}: `scorm-webhooks events find ID --account ACCOUNT` says why"
     return ""
 
 
@@ -157,17 +159,18 @@ def _read(file: str) -> str:
     try:
         return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise Invalid(FieldError("standard input" if file == "-" else file, str(error))) from None
+        message = (isinstance(error, OSError) and error.strerror) or str(error)
+        raise Invalid(FieldError("standard input" if file == "-" else file, message)) from None
 
 
-def parse_lines(text: str) -> list[InputLine]:
-    """Parse all lines. Raises `Invalid`, which names each wrong line."""
+def parse_lines(text: str, codec: Codec | None = None) -> list[InputLine]:
+    """Parse all lines. Raises `Invalid`, which names each wrong line, also one that `codec` does not take."""
     lines: list[InputLine] = []
     errors: list[FieldError] = []
     wrong = 0
     for number, line in _lines(text):
         try:
-            lines.append(InputLine(number, parse_line(number, line)))
+            lines.append(InputLine(number, parse_line(number, line, codec)))
         except Invalid as error:
             wrong += 1
             errors += error.errors
@@ -182,15 +185,21 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
-def parse_line(number: int, line: str) -> Event:
+def parse_line(number: int, line: str, codec: Codec | None = None) -> Event:
     """Parse one line. Raises `Invalid`, which names the line and the field."""
     try:
         fields = json.loads(line)
         if not isinstance(fields, dict):
             raise Invalid(FieldError("event", "must be a JSON object"))
-        return parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
+        event = parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
+        if codec is not None:
+            codec.encode(event)
+        return event
     except Invalid as error:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in error.errors)) from None
+    except json.JSONDecodeError as error:
+        message = f"is not JSON: {error.msg} at character {error.pos}; write each event on one line"
+        raise Invalid(FieldError(f"line {number}", message)) from None
     except ValueError as error:
         raise Invalid(FieldError(f"line {number}", f"is not JSON: {error}")) from None
     except RecursionError:

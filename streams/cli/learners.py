@@ -23,7 +23,7 @@ def learners_erase(
 ) -> None:
     """Erase a learner for ever: payloads, responses, and what is owed. Shows the number, and asks, first.
 
-    `publish` finishes it after Ctrl-C. Topics keep their records until their retention: the output says how long.
+    `maintain` finishes it after Ctrl-C. Topics keep their records until their retention: the output says how long.
     """
     require_answer(yes, as_json)
     if not yes:

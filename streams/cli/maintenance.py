@@ -53,7 +53,7 @@ def topics_apply(
     for change in made_changes:
         say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
         if count := lost_retries.get(change.topic.name):
-            say(f"  {count} deliveries wait for a retry in it, and its records are gone: publish sends them again")
+            say(f"  {count} deliveries wait for a retry in it, and its records are gone: maintain sends them again")
     say(f"{len(made_changes)} of {len(plan)} topics changed")
 
 

@@ -21,7 +21,7 @@ from streams.cli.text import say
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES
+from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
 from streams.core.event_filter import filter_value
 from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
@@ -32,6 +32,9 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True)
+_EVENTS_HELP = (
+    f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *: all but {' and '.join(sorted(NAMED_ONLY))}."
+)
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 
@@ -39,7 +42,7 @@ FILTER_EXAMPLE = '{"successStatus": "passed"}'
 def webhooks_create(
     account: Annotated[str, typer.Option(help="The account's id.")],
     url: Annotated[str, typer.Option(help="URL of the endpoint.")],
-    events: Annotated[str, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")] = "*",
+    events: Annotated[str, typer.Option(help=_EVENTS_HELP)] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; may be repeated.")
@@ -121,7 +124,7 @@ def webhooks_enable(
     ] = HeldChoice.DELIVER,
     as_json: JsonOption = False,
 ) -> None:
-    """Enable a webhook, in a new health epoch."""
+    """Enable a webhook. It begins without failures."""
     _show_altered(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, actor=me())), as_json)
 
 
@@ -153,9 +156,7 @@ def webhooks_test(
 def webhooks_update(
     webhook_id: WebhookId,
     url: Annotated[str | None, typer.Option(help="URL of the endpoint.")] = None,
-    events: Annotated[
-        str | None, typer.Option(help=f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *.")
-    ] = None,
+    events: Annotated[str | None, typer.Option(help=_EVENTS_HELP)] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
     package: Annotated[
         list[str] | None, typer.Option(help="Events of this package, or of a --dispatch; '' for no package.")
@@ -174,7 +175,7 @@ def webhooks_update(
     event_filter: Annotated[str | None, typer.Option("--filter", help="As for `create`; '' for none.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change a webhook; options that are not given do not change. A new URL starts a new health epoch."""
+    """Change a webhook; options that are not given do not change. A new URL begins without failures."""
     options = {
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,

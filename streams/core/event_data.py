@@ -94,9 +94,9 @@ def metadata_problem(value: Any) -> str | None:
         return f"must have at most {METADATA_PAIRS} pairs"
     for name, text in value.items():
         if not (isinstance(name, str) and 0 < len(name) <= METADATA_NAME_CHARACTERS and _is_plain(name)):
-            return f"must have names of 1 to {METADATA_NAME_CHARACTERS} characters, and no control characters"
+            return f"must have names of 1 to {METADATA_NAME_CHARACTERS} characters, without control characters"
         if not (isinstance(text, str) and len(text) <= METADATA_VALUE_CHARACTERS and _is_plain(text)):
-            limit = f"a text of at most {METADATA_VALUE_CHARACTERS} characters, and no control characters"
+            limit = f"a text of at most {METADATA_VALUE_CHARACTERS} characters, without control characters"
             return f"{json.dumps(name)} must be {limit}"
     return None
 
@@ -217,6 +217,8 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
         if name not in data:
             if field.required:
                 errors.append(FieldError(f"data.{name}", f"is required for {event_type}"))
+        elif data[name] is None and not field.required:
+            errors.append(FieldError(f"data.{name}", "must not be null: leave it out"))
         elif problem := field.kind.check(data[name]):
             errors.append(FieldError(f"data.{name}", problem))
     if event_type == "session.scored" and not {"scoreRaw", "scoreScaled"} & data.keys():

@@ -1,6 +1,7 @@
 """Filters of webhooks: conditions on the `data` of an event, which must all hold."""
 
 import json
+import math
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -184,7 +185,7 @@ def parse_filter(value: object) -> EventFilter:
     if max(len(fields), sum(map(len, fields.values()))) > FILTER_CONDITIONS:
         raise Invalid(FieldError("filter", f"must have at most {FILTER_CONDITIONS} conditions"))
     if unknown := [
-        FieldError(f"filter.{name}", f"{operator!r} is not an operator; the operators are {OPERATORS}")
+        FieldError(f"filter.{name}", _unknown_operator(name, operator))
         for name, operands in fields.items()
         for operator in operands.keys() - _TESTS.keys()
     ]:
@@ -202,6 +203,12 @@ def parse_filter(value: object) -> EventFilter:
             for operator, operand in operands.items()
         ),
     )
+
+
+def _unknown_operator(name: str, operator: str) -> str:
+    if name == PAIRS:
+        return f"must name a pair, as in {PAIRS}.{operator}"
+    return f"{operator!r} is not an operator; the operators are {OPERATORS}"
 
 
 def _condition(full_name: str, operator: Operator, operand: Any) -> Condition:
@@ -238,7 +245,7 @@ def _operand_problem(operator: str, operand: object) -> str | None:
             return None if ok else f"in must be a list of 1 to {FILTER_VALUES} texts or numbers"
         case Operator.EXISTS:
             return None if isinstance(operand, bool) else "exists must be true or false"
-    return None if _is_number(operand) else f"{operator} must be a finite number"
+    return None if _is_number(operand) else f"{operator} is for numbers: must be a finite number"
 
 
 def _is_scalar(value: object) -> bool:
@@ -251,14 +258,30 @@ def _is_number(value: object) -> bool:
 
 def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list[FieldError]:
     """What is wrong with a filter for a webhook that takes events of these types."""
-    errors = []
+    errors = _contradictions(event_filter)
     for condition in event_filter.conditions:
         kinds = [EVENT_TYPES[name][condition.name].kind for name in event_types if condition.name in EVENT_TYPES[name]]
         problems = [_type_problem(condition, kind) for kind in kinds]
         if not kinds:
-            problems = ["is not a field of an event type that the webhook takes"]
+            names = dict.fromkeys(name for event_type in event_types for name in EVENT_TYPES[event_type])
+            text = ", ".join(f"{PAIRS}.NAME" if name == PAIRS else name for name in names)
+            problems = [f"is not a field of an event type that the webhook takes; the fields are {text}"]
         if None not in problems:
             errors.append(FieldError(f"filter.{condition.full_name}", problems[0] or ""))
+    return errors
+
+
+def _contradictions(event_filter: EventFilter) -> list[FieldError]:
+    """Conditions on one field that no event meets together. `parse_filter` reads them: a record may have them."""
+    operands: dict[str, dict[str, Any]] = {}
+    for condition in event_filter.conditions:
+        operands.setdefault(condition.full_name, {})[condition.operator] = condition.operand
+    errors = []
+    for name, by_operator in operands.items():
+        if by_operator.get(Operator.EXISTS) is False and len(by_operator) > 1:
+            errors.append(FieldError(f"filter.{name}", "exists is false beside another operator: no event would match"))
+        elif by_operator.get(Operator.GTE, -math.inf) > by_operator.get(Operator.LTE, math.inf):
+            errors.append(FieldError(f"filter.{name}", "gte is above lte: no event would match"))
     return errors
 
 

@@ -12,11 +12,12 @@ from streams.cli.events import InputLine, parse_lines, publish_all
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.producer import Ack
 
+DATA = {"packageId": "pkg_1", "version": "2"}
 EVENT = {
     "type": "package.updated",
     "accountId": "acc_1",
     "createdAt": "2026-04-10T14:32:00Z",
-    "data": {"packageId": "pkg_1", "version": "2"},
+    "data": DATA,
 }
 
 
@@ -42,6 +43,17 @@ def test_every_invalid_line_is_named_and_none_is_published() -> None:
     assert [message.split(":")[0] for message in errors] == ["line 2", "line 4", "line 5", "events"]
     assert errors[2] == "line 5: is nested too deeply"
     assert errors[-1] == "events: 3 of 5 lines are wrong: nothing is published"
+
+
+def test_an_event_over_several_lines_says_what_to_do() -> None:
+    first = messages(json.dumps(EVENT, indent=2))[0]
+    assert first.startswith("line 1: is not JSON: Expecting property name enclosed in double quotes at character 1;")
+    assert first.endswith("write each event on one line")
+
+
+def test_a_file_that_is_not_there_is_named_once() -> None:
+    with pytest.raises(Invalid, match=r"^nowhere\.jsonl: No such file or directory$"):
+        events._read("nowhere.jsonl")
 
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
@@ -103,6 +115,23 @@ def test_kafkas_address_is_enough_to_publish(
     events.events_publish(str(file))
     assert "1 event published; no database answers" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_a_schema_that_is_not_written_yet_stops_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    producer = FakeProducer(set())
+    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: producer)
+    monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    monkeypatch.setenv("SCORM_WEBHOOKS_RECORD_SCHEMAS", "compatible")
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "events"
+    file.write_text(f"{line(id='evt_1')}\n{line(data={**DATA, 'metadata': {'site': 'north'}})}")
+    with pytest.raises(Invalid, match=r"line 2: data\.metadata: is not taken yet") as refused:
+        events.events_publish(str(file))
+    assert str(refused.value.errors[-1]) == "events: 1 of 2 lines are wrong: nothing is published"
+    assert producer.published == []
 
 
 def test_without_any_address_nothing_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

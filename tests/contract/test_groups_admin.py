@@ -71,6 +71,12 @@ def test_a_group_with_members_stays_where_it_is(groups: GroupsAdmin, read_all: P
     assert committed(groups, read_all) == 5
 
 
+def test_members_are_noticed_without_records(groups: GroupsAdmin, read_all: Partition, member: Consumer) -> None:
+    with pytest.raises(Conflict, match="has members: stop every process of record first"):
+        groups.rewind(RECORD_GROUP, RECORD_INPUTS, datetime.now(UTC) + timedelta(hours=1))
+    assert committed(groups, read_all) == 5
+
+
 def test_a_stage_goes_on_behind_one_record(groups: GroupsAdmin, read_all: Partition) -> None:
     groups.rewind(RECORD_GROUP, RECORD_INPUTS, LONG_AGO)
     groups.skip(RECORD_GROUP, read_all, 0)

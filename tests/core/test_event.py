@@ -374,6 +374,12 @@ def test_arbitrary_bytes_have_no_subjects(body: bytes) -> None:
     assert subjects_of(body) == EventSubjects()
 
 
+def test_a_field_that_is_null_says_to_leave_it_out() -> None:
+    with pytest.raises(Invalid) as wrong:
+        parse_event({**POSTED, "data": {**POSTED["data"], "dispatchId": None}}, default_id="evt_1", now=NOW)
+    assert str(wrong.value.errors[0]) == "data.dispatchId: must not be null: leave it out"
+
+
 # -- metadata ------------------------------------------------------------------------------------------------
 
 
@@ -386,8 +392,8 @@ def test_arbitrary_bytes_have_no_subjects(body: bytes) -> None:
         ({"n" * 65: "sales"}, "names of 1 to 64 characters"),
         ({"department": 7}, '"department" must be a text'),
         ({"department": "s" * 501}, '"department" must be a text of at most 500 characters'),
-        ({"department": "a\nb"}, "no control characters"),
-        ({"department": "\ud800"}, "no control characters"),
+        ({"department": "a\nb"}, "without control characters"),
+        ({"department": "\ud800"}, "without control characters"),
     ],
 )
 def test_wrong_metadata_says_which_pair(metadata: Any, problem: str) -> None:

@@ -60,7 +60,8 @@ async def test_the_id_of_a_delivery_leads_to_it(api: ApiFixture, browser: FakeBr
     assert (await browser.open(f"/deliveries?q={known.id}")).path == f"/deliveries/{known.id}"
     other = await signed_in(api, account="globex")
     page = await other.open(f"/deliveries?q={known.id}")
-    assert "No event, session, learner, package or dispatch has this id" in page.text
+    assert "No delivery has this id: no event, session, learner, package or dispatch." in page.text
+    assert "An event that no webhook wants has no delivery: GET /v1/events/{id} says why." in page.text
     await other.close()
 
 

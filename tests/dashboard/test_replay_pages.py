@@ -88,6 +88,17 @@ async def test_presets_fill_the_period_and_count(api: ApiFixture, browser: FakeB
         assert "match" in page.text
 
 
+async def test_an_ended_failure_is_offered_by_its_hour(api: ApiFixture, browser: FakeBrowser) -> None:
+    made = await api.acme.webhook()
+    mine = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
+    failed_at, at = NOON - timedelta(hours=13, minutes=30), NOON - timedelta(hours=13)
+    failed = {"outcome": OutcomeKind.REFUSED, "status": None, "started_at": failed_at, "ended_at": failed_at}
+    await api.record(attempt(**mine, event_id="evt_lost", **failed))
+    await api.record(attempt(**mine, event_id="evt_sent", started_at=at, ended_at=at))
+    page = await browser.open(f"/webhooks/{made['id']}/replay")
+    assert "since the hour of the first failure, 9 Apr 22:00" in page.text
+
+
 async def test_a_counted_period_has_one_main_button(api: ApiFixture, browser: FakeBrowser) -> None:
     made = await api.acme.webhook()
     await delivered(api, made["id"], 10)

@@ -41,10 +41,30 @@ async def test_an_error_is_a_problem_with_type_title_and_status(api: ApiFixture)
         assert response.status_code == status
         assert response.headers["content-type"] == "application/problem+json"
         assert {"type": f"urn:scorm-webhooks:{name}", "status": status}.items() <= response.json().items()
-    torn = await api.acme.request(
-        "POST", "/v1/webhooks", content=b'{"url": ', headers={"Content-Type": "application/json"}
+
+
+async def test_errors_of_values_are_in_our_words(api: ApiFixture) -> None:
+    body = b'{"packageId": "p", "learnerId": "", "known": {"scoreRaw": NaN}}'
+    response = await api.acme.request(
+        "POST", "/v1/sessions", content=body, headers={"Content-Type": "application/json"}
     )
-    assert (torn.status_code, torn.json()["title"]) == (400, "The body is not JSON")
+    assert errors_of(response) == {
+        "learnerId": "must have 1 or more characters",
+        "known.scoreRaw": "must be a finite number",
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/webhooks", "/v1/events"])
+async def test_a_body_that_is_not_json_says_where(api: ApiFixture, path: str) -> None:
+    torn = await api.acme.request("POST", path, content=b'{"url": ', headers={"Content-Type": "application/json"})
+    problem = torn.json()
+    assert (torn.status_code, problem["title"]) == (400, "The body is not JSON")
+    assert problem["detail"] == "Expecting value at character 8"
+
+
+async def test_a_parameter_that_comes_twice_is_refused(api: ApiFixture) -> None:
+    response = await api.acme.request("GET", "/v1/deliveries?metadata=a=b&metadata=c=d&state=dead&state=held")
+    assert errors_of(response) == {"metadata": "may occur once", "state": "may occur once"}
 
 
 async def test_an_unknown_parameter_is_refused(api: ApiFixture) -> None:

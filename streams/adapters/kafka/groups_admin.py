@@ -25,9 +25,10 @@ class GroupsAdmin(TopicsAdmin):
         """
         committed_offsets = self.offsets(group, topics)
         first = self._first_since(committed_offsets, since)
-        moves = {at: offset for at, offset in first.items() if offset < committed_offsets[at].committed}
-        self._commit(group, moves)
-        return sum(committed_offsets[at].committed - offset for at, offset in moves.items())
+        # Also what does not move: Kafka says only at a commit whether the group has members.
+        targets = {at: min(first.get(at, old.committed), old.committed) for at, old in committed_offsets.items()}
+        self._commit(group, targets)
+        return sum(old.committed - targets[at] for at, old in committed_offsets.items())
 
     def skip(self, group: str, at: Partition, offset: int) -> None:
         """Commit the record behind `offset`, which the group reads next.
@@ -65,12 +66,10 @@ class GroupsAdmin(TopicsAdmin):
             if offset >= 0
         }
 
-    def _commit(self, group: str, moves: Mapping[Partition, int]) -> None:
+    def _commit(self, group: str, targets: Mapping[Partition, int]) -> None:
         """Commit without joining the group, which Kafka accepts only while it has no members."""
-        if not moves:
-            return
         consumer = Consumer({**self._config, "group.id": self._prefix + group, "enable.auto.commit": False})
-        offsets = [self._topic_partition(at, offset) for at, offset in moves.items()]
+        offsets = [self._topic_partition(at, offset) for at, offset in targets.items()]
         try:
             accepted(consumer.commit(offsets=offsets, asynchronous=False) or [])
         except KafkaException as error:

@@ -97,6 +97,10 @@ class Progress:
         is_new = self.score.exists and self.score != self.known_score
         return is_new and self.is_for_the_record and self.scores_reported < SCORES_PER_SESSION
 
+    def with_launch_time(self, total_time: Decimal) -> "Progress":
+        """Begin at this total time, unless one is known."""
+        return self if self.launch_time else replace(self, launch_time=total_time, total_time=total_time)
+
     def with_score_reported(self) -> "Progress":
         return replace(self, known_score=self.score, scores_reported=self.scores_reported + 1)
 

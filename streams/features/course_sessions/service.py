@@ -89,7 +89,9 @@ class CourseSessionService:
         previous_state = None
         if new.keeps_state:
             previous_state = await self._sessions.states.newest(account_id, new.learner_id, new.package_id)
-        known_progress = new.known or (resumed(previous_state[0].progress) if previous_state else Progress())
+        before = resumed(previous_state[0].progress) if previous_state else Progress()
+        # The course begins with the state's total time, also where the platform says what is known.
+        known_progress = new.known.with_launch_time(before.total_time) if new.known else before
         now = self._clock.now()
         session = CourseSession(
             account_id,

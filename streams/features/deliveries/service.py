@@ -147,7 +147,7 @@ class DeliveryService:
     async def start(
         self, kind: JobKind, delivery_filter: DeliveryFilter, account_id: str, *, actor: str, once: str | None = None
     ) -> Job:
-        """Start a job on every dead letter of the account that matches now; `publish` does the work.
+        """Start a job on every dead letter of the account that matches now; `maintain` does the work.
 
         A second call with the same `once` returns the same job.
         """

@@ -86,7 +86,10 @@ class EventSearchService:
             return since, since + AFTER_SINCE
         made_at = _made_at(event_id)
         if made_at is None or not EARLIEST <= made_at <= LATEST:
-            message = "is needed: the event has no deliveries, and its id does not tell when it was published"
+            message = (
+                "is needed, such as 2026-04-10T14:32:00Z: the event has no deliveries, and its id "
+                "does not tell when it was published"
+            )
             raise Invalid(FieldError("since", message))
         return made_at - BEFORE_ITS_ID, made_at + AFTER_ITS_ID
 

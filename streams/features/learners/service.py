@@ -14,7 +14,7 @@ from streams.ids import new_id
 from streams.ports import Clock, Erasures
 from streams.topics import TopicRetention
 
-# A request waits this long for the end of its erasure. `publish` finishes a longer one.
+# A request waits this long for the end of its erasure. `maintain` finishes a longer one.
 WAIT_SECONDS = 5.0
 
 

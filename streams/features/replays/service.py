@@ -39,7 +39,7 @@ class ReplayService:
         return ReplayCount(summary, missing_events, await self._seconds(webhook, count))
 
     async def start(self, webhook: Webhook, request: ReplayRequest, *, actor: str, once: str | None = None) -> Job:
-        """Start a job; `publish` does the work. A second call with the same `once` returns the same job.
+        """Start a job; `maintain` does the work. A second call with the same `once` returns the same job.
 
         Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
         """

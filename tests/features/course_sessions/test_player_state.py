@@ -121,6 +121,18 @@ async def test_what_the_earlier_session_reached_is_known(api: ApiFixture) -> Non
     assert len((await api.acme.get("/v1/sessions/s-3"))["events"]) == 3
 
 
+async def test_the_time_goes_on_whatever_the_platform_says_is_known(api: ApiFixture) -> None:
+    await commit(api, await opened(api), body())
+    api.clock.advance(1)
+    again = await opened(api, sessionId="s-2", known={})
+    await commit(api, again, body(session_time="00:01:00"))
+    assert (await api.acme.get("/v1/sessions/s-2"))["totalTime"] == "PT11M"
+    assert (await stored(api))["cmi"]["core"]["total_time"] == "0000:11:00.00"
+    longer = await opened(api, sessionId="s-3", known={"totalTime": "PT20M"})
+    await commit(api, longer, body(session_time="00:01:00"))
+    assert (await api.acme.get("/v1/sessions/s-3"))["totalTime"] == "PT21M"
+
+
 async def test_the_newest_commit_wins(api: ApiFixture) -> None:
     first, second = await opened(api), await opened(api)
     await commit(api, second, body("page-9"))
