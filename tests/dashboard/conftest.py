@@ -2,11 +2,20 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import pytest_asyncio
 from dashboard.pages import FakeBrowser, signed_in
 
+from api.sign_in import limits
 from rest.api_fixture import ApiFixture, open_api
+
+
+@pytest.fixture(autouse=True)
+def frozen_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attempt to sign in becomes possible again while a slow machine plays a test."""
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: 1000.0))
 
 
 @pytest_asyncio.fixture
