@@ -39,7 +39,7 @@ from api.webhooks import form as webhook_form
 from api.webhooks import pages as webhook_pages
 from api.webhooks import routes as webhooks
 from api.webhooks.address_errors import add_address_errors
-from streams.core.limits import STORED_RESPONSE_BYTES_PER_DAY
+from streams.core.limits import MAX_STORED_RESPONSE_BYTES_PER_DAY
 from streams.core.rate import RateLimits
 
 PAGES = (
@@ -76,7 +76,7 @@ def create_app(
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
-    app.state.stored_responses = RateLimits(STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
+    app.state.stored_responses = RateLimits(MAX_STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()

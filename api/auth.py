@@ -36,10 +36,10 @@ async def known_caller(request: Request) -> Caller:
     request.state.rate_headers = {
         "RateLimit-Limit": f"{bucket.limit}, {bucket.limit};w={PERIOD_SECONDS}",
         "RateLimit-Remaining": str(bucket.remaining),
-        "RateLimit-Reset": str(bucket.full_in_seconds),
+        "RateLimit-Reset": str(bucket.seconds_until_full),
     }
     if not passes:
-        raise TooMany(bucket.next_in_seconds)
+        raise TooMany(bucket.seconds_until_token)
     return caller
 
 

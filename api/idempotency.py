@@ -14,7 +14,7 @@ from fastapi import Request, Response
 from api.auth import known_caller
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.limits import STORED_RESPONSE_BYTES
+from streams.core.limits import MAX_STORED_RESPONSE_BYTES
 from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
@@ -52,7 +52,7 @@ async def once(request: Request, key: str, handle: Handler) -> Response:
 
 async def _kept_body(request: Request, response: Response) -> str | None:
     body, caller = bytes(response.body), await known_caller(request)
-    if len(body) > STORED_RESPONSE_BYTES:
+    if len(body) > MAX_STORED_RESPONSE_BYTES:
         return None
     holder = caller.account_id or caller.actor
     has_room, _ = request.app.state.stored_responses.take(holder, time.monotonic(), len(body))

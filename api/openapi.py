@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 
 from api.events.schemas import BATCH, EVENT, event_schemas
 from api.problems import MEDIA_TYPE
-from streams.core.limits import ERRORS_SHOWN
+from streams.core.limits import MAX_ERRORS_SHOWN
 
 ABOUT = """
 Register webhooks, see what was delivered to them and why something was not, and act on it.
@@ -30,7 +30,7 @@ _PROBLEM: dict[str, Any] = {
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
-            "maxItems": ERRORS_SHOWN,
+            "maxItems": MAX_ERRORS_SHOWN,
             "items": {
                 "type": "object",
                 "required": ["field", "message"],

@@ -19,7 +19,7 @@ from streams.core.errors import (
     Misconfigured,
     NotAcknowledged,
     NotFound,
-    Refused,
+    RowRefused,
     ScormWebhooksError,
     Stale,
     Unauthorized,
@@ -27,8 +27,8 @@ from streams.core.errors import (
     problem_type,
 )
 from streams.core.ids import ID_PATTERN, ID_WORDS
-from streams.core.limits import ERROR_DETAIL_CHARACTERS
-from streams.core.text import shortened
+from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
+from streams.core.text import shorten
 from streams.ports import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
@@ -53,13 +53,13 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Stale: (412, "stale", "It was changed since it was read", "It was changed since you opened the page"),
     Ended: (410, "ended", "It has ended", None),
     TooMany: (429, "too-many-requests", "Too many requests", None),
-    Refused: (422, "refused", "The database does not accept this", "The database does not accept this"),
+    RowRefused: (422, "refused", "The database does not accept this", "The database does not accept this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted", "A stored secret cannot be decrypted"),
     Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),
     Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
 }
 # Their messages are for operators, in the log.
-LOG_ONLY_ERRORS = (Refused, InvalidRecord, Unavailable)
+LOG_ONLY_ERRORS = (RowRefused, InvalidRecord, Unavailable)
 # Messages of pydantic by the type of its error, rewritten for people; {…} is from the error's context.
 _MESSAGES = {
     "extra_forbidden": "is not a field here",
@@ -98,7 +98,7 @@ def problem(
     """A problem's response, at most 64 KiB."""
     body: dict[str, Any] = {"type": problem_type(name), "title": title, "status": status}
     if detail:
-        body["detail"] = shortened(detail, ERROR_DETAIL_CHARACTERS)
+        body["detail"] = shorten(detail, MAX_ERROR_DETAIL_CHARACTERS)
     return _response(request, body, headers)
 
 
@@ -152,7 +152,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return problem(
             request, status, name, title, "its operator finds the reason in the log, under this request's id"
         )
-    is_untold = isinstance(error, Unavailable | Refused) and not isinstance(error, NotAcknowledged)
+    is_untold = isinstance(error, Unavailable | RowRefused) and not isinstance(error, NotAcknowledged)
     detail = "try again in a few seconds" if is_untold else str(error)
     if isinstance(error, LOG_ONLY_ERRORS):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from streams.core.access import MANAGE, OPERATOR, Scope
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Scope
 from streams.core.audit import AuditEntry
 from streams.core.url import without_query
 
@@ -37,7 +37,7 @@ class VisibilityRule:
     def visibility(self, permissions: Collection[str]) -> Visibility:
         if OPERATOR in permissions:
             return self.operator
-        if MANAGE in permissions:
+        if MANAGE_ACCOUNT in permissions:
             return self.owner
         return self.member if Scope.WEBHOOKS_WRITE in permissions else self.viewer
 

@@ -25,7 +25,7 @@ from streams.adapters.kafka.messages import is_stored
 from streams.adapters.kafka.msk import msk_properties
 from streams.adapters.kafka.security import secured, token_source
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
-from streams.core.event import Event, check_event, parse_event, partition_key, traced
+from streams.core.event import Event, check_event, parse_event, partition_key, with_trace_parent
 from streams.core.trace import format_trace_parent
 from streams.ids import new_id
 from streams.ports import Codec
@@ -185,7 +185,7 @@ class EventProducer:
             check_event(event, datetime.now(UTC))
         else:
             event = parse_event(event, default_id=new_id("evt"), now=datetime.now(UTC))
-        event = traced(event, _current_trace())
+        event = with_trace_parent(event, _current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()
         future.set_running_or_notify_cancel()  # A queued event cannot be cancelled.

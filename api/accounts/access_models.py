@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
 from api.webhooks.models import Url
 from streams.core.access import Role, Scope
-from streams.core.limits import NAME_CHARACTERS
-from streams.core.session import MAX_LINK
+from streams.core.limits import MAX_NAME_CHARACTERS
+from streams.core.session import MAX_LINK_LIFETIME
 
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],
@@ -20,13 +20,13 @@ ROLES = (
     "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
     "without secrets and headers."
 )
-MAX_LINK_MINUTES = MAX_LINK // timedelta(minutes=1)
+MAX_LINK_MINUTES = MAX_LINK_LIFETIME // timedelta(minutes=1)
 
 
 class NewKey(Input):
     """An API key to create."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
+    name: Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, examples=["The nightly export"])]
     scopes: Scopes
     expires_at: Moment | None = None
 

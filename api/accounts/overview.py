@@ -36,7 +36,7 @@ async def overview(visit: SignedIn) -> Response:
         visit,
         "overview.html",
         webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
-        more=page.next is not None,
+        more=page.next_cursor is not None,
         dead=dead.rows,
         latest=latest.rows,
         last=await services.search.last_attempts(rows),

@@ -13,7 +13,7 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import actor_name, names_by_id, people_of
 from api.shell.visits import MayManage, SignedIn, Visit
-from streams.core.access import MANAGE, NewKey, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, NewKey, Role, Scope
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import is_storable
@@ -39,7 +39,7 @@ MAILS = 20
 
 async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
     services, account_id = visit.services, visit.account.id
-    can_manage = visit.may(MANAGE)
+    can_manage = visit.may(MANAGE_ACCOUNT)
     return render(
         visit,
         "account.html",
@@ -138,7 +138,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         actors={row.actor: actor_name(row.actor, people) for row in page.rows},
         names={**people, **await names_by_id(visit, _webhook_ids(page.rows))},
         given=filters,
-        next=with_query("/audit", **filters, after=page.next) if page.next else None,
+        next=with_query("/audit", **filters, after=page.next_cursor) if page.next_cursor else None,
         with_query=with_query,
     )
 
@@ -151,5 +151,5 @@ async def notifications_page(visit: SignedIn, after: str | None = None) -> Respo
         visit,
         "notifications.html",
         rows=page.rows,
-        next=page.next,
+        next=page.next_cursor,
     )

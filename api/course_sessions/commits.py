@@ -55,7 +55,7 @@ async def _take(token: str, request: Request) -> Response:
         raise NotFound("no session has this commit URL")
     passes, bucket = request.app.state.commit_limits.take(token, time.monotonic())
     if not passes:
-        raise TooMany(bucket.next_in_seconds, "commits of this session")
+        raise TooMany(bucket.seconds_until_token, "commits of this session")
     try:
         commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
     except NotScorm as error:

@@ -82,7 +82,7 @@ async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -
         rows=page.rows,
         names=await names_of(visit, page.rows),
         after=form["after"],
-        next=with_query("/dead-letters", **chosen_values, after=page.next) if page.next else None,
+        next=with_query("/dead-letters", **chosen_values, after=page.next_cursor) if page.next_cursor else None,
         delivery_filter=delivery_filter,
         webhooks=await _webhooks(visit, delivery_filter),
         reasons=list(DeathReason),

@@ -21,7 +21,7 @@ from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.errors import Invalid
 from streams.core.event import parse_pair
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.features.deliveries.search_rules import IdKind
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -65,7 +65,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
         chips=_chips(links, names),
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
-        next=links(after=result.page.next) if result.page.next else None,
+        next=links(after=result.page.next_cursor) if result.page.next_cursor else None,
         delivery_filter=delivery_filter,
     )
 
@@ -98,7 +98,7 @@ def _timeline(details: DeliveryDetails, newest: bool) -> list[TimelineStep]:
     previous: AttemptDetails | None = None
     for attempt in details.attempts:
         # The attempt before the first one of a page is not read, so that one shows no wait.
-        first = attempt.started_at if details.earlier else details.delivery_state.first_seen_at
+        first = attempt.started_at if details.earlier_cursor else details.delivery_state.first_seen_at
         began = previous.started_at if previous else first
         last = newest and attempt is details.attempts[-1]
         steps.append(
@@ -119,8 +119,8 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     service, cursor = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
     details = await service.find(delivery_id, visit.account.id)
     if cursor is not None:
-        page = await service.attempts(delivery_id, cursor, ATTEMPTS_SHOWN, visit.account.id)
-        details = replace(details, attempts=page.rows[::-1], earlier=page.next)
+        page = await service.attempts(delivery_id, cursor, MAX_ATTEMPTS_SHOWN, visit.account.id)
+        details = replace(details, attempts=page.rows[::-1], earlier_cursor=page.next_cursor)
     row = details.delivery_state
     webhook = await webhook_of(visit, row.webhook_id)
     body = (details.body or b"").decode(errors="replace")
@@ -133,7 +133,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         is_deleted=webhook is None or webhook.deleted_at is not None,
         steps=_timeline(details, newest=cursor is None),
         newest=cursor is None,
-        earlier=details.earlier,
+        earlier=details.earlier_cursor,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from streams.core.delivery import DeathReason
 from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
-from streams.core.erasure import ERASED, ERASED_MESSAGE
+from streams.core.erasure import ERASED_MESSAGE, ERASED_REASON
 
 REASONS: Mapping[str, str] = {
     **{str(reason): words for reason, words in HELD_MESSAGES.items()},
@@ -15,7 +15,7 @@ REASONS: Mapping[str, str] = {
     DeathReason.KEPT: "Kept when its webhook was enabled.",
     DeathReason.REFUSED: "Kafka refused its record.",
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
-    ERASED: ERASED_MESSAGE,
+    ERASED_REASON: ERASED_MESSAGE,
 }
 # The message of such a delivery says more than its reason: that of the last attempt, of Kafka, of what is missing.
 _WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, DeathReason.REFUSED)

@@ -28,7 +28,7 @@ from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import parse_pair
 from streams.core.job import JobKind
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
@@ -108,7 +108,7 @@ async def list_attempts(
     delivery_id: Id,
     caller: MayReadDeliveries,
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=ATTEMPTS_SHOWN, description="At most so many rows.")] = ATTEMPTS_SHOWN,
+    limit: Annotated[int, Query(ge=1, le=MAX_ATTEMPTS_SHOWN, description="At most so many rows.")] = MAX_ATTEMPTS_SHOWN,
     cursor: After = None,
 ) -> Page[Attempt]:
     """Newest first. A page has fewer rows when their responses are large: go on until there is no `nextCursor`."""

@@ -68,7 +68,7 @@ async def _operator_page(
         once=new_once(),
         errors=errors,
         accounts=page.rows,
-        next=with_query("/operator", name=name, after=page.next) if page.next else None,
+        next=with_query("/operator", name=name, after=page.next_cursor) if page.next_cursor else None,
         failing=await platform.failing(),
         slowest=await platform.slowest(),
         waiting=await platform.waiting_by_tier(),

@@ -130,7 +130,7 @@ async def _first_failure(visit: Visit, registration: Registration) -> datetime |
     """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
     stats = await visit.services.webhook_stats.stats(registration)
     hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
-    return stats.failing.first_failed_at or min(hours, default=None)
+    return stats.failure_streak.first_failed_at or min(hours, default=None)
 
 
 @router.get("/webhooks/{webhook_id}/replay")

@@ -176,7 +176,7 @@ def plain(text: object) -> str:
 def plain_lines(text: str | bytes) -> str:
     """Text or bytes from outside, with line breaks, other control characters escaped."""
     decoded_text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return escape_controls(decoded_text.replace("\r\n", "\n"), keep="\n\t")
+    return escape_controls(decoded_text.replace("\r\n", "\n"), allowed="\n\t")
 
 
 @pass_context
@@ -195,7 +195,7 @@ def detail(context: Context, value: object) -> str:
 
 def pretty_json(value: object) -> str:
     """JSON for people, its fields in their order."""
-    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), allowed="\n")
 
 
 _TEMPLATES = Environment(

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from api.shell.branding import Site
 from streams.core.errors import Forbidden
-from streams.core.session import SESSION_LASTS
+from streams.core.session import SESSION_LIFETIME
 
 _DIRECTIVES = (
     "default-src 'none'",
@@ -42,7 +42,7 @@ def set_cookie(
     site: Site,
     value: str,
     name: str = "session",
-    lasts: timedelta = SESSION_LASTS,
+    lasts: timedelta = SESSION_LIFETIME,
 ) -> None:
     """Set a cookie that no script reads, and that other sites do not send with a POST."""
     secure, is_framed = is_secure(request, site), _is_framed(request, site, name)

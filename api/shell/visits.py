@@ -14,7 +14,7 @@ from api.shell.forms import Form
 from api.shell.security import cookie_name
 from api.shell.times import zone_named
 from api.visibility import visible
-from streams.core.access import MANAGE, OPERATOR, Caller, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Caller, Role, Scope
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
@@ -160,7 +160,7 @@ def _if_permitted(permission: str) -> Any:
     return Depends(permitted)
 
 
-MayManage = Annotated[Visit, _if_permitted(MANAGE)]
+MayManage = Annotated[Visit, _if_permitted(MANAGE_ACCOUNT)]
 MayWriteWebhooks = Annotated[Visit, _if_permitted(Scope.WEBHOOKS_WRITE)]
 MayWriteDeliveries = Annotated[Visit, _if_permitted(Scope.DELIVERIES_WRITE)]
 MayEraseLearners = Annotated[Visit, _if_permitted(Scope.LEARNERS_ERASE)]

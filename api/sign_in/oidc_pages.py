@@ -11,7 +11,7 @@ from api.shell.visits import site_of
 from api.sign_in.limits import browser_of, limit_attempts
 from api.sign_in.pages import OIDC_PATH, signed_in
 from streams.core.errors import NotFound, ProviderFailed
-from streams.core.oidc import PENDING_LASTS, NotAdmitted, ProviderRefused, SignInRefused
+from streams.core.oidc import PENDING_LIFETIME, NotAdmitted, ProviderRefused, SignInRefused
 from streams.features.sign_in.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -27,7 +27,7 @@ async def begin(request: Request, next: str = "/") -> Response:
     except ProviderFailed:
         return await _failed(request, oidc)
     response = redirect(pending_sign_in.url)
-    set_cookie(response, request, site_of(request), pending_sign_in.browser_token, OIDC, PENDING_LASTS)
+    set_cookie(response, request, site_of(request), pending_sign_in.browser_token, OIDC, PENDING_LIFETIME)
     return response
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import Hour, ResponseTimes, percentile_ms
+from streams.core.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
 
 WIDTH, HEIGHT = 720, 124
 # Below the bars, for the hours.
@@ -52,7 +52,7 @@ class AttemptsChart:
     failures: Sequence[tuple[str, int]]
 
 
-def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> AttemptsChart:
+def attempts_chart(hours: Sequence[HourlyAttempts], now: datetime, count: int = 24) -> AttemptsChart:
     """The last `count` hours, the present one at the right."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=back) for back in reversed(range(count))]

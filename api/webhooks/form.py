@@ -18,7 +18,7 @@ from api.webhooks.filter_model import EXAMPLE
 from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import filter_value
+from streams.core.event_filter import parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, webhook_input
 from streams.features.webhooks.latest_events import ComparedEvent
@@ -182,7 +182,7 @@ def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
         "dispatches": form.lines("dispatches"),
         "fallback_url": form["fallback_url"] or None,
         "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
-        "filter": filter_value(form["filter"]) if form["filter"] else None,
+        "filter": parse_filter_json(form["filter"]) if form["filter"] else None,
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] or registration is None or form[f"no_{name}"]:

@@ -24,7 +24,7 @@ from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.webhook import PauseReason, Registration, Status, entered_types
+from streams.core.webhook import PauseReason, Registration, Status, to_entered_types
 from streams.core.webhook_stats import percentile_ms
 from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
 
@@ -39,7 +39,7 @@ async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     pairs = list(zip(page.rows, verdicts, strict=True))
-    return render(visit, "webhooks.html", webhooks=pairs, next=page.next, after=after)
+    return render(visit, "webhooks.html", webhooks=pairs, next=page.next_cursor, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -63,7 +63,7 @@ async def _webhook_page(
     registration = await services.webhooks.find(webhook_id, account_id)
     webhook = registration.webhook
     stats = await services.webhook_stats.stats(registration)
-    streak = stats.failing
+    streak = stats.failure_streak
     failures = []
     if streak.failures or webhook.status is Status.PAUSED:
         failures = list(await services.webhook_stats.failures(registration, FAILURES_TO_PAUSE))
@@ -83,7 +83,7 @@ async def _webhook_page(
         steps=steps,
         examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
-        events=entered_types(webhook.event_types),
+        events=to_entered_types(webhook.event_types),
         verdict=verdict(registration.listed_webhook, stats.summary),
         counts=counts,
         streak=streak,

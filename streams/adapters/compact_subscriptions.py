@@ -51,7 +51,7 @@ class CompactSubscriptions(WebhookStore):
         packed_webhook = self._packed.get(webhook_id)
         return int(_HEAD.unpack_from(packed_webhook)[0]) if packed_webhook else 0
 
-    def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
+    def get_many(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
         cache = self._cache
         return [cache[webhook_id] for webhook_id in webhook_ids]
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from email_validator import EmailNotValidError, validate_email
 
 from streams.adapters.threads import in_worker_thread
-from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
+from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
 from streams.core.mail import RenderedMail
 
 # For each step of the SMTP dialogue.
@@ -145,9 +145,9 @@ def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: Ren
     return message
 
 
-def _verdict(code: int, message: str) -> Refused | Unavailable:
+def _verdict(code: int, message: str) -> RowRefused | Unavailable:
     if _is_permanent(code):
-        return Refused(f"the mail server refused it: {message}")
+        return RowRefused(f"the mail server refused it: {message}")
     return Unavailable(f"the mail server: {message}")
 
 

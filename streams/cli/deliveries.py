@@ -127,7 +127,9 @@ async def _to_delivery_id(deployment: "SqlDeployment", text: str) -> str:
     page = await deployment.deliveries().list(DeliveryFilter(event_id=text, limit=MAX_IDS_SHOWN))
     if len(page.rows) > 1:
         ids = ", ".join(row.delivery_id for row in page.rows)
-        raise Conflict(f"the event {text} has more than one delivery, choose one: {ids}{', …' if page.next else ''}")
+        raise Conflict(
+            f"the event {text} has more than one delivery, choose one: {ids}{', …' if page.next_cursor else ''}"
+        )
     return page.rows[0].delivery_id if page.rows else text
 
 

@@ -16,7 +16,7 @@ import typer
 
 from streams.cli.text import say, text_of
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.page import MAX_ROWS, Cursor, Page
+from streams.core.page import MAX_PAGE_ROWS, Cursor, Page
 from streams.core.text import escape_json
 from streams.core.times import format_time, parse_time
 
@@ -76,10 +76,10 @@ def one_of(values: Sequence[str]) -> dict[str, Any]:
 
 async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:
     """The first rows of a list, read page by page."""
-    first_page = await page(None, min(limit, MAX_ROWS))
+    first_page = await page(None, min(limit, MAX_PAGE_ROWS))
     rows = list(first_page.rows)
-    while first_page.next is not None and len(rows) < limit:
-        first_page = await page(first_page.next, min(limit - len(rows), MAX_ROWS))
+    while first_page.next_cursor is not None and len(rows) < limit:
+        first_page = await page(first_page.next_cursor, min(limit - len(rows), MAX_PAGE_ROWS))
         rows += first_page.rows
     return rows
 

@@ -113,7 +113,7 @@ def _serve(
             telemetry,
             registry,
             listening,
-            stop_seconds=settings.time_limits.stop,
+            stop_seconds=settings.time_limits.stop_seconds,
             until_stdin_closes=health_fd is not None,
         )
 

@@ -22,7 +22,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import filter_value
+from streams.core.event_filter import parse_filter_json
 from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
@@ -268,7 +268,7 @@ def _warn(result: ChangeResult) -> None:
 
 
 def _filter(text: str | None) -> Any:
-    return filter_value(text) if text else None
+    return parse_filter_json(text) if text else None
 
 
 def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:

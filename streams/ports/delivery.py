@@ -92,6 +92,6 @@ class MailTransport(Protocol):
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         """Send a mail to all addresses. Returns a note about the delivery, if there is one.
 
-        Raises `Unavailable` when it can be tried again, `PartiallySent` when some addresses have it, `Refused` when
+        Raises `Unavailable` when it can be tried again, `PartiallySent` when some addresses have it, `RowRefused` when
         no address will ever take it.
         """

@@ -12,7 +12,7 @@ from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
-from streams.core.held import Held, ReleaseProgress
+from streams.core.held import HeldDelivery, ReleaseProgress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
@@ -27,7 +27,7 @@ class Recorder(Protocol):
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """Store a batch in one transaction; a second time changes nothing. Returns the events stored with another body.
 
-        Raises `Refused` for a row that the database does not take, `Unavailable` when it is away.
+        Raises `RowRefused` for a row that the database does not take, `Unavailable` when it is away.
         """
 
 
@@ -42,7 +42,7 @@ class DeliveryLog(Protocol):
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         """The attempts of a delivery, newest first.
 
-        A page ends early when its attempts have more than `ATTEMPT_BYTES_SHOWN` stored bytes.
+        A page ends early when its attempts have more than `MAX_ATTEMPT_BYTES_SHOWN` stored bytes.
         """
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
@@ -74,7 +74,7 @@ class HeldDeliveries(Protocol):
     async def webhooks(self) -> Mapping[str, int]:
         """The ids of these webhooks, each with the number of released deliveries that are not yet attempted."""
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]: ...
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]: ...
 
@@ -161,7 +161,7 @@ class UsageMeter(Protocol):
         """Count the launches of these ranges, in one transaction with the new positions.
 
         Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises
-        `Refused` for a launch that the database does not take.
+        `RowRefused` for a launch that the database does not take.
         """
 
 

@@ -31,7 +31,7 @@ async def serve_api(deployment: Deployment, count: int) -> None:
         names,
         dict(deployment.environ),
         telemetry,
-        settings.time_limits.kill,
+        settings.time_limits.kill_seconds,
         options=(SHARES_PORT,),
         stage_of=lambda _: "api",
     )

@@ -55,7 +55,7 @@ class ApiProcess:
                 closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
                 counted=lambda count: telemetry.gauge("api_connections", count),
             ),
-            timeout_graceful_shutdown=int(settings.time_limits.drain),
+            timeout_graceful_shutdown=int(settings.time_limits.drain_seconds),
         )
         self._socket = listen(
             settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", shared=deployment.shares_api_port

@@ -180,7 +180,7 @@ class SqlDeployment(SqlParts):
             producer,
             self.codec,
             self.clock,
-            self.settings.time_limits.test_outcome,
+            self.settings.time_limits.test_outcome_seconds,
         )
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:

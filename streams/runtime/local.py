@@ -49,7 +49,7 @@ async def system(
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
         stages = [*SEPARATE_STAGES, BACKGROUND] if small else list(STAGES)
-        supervisor = Supervisor(stages, environ, telemetry, deployment.settings.time_limits.kill, logs, options)
+        supervisor = Supervisor(stages, environ, telemetry, deployment.settings.time_limits.kill_seconds, logs, options)
         running = asyncio.create_task(supervisor.run())
         try:
             # Let the supervisor start its children first.

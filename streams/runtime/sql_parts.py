@@ -22,8 +22,8 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.session import CODE_DIGITS, code_of
-from streams.core.usage import LATE_DAYS
+from streams.core.session import CODE_DIGITS, format_code
+from streams.core.usage import MONTH_OPEN_DAYS
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.storage import SqlErasures
 from streams.features.mails.storage import SqlMails
@@ -58,7 +58,7 @@ class SqlParts(Deployment):
 
     def new_code(self) -> str:
         """A code that a person types to sign in."""
-        return code_of(secrets.randbelow(10**CODE_DIGITS))
+        return format_code(secrets.randbelow(10**CODE_DIGITS))
 
     def random_bytes(self, size: int) -> bytes:
         return secrets.token_bytes(size)
@@ -138,7 +138,7 @@ class SqlParts(Deployment):
             Prunable.RESPONSES: 1,
             Prunable.SIGN_INS: 1,
             Prunable.SESSIONS: 1,
-            Prunable.COUNTED_LAUNCHES: LATE_DAYS,
+            Prunable.COUNTED_LAUNCHES: MONTH_OPEN_DAYS,
             Prunable.PENDING_SIGN_INS: 1,
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,

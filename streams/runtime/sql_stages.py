@@ -186,7 +186,7 @@ class MeterProcess:
     """The `meter` stage."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
         admin, outages = deployment.topics_admin(), deployment.outages(telemetry)
@@ -218,7 +218,7 @@ class NotifyProcess:
     """The `notify` stage."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._database = deployment.database
         self._stage = Notify(
             deployment.mails(),

@@ -67,7 +67,7 @@ class FanOutProcess:
         self._check_group = partial(check_group, deployment.client_ids(group), group, client)
         # Why it does not join its group yet.
         self._waits_for: str | None = None
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
 
     async def run(self) -> None:
         try:
@@ -102,7 +102,7 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
-        self._drain_seconds = settings.time_limits.drain
+        self._drain_seconds = settings.time_limits.drain_seconds
         self._prefix = settings.topic_prefix
         self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
         self._producer = deployment.producer(telemetry, LINGER_MS)
@@ -187,7 +187,7 @@ class RecordProcess:
     """The `record` stage."""
 
     def __init__(self, deployment: "SqlParts", telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._producer = deployment.producer(telemetry)
         self._consumer = deployment.consumer(RECORD_GROUP, RECORD_INPUTS, telemetry, in_bulk=True)
         self._topics = watch(deployment, self._consumer, lambda name: name in RECORD_INPUTS, ())

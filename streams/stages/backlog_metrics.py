@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NoReturn
 
-from streams.core.backlog import Backlog, GroupOffsets, LagClock, Waiting
+from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
 from streams.tasks import together
@@ -56,7 +56,7 @@ def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) ->
         )
 
 
-def _age(deliveries: Waiting, now: datetime) -> float:
+def _age(deliveries: WaitingCount, now: datetime) -> float:
     return max(0.0, (now - deliveries.since).total_seconds()) if deliveries.since else 0.0
 
 
@@ -72,6 +72,6 @@ def _expose_groups(
         for partition, lag in partitions.items():
             name = group, partition.topic
             records[name] += max(0, lag.end - lag.committed)
-            seconds[name] = max(seconds[name], clocks[group, partition].seconds(lag, now))
+            seconds[name] = max(seconds[name], clocks[group, partition].lag_seconds(lag, now))
     telemetry.gauge_all("group_lag_records", records)
     telemetry.gauge_all("group_lag_seconds", seconds)

@@ -17,7 +17,7 @@ from streams.core.decision import (
 )
 from streams.core.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.endpoint_queue import priority_of, queue_of
-from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, RecordsRefused, Unavailable
+from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
 from streams.core.health import Fallbacks
 from streams.core.outcome import OutcomeKind
 from streams.core.pure import pure
@@ -57,8 +57,8 @@ class Deliver:
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
         """Make the attempt that is due, if any, and produce what follows. Returns when that is acknowledged.
 
-        Raises `InvalidRecord` for a record that our own code cannot handle, and `Abandoned` when the partition was
-        revoked, or the process drains, before its request left.
+        Raises `InvalidRecord` for a record that our own code cannot handle, and `RecordAbandoned` when the partition
+        was revoked, or the process drains, before its request left.
         """
         ports, telemetry = self._ports, self._ports.telemetry
         if ports.erased_learners.covers(delivery):
@@ -96,7 +96,7 @@ class Deliver:
                 try:
                     with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
                         if partition.revoked:
-                            raise Abandoned
+                            raise RecordAbandoned
                         if slot.waited:
                             # The webhook may have been paused, changed or deleted meanwhile.
                             decision = decide(delivery, self._inputs, appended_at, now())
@@ -104,7 +104,7 @@ class Deliver:
                             attempt, decision = await self._sender.attempt(delivery, decision)
                             slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
                             if delivery.target is Target.FALLBACK:
-                                self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
+                                self._fallbacks.record_result(delivery.webhook_id, slot.delivered, attempt.ended_at)
                 except EndpointBusy:
                     decision = decide(delivery, self._inputs, appended_at, now(), is_busy=True)
                 except Unavailable as error:

@@ -10,9 +10,9 @@ from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.core.pure import pure
 from streams.core.rate import RateLimits
-from streams.core.subscriptions_table import ASK_EVERY_SECONDS
+from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS
 from streams.core.trace import SpanName
-from streams.core.webhook import Webhook, mismatch, unmatched_reason
+from streams.core.webhook import Webhook, closest_mismatch, mismatch_reason
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
@@ -72,7 +72,7 @@ class FanOut:
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
         decoded_events = [await self._read_patiently(record) for record in records]
-        position = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
+        position = await self._subscriptions.catch_up(END_CHECK_INTERVAL_SECONDS)
         outgoing: list[tuple[Outgoing, Record]] = []
         fanned_out: list[FanOutResult] = []
         invalid: list[tuple[Record, str]] = []
@@ -105,7 +105,7 @@ class FanOut:
     def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FanOutResult:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
-        mismatches = [mismatch(candidate, event) for candidate in webhooks]
+        mismatches = [mismatch_reason(candidate, event) for candidate in webhooks]
         wanting = [
             candidate
             for candidate, reason in zip(webhooks, mismatches, strict=True)
@@ -129,7 +129,7 @@ class FanOut:
             )
             for webhook in wanting
         ]
-        return FanOutResult(event, deliveries, None if wanting else unmatched_reason(mismatches), span)
+        return FanOutResult(event, deliveries, None if wanting else closest_mismatch(mismatches), span)
 
     @pure
     def _encode(self, fanned_out: FanOutResult, record: Record) -> list[tuple[Outgoing, Record]]:

@@ -4,7 +4,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from streams.core.errors import RecordsRefused
-from streams.core.invalid_record import APPENDED_AT, ERROR, OFFSET, PARTITION, TOPIC, VALUE_BYTES, VALUE_SHA256
+from streams.core.invalid_record import (
+    APPENDED_AT_HEADER,
+    ERROR_HEADER,
+    OFFSET_HEADER,
+    PARTITION_HEADER,
+    TOPIC_HEADER,
+    VALUE_BYTES_HEADER,
+    VALUE_SHA256_HEADER,
+)
 from streams.ports import Outgoing, Record, RecordProducer, Telemetry
 from streams.topics import INVALID
 
@@ -30,19 +38,19 @@ def to_truncated_invalid_record(record: Record, error: str) -> Outgoing:
     """A small record for `session-events.invalid`: the start of the value, with its length and SHA-256."""
     value = record.value or b""
     whole = (
-        (VALUE_BYTES, str(len(value)).encode()),
-        (VALUE_SHA256, hashlib.sha256(value).hexdigest().encode()),
+        (VALUE_BYTES_HEADER, str(len(value)).encode()),
+        (VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
     )
     return Outgoing(INVALID, None, value[:START_BYTES], (*_origin(record, error), *whole))
 
 
 def _origin(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
     return (
-        (TOPIC, record.partition.topic.encode()),
-        (PARTITION, str(record.partition.number).encode()),
-        (OFFSET, str(record.offset).encode()),
-        (APPENDED_AT, record.appended_at.isoformat().encode()),
-        (ERROR, error.encode(errors="replace")[:ERROR_BYTES]),
+        (TOPIC_HEADER, record.partition.topic.encode()),
+        (PARTITION_HEADER, str(record.partition.number).encode()),
+        (OFFSET_HEADER, str(record.offset).encode()),
+        (APPENDED_AT_HEADER, record.appended_at.isoformat().encode()),
+        (ERROR_HEADER, error.encode(errors="replace")[:ERROR_BYTES]),
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.pure import pure
-from streams.core.subscription_record import read
+from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, Codec, DueChange, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
@@ -105,14 +105,14 @@ class Publish:
 
     async def _look_back(self, topic: SubscriptionsTable) -> None:
         """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
-        if topic.overtaken:
-            overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
+        if topic.outdated_ids:
+            overtaken = {webhook_id: topic.newest_version(webhook_id) for webhook_id in sorted(topic.outdated_ids)}
             self._telemetry.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
             await self._outbox.owe(overtaken)
             if SENTINEL_KEY in overtaken:
                 self._sentinel = None
             # Logged again only if it happens again. What was overtaken meanwhile is left for the next look.
-            topic.overtaken.difference_update(overtaken)
+            topic.outdated_ids.difference_update(overtaken)
         now = asyncio.get_running_loop().time()
         if now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
             self._check = await self._keys.verified()
@@ -193,7 +193,7 @@ class Publish:
         except RecordsRefused as error:
             for index, reason in error.reasons.items():
                 self._refuse(encoded_changes[index][0], reason)
-            return [(encoded_changes[index][0], at) for index, at in error.appended.items()]
+            return [(encoded_changes[index][0], at) for index, at in error.append_times.items()]
         return [(change, at) for (change, _), at in zip(encoded_changes, append_times, strict=True)]
 
     def _refuse(self, change: DueChange, reason: str) -> None:
@@ -213,7 +213,7 @@ class Publish:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(change.webhook) if change.webhook else None
         outgoing = _outgoing(change.webhook_id, change.version, value)
-        read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
+        decode_record(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
         return outgoing
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
-from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused
+from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, strip_details
+from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, RowRefused
 from streams.core.network import OwnNetwork
 from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
@@ -92,7 +92,7 @@ class RecordStage:
         return RecordedValue(value, record.appended_at)
 
     def _check_own_network(self, entries: Sequence[RecordedValue]) -> None:
-        self._network.learn(entry.value for entry in entries if isinstance(entry.value, Attempt))
+        self._network.record_attempts(entry.value for entry in entries if isinstance(entry.value, Attempt))
         is_down = self._network.is_down()
         if is_down != self._network_is_down:
             if is_down:
@@ -113,7 +113,7 @@ class RecordStage:
         try:
             batch = _fold(entries)
             conflicts = await self._until_available(batch)
-        except (Refused, InvalidRecord) as error:
+        except (RowRefused, InvalidRecord) as error:
             if len(values) == 1:
                 return await self._store_stripped(*values[0], error)
             middle = len(values) // 2
@@ -156,8 +156,8 @@ class RecordStage:
         self._telemetry.count("records_refused_total")
         self._telemetry.warning("record_stored_without_details", **record.place, why=str(wrong))
         try:
-            await self._until_available(_fold([stripped(entry)]))
-        except (Refused, InvalidRecord) as error:
+            await self._until_available(_fold([strip_details(entry)]))
+        except (RowRefused, InvalidRecord) as error:
             return [(record, f"it cannot be stored: {error}")]
         return []
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
-from streams.core.delivery_moves import MOVES
+from streams.core.delivery_moves import TRANSITIONS
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
-from streams.core.held import Held, HeldChoice, ReleaseProgress, Room
+from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
@@ -49,7 +49,7 @@ class _WebhookState:
     """One webhook: its pace, its room, and the (generation, step) of released deliveries without an attempt yet."""
 
     pace: Pace
-    room: Room = field(default_factory=Room)
+    room: ReleaseWindow = field(default_factory=ReleaseWindow)
     sent: dict[str, tuple[int, int]] = field(default_factory=dict)
     rests_until: float = 0.0
 
@@ -126,14 +126,14 @@ class ReleaseHeld:
             }
             held_again = sum(item.state is State.HELD for item in released.values())
             if state.sent:
-                state.room = state.room.adapted(len(state.sent) - len(unattempted) - held_again, held_again)
-                state.rests_until = now + state.room.rest_seconds
+                state.room = state.room.adapt(len(state.sent) - len(unattempted) - held_again, held_again)
+                state.rests_until = now + state.room.backoff_seconds
             state.sent = unattempted
 
     def _room(self, webhook_id: str, held_count: int, now: float) -> int:
         """How many deliveries of a webhook may be released now."""
         state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
-        return 0 if now < state.rests_until else min(state.room.size - held_count, state.pace.room(now))
+        return 0 if now < state.rests_until else min(state.room.size - held_count, state.pace.allowance(now))
 
     async def _release(self, rooms: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""
@@ -170,7 +170,7 @@ class ReleaseHeld:
             self._webhooks[name].pace.take(count)
         # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
         for name, count in ended_counts.items():
-            self._webhooks[name].room = self._webhooks[name].room.adapted(count, 0)
+            self._webhooks[name].room = self._webhooks[name].room.adapt(count, 0)
         return len(deliveries)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
@@ -190,37 +190,37 @@ class ReleaseHeld:
                 reasons |= {id(chunk[index]): reason for index, reason in error.reasons.items()}
         return reasons
 
-    def _try_to_release(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
+    def _try_to_release(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> Released:
         try:
             return self._release_one(held_delivery, position)
         except InvalidRecord as error:
-            delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
+            delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(error))
 
     def _give_up(self, moved: Released, reason: str) -> Released:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""
         message = f"It cannot be released: {reason}"
         return None, moved[1]._replace(
-            state=MOVES[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
+            state=TRANSITIONS[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
         )
 
-    async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
+    async def _oldest(self, webhook_id: str, room: int) -> Sequence[HeldDelivery]:
         async with self._querying:
             return await self._held.oldest(webhook_id, room)
 
     @pure
-    def _release_one(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
+    def _release_one(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> Released:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
         key = held_delivery.delivery.webhook_id.encode()
-        delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
+        delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
         if held_delivery.choice is HeldChoice.KEEP:
             letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
             return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
         delivery_state = state_of_record(delivery, now)
         if held_delivery.choice is HeldChoice.DISCARD:
             return None, delivery_state._replace(
-                state=MOVES[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
+                state=TRANSITIONS[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
             )
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 

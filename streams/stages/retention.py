@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import NoReturn
 
 from streams.core.errors import Unavailable
-from streams.core.portion import Portion, rest_after
+from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
 from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
 from streams.tasks import together
@@ -77,7 +77,7 @@ class _KindRetention:
             async with self._turns:
                 result = await self._pruning.prune(self._what, self._before, limit, reached)
             self._telemetry.count("rows_pruned_total", result.rows, kind=self._name)
-            self._portion = self._portion.adapted(result.rows, result.seconds)
+            self._portion = self._portion.adapt(result.rows, result.seconds)
             if result.rows < limit:
                 return
             reached = result.reached
@@ -87,7 +87,7 @@ class _KindRetention:
         lag = self._before - result.reached if result.reached else timedelta()
         if result.reached:
             self._expose(lag)
-        await asyncio.sleep(rest_after(result.seconds, lag, is_only_writer=self._pruning.is_only_writer))
+        await asyncio.sleep(throttle_seconds(result.seconds, lag, is_only_writer=self._pruning.is_only_writer))
 
     async def _look(self) -> None:
         async with self._turns:

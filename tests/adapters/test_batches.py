@@ -7,7 +7,7 @@ import pytest
 
 from fakes import until
 from streams.adapters.batches import Batches
-from streams.core.errors import NotFound, Refused, Unavailable
+from streams.core.errors import NotFound, RowRefused, Unavailable
 
 
 class Doubling:
@@ -67,11 +67,11 @@ async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
 
 async def test_an_item_that_is_refused_fails_no_other() -> None:
     doubling = Doubling()
-    doubling.raises[2] = Refused("not 2")
+    doubling.raises[2] = RowRefused("not 2")
     batches = Batches(doubling, most=10)
     found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
     assert found[0] == 2
-    assert isinstance(found[1], Refused)
+    assert isinstance(found[1], RowRefused)
     assert found[2] == 6
     assert doubling.batches == [[1, 2, 3], [1], [2], [3]]
 

@@ -159,7 +159,7 @@ async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
 )
 async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
     async with endpoint() as there, sending() as sender:
-        request = post(there)._replace(headers=headers, private=frozenset(headers))
+        request = post(there)._replace(headers=headers, private_names=frozenset(headers))
         assert failed(await sender.send(request)).kind is OutcomeKind.UNSENDABLE
     assert there.requests == []
 
@@ -167,7 +167,7 @@ async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "Expect", "HOST"])
 async def test_no_customer_sets_where_a_request_ends(name: str) -> None:
     async with endpoint() as there, sending() as sender:
-        request = post(there)._replace(headers={name: "chunked"}, private=frozenset({name}))
+        request = post(there)._replace(headers={name: "chunked"}, private_names=frozenset({name}))
         assert failed(await sender.send(request)).detail == f"the header {name} cannot be set by a webhook"
     assert there.connections == 0
 

@@ -79,9 +79,9 @@ async def record_each_state(store: SqlStore) -> None:
     """Deliveries 1 to 6: delivered, waiting in a tier, held, dead, waiting without an attempt, a test."""
     delivered, waiting, held, dead, first, test = (of_learner(number) for number in range(1, 7))
     await record(store, delivered, attempt_at(delivered), waiting, failure(waiting))
-    await record(store, held.held(HoldReason.PAUSED, "pause_1", attempted=False), first)
+    await record(store, held.to_held(HoldReason.PAUSED, "pause_1", is_attempted=False), first)
     await record(store, failure(dead, next_step=NextStep.DEAD, tier=None))
-    await record(store, DeadLetter(dead.ended(attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
+    await record(store, DeadLetter(dead.to_final(is_attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
     await record(store, test._replace(trigger=Trigger.TEST), attempt_at(test._replace(trigger=Trigger.TEST)))
 
 

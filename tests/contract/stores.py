@@ -194,7 +194,7 @@ def history(event_id: str) -> list[RecordedValue]:
     first = delivery(event_id=event_id)
     values: list[Delivery | Attempt | DeadLetter] = [
         *(first._replace(step=step) for step in (1, 3)),
-        first.held(HoldReason.PAUSED, "pause_1", attempted=False),
+        first.to_held(HoldReason.PAUSED, "pause_1", is_attempted=False),
         dead_letter(delivery=first._replace(step=7, attempt=7)),
         *(first._replace(generation=2, step=step) for step in (8, 10)),
         *(attempt(event_id=event_id, generation=1, step=step, number=step, next_step=NextStep.DONE) for step in (2, 4)),

@@ -9,16 +9,16 @@ from builders import NOON, webhook
 from contract.stores import SqlStore
 from streams.adapters.sql import room
 from streams.core.errors import Conflict
-from streams.core.limits import SCOPE_IDS, SCOPE_IDS_PER_ACCOUNT
+from streams.core.limits import MAX_SCOPE_IDS, MAX_SCOPE_IDS_PER_ACCOUNT
 from streams.core.webhook import Registration, Webhook
 
 
-def scoped(number: int, count: int = SCOPE_IDS) -> Webhook:
+def scoped(number: int, count: int = MAX_SCOPE_IDS) -> Webhook:
     return webhook(id=f"wh_{number}", packages=frozenset(f"pkg_{number}_{one}" for one in range(count)))
 
 
 async def test_an_account_has_a_limited_number_of_scope_ids(database: SqlStore) -> None:
-    full = SCOPE_IDS_PER_ACCOUNT // SCOPE_IDS
+    full = MAX_SCOPE_IDS_PER_ACCOUNT // MAX_SCOPE_IDS
     more = [Registration(scoped(number), NOON) for number in range(full + 5)]
     done = await asyncio.gather(*(database.webhooks.add(one) for one in more), return_exceptions=True)
     assert sum(isinstance(result, Conflict) for result in done) == 5

@@ -175,7 +175,7 @@ async def test_a_session_keeps_the_accounts_to_choose_from(database: SqlStore) -
 async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) -> None:
     users, sessions = SqlUsers(database.database), SqlSessions(database.database)
     ada = await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
-    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, proved_email="ada@x.example").of_user(ada)
+    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, proved_email="ada@x.example").for_user(ada)
     portal = Session("session_2", "operator:x", NOON, NOON, NOON + DAY, account_id="acme", role=Role.VIEWER)
     await sessions.add(session, "hash", audit_entry(2))
     await sessions.add(portal, "hash 2")
@@ -204,9 +204,9 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
         )
     first = await producer.list(AuditFilter(), None, 3)
     assert [one.id for one in first.rows] == ["audit_3", "audit_2", "audit_1"]
-    assert first.next == Cursor(NOON, "audit_1")
-    rest = await producer.list(AuditFilter(), first.next, 3)
-    assert ([one.id for one in rest.rows], rest.next) == (["audit_0"], None)
+    assert first.next_cursor == Cursor(NOON, "audit_1")
+    rest = await producer.list(AuditFilter(), first.next_cursor, 3)
+    assert ([one.id for one in rest.rows], rest.next_cursor) == (["audit_0"], None)
     assert len((await producer.list(AuditFilter("acme"), None, 10)).rows) == 3
 
 

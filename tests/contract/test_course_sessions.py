@@ -19,7 +19,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
     NewEvents,
     SessionChange,
@@ -189,13 +189,13 @@ async def test_a_session_has_200_scores_at_most(database: SqlStore) -> None:
     telemetry = FakeTelemetry()
     sessions = SqlCourseSessions(database.database, CODEC, telemetry, FakeEncryption())
     await sessions.open(launch(session(), made_at(NOON, "evt_launch")), url(), lambda known: None)
-    for number in range(SCORES_PER_SESSION + 5):
+    for number in range(MAX_SCORES_PER_SESSION + 5):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(5 * number)))
     assert telemetry.logged == [("session_scores_ended", {"account_id": "acme", "session_id": "s-1"})]
     await sessions.commit(TOKEN, applying(DONE, "evt_done", after_seconds(5000)))
     assert await reported(database) == [
         "session.launched",
-        *map(float, range(SCORES_PER_SESSION)),
+        *map(float, range(MAX_SCORES_PER_SESSION)),
         "session.completed",
     ]
 

@@ -40,7 +40,7 @@ from streams.core.backfill import Backfill, OffsetRange, Period
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State
 from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import ERASED, Erasure
+from streams.core.erasure import ERASED_REASON, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
 from streams.features.course_sessions.changes import NewEvents, launch
@@ -116,8 +116,8 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
 async def test_owed_and_dead_deliveries_end_as_discarded(database: SqlStore) -> None:
     await record_each_state(database)
     await erase(database)
-    ended = (State.DISCARDED, ERASED)
-    assert await states(database) == [(State.DELIVERED, ERASED), *[ended] * 4, (State.DELIVERED, ERASED)]
+    ended = (State.DISCARDED, ERASED_REASON)
+    assert await states(database) == [(State.DELIVERED, ERASED_REASON), *[ended] * 4, (State.DELIVERED, ERASED_REASON)]
     assert {row.generation for row in (await database.delivery_log.list(DeliveryFilter("acme"))).rows} == {2}
 
 
@@ -152,7 +152,7 @@ async def test_other_learners_and_accounts_keep_their_data(database: SqlStore) -
 async def test_a_delivery_in_a_replay_is_not_sent(database: SqlStore) -> None:
     dead = of_learner(1)
     await publish_all(database)
-    await record(database, DeadLetter(dead.ended(attempted=True), DeathReason.EXHAUSTED, "It failed."))
+    await record(database, DeadLetter(dead.to_final(is_attempted=True), DeathReason.EXHAUSTED, "It failed."))
     assert await database.replays.replay(DeliveryFilter(ids=[dead.id])) == [dead.id]
     assert await database.held.oldest("wh_crm", 10) != []
     await erase(database)
@@ -269,7 +269,7 @@ async def test_a_delivery_that_is_recorded_late_is_erased(database: SqlStore) ->
     late = of_learner(1)
     assert not await database.recorder.record(batch_of(late))
     assert await traces(database) == []
-    assert await states(database) == [(State.DISCARDED, ERASED)]
+    assert await states(database) == [(State.DISCARDED, ERASED_REASON)]
     await record(database, late)
     assert (await state_of(database, late)).generation == 2
 
@@ -294,7 +294,7 @@ async def test_an_attempt_that_is_reported_late_is_erased(database: SqlStore) ->
     # Its delivery is read after its attempt.
     await record(database, unknown)
     assert await traces(database) == []
-    assert await states(database) == [(State.DISCARDED, ERASED)] * 2
+    assert await states(database) == [(State.DISCARDED, ERASED_REASON)] * 2
 
 
 async def test_late_records_of_each_kind_change_nothing(database: SqlStore) -> None:
@@ -304,8 +304,8 @@ async def test_late_records_of_each_kind_change_nothing(database: SqlStore) -> N
     before = await state_of(database, known)
     retried = known._replace(step=3, attempt=2)
     await record(database, retried, failure(retried, number=2), attempt_at(retried, number=3, step=9))
-    await record(database, retried.held(HoldReason.BUSY, None, attempted=True))
-    await record(database, DeadLetter(retried.ended(attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
+    await record(database, retried.to_held(HoldReason.BUSY, None, is_attempted=True))
+    await record(database, DeadLetter(retried.to_final(is_attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
     assert await state_of(database, known) == before
     assert await traces(database) == []
 
@@ -350,7 +350,7 @@ async def test_a_backfill_leaves_erased_events_out(database: SqlStore) -> None:
     begun = Backfill(is_due=True).begin(Period((OffsetRange(0, 0, 1),), None))
     job = await database.jobs.backfill(job, begun, Batch())
     held = of_learner(1)._replace(hold_reason=HoldReason.REPLAY)
-    job = await database.jobs.backfill(job, begun.moved({0: 1}), batch_of(held))
+    job = await database.jobs.backfill(job, begun.after_reading({0: 1}), batch_of(held))
     assert job.backfill
     assert (job.backfill.added, job.backfill.skipped) == (0, 1)
     assert await states(database) == []

@@ -13,7 +13,7 @@ from streams.core.outcome import OutcomeKind
 async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:
     waiting = delivery(event_id="evt_waiting")
     in_tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
-    held = delivery(event_id="evt_held").held(HoldReason.PAUSED, "pause_1", attempted=False)
+    held = delivery(event_id="evt_held").to_held(HoldReason.PAUSED, "pause_1", is_attempted=False)
     test = delivery(event_id="evt_test", trigger=Trigger.TEST)
     delivered = attempt(event_id="evt_done")
     await database.recorder.record(

@@ -30,7 +30,7 @@ ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acm
 async def test_two_processes_of_one_job_send_each_delivery_once(
     database: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION", PORTION)
+    monkeypatch.setattr(jobs_module, "PORTION_SIZE", PORTION)
     dead = [delivery(event_id=f"evt_{number}", step=7, attempt=7) for number in range(MANY)]
     await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     wanted = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)

@@ -12,7 +12,7 @@ from builders import NOON, webhook
 from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.event_filter import parse_filter
 from streams.core.webhook import Registration
 from streams.ports import DueChange
@@ -48,7 +48,7 @@ async def test_a_change_that_changes_nothing_has_no_version_of_its_own(store: St
 
 
 async def test_an_id_that_is_taken_is_refused(store: Store) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RowRefused):
         await store.webhooks.add(Registration(webhook(url="https://thief.example.com"), NOON))
     [known] = await store.webhooks.list()
     assert known.url == webhook().url
@@ -69,7 +69,7 @@ async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
         )
         await store.webhooks.add(Registration(large, NOON, "\x01" * 500))
     page = await store.webhooks.page("acme", None, 500)
-    rest = await store.webhooks.page("acme", page.next, 500)
+    rest = await store.webhooks.page("acme", page.next_cursor, 500)
     found = [*page.rows, *rest.rows]
     assert 1 < len(page.rows) < 200
     assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(200)))]

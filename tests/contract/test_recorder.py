@@ -9,7 +9,7 @@ from contract.stores import Store, failed, history, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason, Status, Webhook
 
@@ -58,7 +58,7 @@ async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
 
 async def test_a_batch_with_a_refused_row_records_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", message=None), NOON)])
-    with pytest.raises(Refused):
+    with pytest.raises(RowRefused):
         await store.recorder.record(batch)
     assert (await store.delivery_log.list(DeliveryFilter())).rows == []
 

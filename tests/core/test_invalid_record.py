@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.core.errors import Invalid
-from streams.core.invalid_record import StoredRecord, place_of, stored_record
+from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.invalid_records import START_BYTES, to_invalid_record, to_truncated_invalid_record
 
@@ -51,10 +51,10 @@ def test_a_record_that_no_stage_stored_is_shown_too() -> None:
 
 
 def test_an_id_names_a_place() -> None:
-    assert place_of("3-17") == (3, 17)
+    assert parse_record_id("3-17") == (3, 17)
 
 
 @pytest.mark.parametrize("text", ["", "3", "3-", "-1", "3-x", "3--1", "\u0663-1"])
 def test_a_wrong_id_is_refused_in_words(text: str) -> None:
     with pytest.raises(Invalid, match="is not an id such as 0-17"):
-        place_of(text)
+        parse_record_id(text)

@@ -10,7 +10,7 @@ from api.shell.assets import text_on
 from api.webhooks.charts import HEIGHT, LABEL_HEIGHT, WIDTH, attempts_chart, times_chart
 from builders import NOON
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import BUCKETS_MS, Hour, ResponseTimes
+from streams.core.webhook_stats import BUCKETS_MS, HourlyAttempts, ResponseTimes
 
 HOURS = st.lists(
     st.tuples(st.integers(0, 30), st.sampled_from(OutcomeKind), st.integers(1, 10**9)),
@@ -19,9 +19,9 @@ HOURS = st.lists(
 )
 
 
-def hour_of(back: int, outcome: OutcomeKind, attempts: int) -> Hour:
+def hour_of(back: int, outcome: OutcomeKind, attempts: int) -> HourlyAttempts:
     start = NOON - timedelta(hours=back)
-    return Hour("wh_1", start, outcome, attempts, 0.0, 0.0, start)
+    return HourlyAttempts("wh_1", start, outcome, attempts, 0.0, 0.0, start)
 
 
 @given(HOURS)

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND, SEPARATE_STAGES
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
@@ -154,7 +154,9 @@ def test_a_stage_accepts_its_settings(stage: str) -> None:
 
 
 def test_a_stage_has_the_time_that_any_attempt_needs() -> None:
-    assert int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(MAX_ATTEMPT).stop
+    assert (
+        int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(MAX_ATTEMPT_SECONDS).stop_seconds
+    )
 
 
 def test_a_stage_waits_for_topics_and_tables() -> None:

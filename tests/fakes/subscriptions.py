@@ -35,7 +35,7 @@ class FakeSubscriptions:
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
         await self._read_until(self._is_ready)
-        return self.table.reached
+        return self.table.reached_position
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         known = seen._replace(offset=min(seen.offset, len(self._kafka.topic(SUBSCRIPTIONS))))
@@ -68,4 +68,6 @@ class FakeSubscriptions:
             try:
                 apply(self.table, self._codec, record)
             except InvalidRecord as error:
-                self.table.spoil(record.offset, key_of(record.key), newer=isinstance(error, NewerRecord))
+                self.table.skip_invalid(
+                    record.offset, key_of(record.key), is_newer_release=isinstance(error, NewerRecord)
+                )

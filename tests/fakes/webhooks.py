@@ -9,11 +9,11 @@ from itertools import count as counting
 from builders import NOON
 from fakes.clock import FakeClock
 from streams.core.audit import AuditEntry
-from streams.core.errors import Conflict, Refused, Unavailable
+from streams.core.errors import Conflict, RowRefused, Unavailable
 from streams.core.health import restore_epoch
 from streams.core.held import HeldChoice
-from streams.core.limits import LIST_BYTES
-from streams.core.page import Cursor, Page, fitting
+from streams.core.limits import MAX_LIST_BYTES
+from streams.core.page import Cursor, Page, page_size
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import DueChange
 
@@ -75,7 +75,7 @@ class FakeOutbox:
         if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
             raise Conflict(f"at most {limit} webhooks")
         if registration.webhook.id in self._stored:
-            raise Refused("a webhook with this id exists")
+            raise RowRefused("a webhook with this id exists")
         self._note(audit_entry)
         return self._store(registration)
 
@@ -91,7 +91,7 @@ class FakeOutbox:
         newest_first = [found for found in await self.list(account_id) if status in (None, found.status)][::-1]
         at = [Cursor(found.created_at, found.id) for found in newest_first]
         begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
-        limit = fitting((found.json_bytes for found in newest_first[begin:]), limit, LIST_BYTES)
+        limit = page_size((found.json_bytes for found in newest_first[begin:]), limit, MAX_LIST_BYTES)
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 

@@ -34,7 +34,7 @@ from streams.core.errors import Unavailable
 from streams.core.job import Job
 from streams.core.mail import MailKind
 from streams.core.platform_stats import StageLag
-from streams.core.session import code_of
+from streams.core.session import format_code
 from streams.features.accounts.access import AccessService
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService
@@ -181,7 +181,7 @@ class ApiFixture:
         job = await self.jobs.find(job_id)
         assert job is not None
         while job.finished_at is None:
-            job = await (self.backfill.advance(job) if job.reads_history else self.jobs.advance(job.id))
+            job = await (self.backfill.advance(job) if job.is_backfilling else self.jobs.advance(job.id))
             self.clock.advance(1)
         return job
 
@@ -214,7 +214,7 @@ class ApiDeployment(SqlDeployment):
         return f"token-{next(self.numbers):037}"
 
     def new_code(self) -> str:
-        return code_of(next(self.numbers))
+        return format_code(next(self.numbers))
 
     def random_bytes(self, size: int) -> bytes:
         return next(self.numbers).to_bytes(size)

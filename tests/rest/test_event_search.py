@@ -17,7 +17,7 @@ from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Invalid, NotFound
 from streams.core.event import Event
 from streams.core.page import Page
-from streams.core.webhook import Unmatched, Webhook
+from streams.core.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
 from streams.ports import Outgoing
@@ -79,13 +79,13 @@ async def test_an_event_on_the_topic_has_the_webhooks_that_want_it(fixture: Sear
 @pytest.mark.parametrize(
     ("webhooks", "reason"),
     [
-        ([], Unmatched.NO_WEBHOOK),
-        ([webhook(event_types=("package.updated",))], Unmatched.TYPE),
-        ([webhook(packages=frozenset({"pkg_other"}))], Unmatched.SCOPE),
+        ([], MismatchReason.NO_WEBHOOK),
+        ([webhook(event_types=("package.updated",))], MismatchReason.TYPE),
+        ([webhook(packages=frozenset({"pkg_other"}))], MismatchReason.SCOPE),
     ],
 )
 async def test_an_event_that_no_webhook_wants_has_the_reason(
-    fixture: SearchFixture, webhooks: Sequence[Webhook], reason: Unmatched
+    fixture: SearchFixture, webhooks: Sequence[Webhook], reason: MismatchReason
 ) -> None:
     fixture.publish(id="evt_1")
     fixture.webhooks = webhooks

@@ -20,7 +20,7 @@ from rest.api_fixture import ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.adapters.sql.account_tables import api_keys
 from streams.core.errors import Invalid
-from streams.core.recently_found import FOUND_SECONDS
+from streams.core.recently_found import TTL_SECONDS
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = st.sampled_from(
@@ -155,7 +155,7 @@ async def test_a_key_revoked_elsewhere_opens_for_a_second_more(api: ApiFixture) 
     async with api.database.transaction() as connection:
         await connection.execute(update(api_keys).values(revoked_at=api.clock.now()).where(api_keys.c.id == key["id"]))
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
-    api.clock.advance(FOUND_SECONDS)
+    api.clock.advance(TTL_SECONDS)
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 401
 
 

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
-from streams.core.access import MANAGE, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, Role, Scope
 from streams.core.errors import NotFound, Unauthorized
-from streams.core.session import GUESSES, IDLE_LASTS, MAX_OPEN_MAILS, SESSION_LASTS, code_of
+from streams.core.session import IDLE_TIMEOUT, MAX_CODE_GUESSES, MAX_OPEN_MAILS, SESSION_LIFETIME, format_code
 from streams.features.sign_in.service import Browser
 
 ADA = "ada@acme.example"
@@ -70,9 +70,9 @@ async def test_a_code_cannot_be_guessed(api: ApiFixture) -> None:
     await user(api)
     browser = await api.sign_in.ask(ADA)
     [(_, _, code)] = await api.sign_in_mails()
-    for number in range(GUESSES):
+    for number in range(MAX_CODE_GUESSES):
         with pytest.raises(Unauthorized):
-            await api.sign_in.by_code(browser, code_of(90_000_000 + number), BROWSER)
+            await api.sign_in.by_code(browser, format_code(90_000_000 + number), BROWSER)
     with pytest.raises(Unauthorized):
         await api.sign_in.by_code(browser, code, BROWSER)
 
@@ -81,7 +81,7 @@ async def test_a_hundred_guesses_open_nothing(api: ApiFixture) -> None:
     await user(api)
     for _ in range(20):
         browser = await api.sign_in.ask(ADA)
-        for guess in range(GUESSES):
+        for guess in range(MAX_CODE_GUESSES):
             with pytest.raises(Unauthorized):
                 await api.sign_in.by_code(browser, f"9999 999{guess}", BROWSER)
         # Even the right code is worth nothing after five wrong ones.
@@ -131,12 +131,14 @@ async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
     unmailed = await api.sign_in.ask(ADA)
     codes = {code for _, _, code in await api.sign_in_mails()}
     for number in range(30):
-        if code_of(number) not in codes:
+        if format_code(number) not in codes:
             # Each with guesses of its own, as if the first digits were known.
             async with api.database.transaction() as connection:
-                await connection.execute(text(f"UPDATE sign_ins SET guesses_left = {GUESSES} WHERE guesses_left > 0"))
+                await connection.execute(
+                    text(f"UPDATE sign_ins SET guesses_left = {MAX_CODE_GUESSES} WHERE guesses_left > 0")
+                )
             with pytest.raises(Unauthorized):
-                await api.sign_in.by_code(unmailed, code_of(number), BROWSER)
+                await api.sign_in.by_code(unmailed, format_code(number), BROWSER)
 
 
 async def test_only_sent_mails_count(api: ApiFixture) -> None:
@@ -289,14 +291,14 @@ async def signed_in(api: ApiFixture, role: str = "owner") -> tuple[dict[str, str
 
 async def test_a_session_ends_when_it_is_idle_or_old(api: ApiFixture) -> None:
     _, token = await signed_in(api)
-    for _ in range(int(SESSION_LASTS / IDLE_LASTS)):
-        api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+    for _ in range(int(SESSION_LIFETIME / IDLE_TIMEOUT)):
+        api.clock.advance((IDLE_TIMEOUT - MINUTE).total_seconds())
         await api.sessions.find(token)
-    api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+    api.clock.advance((IDLE_TIMEOUT - MINUTE).total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
         await api.sessions.find(token)
     _, idle = await signed_in(api)
-    api.clock.advance(IDLE_LASTS.total_seconds())
+    api.clock.advance(IDLE_TIMEOUT.total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
         await api.sessions.find(idle)
     with pytest.raises(Unauthorized):
@@ -307,12 +309,12 @@ async def test_a_changed_role_and_a_removed_user_count_at_once(api: ApiFixture) 
     ada, token = await signed_in(api)
     caller = (await api.sessions.find(token)).caller
     assert caller
-    assert MANAGE in caller.permissions
+    assert MANAGE_ACCOUNT in caller.permissions
     path = f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}"
     assert (await api.operator.patch(path, {"role": "member"}))["role"] == "member"
     caller = (await api.sessions.find(token)).caller
     assert caller
-    assert MANAGE not in caller.permissions
+    assert MANAGE_ACCOUNT not in caller.permissions
     await api.operator.delete(path)
     with pytest.raises(Unauthorized):
         await api.sessions.find(token)

@@ -179,7 +179,7 @@ def _complete(offset: int) -> str:
     for one in range(offset + 1):
         tracker.open(one)
     tracker.complete(offset)
-    pending = tracker.pending()
+    pending = tracker.next_commit()
     assert pending
     return pending.metadata
 

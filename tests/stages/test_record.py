@@ -109,7 +109,7 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(fixture: Reco
 
 
 async def test_held_and_dead_deliveries_become_visible(fixture: RecordFixture) -> None:
-    fixture.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
+    fixture.add(HELD, delivery(event_id="evt_1").to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
     fixture.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
     await quiet()
     states = {state.event_id: state.state for state in fixture.recorder.delivery_states.values()}
@@ -327,7 +327,7 @@ async def test_the_next_commit_includes_a_failed_one(fixture: RecordFixture) -> 
     await until(lambda: len(fixture.recorder.attempts) == 1)
     await quiet()
     fixture.consumer.away = False
-    fixture.add(HELD, delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+    fixture.add(HELD, delivery().to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
     await until(lambda: fixture.committed(HELD) == 1)
     assert fixture.committed(ATTEMPTS) == 1
 

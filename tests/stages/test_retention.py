@@ -10,7 +10,7 @@ import pytest_asyncio
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import Unavailable
-from streams.core.portion import MAX_ROWS, SLIGHTLY_BEHIND
+from streams.core.portion import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.ports import Prunable, PruneResult
 from streams.stages import retention
 from streams.stages.retention import STATEMENTS_AT_ONCE, prune_regularly
@@ -152,13 +152,13 @@ async def test_a_rest_uses_no_connection(fixture: Fixture) -> None:
 
 
 async def test_there_is_no_rest_while_it_falls_behind(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, SLIGHTLY_BEHIND * 2, 3000)}, seconds=900)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, MAX_THROTTLED_BACKLOG_AGE * 2, 3000)}, seconds=900)
     fixture.start(pruning)
     await until(lambda: pruning.left == 0)
 
 
 async def test_the_only_writer_rests_after_each_portion(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, SLIGHTLY_BEHIND * 2, 3000)}, seconds=900)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, MAX_THROTTLED_BACKLOG_AGE * 2, 3000)}, seconds=900)
     pruning.is_only_writer = True
     fixture.start(pruning)
     await until(lambda: len(pruning.portions) > 0)

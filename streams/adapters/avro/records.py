@@ -18,7 +18,7 @@ from streams.core.record_checks import (
     check_dead_letter,
     check_delivery,
     check_webhook,
-    recorded_filter,
+    parse_recorded_filter,
 )
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
@@ -121,7 +121,7 @@ _WEBHOOK = _Shape(
     dispatches=_SET,
     status=_enum(Status),
     pause=_optional(_nested(_Shape(Pause, reason=_enum(PauseReason)))),
-    filter=_optional((attrgetter("text"), recorded_filter)),
+    filter=_optional((attrgetter("text"), parse_recorded_filter)),
 )
 
 

@@ -120,11 +120,11 @@ def _head(target: RequestTarget, request: Request) -> bytes:
     Customers with the same host share connections: no request may include the start of the next one.
     """
     defaults: Collection[str] = _DEFAULTS.values()
-    if request.private:
-        for name in request.private:
+    if request.private_names:
+        for name in request.private_names:
             if not _TOKEN.fullmatch(name) or is_connection_header(name):
                 raise ValueError(f"the header {name} cannot be set by a webhook")
-        own = {name.lower() for name in request.private}
+        own = {name.lower() for name in request.private_names}
         defaults = [line for name, line in _DEFAULTS.items() if name not in own]
     headers = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
     text = f"{target.begins}{''.join(defaults)}{''.join(headers)}Content-Length: {len(request.body)}\r\n\r\n"

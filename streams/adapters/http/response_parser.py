@@ -7,7 +7,7 @@ from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
-from streams.core.limits import RESPONSE_KEPT_BYTES
+from streams.core.limits import MAX_RESPONSE_BODY_BYTES
 from streams.core.outcome import Response
 
 RESPONSE_READ_BYTES = 64 * 1024
@@ -69,7 +69,7 @@ class EndpointConnection(ResponseHandler):
         return Response(self._status, self._headers, self._body)
 
     def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request. Reads 64 KiB of the response's body, and keeps `RESPONSE_KEPT_BYTES`.
+        """Send a request. Reads 64 KiB of the response's body, and keeps `MAX_RESPONSE_BODY_BYTES`.
 
         The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
@@ -145,7 +145,7 @@ class EndpointConnection(ResponseHandler):
 
     def on_body(self, data: bytes) -> None:
         self._read_bytes += len(data)
-        self._body += data[: RESPONSE_KEPT_BYTES - len(self._body)]
+        self._body += data[: MAX_RESPONSE_BODY_BYTES - len(self._body)]
         if self._read_bytes >= RESPONSE_READ_BYTES:
             self._respond()
 

@@ -9,7 +9,7 @@ from streams.adapters.kafka.lone_consumers import LoneConsumers
 from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
-from streams.core.invalid_record import StoredRecord, place_of, stored_record
+from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports import Record
 from streams.topics import INVALID
 
@@ -51,7 +51,7 @@ class KafkaInvalidRecords:
 
     def find(self, record_id: str) -> StoredRecord:
         """Raises `Invalid` for a malformed id, and `NotFound`."""
-        number, offset = place_of(record_id)
+        number, offset = parse_record_id(record_id)
         with self._consumers.open() as consumer:
             start, end = self._ends(consumer).get(number, (0, 0))
             if start <= offset < end:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from streams.adapters.kafka.broker_clock import BrokerClock
 from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
-from streams.core.encryption import WRONG_KEYS
+from streams.core.encryption import WRONG_KEYS_MESSAGE
 from streams.core.subscriptions_table import Sentinel
 from streams.outage import ENCRYPTION_KEYS, Outages
 from streams.topics import SUBSCRIPTIONS
@@ -33,7 +33,7 @@ class SentinelCheck:
 
     def problems(self) -> list[str]:
         """Why a stage must not send anything at the moment."""
-        return [*([WRONG_KEYS] if self in self._keys else []), *self._clock.problems()]
+        return [*([WRONG_KEYS_MESSAGE] if self in self._keys else []), *self._clock.problems()]
 
     def reach_end(self) -> None:
         """Note that every record of the topic is read. Later sentinels are new."""
@@ -48,6 +48,6 @@ class SentinelCheck:
         self._incarnation = sentinel.incarnation
         self._clock.compare(appended_at, at_end=self.is_at_end)
         if sentinel.check is not None and not self._opens_check(sentinel.check):
-            self._keys.begin(self, WRONG_KEYS)
+            self._keys.begin(self, WRONG_KEYS_MESSAGE)
         else:
             self._keys.end(self)

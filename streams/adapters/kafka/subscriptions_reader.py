@@ -73,7 +73,7 @@ class SubscriptionsReader:
         """Why the table cannot be relied on at the moment."""
         if problems := self._sentinel.problems():
             return problems
-        if not self.is_ready and (newer := len(self.table.newer)):
+        if not self.is_ready and (newer := len(self.table.newer_release_ids)):
             return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer} webhooks; upgrade this stage"]
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
@@ -104,7 +104,7 @@ class SubscriptionsReader:
             if not self.is_ready or self.table.position < end:
                 await self._wait_until(lambda: self.is_ready and self.table.position >= end)
             self._caught_up_at = asked_at
-        return self.table.reached
+        return self.table.reached_position
 
     async def wait_for(self, position: SubscriptionsPosition) -> None:
         """Wait until the table knows all that the writer of a delivery can have known."""
@@ -187,7 +187,7 @@ class SubscriptionsReader:
             apply(self.table, self._codec, record)
         except InvalidRecord as error:
             key = key_of(record.key)
-            self.table.spoil(record.offset, key, newer=isinstance(error, NewerRecord))
+            self.table.skip_invalid(record.offset, key, is_newer_release=isinstance(error, NewerRecord))
             self._telemetry.count("subscriptions_invalid_total")
             self._telemetry.warning("subscription_invalid", webhook_id=key, offset=record.offset, why=str(error))
             return

@@ -7,7 +7,7 @@ from sqlalchemy import Select, func, select
 
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
-from streams.core.backlog import Backlog, Waiting
+from streams.core.backlog import Backlog, WaitingCount
 from streams.core.delivery import State
 
 _NONE = "none"
@@ -45,5 +45,5 @@ def _select_waiting(state: State, name: Any, since: Any) -> Select[Any]:
     )
 
 
-def _by_name(rows: Any) -> Mapping[str, Waiting]:
-    return {row.name or _NONE: Waiting(row.number, row.since) for row in rows}
+def _by_name(rows: Any) -> Mapping[str, WaitingCount]:
+    return {row.name or _NONE: WaitingCount(row.number, row.since) for row in rows}

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, connect_options, libpq_url
 from streams.adapters.sql.pooler import SESSION_SETTINGS
 from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
-from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.core.errors import Misconfigured, RowRefused, Unavailable
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -71,7 +71,7 @@ class Database:
         return [f"the database does not answer: {self._away}"] if self._away else []
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that may write. Raises `Refused` for a row that the database rejects, and `Unavailable`."""
+        """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
         return self._translated(self._engine)
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -103,13 +103,13 @@ class Database:
             async with engine.begin() as connection:
                 yield connection
         except (DataError, IntegrityError) as error:
-            raise Refused(_message(error)) from error
+            raise RowRefused(_message(error)) from error
         except (DBAPIError, OSError, PoolTimeout) as error:
             # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
             self._away = _message(error)
             raise Unavailable(self._away) from error
         except StatementError as error:  # a value that the driver cannot convert
-            raise Refused(_message(error)) from error
+            raise RowRefused(_message(error)) from error
         self._away = None
 
     def pool_use(self) -> PoolUse:

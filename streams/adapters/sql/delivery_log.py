@@ -15,7 +15,7 @@ from streams.adapters.sql.tables import attempts, deliveries, events, webhooks
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
@@ -31,7 +31,7 @@ class SqlDeliveryLog(SqlStorage):
             await walk.prepare(connection)
             rows = (await connection.execute(query)).all()
         page = page_of(rows, delivery_filter.limit, lambda row: Cursor(row.seen_at, row.id))
-        return Page([to_delivery_state(row) for row in page.rows], page.next)
+        return Page([to_delivery_state(row) for row in page.rows], page.next_cursor)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
         async with self._database.reading() as connection:
@@ -42,8 +42,8 @@ class SqlDeliveryLog(SqlStorage):
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
             total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
-            newest = await newest_attempts(connection, delivery_id, None, ATTEMPTS_SHOWN)
-        return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next)
+            newest = await newest_attempts(connection, delivery_id, None, MAX_ATTEMPTS_SHOWN)
+        return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next_cursor)
 
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         async with self._database.reading() as connection:

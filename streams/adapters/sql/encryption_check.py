@@ -10,7 +10,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.learner_hash import reencrypt_learners
 from streams.adapters.sql.tables import encryption_check, webhooks
-from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
+from streams.core.encryption import CHECK_TEXT, WRONG_KEYS_MESSAGE, WrongKeys
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 
@@ -47,7 +47,7 @@ class SqlEncryptionCheck:
 
     def _checked(self, ciphertext: str) -> str:
         if not self._encryption.opens_check(ciphertext):
-            self._problem = WRONG_KEYS
+            self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
         self._problem = None
         return ciphertext
@@ -57,7 +57,7 @@ class SqlEncryptionCheck:
         query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
         secrets = (await connection.execute(query)).scalar_one_or_none()
         if secrets and not any(self._encryption.can_decrypt(secret["ciphertext"]) for secret in secrets):
-            self._problem = WRONG_KEYS
+            self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
 
     async def reencrypt(self) -> None:

@@ -10,7 +10,7 @@ from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.event import EventSubjects, event_hash
-from streams.core.held import Held, HeldChoice, ReleaseProgress
+from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
 _RELEASABLE = text(
@@ -42,7 +42,7 @@ class SqlHeldDeliveries(SqlStorage):
     async def webhooks(self) -> Mapping[str, int]:
         return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
         columns = deliveries.c
         query = (
             select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECTS, pauses.c.choice)
@@ -65,7 +65,7 @@ class SqlHeldDeliveries(SqlStorage):
         return [ReleaseProgress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 
-def _to_held(row: Any) -> Held:
+def _to_held(row: Any) -> HeldDelivery:
     delivery = Delivery(
         account_id=row.account_id,
         event_id=row.event_id,
@@ -86,4 +86,4 @@ def _to_held(row: Any) -> Held:
         subjects=EventSubjects(row.session_id, row.learner_id, row.package_id, row.dispatch_id),
         event_hash=row.hash or event_hash(row.body),
     )
-    return Held(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))
+    return HeldDelivery(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))

@@ -24,8 +24,8 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
-from streams.core.job import PORTION, Job, JobKind
-from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.job import PORTION_SIZE, Job, JobKind
+from streams.core.limits import MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.ports import Clock, Encryption
 
 _TOO_MANY = (
@@ -50,7 +50,9 @@ class SqlJobs:
                 await _require_no_other(connection, job)
             # The same request at the same moment is no further job.
             is_unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
-            await require_room(connection, job.account_id, jobs, is_unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
+            await require_room(
+                connection, job.account_id, jobs, is_unfinished, MAX_UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY
+            )
             job = replace(job, total=await _count(connection, job.filter))
             statement = insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
@@ -67,7 +69,7 @@ class SqlJobs:
         is_unfinished = jobs.c.finished_at.is_(None)
         following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after_id)
         query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
-        query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
+        query = query.order_by(jobs.c.created_at, jobs.c.id).limit(MAX_UNFINISHED_JOBS_PER_ACCOUNT)
         return [_job(row) for row in await self._database.rows(query)]
 
     async def advance(self, job_id: str) -> Job:
@@ -78,11 +80,11 @@ class SqlJobs:
             if job.finished_at is not None:
                 return job
             if ids := await _do_portion(connection, job, now):
-                job = job.advanced(len(ids), await _newest(connection, ids))
-            elif job.backfill_is_next:
+                job = job.with_progress(len(ids), await _newest(connection, ids))
+            elif job.has_pending_backfill:
                 job = job.with_backfill_due()
             elif job.is_settled(now) and (remaining := await _count_remaining(connection, job, now)) is not None:
-                job = job.ended(now, remaining)
+                job = job.to_finished(now, remaining)
             else:
                 return job
             await _store(connection, job)
@@ -144,7 +146,7 @@ async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
 
 async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
-    portion_filter = replace(job.filter, limit=PORTION)
+    portion_filter = replace(job.filter, limit=PORTION_SIZE)
     act = discard if job.kind is JobKind.DISCARD else replay
     # Go on where the last portion ended: rows that it changed stay in the index until a vacuum.
     ids = await act(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
@@ -164,7 +166,7 @@ async def _newest(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
 async def _count_remaining(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
     """How many deliveries match that the job can never change. None while it may still change another one."""
     fit = IS_DEAD if job.kind is JobKind.DISCARD else MAY_BE_SENT
-    if job.kind is not JobKind.DISCARD and job.gives_up(now):
+    if job.kind is not JobKind.DISCARD and job.has_given_up(now):
         fit &= HAS_PAYLOAD
     # One query, because a payload may be stored between two.
     query = select(func.count(), func.count().filter(fit)).select_from(deliveries).where(*matching(job.filter))

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Select, literal, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.core.limits import LIST_BYTES
+from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page
 
 Row = TypeVar("Row")
@@ -64,7 +64,7 @@ async def read_page(
         for row in rows[:portion]:
             value = to_value(row)
             size += json_bytes(value)
-            if values and size > LIST_BYTES:
+            if values and size > MAX_LIST_BYTES:
                 return Page(values, last)
             values.append(value)
             last = Cursor(getattr(row, at.name), getattr(row, name.name))

@@ -14,9 +14,9 @@ from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
 from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS, TEXT_CHARACTERS, to_webhook
 from streams.core.health import restore_epoch
-from streams.core.page import fitting
-from streams.core.subscription_record import newest_allowed
-from streams.core.subscriptions_table import KNOWN_AFTER_SECONDS
+from streams.core.page import page_size
+from streams.core.subscription_record import max_version
+from streams.core.subscriptions_table import PROPAGATION_SECONDS
 from streams.ports import Clock, DueChange
 
 LEASE_SECONDS = 15.0
@@ -33,7 +33,7 @@ FILTERS_AT_ONCE = 1000
 class SqlOutbox:
     """An `Outbox` and a `PublicationStatus`."""
 
-    known_after = KNOWN_AFTER_SECONDS
+    known_after = PROPAGATION_SECONDS
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class SqlOutbox:
             return
         tombstone = (tombstones or {}).get(row.id, 0)
         newest = max(on_topic or 0, tombstone)
-        if row.version > newest_allowed(self._clock.now()):
+        if row.version > max_version(self._clock.now()):
             await self._reset_version(connection, row, newest)
             return
         may_be_remembered = tombstones is not None and self._was_published(row)
@@ -133,7 +133,7 @@ class SqlOutbox:
         )
         async with self._database.reading() as connection:
             due = [row for row in await connection.execute(oldest) if refused.get(row.id) != row.version]
-            count = fitting((row.characters for row in due), limit, CHARACTERS_AT_ONCE)
+            count = page_size((row.characters for row in due), limit, CHARACTERS_AT_ONCE)
             ids = [row.id for row in due[:count]]
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
         return [_to_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.tables import webhook_health
-from streams.core.erasure import redacted
+from streams.core.erasure import mask_learner
 from streams.core.mail import MailKind
 
 # Who signs in is a user of the account.
@@ -23,7 +23,7 @@ async def redact(
     count = 0
     for row in rows:
         old_values = {column.name: getattr(row, column.name) for column in columns}
-        new_values = redacted(old_values, learner_id)
+        new_values = mask_learner(old_values, learner_id)
         if new_values != old_values:
             await connection.execute(update(table).where(key == getattr(row, key.name)).values(new_values))
             count += 1

@@ -17,7 +17,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
-from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.ports import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
@@ -46,7 +46,7 @@ MAY_BE_SENT = and_(
     _columns.state != State.HELD,
     _columns.trigger != Trigger.TEST,
     # The first generation is fan-out's; each other one is a retry.
-    _columns.generation <= RETRIES_OF_A_DELIVERY,
+    _columns.generation <= MAX_RETRIES_PER_DELIVERY,
     IS_NOT_ERASED,
     exists().where(webhooks.c.id == _columns.webhook_id, webhooks.c.deleted_at.is_(None)),
 )

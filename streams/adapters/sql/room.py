@@ -7,7 +7,7 @@ from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import TEXT_CHARACTERS
 from streams.core.errors import Conflict
-from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT
+from streams.core.limits import MAX_SCOPE_IDS_PER_ACCOUNT, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT
 from streams.core.webhook import Webhook
 
 _TOO_MANY_SCOPE_IDS = (
@@ -45,8 +45,8 @@ async def require_room_for(connection: AsyncConnection, webhook: Webhook, previo
         await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*own_webhooks))
     ).one()
     for more, present, limit, message in (
-        (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
-        (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),
+        (more_ids, ids, MAX_SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
+        (more_characters, characters, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),
     ):
         if more > 0 and (count := (present or 0) + more) > limit:
             raise Conflict(message.format(count=count, limit=limit))

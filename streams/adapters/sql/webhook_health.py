@@ -17,8 +17,8 @@ from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
-from streams.core.health import COUNTS_FOR, Health, HealthSample
-from streams.core.mail import PAUSES_TOGETHER, MailKind
+from streams.core.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.times import format_time
 from streams.core.webhook import Status
 from streams.ids import new_id
@@ -42,12 +42,14 @@ class WebhookHealth:
             if attempt.id in new and attempt.webhook_id in epochs:
                 by_webhook[attempt.webhook_id].append(attempt)
         stored_health = await self._stored(connection, sorted(by_webhook), epochs)
-        oldest, is_down = self._clock.now() - COUNTS_FOR, batch.own_network_is_down
+        oldest, is_down = self._clock.now() - MAX_FAILURE_AGE, batch.own_network_is_down
         pauses = []
         changed_health = []
         for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
             previous = stored_health[webhook_id]
-            health = previous.after(map(_sample, attempts_of_webhook), oldest=oldest, own_network_is_down=is_down)
+            health = previous.with_attempts(
+                map(_sample, attempts_of_webhook), counted_since=oldest, own_network_is_down=is_down
+            )
             if health != previous:
                 changed_health.append({"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH}})
             if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
@@ -129,7 +131,7 @@ class WebhookHealth:
             "kind": MailKind.PAUSED,
             "details": {name: value for name, value in details.items() if value is not None},
             "created_at": now,
-            "due_at": now + PAUSES_TOGETHER,
+            "due_at": now + PAUSE_GROUPING_WINDOW,
         }
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import webhooks
-from streams.core.record_checks import recorded_filter
+from streams.core.record_checks import parse_recorded_filter
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
 # Fields that a column has as they are: a new one needs no line here.
@@ -31,7 +31,7 @@ def to_webhook(row: Any) -> Webhook:
         status=Status(row.status),
         pause=_pause(row),
         created_at=row.published_at,
-        filter=recorded_filter(row.filter) if row.filter else None,
+        filter=parse_recorded_filter(row.filter) if row.filter else None,
     )
 
 

@@ -21,7 +21,7 @@ from streams.core.access import (
 )
 from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
-from streams.core.recently_found import RecentlyFound
+from streams.core.recently_found import TtlCache
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
@@ -55,7 +55,7 @@ class AccessService:
         self._clock = clock
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
-        self._found: RecentlyFound[ApiKey] = RecentlyFound()
+        self._found: TtlCache[ApiKey] = TtlCache()
         self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
         self._noting: dict[str, asyncio.Task[None]] = {}
 
@@ -68,7 +68,7 @@ class AccessService:
             return Caller(f"operator:{operators[0].name}", permissions)
         now = self._clock.now()
         key = await self._find_key(sha256, now)
-        if key is None or not key.opens(now):
+        if key is None or not key.is_valid(now):
             raise Unauthorized("the API key is unknown, revoked or expired")
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
 
@@ -91,7 +91,7 @@ class AccessService:
                 raise
             return recent
         self._remember(sha256, key, now)
-        if key and key.opens(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
+        if key and key.is_valid(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
             self._note_use(key.id, now)
         return key
 
@@ -152,7 +152,7 @@ class AccessService:
             raise NotFound(f"this account has no key {key_id}")
         for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
             del self._recent[sha256]
-            self._found.forget(sha256)
+            self._found.discard(sha256)
 
     # -- users --------------------------------------------------------------------------------------------------
 

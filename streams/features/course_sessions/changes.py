@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.event import Data, Event
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.core.times import format_time
-from streams.core.usage import LAUNCHED
+from streams.core.usage import LAUNCHED_TYPE
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.player_state import StoredState, has_state, state_of
 from streams.features.course_sessions.progress import Progress, Step, advance
@@ -55,7 +55,7 @@ class SessionChange(NamedTuple):
 def launch(session: CourseSession, new: NewEvents) -> SessionChange:
     """Launch a new session."""
     session = replace(session, end_due_at=session.expires_at)
-    return SessionChange(session).with_event(new, LAUNCHED, {}, session.launched_at)
+    return SessionChange(session).with_event(new, LAUNCHED_TYPE, {}, session.launched_at)
 
 
 def apply_commit(session: CourseSession, commit: PlayerCommit, new: NewEvents) -> SessionChange:
@@ -118,7 +118,7 @@ def _end(session: CourseSession, new: NewEvents) -> SessionChange:
 
 def has_last_score(change: SessionChange) -> bool:
     """Whether it reports the last score that its session may report."""
-    is_last = change.session.progress.scores_reported == SCORES_PER_SESSION
+    is_last = change.session.progress.scores_reported == MAX_SCORES_PER_SESSION
     return is_last and any(event.type == SCORED for event, _ in change.events)
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from streams.core.limits import PLAYER_STATE_BYTES
+from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.features.course_sessions.scorm_time import format_length, format_timespan
 
 # No element of SCORM has a longer name, or more parts in it.
 MAX_NAME_CHARACTERS = 128
 MAX_NAME_PARTS = 8
 # An element takes six bytes of a state, or more. A learner may send a megabyte of anything, while all callers wait.
-MAX_ELEMENTS = PLAYER_STATE_BYTES // 6
+MAX_ELEMENTS = MAX_PLAYER_STATE_BYTES // 6
 
 
 class StoredState(StrEnum):
@@ -53,7 +53,7 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
         state = orjson.dumps({"cmi": cmi})
     except orjson.JSONEncodeError:  # it has more levels than a player makes
         return None
-    return state.decode() if len(state) <= PLAYER_STATE_BYTES else None
+    return state.decode() if len(state) <= MAX_PLAYER_STATE_BYTES else None
 
 
 _SESSION_ELEMENTS = frozenset({"session_time", "exit"})

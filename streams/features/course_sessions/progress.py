@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.commit import (
     LESSON_STATUSES,
     NO_SCORE,
@@ -95,7 +95,7 @@ class Progress:
     def has_new_score(self) -> bool:
         """Whether its score is to be reported."""
         is_new = self.score.exists and self.score != self.known_score
-        return is_new and self.is_for_the_record and self.scores_reported < SCORES_PER_SESSION
+        return is_new and self.is_for_the_record and self.scores_reported < MAX_SCORES_PER_SESSION
 
     def with_score_reported(self) -> "Progress":
         return replace(self, known_score=self.score, scores_reported=self.scores_reported + 1)

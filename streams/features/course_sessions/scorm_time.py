@@ -3,7 +3,7 @@
 import re
 from decimal import ROUND_DOWN, Decimal
 
-from streams.core.limits import DURATION_CHARACTERS
+from streams.core.limits import MAX_DURATION_CHARACTERS
 
 # A timespan of SCORM 1.2 (RTE 1.2 §3.4.1, CMITimespan): HHHH:MM:SS.SS.
 _TIMESPAN = re.compile(r"(\d{1,6}):(\d{1,2}):(\d{1,2}(?:\.\d{1,6})?)", re.ASCII)
@@ -23,7 +23,7 @@ MAX_SECONDS = Decimal(10**9)
 
 def parse_length(text: str) -> Decimal | None:
     """The seconds of a timespan or a timeinterval; None when it is neither, or longer than 30 years."""
-    if len(text) > DURATION_CHARACTERS:
+    if len(text) > MAX_DURATION_CHARACTERS:
         return None
     if match := _TIMESPAN.fullmatch(text):
         hours, minutes, seconds = map(Decimal, match.groups())

@@ -13,7 +13,7 @@ from streams.adapters.avro.codec import NEEDS_NEWEST
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
 from streams.core.event_data import metadata_problem
-from streams.core.limits import LEARNER_BYTES
+from streams.core.limits import MAX_LEARNER_BYTES
 from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit, close, launch
 from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.player_state import StoredState
@@ -82,8 +82,8 @@ class CourseSessionService:
         """
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
-        if len(new.learner_id.encode(errors="replace")) > LEARNER_BYTES:
-            raise Invalid(FieldError("learnerId", f"must have at most {LEARNER_BYTES} bytes in UTF-8"))
+        if len(new.learner_id.encode(errors="replace")) > MAX_LEARNER_BYTES:
+            raise Invalid(FieldError("learnerId", f"must have at most {MAX_LEARNER_BYTES} bytes in UTF-8"))
         if new.metadata and (problem := self._metadata_problem(new.metadata)):
             raise Invalid(FieldError("metadata", problem))
         previous_state = None

@@ -9,11 +9,11 @@ from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.erasure import ERASED
+from streams.core.erasure import ERASED_REASON
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
@@ -84,7 +84,7 @@ class DeliveryService:
         details = await self.find(delivery_id, account_id)
         for _ in range(ASK_TIMES):
             row = details.delivery_state
-            if details.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
+            if details.body is not None or row.reason == ERASED_REASON or self._clock.now() - row.changed_at > RECENT:
                 break
             await asyncio.sleep(ASK_EVERY_SECONDS)
             details = await self.find(delivery_id, account_id)
@@ -206,11 +206,11 @@ _PAST_TENSE = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
 def _why_not(delivery_state: DeliveryState) -> str:
     if delivery_state.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
-    if delivery_state.reason == ERASED:
+    if delivery_state.reason == ERASED_REASON:
         return "cannot be sent again: its learner was erased"
-    if delivery_state.generation > RETRIES_OF_A_DELIVERY:
+    if delivery_state.generation > MAX_RETRIES_PER_DELIVERY:
         return (
-            f"was sent again {RETRIES_OF_A_DELIVERY} times, the limit: repair the endpoint, test it with a test event, "
-            "and publish the event again with another id"
+            f"was sent again {MAX_RETRIES_PER_DELIVERY} times, the limit: repair the endpoint, "
+            "test it with a test event, and publish the event again with another id"
         )
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from streams.core.errors import FieldError, Invalid, NotAcknowledged, RecordsRefused
-from streams.core.event import Event, parse_event, partition_key, traced
+from streams.core.event import Event, parse_event, partition_key, with_trace_parent
 from streams.core.ids import derived_id
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id
@@ -47,7 +47,7 @@ class IngestService:
         check_count(items)
         now, id_of = self._clock.now(), self._ids(repeat_key)
         parsed_events = _convert_all(items, lambda index, item: _parse(item, account_id, id_of(index), now))
-        events = [traced(parsed_event, trace_parent) for parsed_event in parsed_events]
+        events = [with_trace_parent(parsed_event, trace_parent) for parsed_event in parsed_events]
         if account_id is None:
             fields = [f"events[{index}].accountId" for index in range(len(events))]
             await self._recipients.require_accounts(events, fields)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event
-from streams.core.recently_found import RecentlyFound
+from streams.core.recently_found import TtlCache
 from streams.core.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
@@ -22,7 +22,7 @@ class RecipientService:
     def __init__(self, webhooks: SqlAccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
         self._webhooks = webhooks
         self._now = now
-        self._existing: RecentlyFound[bool] = RecentlyFound()
+        self._existing: TtlCache[bool] = TtlCache()
 
     async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
         """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""

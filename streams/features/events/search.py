@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from ulid import ULID
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import advanced, not_empty
+from streams.core.backfill import remaining_ranges, without_empty
 from streams.core.delivery_state import DeliveryState
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
-from streams.core.webhook import Unmatched, Webhook, mismatch, unmatched_reason
+from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import in_turns
@@ -43,7 +43,7 @@ class PublishedEvent:
     event: Event
     appended_at: datetime
     webhook_ids: Sequence[str] | None
-    reason: Unmatched | None
+    reason: MismatchReason | None
     detail: str | None = None
 
 
@@ -93,12 +93,12 @@ class EventSearchService:
     async def _on_topic(self, event_id: str, account_id: str, begins: datetime, ends: datetime) -> tuple[Record, Event]:
         loop, history = asyncio.get_running_loop(), self._history()
         deadline = loop.time() + SEARCH_SECONDS
-        ranges = not_empty((await history.period(begins, ends)).ranges)
+        ranges = without_empty((await history.period(begins, ends)).ranges)
         while ranges and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_AT_ONCE)
             if event := await self._among(portion, event_id, account_id):
                 return event
-            ranges = advanced(ranges, portion.positions)
+            ranges = remaining_ranges(ranges, portion.positions)
         period = f"between {format_time(begins)} and {format_time(ends)}"
         if ranges:
             raise NotFound(f"the search for {event_id} {period} took too long: set `since` to when it was published")
@@ -128,12 +128,12 @@ class EventSearchService:
         if of_account is None:
             return PublishedEvent(event, record.appended_at, None, None)
         webhooks = of_account.get(event.account_id, ())
-        mismatches = [mismatch(webhook, event) for webhook in webhooks]
+        mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
         ids = [webhook.id for webhook, reason in zip(webhooks, mismatches, strict=True) if reason is None]
-        reason = None if ids else unmatched_reason(mismatches)
+        reason = None if ids else closest_mismatch(mismatches)
         if not webhooks and not await self._webhooks.existing_accounts([event.account_id]):
-            reason = Unmatched.NO_ACCOUNT
-        detail = _detail(webhooks[mismatches.index(reason)], event) if reason is Unmatched.FILTER else None
+            reason = MismatchReason.NO_ACCOUNT
+        detail = _detail(webhooks[mismatches.index(reason)], event) if reason is MismatchReason.FILTER else None
         return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason, detail)
 
 

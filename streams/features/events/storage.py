@@ -12,7 +12,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
 from streams.core.event_filter import EventFilter
-from streams.core.record_checks import recorded_filter
+from streams.core.record_checks import parse_recorded_filter
 from streams.core.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
@@ -96,7 +96,7 @@ async def _scopes(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[s
     scopes: dict[str, Scope] = {}
     for ids in _portions_by_scope(rows):
         for row in await connection.execute(query.where(webhooks.c.id.in_(ids))):
-            event_filter = recorded_filter(row.filter) if row.filter else None
+            event_filter = parse_recorded_filter(row.filter) if row.filter else None
             scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches), event_filter)
         await asyncio.sleep(0)
     return scopes

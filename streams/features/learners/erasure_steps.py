@@ -20,7 +20,7 @@ from streams.adapters.sql.redaction import NAMES_LEARNERS, redact, redact_last_m
 from streams.adapters.sql.schema import Moment
 from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import outgoing_events
-from streams.core.erasure import ErasedKind, redacted
+from streams.core.erasure import ErasedKind, mask_learner
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
 from streams.ports import Encryption
@@ -131,7 +131,7 @@ def _names(encrypted_text: str, learner: Learner) -> bool:
     if isinstance(values, list) and values and isinstance(values[0], str):
         # A response of the API: its body and its headers. Others are the address that a page leads to.
         values = [_parsed(values[0]), *values[1:]]
-    return bool(redacted(values, learner.id) != values)
+    return bool(mask_learner(values, learner.id) != values)
 
 
 def _parsed(text: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from streams.core.erasure import Erasure
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.event_data import is_storable
-from streams.core.limits import TEXT_CHARACTERS
+from streams.core.limits import MAX_TEXT_CHARACTERS
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
@@ -29,8 +29,8 @@ class LearnerService:
 
     def check(self, learner_id: str) -> None:
         """Raises `Invalid` for a text that no learner's id can be."""
-        if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
-            limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
+        if not (0 < len(learner_id) <= MAX_TEXT_CHARACTERS and is_storable(learner_id)):
+            limits = f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
 
     async def start(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:

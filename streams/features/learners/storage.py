@@ -25,7 +25,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
-from streams.core.limits import ERASURES_PER_DAY
+from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
 from streams.ids import new_id
 from streams.ports import Clock, Encryption
@@ -66,7 +66,7 @@ class SqlErasures:
         async with self._database.transaction() as connection:
             await _lock_webhooks(connection, erasure.account_id)
             recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
-            await require_room(connection, erasure.account_id, erasures, recent, ERASURES_PER_DAY, _TOO_MANY)
+            await require_room(connection, erasure.account_id, erasures, recent, MAX_ERASURES_PER_DAY, _TOO_MANY)
             newest = await _newest(connection, erasure.account_id, learner_id)
             # The broker's clock, which dates events, may be ahead of ours.
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))

@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import Mail, MailKind, RenderedMail, due_again
-from streams.core.session import LINK_LASTS
+from streams.core.errors import PartiallySent, RowRefused, Unavailable
+from streams.core.mail import Mail, MailKind, RenderedMail, next_due_at
+from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, together
 from streams.outage import DATABASE, MAIL_SERVER, Outages
@@ -148,7 +148,7 @@ class Notify:
             return [replace(mail, due_at=None, problem=NO_MAIL_SERVER) for mail in owed_mail.mails]
         mails = [replace(mail, tries=mail.tries + 1) for mail in together(owed_mail.mails)]
         first, now = mails[0], self._clock.now()
-        if first.kind is MailKind.SIGN_IN and now >= first.created_at + LINK_LASTS:
+        if first.kind is MailKind.SIGN_IN and now >= first.created_at + LINK_LIFETIME:
             return _given_up(mails, TOO_LATE)
         emails = (
             [email for email in owed_mail.emails if email in first.unreached] if first.unreached else owed_mail.emails
@@ -164,7 +164,7 @@ class Notify:
         except Unavailable as error:
             self._mail_server.begin(self, str(error))
             return self._postponed(mails, str(error), first.unreached)
-        except Refused as error:
+        except RowRefused as error:
             self._mail_server.end(self)
             return _given_up(mails, str(error))
         except Exception as error:
@@ -176,7 +176,7 @@ class Notify:
 
     def _postponed(self, mails: Sequence[Mail], problem: str, unreached_emails: tuple[str, ...]) -> Sequence[Mail]:
         now = self._clock.now()
-        again = (due_again(mail.tries, now) for mail in mails)
+        again = (next_due_at(mail.tries, now) for mail in mails)
         return [
             replace(mail, due_at=at, problem=problem, unreached=unreached_emails)
             for mail, at in zip(mails, again, strict=True)

@@ -15,7 +15,7 @@ from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
-from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
+from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
 from streams.ids import new_id
@@ -39,7 +39,7 @@ class SqlMails(SqlStorage):
     async def due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
         """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
 
-        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
+        A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.
         """
         query = (
             select(mails, accounts.c.emails)
@@ -121,8 +121,8 @@ class SqlMails(SqlStorage):
 async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
     """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
-    query = select(mails).where(condition, mails.c.due_at <= now + PAUSES_TOGETHER)
-    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
+    query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
+    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)
     due_mails = map(_mail, await connection.execute(query))
     alike = [mail for mail in due_mails if mail.unreached == first.unreached]
     return sorted(alike, key=lambda mail: (mail.created_at, mail.id))

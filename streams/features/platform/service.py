@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from streams.core.event_data import is_storable
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, StageLag, WebhookTrouble
+from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
 from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
 from streams.ports import Clock, StageLags
@@ -30,11 +30,11 @@ class PlatformService:
         """Newest first; with `name` those whose name or id contains it."""
         return await self._stats.accounts(cursor, limit, name if name and is_storable(name) else None)
 
-    async def failing(self) -> Sequence[WebhookTrouble]:
+    async def failing(self) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         return await self._stats.failing(MAX_WEBHOOKS)
 
-    async def slowest(self) -> Sequence[WebhookTrouble]:
+    async def slowest(self) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt in the last hours."""
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         return await self._stats.slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)

@@ -11,7 +11,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.platform_stats import AccountSummary, WebhookProblem
 from streams.core.webhook import PauseReason, Status
 from streams.core.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
@@ -33,12 +33,12 @@ class SqlPlatformStats(SqlStorage):
             counts: dict[str, dict[str, int]] = {}
             for row in await connection.execute(counters):
                 counts.setdefault(row.account_id, {})[row.status] = row.how_many
-        return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next)
+        return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next_cursor)
 
-    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
+    async def failing(self, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         health, columns = webhook_health.c, webhooks.c
-        automatic = [reason for reason in PauseReason if reason.automatic]
+        automatic = [reason for reason in PauseReason if reason.is_automatic]
         query = (
             _select_webhooks(
                 health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
@@ -50,7 +50,7 @@ class SqlPlatformStats(SqlStorage):
         )
         return [_trouble(row, failing=_streak(row)) for row in await self._database.rows(query)]
 
-    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
+    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt since an hour."""
         columns = hourly_attempts.c
         sums = (
@@ -99,9 +99,9 @@ def _select_webhooks(*columns: Any) -> Select[Any]:
     )
 
 
-def _trouble(row: Any, **more: Any) -> WebhookTrouble:
+def _trouble(row: Any, **more: Any) -> WebhookProblem:
     name = row.description or row.url
-    return WebhookTrouble(row.account_id, row.account_name, row.id, name, row.paused_at, **more)
+    return WebhookProblem(row.account_id, row.account_name, row.id, name, row.paused_at, **more)
 
 
 def _streak(row: Any) -> FailureStreak:

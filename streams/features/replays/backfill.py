@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from streams.core.backfill import SETTLED_AFTER, Backfill
+from streams.core.backfill import MIN_EVENT_AGE, Backfill
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Unavailable
 from streams.core.job import Job
@@ -68,7 +68,7 @@ class HistoryBackfill:
 
     async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
         portion = self._settled(await self._history.read(progress.ranges or (), RECORDS_AT_ONCE))
-        progress_now = progress.moved(portion.positions)
+        progress_now = progress.after_reading(portion.positions)
         if progress_now == progress:
             return job
         missing_deliveries = await deliveries_of(portion.records, self._codec, webhook, job.filter)
@@ -79,7 +79,7 @@ class HistoryBackfill:
 
     def _settled(self, portion: HistoryPortion) -> HistoryPortion:
         """The portion up to the first record of each partition that is too young."""
-        young_since = self._clock.now() - SETTLED_AFTER
+        young_since = self._clock.now() - MIN_EVENT_AGE
         positions, records = dict(portion.positions), list[Record]()
         for record in portion.records:
             number = record.partition.number

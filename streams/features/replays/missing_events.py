@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import Period, advanced, backfilled, not_empty
+from streams.core.backfill import Period, backfill_delivery, remaining_ranges, without_empty
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
@@ -48,11 +48,11 @@ class MissingEventCounter:
     ) -> MissingEvents:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COUNTING_SECONDS
-        ranges, count, records_read = not_empty(period.ranges), 0, 0
+        ranges, count, records_read = without_empty(period.ranges), 0, 0
         while ranges and records_read < COUNTED_RECORDS and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_AT_ONCE)
             count += await self._count_missing(portion, webhook, delivery_filter)
-            ranges, records_read = advanced(ranges, portion.positions), records_read + len(portion.records)
+            ranges, records_read = remaining_ranges(ranges, portion.positions), records_read + len(portion.records)
         return MissingEvents(count, bool(ranges), period.oldest_available)
 
     async def _count_missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
@@ -77,7 +77,9 @@ async def deliveries_of(
     deliveries = []
     async for record in in_turns(records):
         try:
-            delivery = backfilled(codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter)
+            delivery = backfill_delivery(
+                codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter
+            )
         except (InvalidRecord, Invalid):
             # fan-out has stored it as invalid.
             continue

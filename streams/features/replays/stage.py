@@ -59,7 +59,7 @@ class _JobTurns:
 
     async def _advances(self, job: Job) -> bool:
         try:
-            job_after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
+            job_after = await (self._backfill.advance(job) if job.is_backfilling else self._jobs.advance(job.id))
         except Unavailable as error:
             outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
             outage.begin(job.id, str(error))

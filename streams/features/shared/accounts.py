@@ -20,7 +20,7 @@ from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
 from streams.core.errors import NotFound
-from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
 KEYS_AT_ONCE = 500
@@ -98,7 +98,7 @@ class SqlApiKeys:
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
         async with self._database.transaction() as connection:
-            await require_room(connection, key.account_id, api_keys, active, KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
+            await require_room(connection, key.account_id, api_keys, active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
             await connection.execute(insert(api_keys).values(_key_row(key)))
             await note(connection, audit_entry)
 
@@ -107,7 +107,7 @@ class SqlApiKeys:
         end = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
         # What has no end, or ends last: so an active key comes before each that has ended.
         newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
-        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
+        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(MAX_KEYS_LISTED)
         rows = [_key(row) for row in await self._database.rows(query)]
         return sorted(rows, key=lambda key: (key.created_at, key.id))
 
@@ -154,7 +154,7 @@ class SqlUsers(SqlStorage):
                 return _user(row)
             # The same request at the same moment is no further user.
             is_other = users.c.email != user.email
-            await require_room(connection, user.account_id, users, is_other, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
+            await require_room(connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS)
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
             return _user((await connection.execute(select(users).where(columns))).one())

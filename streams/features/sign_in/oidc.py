@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from streams.core.access import digest
 from streams.core.errors import InvalidRecord, ProviderFailed, Unauthorized
 from streams.core.oidc import (
-    PENDING_LASTS,
+    PENDING_LIFETIME,
     AccountIdentity,
     AuthorizationRequest,
     EmailIdentity,
@@ -93,7 +93,7 @@ class OidcService:
                 digest(browser_token),
                 self._encryption.encrypt(json.dumps(secrets)),
                 now,
-                now + PENDING_LASTS,
+                now + PENDING_LIFETIME,
             )
         )
         return StartedSignIn(url, browser_token)

@@ -11,13 +11,13 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
 from streams.core.mail import Mail, MailKind
 from streams.core.session import (
-    GUESSES,
-    LINK_LASTS,
-    MAX_LINK,
+    LINK_LIFETIME,
+    MAX_CODE_GUESSES,
+    MAX_LINK_LIFETIME,
     MAX_OPEN_MAILS,
-    OIDC_SESSION_LASTS,
-    OPERATOR_SESSION_LASTS,
-    SESSION_LASTS,
+    OIDC_SESSION_LIFETIME,
+    OPERATOR_SESSION_LIFETIME,
+    SESSION_LIFETIME,
     Session,
     SignIn,
     SignInMethod,
@@ -104,14 +104,14 @@ class SignInService:
         email, now = normalize_email(email).lower(), self._clock.now()
         token, browser, code = self._new_token(), self._new_token(), self._new_code()
         sign_in = SignIn(
-            digest(token), f"email:{email}", now, now + LINK_LASTS, email=email, browser_sha256=digest(browser)
+            digest(token), f"email:{email}", now, now + LINK_LIFETIME, email=email, browser_sha256=digest(browser)
         )
         mail = self._mail(await self._users.with_email(email), email, token, code, now)
         if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
             mail = None
         if mail is not None:
             # Without a mail there is no code: one that is in no mail can only be guessed.
-            sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=GUESSES)
+            sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=MAX_CODE_GUESSES)
         await self._sign_ins.add(sign_in, mail=mail)
         return browser
 
@@ -138,7 +138,7 @@ class SignInService:
             raise NotFound(f"this account has no user {user_id}")
         token, now = self._new_token(), self._clock.now()
         audit_entry = new_entry(self._clock, actor, "user.sign_in_token_made", user_id, account_id)
-        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, user_id=user_id)
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LIFETIME, user_id=user_id)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
@@ -146,14 +146,14 @@ class SignInService:
         self,
         account_id: str,
         role: Role = Role.MEMBER,
-        lasts: timedelta = LINK_LASTS,
+        lasts: timedelta = LINK_LIFETIME,
         return_url: str | None = None,
         *,
         actor: str,
     ) -> Link:
         """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
-        if not timedelta(minutes=1) <= lasts <= MAX_LINK:
-            raise Invalid(FieldError("minutes", f"must be from 1 to {MAX_LINK // timedelta(minutes=1)}"))
+        if not timedelta(minutes=1) <= lasts <= MAX_LINK_LIFETIME:
+            raise Invalid(FieldError("minutes", f"must be from 1 to {MAX_LINK_LIFETIME // timedelta(minutes=1)}"))
         if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
             raise Invalid(*errors)
         await self._accounts.require(account_id)
@@ -168,7 +168,7 @@ class SignInService:
     async def operator_link(self, *, actor: str) -> Link:
         """Make a link by which an operator signs in once, within 15 minutes."""
         token, now = self._new_token(), self._clock.now()
-        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, is_operator=True)
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LIFETIME, is_operator=True)
         audit_entry = new_entry(self._clock, actor, "operator.sign_in_link_made", "operator")
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
@@ -218,7 +218,7 @@ class SignInService:
 
         `email` is for the audit log.
         """
-        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
+        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LIFETIME), is_operator=True)
         return await self._begin(session, session_begun(self._clock, session, method, email=email))
 
     async def as_users_with(self, email: str, browser: Browser) -> OpenedSignIn:
@@ -230,7 +230,7 @@ class SignInService:
         if not users:
             raise Unauthorized("no user has this address")
         session = replace(
-            self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email, proved_email=email
+            self._new_session(f"email:{email}", browser, OIDC_SESSION_LIFETIME), email=email, proved_email=email
         )
         return await self._begin_of_users(session, users, SignInMethod.OIDC)
 
@@ -239,7 +239,7 @@ class SignInService:
     ) -> OpenedSignIn:
         """Open a session of a person whom a provider gives a role in these accounts, which exist."""
         session = replace(
-            self._new_session(actor, browser, OIDC_SESSION_LASTS),
+            self._new_session(actor, browser, OIDC_SESSION_LIFETIME),
             account_id=account_ids[0] if len(account_ids) == 1 else None,
             role=role,
             email=email,
@@ -255,7 +255,7 @@ class SignInService:
         if sign_in.is_operator:
             return await self.as_operator(sign_in.actor, browser, method)
         session = replace(
-            self._new_session(sign_in.actor, browser, SESSION_LASTS),
+            self._new_session(sign_in.actor, browser, SESSION_LIFETIME),
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
@@ -276,7 +276,7 @@ class SignInService:
 
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> OpenedSignIn:
         """A person of one account is in it. A person of several chooses."""
-        session = session.of_user(users[0]) if len(users) == 1 else session
+        session = session.for_user(users[0]) if len(users) == 1 else session
         return await self._begin(session, session_begun(self._clock, session, method))
 
     async def _begin(self, session: Session, audit_entry: AuditEntry) -> OpenedSignIn:

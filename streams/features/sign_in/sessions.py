@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from streams.core.access import Role, digest
 from streams.core.audit import AuditEntry
 from streams.core.errors import Forbidden, NotFound, Unauthorized
-from streams.core.session import USE_NOTED_EVERY, Session, SignInMethod
+from streams.core.session import USE_UPDATE_INTERVAL, Session, SignInMethod
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.sign_in.storage import SqlSessions
@@ -26,7 +26,7 @@ class SessionService:
         session = await self._sessions.find(digest(token))
         if session is None or not session.is_valid(now):
             raise Unauthorized("the session has ended: sign in again")
-        if now - session.used_at >= USE_NOTED_EVERY:
+        if now - session.used_at >= USE_UPDATE_INTERVAL:
             # Only the time: the browser may be choosing another account at this moment.
             await self._sessions.touch(session.id, now)
             session = replace(session, used_at=now)
@@ -41,7 +41,7 @@ class SessionService:
             return [replace(session, account_id=account_id) for account_id in session.account_ids]
         if session.is_operator or session.proved_email is None:
             return []
-        return [session.of_user(user) for user in await self._users.with_email(session.proved_email)]
+        return [session.for_user(user) for user in await self._users.with_email(session.proved_email)]
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""

@@ -13,10 +13,10 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
-from streams.core.limits import SESSIONS_LISTED
+from streams.core.limits import MAX_SESSIONS_LISTED
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
-from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
+from streams.core.session import IDLE_TIMEOUT, LINK_LIFETIME, Session, SignIn
 
 
 class SqlSignIns(SqlStorage):
@@ -34,7 +34,7 @@ class SqlSignIns(SqlStorage):
         """How many were mailed to an address, and may still be used."""
         is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
         # By the time of creation, for the index.
-        is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
+        is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)
         query = select(func.count()).where(is_mailed & is_open)
         return int(await self._database.scalar(query))
 
@@ -103,9 +103,9 @@ class SqlSessions(SqlStorage):
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
         """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
-        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_LASTS)
+        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_TIMEOUT)
         query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
-        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(SESSIONS_LISTED)
+        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(MAX_SESSIONS_LISTED)
         return [_session(row) for row in await self._database.rows(query)]
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:

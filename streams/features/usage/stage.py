@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.backfill import OffsetRange
-from streams.core.errors import Invalid, InvalidRecord, Refused
+from streams.core.errors import Invalid, InvalidRecord, RowRefused
 from streams.core.event import Event, check_event
 from streams.core.pure import pure
-from streams.core.usage import LAUNCHED, launches_of
+from streams.core.usage import LAUNCHED_TYPE, launches_of
 from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
@@ -66,7 +66,7 @@ class Meter:
             return
         try:
             await self._store(records, self._events(records))
-        except Refused as error:
+        except RowRefused as error:
             if len(records) > 1:
                 # Its record alone must not stop the others.
                 middle = len(records) // 2
@@ -90,8 +90,8 @@ class Meter:
             self._batches.reopen(list(ends))
             return
         self._telemetry.count("usage_launches_total", new.launches)
-        self._telemetry.count("usage_late_launches_total", new.late)
-        self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late) - sum(new))
+        self._telemetry.count("usage_late_launches_total", new.late_launches)
+        self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late_launches) - sum(new))
         self._batches.stored(ends)
         await self._accounts.note(events)
 
@@ -111,4 +111,4 @@ class Meter:
         if not isinstance(value, Event):
             return None
         # Of others only the account is read.
-        return check_event(value, record.appended_at) if value.type == LAUNCHED else value
+        return check_event(value, record.appended_at) if value.type == LAUNCHED_TYPE else value

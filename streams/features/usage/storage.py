@@ -28,11 +28,11 @@ from streams.core.usage import (
     UsageMonth,
     UsageNotice,
     UsagePlace,
-    crossed,
+    crossed_thresholds,
     launches_by_key,
     month_of,
     notice_event,
-    reached,
+    reached_thresholds,
 )
 from streams.ports import Codec
 
@@ -65,7 +65,7 @@ class SqlUsageMeter:
                     await connection.rollback()
                     return None
             new = await self._insert_launches(connection, batch.launches)
-            late_launches = await self._insert_launches(connection, batch.late)
+            late_launches = await self._insert_launches(connection, batch.late_launches)
             if new or late_launches:
                 await self._add(connection, new, late_launches)
             return NewLaunches(len(new), len(late_launches))
@@ -75,7 +75,7 @@ class SqlUsageMeter:
         async with self._database.transaction() as connection:
             query = select(columns.launches).where(columns.account_id == account_id, columns.month == month)
             launches = await connection.scalar(query) or 0
-            notices = reached(account_id, month, limit, launches, now)
+            notices = reached_thresholds(account_id, month, limit, launches, now)
             await self._store_notices(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
@@ -115,7 +115,7 @@ class SqlUsageMeter:
         notices = [
             notice
             for key, of_month in sorted(by_month.items())
-            for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
+            for notice in crossed_thresholds(limits.get(key[0]), totals[key] - len(of_month), of_month)
         ]
         await self._store_notices(connection, notices)
 

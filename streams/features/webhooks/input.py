@@ -5,20 +5,27 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import parse_filter, type_errors
 from streams.core.headers import is_connection_header
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
-    CONCURRENCY,
-    DESCRIPTION_CHARACTERS,
-    HEADER_NAME_CHARACTERS,
-    HEADER_VALUE_CHARACTERS,
-    HEADERS,
-    SCOPE_IDS,
+    MAX_CONCURRENCY,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_HEADER_NAME_CHARACTERS,
+    MAX_HEADER_VALUE_CHARACTERS,
+    MAX_SCOPE_IDS,
+    MAX_WEBHOOK_HEADERS,
 )
 from streams.core.url import url_errors
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook, entered_types, types_of
+from streams.core.webhook import (
+    ALL_EVENTS,
+    DEFAULT_MAX_CONCURRENCY,
+    Registration,
+    Webhook,
+    to_entered_types,
+    to_event_types,
+)
 
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
@@ -63,7 +70,7 @@ def webhook_input(registration: Registration) -> WebhookInput:
     }
     values |= {name: sorted(values[name]) for name in _SCOPES}
     values["filter"] = webhook.filter.value if webhook.filter else None
-    return WebhookInput(**values, events=entered_types(webhook.event_types))
+    return WebhookInput(**values, events=to_entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
@@ -72,7 +79,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     return {
         **values,
         **{name: frozenset(values[name]) for name in _SCOPES},
-        "event_types": types_of(webhook_input.events),
+        "event_types": to_event_types(webhook_input.events),
         "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
     }
 
@@ -104,16 +111,16 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         if not is_id(value)
     ]
     errors += [
-        FieldError(scope, f"at most {SCOPE_IDS} ids")
+        FieldError(scope, f"at most {MAX_SCOPE_IDS} ids")
         for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
-        if len(values) > SCOPE_IDS
+        if len(values) > MAX_SCOPE_IDS
     ]
-    if len(webhook_input.description) > DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
+    if len(webhook_input.description) > MAX_DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
         errors.append(
-            FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
+            FieldError("description", f"must have at most {MAX_DESCRIPTION_CHARACTERS} characters, none of them NUL")
         )
-    if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
-        errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
+    if not 1 <= webhook_input.max_concurrency <= MAX_CONCURRENCY:
+        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
     errors += _filter_errors(webhook_input)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
@@ -124,7 +131,7 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
     if webhook_input.filter is None:
         return []
     events = set(webhook_input.events)
-    types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in NAMED_ONLY)]
+    types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in OPT_IN_TYPES)]
     try:
         return type_errors(parse_filter(webhook_input.filter), types)
     except Invalid as error:
@@ -133,12 +140,14 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
     """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
-    errors = [FieldError(field, f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
+    errors = [FieldError(field, f"at most {MAX_WEBHOOK_HEADERS} headers")] if len(headers) > MAX_WEBHOOK_HEADERS else []
     for name, value in headers.items():
         lower = name.lower()
-        if len(name) > HEADER_NAME_CHARACTERS:
-            start = name[:HEADER_NAME_CHARACTERS]
-            errors.append(FieldError(field, f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters"))
+        if len(name) > MAX_HEADER_NAME_CHARACTERS:
+            start = name[:MAX_HEADER_NAME_CHARACTERS]
+            errors.append(
+                FieldError(field, f"the name {start!r}… has more than {MAX_HEADER_NAME_CHARACTERS} characters")
+            )
             continue
         if not name or not set(lower) <= _TOKEN:
             errors.append(FieldError(field, f"{name!r} is not a valid header name"))
@@ -146,7 +155,7 @@ def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
             errors.append(FieldError(field, f"{name} belongs to the connection and cannot be set"))
         elif lower in _RESERVED_HEADERS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
             errors.append(FieldError(field, f"{name} is a header that we set"))
-        if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
-            message = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
+        if not all(" " <= character <= "~" for character in value) or len(value) > MAX_HEADER_VALUE_CHARACTERS:
+            message = f"must be printable ASCII, at most {MAX_HEADER_VALUE_CHARACTERS} characters"
             errors.append(FieldError(field, f"the value of {name!r} {message}"))
     return errors

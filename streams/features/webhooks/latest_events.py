@@ -13,7 +13,7 @@ from streams.adapters.sql.tables import deliveries, events
 from streams.core.delivery import Trigger
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event, parse_event
-from streams.core.webhook import Unmatched, Webhook, mismatch
+from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
 from streams.ports import Clock
 
@@ -95,12 +95,12 @@ def _decides(error: FieldError) -> bool:
 
 
 def _why_not(webhook: Webhook, event: Event) -> str | None:
-    match mismatch(webhook, event):
+    match mismatch_reason(webhook, event):
         case None:
             return None
-        case Unmatched.FILTER if webhook.filter is not None:
+        case MismatchReason.FILTER if webhook.filter is not None:
             return webhook.filter.explain(event.data)
-        case Unmatched.SCOPE:
+        case MismatchReason.SCOPE:
             return "its package and its dispatch are not listed"
         case _:
             return f"the webhook does not take {event.type}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from streams.core.errors import Conflict
-from streams.core.limits import WAITING_TESTS_PER_ACCOUNT, WAITING_TESTS_PER_WEBHOOK
+from streams.core.limits import MAX_WAITING_TESTS_PER_ACCOUNT, MAX_WAITING_TESTS_PER_WEBHOOK
 from streams.core.webhook import Webhook
 from streams.ports import DeliveryLog
 
@@ -26,8 +26,8 @@ class OutcomeWatch:
     def place(self, webhook: Webhook) -> Iterator[None]:
         """The place of a test among those that wait. Raises `Conflict` when its webhook or account has no more."""
         limits = {
-            ("this webhook", webhook.id): WAITING_TESTS_PER_WEBHOOK,
-            ("this account", webhook.account_id): WAITING_TESTS_PER_ACCOUNT,
+            ("this webhook", webhook.id): MAX_WAITING_TESTS_PER_WEBHOOK,
+            ("this account", webhook.account_id): MAX_WAITING_TESTS_PER_ACCOUNT,
         }
         for (whose, holder), limit in limits.items():
             if self._places[whose, holder] >= limit:

@@ -9,7 +9,7 @@ from typing import Any
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
 from streams.core.held import HeldChoice
-from streams.core.limits import WEBHOOKS_PER_ACCOUNT
+from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.url import host_of
@@ -76,7 +76,7 @@ class WebhookService:
     _clock: Clock
     _new_key: Callable[[int], bytes]
     _allow_http: bool = False
-    _webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT
+    _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
     # Whether records are written with the newest schemas: an older one has no filter.
     _takes_filters: bool = True
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from streams.core.errors import FieldError, Invalid
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import ListedWebhook, Registration, Webhook
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, WebhookStats, percentile_ms
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, HourlyAttempts, WebhookStats, percentile_ms
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports import Clock
@@ -57,7 +57,7 @@ class WebhookStatsService:
         """The median of its response times of the last day; None when there are none."""
         return percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_OF), 0.5)
 
-    async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[Hour]:
+    async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[HourlyAttempts]:
         """Attempts of an account by the hour and the outcome, oldest first."""
         return await self._stats.account_hours(account_id, self._since(hours))
 

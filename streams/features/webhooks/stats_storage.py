@@ -22,7 +22,14 @@ from streams.adapters.sql.tables import (
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookStats, WebhookSummary
+from streams.core.webhook_stats import (
+    FailedAttempt,
+    FailureStreak,
+    HourlyAttempts,
+    ResponseTimes,
+    WebhookStats,
+    WebhookSummary,
+)
 
 
 class SqlWebhookStats(SqlStorage):
@@ -86,7 +93,7 @@ class SqlWebhookStats(SqlStorage):
         )
         async with self._database.reading() as connection:
             rows = await connection.execute(hours.order_by(hourly.hour, hourly.outcome))
-            by_hour = [Hour(*row) for row in rows]
+            by_hour = [HourlyAttempts(*row) for row in rows]
             counts = await connection.execute(unfinished_query.group_by(*place))
             state_counts = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
             histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
@@ -121,7 +128,7 @@ class SqlWebhookStats(SqlStorage):
         query = select(*columns).where(condition).order_by(attempt_columns.started_at.desc()).limit(limit)
         return [_failed(row) for row in await self._database.rows(query)]
 
-    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[HourlyAttempts]:
         """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
         hourly = hourly_attempts.c
         query = (
@@ -140,7 +147,7 @@ class SqlWebhookStats(SqlStorage):
         )
         rows = await self._database.rows(query)
         return [
-            Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+            HourlyAttempts("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
             for row in rows
         ]
 

@@ -40,11 +40,11 @@ PAUSE_WORDS = {
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     """The verdict of a webhook by what happened within the summary's hours."""
-    failure_streak = summary.failing
+    failure_streak = summary.failure_streak
     backlog = _backlog_text(summary)
     if webhook.status is Status.PAUSED:
         reason = webhook.pause.reason if webhook.pause else PauseReason.MANUAL
-        level = Level.BAD if reason.automatic else Level.WARNING
+        level = Level.BAD if reason.is_automatic else Level.WARNING
         # The reason says what the endpoint's last message says.
         message = None if reason is PauseReason.GONE else failure_streak.last_message
         return Verdict(level, "paused", webhook.paused_at, PAUSE_WORDS[reason], _sentence(message, backlog))

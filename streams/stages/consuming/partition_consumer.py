@@ -7,7 +7,7 @@ from functools import partial
 from typing import cast
 
 from streams.core.delivery import Delivery
-from streams.core.errors import Abandoned, InvalidRecord, NewerRecord
+from streams.core.errors import InvalidRecord, NewerRecord, RecordAbandoned
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
@@ -41,8 +41,8 @@ class PartitionConsumer:
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
     bulk, no limit for tests. It is paused for good at a record that a newer release wrote.
 
-    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `Abandoned`, or is
-    cancelled, stays uncommitted for the next owner.
+    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `RecordAbandoned`,
+    or is cancelled, stays uncommitted for the next owner.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class PartitionConsumer:
                 count=unfinished_count,
                 effect="unfinished records are handled again by the next owner",
             )
-        return {state.partition: commit for state in states if (commit := state.offsets.pending())}
+        return {state.partition: commit for state in states if (commit := state.offsets.next_commit())}
 
     # -- one record --------------------------------------------------------------------------------------------
 
@@ -158,9 +158,9 @@ class PartitionConsumer:
             state.pause(PartitionPause.NOT_DUE)
             state.keep_not_due(record)
             self._call_later(seconds + 0.001, partial(self._end_pause, state, PartitionPause.NOT_DUE))
-        elif not state.offsets.has_room(record.offset):
+        elif not state.offsets.is_within_window(record.offset):
             state.pause(PartitionPause.WINDOW_FULL, record.offset)
-        elif state.offsets.was_complete(record.offset):
+        elif state.offsets.is_restored(record.offset):
             state.offsets.open(record.offset)
             # The commit may move past it now.
             state.has_progress = True
@@ -206,7 +206,7 @@ class PartitionConsumer:
                 await self._handler.deliver(record, value, state)
             except InvalidRecord as error:
                 await store_invalid(self._producer, self._telemetry, [(record, str(error))])
-        except (Abandoned, asyncio.CancelledError):
+        except (RecordAbandoned, asyncio.CancelledError):
             return
         except Exception as error:
             self._fail(error)
@@ -217,7 +217,7 @@ class PartitionConsumer:
         state.offsets.complete(record.offset)
         state.has_progress = True
         is_window_full = PartitionPause.WINDOW_FULL in state.pause_reasons
-        if is_window_full and state.offsets.has_room(state.paused_at_offset + WINDOW_OFFSETS // 2):
+        if is_window_full and state.offsets.is_within_window(state.paused_at_offset + WINDOW_OFFSETS // 2):
             self._end_pause(state, PartitionPause.WINDOW_FULL)
         if self._over_budget:
             self._resume_within_budget()

@@ -91,7 +91,10 @@ class Handler(Protocol):
         """
 
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
-        """Handle a record. Returns when all that follows is acknowledged. Raises `InvalidRecord` and `Abandoned`."""
+        """Handle a record.
+
+        Returns when all that follows is acknowledged. Raises `InvalidRecord` and `RecordAbandoned`.
+        """
 
 
 def _share_of(topic: str) -> float:

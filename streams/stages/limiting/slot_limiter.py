@@ -6,7 +6,7 @@ from datetime import datetime
 from types import TracebackType
 
 from streams.core.endpoint_queue import EndpointClass, Priority
-from streams.core.errors import Abandoned, ScormWebhooksError
+from streams.core.errors import RecordAbandoned, ScormWebhooksError
 from streams.core.slots import Slots
 from streams.ports import Clock, Telemetry
 
@@ -29,11 +29,11 @@ class SlotLimiter:
     async def acquire(self, queue: str, priority: Priority, ceiling: int, due_at: datetime) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `Abandoned` when
-        the limiter closes first.
+        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `RecordAbandoned`
+        when the limiter closes first.
         """
         if self._closed:
-            raise Abandoned
+            raise RecordAbandoned
         slot = AcquiredSlot(self, queue, due_at)
         if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling):
             await self._wait(slot, priority, ceiling)
@@ -62,7 +62,7 @@ class SlotLimiter:
 
     def overdue_seconds(self, now: datetime) -> float:
         """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
-        due_times = [slot.due_at for slot in self._slots.short_of_slots() if not slot.granted.cancelled()]
+        due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.cancelled()]
         return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
     async def run(self, telemetry: Telemetry, clock: Clock) -> None:
@@ -90,7 +90,7 @@ class SlotLimiter:
         self._closed = True
         for slot in self._waiting:
             if not slot.granted.done():
-                slot.granted.set_exception(Abandoned())
+                slot.granted.set_exception(RecordAbandoned())
         self._waiting.clear()
 
     def _grant(self) -> None:

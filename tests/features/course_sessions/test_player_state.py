@@ -18,7 +18,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import player_states
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
-from streams.core.limits import PLAYER_STATE_BYTES
+from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
 from streams.features.course_sessions.player_state import has_state, state_of
 from streams.features.course_sessions.scorm_time import format_timespan
@@ -158,7 +158,7 @@ async def test_a_state_that_is_too_large_is_not_kept(api: ApiFixture) -> None:
     assert (await api.acme.get("/v1/sessions/s-1"))["storedState"] == "nothing"
     await commit(api, first, body())
     assert (await api.acme.get("/v1/sessions/s-1"))["storedState"] == "stored"
-    await commit(api, first, {"cmi": {"suspend_data": "é" * (PLAYER_STATE_BYTES // 2)}})
+    await commit(api, first, {"cmi": {"suspend_data": "é" * (MAX_PLAYER_STATE_BYTES // 2)}})
     session = await api.acme.get("/v1/sessions/s-1")
     assert session["storedState"] == "too large"
     assert (await stored(api))["cmi"]["core"]["lesson_location"] == "page-3"
@@ -248,7 +248,7 @@ class NotRead(dict[str, Any]):
 
 def test_a_commit_with_too_many_elements_is_not_read() -> None:
     """A learner has the commit URL, and may send a megabyte of anything."""
-    elements = NotRead({f"cmi.{number:x}.b.c": 1 for number in range(PLAYER_STATE_BYTES // 6)})
+    elements = NotRead({f"cmi.{number:x}.b.c": 1 for number in range(MAX_PLAYER_STATE_BYTES // 6)})
     elements["cmi.suspend_data"] = ""
     assert has_state(elements)
     assert state_of(elements, Decimal()) is None

@@ -19,9 +19,9 @@ from fakes import FakeEncryption, FakeLease, FakeTelemetry
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
 from streams.core.delivery_state import fold
-from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail
-from streams.core.session import LINK_LASTS, SignIn
+from streams.core.errors import PartiallySent, RowRefused, Unavailable
+from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
+from streams.core.session import LINK_LIFETIME, SignIn
 from streams.features.mails import stage as notify_module
 from streams.features.mails.stage import Notify
 from streams.features.mails.storage import SqlMails
@@ -103,7 +103,7 @@ async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asy
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
-        store.clock.advance(PAUSES_TOGETHER.total_seconds())
+        store.clock.advance(PAUSE_GROUPING_WINDOW.total_seconds())
         mails = SqlMails(store.database)
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
@@ -175,7 +175,7 @@ async def test_a_recipient_who_left_the_account_gets_no_retry(fixture: NotifyFix
 
 
 async def test_a_refused_mail_is_given_up_with_its_reason(fixture: NotifyFixture) -> None:
-    fixture.transport.script = [Refused("550 no such user")]
+    fixture.transport.script = [RowRefused("550 no such user")]
     mail = await fixture.run_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
     assert fixture.telemetry.logged_count("mail_given_up") == 1
@@ -387,9 +387,9 @@ async def test_pauses_of_an_account_are_one_mail(fixture: NotifyFixture) -> None
 
 
 async def test_a_pause_waits_a_minute_for_others(fixture: NotifyFixture) -> None:
-    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSE_GROUPING_WINDOW)
     fixture.store.clock.advance(59)
-    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSE_GROUPING_WINDOW)
     await fixture.run_until(lambda mail: mail.sent_at is not None)
     assert len(fixture.transport.sent) == 1
     fixture.store.clock.advance(1)
@@ -427,7 +427,7 @@ async def ask(fixture: NotifyFixture) -> None:
     details = {"email": "ada@acme.example", "ciphertext": FakeEncryption().encrypt(secret)}
     now = fixture.store.clock.now()
     mail = Mail("mail_sign_in", "sign_in/1", "acme", "", MailKind.SIGN_IN, details, now, due_at=now)
-    sign_in = SignIn("hash", "email:ada", now, now + LINK_LASTS, email="ada@acme.example")
+    sign_in = SignIn("hash", "email:ada", now, now + LINK_LIFETIME, email="ada@acme.example")
     await SqlSignIns(fixture.store.database).add(sign_in, mail=mail)
 
 
@@ -456,7 +456,7 @@ async def test_a_sign_in_mail_goes_to_the_person_with_code_and_link(
 async def test_a_sign_in_mail_is_not_sent_after_its_code_expired(fixture: NotifyFixture) -> None:
     await fixture.run_until(lambda mail: mail.sent_at is not None)
     await ask(fixture)
-    fixture.store.clock.advance(LINK_LASTS.total_seconds())
+    fixture.store.clock.advance(LINK_LIFETIME.total_seconds())
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
         while await problem_of(fixture) != notify_module.TOO_LATE:

@@ -22,7 +22,7 @@ from fakes import (
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill, backfilled
+from streams.core.backfill import Backfill, backfill_delivery
 from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, state_of_record
 from streams.core.errors import Invalid
@@ -119,7 +119,7 @@ async def test_events_of_before_a_webhook_are_added(backfilling: Backfilling) ->
     backfilling.clock.advance(60)
     progress = await backfilling.finish()
     assert backfilling.held() == {f"evt_{number}" for number in (1, 2, 3, 4, 5, 7)}
-    assert (progress.added, progress.skipped, progress.records, progress.read) == (6, 0, 7, 7)
+    assert (progress.added, progress.skipped, progress.records, progress.records_read) == (6, 0, 7, 7)
     state = backfilling.recorder.delivery_states[delivery(event_id="evt_1").id]
     assert (state.generation, state.trigger, state.first_seen_at) == (1, Trigger.MANUAL, NOON)
     assert backfilling.recorder.bodies["acme", "evt_1"] == render(event(id="evt_1"))
@@ -197,13 +197,13 @@ async def test_a_topic_that_is_away_delays_no_other_job(backfilling: Backfilling
 
 
 def test_a_backfilled_delivery_is_the_one_of_fan_out() -> None:
-    found = backfilled(event(), NOON, webhook(), DeliveryFilter())
+    found = backfill_delivery(event(), NOON, webhook(), DeliveryFilter())
     assert found is not None
     assert (found.id, found.body, found.first_seen_at) == (delivery().id, delivery().body, NOON)
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON)) == found
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
-    assert backfilled("junk", NOON, webhook(), DeliveryFilter()) is None
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(since=NOON)) == found
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
+    assert backfill_delivery("junk", NOON, webhook(), DeliveryFilter()) is None
     # What fan-out stored as invalid does not become valid by waiting.
     with pytest.raises(Invalid, match="createdAt"):
-        backfilled(event(), NOON - timedelta(days=2), webhook(), DeliveryFilter())
+        backfill_delivery(event(), NOON - timedelta(days=2), webhook(), DeliveryFilter())

@@ -12,7 +12,7 @@ from builders import NOON, event
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.backfill import OffsetRange
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
@@ -54,10 +54,10 @@ class FakeUsageMeter:
         if incarnation != self.incarnation or any(self.next[one.partition] != one.start for one in moves):
             return None
         if any(one.account_id == "refused" for one in batch.launches):
-            raise Refused("the row is refused")
+            raise RowRefused("the row is refused")
         self.next |= {one.partition: one.end for one in moves}
         sizes = []
-        for known, found in ((self.launches, batch.launches), (self.late, batch.late)):
+        for known, found in ((self.launches, batch.launches), (self.late, batch.late_launches)):
             before = len(known)
             known |= {(one.account_id, one.event_id): one for one in found}
             sizes.append(len(known) - before)
