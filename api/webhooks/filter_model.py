@@ -41,7 +41,8 @@ FilterObject = Annotated[
     ),
     Field(
         examples=[EXAMPLE],
-        description=f"Conditions on `data`, by field or `{METADATA_FIELD}.<name>`: a value, or an object of {OPERATORS}. "
+        description=f"Conditions on `data`, by field or `{METADATA_FIELD}.<name>`: a value, or an object of "
+        f"{OPERATORS}. "
         'All must hold; an event without the field does not match, except by `"exists": false`. '
         f"At most {MAX_FILTER_BYTES} bytes as JSON without spaces.",
     ),

@@ -137,7 +137,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
 
     async def run() -> None:
         result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
-        unknown = f", {result.left} left that the database does not know" if result.left else ""
+        unknown = f", {result.kept} left that the database does not know" if result.kept else ""
         print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown}")
 
     _run(run)

@@ -46,7 +46,7 @@ class Backfill:
     oldest_available: datetime | None = None
 
     @property
-    def records_read(self) -> int:
+    def read(self) -> int:
         return self.records - _count_offsets(self.ranges) if self.ranges is not None else 0
 
     @property

@@ -73,7 +73,7 @@ class Job:
     @property
     def progress(self) -> tuple[int, int]:
         """How much is done, of how much: deliveries, and records of `session-events`."""
-        records_read, records = (self.backfill.records_read, self.backfill.records) if self.backfill else (0, 0)
+        records_read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
         processed_count, total = self.done + self.failed + records_read, self.total + records
         return (
             (max(total, 1), max(total, 1))

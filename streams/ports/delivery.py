@@ -58,11 +58,11 @@ class Encryption(Protocol):
 class EncryptionCheck(Protocol):
     """Checks that this process has the keys that the others encrypt with."""
 
-    async def verified(self) -> str:
+    async def verify(self) -> str:
         """The check text, encrypted. Raises `Unavailable` when no configured key decrypts it."""
 
     async def reencrypt(self) -> None:
-        """Encrypt the check text with the newest key. Raises what `verified` raises."""
+        """Encrypt the check text with the newest key. Raises what `verify` raises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ class HeldDeliveries(Protocol):
 class OverdueRetries(Protocol):
     """Retries that did not leave in time."""
 
-    async def send_again(self, due_before: datetime, limit: int) -> int:
+    async def resend(self, due_before: datetime, limit: int) -> int:
         """Start a new generation of retries that were due before, at most `limit`. Returns how many.
 
         One without a payload becomes a dead letter.
@@ -185,7 +185,7 @@ class UsageLimits(Protocol):
 class OutgoingEvents(Protocol):
     """Events of our own that are not acknowledged by the broker yet."""
 
-    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+    async def list_due(self, limit: int) -> Sequence[OutgoingEvent]:
         """Oldest first."""
 
     async def wait(self) -> None:

@@ -89,14 +89,14 @@ class Outbox(Protocol):
     async def filters(self, after_id: str) -> Mapping[str, str]:
         """Filters by webhook id, as JSON: the next portion behind this id, in the order of ids. Empty at the end."""
 
-    async def owe(self, newest: Mapping[str, int]) -> None:
+    async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions."""
 
-    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
+    async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         """These versions are on the topic since these times; a newer version stays due."""
 
-    async def changed(self) -> None:
+    async def wait_for_changes(self) -> None:
         """Wait until something may be due, or for a moment. Raises `Unavailable`."""

@@ -15,8 +15,8 @@ from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
-from streams.stages.overdue_retries import send_overdue_again
-from streams.stages.publish import MayDelete, Publish, ReconcileResult
+from streams.stages.overdue_retries import resend_overdue
+from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import together
@@ -98,7 +98,7 @@ class PublishProcess:
         outgoing_events = self._deployment.outgoing_events()
         await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
 
-    async def reconcile(self, may_delete: MayDelete) -> ReconcileResult:
+    async def reconcile(self, may_delete: ConfirmDeletion) -> ReconcileResult:
         """Bring the topic to the state of SQL, once, as the only publisher."""
         results: list[ReconcileResult] = []
 
@@ -169,7 +169,7 @@ class MaintainProcess:
     async def _send_overdue_again(self) -> None:
         deployment, longest = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
         overdue, lags = deployment.overdue_retries(), deployment.group_lags()
-        await send_overdue_again(overdue, lags, longest, deployment.clock, self._telemetry)
+        await resend_overdue(overdue, lags, longest, deployment.clock, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment

@@ -13,32 +13,32 @@ from streams.core.errors import Unavailable
 from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
 from streams.tasks import together
 
-EVERY_SECONDS = 15.0
+READ_INTERVAL_SECONDS = 15.0
 # A reading of many rows is repeated less often: it takes at most a twentieth of the time.
-TIMES_ITS_LENGTH = 20
+INTERVAL_FACTOR = 20
 
 
 async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry) -> None:
     """Read what waits and expose it, until cancelled. In an outage the last values stay."""
     clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
 
-    async def deliveries() -> None:
+    async def expose_deliveries() -> None:
         _expose_deliveries(await backlogs.read(), clock.now(), telemetry)
 
-    async def groups() -> None:
+    async def expose_groups() -> None:
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
 
     telemetry.gauge("maintainer", 1)
-    await together(lambda: _regularly(deliveries), lambda: _regularly(groups))
+    await together(lambda: _run_regularly(expose_deliveries), lambda: _run_regularly(expose_groups))
 
 
-async def _regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
+async def _run_regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
     while True:
         started_at = time.monotonic()
         with suppress(Unavailable):  # Others log the outage.
             await expose()
-        took = time.monotonic() - started_at
-        await asyncio.sleep(max(EVERY_SECONDS, TIMES_ITS_LENGTH * took))
+        elapsed = time.monotonic() - started_at
+        await asyncio.sleep(max(READ_INTERVAL_SECONDS, INTERVAL_FACTOR * elapsed))
 
 
 def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) -> None:

@@ -166,14 +166,14 @@ async def test_a_watchdog_of_no_seconds_never_looks(fixture: WatchdogFixture) ->
 
 def test_positions_follow_what_a_member_does() -> None:
     positions = ReadPositions()
-    positions.assigned({ONE: Commit(7, ""), OTHER: None})
+    positions.on_assigned({ONE: Commit(7, ""), OTHER: None})
     assert positions.to_read() == {ONE: 7, OTHER: 0}
     positions.paused(ONE, 3)
     positions.paused(OTHER, None)
     assert positions.to_read() == {}
     positions.resumed(ONE)
     assert positions.to_read() == {ONE: 3}
-    positions.revoked([ONE])
+    positions.on_revoked([ONE])
     # A pause does not outlive the assignment.
-    positions.assigned({OTHER: Commit(9, "")})
+    positions.on_assigned({OTHER: Commit(9, "")})
     assert positions.to_read() == {OTHER: 9}

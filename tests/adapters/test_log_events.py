@@ -33,7 +33,7 @@ from streams.log_lines import configure_logging
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.runtime.fatal_errors import fatal_errors_logged
-from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
+from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
@@ -136,7 +136,7 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
     policy = DeliveryPolicy(parse_schedule("30s"))
     send_now = SendNow(webhook(), "http://127.0.0.1:1/hooks")
     attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now)
-    observe(ports.telemetry, attempt)
+    record_metrics(ports.telemetry, attempt)
     await sender.close()
     [line] = [line for line in lines() if "logger" not in line]
     assert summary(line) == ("delivery_attempt_failed", "debug", "deliver")

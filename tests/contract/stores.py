@@ -168,7 +168,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
 
 
 async def publish_all(store: Store) -> None:
-    await store.outbox.published([(due, NOON) for due in await store.outbox.due(10)])
+    await store.outbox.mark_published([(due, NOON) for due in await store.outbox.list_due(10)])
 
 
 # -- facts -----------------------------------------------------------------------------------------------------

@@ -263,7 +263,7 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     )
     await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
     assert await mails.owe_reminders(NOON + 3 * DAY) == 0
-    owed = await mails.due(MailKind.DEAD_LETTERS, "", NOON + DAY)
+    owed = await mails.list_due(MailKind.DEAD_LETTERS, "", NOON + DAY)
     assert owed is not None
     [due_mail] = owed.mails
     assert (owed.emails, due_mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
@@ -282,7 +282,7 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     assert await mails.owe_reminders(NOON + 11 * DAY) == 1
     assert await mails.owe_reminders(NOON + 30 * DAY) == 0
     reminders = []
-    while owed := await mails.due(MailKind.DEAD_LETTERS, "", NOON + 30 * DAY):
+    while owed := await mails.list_due(MailKind.DEAD_LETTERS, "", NOON + 30 * DAY):
         reminders += [one.details.get("reminder") for one in owed.mails]
         await mails.settle([replace(one, due_at=None, sent_at=NOON + DAY, tries=1) for one in owed.mails])
     assert reminders == [None, True, None]
@@ -302,15 +302,15 @@ async def test_mails_are_read_account_by_account(database: SqlStore) -> None:
         await connection.execute(insert(mails_table), [asdict(row) for row in rows])
     mails = SqlMails(database.database)
     for after, following in (("acme", "beta"), ("beta", "zeta"), ("zeta", "acme"), ("", "acme")):
-        owed = await mails.due(MailKind.PAUSED, after, NOON)
+        owed = await mails.list_due(MailKind.PAUSED, after, NOON)
         assert owed is not None
         assert [one.account_id for one in owed.mails] == [following] * 3
-    assert await mails.due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
+    assert await mails.list_due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
     assert owed is not None
     sent = [replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)]
     await mails.settle(sent)
     assert (await mails.list("acme", None, 10)).rows[::-1] == sent
-    owed = await mails.due(MailKind.PAUSED, "", NOON)
+    owed = await mails.list_due(MailKind.PAUSED, "", NOON)
     assert owed is not None
     assert owed.mails[0].account_id == "beta"
 
@@ -387,7 +387,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base)
-    owed = await mails.due(MailKind.PAUSED, "", NOON + DAY)
+    owed = await mails.list_due(MailKind.PAUSED, "", NOON + DAY)
     assert owed is not None
     found = {
         Prunable.AUDIT: 3,

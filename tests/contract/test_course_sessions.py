@@ -73,7 +73,7 @@ def applying(commit: PlayerCommit, event_id: str, now: datetime = NOON):  # type
 
 async def waiting(database: SqlStore) -> list[str]:
     """The types of the events, in the order in which they are sent."""
-    due = await SqlOutgoingEvents(database.database).due(100)
+    due = await SqlOutgoingEvents(database.database).list_due(100)
     events = [CODEC.decode(one.value) for one in due]
     return [one.type for one in events if isinstance(one, Event)]
 
@@ -96,7 +96,7 @@ async def test_events_leave_in_their_order_whatever_the_clock_does(
 
 
 async def test_an_event_is_keyed_by_its_session(database: SqlStore, sessions: SqlCourseSessions) -> None:
-    assert [one.key for one in await SqlOutgoingEvents(database.database).due(9)] == ["s-1"]
+    assert [one.key for one in await SqlOutgoingEvents(database.database).list_due(9)] == ["s-1"]
 
 
 async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, sessions: SqlCourseSessions) -> None:
@@ -118,7 +118,7 @@ def after_seconds(seconds: float) -> datetime:
 
 async def reported(database: SqlStore) -> list[float | str]:
     """The scores, and the types of the other events, in the order in which they are sent."""
-    due = await SqlOutgoingEvents(database.database).due(1000)
+    due = await SqlOutgoingEvents(database.database).list_due(1000)
     events = [CODEC.decode(one.value) for one in due]
     found = [one for one in events if isinstance(one, Event)]
     return [float(str(one.data["scoreRaw"])) if one.type == "session.scored" else one.type for one in found]

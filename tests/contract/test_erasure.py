@@ -107,7 +107,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
         if await sessions.find("acme", name)
     ]
     assert kept == ["sess_of_grace", "sess_later"]
-    waiting = await SqlOutgoingEvents(database.database).due(10)
+    waiting = await SqlOutgoingEvents(database.database).list_due(10)
     assert sorted(one.key for one in waiting) == ["sess_later", "sess_of_grace"]
     assert await database.count(commit_urls) == 2
     assert await database.count(player_states) == 1
@@ -131,7 +131,7 @@ async def test_a_second_erasure_finds_nothing(database: SqlStore) -> None:
 
 
 async def test_an_account_erases_a_limited_number_a_day(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasures_module, "ERASURES_PER_DAY", 1)
+    monkeypatch.setattr(erasures_module, "MAX_ERASURES_PER_DAY", 1)
     await erase(database)
     with pytest.raises(Conflict, match="erased 1 learners in the last 24 hours"):
         await erase(database, "grace")
@@ -400,7 +400,7 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
         Erasure("ers_1", "acme", hashed, NOON, NOON, "ada"), ADA, AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
     )
     both = FernetEncryption([new, old])
-    await SqlEncryptionCheck(database.database, both).verified()
+    await SqlEncryptionCheck(database.database, both).verify()
     await SqlEncryptionCheck(database.database, both).reencrypt()
     assert await erasures_by(new).hash_of("acme", ADA) == hashed
     assert (await erasures_by(new).advance(running.id)).id == running.id

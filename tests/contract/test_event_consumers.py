@@ -229,7 +229,7 @@ async def test_a_member_that_joins_repeats_nothing(
     apache: KafkaCluster, client: str, in_hand: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was not committed before is committed when partitions are revoked."""
-    monkeypatch.setattr(fair_consumer, "COMMIT_EVERY_SECONDS", 3600.0)
+    monkeypatch.setattr(fair_consumer, "COMMIT_INTERVAL_SECONDS", 3600.0)
     first, second = apache.event_consumer(client), apache.event_consumer(client)
     if isinstance(first, FaustStage):
         first._app.conf.broker_commit_interval = 3600
@@ -258,7 +258,7 @@ def gives_back(consumer: EventClient) -> bool:
     """Whether the member has been asked to give partitions back."""
     if isinstance(consumer, FaustStage):
         return consumer._app.rebalancing_count > 1
-    return len(consumer._assigned) < PARTITIONS
+    return len(consumer._assigned_partitions) < PARTITIONS
 
 
 @pytest.mark.real
@@ -317,7 +317,7 @@ def with_small_window(consumer: EventClient) -> EventClient:
 
 
 def test_a_whole_handover_means_that_more_may_be_there() -> None:
-    assert fair_consumer.MANY_RECORDS <= consumer_thread.RECORDS_AT_ONCE
+    assert fair_consumer.LARGE_FETCH_RECORDS <= consumer_thread.RECORDS_AT_ONCE
 
 
 # -- from one client to the other ------------------------------------------------------------------------------

@@ -322,10 +322,10 @@ async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
     [known] = await delivered(store, 1, at=NOON + timedelta(seconds=1))
     job = await begun(store)
     assert job.backfill is not None
-    assert (job.backfill.records, job.backfill.records_read, job.progress) == (6, 0, (0, 6))
+    assert (job.backfill.records, job.backfill.read, job.progress) == (6, 0, (0, 6))
     job = await store.jobs.backfill(job, job.backfill.after_reading({0: 9}), fold([held(1), held(2)]))
     assert job.backfill is not None
-    assert (job.backfill.added, job.backfill.skipped, job.backfill.records_read, job.finished_at) == (1, 1, 4, None)
+    assert (job.backfill.added, job.backfill.skipped, job.backfill.read, job.finished_at) == (1, 1, 4, None)
     assert await store.jobs.find("job_1") == job
     assert await generations(store, [known]) == [1]
     [one] = await store.held.oldest("wh_crm", 10)

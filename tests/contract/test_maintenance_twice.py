@@ -55,7 +55,7 @@ async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore
     overdue = SqlOverdueRetries(database.database, database.clock)
 
     async def send() -> int:
-        counts = [await overdue.send_again(NOON + timedelta(hours=1), PORTION) for _ in range(MANY)]
+        counts = [await overdue.resend(NOON + timedelta(hours=1), PORTION) for _ in range(MANY)]
         return sum(counts)
 
     assert sum(await asyncio.gather(send(), send())) == MANY

@@ -22,7 +22,7 @@ async def failed(store: SqlStore, event_id: str, tier: str = "30s", at: datetime
 
 
 async def send_again(store: SqlStore, due_before: datetime, limit: int = 100) -> int:
-    return await SqlOverdueRetries(store.database, store.clock).send_again(due_before, limit)
+    return await SqlOverdueRetries(store.database, store.clock).resend(due_before, limit)
 
 
 async def states(store: SqlStore) -> dict[str, DeliveryState]:

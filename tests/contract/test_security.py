@@ -65,12 +65,12 @@ class RecordCollector:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         return {}
 
 

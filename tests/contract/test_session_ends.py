@@ -68,7 +68,7 @@ def token_of(name: str) -> str:
 
 async def events(database: SqlStore) -> list[Event]:
     """All events that wait to be sent, in their order."""
-    due = await SqlOutgoingEvents(database.database).due(10_000)
+    due = await SqlOutgoingEvents(database.database).list_due(10_000)
     return [event for one in due if isinstance(event := CODEC.decode(one.value), Event)]
 
 

@@ -80,13 +80,13 @@ class Owner(RecordCollector):
         super().__init__()
         self.owned: set[Partition] = set()
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        super().assigned(partitions)
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        super().on_assigned(partitions)
         self.owned.update(partitions)
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.owned.difference_update(partitions)
-        return await super().revoked(partitions, is_lost=is_lost)
+        return await super().on_revoked(partitions, is_lost=is_lost)
 
 
 class WatchedConsumer:

@@ -159,7 +159,7 @@ class FakeOutbox:
         live = [one for name in sorted(self._stored) if name > after_id and (one := self.live(name))]
         return {one.webhook.id: one.webhook.filter.text for one in live if one.webhook.filter}
 
-    async def owe(self, newest: Mapping[str, int]) -> None:
+    async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         self._check()
         for webhook_id in self._stored.keys() & newest.keys():
             version = self._stored[webhook_id].webhook.version
@@ -172,13 +172,13 @@ class FakeOutbox:
             self._stored[webhook_id] = stored
         self._dirty[webhook_id] = stored.webhook.version
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         self._check()
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
         due = [self._due(webhook_id) for webhook_id in oldest_first]
         return [one for one in due if (refused or {}).get(one.webhook_id) != one.version][:limit]
 
-    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
+    async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         self._check()
         for due, appended_at in appended:
             self._has_published(due, appended_at)
@@ -191,7 +191,7 @@ class FakeOutbox:
             stored = self._stored[due.webhook_id]
             self._stored[due.webhook_id] = replace(stored, webhook=replace(stored.webhook, created_at=appended_at))
 
-    async def changed(self) -> None:
+    async def wait_for_changes(self) -> None:
         await self._changed.wait()
         self._changed.clear()
         self._check()

@@ -33,7 +33,7 @@ from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret
 from streams.features.webhooks.input import header_errors
 from streams.ports import Partition, Record
-from streams.stages.invalid_records import KEPT_BYTES, to_invalid_record
+from streams.stages.invalid_records import MAX_STORED_BYTES, to_invalid_record
 from streams.topics import BATCH_BYTES, INVALID, MAX_RECORD_BYTES, RECORD_BYTES
 
 CODEC = AvroCodec()
@@ -133,7 +133,7 @@ def test_the_largest_webhook_fits_its_topic() -> None:
 
 
 def test_the_largest_whole_invalid_record_fits_its_topic() -> None:
-    value = bytes(KEPT_BYTES)
+    value = bytes(MAX_STORED_BYTES)
     outgoing = to_invalid_record(
         Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000
     )

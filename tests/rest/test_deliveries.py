@@ -307,7 +307,7 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
+    owed = await mails.list_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
@@ -321,7 +321,7 @@ async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
         for number in range(1, 6):
             await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
+    owed = await mails.list_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)])
     listed = (await api.acme.get("/v1/notifications"))["data"]

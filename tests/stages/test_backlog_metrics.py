@@ -56,8 +56,8 @@ class Fixture:
 
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(backlog_metrics, "EVERY_SECONDS", 0)
-    monkeypatch.setattr(backlog_metrics, "TIMES_ITS_LENGTH", 0)
+    monkeypatch.setattr(backlog_metrics, "READ_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 0)
     yield Fixture()
     await cancel_others()
 
@@ -90,7 +90,7 @@ async def test_what_has_no_time_is_not_old(fixture: Fixture) -> None:
 
 
 async def test_a_quick_reading_is_soon_repeated(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_metrics, "TIMES_ITS_LENGTH", 20)
+    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 20)
     fixture.start()
     await fixture.read_again()
 

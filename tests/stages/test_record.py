@@ -69,27 +69,29 @@ class RecordFixture:
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixture]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     yield RecordFixture()
     await cancel_others()
 
 
 async def test_few_records_are_stored_in_batches_apart(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
     fixture.add(ATTEMPTS, attempt())
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
-    fixture.add(ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MANY_RECORDS - 1)])
+    fixture.add(
+        ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MIN_RECORDS_WITHOUT_WAIT - 1)]
+    )
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
     fixture.add(ATTEMPTS, attempt(webhook_id="wh_last"))
     await quiet()
-    assert fixture.committed(ATTEMPTS) == batch_consumer.MANY_RECORDS + 1
+    assert fixture.committed(ATTEMPTS) == batch_consumer.MIN_RECORDS_WITHOUT_WAIT + 1
 
 
 async def test_a_drain_ends_the_rest_between_batches(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
     for _ in range(2):
         fixture.add(ATTEMPTS, attempt())
         await quiet()
@@ -248,7 +250,7 @@ async def test_a_crash_before_invalid_records_are_stored_repeats_them(fixture: R
 
 
 async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
     monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 3)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
@@ -262,7 +264,7 @@ async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monke
 async def test_the_consumer_resumes_when_a_partition_is_revoked(
     fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()

@@ -85,8 +85,8 @@ async def test_the_room_grows_with_the_attempts(pipeline: Pipeline) -> None:
 
 
 async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 2)
-    monkeypatch.setattr(release_held_module, "ASK_AT_ONCE", 3)
+    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 2)
+    monkeypatch.setattr(release_held_module, "PROGRESS_BATCH_SIZE", 3)
     names = await hold_each(pipeline, 5, START_RELEASE_WINDOW + 1)
     for name in names[:4]:
         await pipeline.enable(webhook_id=name)
@@ -107,8 +107,8 @@ async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
 
 
 async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 2)
-    monkeypatch.setattr(release_held_module, "CHUNKS", 4)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 2)
+    monkeypatch.setattr(release_held_module, "MAX_CHUNKS", 4)
     chunks: list[int] = []
     produce = pipeline.kafka.produce
 
@@ -126,8 +126,8 @@ async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pyte
 
 
 async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 1)
+    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 1)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 1)
     for name in await hold_each(pipeline, 3, START_RELEASE_WINDOW):
         await pipeline.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep

@@ -13,7 +13,7 @@ from streams.core.errors import Unavailable
 from streams.core.portion import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.ports import Prunable, PruneResult
 from streams.stages import retention
-from streams.stages.retention import STATEMENTS_AT_ONCE, prune_regularly
+from streams.stages.retention import MAX_CONCURRENT_STATEMENTS, prune_regularly
 
 MONTH, YEAR = timedelta(days=30), timedelta(days=365)
 KEEP = {Prunable.DELIVERIES: MONTH, Prunable.AUDIT: YEAR}
@@ -90,7 +90,7 @@ class Fixture:
 
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(retention, "PRUNE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0)
     yield Fixture()
     await cancel_others()
 
@@ -138,7 +138,7 @@ async def test_kinds_use_few_connections(fixture: Fixture) -> None:
     pruning = FakePruning(rows)
     fixture.start(pruning, dict.fromkeys(Prunable, MONTH))
     await until(lambda: pruning.left == 0)
-    assert pruning.most_at_once == STATEMENTS_AT_ONCE
+    assert pruning.most_at_once == MAX_CONCURRENT_STATEMENTS
 
 
 async def test_a_rest_uses_no_connection(fixture: Fixture) -> None:
@@ -182,7 +182,7 @@ async def test_it_says_how_far_it_is_behind_meanwhile(fixture: Fixture) -> None:
 
 
 async def test_a_rest_follows_when_it_keeps_up(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "PRUNE_EVERY_SECONDS", 900)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 900)
     pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR)})
     fixture.start(pruning, {Prunable.DELIVERIES: MONTH})
     await until(lambda: fixture.behind == {("deliveries",): 0})

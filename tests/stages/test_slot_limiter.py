@@ -47,7 +47,7 @@ class LimiterFixture:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
-                    turn.delivered = True
+                    turn.is_delivered = True
                 finally:
                     self.inside.remove(name)
         except EndpointBusy:

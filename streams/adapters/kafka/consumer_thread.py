@@ -61,8 +61,8 @@ class ThreadOwner(Protocol):
     def ask_handler(
         self, partitions: Sequence[Partition], *, is_lost: bool, seconds: float
     ) -> Mapping[Partition, Commit]: ...
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
-    def received(self, records: Sequence[Record]) -> None: ...
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+    def on_received(self, records: Sequence[Record]) -> None: ...
     def available(self) -> None: ...
     def unavailable(self, error: KafkaError) -> None: ...
     def instance_id_in_use(self) -> None: ...
@@ -190,7 +190,7 @@ class ConsumerThread:
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         try:
-            self._owner.received(records)
+            self._owner.on_received(records)
         finally:
             self._taken.set()
 
@@ -253,7 +253,7 @@ class ConsumerThread:
             self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(partitions))
-        self._owner.tell_loop(self._owner.assigned, last_commits)
+        self._owner.tell_loop(self._owner.on_assigned, last_commits)
 
     def _commits_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.

@@ -26,11 +26,11 @@ class Membership:
         """Note how many partitions the topics have."""
         self._expected = count
 
-    def assigned(self, partitions: Iterable[Partition]) -> None:
+    def on_assigned(self, partitions: Iterable[Partition]) -> None:
         self._joined = True
         self._partitions.update(partitions)
 
-    def revoked(self, partitions: Iterable[Partition]) -> None:
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
         self._partitions.difference_update(partitions)
 
     def readiness_problems(self) -> list[str]:

@@ -17,16 +17,16 @@ class ReadPositions:
         """The next offset of each partition that is not paused; 0 stands for the beginning."""
         return {partition: offset for partition, offset in self._next.items() if partition not in self._paused}
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._next |= {partition: commit.offset if commit else 0 for partition, commit in partitions.items()}
         self._paused.difference_update(partitions)
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         ends = {record.partition: record.offset + 1 for record in records}
         # A record may arrive after its partition was revoked.
         self._next |= {partition: end for partition, end in ends.items() if partition in self._next}
 
-    def revoked(self, partitions: Iterable[Partition]) -> None:
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
             self._next.pop(partition, None)
 

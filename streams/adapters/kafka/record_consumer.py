@@ -154,26 +154,26 @@ class KafkaRecordConsumer:
     ) -> Mapping[Partition, Commit]:
         """Wait for the handler to finish with these partitions. Returns the last commits."""
         self.tell_loop(self._revoked, partitions)
-        finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, is_lost=is_lost), self._loop)
+        finishing = asyncio.run_coroutine_threadsafe(self._handler.on_revoked(partitions, is_lost=is_lost), self._loop)
         return finishing.result(seconds)
 
     # -- called on the event loop ----------------------------------------------------------------------------------
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._is_id_in_use = False
-        self._membership.assigned(partitions)
-        self._positions.assigned(partitions)
+        self._membership.on_assigned(partitions)
+        self._positions.on_assigned(partitions)
         if self._watchdog:
             self._watchdog.forget(partitions)
-        self._call_handler(self._handler.assigned, partitions)
+        self._call_handler(self._handler.on_assigned, partitions)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
-        self._membership.revoked(partitions)
-        self._positions.revoked(partitions)
+        self._membership.on_revoked(partitions)
+        self._positions.on_revoked(partitions)
 
-    def received(self, records: Sequence[Record]) -> None:
-        self._positions.received(records)
-        self._call_handler(self._handler.received, records)
+    def on_received(self, records: Sequence[Record]) -> None:
+        self._positions.on_received(records)
+        self._call_handler(self._handler.on_received, records)
         self.available()
 
     def _call_handler(self, call: Callable[[Message], None], message: Message) -> None:

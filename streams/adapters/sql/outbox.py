@@ -95,7 +95,7 @@ class SqlOutbox:
         query = query.order_by(webhooks.c.id).limit(FILTERS_AT_ONCE)
         return {row.id: row.filter for row in await self._database.rows(query)}
 
-    async def owe(self, newest: Mapping[str, int]) -> None:
+    async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:
             for row in (await connection.execute(_STATES.where(webhooks.c.id.in_(newest)))).all():
                 await self._make_due(connection, row, newest[row.id], is_behind=newest[row.id] > row.version)
@@ -123,7 +123,7 @@ class SqlOutbox:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - JUST_PUBLISHED
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         refused = refused or {}
         oldest = (
             select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + TEXT_CHARACTERS).label("characters"))
@@ -138,7 +138,7 @@ class SqlOutbox:
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
         return [_to_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
 
-    async def published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:
+    async def mark_published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:
         if not appended_webhooks:
             return
         by_id = sorted(appended_webhooks, key=lambda pair: pair[0].webhook_id)
@@ -148,7 +148,7 @@ class SqlOutbox:
             await connection.execute(_FIRST_PUBLISHED, rows)
             await connection.execute(_DELETE_DIRTY, rows)
 
-    async def changed(self) -> None:
+    async def wait_for_changes(self) -> None:
         await self._watch.wait()
 
     async def is_published(self, webhook_id: str) -> bool:

@@ -24,7 +24,7 @@ class SqlOverdueRetries:
         self._database = database
         self._clock = clock
 
-    async def send_again(self, due_before: datetime, limit: int) -> int:
+    async def resend(self, due_before: datetime, limit: int) -> int:
         overdue = select(_columns.id).where(_IS_RETRY, _columns.due_at < due_before).limit(limit)
         async with self._database.transaction() as connection:
             delivery_ids = [row.id for row in await connection.execute(overdue)]

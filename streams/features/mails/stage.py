@@ -113,7 +113,7 @@ class Notify:
         """Send one mail for each turn. Returns how many were tried."""
         tried_count = 0
         for kind in TURNS:
-            mail = await self._mails.due(kind, self._last_account[kind], self._clock.now())
+            mail = await self._mails.list_due(kind, self._last_account[kind], self._clock.now())
             if mail is None:
                 continue
             if self._stopping or not await self._lease.renew():

@@ -36,7 +36,7 @@ class SqlMails(SqlStorage):
         async with self._database.reading() as connection:
             return await read_page(connection, query, *place, cursor, limit, _mail, _response_bytes)
 
-    async def due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
+    async def list_due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
         """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
 
         A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.

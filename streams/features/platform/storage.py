@@ -48,7 +48,7 @@ class SqlPlatformStats(SqlStorage):
             .order_by(health.last_failed_at.desc().nulls_last(), columns.id)
             .limit(limit)
         )
-        return [_trouble(row, failing=_streak(row)) for row in await self._database.rows(query)]
+        return [_trouble(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
 
     async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt since an hour."""

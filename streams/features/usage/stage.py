@@ -92,7 +92,7 @@ class Meter:
         self._telemetry.count("usage_launches_total", new.launches)
         self._telemetry.count("usage_late_launches_total", new.late_launches)
         self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late_launches) - sum(new))
-        self._batches.stored(ends)
+        self._batches.mark_stored(ends)
         await self._accounts.note(events)
 
     def _events(self, records: Sequence[Record]) -> list[tuple[Event, datetime]]:

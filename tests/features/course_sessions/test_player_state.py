@@ -71,7 +71,7 @@ async def stored(api: ApiFixture, **more: Any) -> Any:
 
 
 async def events(api: ApiFixture) -> list[Event]:
-    due = await SqlOutgoingEvents(api.database).due(100)
+    due = await SqlOutgoingEvents(api.database).list_due(100)
     return [event for one in due if isinstance(event := AvroCodec().decode(one.value), Event)]
 
 

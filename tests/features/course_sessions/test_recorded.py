@@ -19,7 +19,7 @@ STORED = {"result": True, "errorCode": 0}
 async def caused(api: ApiFixture) -> list[tuple[str, dict[str, Any]]]:
     """The events since the last call, in the order in which they are sent."""
     waiting = SqlOutgoingEvents(api.database)
-    due = await waiting.due(100)
+    due = await waiting.list_due(100)
     await waiting.remove([one.id for one in due])
     events = [AvroCodec().decode(one.value) for one in due]
     return [(one.type, comparable(one.data)) for one in events if isinstance(one, Event)]

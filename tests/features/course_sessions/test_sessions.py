@@ -83,7 +83,7 @@ async def test_the_events_name_their_subjects(api: ApiFixture) -> None:
 
     launched_at = NOON - timedelta(days=2)
     await opened(api.acme, dispatchId="dsp_1", createdAt=format_time(launched_at))
-    [waiting] = await SqlOutgoingEvents(api.database).due(10)
+    [waiting] = await SqlOutgoingEvents(api.database).list_due(10)
     assert waiting.key == "s-1"
     event = AvroCodec().decode(waiting.value)
     assert isinstance(event, Event)

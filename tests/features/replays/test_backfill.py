@@ -119,7 +119,7 @@ async def test_events_of_before_a_webhook_are_added(backfilling: Backfilling) ->
     backfilling.clock.advance(60)
     progress = await backfilling.finish()
     assert backfilling.held() == {f"evt_{number}" for number in (1, 2, 3, 4, 5, 7)}
-    assert (progress.added, progress.skipped, progress.records, progress.records_read) == (6, 0, 7, 7)
+    assert (progress.added, progress.skipped, progress.records, progress.read) == (6, 0, 7, 7)
     state = backfilling.recorder.delivery_states[delivery(event_id="evt_1").id]
     assert (state.generation, state.trigger, state.first_seen_at) == (1, Trigger.MANUAL, NOON)
     assert backfilling.recorder.bodies["acme", "evt_1"] == render(event(id="evt_1"))

@@ -72,14 +72,14 @@ def test_a_backfill_needs_no_state() -> None:
 @given(ranges=RANGES, steps=st.lists(st.dictionaries(st.integers(0, 5), st.integers(0, 60)), max_size=5))
 def test_a_backfill_only_goes_forward_and_ends(ranges: tuple[OffsetRange, ...], steps: list[dict[int, int]]) -> None:
     progress = Backfill().begin(Period(ranges, NOON))
-    assert progress.records_read == 0
+    assert progress.read == 0
     for positions in steps:
         after = progress.after_reading(positions)
-        assert progress.records_read <= after.records_read <= after.records == progress.records
+        assert progress.read <= after.read <= after.records == progress.records
         progress = after
     progress = progress.after_reading({one.partition: one.end for one in ranges})
     assert progress.is_read
-    assert progress.records_read == progress.records
+    assert progress.read == progress.records
 
 
 @given(ranges=RANGES)

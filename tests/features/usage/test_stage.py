@@ -24,7 +24,7 @@ from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import batch_consumer
 from streams.stages.consuming.batch_consumer import BATCH_RECORDS
-from streams.stages.consuming.write_buffer import HIGH_WATER
+from streams.stages.consuming.write_buffer import MAX_BUFFERED_RECORDS
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -126,7 +126,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture
     monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(account_check, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
     yield MeterFixture()
     await cancel_others()
 
@@ -216,7 +216,7 @@ async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFi
     fixture.usage.away = True
     place = Partition(SESSION_EVENTS, 0)
     value = CODEC.encode(launched(1))
-    offsets = range(HIGH_WATER + BATCH_RECORDS)
+    offsets = range(MAX_BUFFERED_RECORDS + BATCH_RECORDS)
     fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset in offsets])
     await quiet()
     assert place in fixture.consumer.paused
@@ -305,7 +305,7 @@ async def test_a_drain_has_a_time_limit(fixture: MeterFixture) -> None:
 async def test_a_partition_revoked_in_a_batch_stays_closed(
     fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_consumer, "REVOKE_SECONDS", 0.01)
+    monkeypatch.setattr(batch_consumer, "REVOKE_TIMEOUT_SECONDS", 0.01)
     place = Partition(SESSION_EVENTS, 0)
     fixture.start()
     await quiet()
