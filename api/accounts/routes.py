@@ -172,7 +172,7 @@ async def change_user(
 )
 async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
     """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
-    link = await services_of(request).sign_in.link_for(account_id, user_id, actor=caller.actor)
+    link = await services_of(request).sign_in.create_user_link(account_id, user_id, actor=caller.actor)
     return SignInLink.of(link)
 
 
@@ -188,7 +188,7 @@ async def make_portal_link(
 ) -> PortalLink:
     """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
     new_link = body or NewPortalLink()
-    link = await services_of(request).sign_in.portal_link(
+    link = await services_of(request).sign_in.create_portal_link(
         account_id, new_link.role, timedelta(minutes=new_link.minutes), new_link.return_url, actor=caller.actor
     )
     return PortalLink.of(link)

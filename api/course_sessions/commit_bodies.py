@@ -11,7 +11,7 @@ import orjson
 
 from api.course_sessions.elements import Elements, of_fields, of_text, of_value
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.scorm_time import as_seconds, parse_length
+from streams.features.course_sessions.scorm_time import parse_length, to_seconds
 
 # A form of Moodle's has some fields for each interaction of the learner.
 MAX_PARTS = 5_000
@@ -124,7 +124,7 @@ def _commit(elements: Elements, common: Mapping[str, Any], digest: str, data: Ma
         progress_measure=_number(elements.get("progress_measure"), 0, 1),
         completion_threshold=_number(elements.get("completion_threshold"), 0, 1),
         scaled_passing_score=_number(elements.get("scaled_passing_score"), -1, 1),
-        score=_score({part: elements.get(f"score.{part}") for part in _PARTS}).merged(_score(course)),
+        score=_score({part: elements.get(f"score.{part}") for part in _PARTS}).merge(_score(course)),
         session_time=_length(elements.get("session_time")),
         total_time=_seconds(common.get("totalTimeSeconds")) if total is None else total,
         mode=_lower(elements.get("mode")),
@@ -169,6 +169,6 @@ def _seconds(value: Any) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        return as_seconds(Decimal(str(value)[:32])) or None
+        return to_seconds(Decimal(str(value)[:32])) or None
     except InvalidOperation:
         return None

@@ -11,7 +11,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import MAX_DURATION_CHARACTERS, MAX_TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
 from streams.features.course_sessions.player_state import StoredState
-from streams.features.course_sessions.progress import Progress, launched
+from streams.features.course_sessions.progress import Progress, new_progress
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.service import OpenedSession, SessionLaunch
 from streams.features.course_sessions.session import CourseSession
@@ -38,7 +38,7 @@ class KnownResult(Input):
     def to_progress(self) -> Progress:
         """Raises `Invalid`."""
         score = Score(self.score_raw, self.score_min, self.score_max, self.score_scaled)
-        return launched(self.completion_status, self.success_status, score, _seconds(self.total_time))
+        return new_progress(self.completion_status, self.success_status, score, _seconds(self.total_time))
 
 
 class NewSession(Input):

@@ -115,6 +115,6 @@ async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Resp
     if delivery_filter is None:
         return await _list(visit, form, (_NONE_CHECKED,))
     job = await visit.services.deliveries.start(
-        act, delivery_filter, visit.account.id, actor=visit.actor, once=form["once"] or None
+        act, delivery_filter, visit.account.id, actor=visit.actor, idempotency_key=form["once"] or None
     )
     return redirect(f"/jobs/{job.id}")

@@ -178,7 +178,7 @@ async def _act(
         return job_of(await service.start(kind, body.filter.to_filter(), caller.account_id, actor=caller.actor))
     if body.ids is None or body.filter is not None:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
-    act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead
+    act = service.retry_dead_letters if kind is JobKind.RETRY else service.discard_dead_letters
     return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), actor=caller.actor))
 
 

@@ -39,7 +39,7 @@ async def sign_in(request: Request, form: SentForm) -> Response:
         limit_attempts(request)
         errors = (FieldError("key", "is not an operator key of SCORM_WEBHOOKS_OPERATOR_KEYS"),)
         return render(request, "operator_sign_in.html", status=403, errors=errors)
-    new_session = await services.sign_in.as_operator(caller.actor, browser_of(request))
+    new_session = await services.sign_in.sign_in_operator(caller.actor, browser_of(request))
     response = redirect("/operator")
     set_cookie(response, request, site_of(request), new_session.token)
     return response
@@ -69,8 +69,8 @@ async def _operator_page(
         errors=errors,
         accounts=page.rows,
         next=with_query("/operator", name=name, after=page.next_cursor) if page.next_cursor else None,
-        failing=await platform.failing(),
-        slowest=await platform.slowest(),
+        failing=await platform.list_failing(),
+        slowest=await platform.list_slowest(),
         waiting=await platform.waiting_by_tier(),
         unknown=await platform.unknown_accounts(),
         opened=opened,
@@ -117,11 +117,11 @@ async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> 
 @router.post("/operator/accounts/{account_id}/enter")
 async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Look at an account as its people do; its audit log says so."""
-    await visit.services.sessions.enter(visit.session, account_id, form.one_of("role", Role))
+    await visit.services.sessions.enter_account(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 
 
 @router.post("/operator/leave")
 async def leave(visit: ByOperator) -> Response:
-    await visit.services.sessions.leave(visit.session)
+    await visit.services.sessions.leave_account(visit.session)
     return redirect("/operator")

@@ -158,7 +158,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
     try:
         replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
         job = await visit.services.replays.start(
-            registration.webhook, replay_request, actor=visit.actor, once=form["once"] or None
+            registration.webhook, replay_request, actor=visit.actor, idempotency_key=form["once"] or None
         )
     except Invalid as error:
         return await _page(visit, registration, replay_form, errors=error.errors)

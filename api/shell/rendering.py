@@ -27,7 +27,7 @@ from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
 from streams.features.deliveries.search_rules import MAX_COUNTED
-from streams.features.webhooks.verdict import PAUSE_WORDS
+from streams.features.webhooks.verdict import PAUSE_CAUSES
 
 COMPRESS_FROM_BYTES = 1_000
 # Where templates are.
@@ -221,7 +221,7 @@ _TEMPLATES.filters.update(
     hour=hour,
     number="{:g}".format,
     local_input=local_input,
-    pause_words=PAUSE_WORDS.__getitem__,
+    pause_words=PAUSE_CAUSES.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
     failure=ERRORS.__getitem__,
     reason=reason_of,

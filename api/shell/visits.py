@@ -135,7 +135,7 @@ async def visit_of(request: Request) -> Visit:
     request.state.caller = caller
     services = services_of(request)
     account = await services.accounts.find(caller.account_id)
-    paused_webhooks = (await services.webhooks.paused(account.id, MAX_PAUSED)).rows
+    paused_webhooks = (await services.webhooks.list_paused(account.id, MAX_PAUSED)).rows
     held_counts = await asyncio.gather(
         *(
             services.search.count(DeliveryFilter(account.id, listed_webhook.id, state=State.HELD))

@@ -12,7 +12,7 @@ from api.sign_in.limits import browser_of, limit_attempts
 from api.sign_in.pages import OIDC_PATH, signed_in
 from streams.core.errors import NotFound, ProviderFailed
 from streams.core.oidc import PENDING_LIFETIME, NotAdmitted, ProviderRefused, SignInRefused
-from streams.features.sign_in.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
+from streams.features.sign_in.oidc import OIDC_CALLBACK_PATH, OidcService, ProviderAnswer
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -31,14 +31,14 @@ async def begin(request: Request, next: str = "/") -> Response:
     return response
 
 
-@router.get(OIDC_CALLBACK)
+@router.get(OIDC_CALLBACK_PATH)
 async def callback(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
     """Back from the provider. Only the browser that went there comes back: it has the cookie."""
     oidc, site = _oidc(request), site_of(request)
     browser_token = request.cookies.get(cookie_name(request, site, OIDC), "")
     try:
         sign_in = await oidc.finish(ProviderAnswer(state, code, error), browser_token, browser_of(request))
-        response = signed_in(request, sign_in.opened, own_path(sign_in.next))
+        response = signed_in(request, sign_in.opened_sign_in, own_path(sign_in.next_page))
     except ProviderFailed:
         response = await _failed(request, oidc)
     except SignInRefused as refused:

@@ -40,7 +40,7 @@ async def ask(request: Request, form: SentForm) -> Response:
     next_path = own_path(form["next"])
     limit_attempts(request)
     try:
-        browser_token = await services_of(request).sign_in.ask(form["email"])
+        browser_token = await services_of(request).sign_in.send_sign_in_mail(form["email"])
     except Invalid as error:
         return _form(request, next_path, form["email"], error.errors)
     response = redirect(with_query("/sign-in/code", next=next_path))
@@ -59,7 +59,7 @@ async def redeem_code(request: Request, form: SentForm) -> Response:
     next_path = own_path(form["next"])
     token = request.cookies.get(cookie_name(request, site_of(request), CODE_COOKIE), "")
     try:
-        new_session = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
+        new_session = await services_of(request).sign_in.sign_in_by_code(token, form["code"], browser_of(request))
     except Unauthorized as error:
         limit_attempts(request)
         errors = (FieldError("code", str(error)),)
@@ -71,7 +71,7 @@ async def redeem_code(request: Request, form: SentForm) -> Response:
 async def link_page(token: str, request: Request) -> Response:
     """Who signs in, and a button: programs that check mails open links, and must not use them up."""
     try:
-        holder = await services_of(request).sign_in.holder(token)
+        holder = await services_of(request).sign_in.find_link_holder(token)
     except Unauthorized:
         limit_attempts(request)
         raise
@@ -81,7 +81,7 @@ async def link_page(token: str, request: Request) -> Response:
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
     try:
-        new_session = await services_of(request).sign_in.by_link(token, browser_of(request))
+        new_session = await services_of(request).sign_in.sign_in_by_link(token, browser_of(request))
     except Unauthorized:
         limit_attempts(request)
         raise

@@ -21,12 +21,12 @@ async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
     """The chosen month by package and dispatch; the present one until then."""
     usage = visit.services.usage
     summary = await usage.summary(visit.account.id, MONTHS)
-    shown_month = month or summary.present.month
+    shown_month = month or summary.current_month.month
     return render(
         visit,
         "usage.html",
         summary=summary,
-        present=summary.present,
+        present=summary.current_month,
         chosen=shown_month,
         details=await usage.largest(visit.account.id, shown_month, ROWS + 1),
         rows=ROWS,

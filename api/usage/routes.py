@@ -32,4 +32,7 @@ async def usage_of_month(
     """By package and dispatch, in the order of these ids."""
     place = parse_usage_place(cursor) if cursor is not None else None
     page = await services_of(request).usage.details(caller.account_id, month, place, limit)
-    return Page(data=[UsageOfPackage.of(row) for row in page.rows], next_cursor=str(page.next) if page.next else None)
+    return Page(
+        data=[UsageOfPackage.of(row) for row in page.rows],
+        next_cursor=str(page.next_place) if page.next_place else None,
+    )

@@ -20,7 +20,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
-from streams.features.webhooks.input import WebhookInput, webhook_input
+from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import ComparedEvent
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import ChangeResult
@@ -63,14 +63,14 @@ async def _create(visit: Visit, form: Form) -> Response:
         result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
     except Invalid as error:
         return _form_page(visit, None, _form_values(form), error.errors)
-    return _to_page(result.changed, new=1)
+    return _to_page(result.change, new=1)
 
 
 @router.get("/webhooks/{webhook_id}/edit")
 async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     return _form_page(
-        visit, registration, {**_fields_of(webhook_input(registration)), "version": registration.webhook.version}
+        visit, registration, {**_fields_of(to_webhook_input(registration)), "version": registration.webhook.version}
     )
 
 
@@ -104,7 +104,7 @@ async def _compare(visit: Visit, form: Form, registration: Registration | None) 
 
 def _to_page(result: ChangeResult, **act: object) -> Response:
     """The webhook's page, with the first host that does not resolve."""
-    unresolved_host = next(iter(result.unresolved), None)
+    unresolved_host = next(iter(result.unresolved_hosts), None)
     return redirect(with_query(f"/webhooks/{result.registration.webhook.id}", **act, unresolved=unresolved_host))
 
 
@@ -127,7 +127,7 @@ def _form_page(
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_AT)), indent=2),
         compare=COMPARE,
         compared=compared,
-        matching=sum(event.why_not is None for event in compared or ()),
+        matching=sum(event.mismatch is None for event in compared or ()),
         filter_example=json.dumps(EXAMPLE),
     )
 

@@ -223,7 +223,7 @@ def changed_webhook(result: ChangeResult, now: datetime) -> Webhook:
 
 def webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWithSecret:
     """A new webhook with its secret."""
-    return WebhookWithSecret.of_registration(result.changed.registration, now, result.changed, result)
+    return WebhookWithSecret.of_registration(result.change.registration, now, result.change, result)
 
 
 def altered_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
@@ -233,4 +233,4 @@ def altered_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
 
 def rotated_webhook(result: RotationResult, now: datetime) -> RotatedWebhook:
     """A webhook with its new secret."""
-    return RotatedWebhook.of_listed(result.changed.registration.listed_webhook, now, result.changed, result)
+    return RotatedWebhook.of_listed(result.change.registration.listed_webhook, now, result.change, result)

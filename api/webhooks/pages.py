@@ -26,7 +26,7 @@ from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
 from streams.core.webhook import PauseReason, Registration, Status, to_entered_types
 from streams.core.webhook_stats import percentile_ms
-from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
+from streams.features.webhooks.verdict import PAUSE_CAUSES, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -122,7 +122,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     if pause is None:
         return ""
     if pause.reason is not PauseReason.MANUAL:
-        return f"It was paused {PAUSE_WORDS[pause.reason]}."
+        return f"It was paused {PAUSE_CAUSES[pause.reason]}."
     audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
     entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
     actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"

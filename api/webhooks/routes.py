@@ -57,7 +57,7 @@ async def register(
     """
     services = services_of(request)
     result = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
-    registration = result.changed.registration
+    registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
     return webhook_with_secret(result, services.clock.now())

@@ -162,14 +162,14 @@ def users_role(
 @users.command("sign-in")
 def users_sign_in(account: AccountId, user: UserId, as_json: JsonOption = False) -> None:
     """Print a link by which a user signs in to the dashboard, once, within 15 minutes."""
-    link = in_deployment(lambda deployment: deployment.sign_in().link_for(account, user, actor=me()))
+    link = in_deployment(lambda deployment: deployment.sign_in().create_user_link(account, user, actor=me()))
     _show_link(link, as_json)
 
 
 @operators.command("sign-in")
 def operators_sign_in(as_json: JsonOption = False) -> None:
     """Print a link by which an operator signs in to the dashboard, once, within 15 minutes."""
-    link = in_deployment(lambda deployment: deployment.sign_in().operator_link(actor=me()))
+    link = in_deployment(lambda deployment: deployment.sign_in().create_operator_link(actor=me()))
     _show_link(link, as_json)
 
 

@@ -167,7 +167,9 @@ def dead_letters_retry(
     delivery_filter = _delivery_filter(ids, every, account, webhook, event_type, reason)
     if every:
         delivery_filter = _confirmed(delivery_filter, "Send them again?", yes, as_json)
-    _show_affected(_with_progress("retrying", delivery_filter, DeliveryService.retry_dead, as_json), "retried", as_json)
+    _show_affected(
+        _with_progress("retrying", delivery_filter, DeliveryService.retry_dead_letters, as_json), "retried", as_json
+    )
 
 
 @dead_letters.command("discard")
@@ -186,7 +188,9 @@ def dead_letters_discard(
     if every:
         delivery_filter = _confirmed(delivery_filter, "Discard them? This cannot be undone.", yes, as_json)
     _show_affected(
-        _with_progress("discarding", delivery_filter, DeliveryService.discard_dead, as_json), "discarded", as_json
+        _with_progress("discarding", delivery_filter, DeliveryService.discard_dead_letters, as_json),
+        "discarded",
+        as_json,
     )
 
 

@@ -78,19 +78,19 @@ def invalid_replay(
                 unknown: dict[str, str] = {}
                 records = _select_records(deployment.stored_invalid_records(), ids, topic, unknown)
                 result = await service.replay(records, lambda count: bar.update(task, completed=count), actor=me())
-                result.left |= unknown
+                result.failures |= unknown
                 return result
         finally:
             await producer.close()
 
     result = in_deployment(work)
     if as_json:
-        show({"replayed": result.count, "left": result.left}, as_json)
+        show({"replayed": result.count, "left": result.failures}, as_json)
     else:
         say(f"{result.count} replayed")
-        for record_id, reason in result.left.items():
+        for record_id, reason in result.failures.items():
             say(f"{record_id}: {reason}", err=True)
-    if result.left:
+    if result.failures:
         raise typer.Exit(1)
 
 

@@ -64,7 +64,7 @@ def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
                 service = deployment.learners()
                 erasure = await service.start(account, learner, actor=me())
                 erasures.append(erasure)
-                return _details(deployment, await service.finish(erasure, progress=report))
+                return _details(deployment, await service.finish(erasure, on_progress=report))
 
             return in_deployment(work)
     except KeyboardInterrupt:

@@ -79,7 +79,7 @@ def webhooks_create(
     )
     result = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=me()))
     show(webhook_with_secret(result, _now()), as_json)
-    _warn(result.changed)
+    _warn(result.change)
 
 
 @webhooks.command("list")
@@ -213,7 +213,7 @@ def webhooks_rotate_secret(
     """Rotate the signing secret and show the new one."""
     result = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=me()))
     show(rotated_webhook(result, _now()), as_json)
-    _warn(result.changed)
+    _warn(result.change)
 
 
 @webhooks.command("finish-rotation")

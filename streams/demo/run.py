@@ -154,8 +154,8 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
             )
             result = await deployment.webhooks().register(webhook_input, actor="demo")
             await customer.registered(result.secret)
-            webhook_ids[customer.name] = result.changed.registration.webhook.id
-        link = await deployment.sign_in().portal_link(
+            webhook_ids[customer.name] = result.change.registration.webhook.id
+        link = await deployment.sign_in().create_portal_link(
             new_account.account.id, Role.OWNER, MAX_LINK_LIFETIME, actor="demo"
         )
         course = Course(deployment.kafka["bootstrap.servers"], new_account.account.id, seed)

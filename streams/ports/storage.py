@@ -101,7 +101,7 @@ class Jobs(Protocol):
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def unfinished(self, after_id: str) -> Sequence[Job]:
+    async def list_unfinished(self, after_id: str) -> Sequence[Job]:
         """Those of the next account behind `after_id`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
@@ -126,7 +126,7 @@ class Jobs(Protocol):
 class Erasures(Protocol):
     """Erases learners, in portions that survive a restart."""
 
-    async def hash_of(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> str:
         """The keyed hash of a learner."""
 
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
@@ -134,7 +134,7 @@ class Erasures(Protocol):
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
-    async def unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
         """Those that were created before, oldest first."""
 
     async def advance(self, erasure_id: str) -> Erasure:
@@ -144,7 +144,7 @@ class Erasures(Protocol):
 class ErasedEvents(Protocol):
     """Knows which events are of erased learners."""
 
-    async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+    async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         """Those of these events that are erased."""
 
 
@@ -178,7 +178,7 @@ class UnknownAccounts(Protocol):
 class UsageLimits(Protocol):
     """Compares the present launches with a plan limit."""
 
-    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+    async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
         """Tell which thresholds of a changed limit the launches of this month have reached."""
 
 

@@ -30,7 +30,7 @@ class Webhooks(Protocol):
         A page ends early when its rows have more than `LIST_BYTES`.
         """
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         """Those of these webhooks that the account has, or had: deleted ones too."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...

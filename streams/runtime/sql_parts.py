@@ -169,14 +169,14 @@ class SqlParts(Deployment):
         if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
             return None
         from streams.adapters.oidc.provider import OidcClient, OidcProvider
-        from streams.features.sign_in.oidc import OIDC_CALLBACK
+        from streams.features.sign_in.oidc import OIDC_CALLBACK_PATH
 
         client = OidcClient(
             settings.oidc_issuer,
             settings.oidc_client_id,
             settings.oidc_client_secret.get_secret_value(),
             settings.oidc_scopes,
-            f"{settings.url.rstrip('/')}{OIDC_CALLBACK}",
+            f"{settings.url.rstrip('/')}{OIDC_CALLBACK_PATH}",
         )
         return OidcProvider(client, self.clock, self._tls())
 

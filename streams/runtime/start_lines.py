@@ -62,7 +62,7 @@ async def print_addresses(deployment: SqlDeployment, *, embedded: bool) -> None:
     _print(f"API: {url}/docs")
     _print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)")
     if sys.stdout.isatty():
-        link = await deployment.sign_in().operator_link(actor="up")
+        link = await deployment.sign_in().create_operator_link(actor="up")
         _print(f"Sign in once, within 15 minutes: {link.url}")
 
 

@@ -26,7 +26,7 @@ from streams.core.limits import (
     MAX_URL_CHARACTERS,
     MAX_WEBHOOK_HEADERS,
 )
-from streams.features.course_sessions.session import SCORE_EVERY
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL
 
 pytestmark = pytest.mark.e2e
 
@@ -215,7 +215,7 @@ def test_scores_at_twenty_a_second_are_few_events(attacked: AdversarySystem, acc
         until(partial(is_stored, number), 20, "a stored commit", every=0.05)
     attacked.assert_other_account_is_served()
     until(lambda: scores(attacked)[-1:] == [40], 15, "the newest score")
-    assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / SCORE_EVERY.total_seconds()
+    assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / MIN_SCORE_INTERVAL.total_seconds()
 
 
 def test_a_megabyte_of_elements_is_not_stored(attacked: AdversarySystem, account: Account) -> None:

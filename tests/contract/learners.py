@@ -20,7 +20,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
-from streams.features.course_sessions.changes import NewEvents, apply_commit, launch
+from streams.features.course_sessions.changes import EventContext, apply_commit, launch
 from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.session import CommitUrl, CourseSession
@@ -30,7 +30,7 @@ from streams.features.shared.accounts import SqlAccounts
 
 ADA = "ada.lovelace@uni.example"
 BEFORE = NOON - timedelta(hours=1)
-AT_NOON = NewEvents(NOON, lambda: "evt_unused")
+AT_NOON = EventContext(NOON, lambda: "evt_unused")
 # What a dump must not have afterwards.
 TRACES = (ADA, "lovelace", "sess_of_ada", "pkg_of_ada", "dsp_of_ada", "PT7M7S")
 
@@ -94,7 +94,7 @@ async def open_sessions(store: SqlStore) -> None:
         more: dict[str, Any] = {"metadata": {"who": learner}, "stored_state": StoredState.NOTHING}
         new = CourseSession("acme", name, package, learner, BEFORE, NOON, **more)
         token = f"{number}" * 64
-        launched = launch(new, NewEvents(NOON, partial(str, f"evt_launch_{number}")))
+        launched = launch(new, EventContext(NOON, partial(str, f"evt_launch_{number}")))
         await sessions.open(launched, CommitUrl(token, "acme", name, NOON), lambda known: None)
         commit = PlayerCommit(data={"cmi": {"suspend_data": f"The name is {learner}."}})
         assert await sessions.commit(token, lambda known, _, commit=commit: apply_commit(known, commit, AT_NOON))  # type: ignore[misc]

@@ -21,7 +21,7 @@ from streams.core.errors import Conflict
 from streams.core.event import Event
 from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
-    NewEvents,
+    EventContext,
     SessionChange,
     apply_commit,
     close,
@@ -30,7 +30,7 @@ from streams.features.course_sessions.changes import (
     report_score,
 )
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.progress import new_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ports import Prunable
@@ -51,13 +51,13 @@ async def sessions(database: SqlStore) -> SqlCourseSessions:
 
 
 def session(session_id: str = "s-1") -> CourseSession:
-    known = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(60))
+    known = new_progress(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(60))
     return CourseSession("acme", session_id, "pkg_1", "Ada", NOON, NOON + timedelta(hours=1), "dsp_1", known)
 
 
-def made_at(now: datetime, *event_ids: str) -> NewEvents:
+def made_at(now: datetime, *event_ids: str) -> EventContext:
     """Events of a time, with these ids."""
-    return NewEvents(now, partial(next, iter(event_ids)))
+    return EventContext(now, partial(next, iter(event_ids)))
 
 
 def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
@@ -126,7 +126,7 @@ async def reported(database: SqlStore) -> list[float | str]:
 
 async def report(sessions: SqlCourseSessions, at: datetime, limit: int = 10) -> int:
     """Report what is due, as `publish` does."""
-    new = NewEvents(at, lambda: f"evt_{next(NUMBERS)}_due")
+    new = EventContext(at, lambda: f"evt_{next(NUMBERS)}_due")
     return await sessions.report_due(at, lambda one: report_score(one, new), limit)
 
 
@@ -168,7 +168,7 @@ async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, ses
     pruning, later = SqlPruning(database.database), after_seconds(86_400)
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 0
     assert await report(sessions, later) == 1
-    assert await sessions.end_due("", later, partial(end_if_due, new=made_at(later, "evt_end")), 10) == "acme"
+    assert await sessions.end_due("", later, partial(end_if_due, context=made_at(later, "evt_end")), 10) == "acme"
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 1
 
 
@@ -241,10 +241,10 @@ async def test_a_refused_launch_makes_no_commit_url(database: SqlStore, sessions
 async def test_a_session_is_closed_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for minutes in (1, 2):
         new = made_at(NOON + timedelta(minutes=minutes), f"evt_{minutes}")
-        closed = await sessions.close("acme", "s-1", partial(close, new=new))
+        closed = await sessions.close("acme", "s-1", partial(close, context=new))
         assert closed is not None
         assert closed.closed_at == NOON + timedelta(minutes=1)
-    assert await sessions.close("acme", "s-2", partial(close, new=made_at(NOON))) is None
+    assert await sessions.close("acme", "s-2", partial(close, context=made_at(NOON))) is None
     assert await waiting(database) == ["session.launched", "session.ended"]
 
 

@@ -43,7 +43,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import ERASED_REASON, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
-from streams.features.course_sessions.changes import NewEvents, launch
+from streams.features.course_sessions.changes import EventContext, launch
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
@@ -99,7 +99,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
     sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     later = CourseSession("acme", "sess_later", "pkg_1", ADA, NOON + timedelta(days=1), NOON + timedelta(days=2))
     url = CommitUrl("f" * 64, "acme", "sess_later", NOON + timedelta(days=2))
-    await sessions.open(launch(later, NewEvents(NOON, lambda: "evt_later")), url, lambda known: None)
+    await sessions.open(launch(later, EventContext(NOON, lambda: "evt_later")), url, lambda known: None)
     assert (await erase(database)).erased["sessions"] == 2
     kept = [
         name
@@ -197,7 +197,7 @@ async def test_the_audit_log_has_who_and_counts_but_no_id(database: SqlStore) ->
 
 
 async def test_a_hash_is_of_one_account_and_one_learner(database: SqlStore) -> None:
-    hash_of = database.erasures.hash_of
+    hash_of = database.erasures.hash_learner
     assert await hash_of("acme", ADA) == await hash_of("acme", ADA)
     assert len({await hash_of("acme", ADA), await hash_of("globex", ADA), await hash_of("acme", "grace")}) == 3
 
@@ -226,31 +226,31 @@ async def test_a_wrong_request_names_the_field(database: SqlStore) -> None:
 
 
 async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure_steps, "EVENTS_AT_ONCE", 3)
-    monkeypatch.setattr(erasure_steps, "DELIVERIES_AT_ONCE", 2)
-    monkeypatch.setattr(erasure_steps, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(erasure_steps, "EVENTS_PER_PORTION", 3)
+    monkeypatch.setattr(erasure_steps, "DELIVERIES_PER_PORTION", 2)
+    monkeypatch.setattr(erasure_steps, "ROWS_PER_PORTION", 1)
     await record_each_state(database)
     await name_elsewhere(database)
     for webhook_id in ("wh_2", "wh_3"):
         await record(database, of_learner(1, webhook_id=webhook_id))
     portions: list[Erasure] = []
     service = learners(database)
-    erasure = await service.finish(await service.start("acme", ADA, actor="ada"), progress=portions.append)
+    erasure = await service.finish(await service.start("acme", ADA, actor="ada"), on_progress=portions.append)
     assert len(portions) > 10
     assert (erasure.erased["events"], erasure.erased["deliveries"]) == (11, 13)
     assert await traces(database) == []
 
 
 async def test_an_erasure_goes_on_after_a_crash(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure_steps, "EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr(erasure_steps, "EVENTS_PER_PORTION", 2)
     await record_each_state(database)
     erasure = await learners(database).start("acme", ADA, actor="ada")
     await database.erasures.advance(erasure.id)
-    [left] = await database.erasures.unfinished(NOON + timedelta(days=1))
+    [left] = await database.erasures.list_unfinished(NOON + timedelta(days=1))
     assert ADA not in repr(left)
     finished = await learners(database).finish(left)
     assert finished.erased["events"] == 6
-    assert await database.erasures.unfinished(NOON + timedelta(days=1)) == []
+    assert await database.erasures.list_unfinished(NOON + timedelta(days=1)) == []
     assert await traces(database) == []
 
 
@@ -355,7 +355,7 @@ async def test_a_backfill_leaves_erased_events_out(database: SqlStore) -> None:
     assert (job.backfill.added, job.backfill.skipped) == (0, 1)
     assert await states(database) == []
     key = held.account_id, held.event_id
-    assert await database.erasures.erased_among({key: recorded_event(held)}) == {key}
+    assert await database.erasures.find_erased({key: recorded_event(held)}) == {key}
 
 
 async def test_a_wrong_key_makes_records_wait(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,17 +395,17 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
     def erasures_by(*keys: str) -> SqlErasures:
         return SqlErasures(database.database, FernetEncryption(keys), database.clock, lambda size: b"k" * size)
 
-    hashed = await erasures_by(old).hash_of("acme", ADA)
+    hashed = await erasures_by(old).hash_learner("acme", ADA)
     running = await erasures_by(old).start(
         Erasure("ers_1", "acme", hashed, NOON, NOON, "ada"), ADA, AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
     )
     both = FernetEncryption([new, old])
     await SqlEncryptionCheck(database.database, both).verify()
     await SqlEncryptionCheck(database.database, both).reencrypt()
-    assert await erasures_by(new).hash_of("acme", ADA) == hashed
+    assert await erasures_by(new).hash_learner("acme", ADA) == hashed
     assert (await erasures_by(new).advance(running.id)).id == running.id
     with pytest.raises(WrongKeys):
-        await erasures_by(old).hash_of("acme", ADA)
+        await erasures_by(old).hash_learner("acme", ADA)
 
 
 async def test_only_finished_erasures_are_pruned(database: SqlStore) -> None:

@@ -87,7 +87,7 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
     [record] = seen.records
     assert (record.key, record.value, record.headers) == (b"k7", b"junk", (("own", b"1"),))
     assert (replayed.count, progress) == (1, [3])
-    assert sorted(why.partition(";")[0] for why in replayed.left.values()) == [
+    assert sorted(why.partition(";")[0] for why in replayed.failures.values()) == [
         "its topic 'of-another-program' is not one of this deployment",
         "only its start is stored",
     ]

@@ -92,10 +92,10 @@ async def test_unfinished_jobs_are_read_account_by_account(store: Store) -> None
         await store.jobs.add(replace(job(), id=f"job_{number:02}"), replace(ENTRY, id=f"audit_{number}"))
     other = replace(job(account_id="globex"), id="job_99", account_id="globex")
     await store.jobs.add(other, replace(ENTRY, id="audit_99", account_id="globex"))
-    first = await store.jobs.unfinished("")
+    first = await store.jobs.list_unfinished("")
     assert [one.id for one in first] == [f"job_{number:02}" for number in range(MAX_UNFINISHED_JOBS_PER_ACCOUNT)]
-    assert await store.jobs.unfinished("acme") == [other]
-    assert await store.jobs.unfinished("globex") == []
+    assert await store.jobs.list_unfinished("acme") == [other]
+    assert await store.jobs.list_unfinished("globex") == []
 
 
 async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:
@@ -104,12 +104,12 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
     added = await store.jobs.add(job(), ENTRY)
     await dead(store, 5, seconds=1)
     assert (added.total, added.done) == (4, 0)
-    assert [one.id for one in await store.jobs.unfinished("")] == ["job_1"]
-    assert await store.jobs.unfinished("acme") == []
+    assert [one.id for one in await store.jobs.list_unfinished("")] == ["job_1"]
+    assert await store.jobs.list_unfinished("acme") == []
     done = await finish(store)
     assert (done.total, done.done, done.failed) == (4, 3, 1)
     assert await store.jobs.find("job_1") == done
-    assert await store.jobs.unfinished("") == []
+    assert await store.jobs.list_unfinished("") == []
     assert await store.jobs.advance("job_1") == done
     left = (await store.delivery_log.list(DeliveryFilter(state=State.DEAD))).rows
     assert {state.event_id for state in left} == {"evt_4", "evt_5"}
@@ -293,7 +293,7 @@ async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pyt
     assert (cancelled.status, cancelled.done) == (JobStatus.CANCELLED, 1)
     assert await store.jobs.cancel("job_1", replace(ENTRY, id="audit_3")) == cancelled
     assert await store.jobs.advance("job_1") == cancelled
-    assert await store.jobs.unfinished("") == []
+    assert await store.jobs.list_unfinished("") == []
     assert sorted(await generations(store, ids)) == [1, 2]
     assert await store.jobs.cancel("job_unknown", ENTRY) is None
 

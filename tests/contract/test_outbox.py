@@ -74,7 +74,7 @@ async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
     assert 1 < len(page.rows) < 200
     assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(200)))]
     assert (found[1].packages_count, found[1].dispatches_count, found[1].has_headers) == (100, 0, True)
-    assert list(await store.webhooks.with_ids("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
+    assert list(await store.webhooks.find_many("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
 
 
 async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:

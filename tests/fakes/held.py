@@ -152,7 +152,7 @@ class FakeJobs:
     async def find(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
 
-    async def unfinished(self, after: str) -> Sequence[Job]:
+    async def list_unfinished(self, after: str) -> Sequence[Job]:
         behind = [job for job in self.jobs.values() if job.finished_at is None and job.account_id > after]
         following = min((job.account_id for job in behind), default=None)
         return [job for job in behind if job.account_id == following][:MAX_UNFINISHED_JOBS_PER_ACCOUNT]

@@ -95,7 +95,7 @@ class FakeOutbox:
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         return [found for found in await self.list(account_id) if found.id in webhook_ids]
 
     async def find(self, webhook_id: str) -> Registration | None:

@@ -20,7 +20,7 @@ from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.outcome import OutcomeKind
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import together
+from streams.features.mails.text import group_pauses
 from streams.features.replays.stage import run_jobs
 from streams.topics import TEST_DELIVERIES
 
@@ -307,7 +307,7 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.list_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
+    owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
@@ -321,9 +321,9 @@ async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
         for number in range(1, 6):
             await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.list_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
+    owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
-    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)])
+    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in group_pauses(owed.mails)])
     listed = (await api.acme.get("/v1/notifications"))["data"]
     [first] = [mail for mail in listed if "sentWith" not in mail]
     [other] = [mail for mail in listed if mail is not first]

@@ -43,7 +43,7 @@ class SearchFixture:
         assert (wanted.account_id, wanted.event_id) == ("acme", "evt_1")
         return Page(self.rows, None)
 
-    async def that_take(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
+    async def webhooks_taking(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
         return None if self.webhooks is None else {"acme": self.webhooks}
 
     async def existing_accounts(self, account_ids: Sequence[str]) -> set[str]:
@@ -141,7 +141,7 @@ async def test_an_id_with_an_impossible_time_is_answered(api: ApiFixture, event_
 async def test_a_search_that_takes_too_long_says_what_to_do(
     fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_search, "SEARCH_SECONDS", 0)
+    monkeypatch.setattr(event_search, "SEARCH_TIMEOUT_SECONDS", 0)
     fixture.publish(id="evt_1")
     with pytest.raises(NotFound, match="set `since` to when it was published"):
         await fixture.service.find("evt_1", "acme", NOON)

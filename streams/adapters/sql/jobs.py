@@ -65,7 +65,7 @@ class SqlJobs:
         row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
         return _job(row) if row else None
 
-    async def unfinished(self, after_id: str) -> Sequence[Job]:
+    async def list_unfinished(self, after_id: str) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)
         following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after_id)
         query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())

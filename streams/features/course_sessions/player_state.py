@@ -30,11 +30,11 @@ def has_state(data: Mapping[str, Any] | None) -> bool:
     """Whether a commit has all of a course's data, and not only some elements."""
     if data is None:
         return False
-    inner = data.get("cmi")
-    return "suspend_data" in inner if isinstance(inner, Mapping) else "cmi.suspend_data" in data
+    cmi = data.get("cmi")
+    return "suspend_data" in cmi if isinstance(cmi, Mapping) else "cmi.suspend_data" in data
 
 
-def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
+def to_player_state(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     """The JSON that `loadFromJSON` of scorm-again takes; None when it is too large.
 
     A new session begins without the time and the exit of the one before, and with the total time so far.
@@ -46,9 +46,9 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     core = cmi.get("core")
     if isinstance(core, Mapping):
         kept_values = {name: value for name, value in core.items() if name not in _SESSION_ELEMENTS}
-        cmi["core"] = {**kept_values, "entry": _entry(core), "total_time": format_timespan(total_time)}
+        cmi["core"] = {**kept_values, "entry": _entry_value(core), "total_time": format_timespan(total_time)}
     else:
-        cmi |= {"entry": _entry(elements), "total_time": format_length(total_time)}
+        cmi |= {"entry": _entry_value(elements), "total_time": format_length(total_time)}
     try:
         state = orjson.dumps({"cmi": cmi})
     except orjson.JSONEncodeError:  # it has more levels than a player makes
@@ -59,26 +59,26 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
 _SESSION_ELEMENTS = frozenset({"session_time", "exit"})
 
 
-def _entry(elements: Mapping[str, Any]) -> str:
+def _entry_value(elements: Mapping[str, Any]) -> str:
     """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab says no exit."""
     return "" if elements.get("exit") in ("normal", "logout") else "resume"
 
 
 def _elements(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The elements below `cmi`, by their names' first part."""
-    inner = data.get("cmi")
-    if isinstance(inner, Mapping):
-        return inner
+    cmi = data.get("cmi")
+    if isinstance(cmi, Mapping):
+        return cmi
     tree: dict[str, Any] = {}
     for name, value in data.items():
         if name.startswith("cmi.") and len(name) <= MAX_NAME_CHARACTERS:
-            *parents, last = name.split(".")[1:]
+            *parents, leaf = name.split(".")[1:]
             if len(parents) >= MAX_NAME_PARTS:
                 continue
-            at = tree
+            node = tree
             for part in parents:
-                if not isinstance(at.get(part), dict):
-                    at[part] = {}
-                at = at[part]
-            at[last] = value
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                node = node[part]
+            node[leaf] = value
     return tree

@@ -35,22 +35,22 @@ class SqlPlatformStats(SqlStorage):
                 counts.setdefault(row.account_id, {})[row.status] = row.how_many
         return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next_cursor)
 
-    async def failing(self, limit: int) -> Sequence[WebhookProblem]:
+    async def list_failing(self, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         health, columns = webhook_health.c, webhooks.c
-        automatic = [reason for reason in PauseReason if reason.is_automatic]
+        automatic_reasons = [reason for reason in PauseReason if reason.is_automatic]
         query = (
             _select_webhooks(
                 health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
             )
             .outerjoin(webhook_health, (health.webhook_id == columns.id) & (health.epoch == columns.health_epoch))
-            .where(columns.deleted_at.is_(None), or_(health.failures > 0, columns.pause_reason.in_(automatic)))
+            .where(columns.deleted_at.is_(None), or_(health.failures > 0, columns.pause_reason.in_(automatic_reasons)))
             .order_by(health.last_failed_at.desc().nulls_last(), columns.id)
             .limit(limit)
         )
-        return [_trouble(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
+        return [_to_problem(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
 
-    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
+    async def list_slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt since an hour."""
         columns = hourly_attempts.c
         sums = (
@@ -71,7 +71,7 @@ class SqlPlatformStats(SqlStorage):
             .limit(limit)
         )
         rows = await self._database.rows(query)
-        return [_trouble(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
+        return [_to_problem(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
@@ -99,9 +99,9 @@ def _select_webhooks(*columns: Any) -> Select[Any]:
     )
 
 
-def _trouble(row: Any, **more: Any) -> WebhookProblem:
+def _to_problem(row: Any, **fields: Any) -> WebhookProblem:
     name = row.description or row.url
-    return WebhookProblem(row.account_id, row.account_name, row.id, name, row.paused_at, **more)
+    return WebhookProblem(row.account_id, row.account_name, row.id, name, row.paused_at, **fields)
 
 
 def _streak(row: Any) -> FailureStreak:

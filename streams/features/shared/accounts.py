@@ -23,9 +23,9 @@ from streams.core.errors import NotFound
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
-KEYS_AT_ONCE = 500
-_TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
-_TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
+KEYS_PER_QUERY = 500
+_TOO_MANY_KEYS_MESSAGE = "the account has {count} API keys, and may have at most {limit}: revoke one first"
+_TOO_MANY_USERS_MESSAGE = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
 class SqlAccounts(SqlStorage):
@@ -85,29 +85,36 @@ async def accounts_page(
 
 
 class SqlApiKeys:
-    """`ApiKeys` in SQL. Look-ups have one connection between them, so that strangers cannot take all; uses one."""
+    """`ApiKeys` in SQL.
+
+    All look-ups share one connection, so that unknown callers cannot take the others. So do all uses.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_ups = Batches(self._find_all, KEYS_AT_ONCE)
-        self._uses = Batches(self._store_uses, KEYS_AT_ONCE)
+        self._look_ups = Batches(self._find_all, KEYS_PER_QUERY)
+        self._uses = Batches(self._store_uses, KEYS_PER_QUERY)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
         """Raises `Conflict` when the account has `KEYS_PER_ACCOUNT` active ones."""
-        active = api_keys.c.revoked_at.is_(None) & (
+        is_active = api_keys.c.revoked_at.is_(None) & (
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
         async with self._database.transaction() as connection:
-            await require_room(connection, key.account_id, api_keys, active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
+            await require_room(
+                connection, key.account_id, api_keys, is_active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS_MESSAGE
+            )
             await connection.execute(insert(api_keys).values(_key_row(key)))
             await note(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
         """Those that are active, and the last that ended: `KEYS_LISTED` at most, oldest first."""
-        end = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
+        ended_at = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
         # What has no end, or ends last: so an active key comes before each that has ended.
-        newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
-        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(MAX_KEYS_LISTED)
+        newest_first = (ended_at.is_(None).desc(), ended_at.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
+        query = (
+            select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest_first).limit(MAX_KEYS_LISTED)
+        )
         rows = [_key(row) for row in await self._database.rows(query)]
         return sorted(rows, key=lambda key: (key.created_at, key.id))
 
@@ -133,9 +140,9 @@ class SqlApiKeys:
         await self._uses.result((key_id, at))
 
     async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
-        used_keys = api_keys.c.id.in_({key_id for key_id, _ in uses})
+        is_used = api_keys.c.id.in_({key_id for key_id, _ in uses})
         async with self._database.transaction() as connection:
-            await connection.execute(update(api_keys).where(used_keys).values(last_used_at=max(at for _, at in uses)))
+            await connection.execute(update(api_keys).where(is_used).values(last_used_at=max(at for _, at in uses)))
         return [None] * len(uses)
 
 
@@ -154,7 +161,9 @@ class SqlUsers(SqlStorage):
                 return _user(row)
             # The same request at the same moment is no further user.
             is_other = users.c.email != user.email
-            await require_room(connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS)
+            await require_room(
+                connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS_MESSAGE
+            )
             if (await connection.execute(statement)).first() is not None:
                 await note(connection, audit_entry)
             return _user((await connection.execute(select(users).where(columns))).one())
@@ -177,7 +186,7 @@ class SqlUsers(SqlStorage):
         row = await self._database.row(select(users).where(users.c.id == user_id))
         return _user(row) if row else None
 
-    async def with_email(self, email: str) -> Sequence[User]:
+    async def find_by_email(self, email: str) -> Sequence[User]:
         """The users with this address, of any account; oldest first."""
         query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
         return [_user(row) for row in await self._database.rows(query)]

@@ -40,7 +40,7 @@ class SqlSignIns(SqlStorage):
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
         """A link that may still be used."""
-        row = await self._database.row(select(sign_ins).where(_usable(sha256, now)))
+        row = await self._database.row(select(sign_ins).where(_is_usable(sha256, now)))
         return _sign_in(row) if row else None
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
@@ -49,18 +49,20 @@ class SqlSignIns(SqlStorage):
         if await self.find(sha256, now) is None:
             return None
         # One statement: of two requests with one link only one changes the row.
-        statement = update(sign_ins).where(_usable(sha256, now)).values(used_at=now).returning(sign_ins)
+        statement = update(sign_ins).where(_is_usable(sha256, now)).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             return _sign_in(row) if row else None
 
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
         """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
-        is_mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
-        valid = is_mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
-        if await self._database.row(select(sign_ins.c.sha256).where(valid)) is None:
+        is_of_browser = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
+        is_valid = is_of_browser & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        if await self._database.row(select(sign_ins.c.sha256).where(is_valid)) is None:
             return None
-        statement = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        statement = (
+            update(sign_ins).where(is_valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        )
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None or row.code_sha256 != code_sha256:
@@ -145,7 +147,7 @@ def _session(row: Any) -> Session:
     return to_value(Session, row, role=Role(row.role) if row.role else None, account_ids=tuple(row.account_ids))
 
 
-def _usable(sha256: str, now: datetime) -> ColumnElement[bool]:
+def _is_usable(sha256: str, now: datetime) -> ColumnElement[bool]:
     return (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
 
 

@@ -82,31 +82,33 @@ class Meter:
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
         # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
         moves = [OffsetRange(item.number, start, ends[item]) for item, start in starts.items() if start is not None]
-        new = await self._outages.retry(
+        new_launches = await self._outages.retry(
             lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE
         )
-        if new is None:
+        if new_launches is None:
             # Another member counted these, or the topic was made again.
             self._batches.reopen(list(ends))
             return
-        self._telemetry.count("usage_launches_total", new.launches)
-        self._telemetry.count("usage_late_launches_total", new.late_launches)
-        self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late_launches) - sum(new))
+        self._telemetry.count("usage_launches_total", new_launches.launches)
+        self._telemetry.count("usage_late_launches_total", new_launches.late_launches)
+        self._telemetry.count(
+            "usage_duplicates_total", len(batch.launches) + len(batch.late_launches) - sum(new_launches)
+        )
         self._batches.mark_stored(ends)
-        await self._accounts.note(events)
+        await self._accounts.record_unknown(events)
 
     def _events(self, records: Sequence[Record]) -> list[tuple[Event, datetime]]:
         return [(event, record.appended_at) for record in records if (event := self._event(record)) is not None]
 
     def _event(self, record: Record) -> Event | None:
         try:
-            return self._checked(record)
+            return self._decode_event(record)
         except (InvalidRecord, Invalid):
             # fan-out stores it as invalid.
             return None
 
     @pure
-    def _checked(self, record: Record) -> Event | None:
+    def _decode_event(self, record: Record) -> Event | None:
         value = self._codec.decode(record.value or b"")
         if not isinstance(value, Event):
             return None

@@ -27,7 +27,7 @@ from streams.core.webhook import (
     to_event_types,
 )
 
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
 
 
@@ -49,36 +49,36 @@ class WebhookInput:
 
 
 # The fields of an input that a webhook has by the same name, and those that a registration has.
-_OF_WEBHOOK = [
+_WEBHOOK_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
     if attribute.name in {attribute.name for attribute in fields(Webhook)}
 ]
-_OF_REGISTRATION = [
+_REGISTRATION_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
     if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
-_SCOPES = ("packages", "dispatches")
+_SCOPE_FIELDS = ("packages", "dispatches")
 
 
-def webhook_input(registration: Registration) -> WebhookInput:
+def to_webhook_input(registration: Registration) -> WebhookInput:
     """The input that makes this registration, without its headers, which are encrypted."""
     webhook = registration.webhook
-    values = {name: getattr(webhook, name) for name in _OF_WEBHOOK} | {
-        name: getattr(registration, name) for name in _OF_REGISTRATION
+    values = {name: getattr(webhook, name) for name in _WEBHOOK_FIELDS} | {
+        name: getattr(registration, name) for name in _REGISTRATION_FIELDS
     }
-    values |= {name: sorted(values[name]) for name in _SCOPES}
+    values |= {name: sorted(values[name]) for name in _SCOPE_FIELDS}
     values["filter"] = webhook.filter.value if webhook.filter else None
     return WebhookInput(**values, events=to_entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the webhook that this input makes, without its headers."""
-    values = {name: getattr(webhook_input, name) for name in _OF_WEBHOOK}
+    values = {name: getattr(webhook_input, name) for name in _WEBHOOK_FIELDS}
     return {
         **values,
-        **{name: frozenset(values[name]) for name in _SCOPES},
+        **{name: frozenset(values[name]) for name in _SCOPE_FIELDS},
         "event_types": to_event_types(webhook_input.events),
         "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
     }
@@ -86,7 +86,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
 
 def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the registration that this input makes."""
-    return {name: getattr(webhook_input, name) for name in _OF_REGISTRATION}
+    return {name: getattr(webhook_input, name) for name in _REGISTRATION_FIELDS}
 
 
 def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:
@@ -142,18 +142,22 @@ def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
     """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
     errors = [FieldError(field, f"at most {MAX_WEBHOOK_HEADERS} headers")] if len(headers) > MAX_WEBHOOK_HEADERS else []
     for name, value in headers.items():
-        lower = name.lower()
+        lower_name = name.lower()
         if len(name) > MAX_HEADER_NAME_CHARACTERS:
             start = name[:MAX_HEADER_NAME_CHARACTERS]
             errors.append(
                 FieldError(field, f"the name {start!r}… has more than {MAX_HEADER_NAME_CHARACTERS} characters")
             )
             continue
-        if not name or not set(lower) <= _TOKEN:
+        if not name or not set(lower_name) <= _TOKEN_CHARACTERS:
             errors.append(FieldError(field, f"{name!r} is not a valid header name"))
         elif is_connection_header(name):
             errors.append(FieldError(field, f"{name} belongs to the connection and cannot be set"))
-        elif lower in _RESERVED_HEADERS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
+        elif (
+            lower_name in _RESERVED_HEADERS
+            or lower_name.startswith(("content-", "webhook-"))
+            or "-signature" in lower_name
+        ):
             errors.append(FieldError(field, f"{name} is a header that we set"))
         if not all(" " <= character <= "~" for character in value) or len(value) > MAX_HEADER_VALUE_CHARACTERS:
             message = f"must be printable ASCII, at most {MAX_HEADER_VALUE_CHARACTERS} characters"

@@ -22,7 +22,7 @@ from streams.core.page import Cursor, Page
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
 
-_TOO_MANY = "the account has {count} webhooks, and may have at most {limit}: delete one first"
+_TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"
 
 
 class SqlWebhooks:
@@ -38,10 +38,12 @@ class SqlWebhooks:
     ) -> Registration:
         version = version_after(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
-        async with self._changing() as connection:
+        async with self._transaction() as connection:
             if limit is not None:
-                live = webhooks.c.deleted_at.is_(None)
-                await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
+                is_live = webhooks.c.deleted_at.is_(None)
+                await require_room(
+                    connection, registration.webhook.account_id, webhooks, is_live, limit, _TOO_MANY_MESSAGE
+                )
             await require_room_for(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
             await make_dirty(connection, registration.webhook.id, version)
@@ -49,7 +51,7 @@ class SqlWebhooks:
         return registration
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction. It stores nothing that the other processes cannot decrypt."""
         async with self._database.transaction() as connection:
             if self._keys is not None:
@@ -76,7 +78,7 @@ class SqlWebhooks:
                 connection, query, *place, cursor, limit, to_listed, lambda webhook: webhook.json_bytes
             )
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         query = select(*LIST_COLUMNS).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
         return [to_listed(row) for row in await self._database.rows(query)]
 
@@ -94,7 +96,7 @@ class SqlWebhooks:
     ) -> Registration | None:
         now = self._clock.now()
         condition = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        async with self._changing() as connection:
+        async with self._transaction() as connection:
             row = (await connection.execute(select(webhooks).where(condition).with_for_update())).one_or_none()
             if row is None:
                 return None
@@ -121,10 +123,12 @@ async def _record_pauses(
     connection: AsyncConnection, previous: Webhook, updated: Webhook | None, held_choice: HeldChoice, now: datetime
 ) -> None:
     """Record the pause that ends, with the choice for its held deliveries, and the pause that begins."""
-    old, new = previous.pause, updated.pause if updated else None
-    if old is not None and (new is None or new.id != old.id):
-        ending = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held_choice)
-        await connection.execute(ending)
-    if new is not None and (old is None or new.id != old.id):
-        new_pause = insert(pauses).values(id=new.id, webhook_id=previous.id, reason=new.reason, began_at=now)
-        await connection.execute(new_pause)
+    old_pause, begun_pause = previous.pause, updated.pause if updated else None
+    if old_pause is not None and (begun_pause is None or begun_pause.id != old_pause.id):
+        end_statement = update(pauses).where(pauses.c.id == old_pause.id).values(ended_at=now, choice=held_choice)
+        await connection.execute(end_statement)
+    if begun_pause is not None and (old_pause is None or begun_pause.id != old_pause.id):
+        insert_statement = insert(pauses).values(
+            id=begun_pause.id, webhook_id=previous.id, reason=begun_pause.reason, began_at=now
+        )
+        await connection.execute(insert_statement)

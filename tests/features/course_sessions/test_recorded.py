@@ -9,7 +9,7 @@ from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
-from streams.features.course_sessions.session import SCORE_EVERY
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ async def test_a_recorded_case_causes_its_events(api: ApiFixture, case: str) -> 
             assert asked.headers["access-control-allow-headers"] == one.headers["access-control-request-headers"]
         elif one.is_stored:
             # So no score waits for a newer one.
-            api.clock.advance(SCORE_EVERY.total_seconds())
+            api.clock.advance(MIN_SCORE_INTERVAL.total_seconds())
             response = await api.client.post(paths[one.session], content=one.body, headers=one.headers)
             assert (response.status_code, response.json()) == (one.fields.get("status", 200), STORED)
             events = await caused(api)

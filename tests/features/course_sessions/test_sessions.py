@@ -254,7 +254,7 @@ async def test_a_database_that_hangs_is_an_outage_soon(api: ApiFixture) -> None:
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course_session_service, "COMMIT_SECONDS", 0.05)
+        patch.setattr(course_session_service, "COMMIT_TIMEOUT_SECONDS", 0.05)
         patch.setattr(api.app.state.services.course_sessions._sessions, "commit", hanging)
         assert await commit(api, path) == 503
 

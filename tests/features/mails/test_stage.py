@@ -99,7 +99,7 @@ class NotifyFixture:
 
 @pytest_asyncio.fixture(name="fixture")
 async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NotifyFixture]:
-    monkeypatch.setattr(notify_module, "LOOK_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(notify_module, "POLL_INTERVAL_SECONDS", 0.005)
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
@@ -170,7 +170,7 @@ async def test_a_recipient_who_left_the_account_gets_no_retry(fixture: NotifyFix
     await fixture.run_until(lambda mail: mail.tries == 1)
     fixture.store.clock.advance(30)
     mail = await fixture.run_until(lambda mail: mail.tries == 2)
-    assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT)
+    assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT_MESSAGE)
     assert fixture.transport.sent == []
 
 
@@ -190,7 +190,11 @@ async def test_a_broken_mail_does_not_stop_others(fixture: NotifyFixture) -> Non
 async def test_without_a_mail_server_no_mail_counts_as_sent(fixture: NotifyFixture) -> None:
     fixture.has_mail_server = False
     mail = await fixture.run_until(lambda mail: mail.due_at is None)
-    assert (mail.status, mail.sent_at, mail.problem) == (MailStatus.NOT_SENT, None, notify_module.NO_MAIL_SERVER)
+    assert (mail.status, mail.sent_at, mail.problem) == (
+        MailStatus.NOT_SENT,
+        None,
+        notify_module.NO_MAIL_SERVER_MESSAGE,
+    )
     assert mail.tries == 0
     assert (fixture.telemetry.logged_count("mail_not_sent"), fixture.telemetry.logged_count("mail_sent")) == (1, 0)
     assert fixture.telemetry.logged_count("smtp_url_not_set") == 1
@@ -262,7 +266,7 @@ async def test_who_loses_the_lease_sends_no_further_mail(
 async def test_a_slow_mail_server_does_not_cost_the_lease(
     fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify_module, "RENEW_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(notify_module, "RENEW_INTERVAL_SECONDS", 0.005)
     fixture.transport.answers = asyncio.Event()
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
@@ -274,14 +278,14 @@ async def test_a_slow_mail_server_does_not_cost_the_lease(
 
 
 async def test_reminders_are_looked_for_regularly(fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify_module, "REMIND_EVERY_SECONDS", 0)
-    looks, owe_reminders = list[datetime](), fixture.mails.owe_reminders
+    monkeypatch.setattr(notify_module, "REMINDER_INTERVAL_SECONDS", 0)
+    looks, owe_reminders = list[datetime](), fixture.mails.enqueue_reminders
 
     async def noted(now: datetime) -> None:
         looks.append(now)
         await owe_reminders(now)
 
-    monkeypatch.setattr(fixture.mails, "owe_reminders", noted)
+    monkeypatch.setattr(fixture.mails, "enqueue_reminders", noted)
     await fixture.run_until(lambda _: len(looks) > 2)
 
 
@@ -293,7 +297,7 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
             await asyncio.sleep(0.005)
     await stage.drain(5)
     assert not fixture.lease.held
-    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.LOOK_EVERY_SECONDS)
+    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.POLL_INTERVAL_SECONDS)
     assert not ended, "a stage that ends by itself closes its database during the drain"
     running.cancel()
 
@@ -459,7 +463,7 @@ async def test_a_sign_in_mail_is_not_sent_after_its_code_expired(fixture: Notify
     fixture.store.clock.advance(LINK_LIFETIME.total_seconds())
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
-        while await problem_of(fixture) != notify_module.TOO_LATE:
+        while await problem_of(fixture) != notify_module.CODE_EXPIRED_MESSAGE:
             await asyncio.sleep(0.005)
     running.cancel()
     assert len(fixture.transport.sent) == 1

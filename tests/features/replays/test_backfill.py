@@ -102,10 +102,10 @@ class Backfilling:
 
 @pytest.fixture
 def backfilling(monkeypatch: pytest.MonkeyPatch) -> Backfilling:
-    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
-    monkeypatch.setattr(stage, "RECORDS_AT_ONCE", 2)
-    monkeypatch.setattr(stage, "REST_SECONDS", 0)
+    monkeypatch.setattr(stage, "RECORDS_PER_READ", 2)
+    monkeypatch.setattr(stage, "RETRY_PAUSE_SECONDS", 0)
     return Backfilling()
 
 

@@ -384,7 +384,7 @@ async def test_the_known_accounts_and_the_noted_ones_are_bounded(
     fixture.start()
     fixture.add(*(of_account(f"acc_{number}") for number in range(10)))
     await quiet()
-    assert len(fixture.check._known) <= 2
+    assert len(fixture.check._existing_ids) <= 2
     assert len(fixture.accounts.noted) == 3
     assert fixture.telemetry.counts["events_of_unknown_accounts_total"] == 5
 
