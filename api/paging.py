@@ -8,7 +8,7 @@ from streams.core.limits import MAX_CURSOR_CHARACTERS
 from streams.core.page import MAX_PAGE_ROWS, Cursor, parse_cursor
 
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS, description="At most so many rows.")]
-After = Annotated[
+CursorQuery = Annotated[
     str | None,
     Query(
         alias="cursor",

@@ -16,7 +16,7 @@ Scopes = Annotated[
     Field(min_length=1, max_length=len(Scope)),
     at_most(len(Scope), "scopes"),
 ]
-ROLES = (
+ROLE_DESCRIPTION = (
     "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
     "without secrets and headers."
 )
@@ -54,13 +54,13 @@ class NewUser(Input):
     """A user to add, who may sign in to the account's dashboard."""
 
     email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.OWNER
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = Role.OWNER
 
 
 class UserChanges(Changes):
     """Changes of a user."""
 
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = UNCHANGED
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = UNCHANGED
 
 
 class UserDetails(Model):
@@ -75,7 +75,7 @@ class UserDetails(Model):
 class NewPortalLink(Input):
     """A link that signs one browser in to the account's dashboard, without a mail."""
 
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = Role.MEMBER
     minutes: Annotated[int, Field(ge=1, le=MAX_LINK_MINUTES, description="How long the link is valid.")] = 15
     return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
         None

@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
-from api.deliveries.reasons import REASONS
+from api.deliveries.reasons import REASON_MESSAGES
 from api.paging import cursor_of
 from api.shell.page_route import PageRoute
-from api.shell.rendering import duration, redirect, render
+from api.shell.rendering import format_duration, redirect, render
 from api.shell.rows import names_of, webhook_name, webhook_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
@@ -26,7 +26,7 @@ from streams.features.deliveries.search_rules import IdKind
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
+PAGE_ROWS = 50
 
 
 @router.get("/deliveries")
@@ -46,7 +46,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
             parse_pair(text)
             return redirect(links(metadata=text))
         problem = "No event, session, learner, package or dispatch has this id. Ids are searched as a whole."
-    elif links.present != {name: value for name, value in query.items() if name != "after"}:
+    elif links.parameters != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
     result, facets = await asyncio.gather(
@@ -72,14 +72,14 @@ async def deliveries_page(visit: SignedIn) -> Response:
 
 def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """Each part of the filter, with the link that drops it."""
-    words = {
+    labels = {
         "class": lambda value: f"an attempt got {value}xx",
         "webhook": lambda value: names.get(value, value),
-        "reason": lambda value: REASONS.get(value, value),
+        "reason": lambda value: REASON_MESSAGES.get(value, value),
     }
     return [
-        (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
-        for name, value in links.present.items()
+        (labels.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
+        for name, value in links.parameters.items()
     ]
 
 
@@ -93,20 +93,22 @@ class TimelineStep:
     curl: str | None
 
 
-def _timeline(details: DeliveryDetails, newest: bool) -> list[TimelineStep]:
+def _timeline(details: DeliveryDetails, is_newest_page: bool) -> list[TimelineStep]:
     steps: list[TimelineStep] = []
     previous: AttemptDetails | None = None
     for attempt in details.attempts:
         # The attempt before the first one of a page is not read, so that one shows no wait.
-        first = attempt.started_at if details.earlier_cursor else details.delivery_state.first_seen_at
-        began = previous.started_at if previous else first
-        last = newest and attempt is details.attempts[-1]
+        first_started_at = attempt.started_at if details.earlier_cursor else details.delivery_state.first_seen_at
+        previous_started_at = previous.started_at if previous else first_started_at
+        is_last = is_newest_page and attempt is details.attempts[-1]
         steps.append(
             TimelineStep(
                 attempt,
-                duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
+                format_duration(wait)
+                if (wait := attempt.started_at - previous_started_at) >= timedelta(seconds=1)
+                else None,
                 previous is not None and previous.generation != attempt.generation,
-                curl(attempt.url, attempt.request_headers, details.body) if last else None,
+                curl(attempt.url, attempt.request_headers, details.body) if is_last else None,
             )
         )
         previous = attempt
@@ -131,7 +133,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         row=row,
         webhook_name=webhook_name(webhook),
         is_deleted=webhook is None or webhook.deleted_at is not None,
-        steps=_timeline(details, newest=cursor is None),
+        steps=_timeline(details, is_newest_page=cursor is None),
         newest=cursor is None,
         earlier=details.earlier_cursor,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),

@@ -8,9 +8,9 @@ from streams.core.delivery_state import DeliveryState
 from streams.core.webhook import ListedWebhook
 
 
-async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
+async def names_of(visit: Visit, rows: Iterable[DeliveryState], *extra_ids: str) -> Mapping[str, str]:
     """The name of each of these deliveries' webhooks, by its id."""
-    return await names_by_id(visit, {*(row.webhook_id for row in rows), *more})
+    return await names_by_id(visit, {*(row.webhook_id for row in rows), *extra_ids})
 
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:

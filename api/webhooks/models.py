@@ -216,7 +216,7 @@ class Secret(Model):
     secret: str
 
 
-def changed_webhook(result: ChangeResult, now: datetime) -> Webhook:
+def to_webhook(result: ChangeResult, now: datetime) -> Webhook:
     """A webhook after a change of its fields."""
     return Webhook.of_registration(result.registration, now, result)
 
@@ -226,7 +226,7 @@ def webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWit
     return WebhookWithSecret.of_registration(result.change.registration, now, result.change, result)
 
 
-def altered_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
+def to_listed_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
     """A webhook after a change of something else than its fields."""
     return ListedWebhook.of_listed(result.registration.listed_webhook, now, result)
 

@@ -11,9 +11,9 @@ from api.deliveries.models import delivery_with_attempts
 from api.webhooks.models import (
     ListedWebhook,
     Webhook,
-    altered_webhook,
-    changed_webhook,
     rotated_webhook,
+    to_listed_webhook,
+    to_webhook,
     webhook_with_secret,
 )
 from streams.cli.output import JsonOption, YesOption, in_deployment, me, require_answer, require_kafka, show
@@ -191,7 +191,7 @@ def webhooks_update(
     if event_filter is not None:
         changes["filter"] = _filter(event_filter)
     result = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=me()))
-    show(changed_webhook(result, _now()), as_json)
+    show(to_webhook(result, _now()), as_json)
     _warn(result)
 
 
@@ -250,7 +250,7 @@ def _confirm_delete(webhook_id: str) -> None:
 
 
 def _show_altered(result: ChangeResult, as_json: bool) -> None:
-    show(altered_webhook(result, _now()), as_json)
+    show(to_listed_webhook(result, _now()), as_json)
     _warn(result)
 
 

@@ -95,14 +95,14 @@ class Jobs(Protocol):
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         """Returns the job with its total; the stored one when there is a job with this id.
 
-        Raises `Conflict` when another replay of the same webhook is not finished, or `UNFINISHED_JOBS_PER_ACCOUNT` jobs
-        of the account are not.
+        Raises `Conflict` when another replay of the same webhook is not finished, or `MAX_UNFINISHED_JOBS_PER_ACCOUNT`
+        jobs of the account are not.
         """
 
     async def find(self, job_id: str) -> Job | None: ...
 
     async def list_unfinished(self, after_id: str) -> Sequence[Job]:
-        """Those of the next account behind `after_id`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
+        """Those of the next account behind `after_id`, by id: the oldest `MAX_UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
         """

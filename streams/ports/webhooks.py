@@ -27,7 +27,7 @@ class Webhooks(Protocol):
     ) -> Page[ListedWebhook]:
         """An account's webhooks, newest first; with `status` only those in it.
 
-        A page ends early when its rows have more than `LIST_BYTES`.
+        A page ends early when its rows have more than `MAX_LIST_BYTES`.
         """
 
     async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:

@@ -76,7 +76,7 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
 _IS_LIMITER = re.compile(
-    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bWAITING_TESTS"
+    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bMAX_WAITING_TESTS"
 )
 
 

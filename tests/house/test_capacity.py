@@ -29,7 +29,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
-from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT, WEBHOOKS_PER_ACCOUNT
+from streams.core.limits import MAX_SCOPE_IDS_PER_ACCOUNT, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT, MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.subscriptions_table import SubscriptionsTable
 
 def resident():
@@ -37,10 +37,10 @@ def resident():
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 def full(account):
-    ids = SCOPE_IDS_PER_ACCOUNT // WEBHOOKS_PER_ACCOUNT
-    characters = WEBHOOK_CHARACTERS_PER_ACCOUNT // WEBHOOKS_PER_ACCOUNT
+    ids = MAX_SCOPE_IDS_PER_ACCOUNT // MAX_WEBHOOKS_PER_ACCOUNT
+    characters = MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT // MAX_WEBHOOKS_PER_ACCOUNT
     secret = ciphertext("s" * 100)
-    for number in range(WEBHOOKS_PER_ACCOUNT):
+    for number in range(MAX_WEBHOOKS_PER_ACCOUNT):
         yield webhook(
             id=f"wh_{account:013}{number:013}",
             account_id=f"acc_{account:026}",
@@ -54,14 +54,14 @@ def full(account):
 
 table = SubscriptionsTable(CompactSubscriptions(AvroCodec()))
 for known in full(0):
-    table.put(0, known, NOON)
+    table.apply_webhook(0, known, NOON)
 sizes = [resident()]
 for account in range(1, int(sys.argv[1]) + 1):
     for known in full(account):
-        table.put(0, known, NOON)
+        table.apply_webhook(0, known, NOON)
 sizes.append(resident())
 for account in range(int(sys.argv[1]) + 1):
-    assert len(table.of_account(f"acc_{account:026}")) == WEBHOOKS_PER_ACCOUNT
+    assert len(table.of_account(f"acc_{account:026}")) == MAX_WEBHOOKS_PER_ACCOUNT
 sizes.append(resident())
 print(json.dumps(sizes))
 """

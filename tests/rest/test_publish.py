@@ -13,7 +13,7 @@ from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
 from api.auth import MayPublish
-from api.events.publish import as_written, events_of
+from api.events.publish import events_of, restore_field_names
 from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of
@@ -55,7 +55,7 @@ def with_router(api: ApiFixture) -> ApiFixture:
         try:
             events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
         except Invalid as error:
-            raise as_written(error, body) from None
+            raise restore_field_names(error, body) from None
         return {"ids": [event.id for event in events], "events": [{"id": event.id} for event in events]}
 
     api.app.include_router(router)

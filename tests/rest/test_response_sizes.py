@@ -196,7 +196,7 @@ async def test_all_accounts_are_on_some_page(api: ApiFixture) -> None:
 
 async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read in portions until the page is full."""
-    monkeypatch.setattr(keyset, "LIST_BYTES", 1)
+    monkeypatch.setattr(keyset, "MAX_LIST_BYTES", 1)
     webhook = await api.acme.webhook()
     for number in range(2 * keyset.ROWS_AT_ONCE):
         await api.acme.patch(f"/v1/webhooks/{webhook['id']}", {"description": f"{number}"})

@@ -52,7 +52,7 @@ async def read_page(
     to_value: Callable[[Any], Row],
     json_bytes: Callable[[Row], int],
 ) -> Page[Row]:
-    """Read a page of at most `limit` rows and `LIST_BYTES`, newest first.
+    """Read a page of at most `limit` rows and `MAX_LIST_BYTES`, newest first.
 
     Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
     """

@@ -22,7 +22,7 @@ class StoredState(StrEnum):
 
     NOTHING = "nothing"
     STORED = "stored"
-    # The newest one is larger than `PLAYER_STATE_BYTES`: the one before, if any, stays.
+    # The newest one is larger than `MAX_PLAYER_STATE_BYTES`: the one before, if any, stays.
     TOO_LARGE = "too large"
 
 

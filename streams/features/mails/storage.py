@@ -29,7 +29,7 @@ class SqlMails(SqlStorage):
     """`Mails` in SQL."""
 
     async def list(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
+        """Newest first. A page ends early when its rows have more than `MAX_LIST_BYTES`."""
         # Who signs in is nothing for everybody in the account.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         place = mails.c.created_at, mails.c.id

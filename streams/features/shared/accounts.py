@@ -96,7 +96,7 @@ class SqlApiKeys:
         self._uses = Batches(self._store_uses, KEYS_PER_QUERY)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
-        """Raises `Conflict` when the account has `KEYS_PER_ACCOUNT` active ones."""
+        """Raises `Conflict` when the account has `MAX_KEYS_PER_ACCOUNT` active ones."""
         is_active = api_keys.c.revoked_at.is_(None) & (
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
@@ -108,7 +108,7 @@ class SqlApiKeys:
             await note(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
-        """Those that are active, and the last that ended: `KEYS_LISTED` at most, oldest first."""
+        """Those that are active, and the last that ended: `MAX_KEYS_LISTED` at most, oldest first."""
         ended_at = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
         # What has no end, or ends last: so an active key comes before each that has ended.
         newest_first = (ended_at.is_(None).desc(), ended_at.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
@@ -152,7 +152,7 @@ class SqlUsers(SqlStorage):
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """Returns the account's user with this e-mail address, who may have existed before.
 
-        Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
+        Raises `Conflict` when the account has `MAX_USERS_PER_ACCOUNT`.
         """
         statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         columns = (users.c.account_id == user.account_id) & (users.c.email == user.email)

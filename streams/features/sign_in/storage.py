@@ -104,7 +104,7 @@ class SqlSessions(SqlStorage):
         return _session(row) if row else None
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
-        """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
+        """Those that are valid then, newest first, `MAX_SESSIONS_LISTED` at most."""
         is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_TIMEOUT)
         query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
         query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(MAX_SESSIONS_LISTED)
