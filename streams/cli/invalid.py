@@ -34,7 +34,7 @@ def invalid_list(
     as_json: JsonOption = False,
 ) -> None:
     """List invalid records with their errors, newest first."""
-    records = _stored().newest(limit, topic)
+    records = _stored().list_newest(limit, topic)
     columns = {"at": "storedAt", "topic": "topic", "error": "error", "id": "id"}
     show([_row(record) for record in records], as_json, columns)
 
@@ -99,7 +99,7 @@ def _select_records(
 ) -> Iterator[StoredRecord]:
     """The records to replay. An id without a record goes to `unknown`, with the reason, and stops no other."""
     if not ids:
-        yield from invalid_records.all(topic)
+        yield from invalid_records.iterate_all(topic)
         return
     for record_id in ids:
         try:

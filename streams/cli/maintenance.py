@@ -46,7 +46,7 @@ def topics_apply(
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
-    made_changes = [change for change in plan if change.is_to_be_made]
+    made_changes = [change for change in plan if change.is_pending]
     lost_retries = asyncio.run(
         _lost_retries(deployment, [change.topic.name for change in made_changes if change.action == "create"])
     )
@@ -63,7 +63,7 @@ async def _lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> M
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
     with suppress(Misconfigured, Unavailable):
-        waiting_by_topic = await deployment.overdue_retries().waiting()
+        waiting_by_topic = await deployment.overdue_retries().count_by_tier()
         await deployment.database.close()
         return {RETRY_PREFIX + tier: count for tier, count in waiting_by_topic.items()}
     return {}
@@ -103,7 +103,7 @@ def db_upgrade(
 ) -> None:
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import grant, upgrade
-    from streams.adapters.sql.pooler import give_sessions_settings
+    from streams.adapters.sql.pooler import store_session_settings
 
     deployment = SqlDeployment.from_environment()
     url = deployment.database_url
@@ -112,7 +112,7 @@ def db_upgrade(
         grant(url, grant_to)
         say(f"{grant_to} may read and write rows")
     if deployment.settings.is_behind_pooler:
-        give_sessions_settings(url, grant_to)
+        store_session_settings(url, grant_to)
     say(f"{url.render_as_string(hide_password=True)} is up to date")
 
 

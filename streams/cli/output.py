@@ -112,7 +112,7 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
 
 def require_kafka(deployment: "SqlDeployment") -> None:
     """Raises `Unavailable`, with the servers and the reason, when no broker answers."""
-    deployment.topics_admin().existing(KAFKA_SECONDS)
+    deployment.topics_admin().partition_counts(KAFKA_SECONDS)
 
 
 def show(values: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | None" = None) -> None:

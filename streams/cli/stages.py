@@ -122,7 +122,7 @@ def _serve(
 
 def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """Run one reconciliation and print its result. `may_delete` may ask a person: it runs on a thread."""
-    from streams.adapters.threads import in_daemon_thread
+    from streams.adapters.threads import run_in_daemon_thread
     from streams.runtime.bootstrap import SqlDeployment
     from streams.runtime.sql_stages import PublishProcess
     from streams.runtime.startup import STAGES
@@ -133,7 +133,7 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     STAGES["publish"].checks(deployment).require(deployment)
 
     async def ask(strangers: Sequence[str]) -> bool:
-        return await in_daemon_thread(lambda: may_delete(strangers))
+        return await run_in_daemon_thread(lambda: may_delete(strangers))
 
     async def run() -> None:
         result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)

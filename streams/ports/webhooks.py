@@ -51,9 +51,9 @@ class Webhooks(Protocol):
 
 
 class PublicationStatus(Protocol):
-    """Whether a webhook's newest version is on the topic. The stages know it `known_after` seconds later."""
+    """Whether a webhook's newest version is on the topic. The stages know it `propagation_seconds` seconds later."""
 
-    known_after: float
+    propagation_seconds: float
 
     async def is_published(self, webhook_id: str) -> bool: ...
 

@@ -15,8 +15,8 @@ from api.app import create_app
 from api.shell.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
-from streams.adapters.open_files import connections_that_fit
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.open_files import limit_connections
+from streams.adapters.threads import run_in_worker_thread
 from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
@@ -52,8 +52,8 @@ class ApiProcess:
             ),
             ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
-                closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
-                counted=lambda count: telemetry.gauge("api_connections", count),
+                on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
+                on_count=lambda count: telemetry.gauge("api_connections", count),
             ),
             timeout_graceful_shutdown=int(settings.time_limits.drain_seconds),
         )
@@ -101,7 +101,7 @@ class ApiProcess:
         with contextlib.suppress(Unavailable):
             await self._database.ping()
         try:
-            await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
+            await run_in_worker_thread(lambda: self._admin.partition_counts(KAFKA_SECONDS))
         except Unavailable as error:
             return [*self._keys.problems(), *self._database.readiness_problems(), str(error)]
         return self.readiness_problems()
@@ -140,7 +140,7 @@ def _data_url(logo: Path) -> str:
 
 
 def _connections(requested_connections: int, telemetry: Telemetry) -> int:
-    count = connections_that_fit(requested_connections)
+    count = limit_connections(requested_connections)
     if count < requested_connections:
         telemetry.warning(
             "api_connections_reduced",

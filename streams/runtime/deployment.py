@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import schemas
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.avro.confluent import URL as REGISTRY_URL
+from streams.adapters.avro.confluent import URL_VARIABLE as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
@@ -303,14 +303,14 @@ class Deployment:
     ) -> KafkaRecordConsumer:
         """A member of a consumer group. With `in_bulk`, a fetch waits up to 0.1 s for more records."""
         prefix = self.settings.topic_prefix
-        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, is_bulk=in_bulk)
         return KafkaRecordConsumer(
             config,
             topics,
             prefix,
             telemetry,
             self.outages(telemetry),
-            sole_member=self.sole_member,
+            is_sole_member=self.sole_member,
             watchdog=self._watchdogs(telemetry),
             protocol=self.settings.kafka_group_protocol,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
-from streams.adapters.sql.pooler import give_sessions_settings
+from streams.adapters.sql.pooler import store_session_settings
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
 from streams.runtime.background import BACKGROUND, SEPARATE_STAGES
@@ -44,7 +44,7 @@ async def system(
     with _broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
         if deployment.settings.is_behind_pooler:
-            give_sessions_settings(deployment.database_url)
+            store_session_settings(deployment.database_url)
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
@@ -76,7 +76,7 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
     if not deployment.database.is_sqlite and not await _take(lease):
         telemetry.warning("database_in_use", effect="deliveries of the other deployment are left as they are")
         return
-    if ended_count := await deployment.lost_deliveries().end():
+    if ended_count := await deployment.lost_deliveries().end_all():
         telemetry.count("dead_letters_total", ended_count, reason=str(DeathReason.BROKER_RESTARTED))
         telemetry.warning(
             "deliveries_lost_with_broker",

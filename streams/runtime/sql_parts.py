@@ -9,7 +9,7 @@ from functools import cached_property
 
 from ulid import ULID
 
-from streams.adapters.certificates import trust
+from streams.adapters.certificates import trust_ca_file
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.sql.backlog import SqlBacklogs
@@ -182,5 +182,5 @@ class SqlParts(Deployment):
 
     def _tls(self) -> ssl.SSLContext:
         tls = ssl.create_default_context()
-        trust(tls, self.settings.ca_file)
+        trust_ca_file(tls, self.settings.ca_file)
         return tls

@@ -2,7 +2,7 @@
 
 from ulid import ULID
 
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.threads import run_in_worker_thread
 from streams.features.course_sessions.stage import DueReports
 from streams.features.learners.stage import finish_erasures
 from streams.features.mails.stage import Notify
@@ -195,7 +195,7 @@ class MeterProcess:
             deployment.event_codec,
             deployment.usage_meter(),
             AccountCheck(deployment.unknown_accounts(), telemetry, outages),
-            lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
+            lambda: run_in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
             outages,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.topics_watch import TopicsWatch
-from streams.adapters.open_files import connections_that_fit
+from streams.adapters.open_files import limit_connections
 from streams.core.slots import Slots
 from streams.outage import BROKER
 from streams.ports import Telemetry
@@ -50,7 +50,7 @@ def watch(
     required_topics: Sequence[str],
 ) -> TopicsWatch:
     """A watch that keeps a consumer subscribed to the deployment's existing topics."""
-    return TopicsWatch(deployment.topics_admin().existing, consumer.subscribe, is_read, required_topics)
+    return TopicsWatch(deployment.topics_admin().partition_counts, consumer.subscribe, is_read, required_topics)
 
 
 class FanOutProcess:
@@ -104,7 +104,7 @@ class DeliverProcess:
         settings = deployment.settings
         self._drain_seconds = settings.time_limits.drain_seconds
         self._prefix = settings.topic_prefix
-        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
+        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
         self._producer = deployment.producer(telemetry, LINGER_MS)
         retries = [retry_topic(tier) for tier in deployment.tiers]
         self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_INPUTS, *retries], telemetry)
@@ -112,7 +112,7 @@ class DeliverProcess:
         self._topics = watch(
             deployment, self._consumer, lambda name: name in DELIVER_INPUTS or bool(tier_of(name)), retries
         )
-        connections = connections_that_fit(MAX_CONNECTIONS)
+        connections = limit_connections(MAX_CONNECTIONS)
         self._sender = HttpSender(
             connections=connections,
             timeout_seconds=settings.attempt_timeout_seconds,
@@ -173,7 +173,7 @@ class DeliverProcess:
         await self._partition_consumer.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
-        absent_topics = self._topics.missing
+        absent_topics = self._topics.missing_topics
         return [
             *([missing_topics(absent_topics, self._prefix)] if absent_topics else []),
             *self._subscriptions.readiness_problems(),

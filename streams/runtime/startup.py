@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from streams.adapters.kafka.tokens import TokenSource, keep_token
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.threads import run_in_daemon_thread
 from streams.outage import Outages
 from streams.runtime.deployment import Deployment
 from streams.runtime.running_stage import Runnable
@@ -66,10 +66,10 @@ async def prepare_stage(
     spec = STAGES[name]
     if importing:
         async with importing:
-            await in_daemon_thread(lambda: spec.load(deployment))
-    await in_daemon_thread(lambda: spec.check(deployment))
+            await run_in_daemon_thread(lambda: spec.load(deployment))
+    await run_in_daemon_thread(lambda: spec.check(deployment))
     await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
-    factory = await in_daemon_thread(lambda: spec.load(deployment))
+    factory = await run_in_daemon_thread(lambda: spec.load(deployment))
     stage = factory(deployment, telemetry)
     source = deployment.token_source
     return WithToken(stage, source, deployment.outages(telemetry)) if source else stage
@@ -153,7 +153,7 @@ def _made_with(
             deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
         )
         # The stages of a process have one pool, and one token for Kafka.
-        vars(with_sql)["database"] = deployment.database.shared()
+        vars(with_sql)["database"] = deployment.database.share()
         if "kafka" in vars(deployment):
             vars(with_sql)["kafka"] = deployment.kafka
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))

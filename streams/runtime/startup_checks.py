@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from streams.adapters.kafka.group_members import FAUST
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX
+from streams.adapters.threads import run_in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages
 from streams.runtime.deployment import Deployment
@@ -88,7 +88,7 @@ async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, note:
 async def _attempt(check: Check, note: Callable[[str], None]) -> None:
     try:
         async with asyncio.timeout(HANGING_SECONDS):
-            await in_daemon_thread(check)
+            await run_in_daemon_thread(check)
     except TimeoutError:
         raise ScormWebhooksError(f"a check before the start did not end within {HANGING_SECONDS:g} seconds") from None
     except Unavailable as error:
@@ -104,7 +104,9 @@ def missing_topics(topics: Sequence[str], prefix: str) -> str:
 
 def check_group(client_ids: Callable[[], Sequence[str]], group: str, client: str) -> None:
     """Raises `MissingPrerequisite` while the group has members of the other client, with which it cannot be shared."""
-    other_clients = [client_id for client_id in client_ids() if client_id.startswith(FAUST) != (client == "faust")]
+    other_clients = [
+        client_id for client_id in client_ids() if client_id.startswith(FAUST_CLIENT_PREFIX) != (client == "faust")
+    ]
     if other_clients:
         names = ", ".join(sorted(set(other_clients)))
         raise MissingPrerequisite(
@@ -120,7 +122,7 @@ def _existing_topics(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
     def ask() -> Mapping[str, int]:
         nonlocal admin, since
         try:
-            return admin.existing(REQUEST_SECONDS)
+            return admin.partition_counts(REQUEST_SECONDS)
         except Unavailable:
             if time.monotonic() - since >= CLIENT_SECONDS:
                 admin, since = deployment.topics_admin(), time.monotonic()

@@ -138,7 +138,7 @@ async def test_a_port_without_a_listener() -> None:
 @pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
 def test_an_unreachable_host_is_a_connect_timeout(reason: int) -> None:
     key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
-    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(opening=True))
+    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(is_opening=True))
     assert failure == Failure(OutcomeKind.CONNECT_TIMEOUT, "said")
 
 

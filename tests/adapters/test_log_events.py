@@ -70,7 +70,7 @@ def summary(line: Line) -> tuple[str, str, str]:
 
 
 async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(record_producer, "FLUSH_TIMEOUT_SECONDS", 0.1)
     config = producer_config({"bootstrap.servers": "127.0.0.1:1"})
     telemetry = PrometheusTelemetry("deliver")
     producer = KafkaRecordProducer(config, "", telemetry, Outages(telemetry))

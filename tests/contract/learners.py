@@ -125,7 +125,7 @@ def learners(store: SqlStore) -> LearnerService:
 async def dump(store: SqlStore) -> str:
     """Every row of every table, as text."""
     lines = []
-    async with store.database.reading() as connection:
+    async with store.database.read_transaction() as connection:
         for table in metadata.sorted_tables:
             lines += [f"{table.name}: {tuple(row)!r}" for row in await connection.execute(select(table))]
     return "\n".join(lines)

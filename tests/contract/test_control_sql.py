@@ -212,7 +212,7 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
 
 async def test_a_thousand_unknown_keys_use_one_connection(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     keys, open_now, most, queries = SqlApiKeys(database.database), 0, 0, 0
-    reading = type(database.database).reading
+    reading = type(database.database).read_transaction
 
     @asynccontextmanager
     async def counted(self: Database) -> AsyncIterator[AsyncConnection]:
@@ -223,7 +223,7 @@ async def test_a_thousand_unknown_keys_use_one_connection(database: SqlStore, mo
             yield connection
         open_now -= 1
 
-    monkeypatch.setattr(Database, "reading", counted)
+    monkeypatch.setattr(Database, "read_transaction", counted)
     assert await asyncio.gather(*(keys.find(f"unknown-{number}") for number in range(1000))) == [None] * 1000
     assert (most, queries) == (1, 2)
 

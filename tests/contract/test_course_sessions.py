@@ -252,6 +252,6 @@ async def test_a_long_player_keeps_a_small_row(database: SqlStore, sessions: Sql
     for number in range(300):
         commit = PlayerCommit(score=Score(raw=float(number)), sequence=number, digest=f"{number:016}")
         assert await sessions.commit(TOKEN, applying(commit, f"evt_{number}"))
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         sizes = select(func.length(course_sessions.c.progress) + func.length(course_sessions.c.events))
         assert int(await connection.scalar(sizes) or 0) < 6000

@@ -78,7 +78,7 @@ async def test_offsets_that_no_topic_has_count_as_read(kafka_cluster: KafkaClust
 
 
 async def test_a_large_portion_ends_early(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "PORTION_BYTES", 1)
+    monkeypatch.setattr(adapter, "MAX_PORTION_BYTES", 1)
     await produce(kafka_cluster, 0, 4)
     now = datetime.now(UTC)
     period = await history(kafka_cluster).period(now - timedelta(hours=1), now + timedelta(minutes=1))

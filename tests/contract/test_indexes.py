@@ -52,7 +52,7 @@ def plans(store: SqlStore, part: str = "ORDER BY deliveries.first_seen_at") -> I
             rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
             found.append("\n".join(str(row) for row in rows))
 
-    engines = {engine.sync_engine for engine in (store.database._engine, store.database._reader)}
+    engines = {engine.sync_engine for engine in (store.database._engine, store.database._read_engine)}
     for engine in engines:
         event.listen(engine, "after_cursor_execute", explain)
     yield found

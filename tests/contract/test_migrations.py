@@ -97,7 +97,7 @@ async def test_going_up_a_second_time_changes_nothing(url: URL) -> None:
 
 def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
     migrate.upgrade(url)
-    migrate.differences(url)
+    migrate.check_migrations(url)
 
 
 def test_an_empty_database_names_the_command_to_run(url: URL) -> None:

@@ -86,7 +86,7 @@ async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
 
 async def test_large_webhooks_are_due_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await publish_all(database)
-    monkeypatch.setattr(outbox_module, "CHARACTERS_AT_ONCE", 3500)
+    monkeypatch.setattr(outbox_module, "MAX_BATCH_CHARACTERS", 3500)
     scope = frozenset(f"pkg_{number:0100}" for number in range(10))
     for number in range(6):
         await database.webhooks.add(Registration(webhook(id=f"wh_{number}", packages=scope), NOON))
@@ -166,7 +166,7 @@ async def test_a_comparison_makes_differences_due(store: Store) -> None:
 
 
 async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
     monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
@@ -180,7 +180,7 @@ async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeyp
 
 
 async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
     monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
     for number in range(5):
         await store.webhooks.add(Registration(webhook(id=f"wh_{number}"), NOON))

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 from builders import NOON
 from contract.stores import SqlStore
-from streams.adapters.sql.dirty_webhooks import make_dirty
+from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty
 
 
 async def test_a_comparison_does_not_undo_a_concurrent_change(database: SqlStore) -> None:
     [older] = await database.outbox.list_due(10)
     await database.webhooks.change("wh_crm", lambda r: replace(r, description="newer"))
     async with database.database.transaction() as connection:
-        await make_dirty(connection, "wh_crm", older.version)
+        await mark_webhook_dirty(connection, "wh_crm", older.version)
     await database.outbox.mark_published([(older, NOON)])
     assert not await database.propagation.is_published("wh_crm")
 

@@ -116,7 +116,7 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
             rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
             found.append("\n".join(str(row) for row in rows))
 
-    engines = {engine.sync_engine for engine in (store.database._engine, store.database._reader)}
+    engines = {engine.sync_engine for engine in (store.database._engine, store.database._read_engine)}
     for engine in engines:
         event.listen(engine, "after_cursor_execute", explain)
     yield found
@@ -129,7 +129,7 @@ async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database:
         pytest.skip("SQLite has no server")
     small, telemetry = Database(url, pool_size=5, pool_seconds=0.001), FakeTelemetry()
     try:
-        async with small.reading(), small.reading(), small.reading():
+        async with small.read_transaction(), small.read_transaction(), small.read_transaction():
             keep = dict.fromkeys(Prunable, MINUTE)
             running = asyncio.create_task(prune_regularly(SqlPruning(small), keep, database.clock, telemetry))
             behind = telemetry.replaced
@@ -221,7 +221,7 @@ async def test_the_id_of_a_removed_webhook_gets_a_newer_version(database: SqlSto
 
 
 async def versions(database: SqlStore) -> list[tuple[int]]:
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         return [(row.version,) for row in await connection.execute(select(webhooks.c.version))]
 
 

@@ -218,7 +218,7 @@ async def test_a_waiting_commit_does_not_hide_an_outage(own_kafka: Kafka) -> Non
         os.kill(own_kafka.pid, signal.SIGSTOP)
         try:
             committing = asyncio.create_task(consumer.commit({partition: Commit(1, "")}))
-            await until(lambda: bool(thread.under_way))
+            await until(lambda: bool(thread.pending_commits))
             own_kafka.kill()
             await until(lambda: bool(consumer.readiness_problems()))
             assert not committing.done()

@@ -109,7 +109,7 @@ async def log_of(deployment: SqlDeployment) -> AsyncIterator[KafkaRecordProducer
 
 
 def test_topics_are_made_and_seen(environ: Environ) -> None:
-    existing = SqlDeployment.from_environment(environ).topics_admin().existing()
+    existing = SqlDeployment.from_environment(environ).topics_admin().partition_counts()
     assert existing == {topic.name: topic.partitions for topic in TOPICS}
 
 
@@ -207,7 +207,7 @@ async def test_a_rejected_client_logs_the_reason_once_and_stops(
     run: Run, refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, message = refused
-    monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(record_producer, "FLUSH_TIMEOUT_SECONDS", 1.0)
     telemetry = FakeTelemetry()
     async with in_background(run(SqlDeployment.from_environment(environ), telemetry)):
         await until(lambda: bool(telemetry.logged), SECONDS)

@@ -120,7 +120,7 @@ async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, me
     await count(meter, [OffsetRange(0, 0, 4)], [launch(number) for number in range(4)])
     await set_limit(database, 8)
     await count(meter, [OffsetRange(0, 4, 9)], [launch(number) for number in range(4, 9)])
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         rows = (await connection.execute(select(usage_notices).order_by(usage_notices.c.percent))).all()
     assert [(row.percent, row.launches, row.plan_limit) for row in rows] == [(80, 4, 5), (100, 8, 8)]
 

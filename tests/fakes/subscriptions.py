@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeKafka
-from streams.adapters.kafka.subscription_records import apply
+from streams.adapters.kafka.subscription_records import apply_record
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscription_record import key_of
@@ -66,7 +66,7 @@ class FakeSubscriptions:
             return
         for record in self._kafka.topic(SUBSCRIPTIONS)[self.table.position :]:
             try:
-                apply(self.table, self._codec, record)
+                apply_record(self.table, self._codec, record)
             except InvalidRecord as error:
                 self.table.skip_invalid(
                     record.offset, key_of(record.key), is_newer_release=isinstance(error, NewerRecord)

@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 1000
 class FakeOutbox:
     """`Webhooks`, `Outbox` and `PublicationStatus`; each change raises a version."""
 
-    known_after = 0.0
+    propagation_seconds = 0.0
 
     def __init__(self) -> None:
         self._stored: dict[str, Registration] = {}

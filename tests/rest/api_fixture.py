@@ -55,7 +55,7 @@ class FakePublisher:
     """A `PublicationStatus`: all is published, unless `works` is false."""
 
     works: bool = True
-    known_after: float = 0
+    propagation_seconds: float = 0
 
     async def is_published(self, webhook_id: str) -> bool:
         return self.works
@@ -163,13 +163,13 @@ class ApiFixture:
             yield
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self.database, "_translated", away)
+            patch.setattr(self.database, "_open_transaction", away)
             yield
 
     async def sign_in_mails(self) -> list[tuple[str, str, str]]:
         """The address, the token and the code of each mail that is due, oldest first."""
         due = (mails.c.kind == MailKind.SIGN_IN) & mails.c.due_at.is_not(None)
-        async with self.database.reading() as connection:
+        async with self.database.read_transaction() as connection:
             query = select(mails.c.details).where(due).order_by(mails.c.created_at, mails.c.id)
             details = (await connection.scalars(query)).all()
         decrypt = self.app.state.services.encryption.decrypt

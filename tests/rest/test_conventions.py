@@ -103,7 +103,7 @@ async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
 
 
 async def stored_bytes(api: ApiFixture) -> list[int]:
-    async with api.database.reading() as connection:
+    async with api.database.read_transaction() as connection:
         return [len(row.encrypted_response) for row in await connection.execute(select(idempotency_keys))]
 
 

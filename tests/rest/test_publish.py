@@ -122,7 +122,7 @@ def statements(api: ApiFixture) -> Iterator[list[str]]:
     def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         made.append(statement)
 
-    engines = {api.database._reader.sync_engine, api.database._engine.sync_engine}
+    engines = {api.database._read_engine.sync_engine, api.database._engine.sync_engine}
     for engine in engines:
         sql_event.listen(engine, "before_cursor_execute", record)
     yield made

@@ -36,7 +36,7 @@ def queries(api: ApiFixture) -> Iterator[list[str]]:
         if "FROM webhooks" in statement and "account_id IN" in statement:
             made.append(statement)
 
-    engine = api.database._reader.sync_engine
+    engine = api.database._read_engine.sync_engine
     event.listen(engine, "before_cursor_execute", record)
     yield made
     event.remove(engine, "before_cursor_execute", record)

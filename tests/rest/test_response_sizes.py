@@ -198,7 +198,7 @@ async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: 
     """Rows are read in portions until the page is full."""
     monkeypatch.setattr(keyset, "MAX_LIST_BYTES", 1)
     webhook = await api.acme.webhook()
-    for number in range(2 * keyset.ROWS_AT_ONCE):
+    for number in range(2 * keyset.ROWS_PER_QUERY):
         await api.acme.patch(f"/v1/webhooks/{webhook['id']}", {"description": f"{number}"})
     asked: list[int] = []
     newest_first = keyset.newest_first
@@ -209,7 +209,7 @@ async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: 
 
     monkeypatch.setattr(keyset, "newest_first", asking)
     page = await api.acme.get("/v1/account/audit", limit="500")
-    assert (len(page["data"]), asked) == (1, [keyset.ROWS_AT_ONCE])
+    assert (len(page["data"]), asked) == (1, [keyset.ROWS_PER_QUERY])
 
 
 async def test_short_pages_leave_no_row_out(api: ApiFixture) -> None:

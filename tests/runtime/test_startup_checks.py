@@ -74,7 +74,7 @@ async def test_a_check_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPat
 class NeverConnected:
     """A client that Kafka never answers."""
 
-    def existing(self, seconds: float) -> dict[str, int]:
+    def partition_counts(self, seconds: float) -> dict[str, int]:
         raise Unavailable("no connection")
 
 
@@ -84,7 +84,7 @@ class Hanging:
     def __init__(self) -> None:
         self.ended = threading.Event()
 
-    def existing(self, seconds: float) -> dict[str, int]:
+    def partition_counts(self, seconds: float) -> dict[str, int]:
         self.ended.wait(SECONDS)
         return {}
 

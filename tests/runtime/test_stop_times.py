@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeKafka, FakeTelemetry
-from streams.adapters.kafka.record_producer import FLUSH_SECONDS
+from streams.adapters.kafka.record_producer import FLUSH_TIMEOUT_SECONDS
 from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.stages import DeliverProcess
@@ -25,7 +25,7 @@ def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
 
 def test_the_end_after_a_drain_has_time_for_its_parts() -> None:
     limits = TimeLimits(10)
-    assert limits.stop_seconds - limits.drain_seconds >= REVOKE_TIMEOUT_SECONDS + FLUSH_SECONDS
+    assert limits.stop_seconds - limits.drain_seconds >= REVOKE_TIMEOUT_SECONDS + FLUSH_TIMEOUT_SECONDS
 
 
 def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from streams.topics import SUBSCRIPTIONS
 class SentinelCheck:
     """The last sentinel's verdict. `opens_check` says whether a key of this process decrypts the check text."""
 
-    def __init__(self, clock: BrokerClock, opens_check: Callable[[str], bool], outages: Outages) -> None:
+    def __init__(self, clock: BrokerClock, can_decrypt_check: Callable[[str], bool], outages: Outages) -> None:
         self._clock = clock
-        self._opens_check = opens_check
+        self._can_decrypt_check = can_decrypt_check
         self._keys = outages[ENCRYPTION_KEYS]
         self._incarnation = ""
         self.is_at_end = False
@@ -46,8 +46,8 @@ class SentinelCheck:
         if self.is_at_end and self._incarnation not in ("", sentinel.incarnation):
             raise SubscriptionsReaderFailed(f"{SUBSCRIPTIONS} has another incarnation: the topic was recreated")
         self._incarnation = sentinel.incarnation
-        self._clock.compare(appended_at, at_end=self.is_at_end)
-        if sentinel.check is not None and not self._opens_check(sentinel.check):
+        self._clock.compare(appended_at, is_at_end=self.is_at_end)
+        if sentinel.check is not None and not self._can_decrypt_check(sentinel.check):
             self._keys.begin(self, WRONG_KEYS_MESSAGE)
         else:
             self._keys.end(self)

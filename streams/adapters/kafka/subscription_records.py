@@ -5,7 +5,7 @@ from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
 from streams.ports import Codec, Record
 
 
-def apply(table: SubscriptionsTable, codec: Codec, record: Record) -> None:
+def apply_record(table: SubscriptionsTable, codec: Codec, record: Record) -> None:
     """Apply a webhook, a tombstone or a sentinel. Raises `InvalidRecord` for any other record."""
     match decode_record(record.key, record.value, record.headers, record.appended_at, codec.decode):
         case Sentinel() as sentinel:

@@ -11,8 +11,8 @@ from streams.core.account import AttemptDetails
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
 from streams.core.page import Cursor, Page, page_size
 
-_PLACE = (attempts.c.generation, attempts.c.number)
-_NEWEST_FIRST = tuple(column.desc() for column in _PLACE)
+_KEYSET = (attempts.c.generation, attempts.c.number)
+_NEWEST_FIRST = tuple(column.desc() for column in _KEYSET)
 
 
 async def newest_attempts(
@@ -23,7 +23,7 @@ async def newest_attempts(
     if cursor is not None:
         last = attempts.alias("last")
         is_last = (last.c.id == cursor.id) & (last.c.delivery_id == delivery_id)
-        walk = walk.join(last, is_last & (tuple_(*_PLACE) < tuple_(last.c.generation, last.c.number)))
+        walk = walk.join(last, is_last & (tuple_(*_KEYSET) < tuple_(last.c.generation, last.c.number)))
     # One extra row shows whether there is another page. Sizes are of these rows alone.
     candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
     query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
@@ -31,8 +31,8 @@ async def newest_attempts(
     ids = [row.id for row in newest[: page_size((row.size for row in newest), limit, MAX_ATTEMPT_BYTES_SHOWN)]]
     columns = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
     rows = (await connection.execute(columns)).all()
-    following = Cursor(rows[-1].started_at, rows[-1].id) if len(newest) > len(rows) > 0 else None
-    return Page([_attempt(row) for row in rows], following)
+    next_cursor = Cursor(rows[-1].started_at, rows[-1].id) if len(newest) > len(rows) > 0 else None
+    return Page([_attempt(row) for row in rows], next_cursor)
 
 
 def _stored_bytes() -> Any:

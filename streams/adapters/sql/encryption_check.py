@@ -14,7 +14,7 @@ from streams.core.encryption import CHECK_TEXT, WRONG_KEYS_MESSAGE, WrongKeys
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 
-CHECK_EVERY_SECONDS = 5.0
+CHECK_INTERVAL_SECONDS = 5.0
 _ONLY_ROW = 1
 _SELECT_CHECK = select(encryption_check.c.ciphertext)
 
@@ -31,7 +31,7 @@ class SqlEncryptionCheck:
         # Nearly always the text is there, and reading it needs no write lock.
         ciphertext = await self._database.scalar(_SELECT_CHECK)
         if ciphertext is not None:
-            return self._checked(ciphertext)
+            return self._require_decryptable(ciphertext)
         async with self._database.transaction() as connection:
             return await self.verify_in(connection)
 
@@ -40,13 +40,13 @@ class SqlEncryptionCheck:
         ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one_or_none()
         if ciphertext is None:
             await self._require_readable_secrets(connection)
-            first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
-            await connection.execute(first.on_conflict_do_nothing())
+            insertion = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
+            await connection.execute(insertion.on_conflict_do_nothing())
             ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one()
-        return self._checked(ciphertext)
+        return self._require_decryptable(ciphertext)
 
-    def _checked(self, ciphertext: str) -> str:
-        if not self._encryption.opens_check(ciphertext):
+    def _require_decryptable(self, ciphertext: str) -> str:
+        if not self._encryption.can_decrypt_check(ciphertext):
             self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
         self._problem = None
@@ -69,8 +69,8 @@ class SqlEncryptionCheck:
     async def watch(self, outages: Outages) -> None:
         """Check every few seconds, for `problems`, until cancelled."""
         while True:
-            await outages.retry(self._check, CHECK_EVERY_SECONDS, ENCRYPTION_KEYS, DATABASE)
-            await asyncio.sleep(CHECK_EVERY_SECONDS)
+            await outages.retry(self._check, CHECK_INTERVAL_SECONDS, ENCRYPTION_KEYS, DATABASE)
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
     async def _check(self) -> None:
         try:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import stored_key
+from streams.adapters.sql.learner_hash import find_key
 from streams.adapters.sql.redaction import redact_messages
 from streams.adapters.sql.tables import attempts, deliveries
 from streams.core.delivery import State
@@ -28,11 +28,11 @@ class SqlErasedEvents:
     def __init__(self, encryption: Encryption) -> None:
         self._encryption = encryption
 
-    async def among(
+    async def find_erased(
         self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], erasing_accounts: Collection[str]
     ) -> set[EventKey]:
-        """Those of these events that are erased; `affected` are the accounts that have erasures. Raises `WrongKeys`."""
-        key = await stored_key(connection, self._encryption) if erasing_accounts else None
+        """Those of these events that are erased; `erasing_accounts` have erasures. Raises `WrongKeys`."""
+        key = await find_key(connection, self._encryption) if erasing_accounts else None
         if key is None:
             return set()
         learners: dict[EventKey, _Learner] = {
@@ -88,8 +88,8 @@ async def accounts_with_erasures(connection: AsyncConnection, account_ids: Colle
     """Those of these accounts in which a learner was erased."""
     if not account_ids:
         return set()
-    any_erasure = exists().where(erasures.c.account_id == accounts.c.id)
-    query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), any_erasure)
+    has_erasure = exists().where(erasures.c.account_id == accounts.c.id)
+    query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), has_erasure)
     return set(await connection.scalars(query))
 
 

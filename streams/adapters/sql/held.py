@@ -13,7 +13,7 @@ from streams.core.event import EventSubjects, event_hash
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
-_RELEASABLE = text(
+_SELECT_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (
         SELECT min(webhook_id) FROM deliveries WHERE state = 'held'
@@ -33,19 +33,19 @@ _RELEASABLE = text(
 )
 
 
-_SUBJECTS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
+_SUBJECT_COLUMNS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
 
 
 class SqlHeldDeliveries(SqlStorage):
     """A `HeldDeliveries` in SQL."""
 
     async def webhooks(self) -> Mapping[str, int]:
-        return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
+        return {row.id: row.under_way for row in await self._database.rows(_SELECT_RELEASABLE)}
 
     async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
         columns = deliveries.c
         query = (
-            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECTS, pauses.c.choice)
+            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
             .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
             .outerjoin(pauses, pauses.c.id == columns.pause_id)
             .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
@@ -54,7 +54,7 @@ class SqlHeldDeliveries(SqlStorage):
             .order_by(columns.first_seen_at, columns.id)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
             return [_to_held(row) for row in await connection.execute(query)]
 

@@ -12,7 +12,7 @@ from streams.core.page import Cursor, Page
 Row = TypeVar("Row")
 
 # Of an audit entry with the longest URLs and ids these are 2 MB.
-ROWS_AT_ONCE = 100
+ROWS_PER_QUERY = 100
 
 
 async def prefer_index_order(connection: AsyncConnection) -> None:
@@ -25,7 +25,7 @@ async def prefer_index_order(connection: AsyncConnection) -> None:
         await connection.execute(text("SET LOCAL enable_sort = off"))
 
 
-async def prefer_look_ups(connection: AsyncConnection) -> None:
+async def prefer_lookups(connection: AsyncConnection) -> None:
     """Make the planner look up each row that another table leads to, in its order, in this transaction."""
     if connection.dialect.name == "postgresql":
         await connection.execute(text("SET LOCAL enable_hashjoin = off"))
@@ -57,22 +57,22 @@ async def read_page(
     Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
     """
     values: list[Row] = []
-    size, last = 0, cursor
+    size, last_cursor = 0, cursor
     while True:
-        portion = min(limit - len(values), ROWS_AT_ONCE)
-        rows = (await connection.execute(newest_first(query, at, name, last, portion))).all()
+        portion = min(limit - len(values), ROWS_PER_QUERY)
+        rows = (await connection.execute(newest_first(query, at, name, last_cursor, portion))).all()
         for row in rows[:portion]:
             value = to_value(row)
             size += json_bytes(value)
             if values and size > MAX_LIST_BYTES:
-                return Page(values, last)
+                return Page(values, last_cursor)
             values.append(value)
-            last = Cursor(getattr(row, at.name), getattr(row, name.name))
+            last_cursor = Cursor(getattr(row, at.name), getattr(row, name.name))
         if len(rows) <= portion or len(values) == limit:
-            return Page(values, last if len(rows) > portion else None)
+            return Page(values, last_cursor if len(rows) > portion else None)
 
 
-def page_of(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
+def to_page(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
     """The first `limit` rows of the result of `newest_first`."""
     rows = fetched_rows[:limit]
     return Page(rows, cursor(rows[-1]) if len(fetched_rows) > limit else None)

@@ -12,7 +12,7 @@ from streams.core.erasure import mask_learner
 from streams.core.mail import MailKind
 
 # Who signs in is a user of the account.
-NAMES_LEARNERS = mails.c.kind != MailKind.SIGN_IN
+MAY_NAME_LEARNERS = mails.c.kind != MailKind.SIGN_IN
 
 
 async def redact(
@@ -44,5 +44,5 @@ async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_
     """The same in the messages and mails of these webhooks."""
     health = select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids))
     await redact_last_messages(connection, learner_id, (await connection.execute(health)).all())
-    sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), NAMES_LEARNERS)
+    sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), MAY_NAME_LEARNERS)
     await redact_mails(connection, learner_id, (await connection.execute(sent_mails)).all())

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from streams.adapters.avro.codec import NEEDS_NEWEST
+from streams.adapters.avro.codec import FIELD_UNSUPPORTED_MESSAGE
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
 from streams.core.event_data import metadata_problem
@@ -153,7 +153,7 @@ class CourseSessionService:
         return EventContext(now, lambda: new_id("evt"), self._is_newest)
 
     def _metadata_problem(self, metadata: Mapping[str, str]) -> str | None:
-        return metadata_problem(metadata) or (None if self._is_newest else NEEDS_NEWEST)
+        return metadata_problem(metadata) or (None if self._is_newest else FIELD_UNSUPPORTED_MESSAGE)
 
 
 def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:

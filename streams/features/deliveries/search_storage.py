@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.delivery_walk import subject_conditions, walk_of
+from streams.adapters.sql.delivery_walk import subject_conditions, to_walk
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -20,15 +20,15 @@ class SqlDeliverySearch(SqlStorage):
 
     async def count(self, delivery_filter: DeliveryFilter, limit: int) -> int:
         """How many match; `limit` when there are at least as many."""
-        walk = walk_of(delivery_filter)
+        walk = to_walk(delivery_filter)
         portion = walk.select(deliveries.c.id).limit(limit).subquery()
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
             return int(await connection.scalar(select(func.count()).select_from(portion)) or 0)
 
     async def facets(self, delivery_filter: DeliveryFilter, limit: int) -> Sequence[FacetCount]:
         """Counts of the newest `limit` matches."""
-        columns, walk = deliveries.c, walk_of(delivery_filter)
+        columns, walk = deliveries.c, to_walk(delivery_filter)
         newest = (
             walk.select(columns.state, columns.event_type, columns.webhook_id)
             .order_by(walk.at.desc(), columns.id.desc())
@@ -36,7 +36,7 @@ class SqlDeliverySearch(SqlStorage):
             .subquery()
         )
         group_columns = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
             rows = await connection.execute(
                 select(*group_columns, func.count().label("how_many")).group_by(*group_columns)
@@ -66,7 +66,7 @@ class SqlDeliverySearch(SqlStorage):
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What this id names in an account."""
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             for kind, condition in _id_conditions(account_id, text):
                 if await _exists(connection, condition):
                     return kind

@@ -34,7 +34,7 @@ class SqlAccountWebhooks(SqlStorage):
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
         """Those of these accounts that exist."""
         existing: set[str] = set()
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             for portion in _portions(sorted(account_ids)):
                 existing.update(await connection.scalars(select(accounts.c.id).where(accounts.c.id.in_(portion))))
         return existing
@@ -48,7 +48,7 @@ class SqlAccountWebhooks(SqlStorage):
         """
         rows: list[Any] = []
         webhook_count = characters = 0
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             async for row in _live_webhooks(connection, account_ids):
                 webhook_count += 1
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):

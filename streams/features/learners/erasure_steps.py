@@ -16,7 +16,7 @@ from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
 from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.keyset import prefer_index_order
-from streams.adapters.sql.redaction import NAMES_LEARNERS, redact, redact_last_messages, redact_mails
+from streams.adapters.sql.redaction import MAY_NAME_LEARNERS, redact, redact_last_messages, redact_mails
 from streams.adapters.sql.schema import Moment
 from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import outgoing_events
@@ -143,7 +143,7 @@ def _parse_json(text: str) -> Any:
 
 async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in mails."""
-    condition = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
+    condition = (mails.c.account_id == learner.account_id) & MAY_NAME_LEARNERS
     rows = await _next_rows(connection, select(mails).where(condition), place, mails.c.created_at, mails.c.id)
     count = await redact_mails(connection, learner.id, rows)
     return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])

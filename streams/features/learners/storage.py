@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import ensured_key
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.learner_hash import ensure_key
+from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
@@ -61,14 +61,14 @@ class SqlErasures:
         async with self._database.transaction() as connection:
             if self._keys is not None:
                 await self._keys.verify_in(connection)
-            key = await ensured_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
+            key = await ensure_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
         return learner_hash(key, account_id, learner_id)
 
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
         async with self._database.transaction() as connection:
             await _lock_webhooks(connection, erasure.account_id)
             is_recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
-            await require_room(
+            await require_row_limit(
                 connection, erasure.account_id, erasures, is_recent, MAX_ERASURES_PER_DAY, _TOO_MANY_MESSAGE
             )
             newest_seen_at = await _newest_seen_at(connection, erasure.account_id, learner_id)
@@ -76,7 +76,7 @@ class SqlErasures:
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest_seen_at or erasure.erased_at))
             secret_columns = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST_STEP}
             await connection.execute(insert(erasures).values(**asdict(erasure), **secret_columns))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
         return erasure
 
     async def find(self, erasure_id: str) -> Erasure | None:
@@ -104,14 +104,14 @@ class SqlErasures:
             if step is None:
                 erasure = replace(erasure, finished_at=learner.now)
                 changes |= {"finished_at": learner.now, "encrypted_learner": None}
-                await note(connection, self._end_entry(erasure))
+                await write_entry(connection, self._end_entry(erasure))
             await connection.execute(update(erasures).where(erasures.c.id == erasure_id).values(changes))
             return erasure
 
     async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             erasing_accounts = await accounts_with_erasures(connection, {account_id for account_id, _ in events})
-            return await self._erased_events.among(connection, events, erasing_accounts)
+            return await self._erased_events.find_erased(connection, events, erasing_accounts)
 
     def _decrypt_learner(self, row: Any) -> str:
         try:

@@ -13,7 +13,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
 from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
@@ -33,7 +33,7 @@ class SqlMails(SqlStorage):
         # Who signs in is nothing for everybody in the account.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         place = mails.c.created_at, mails.c.id
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await read_page(connection, query, *place, cursor, limit, _to_mail, _response_bytes)
 
     async def next_due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
@@ -48,7 +48,7 @@ class SqlMails(SqlStorage):
             .order_by(mails.c.account_id, mails.c.due_at, mails.c.id)
             .limit(1)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             row = (await connection.execute(query, {"after": last_account})).first()
             if row is None and last_account:
                 row = (await connection.execute(query, {"after": ""})).first()
@@ -90,7 +90,7 @@ class SqlMails(SqlStorage):
             .join(webhooks, webhooks.c.id == delivery_columns.webhook_id)
             .join(accounts, accounts.c.id == webhooks.c.account_id)
             .outerjoin(earlier_mails, earlier_mails.c.webhook_id == webhooks.c.id)
-            .where(NOT_DELIVERED, delivery_columns.state == State.DEAD, webhooks.c.deleted_at.is_(None))
+            .where(IS_NOT_DELIVERED, delivery_columns.state == State.DEAD, webhooks.c.deleted_at.is_(None))
             .group_by(*webhook_columns, *reminder_columns)
         )
         rows = await self._database.rows(query)

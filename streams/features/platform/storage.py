@@ -8,7 +8,7 @@ from sqlalchemy import Select, func, or_, select
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, WebhookProblem
@@ -23,7 +23,7 @@ class SqlPlatformStats(SqlStorage):
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
         columns = webhooks.c
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             page = await accounts_page(connection, cursor, limit, name)
             counters = (
                 select(columns.account_id, columns.status, func.count().label("how_many"))
@@ -78,7 +78,7 @@ class SqlPlatformStats(SqlStorage):
         columns = deliveries.c
         query = (
             select(columns.tier, func.count().label("how_many"))
-            .where(NOT_DELIVERED & (columns.state == State.WAITING))
+            .where(IS_NOT_DELIVERED & (columns.state == State.WAITING))
             .group_by(columns.tier)
         )
         return {row.tier or "": row.how_many for row in await self._database.rows(query)}

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
@@ -35,7 +35,7 @@ class SqlAccounts(SqlStorage):
         async with self._database.transaction() as connection:
             await connection.execute(insert(accounts).values(_account_row(account)))
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def find(self, account_id: str) -> Account | None:
         row = await self._database.row(select(accounts).where(accounts.c.id == account_id))
@@ -47,7 +47,7 @@ class SqlAccounts(SqlStorage):
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await accounts_page(connection, cursor, limit)
 
     async def change(
@@ -64,7 +64,7 @@ class SqlAccounts(SqlStorage):
             updated = change(previous)
             if updated != previous:
                 await connection.execute(update(accounts).where(condition).values(_account_row(updated)))
-                await note(connection, audit(previous, updated) if audit else None)
+                await write_entry(connection, audit(previous, updated) if audit else None)
             return updated
 
 
@@ -101,11 +101,11 @@ class SqlApiKeys:
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
         async with self._database.transaction() as connection:
-            await require_room(
+            await require_row_limit(
                 connection, key.account_id, api_keys, is_active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS_MESSAGE
             )
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
         """Those that are active, and the last that ended: `MAX_KEYS_LISTED` at most, oldest first."""
@@ -133,7 +133,7 @@ class SqlApiKeys:
             row = (await connection.execute(select(api_keys).where(condition).with_for_update())).one_or_none()
             if row is not None and row.revoked_at is None:
                 await connection.execute(update(api_keys).where(condition).values(revoked_at=audit_entry.at))
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return row is not None
 
     async def touch(self, key_id: str, at: datetime) -> None:
@@ -161,11 +161,11 @@ class SqlUsers(SqlStorage):
                 return _user(row)
             # The same request at the same moment is no further user.
             is_other = users.c.email != user.email
-            await require_room(
+            await require_row_limit(
                 connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS_MESSAGE
             )
             if (await connection.execute(statement)).first() is not None:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return _user((await connection.execute(select(users).where(columns))).one())
 
     async def list(self, account_id: str) -> Sequence[User]:
@@ -179,7 +179,7 @@ class SqlUsers(SqlStorage):
                 await connection.execute(delete(users).where(condition).returning(users.c.id))
             ).first() is not None
             if is_removed:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return is_removed
 
     async def find(self, user_id: str) -> User | None:
@@ -198,7 +198,7 @@ class SqlUsers(SqlStorage):
             statement = update(users).where(condition).values(role=role).returning(users)
             row = (await connection.execute(statement)).one_or_none()
             if row is not None:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return _user(row) if row else None
 
 

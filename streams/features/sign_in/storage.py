@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
@@ -28,7 +28,7 @@ class SqlSignIns(SqlStorage):
             await connection.execute(insert(sign_ins).values(asdict(sign_in)))
             if mail is not None:
                 await connection.execute(insert(mails).values(asdict(mail)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def count_open_mails(self, email: str, now: datetime) -> int:
         """How many were mailed to an address, and may still be used."""
@@ -95,7 +95,7 @@ class SqlSessions(SqlStorage):
     async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(sessions).values(**asdict(session), sha256=sha256))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
@@ -115,7 +115,7 @@ class SqlSessions(SqlStorage):
         values = {name: getattr(session, name) for name in ("actor", "account_id", "role", "user_id")}
         async with self._database.transaction() as connection:
             await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def touch(self, session_id: str, at: datetime) -> None:
         """Note the last use of a session."""
@@ -132,7 +132,7 @@ class SqlSessions(SqlStorage):
                 await connection.execute(delete(sessions).where(condition).returning(sessions.c.id))
             ).first() is not None
             if is_removed:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return is_removed
 
 

@@ -20,7 +20,7 @@ class SqlUnknownAccounts(SqlStorage):
     """`UnknownAccounts` in SQL."""
 
     async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
             return set(await connection.scalars(query))
 

@@ -226,7 +226,7 @@ class WebhookService:
                     await asyncio.sleep(POLL_INTERVAL_SECONDS)
         except (TimeoutError, Unavailable):
             return ChangeResult(registration, propagated=False)
-        await asyncio.sleep(self._propagation.known_after)
+        await asyncio.sleep(self._propagation.propagation_seconds)
         return ChangeResult(registration, propagated=True)
 
     def _revise(

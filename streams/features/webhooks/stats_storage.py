@@ -10,8 +10,8 @@ from sqlalchemy import Select, func, select
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import (
-    FAILED,
-    NOT_DELIVERED,
+    IS_FAILED,
+    IS_NOT_DELIVERED,
     attempts,
     deliveries,
     hourly_attempts,
@@ -60,11 +60,11 @@ class SqlWebhookStats(SqlStorage):
         )
         unfinished_query = (
             select(current.webhook_id, current.state, func.count().label("how_many"))
-            .where(current.webhook_id.in_(webhook_ids), NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES))
+            .where(current.webhook_id.in_(webhook_ids), IS_NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES))
             .group_by(current.webhook_id, current.state)
         )
         parts_by_id = {webhook_id: _SummaryParts() for webhook_id in webhook_ids}
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
                 parts_by_id[row.webhook_id].failure_streak = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
@@ -94,9 +94,9 @@ class SqlWebhookStats(SqlStorage):
         group_columns = (current.state, current.tier, current.reason)
         hours = select(hourly_attempts).where(hourly.webhook_id == webhook_id, hourly.hour >= since)
         unfinished_query = select(*group_columns, func.count().label("how_many")).where(
-            current.webhook_id == webhook_id, NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES)
+            current.webhook_id == webhook_id, IS_NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             rows = await connection.execute(hours.order_by(hourly.hour, hourly.outcome))
             by_hour = [HourlyAttempts(*row) for row in rows]
             counts = await connection.execute(unfinished_query.group_by(*group_columns))
@@ -129,7 +129,7 @@ class SqlWebhookStats(SqlStorage):
             attempt_columns.message,
         )
         # A test tells nothing about the endpoint's events.
-        condition = (attempt_columns.webhook_id == webhook_id) & FAILED & (attempt_columns.trigger != Trigger.TEST)
+        condition = (attempt_columns.webhook_id == webhook_id) & IS_FAILED & (attempt_columns.trigger != Trigger.TEST)
         query = select(*columns).where(condition).order_by(attempt_columns.started_at.desc()).limit(limit)
         return [_to_failed_attempt(row) for row in await self._database.rows(query)]
 

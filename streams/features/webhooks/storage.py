@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_room, require_room_for
+from streams.adapters.sql.room import require_row_limit, require_webhook_limits
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
@@ -36,18 +36,18 @@ class SqlWebhooks:
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
-        version = version_after(0, self._clock.now())
+        version = next_version(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
         async with self._transaction() as connection:
             if limit is not None:
                 is_live = webhooks.c.deleted_at.is_(None)
-                await require_room(
+                await require_row_limit(
                     connection, registration.webhook.account_id, webhooks, is_live, limit, _TOO_MANY_MESSAGE
                 )
-            await require_room_for(connection, registration.webhook)
+            await require_webhook_limits(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
-            await make_dirty(connection, registration.webhook.id, version)
-            await note(connection, audit_entry)
+            await mark_webhook_dirty(connection, registration.webhook.id, version)
+            await write_entry(connection, audit_entry)
         return registration
 
     @asynccontextmanager
@@ -73,7 +73,7 @@ class SqlWebhooks:
         if status is not None:
             query = query.where(webhooks.c.status == status)
         place = webhooks.c.created_at, webhooks.c.id
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await read_page(
                 connection, query, *place, cursor, limit, to_listed, lambda webhook: webhook.json_bytes
             )
@@ -105,17 +105,17 @@ class SqlWebhooks:
             if updated == previous:
                 return previous
             if updated is not None:
-                await require_room_for(connection, updated.webhook, previous.webhook)
-            version = version_after(row.version, now)
+                await require_webhook_limits(connection, updated.webhook, previous.webhook)
+            version = next_version(row.version, now)
             kept_webhook = updated or previous
             kept_webhook = replace(kept_webhook, webhook=replace(kept_webhook.webhook, version=version))
             deletion = {} if updated else {"deleted_at": now}
             await connection.execute(
                 update(webhooks).where(condition).values(**from_registration(kept_webhook), **deletion)
             )
-            await make_dirty(connection, webhook_id, version)
+            await mark_webhook_dirty(connection, webhook_id, version)
             await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
-            await note(connection, audit(previous, updated) if audit else None)
+            await write_entry(connection, audit(previous, updated) if audit else None)
         return kept_webhook
 
 

@@ -76,7 +76,7 @@ async def events(api: ApiFixture) -> list[Event]:
 
 
 async def rows(api: ApiFixture) -> list[Any]:
-    async with api.database.reading() as connection:
+    async with api.database.read_transaction() as connection:
         return list((await connection.execute(select(player_states))).all())
 
 

@@ -309,5 +309,5 @@ async def test_sessions_are_pruned_after_their_retention(api: ApiFixture) -> Non
     for what, table in ((Prunable.COURSE_SESSIONS, course_sessions), (Prunable.COMMIT_URLS, commit_urls)):
         assert (await pruning.prune(what, ended, 100)).rows == 0
         assert (await pruning.prune(what, ended + timedelta(seconds=1), 100)).rows == 1
-        async with api.database.reading() as connection:
+        async with api.database.read_transaction() as connection:
             assert await connection.scalar(select(func.count()).select_from(table)) == 0

@@ -437,7 +437,7 @@ async def ask(fixture: NotifyFixture) -> None:
 
 async def problem_of(fixture: NotifyFixture) -> str | None:
     query = select(mails.c.problem).where(mails.c.id == "mail_sign_in")
-    async with fixture.store.database.reading() as connection:
+    async with fixture.store.database.read_transaction() as connection:
         found: str | None = (await connection.execute(query)).scalar_one()
         return found
 
