@@ -28,7 +28,7 @@ from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
 from streams.features.webhooks.input import WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.local import system
+from streams.runtime.local import run_system
 from streams.tasks import stop_signal
 from streams.telemetry import PrometheusTelemetry
 
@@ -138,7 +138,7 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
     inside = [] if outside else make_customers()
     customers = outside or inside
     async with (
-        system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
+        run_system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
         open_for_business(inside),
     ):
         deadline = time.monotonic() + START_SECONDS

@@ -124,11 +124,11 @@ class SqlParts(Deployment):
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)
 
-    def retention(self) -> dict[Prunable, timedelta]:
+    def retention_by_kind(self) -> dict[Prunable, timedelta]:
         """The retention of each kind of row. Without an entry, rows stay until a person decides."""
         settings = self.settings
-        longest = max(topic.retention for topic in retentions(self.topics))
-        days = {
+        longest_retention = max(topic.retention for topic in retentions(self.topics))
+        retention_days = {
             Prunable.DELIVERIES: settings.retention_days,
             Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
             Prunable.RESPONSE_TIMES: max(31, settings.retention_days),
@@ -143,25 +143,25 @@ class SqlParts(Deployment):
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,
             # Until no topic has a record of before, with time to spare: brokers delete whole segments.
-            Prunable.ERASURES: max(2 * longest.days, settings.audit_retention_days),
+            Prunable.ERASURES: max(2 * longest_retention.days, settings.audit_retention_days),
         }
         if settings.dead_letter_retention_days is not None:
-            days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
+            retention_days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
         # Nothing names a deleted webhook for longer, but its deliveries that wait for a decision, which keep it.
-        days[Prunable.WEBHOOKS] = max(days.values())
-        return {prunable: timedelta(days=count) for prunable, count in days.items()}
+        retention_days[Prunable.WEBHOOKS] = max(retention_days.values())
+        return {prunable: timedelta(days=count) for prunable, count in retention_days.items()}
 
-    def mails(self) -> SqlMails:
+    def stored_mails(self) -> SqlMails:
         return SqlMails(self.database)
 
-    def transport(self) -> MailTransport | None:
+    def mail_transport(self) -> MailTransport | None:
         """The mail server of SMTP_URL; None where it is not set."""
         url = self.environ.get("SMTP_URL")
         if not url:
             return None
         from streams.adapters.smtp import SmtpTransport, smtp_server
 
-        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._tls())
+        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._ssl_context())
 
     def identity_provider(self) -> IdentityProvider | None:
         """The OpenID Connect provider of the settings; None where none is set."""
@@ -178,9 +178,9 @@ class SqlParts(Deployment):
             settings.oidc_scopes,
             f"{settings.url.rstrip('/')}{OIDC_CALLBACK_PATH}",
         )
-        return OidcProvider(client, self.clock, self._tls())
+        return OidcProvider(client, self.clock, self._ssl_context())
 
-    def _tls(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         tls = ssl.create_default_context()
         trust_ca_file(tls, self.settings.ca_file)
         return tls

@@ -46,7 +46,7 @@ def test_every_invalid_line_is_named_and_none_is_published() -> None:
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
     errors = messages("{\n" * 1000)
-    assert len(errors) == events.MAX_ERRORS + 1
+    assert len(errors) == events.MAX_SHOWN_ERRORS + 1
     assert errors[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
 
 
@@ -119,7 +119,7 @@ def five_lines() -> list[InputLine]:
 
 
 def failed(producer: FakeProducer) -> list[int]:
-    sent = publish_all(producer, five_lines(), quiet=True)  # type: ignore[arg-type]
+    sent = publish_all(producer, five_lines(), is_quiet=True)  # type: ignore[arg-type]
     return [one.number for one, future in sent if future.exception(timeout=0)]
 
 
@@ -130,7 +130,7 @@ def test_lines_that_kafka_refused_are_reported() -> None:
 
 
 def test_nothing_is_sent_after_a_failed_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "LINES_AT_ONCE", 2)
+    monkeypatch.setattr(events, "MAX_QUEUED_LINES", 2)
     producer = FakeProducer({"evt_3"})
     assert failed(producer) == [3]
     assert producer.published == ["evt_1", "evt_2", "evt_3", "evt_4"]

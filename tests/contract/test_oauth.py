@@ -185,7 +185,7 @@ async def test_a_stage_waits_for_its_first_token(environ: Environ, endpoint: Tok
     endpoint.instead = lambda: (401, b'{"error": "invalid_client"}')
     telemetry, notes = FakeTelemetry(), list[str]()
     deployment = SqlDeployment.from_environment(environ)
-    checks = StartupChecks([ATTEMPTS]).wait(deployment, deployment.outages(telemetry), notes.append)
+    checks = StartupChecks([ATTEMPTS]).wait_until_met(deployment, deployment.outages(telemetry), notes.append)
     waiting = asyncio.create_task(checks)
     await until(lambda: bool(telemetry.logged), SECONDS)
     assert telemetry.logged == [("kafka_token_unavailable", {"why": notes[0]})]

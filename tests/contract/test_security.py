@@ -177,9 +177,9 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
     refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, message = refused
-    monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
+    monkeypatch.setattr(startup_checks, "START_TIMEOUT_SECONDS", 0.0)
     with pytest.raises(Unavailable, match=message) as raised:
-        startup_checks.StartupChecks([ATTEMPTS]).require(SqlDeployment.from_environment(environ))
+        startup_checks.StartupChecks([ATTEMPTS]).wait_or_raise(SqlDeployment.from_environment(environ))
     assert "\n" not in str(raised.value)
 
 

@@ -41,7 +41,7 @@ from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
 from streams.ports import DnsCheck, DnsResult, EventHistory, IdentityProvider, PublicationStatus, StageLags
-from streams.runtime.api_stage import site_of
+from streams.runtime.api_stage import make_site
 from streams.runtime.bootstrap import SqlDeployment
 
 OPERATOR_KEY = "operator-key-of-the-tests"
@@ -264,7 +264,7 @@ async def open_api(
         return problems
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
-    app = create_app(services, "1.2.3", requests_a_minute, site_of(deployment), events_a_second)
+    app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), events_a_second)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

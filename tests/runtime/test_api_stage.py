@@ -60,4 +60,4 @@ async def test_the_server_knows_which_requests_it_cut(is_cut: bool) -> None:
             answer.set()
         await serving
     writer.close()
-    assert server.cut_requests == is_cut
+    assert server.cut_request_count == is_cut

@@ -12,7 +12,7 @@ from streams.topics import SUBSCRIPTIONS
 
 
 class SentinelCheck:
-    """The last sentinel's verdict. `opens_check` says whether a key of this process decrypts the check text."""
+    """The last sentinel's verdict. `can_decrypt_check` says whether a key of this process decrypts the check text."""
 
     def __init__(self, clock: BrokerClock, can_decrypt_check: Callable[[str], bool], outages: Outages) -> None:
         self._clock = clock

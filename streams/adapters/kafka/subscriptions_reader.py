@@ -32,7 +32,7 @@ WATCH_INTERVAL_SECONDS = 5.0
 class SubscriptionsReader:
     """`Subscriptions` on Kafka.
 
-    A stage that signs passes `opens_check`: it is not ready until one of its keys decrypts the check text.
+    A stage that signs passes `can_decrypt_check`: it is not ready until one of its keys decrypts the check text.
     """
 
     def __init__(

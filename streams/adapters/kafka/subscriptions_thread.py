@@ -39,7 +39,7 @@ class SubscriptionsThread:
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled. Raises what `received` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
+        """Read until cancelled. Raises what `on_messages` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name="kafka-subscriptions", daemon=True)
