@@ -11,17 +11,17 @@ from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
 from api.course_sessions import commits
 from api.course_sessions import routes as course_sessions
-from api.course_sessions.commits import CommitLimits, CommitOrigins, TakeCommits
+from api.course_sessions.commits import CommitCorsMiddleware, CommitLimits, CommitMiddleware
 from api.deliveries import dead_letters
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
 from api.events import routes as events
 from api.events.limits import EventLimits
-from api.events.publish import PublishEvents
+from api.events.publish import PublishMiddleware
 from api.learners import pages as learner_pages
 from api.learners import routes as learners
 from api.middleware import RequestMiddleware
-from api.openapi import ABOUT, describe
+from api.openapi import DESCRIPTION, complete_openapi
 from api.platform import pages as operator
 from api.problems import add_handlers
 from api.replays import jobs
@@ -39,7 +39,7 @@ from api.webhooks import form as webhook_form
 from api.webhooks import pages as webhook_pages
 from api.webhooks import routes as webhooks
 from api.webhooks.address_errors import add_address_errors
-from streams.core.limits import STORED_RESPONSE_BYTES_PER_DAY
+from streams.core.limits import MAX_STORED_RESPONSE_BYTES_PER_DAY
 from streams.core.rate import RateLimits
 
 PAGES = (
@@ -69,14 +69,14 @@ def create_app(
     app = FastAPI(
         title="scorm-webhooks",
         version=version,
-        description=ABOUT,
+        description=DESCRIPTION,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
-    app.state.stored_responses = RateLimits(STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
+    app.state.stored_responses = RateLimits(MAX_STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()
@@ -90,10 +90,10 @@ def create_app(
     app.mount("/docs/assets", StaticFiles(directory=str(files("fastapi_offline") / "static")))
     add_handlers(app)
     add_address_errors(app)
-    describe(app)
-    app.add_middleware(TakeCommits)
-    app.add_middleware(PublishEvents, services=services, limits=EventLimits(events_a_second))
+    complete_openapi(app)
+    app.add_middleware(CommitMiddleware)
+    app.add_middleware(PublishMiddleware, services=services, limits=EventLimits(events_a_second))
     app.add_middleware(RequestMiddleware, services=services)
     # Outermost, so that even an answer to our own error has its headers.
-    app.add_middleware(CommitOrigins)
+    app.add_middleware(CommitCorsMiddleware)
     return app

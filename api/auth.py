@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
-from api.problems import TooMany
+from api.problems import TooManyRequests
 from api.services import services_of
 from streams.core.access import OPERATOR, Caller, Scope
 from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
@@ -21,8 +21,8 @@ _bearer = HTTPBearer(
 )
 
 
-async def known_caller(request: Request) -> Caller:
-    """The caller of a request, looked up once. Raises `Unauthorized` and `TooMany`."""
+async def authenticate(request: Request) -> Caller:
+    """The caller of a request, looked up once. Raises `Unauthorized` and `TooManyRequests`."""
     stored_caller: Caller | None = getattr(request.state, "caller", None)
     if stored_caller is not None:
         return stored_caller
@@ -32,23 +32,23 @@ async def known_caller(request: Request) -> Caller:
     caller = await services_of(request).access.caller(token.strip())
     request.state.caller = caller
     # By account: a limit by key would grow with each new key.
-    passes, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())
+    is_allowed, bucket = request.app.state.rates.take(caller.account_id or caller.actor, time.monotonic())
     request.state.rate_headers = {
         "RateLimit-Limit": f"{bucket.limit}, {bucket.limit};w={PERIOD_SECONDS}",
         "RateLimit-Remaining": str(bucket.remaining),
-        "RateLimit-Reset": str(bucket.full_in_seconds),
+        "RateLimit-Reset": str(bucket.seconds_until_full),
     }
-    if not passes:
-        raise TooMany(bucket.next_in_seconds)
+    if not is_allowed:
+        raise TooManyRequests(bucket.seconds_until_token)
     return caller
 
 
-async def _permitted(
+async def _require_permission(
     request: Request,
     scopes: SecurityScopes,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
-    caller = await known_caller(request)
+    caller = await authenticate(request)
     require_scopes(caller, scopes.scopes)
     return caller
 
@@ -70,7 +70,7 @@ def account_of(caller: Caller, account_id: str | None) -> str:
     return caller.account_id
 
 
-async def _member(caller: Annotated[Caller, Security(_permitted)]) -> "Member":
+async def _require_member(caller: Annotated[Caller, Security(_require_permission)]) -> "Member":
     if caller.account_id is None:
         raise Forbidden("this needs an API key of an account")
     return Member(caller.actor, caller.account_id, caller.permissions)
@@ -85,10 +85,10 @@ class Member:
     permissions: Collection[str]
 
 
-MayReadWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_READ])]
-MayWriteWebhooks = Annotated[Member, Security(_member, scopes=[Scope.WEBHOOKS_WRITE])]
-MayReadDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_READ])]
-MayWriteDeliveries = Annotated[Member, Security(_member, scopes=[Scope.DELIVERIES_WRITE])]
-MayPublish = Annotated[Caller, Security(_permitted, scopes=[Scope.EVENTS_WRITE])]
-MayEraseLearners = Annotated[Caller, Security(_permitted, scopes=[Scope.LEARNERS_ERASE])]
-Operator = Annotated[Caller, Security(_permitted, scopes=[OPERATOR])]
+MayReadWebhooks = Annotated[Member, Security(_require_member, scopes=[Scope.WEBHOOKS_READ])]
+MayWriteWebhooks = Annotated[Member, Security(_require_member, scopes=[Scope.WEBHOOKS_WRITE])]
+MayReadDeliveries = Annotated[Member, Security(_require_member, scopes=[Scope.DELIVERIES_READ])]
+MayWriteDeliveries = Annotated[Member, Security(_require_member, scopes=[Scope.DELIVERIES_WRITE])]
+MayPublish = Annotated[Caller, Security(_require_permission, scopes=[Scope.EVENTS_WRITE])]
+MayEraseLearners = Annotated[Caller, Security(_require_permission, scopes=[Scope.LEARNERS_ERASE])]
+Operator = Annotated[Caller, Security(_require_permission, scopes=[OPERATOR])]

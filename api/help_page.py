@@ -12,8 +12,8 @@ from streams.core.ids import is_id
 router = APIRouter(include_in_schema=False)
 
 # Stands for the API's address where the deployment does not say it.
-_NO_ADDRESS = "https://…"
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_ADDRESS_PLACEHOLDER = "https://…"
+_CONTENT_SECURITY_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -77,5 +77,5 @@ async def help_page(request: Request, webhook_id: str) -> HTMLResponse:
         for title, call in _STEPS
     )
     base = escape((services_of(request).mails.public_url or "").rstrip("/"))
-    page = _PAGE.format(webhook_id=webhook_id, address=base or _NO_ADDRESS, base=base, steps=steps)
-    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+    page = _PAGE.format(webhook_id=webhook_id, address=base or _ADDRESS_PLACEHOLDER, base=base, steps=steps)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _CONTENT_SECURITY_POLICY})

@@ -11,55 +11,57 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from api.auth import known_caller
+from api.auth import authenticate
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.limits import STORED_RESPONSE_BYTES
+from streams.core.limits import MAX_STORED_RESPONSE_BYTES
 from streams.ports import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # A request that began longer ago has died; a repetition starts it again.
 REQUEST_TIMEOUT = timedelta(seconds=60)
 
-_KEPT_HEADERS = ("etag", "location")
+_STORED_HEADERS = ("etag", "location")
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-async def once(request: Request, key: str, handle: Handler) -> Response:
+async def handle_once(request: Request, key: str, handle: Handler) -> Response:
     """Handle a request once: the same request with the same key and caller, within a day, gets the stored response.
 
     Only successful responses are stored, encrypted, because they may contain a secret. A failed request did nothing
     and can be repeated. Of a response that is too large only its status and its headers are stored.
     """
     require_key_form(key)
-    services, caller = services_of(request), (await known_caller(request)).actor
+    services, caller = services_of(request), (await authenticate(request)).actor
     fingerprint = await fingerprint_of(request)
     now = services.clock.now()
-    earlier_request = await begin(services.responses, caller, key, fingerprint, now)
+    earlier_request = await begin_request(services.responses, caller, key, fingerprint, now)
     if earlier_request is not None:
-        return _again(request, earlier_request, fingerprint)
+        return _replay_response(request, earlier_request, fingerprint)
     try:
         response = await handle(request)
     except BaseException:
-        await forget(services.responses, caller, key, now)
+        await forget_request(services.responses, caller, key, now)
         raise
-    headers = {name: value for name in _KEPT_HEADERS if (value := response.headers.get(name))}
-    ciphertext = services.encryption.encrypt(json.dumps([await _kept_body(request, response), headers]))
-    await finish(request, caller, key, now, response.status_code, ciphertext)
+    headers = {name: value for name in _STORED_HEADERS if (value := response.headers.get(name))}
+    ciphertext = services.encryption.encrypt(json.dumps([await _body_to_store(request, response), headers]))
+    await finish_request(request, caller, key, now, response.status_code, ciphertext)
     return response
 
 
-async def _kept_body(request: Request, response: Response) -> str | None:
-    body, caller = bytes(response.body), await known_caller(request)
-    if len(body) > STORED_RESPONSE_BYTES:
+async def _body_to_store(request: Request, response: Response) -> str | None:
+    body, caller = bytes(response.body), await authenticate(request)
+    if len(body) > MAX_STORED_RESPONSE_BYTES:
         return None
     holder = caller.account_id or caller.actor
-    has_room, _ = request.app.state.stored_responses.take(holder, time.monotonic(), len(body))
-    return body.decode() if has_room else None
+    is_within_limit, _ = request.app.state.stored_responses.take(holder, time.monotonic(), len(body))
+    return body.decode() if is_within_limit else None
 
 
-async def finish(request: Request, caller: str, key: str, begun_at: datetime, status: int, ciphertext: str) -> None:
+async def finish_request(
+    request: Request, caller: str, key: str, begun_at: datetime, status: int, ciphertext: str
+) -> None:
     """Store the response of a request. It is done, so in an outage it gets its response without that."""
     services = services_of(request)
     try:
@@ -68,13 +70,13 @@ async def finish(request: Request, caller: str, key: str, begun_at: datetime, st
         services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(error))
 
 
-async def forget(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
+async def forget_request(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
     """Forget a request that failed. In an outage it is taken as died, a minute later."""
     with suppress(Unavailable):
         await responses.forget(caller, key, begun_at)
 
 
-async def begin(
+async def begin_request(
     responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """The earlier request with this key; None when this is the first, or the first one died."""
@@ -89,17 +91,17 @@ async def begin(
     return earlier_request
 
 
-def _again(request: Request, earlier_request: EarlierRequest, fingerprint: str) -> Response:
+def _replay_response(request: Request, earlier_request: EarlierRequest, fingerprint: str) -> Response:
     if earlier_request.fingerprint != fingerprint:
         raise Invalid(FieldError("Idempotency-Key", "was used for another request: use a new key"))
     if earlier_request.status is None or earlier_request.encrypted_response is None:
         raise Conflict("the first request with this Idempotency-Key is still in progress: try again in a moment")
     body, headers = json.loads(services_of(request).encryption.decrypt(earlier_request.encrypted_response))
     if body is None:
-        place = f": read {headers['location']} instead" if "location" in headers else ""
+        location_hint = f": read {headers['location']} instead" if "location" in headers else ""
         raise Conflict(
             f"the first request with this Idempotency-Key was done, with status {earlier_request.status}; "
-            f"its response was too large to be kept{place}"
+            f"its response was too large to be kept{location_hint}"
         )
     headers["Idempotent-Replayed"] = "true"
     return Response(body, earlier_request.status, headers, "application/json" if body else None)

@@ -15,10 +15,10 @@ from api.services import Services
 
 MAX_BODY_BYTES = 1024 * 1024
 # For metrics and logs only: the client went away before its request was complete.
-CLIENT_CLOSED = 499
+CLIENT_CLOSED_STATUS = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
-_QUIET = {"/healthz", "/readyz", "/metrics"}
+_UNLOGGED_PATHS = {"/healthz", "/readyz", "/metrics"}
 
 
 class TooLarge(HTTPException):
@@ -42,9 +42,9 @@ class RequestMiddleware:
         header_value = Headers(scope=scope).get("x-request-id", "")
         request_id = header_value if _REQUEST_ID.fullmatch(header_value) else f"req_{ULID()}"
         scope.setdefault("state", {})["request_id"] = request_id
-        began, status = time.perf_counter(), 0
+        started_at, status = time.perf_counter(), 0
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -52,21 +52,21 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._app(scope, _capped(scope, receive), sending)
+            await self._app(scope, _limit_body(scope, receive), send_with_headers)
         except ClientDisconnect:
-            status = CLIENT_CLOSED
+            status = CLIENT_CLOSED_STATUS
         except Exception as error:
             log_crash(self._telemetry, request_id, error)
             if status == 0:
-                broken = problem(
+                response = problem(
                     Request(scope), 500, "broken", "The request failed because of an error in our own code"
                 )
-                await broken(scope, receive, sending)
+                await response(scope, receive, send_with_headers)
         finally:
-            self._note(scope, status, time.perf_counter() - began)
+            self._record(scope, status, time.perf_counter() - started_at)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        if scope["path"] in _QUIET:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        if scope["path"] in _UNLOGGED_PATHS:
             return
         # The template, not the path: each id would make a series of its own.
         route = getattr(scope.get("route"), "path", "unknown")
@@ -96,12 +96,12 @@ def _add_headers(headers: MutableHeaders, scope: Scope, request_id: str) -> None
         headers[name] = value
 
 
-def _capped(scope: Scope, receive: Receive) -> Receive:
+def _limit_body(scope: Scope, receive: Receive) -> Receive:
     length = Headers(scope=scope).get("content-length", "0")
     announced_bytes = int(length) if length.isascii() and length.isdigit() else 0
     received_bytes = 0
 
-    async def receiving() -> Message:
+    async def receive_limited() -> Message:
         nonlocal received_bytes
         message = await receive()
         received_bytes += len(message.get("body", b""))
@@ -109,4 +109,4 @@ def _capped(scope: Scope, receive: Receive) -> Receive:
             raise TooLarge()
         return message
 
-    return receiving
+    return receive_limited

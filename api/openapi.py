@@ -7,9 +7,9 @@ from fastapi.openapi.utils import get_openapi
 
 from api.events.schemas import BATCH, EVENT, event_schemas
 from api.problems import MEDIA_TYPE
-from streams.core.limits import ERRORS_SHOWN
+from streams.core.limits import MAX_ERRORS_SHOWN
 
-ABOUT = """
+DESCRIPTION = """
 Register webhooks, see what was delivered to them and why something was not, and act on it.
 
 Send `Authorization: Bearer <API key>`. Names are camelCase; absent values are left out; times are UTC. Lists are
@@ -30,7 +30,7 @@ _PROBLEM: dict[str, Any] = {
         "detail": {"type": "string"},
         "errors": {
             "type": "array",
-            "maxItems": ERRORS_SHOWN,
+            "maxItems": MAX_ERRORS_SHOWN,
             "items": {
                 "type": "object",
                 "required": ["field", "message"],
@@ -44,7 +44,7 @@ _PROBLEM: dict[str, Any] = {
         "requestId": {"type": "string", "examples": ["req_01HYX9K2M3N4P5Q6R7S8T9V0W1"]},
     },
 }
-_WHEN = {
+_PROBLEM_DESCRIPTIONS = {
     "400": "The body is not JSON.",
     "401": "No API key, or an unknown, revoked or expired one.",
     "403": "The key has no permission for this.",
@@ -59,7 +59,7 @@ _WHEN = {
     "429": "Too many requests: `Retry-After` says how long to wait.",
     "503": "Kafka or the database does not answer: try again.",
 }
-_REPEATABLE = {
+_IDEMPOTENCY_KEY_PARAMETER = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
@@ -68,13 +68,13 @@ _REPEATABLE = {
 }
 
 
-def describe(app: FastAPI) -> None:
+def complete_openapi(app: FastAPI) -> None:
     """Complete the document that `app.openapi` returns."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             origin = app.state.site.origin
-            app.openapi_schema = _whole(
+            app.openapi_schema = _complete_schema(
                 get_openapi(
                     title=app.title,
                     version=app.version,
@@ -88,7 +88,7 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _whole(schema: dict[str, Any]) -> dict[str, Any]:
+def _complete_schema(schema: dict[str, Any]) -> dict[str, Any]:
     components = schema["components"]
     components["schemas"] = {
         name: model for name, model in components["schemas"].items() if "ValidationError" not in name
@@ -99,14 +99,16 @@ def _whole(schema: dict[str, Any]) -> dict[str, Any]:
             "description": message,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status, message in _WHEN.items()
+        for status, message in _PROBLEM_DESCRIPTIONS.items()
     }
     components["schemas"] |= event_schemas()
     body = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     body["schema"] = {"anyOf": [{"$ref": EVENT}, {"$ref": BATCH}], "title": "One event or several"}
     for operations in schema["paths"].values():
         for method, operation in operations.items():
-            operation["responses"] |= {status: {"$ref": f"#/components/responses/Problem{status}"} for status in _WHEN}
+            operation["responses"] |= {
+                status: {"$ref": f"#/components/responses/Problem{status}"} for status in _PROBLEM_DESCRIPTIONS
+            }
             if method == "post":
-                operation.setdefault("parameters", []).append(_REPEATABLE)
+                operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY_PARAMETER)
     return schema

@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import Query
 
-from streams.core.limits import CURSOR_CHARACTERS
-from streams.core.page import MAX_ROWS, Cursor, parse_cursor
+from streams.core.limits import MAX_CURSOR_CHARACTERS
+from streams.core.page import MAX_PAGE_ROWS, Cursor, parse_cursor
 
-Limit = Annotated[int, Query(ge=1, le=MAX_ROWS, description="At most so many rows.")]
-After = Annotated[
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE_ROWS, description="At most so many rows.")]
+CursorQuery = Annotated[
     str | None,
     Query(
         alias="cursor",
-        max_length=CURSOR_CHARACTERS,
+        max_length=MAX_CURSOR_CHARACTERS,
         description="The `nextCursor` of the previous page.",
     ),
 ]

@@ -23,7 +23,7 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-_START = """SwaggerUIBundle({
+_START_SCRIPT = """SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
@@ -34,7 +34,7 @@ _START = """SwaggerUIBundle({
 });
 """
 # Swagger UI sets styles on elements and shows images from data: URLs.
-_POLICY = (
+_CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
 
@@ -49,8 +49,8 @@ async def healthz() -> PlainTextResponse:
 async def readyz(request: Request) -> PlainTextResponse:
     """Whether the process can serve. The details are on the health port, because this port is public."""
     problems = await services_of(request).readiness_problems()
-    on_progress = "".join(f"{line.partition(':')[0]}\n" for line in problems)
-    return PlainTextResponse(on_progress or "ready\n", 503 if problems else 200)
+    problem_lines = "".join(f"{line.partition(':')[0]}\n" for line in problems)
+    return PlainTextResponse(problem_lines or "ready\n", 503 if problems else 200)
 
 
 @router.get("/metrics")
@@ -63,10 +63,10 @@ async def metrics(request: Request) -> Response:
 @router.get("/docs")
 async def docs() -> HTMLResponse:
     """Swagger UI; everything that it loads comes from this server."""
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _CONTENT_SECURITY_POLICY})
 
 
 @router.get("/docs/start.js")
 async def start() -> Response:
     """The script of Swagger UI; the page has no inline script, so the policy can forbid them."""
-    return Response(_START, media_type="text/javascript")
+    return Response(_START_SCRIPT, media_type="text/javascript")

@@ -19,7 +19,7 @@ from streams.core.errors import (
     Misconfigured,
     NotAcknowledged,
     NotFound,
-    Refused,
+    RowRefused,
     ScormWebhooksError,
     Stale,
     Unauthorized,
@@ -27,18 +27,18 @@ from streams.core.errors import (
     problem_type,
 )
 from streams.core.ids import ID_PATTERN, ID_WORDS
-from streams.core.limits import ERROR_DETAIL_CHARACTERS
-from streams.core.text import shortened
+from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
+from streams.core.text import shorten
 from streams.ports import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
 
 
-class TooMany(ScormWebhooksError):
+class TooManyRequests(ScormWebhooksError):
     """More requests than the rate limit allows; `retry_seconds` is how long to wait."""
 
-    def __init__(self, retry_seconds: int, counted: str = "requests with this key") -> None:
-        super().__init__(f"too many {counted}: wait {retry_seconds} seconds")
+    def __init__(self, retry_seconds: int, request_kind: str = "requests with this key") -> None:
+        super().__init__(f"too many {request_kind}: wait {retry_seconds} seconds")
         self.retry_seconds = retry_seconds
 
 
@@ -52,14 +52,14 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Conflict: (409, "conflict", "Conflicts with the current state", "This cannot be done now"),
     Stale: (412, "stale", "It was changed since it was read", "It was changed since you opened the page"),
     Ended: (410, "ended", "It has ended", None),
-    TooMany: (429, "too-many-requests", "Too many requests", None),
-    Refused: (422, "refused", "The database does not accept this", "The database does not accept this"),
+    TooManyRequests: (429, "too-many-requests", "Too many requests", None),
+    RowRefused: (422, "refused", "The database does not accept this", "The database does not accept this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted", "A stored secret cannot be decrypted"),
     Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),
     Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
 }
 # Their messages are for operators, in the log.
-LOG_ONLY_ERRORS = (Refused, InvalidRecord, Unavailable)
+LOG_ONLY_ERRORS = (RowRefused, InvalidRecord, Unavailable)
 # Messages of pydantic by the type of its error, rewritten for people; {…} is from the error's context.
 _MESSAGES = {
     "extra_forbidden": "is not a field here",
@@ -85,7 +85,7 @@ _MESSAGES = {
     "literal_error": "must be one of: {expected}",
 }
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
-NOT_JSON = "Send the body as JSON, with the header `Content-Type: application/json`"
+NOT_JSON_MESSAGE = "Send the body as JSON, with the header `Content-Type: application/json`"
 
 
 def problem(
@@ -99,13 +99,13 @@ def problem(
     """A problem's response, at most 64 KiB."""
     body: dict[str, Any] = {"type": problem_type(name), "title": title, "status": status}
     if detail:
-        body["detail"] = shortened(detail, ERROR_DETAIL_CHARACTERS)
+        body["detail"] = shorten(detail, MAX_ERROR_DETAIL_CHARACTERS)
     return _response(request, body, headers)
 
 
 def _response(request: Request, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> JSONResponse:
-    whole = {**body, "requestId": request.state.request_id}
-    return JSONResponse(whole, body["status"], dict(headers or {}), MEDIA_TYPE)
+    full_body = {**body, "requestId": request.state.request_id}
+    return JSONResponse(full_body, body["status"], dict(headers or {}), MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -116,10 +116,10 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http_problem)
 
 
-async def response_or_problem(request: Request, answering: Awaitable[Response]) -> Response:
+async def response_or_problem(request: Request, response_awaitable: Awaitable[Response]) -> Response:
     """The response, or the problem in its place: for what answers before FastAPI's router and its handlers."""
     try:
-        return await answering
+        return await response_awaitable
     except ScormWebhooksError as error:
         return await our_problem(request, error)
     except HTTPException as error:
@@ -143,7 +143,7 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return _response(request, error.to_problem())
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'Bearer realm="scorm-webhooks"'
-    if isinstance(error, TooMany):
+    if isinstance(error, TooManyRequests):
         headers["Retry-After"] = str(error.retry_seconds)
     if isinstance(error, Unavailable):
         headers["Retry-After"] = "5"
@@ -153,8 +153,8 @@ async def our_problem(request: Request, error: Exception) -> JSONResponse:
         return problem(
             request, status, name, title, "its operator finds the reason in the log, under this request's id"
         )
-    is_untold = isinstance(error, Unavailable | Refused) and not isinstance(error, NotAcknowledged)
-    detail = "try again in a few seconds" if is_untold else str(error)
+    is_internal = isinstance(error, Unavailable | RowRefused) and not isinstance(error, NotAcknowledged)
+    detail = "try again in a few seconds" if is_internal else str(error)
     if isinstance(error, LOG_ONLY_ERRORS):
         telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     return problem(request, status, name, title, detail, headers=headers)
@@ -167,8 +167,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         detail = f"{errors[0].get('ctx', {}).get('error')} at character {errors[0]['loc'][-1]}"
         return problem(request, 400, "bad-request", "The body is not JSON", detail)
     if any(item["loc"] == ("body",) for item in errors) and not is_json(request.headers.get("content-type", "")):
-        return problem(request, 415, _HTTP_NAMES[415], NOT_JSON)
-    invalid = Invalid(*(FieldError(path(item["loc"]), _message(item)) for item in errors))
+        return problem(request, 415, _HTTP_NAMES[415], NOT_JSON_MESSAGE)
+    invalid = Invalid(*(FieldError(field_path(item["loc"]), _message(item)) for item in errors))
     return _response(request, invalid.to_problem())
 
 
@@ -178,8 +178,8 @@ def _message(error: Mapping[str, Any]) -> str:
     if error["type"] in ("too_short", "too_long") and isinstance(error["input"], str):
         # A constraint on a union's text.
         error = {**error, "type": f"string_{error['type']}"}
-    if words := _MESSAGES.get(error["type"]):
-        return words.format_map(error.get("ctx", {}))
+    if template := _MESSAGES.get(error["type"]):
+        return template.format_map(error.get("ctx", {}))
     # Pydantic's prefix of our own validators' messages.
     return str(error["msg"]).removeprefix("Value error, ")
 
@@ -199,13 +199,13 @@ async def http_problem(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 400 and error.__cause__ is None:
         return problem(request, 400, name, "The body is not JSON", str(error.detail))
     if error.status_code == 400:  # The body could not be parsed, and its syntax is not the reason.
-        too_deep = isinstance(error.__cause__, RecursionError)
-        detail = "It is nested too deeply." if too_deep else "It contains a number or a text that cannot be read."
+        is_too_deep = isinstance(error.__cause__, RecursionError)
+        detail = "It is nested too deeply." if is_too_deep else "It contains a number or a text that cannot be read."
         return problem(request, 400, name, "The body cannot be read as JSON", detail)
     return problem(request, error.status_code, name, str(error.detail), headers=error.headers)
 
 
-def path(location: Sequence[int | str]) -> str:
+def field_path(location: Sequence[int | str]) -> str:
     """A path such as `events[0].data` for pydantic's location of an error."""
     text = ""
     for part in location[1:] if location[:1] in (("body",), ("query",), ("path",), ("header",)) else location:

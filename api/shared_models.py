@@ -20,7 +20,7 @@ from pydantic.alias_generators import to_camel
 
 from streams.core.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
-from streams.core.limits import EMAIL_CHARACTERS, REQUEST_FIELDS, TEXT_CHARACTERS
+from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS
 from streams.core.page import Page as StoredPage
 from streams.core.times import format_time, parse_time
 
@@ -61,8 +61,8 @@ class Input(Model):
     @classmethod
     def _limit_fields(cls, values: Any) -> Any:
         # Pydantic makes an error for each unknown field: a hundred thousand would need too much memory.
-        if isinstance(values, dict) and len(values) > REQUEST_FIELDS:
-            raise ValueError(f"must have at most {REQUEST_FIELDS} fields")
+        if isinstance(values, dict) and len(values) > MAX_REQUEST_FIELDS:
+            raise ValueError(f"must have at most {MAX_REQUEST_FIELDS} fields")
         return values
 
 
@@ -97,7 +97,9 @@ class Page(Model, Generic[Row]):
 
 def page_of(page: StoredPage[Stored], model_of: Callable[[Stored], Row]) -> Page[Row]:
     """The page of a response."""
-    return Page(data=[model_of(row) for row in page.rows], next_cursor=str(page.next) if page.next else None)
+    return Page(
+        data=[model_of(row) for row in page.rows], next_cursor=str(page.next_cursor) if page.next_cursor else None
+    )
 
 
 def _in_utc(text: object) -> datetime:
@@ -138,6 +140,6 @@ Rounded = Annotated[float, AfterValidator(partial(round, ndigits=1))]
 Moment = Annotated[AwareDatetime, BeforeValidator(_in_utc)]
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN.pattern}$")]
 Text = Annotated[str, AfterValidator(_storable)]
-Email = Annotated[Text, StringConstraints(max_length=EMAIL_CHARACTERS)]
+Email = Annotated[Text, StringConstraints(max_length=MAX_EMAIL_CHARACTERS)]
 # A text to search for.
-SearchText = Annotated[Text, StringConstraints(min_length=1, max_length=TEXT_CHARACTERS)]
+SearchText = Annotated[Text, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS)]

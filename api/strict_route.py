@@ -9,8 +9,8 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from api.auth import known_caller
-from api.idempotency import Handler, once
+from api.auth import authenticate
+from api.idempotency import Handler, handle_once
 from streams.core.errors import FieldError, Invalid
 
 
@@ -23,31 +23,31 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         query_names = _query_names(self.dependant)
-        repeatable = "POST" in (self.methods or ())
+        is_repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
             # Before the body is read: without a valid key we do not buffer it.
-            await known_caller(request)
-            if strangers := sorted(request.query_params.keys() - query_names):
+            await authenticate(request)
+            if unknown_names := sorted(request.query_params.keys() - query_names):
                 message = f"is not a parameter here; the parameters are {', '.join(sorted(query_names)) or 'none'}"
-                raise Invalid(*(FieldError(name, message) for name in strangers))
+                raise Invalid(*(FieldError(name, message) for name in unknown_names))
             # No parameter is a list: all values but one would be ignored.
             counts = Counter(name for name, _ in request.query_params.multi_items())
-            if repeated := [name for name, count in counts.items() if count > 1]:
-                raise Invalid(*(FieldError(name, "may occur once") for name in repeated))
-            key = request.headers.get("idempotency-key") if repeatable else None
-            return await handle(request) if key is None else await once(request, key, handle)
+            if repeated_names := [name for name, count in counts.items() if count > 1]:
+                raise Invalid(*(FieldError(name, "may occur once") for name in repeated_names))
+            key = request.headers.get("idempotency-key") if is_repeatable else None
+            return await handle(request) if key is None else await handle_once(request, key, handle)
 
         return handler
 
 
 def _query_names(dependant: Dependant) -> set[str]:
-    own = {
+    own_names = {
         name
         for parameter in dependant.query_params
         for name in _names(parameter.field_info.annotation, parameter.alias)
     }
-    return own.union(*(_query_names(part) for part in dependant.dependencies))
+    return own_names.union(*(_query_names(part) for part in dependant.dependencies))
 
 
 def _names(kind: object, name: str) -> set[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from streams.core.access import MANAGE, OPERATOR, Scope
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Scope
 from streams.core.audit import AuditEntry
 from streams.core.url import without_query
 
@@ -28,7 +28,7 @@ class Visibility(StrEnum):
 class VisibilityRule:
     """What each role sees of a kind of field. An API key sees as a member, or without `webhooks:write` as a viewer."""
 
-    what: str
+    description: str
     viewer: Visibility
     member: Visibility
     owner: Visibility
@@ -37,7 +37,7 @@ class VisibilityRule:
     def visibility(self, permissions: Collection[str]) -> Visibility:
         if OPERATOR in permissions:
             return self.operator
-        if MANAGE in permissions:
+        if MANAGE_ACCOUNT in permissions:
             return self.owner
         return self.member if Scope.WEBHOOKS_WRITE in permissions else self.viewer
 
@@ -46,19 +46,19 @@ _WHOLE, _NO_QUERY, _NEVER = Visibility
 _EVERYBODY, _NOBODY = [_WHOLE] * 4, [_NEVER] * 4
 WEBHOOK_URL = VisibilityRule("URL of an endpoint", _NO_QUERY, _WHOLE, _WHOLE, _WHOLE)
 URL_IN_A_MAIL = VisibilityRule("URL of an endpoint in a mail, its subject too", *[_NO_QUERY] * 4)
-EXCHANGE = VisibilityRule("headers of an attempt, and its response", _NEVER, _WHOLE, _WHOLE, _WHOLE)
+REQUEST_AND_RESPONSE = VisibilityRule("headers of an attempt, and its response", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 OWN_HEADERS = VisibilityRule("values of a webhook's own headers", *_NOBODY)
 SIGNING_SECRET = VisibilityRule("signing secret, when somebody asks for it", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 COMMIT_URL = VisibilityRule("commit URL, once, when a session is opened", _NEVER, _WHOLE, _WHOLE, _WHOLE)
 API_KEY = VisibilityRule("API key, once, when it is made", _NEVER, _NEVER, _WHOLE, _WHOLE)
 SIGN_IN_LINK = VisibilityRule("link that signs in, once, when it is made", _NEVER, _NEVER, _NEVER, _WHOLE)
 SIGN_IN = VisibilityRule("token, code or state of a sign-in", *_NOBODY)
-STORED = VisibilityRule("ciphertexts and hashes", *_NOBODY)
+STORED_SECRET = VisibilityRule("ciphertexts and hashes", *_NOBODY)
 SETTING = VisibilityRule("secret of the deployment, which the environment has", *_NOBODY)
 RETURN_URL = VisibilityRule("`returnUrl`, for who uses its portal link", *_EVERYBODY)
 PUBLIC_URL = VisibilityRule("URL of the deployment and of its provider", *_EVERYBODY)
 
-_NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
+_FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
     WEBHOOK_URL: (
         *("Webhook.url", "Webhook.fallback_url", "ListedWebhook.url", "ListedWebhook.fallback_url"),
         *("_Webhook.url", "_Webhook.fallback_url", "NewWebhook.url", "NewWebhook.fallback_url"),
@@ -68,7 +68,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("AuditEntry.url", "AuditEntry.fallbackUrl"),
     ),
     URL_IN_A_MAIL: ("Mail.details",),
-    EXCHANGE: (
+    REQUEST_AND_RESPONSE: (
         *("Attempt.request_headers", "Attempt.response_headers", "Attempt.response_body"),
         *("AttemptDetails.request_headers", "AttemptDetails.response_headers", "AttemptDetails.response_body"),
         *("attempts.request_headers", "attempts.response_headers", "attempts.response_body"),
@@ -99,7 +99,7 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("OpenedSignIn.token", "StartedSignIn.url", "StartedSignIn.browser_token", "ProviderAnswer.code"),
         *("AuthorizationRequest.nonce", "AuthorizationRequest.verifier"),
     ),
-    STORED: (
+    STORED_SECRET: (
         *("ApiKey.sha256", "OperatorKey.sha256", "CommitUrl.token_sha256", "SignIn.sha256", "SignIn.code_sha256"),
         *("SignIn.browser_sha256", "PendingSignIn.state_sha256", "PendingSignIn.browser_sha256"),
         *("PendingSignIn.ciphertext", "EncryptedSecret.ciphertext", "Webhook.secrets", "webhooks.secrets"),
@@ -126,41 +126,45 @@ _NAMES: Mapping[VisibilityRule, tuple[str, ...]] = {
     ),
 }
 # By `Class.field`, `table.column` or variable. A test fails for a field that is in neither this nor its own list.
-FIELDS: Mapping[str, VisibilityRule] = {name: rule for rule, names in _NAMES.items() for name in names}
+FIELDS: Mapping[str, VisibilityRule] = {name: rule for rule, names in _FIELDS_BY_RULE.items() for name in names}
 
 
 def visible(value: AnyValue, permissions: Collection[str]) -> AnyValue:
     """What a caller may see of `value`, within its rows and fields; what it may not see is empty."""
-    by_field = {name: FIELDS[name].visibility(permissions) for rule in (WEBHOOK_URL, EXCHANGE) for name in _NAMES[rule]}
-    hidden = {name: visibility for name, visibility in by_field.items() if visibility is not Visibility.WHOLE}
-    return _visible(value, hidden) if hidden else value
+    by_field = {
+        name: FIELDS[name].visibility(permissions)
+        for rule in (WEBHOOK_URL, REQUEST_AND_RESPONSE)
+        for name in _FIELDS_BY_RULE[rule]
+    }
+    restricted = {name: visibility for name, visibility in by_field.items() if visibility is not Visibility.WHOLE}
+    return _visible(value, restricted) if restricted else value
 
 
-def _visible(value: Any, hidden: Mapping[str, Visibility]) -> Any:
+def _visible(value: Any, restricted: Mapping[str, Visibility]) -> Any:
     if isinstance(value, AuditEntry):
-        return replace(value, details=_details(value.details, hidden))
+        return replace(value, details=_details(value.details, restricted))
     if isinstance(value, Mapping):
-        visible_values = {key: _visible(inner, hidden) for key, inner in value.items()}
+        visible_values = {key: _visible(inner, restricted) for key, inner in value.items()}
         return value if visible_values == value else visible_values
     if type(value) in (list, tuple):
-        return type(value)(_visible(inner, hidden) for inner in value)
+        return type(value)(_visible(inner, restricted) for inner in value)
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes: dict[str, Any] = {}
     for attribute in fields(value):
         inner = getattr(value, attribute.name)
-        visibility = hidden.get(f"{type(value).__name__}.{attribute.name}")
-        visible_value = _visible(inner, hidden) if visibility is None else _to_visible(inner, visibility)
+        visibility = restricted.get(f"{type(value).__name__}.{attribute.name}")
+        visible_value = _visible(inner, restricted) if visibility is None else _to_visible(inner, visibility)
         if visible_value != inner:
             changes[attribute.name] = visible_value
     return replace(value, **changes) if changes else value
 
 
-def _details(value: Any, hidden: Mapping[str, Visibility], visibility: Visibility | None = None) -> Any:
+def _details(value: Any, restricted: Mapping[str, Visibility], visibility: Visibility | None = None) -> Any:
     """Details of an entry of the audit log; of a changed field they have its old and its new value."""
     if isinstance(value, Mapping):
         return {
-            name: _details(inner, hidden, visibility or hidden.get(f"AuditEntry.{name}"))
+            name: _details(inner, restricted, visibility or restricted.get(f"AuditEntry.{name}"))
             for name, inner in value.items()
         }
     return _to_visible(value, visibility) if visibility else value

@@ -14,7 +14,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.core.event import Data, Event
 from streams.core.event_filter import parse_filter
-from streams.core.webhook import EncryptedSecret, Webhook, mismatch
+from streams.core.webhook import EncryptedSecret, Webhook, mismatch_reason
 
 THREE = {"successStatus": "passed", "scoreScaled": {"gte": 0.8}, "metadata.department": {"in": ["sales", "hr"]}}
 FILTERS: dict[str, dict[str, Any] | None] = {
@@ -51,7 +51,7 @@ def filters(
 ) -> dict[str, object]:
     """Microseconds to compare an event with a webhook that wants it, and megabytes of many webhooks."""
     known = {name: _webhook("wh_1", conditions) for name, conditions in FILTERS.items()}
-    assert all(mismatch(webhook, EVENT) is None for webhook in known.values())
+    assert all(mismatch_reason(webhook, EVENT) is None for webhook in known.values())
     return say(
         {},
         experiment="filters",
@@ -70,7 +70,7 @@ def _microseconds(webhook: Webhook, comparisons: int) -> float:
     def run() -> float:
         began = time.perf_counter()
         for _ in range(comparisons):
-            mismatch(webhook, EVENT)
+            mismatch_reason(webhook, EVENT)
         return time.perf_counter() - began
 
     return _least(run) * 1e6 / comparisons

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.stack import running, stack_with_api
-from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES, SEPARATE_STAGES
+from streams.runtime.background import BACKGROUND_NAME, BACKGROUND_STAGES, SEPARATE_STAGE_REASONS
 
 
 class Layout(StrEnum):
@@ -18,7 +18,10 @@ class Layout(StrEnum):
 
 
 LAYOUTS = list(Layout)
-PROCESSES = {Layout.SMALL: (*SEPARATE_STAGES, BACKGROUND), Layout.APART: (*SEPARATE_STAGES, *BACKGROUND_STAGES)}
+PROCESSES = {
+    Layout.SMALL: (*SEPARATE_STAGE_REASONS, BACKGROUND_NAME),
+    Layout.APART: (*SEPARATE_STAGE_REASONS, *BACKGROUND_STAGES),
+}
 
 
 def footprint(

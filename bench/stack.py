@@ -150,7 +150,7 @@ class Stack:
             opened = await deployment.accounts().open(path, (), actor="bench")
             webhook_input = WebhookInput(opened.account.id, self.sink.url(path), max_concurrency=max_concurrency)
             made = await deployment.webhooks().register(webhook_input, actor="bench")
-            return made.changed.registration.webhook
+            return made.change.registration.webhook
 
         async def open_all() -> list[Webhook]:
             made: list[Webhook] = []

@@ -110,7 +110,7 @@ def _safe(name: str, value: object) -> object:
     if not isinstance(value, str):
         return value
     if name in MULTILINE_FIELDS:
-        return escape_controls(value, keep="\n\t")
+        return escape_controls(value, allowed="\n\t")
     escaped_text = escape_controls(value)
     return escaped_text if name == "event" or escaped_text == value else _Quoted(value)
 

@@ -67,7 +67,7 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "attempts_total": OutcomeKind,
     "dead_letters_total": DeathReason,
     "deliveries_held_total": HoldReason,
-    "webhooks_paused_total": [reason for reason in PauseReason if reason.automatic],
+    "webhooks_paused_total": [reason for reason in PauseReason if reason.is_automatic],
     "mails_total": ("sent", "again", "given_up", "not_sent"),
     "invalid_records_total": (SESSION_EVENTS, *RECORD_INPUTS),
     "invalid_records_not_stored_total": (SESSION_EVENTS, *RECORD_INPUTS),

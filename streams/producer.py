@@ -23,9 +23,9 @@ from streams.adapters.kafka.config import OWN_PROPERTIES, producer_config
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.messages import is_stored
 from streams.adapters.kafka.msk import msk_properties
-from streams.adapters.kafka.security import secured, token_source
+from streams.adapters.kafka.security import token_source, with_token_source
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
-from streams.core.event import Event, check_event, parse_event, partition_key, traced
+from streams.core.event import Event, check_event, parse_event, partition_key, with_trace_parent
 from streams.core.trace import format_trace_parent
 from streams.ids import new_id
 from streams.ports import Codec
@@ -148,7 +148,7 @@ class EventProducer:
         base = {"message.timeout.ms": round(timeout_seconds * 1000), **(properties or {})}
         if owned_names := sorted(OWN_PROPERTIES & base.keys()):
             raise Misconfigured(f"{owned_names[0]} cannot be set: what EventProducer promises rests on it")
-        base = secured(base, str)
+        base = with_token_source(base, str)
         if not bootstrap_servers.replace(",", " ").strip():
             raise Misconfigured("bootstrap_servers is empty: give one or more host:port, separated by commas")
         base["bootstrap.servers"] = bootstrap_servers
@@ -187,7 +187,7 @@ class EventProducer:
             check_event(event, datetime.now(UTC))
         else:
             event = parse_event(event, default_id=new_id("evt"), now=datetime.now(UTC))
-        event = traced(event, _current_trace())
+        event = with_trace_parent(event, _current_trace())
         value = self._codec.encode(event)
         future: Future[Ack] = Future()
         future.set_running_or_notify_cancel()  # A queued event cannot be cancelled.
@@ -201,12 +201,12 @@ class EventProducer:
                     return
             self._unacknowledged.discard(event_id)
             if error is None:
-                self._reasons.forget()
+                self._reasons.clear()
                 self._note_recovery()
                 future.set_result(Ack(event_id, message.topic(), message.partition(), message.offset()))
             else:
                 no_token = self._tokens.problem() if self._tokens else None
-                future.set_exception(_in_words(error, self._reasons.last, no_token))
+                future.set_exception(_in_words(error, self._reasons.last_error, no_token))
 
         with self._lock:
             if not self._open:

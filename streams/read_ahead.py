@@ -76,7 +76,7 @@ class ReadAhead(Generic[Event]):
 
     def stop(self, partitions: Collection[Partition]) -> None:
         """Hand out nothing of what was read of these partitions: they may go to another member."""
-        self._queue.keep(lambda pending: pending.record.partition not in partitions)
+        self._queue.retain(lambda pending: pending.record.partition not in partitions)
 
     def stop_all(self) -> None:
         """Hand out nothing of what was read."""

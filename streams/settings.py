@@ -12,9 +12,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from streams import setting_values as values
 from streams.core.errors import Misconfigured
-from streams.core.limits import WEBHOOKS_PER_ACCOUNT
+from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.schedule import Schedule
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
@@ -127,7 +127,7 @@ class Settings(BaseModel):
     send_traceparent: Annotated[bool, Field(description="send endpoints the W3C `traceparent` of each attempt")] = False
     attempt_timeout_seconds: Annotated[
         float,
-        Field(ge=0.1, le=MAX_ATTEMPT, description="timeout of an attempt, from DNS to the end of the response"),
+        Field(ge=0.1, le=MAX_ATTEMPT_SECONDS, description="timeout of an attempt, from DNS to the end of the response"),
     ] = 10
     slots: Annotated[int, Field(ge=2, le=100_000, description="requests in flight in one `deliver` process")] = 256
     release_rate: Annotated[
@@ -146,7 +146,7 @@ class Settings(BaseModel):
         Field(description="keys of operators, who create accounts: `name=key`, comma-separated, 24 characters or more"),
     ] = ()
     webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (
-        WEBHOOKS_PER_ACCOUNT
+        MAX_WEBHOOKS_PER_ACCOUNT
     )
     rate_limit: Annotated[
         int, Field(ge=1, le=1_000_000, description="requests a minute of one account to one `api` process")

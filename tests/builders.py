@@ -8,12 +8,12 @@ from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
 from streams.core.event import Data, Event, render
 from streams.core.limits import (
-    ID_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_METADATA_NAME_CHARACTERS,
+    MAX_METADATA_PAIRS,
+    MAX_METADATA_VALUE_CHARACTERS,
     MAX_SEQUENCE,
-    METADATA_NAME_CHARACTERS,
-    METADATA_PAIRS,
-    METADATA_VALUE_CHARACTERS,
-    TEXT_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
 )
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
@@ -36,9 +36,9 @@ EXAMPLE: Data = {
     "totalTime": "PT12M34S",
 }
 
-_WIDEST_ID = "i" * ID_CHARACTERS
+_WIDEST_ID = "i" * MAX_ID_CHARACTERS
 # JSON escapes a control character as six bytes; UTF-8 needs at most four.
-_WIDEST_TEXT = "\x01" * TEXT_CHARACTERS
+_WIDEST_TEXT = "\x01" * MAX_TEXT_CHARACTERS
 # The longest value of each field of an event's data.
 WIDEST: dict[str, Any] = {
     "sessionId": _WIDEST_ID,
@@ -64,8 +64,8 @@ WIDEST: dict[str, Any] = {
     "lastCommitAt": "2026-04-10T14:32:00." + "9" * 38 + "+02:00",
     "sequence": MAX_SEQUENCE,
     "metadata": {
-        f"{number:02}".ljust(METADATA_NAME_CHARACTERS, "\U0001f393"): "\U0001f393" * METADATA_VALUE_CHARACTERS
-        for number in range(METADATA_PAIRS)
+        f"{number:02}".ljust(MAX_METADATA_NAME_CHARACTERS, "\U0001f393"): "\U0001f393" * MAX_METADATA_VALUE_CHARACTERS
+        for number in range(MAX_METADATA_PAIRS)
     },
 }
 

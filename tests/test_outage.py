@@ -7,7 +7,7 @@ import pytest
 
 from fakes import FakeTelemetry, until
 from streams.core.encryption import WrongKeys
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.outage import BROKER, DATABASE, ENCRYPTION_KEYS, OutageKind, Outages
 
 AWAY = {"why": "connection refused"}
@@ -73,8 +73,8 @@ async def test_several_waiters_are_logged_once(fixture: OutageFixture) -> None:
 
 async def test_another_error_ends_the_outage_and_is_raised(fixture: OutageFixture) -> None:
     [task] = await fixture.waiting()
-    fixture.dependency.error = Refused("a value too long")
-    with pytest.raises(Refused):
+    fixture.dependency.error = RowRefused("a value too long")
+    with pytest.raises(RowRefused):
         await task
     assert fixture.telemetry.logged[-1][0] == "database_reachable"
 

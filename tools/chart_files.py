@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from streams.core.limits import RETRY_TIERS
+from streams.core.limits import MAX_RETRY_TIERS
 from streams.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -81,7 +81,7 @@ def _property(name: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     described = {"description": Settings.model_fields[name].description}
     if name == "retry_schedule":
         wait = {"type": "string", "pattern": "^[1-9][0-9]{0,6}[smhd]$"}
-        return {**described, "type": "array", "minItems": 1, "maxItems": RETRY_TIERS, "items": wait}
+        return {**described, "type": "array", "minItems": 1, "maxItems": MAX_RETRY_TIERS, "items": wait}
     if isinstance(default_of(name), list):
         return {**described, "type": "array", "items": {"type": "string", "minLength": 1}}
     choices = declared.get("anyOf", [declared])

@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import command
 
 from streams.adapters.sql.database import database_url
-from streams.adapters.sql.migrate import run, upgrade
+from streams.adapters.sql.migrate import run_command, upgrade
 from streams.adapters.sql.schema_check import MIGRATIONS, revisions
 
 
@@ -34,7 +34,7 @@ def write_migration(message: str, folder: Path) -> Path:
         config.set_main_option("version_locations", f"{MIGRATIONS / 'versions'}:{folder}")  # type: ignore[attr-defined]
         command.revision(config, message, autogenerate=True, rev_id=revision, version_path=folder)  # type: ignore[arg-type]
 
-    run(url, write)
+    run_command(url, write)
     [written] = folder.glob("*.py")
     slug = re.sub(r"\W+", "_", message.lower()).strip("_")
     return written.rename(folder / f"{revision[:4]}_{slug}.py")

@@ -8,25 +8,25 @@ from pydantic import BeforeValidator, Field
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
 from api.webhooks.models import Url
 from streams.core.access import Role, Scope
-from streams.core.limits import NAME_CHARACTERS
-from streams.core.session import MAX_LINK
+from streams.core.limits import MAX_NAME_CHARACTERS
+from streams.core.session import MAX_LINK_LIFETIME
 
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],
     Field(min_length=1, max_length=len(Scope)),
     at_most(len(Scope), "scopes"),
 ]
-ROLES = (
+ROLE_DESCRIPTION = (
     "`owner`: everything, people and keys included; `member`: webhooks, deliveries and events; `viewer`: reads, "
     "without secrets and headers."
 )
-MAX_LINK_MINUTES = MAX_LINK // timedelta(minutes=1)
+MAX_LINK_MINUTES = MAX_LINK_LIFETIME // timedelta(minutes=1)
 
 
 class NewKey(Input):
     """An API key to create."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["The nightly export"])]
+    name: Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, examples=["The nightly export"])]
     scopes: Scopes
     expires_at: Moment | None = None
 
@@ -54,13 +54,13 @@ class NewUser(Input):
     """A user to add, who may sign in to the account's dashboard."""
 
     email: Annotated[Email, Field(min_length=3, examples=["ada@example.com"])]
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.OWNER
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = Role.OWNER
 
 
 class UserChanges(Changes):
     """Changes of a user."""
 
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = UNCHANGED
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = UNCHANGED
 
 
 class UserDetails(Model):
@@ -75,7 +75,7 @@ class UserDetails(Model):
 class NewPortalLink(Input):
     """A link that signs one browser in to the account's dashboard, without a mail."""
 
-    role: Annotated[Role, Field(strict=False, description=ROLES)] = Role.MEMBER
+    role: Annotated[Role, Field(strict=False, description=ROLE_DESCRIPTION)] = Role.MEMBER
     minutes: Annotated[int, Field(ge=1, le=MAX_LINK_MINUTES, description="How long the link is valid.")] = 15
     return_url: Annotated[Url | None, Field(description="Where the dashboard's link back to the platform leads.")] = (
         None

@@ -5,15 +5,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
-from streams.core.limits import EMAILS, NAME_CHARACTERS
+from streams.core.limits import MAX_EMAILS, MAX_NAME_CHARACTERS
 from streams.core.mail import MailKind, MailStatus
 from streams.features.mails.service import MailDetails
 
-Name = Annotated[Text, Field(min_length=1, max_length=NAME_CHARACTERS, examples=["Acme Training"])]
+Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, examples=["Acme Training"])]
 Emails = Annotated[
     list[Email],
-    Field(max_length=EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
-    at_most(EMAILS, "addresses"),
+    Field(max_length=MAX_EMAILS, examples=[["ops@example.com"]], description="Who gets its mails."),
+    at_most(MAX_EMAILS, "addresses"),
 ]
 PlanLimit = Annotated[int, Field(ge=1, lt=2**63, description="Launches a calendar month.", examples=[1000])]
 

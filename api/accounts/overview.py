@@ -20,7 +20,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # An account rarely has more; the list of webhooks has them all, in pages.
 MAX_WEBHOOKS = 100
-_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
+_LEVEL_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 
 
 @router.get("/")
@@ -29,16 +29,16 @@ async def overview(visit: SignedIn) -> Response:
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
     verdicts = await services.webhook_stats.verdicts(page.rows)
-    dead = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
-    latest = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
-    rows = [*dead.rows, *latest.rows]
+    dead_letters = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
+    latest_deliveries = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
+    rows = [*dead_letters.rows, *latest_deliveries.rows]
     return render(
         visit,
         "overview.html",
-        webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _ORDER.index(pair[1].level)),
-        more=page.next is not None,
-        dead=dead.rows,
-        latest=latest.rows,
+        webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _LEVEL_ORDER.index(pair[1].level)),
+        more=page.next_cursor is not None,
+        dead=dead_letters.rows,
+        latest=latest_deliveries.rows,
         last=await services.search.last_attempts(rows),
         names=await names_of(visit, rows),
         chart=attempts_chart(await services.webhook_stats.account_hours(account_id), now),

@@ -8,19 +8,19 @@ from starlette.responses import Response
 
 from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
-from api.shell.once import acts_once, new_once
+from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import actor_name, names_by_id, people_of
 from api.shell.visits import MayManage, SignedIn, Visit
-from streams.core.access import MANAGE, NewKey, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, NewKey, Role, Scope
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import is_storable
 from streams.core.ids import is_id
 
 # What each scope permits, for the form of a new key.
-SCOPES = {
+SCOPE_DESCRIPTIONS = {
     Scope.WEBHOOKS_READ: "see webhooks, their health and numbers, mails and the audit log",
     Scope.WEBHOOKS_WRITE: "register, change, test, pause and delete webhooks, and see their secrets",
     Scope.EVENTS_WRITE: "publish events",
@@ -28,32 +28,32 @@ SCOPES = {
     Scope.DELIVERIES_WRITE: "send again, and discard",
     Scope.LEARNERS_ERASE: "erase learners for good",
 }
-assert SCOPES.keys() == set(Scope)
+assert SCOPE_DESCRIPTIONS.keys() == set(Scope)
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
+PAGE_ROWS = 50
 # Each has its whole text.
-MAILS = 20
+PAGE_MAILS = 20
 
 
 async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tuple[FieldError, ...] = ()) -> Response:
     services, account_id = visit.services, visit.account.id
-    can_manage = visit.may(MANAGE)
+    can_manage = visit.may(MANAGE_ACCOUNT)
     return render(
         visit,
         "account.html",
         has_secret=new_key is not None,
-        here="/account",
+        return_path="/account",
         errors=errors,
         manage=can_manage,
         keys=await services.access.keys(account_id) if can_manage else [],
         users=await services.access.users(account_id),
         sessions=await services.sessions.list(account_id) if can_manage else [],
         roles=list(Role),
-        scopes=SCOPES,
+        scopes=SCOPE_DESCRIPTIONS,
         made=new_key,
-        once=new_once(),
+        once=new_form_key(),
         has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,
     )
 
@@ -65,7 +65,7 @@ async def account_page(visit: SignedIn) -> Response:
 
 
 @router.post("/account/keys")
-@acts_once
+@run_once
 async def add_key(visit: MayManage, form: SentForm) -> Response:
     """The page shows the new key, once."""
     try:
@@ -129,7 +129,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         if not is_storable(text):
             raise Invalid(FieldError(name, "must not contain the character NUL"))
     audit_filter = AuditFilter(visit.account.id, filters.get("actor"), filters.get("action"), filters.get("object"))
-    page = await visit.services.audit.list(audit_filter, cursor_of(after), ROWS)
+    page = await visit.services.audit.list(audit_filter, cursor_of(after), PAGE_ROWS)
     people = await people_of(visit)
     return render(
         visit,
@@ -138,7 +138,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
         actors={row.actor: actor_name(row.actor, people) for row in page.rows},
         names={**people, **await names_by_id(visit, _webhook_ids(page.rows))},
         given=filters,
-        next=with_query("/audit", **filters, after=page.next) if page.next else None,
+        next=with_query("/audit", **filters, after=page.next_cursor) if page.next_cursor else None,
         with_query=with_query,
     )
 
@@ -146,10 +146,10 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
 @router.get("/notifications")
 async def notifications_page(visit: SignedIn, after: str | None = None) -> Response:
     """The mails to the account, newest first."""
-    page = await visit.services.mails.page(visit.account.id, cursor_of(after), MAILS)
+    page = await visit.services.mails.page(visit.account.id, cursor_of(after), PAGE_MAILS)
     return render(
         visit,
         "notifications.html",
         rows=page.rows,
-        next=page.next,
+        next=page.next_cursor,
     )

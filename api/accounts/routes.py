@@ -29,7 +29,7 @@ from api.accounts.models import (
     notification_of,
 )
 from api.auth import MayReadWebhooks, Operator
-from api.paging import After, Limit, cursor_of
+from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
 from api.shared_models import Id, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
@@ -37,48 +37,52 @@ from api.visibility import visible
 from streams.core.audit import AuditFilter
 
 router = APIRouter(route_class=StrictRoute)
-OfActor = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]
-OfAction = Annotated[SearchText | None, Query(description="Only this action, such as `webhook.paused`.")]
-OfObject = Annotated[SearchText | None, Query(alias="objectId", description="Only on the object with this id.")]
+ActorFilter = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]
+ActionFilter = Annotated[SearchText | None, Query(description="Only this action, such as `webhook.paused`.")]
+ObjectFilter = Annotated[SearchText | None, Query(alias="objectId", description="Only on the object with this id.")]
 
 
 async def _entries(
-    actor: OfActor = None,
-    action: OfAction = None,
-    object_id: OfObject = None,
+    actor: ActorFilter = None,
+    action: ActionFilter = None,
+    object_id: ObjectFilter = None,
     since: Annotated[Moment | None, Query(description="Only entries from then on.")] = None,
     until: Annotated[Moment | None, Query(description="Only entries before.")] = None,
 ) -> AuditFilter:
     return AuditFilter(None, actor, action, object_id, since, until)
 
 
-WantedEntries = Annotated[AuditFilter, Depends(_entries)]
-OPERATORS: list[str | Enum] = ["Accounts (operators)"]
+AuditQuery = Annotated[AuditFilter, Depends(_entries)]
+OPERATOR_TAGS: list[str | Enum] = ["Accounts (operators)"]
 
 
-@router.post("/v1/accounts", status_code=201, tags=OPERATORS, summary="Open an account", operation_id="createAccount")
+@router.post(
+    "/v1/accounts", status_code=201, tags=OPERATOR_TAGS, summary="Open an account", operation_id="createAccount"
+)
 async def open_account(body: NewAccount, caller: Operator, request: Request) -> AccountWithKey:
     """The response has a first API key with every scope, which is shown only once."""
     new_account = await services_of(request).accounts.open(body.name, body.emails, body.plan_limit, actor=caller.actor)
     return AccountWithKey.of(new_account.account, new_account)
 
 
-@router.get("/v1/accounts", tags=OPERATORS, summary="List accounts", operation_id="listAccounts")
+@router.get("/v1/accounts", tags=OPERATOR_TAGS, summary="List accounts", operation_id="listAccounts")
 async def list_accounts(
-    caller: Operator, request: Request, limit: Limit = 50, cursor: After = None
+    caller: Operator, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[AccountDetails]:
     """Newest first."""
     page = await services_of(request).accounts.page(cursor_of(cursor), limit)
     return page_of(page, AccountDetails.of)
 
 
-@router.get("/v1/accounts/{account_id}", tags=OPERATORS, summary="Show an account", operation_id="getAccount")
+@router.get("/v1/accounts/{account_id}", tags=OPERATOR_TAGS, summary="Show an account", operation_id="getAccount")
 async def show_account(account_id: Id, caller: Operator, request: Request) -> AccountDetails:
     """Name, notification addresses and plan."""
     return AccountDetails.of(await services_of(request).accounts.find(account_id))
 
 
-@router.patch("/v1/accounts/{account_id}", tags=OPERATORS, summary="Change an account", operation_id="updateAccount")
+@router.patch(
+    "/v1/accounts/{account_id}", tags=OPERATOR_TAGS, summary="Change an account", operation_id="updateAccount"
+)
 async def change_account(account_id: Id, body: AccountChanges, caller: Operator, request: Request) -> AccountDetails:
     """A field that is left out does not change. `planLimit: null` means no limit."""
     account = await services_of(request).accounts.change(account_id, body.given(), actor=caller.actor)
@@ -88,7 +92,7 @@ async def change_account(account_id: Id, body: AccountChanges, caller: Operator,
 @router.post(
     "/v1/accounts/{account_id}/keys",
     status_code=201,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Make an API key",
     operation_id="createApiKey",
 )
@@ -100,7 +104,7 @@ async def add_key(account_id: Id, body: NewKey, caller: Operator, request: Reque
     return KeyWithText.of(new_key.key, new_key)
 
 
-@router.get("/v1/accounts/{account_id}/keys", tags=OPERATORS, summary="List API keys", operation_id="listApiKeys")
+@router.get("/v1/accounts/{account_id}/keys", tags=OPERATOR_TAGS, summary="List API keys", operation_id="listApiKeys")
 async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[Key]:
     """Each with its first characters, and when it was last used, to the minute."""
     return [Key.of(key) for key in await services_of(request).access.keys(account_id)]
@@ -109,7 +113,7 @@ async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[
 @router.delete(
     "/v1/accounts/{account_id}/keys/{key_id}",
     status_code=204,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Revoke an API key",
     operation_id="revokeApiKey",
 )
@@ -121,7 +125,7 @@ async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Requ
 @router.post(
     "/v1/accounts/{account_id}/users",
     status_code=201,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Let somebody sign in",
     operation_id="addUser",
 )
@@ -131,7 +135,9 @@ async def add_user(account_id: Id, body: NewUser, caller: Operator, request: Req
     return UserDetails.of(await access.add_user(account_id, body.email, body.role, actor=caller.actor))
 
 
-@router.get("/v1/accounts/{account_id}/users", tags=OPERATORS, summary="List who may sign in", operation_id="listUsers")
+@router.get(
+    "/v1/accounts/{account_id}/users", tags=OPERATOR_TAGS, summary="List who may sign in", operation_id="listUsers"
+)
 async def list_users(account_id: Id, caller: Operator, request: Request) -> list[UserDetails]:
     """Oldest first."""
     return [UserDetails.of(user) for user in await services_of(request).access.users(account_id)]
@@ -140,7 +146,7 @@ async def list_users(account_id: Id, caller: Operator, request: Request) -> list
 @router.delete(
     "/v1/accounts/{account_id}/users/{user_id}",
     status_code=204,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Remove a user",
     operation_id="removeUser",
 )
@@ -151,7 +157,7 @@ async def remove_user(account_id: Id, user_id: Id, caller: Operator, request: Re
 
 @router.patch(
     "/v1/accounts/{account_id}/users/{user_id}",
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Change a user's role",
     operation_id="updateUser",
 )
@@ -166,20 +172,20 @@ async def change_user(
 @router.post(
     "/v1/accounts/{account_id}/users/{user_id}/sign-in-links",
     status_code=201,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Make a link that signs a user in once",
     operation_id="createSignInLink",
 )
 async def make_sign_in_link(account_id: Id, user_id: Id, caller: Operator, request: Request) -> SignInLink:
     """For a platform that signs its own users in. Valid for 15 minutes; its page asks for the press of a button."""
-    link = await services_of(request).sign_in.link_for(account_id, user_id, actor=caller.actor)
+    link = await services_of(request).sign_in.create_user_link(account_id, user_id, actor=caller.actor)
     return SignInLink.of(link)
 
 
 @router.post(
     "/v1/accounts/{account_id}/portal-links",
     status_code=201,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="Make a link to the account's dashboard",
     operation_id="createPortalLink",
 )
@@ -188,7 +194,7 @@ async def make_portal_link(
 ) -> PortalLink:
     """For one browser, once, without a mail: the platform's own page links to it, or frames it."""
     new_link = body or NewPortalLink()
-    link = await services_of(request).sign_in.portal_link(
+    link = await services_of(request).sign_in.create_portal_link(
         account_id, new_link.role, timedelta(minutes=new_link.minutes), new_link.return_url, actor=caller.actor
     )
     return PortalLink.of(link)
@@ -196,7 +202,7 @@ async def make_portal_link(
 
 @router.get(
     "/v1/accounts/{account_id}/sessions",
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="List who is signed in",
     operation_id="listSignedInUsers",
 )
@@ -209,7 +215,7 @@ async def list_sessions(account_id: Id, caller: Operator, request: Request) -> l
 @router.delete(
     "/v1/accounts/{account_id}/sessions/{session_id}",
     status_code=204,
-    tags=OPERATORS,
+    tags=OPERATOR_TAGS,
     summary="End a session",
     operation_id="endSignIn",
 )
@@ -219,10 +225,10 @@ async def revoke_session(account_id: Id, session_id: Id, caller: Operator, reque
 
 
 @router.get(
-    "/v1/audit", tags=OPERATORS, summary="Who did what, in all accounts", operation_id="listAuditLogOfAllAccounts"
+    "/v1/audit", tags=OPERATOR_TAGS, summary="Who did what, in all accounts", operation_id="listAuditLogOfAllAccounts"
 )
 async def audit(
-    caller: Operator, request: Request, audit_query: WantedEntries, limit: Limit = 50, cursor: After = None
+    caller: Operator, request: Request, audit_query: AuditQuery, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[AuditLogEntry]:
     """Newest first."""
     page = await services_of(request).audit.list(audit_query, cursor_of(cursor), limit)
@@ -234,7 +240,7 @@ async def audit(
 
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", operation_id="listAuditLog")
 async def own_audit(
-    caller: MayReadWebhooks, request: Request, audit_query: WantedEntries, limit: Limit = 50, cursor: After = None
+    caller: MayReadWebhooks, request: Request, audit_query: AuditQuery, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
     audit_query = replace(audit_query, account_id=caller.account_id)
@@ -244,7 +250,7 @@ async def own_audit(
 
 @router.get("/v1/notifications", tags=["Account"], summary="List the mails to this account", operation_id="listMails")
 async def notifications(
-    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
     page = await services_of(request).mails.page(caller.account_id, cursor_of(cursor), limit)

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import orjson
 
-from api.course_sessions.elements import Elements, of_fields, of_text, of_value
+from api.course_sessions.elements import Elements, elements_of_fields, elements_of_text, elements_of_value
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.scorm_time import as_seconds, parse_length
+from streams.features.course_sessions.scorm_time import parse_length, to_seconds
 
 # A form of Moodle's has some fields for each interaction of the learner.
 MAX_PARTS = 5_000
@@ -27,7 +27,7 @@ _HALF_CHARACTER = re.compile(rf"{_HIGH}(?!{_LOW})|{_LOW}(?<!{_HIGH}{_LOW})")
 _COMMON_FIELDS = ("completionStatus", "successStatus", "totalTimeSeconds", "runtimeData")
 _PARTS = ("raw", "min", "max", "scaled")
 
-Word = TypeVar("Word", bound=StrEnum)
+EnumValue = TypeVar("EnumValue", bound=StrEnum)
 
 
 class NotScorm(ValueError):
@@ -36,46 +36,46 @@ class NotScorm(ValueError):
 
 def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
     """Parse a commit. Raises `NotScorm`."""
-    common: Mapping[str, Any] = {}
+    common_fields: Mapping[str, Any] = {}
     data: Any = None
     elements: Elements | None
     if content_type.lower().startswith("multipart/form-data"):
-        elements = of_fields(_form(body, content_type))
+        elements = elements_of_fields(_parse_form(body, content_type))
     else:
         text = body.decode("utf-8-sig", errors="replace")
         if text.lstrip()[:1] in ("{", "["):
-            data = _json(text)
-            elements = of_value(data)
+            data = _parse_json(text)
+            elements = elements_of_value(data)
             if isinstance(data, dict):
-                common = data
+                common_fields = data
                 if any(name in data for name in _COMMON_FIELDS):
                     data = data.get("runtimeData")
-                    elements = of_value(data) or {}
+                    elements = elements_of_value(data) or {}
         else:
-            elements = of_text(text.strip())
+            elements = elements_of_text(text.strip())
     if elements is None:
         raise NotScorm("no element of SCORM's data model and no status is in it")
     digest = hashlib.sha256(body).hexdigest()[:DIGEST_CHARACTERS]
-    return _commit(elements, common, digest, data if isinstance(data, dict) else None)
+    return _to_commit(elements, common_fields, digest, data if isinstance(data, dict) else None)
 
 
-def _json(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
-        return orjson.loads(_whole_characters(text))
+        return orjson.loads(_replace_half_characters(text))
     except orjson.JSONDecodeError:
         raise NotScorm("it is not JSON") from None
 
 
-def _whole_characters(text: str) -> str:
+def _replace_half_characters(text: str) -> str:
     r"""JSON without escapes of half a character, which a course leaves that cuts its text: no parser takes them.
 
     Escaped backslashes are set aside meanwhile, as a character that JSON does not have: `\\ud800` is a text.
     """
-    aside = text.replace("\\\\", "\0")
-    return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", aside).replace("\0", "\\\\")
+    escaped_text = text.replace("\\\\", "\0")
+    return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", escaped_text).replace("\0", "\\\\")
 
 
-def _form(body: bytes, content_type: str) -> dict[str, str]:
+def _parse_form(body: bytes, content_type: str) -> dict[str, str]:
     """The fields of a form (RFC 7578); of fields with one name the last one counts.
 
     Each step reads the body once: a stranger can send any body, and all other requests wait meanwhile.
@@ -87,18 +87,18 @@ def _form(body: bytes, content_type: str) -> dict[str, str]:
     parts = (b"\n" + body).split(b"\n" + delimiter, MAX_PARTS + 2)
     if len(parts) > MAX_PARTS + 2:
         raise NotScorm(f"the form has more than {MAX_PARTS} fields")
-    return dict(map(_field, parts[1:]))
+    return dict(map(_parse_part, parts[1:]))
 
 
-def _field(part: bytes) -> tuple[str, str]:
+def _parse_part(part: bytes) -> tuple[str, str]:
     """The name and the value of a part; without a name in its first lines, the name is empty."""
     end = _BLANK_LINE.search(part, 0, MAX_HEADER_BYTES)
     if end is None:
         return "", ""
-    return _name(part[: end.start()]), part[end.end() :].removesuffix(b"\r").decode(errors="replace")
+    return _part_name(part[: end.start()]), part[end.end() :].removesuffix(b"\r").decode(errors="replace")
 
 
-def _name(header: bytes) -> str:
+def _part_name(header: bytes) -> str:
     for line in header.splitlines():
         kind, _, value = line.partition(b":")
         if kind.strip().lower() == b"content-disposition":
@@ -109,47 +109,51 @@ def _name(header: bytes) -> str:
     return ""
 
 
-def _commit(elements: Elements, common: Mapping[str, Any], digest: str, data: Mapping[str, Any] | None) -> PlayerCommit:
-    scores = common.get("score")
-    course = scores if isinstance(scores, dict) else {}
+def _to_commit(
+    elements: Elements, common_fields: Mapping[str, Any], digest: str, data: Mapping[str, Any] | None
+) -> PlayerCommit:
+    scores = common_fields.get("score")
+    course_score = scores if isinstance(scores, dict) else {}
     # A player that counts no time adds a total of 0 to its last commit.
-    total = _length(elements.get("total_time")) or None
-    sequence = common.get("commitSequence")
+    total_time = _parse_length(elements.get("total_time")) or None
+    sequence = common_fields.get("commitSequence")
     return PlayerCommit(
-        course_completion=_word(Completion, common.get("completionStatus")),
-        course_success=_word(Success, common.get("successStatus")),
-        lesson_status=_lower(elements.get("lesson_status")),
-        completion_status=_word(Completion, elements.get("completion_status")),
-        success_status=_word(Success, elements.get("success_status")),
-        progress_measure=_number(elements.get("progress_measure"), 0, 1),
-        completion_threshold=_number(elements.get("completion_threshold"), 0, 1),
-        scaled_passing_score=_number(elements.get("scaled_passing_score"), -1, 1),
-        score=_score({part: elements.get(f"score.{part}") for part in _PARTS}).merged(_score(course)),
-        session_time=_length(elements.get("session_time")),
-        total_time=_seconds(common.get("totalTimeSeconds")) if total is None else total,
-        mode=_lower(elements.get("mode")),
-        credit=_lower(elements.get("credit")),
+        course_completion=_to_enum(Completion, common_fields.get("completionStatus")),
+        course_success=_to_enum(Success, common_fields.get("successStatus")),
+        lesson_status=_to_lower(elements.get("lesson_status")),
+        completion_status=_to_enum(Completion, elements.get("completion_status")),
+        success_status=_to_enum(Success, elements.get("success_status")),
+        progress_measure=_parse_number(elements.get("progress_measure"), 0, 1),
+        completion_threshold=_parse_number(elements.get("completion_threshold"), 0, 1),
+        scaled_passing_score=_parse_number(elements.get("scaled_passing_score"), -1, 1),
+        score=_parse_score({part: elements.get(f"score.{part}") for part in _PARTS}).merge(_parse_score(course_score)),
+        session_time=_parse_length(elements.get("session_time")),
+        total_time=_parse_seconds(common_fields.get("totalTimeSeconds")) if total_time is None else total_time,
+        mode=_to_lower(elements.get("mode")),
+        credit=_to_lower(elements.get("credit")),
         sequence=sequence if type(sequence) is int and 0 <= sequence < MAX_SEQUENCE else None,
         digest=digest,
         data=data,
     )
 
 
-def _lower(text: str | None) -> str | None:
+def _to_lower(text: str | None) -> str | None:
     return text.strip().lower() or None if text else None
 
 
-def _word(words: type[Word], value: Any) -> Word | None:
-    text = _lower(value) if isinstance(value, str) else None
-    return words(text) if text in tuple(words) else None
+def _to_enum(enum_type: type[EnumValue], value: Any) -> EnumValue | None:
+    text = _to_lower(value) if isinstance(value, str) else None
+    return enum_type(text) if text in tuple(enum_type) else None
 
 
-def _score(parts: Mapping[str, Any]) -> Score:
-    scaled = _number(parts.get("scaled"), -1, 1)
-    return Score(_number(parts.get("raw")), _number(parts.get("min")), _number(parts.get("max")), scaled)
+def _parse_score(parts: Mapping[str, Any]) -> Score:
+    scaled = _parse_number(parts.get("scaled"), -1, 1)
+    return Score(
+        _parse_number(parts.get("raw")), _parse_number(parts.get("min")), _parse_number(parts.get("max")), scaled
+    )
 
 
-def _number(value: Any, least: float = -1e300, most: float = 1e300) -> float | None:
+def _parse_number(value: Any, minimum: float = -1e300, maximum: float = 1e300) -> float | None:
     """A finite number within the bounds; anything else is no news."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
@@ -157,18 +161,18 @@ def _number(value: Any, least: float = -1e300, most: float = 1e300) -> float | N
     if not _NUMBER.fullmatch(text):
         return None
     number = float(text)
-    return number if least <= number <= most else None
+    return number if minimum <= number <= maximum else None
 
 
-def _length(text: str | None) -> Decimal | None:
+def _parse_length(text: str | None) -> Decimal | None:
     return parse_length(text.strip()) if text else None
 
 
-def _seconds(value: Any) -> Decimal | None:
+def _parse_seconds(value: Any) -> Decimal | None:
     """Seconds that a player counted; 0 is no news."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
-        return as_seconds(Decimal(str(value)[:32])) or None
+        return to_seconds(Decimal(str(value)[:32])) or None
     except InvalidOperation:
         return None

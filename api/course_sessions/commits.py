@@ -9,14 +9,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
-from api.problems import TooMany, problem, response_or_problem
+from api.problems import TooManyRequests, problem, response_or_problem
 from api.services import services_of
 from streams.core.errors import NotFound
 from streams.core.rate import RateLimits
 from streams.features.course_sessions.service import COMMIT_PATH
 
 # A player commits every 10 s, and when a course asks for it.
-COMMITS_A_SECOND = 20
+MAX_COMMITS_PER_SECOND = 20
 # 256 random bits in URL-safe Base64.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 # What the players of SCORM take as success.
@@ -31,7 +31,7 @@ class CommitLimits(RateLimits):
     """The limit of commits of one commit URL."""
 
     def __init__(self) -> None:
-        super().__init__(COMMITS_A_SECOND, 1)
+        super().__init__(MAX_COMMITS_PER_SECOND, 1)
 
 
 @router.post(
@@ -47,15 +47,15 @@ async def commit(token: Token, request: Request) -> Response:
     The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
     404, one that has ended 410, more than 20 a second 429.
     """
-    return await _take(token, request)
+    return await _handle_commit(token, request)
 
 
-async def _take(token: str, request: Request) -> Response:
+async def _handle_commit(token: str, request: Request) -> Response:
     if not _TOKEN.fullmatch(token):
         raise NotFound("no session has this commit URL")
-    passes, bucket = request.app.state.commit_limits.take(token, time.monotonic())
-    if not passes:
-        raise TooMany(bucket.next_in_seconds, "commits of this session")
+    is_allowed, bucket = request.app.state.commit_limits.take(token, time.monotonic())
+    if not is_allowed:
+        raise TooManyRequests(bucket.seconds_until_token, "commits of this session")
     try:
         commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
     except NotScorm as error:
@@ -66,7 +66,10 @@ async def _take(token: str, request: Request) -> Response:
 
 @router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)
 async def preflight(token: str) -> Response:
-    """What a browser asks before it sends JSON from another origin. `CommitOrigins` adds what it wants to know."""
+    """What a browser asks before it sends JSON from another origin.
+
+    `CommitCorsMiddleware` adds what it wants to know.
+    """
     return Response(status_code=204)
 
 
@@ -76,7 +79,7 @@ class _Route:
     path = f"{COMMIT_PATH}{{token}}"
 
 
-class TakeCommits:
+class CommitMiddleware:
     """Answers commits before FastAPI's router, which would cost as much as the commit, and passes others on.
 
     OpenAPI has the route above.
@@ -93,7 +96,7 @@ class TakeCommits:
         scope["route"] = _Route
         scope["state"]["is_frequent"] = True
         request = Request(scope, receive)
-        response = await response_or_problem(request, _take(token, request))
+        response = await response_or_problem(request, _handle_commit(token, request))
         await response(scope, receive, send)
 
 
@@ -106,7 +109,7 @@ def _token_of(scope: Scope) -> str | None:
     return token if _TOKEN.fullmatch(token) else None
 
 
-class CommitOrigins:
+class CommitCorsMiddleware:
     """Allow a player's page on any origin, in every answer: an error without these headers looks like an outage.
 
     A beacon is sent with credentials, so the origin is named and credentials are allowed. No cookie is used here:
@@ -122,15 +125,15 @@ class CommitOrigins:
             return
         request_headers = Headers(scope=scope)
 
-        async def sending(message: Message) -> None:
+        async def send_with_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
-                _allow(MutableHeaders(scope=message), request_headers)
+                _add_cors_headers(MutableHeaders(scope=message), request_headers)
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, receive, send_with_cors)
 
 
-def _allow(headers: MutableHeaders, request_headers: Headers) -> None:
+def _add_cors_headers(headers: MutableHeaders, request_headers: Headers) -> None:
     headers["Cache-Control"] = "no-store"
     headers["Vary"] = "Origin"
     if origin := request_headers.get("origin"):

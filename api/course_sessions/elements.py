@@ -39,12 +39,12 @@ MAX_CHARACTERS = 128
 MAX_ITEMS = 20_000
 
 # Moodle's names have `__` where SCORM's have a dot.
-_NAMES = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OUR_NAMES), reverse=True))
-_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAMES})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
+_NAME_PATTERN = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OUR_NAMES), reverse=True))
+_PAIR = re.compile(rf"(?:\A|(?<=&))({_NAME_PATTERN})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
 
-def of_text(text: str) -> Elements | None:
+def elements_of_text(text: str) -> Elements | None:
     """The elements of `name=value` pairs joined by `&`; None when none has a name of SCORM's.
 
     Players do not encode the values, so text of the learner may look like a pair. Each name comes once in what a player
@@ -52,19 +52,19 @@ def of_text(text: str) -> Elements | None:
     """
     if not _ANY_PAIR.search(text):
         return None
-    return _of_pairs((pair[1], unquote_plus(pair[2])) for pair in _PAIR.finditer(text))
+    return _elements_of_pairs((pair[1], unquote_plus(pair[2])) for pair in _PAIR.finditer(text))
 
 
-def of_value(value: Any) -> Elements | None:
+def elements_of_value(value: Any) -> Elements | None:
     """The elements of parsed JSON; None when nothing in it is SCORM's."""
     if isinstance(value, str):
-        return of_text(value)
+        return elements_of_text(value)
     if isinstance(value, list):
-        return _of_list(value)
-    return _of_object(value) if isinstance(value, dict) else None
+        return _elements_of_list(value)
+    return _elements_of_object(value) if isinstance(value, dict) else None
 
 
-def _of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
+def _elements_of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
     values: dict[str, set[str]] = {}
     for name, value in pairs:
         values.setdefault(name.replace("__", "."), set()).add(value)
@@ -73,57 +73,62 @@ def _of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
     return {} if len(standards) > 1 else {_OUR_NAMES[name]: value for name, value in single_values.items()}
 
 
-def of_fields(fields: Mapping[str, str]) -> Elements | None:
+def elements_of_fields(fields: Mapping[str, str]) -> Elements | None:
     """The elements of a form's fields, which were encoded; None when none has a name of SCORM's."""
     if not any(name.startswith(("cmi.", "cmi__", "adl.", "adl__")) for name in fields):
         return None
-    return _of_flat({name.replace("__", "."): value for name, value in fields.items()})
+    return _elements_of_flat({name.replace("__", "."): value for name, value in fields.items()})
 
 
-def _of_list(items: list[Any]) -> Elements | None:
+def _elements_of_list(items: list[Any]) -> Elements | None:
     """`["name=value", …]`, or `[{"name": …, "value": …}, …]`, of which the last one counts."""
     items = items[:MAX_ITEMS]
     if all(isinstance(item, str) for item in items):
         pairs = [item.partition("=")[::2] for item in items]
-        return _of_pairs((name, value) for name, value in pairs if name in _OUR_NAMES) if _is_scorm(pairs) else None
+        return (
+            _elements_of_pairs((name, value) for name, value in pairs if name in _OUR_NAMES)
+            if _is_scorm(pairs)
+            else None
+        )
     values_by_name = {
         item["name"]: item.get("value")
         for item in items
         if isinstance(item, dict) and isinstance(item.get("name"), str)
     }
-    return _of_flat(values_by_name) if _is_scorm((name, "") for name in values_by_name) else None
+    return _elements_of_flat(values_by_name) if _is_scorm((name, "") for name in values_by_name) else None
 
 
 def _is_scorm(pairs: Iterable[tuple[str, Any]]) -> bool:
     return any(name.startswith(("cmi.", "adl.")) for name, _ in pairs)
 
 
-def _of_object(value: Mapping[str, Any]) -> Elements | None:
+def _elements_of_object(value: Mapping[str, Any]) -> Elements | None:
     """`{"cmi": {…}}`, or `{"cmi.core.lesson_status": …}`, or the one within the other."""
-    inner = value.get("cmi")
-    if not isinstance(inner, dict) and not _is_scorm((name, "") for name in value):
+    cmi = value.get("cmi")
+    if not isinstance(cmi, dict) and not _is_scorm((name, "") for name in value):
         return None
-    flat = dict(_leaves(inner)) if isinstance(inner, dict) else {}
-    return _of_flat({**flat, **{name: value[name] for name in _OUR_NAMES if name in value}})
+    flat_values = dict(_leaves(cmi)) if isinstance(cmi, dict) else {}
+    return _elements_of_flat({**flat_values, **{name: value[name] for name in _OUR_NAMES if name in value}})
 
 
 def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     # Only SCORM 1.2 has `core`: the other names do not count then.
     for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OUR_NAMES:
-        at: Any = cmi
+        node: Any = cmi
         for part in name.split(".")[1:]:
-            at = at.get(part) if isinstance(at, dict) else None
+            node = node.get(part) if isinstance(node, dict) else None
         # A name may be written out below `cmi`, with or without it.
-        short = name.removeprefix("cmi.")
+        short_name = name.removeprefix("cmi.")
         yield (
             name,
             next(
-                (candidate for candidate in (cmi.get(name), cmi.get(short), at) if _text(candidate) is not None), None
+                (candidate for candidate in (cmi.get(name), cmi.get(short_name), node) if _text(candidate) is not None),
+                None,
             ),
         )
 
 
-def _of_flat(values: Mapping[str, Any]) -> Elements:
+def _elements_of_flat(values: Mapping[str, Any]) -> Elements:
     texts = {name: text for name in _OUR_NAMES if (text := _text(values.get(name))) is not None}
     # Only SCORM 1.2 has `core`: its names count alone.
     is_12 = any(name.startswith("cmi.core.") for name in texts)

@@ -8,10 +8,10 @@ from pydantic import Field, WithJsonSchema
 from api.shared_models import Id, Input, Model, Moment, Text, Time
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
-from streams.core.limits import DURATION_CHARACTERS, TEXT_CHARACTERS
+from streams.core.limits import MAX_DURATION_CHARACTERS, MAX_TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
 from streams.features.course_sessions.player_state import StoredState
-from streams.features.course_sessions.progress import Progress, launched
+from streams.features.course_sessions.progress import Progress, new_progress
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.service import OpenedSession, SessionLaunch
 from streams.features.course_sessions.session import CourseSession
@@ -32,20 +32,20 @@ class KnownResult(Input):
     score_max: Number | None = None
     score_scaled: Scaled | None = None
     total_time: Annotated[
-        Text, Field(max_length=DURATION_CHARACTERS, description="ISO 8601.", examples=["PT12M34S"])
+        Text, Field(max_length=MAX_DURATION_CHARACTERS, description="ISO 8601.", examples=["PT12M34S"])
     ] = "PT0S"
 
     def to_progress(self) -> Progress:
         """Raises `Invalid`."""
         score = Score(self.score_raw, self.score_min, self.score_max, self.score_scaled)
-        return launched(self.completion_status, self.success_status, score, _seconds(self.total_time))
+        return new_progress(self.completion_status, self.success_status, score, _seconds(self.total_time))
 
 
 class NewSession(Input):
     """A learner launches a course."""
 
     package_id: Annotated[Id, Field(examples=["pkg_def456"])]
-    learner_id: Annotated[Text, Field(min_length=1, max_length=TEXT_CHARACTERS, examples=["learner-42"])]
+    learner_id: Annotated[Text, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, examples=["learner-42"])]
     dispatch_id: Annotated[Id | None, Field(examples=["dsp_ghi789"])] = None
     session_id: Annotated[
         Id | None,

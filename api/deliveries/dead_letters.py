@@ -9,7 +9,7 @@ from starlette.responses import Response
 from api.deliveries.filters import filter_of
 from api.paging import cursor_of
 from api.shell.forms import Form, SentForm, with_query
-from api.shell.once import new_once
+from api.shell.once import new_form_key
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
@@ -22,12 +22,12 @@ from streams.core.page import Cursor
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-_ACTS = (JobKind.RETRY, JobKind.DISCARD)
-_NONE_CHECKED = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
+_ACTIONS = (JobKind.RETRY, JobKind.DISCARD)
+_NONE_CHECKED_ERROR = FieldError("id", "Nothing is checked. Check dead letters, or choose all that match the filter")
 MAX_WEBHOOKS = 50
 
 
-def _dead(visit: Visit, form: Form, cursor: Cursor | None = None) -> DeliveryFilter:
+def _dead_letter_filter(visit: Visit, form: Form, cursor: Cursor | None = None) -> DeliveryFilter:
     return filter_of(visit, form, ("webhook", "reason"), state=State.DEAD, after=cursor)
 
 
@@ -38,8 +38,8 @@ def _delivery_filter(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFil
     return replace(delivery_filter, ids=form.all("id")) if form.all("id") else None
 
 
-def _act(text: str) -> JobKind:
-    if text not in _ACTS:
+def _parse_action(text: str) -> JobKind:
+    if text not in _ACTIONS:
         raise Invalid(FieldError("act", "choose retry or discard"))
     return JobKind(text)
 
@@ -66,23 +66,23 @@ async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[W
 @router.get("/dead-letters")
 async def dead_letters_page(visit: SignedIn) -> Response:
     """With their reasons, newest first."""
-    return await _list(visit, visit.query)
+    return await _list_page(visit, visit.query)
 
 
-async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -> Response:
+async def _list_page(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -> Response:
     """The list by the fields of its filter, from the row `after` on."""
-    delivery_filter = _dead(visit, form, cursor_of(form["after"] or None))
+    delivery_filter = _dead_letter_filter(visit, form, cursor_of(form["after"] or None))
     page = await visit.services.deliveries.list(delivery_filter)
-    chosen_values = {"webhook": delivery_filter.webhook_id, "reason": delivery_filter.reason}
+    filter_values = {"webhook": delivery_filter.webhook_id, "reason": delivery_filter.reason}
     return render(
         visit,
         "dead_letters.html",
-        here=with_query("/dead-letters", **chosen_values, after=form["after"]),
+        return_path=with_query("/dead-letters", **filter_values, after=form["after"]),
         errors=errors,
         rows=page.rows,
         names=await names_of(visit, page.rows),
         after=form["after"],
-        next=with_query("/dead-letters", **chosen_values, after=page.next) if page.next else None,
+        next=with_query("/dead-letters", **filter_values, after=page.next_cursor) if page.next_cursor else None,
         delivery_filter=delivery_filter,
         webhooks=await _webhooks(visit, delivery_filter),
         reasons=list(DeathReason),
@@ -93,28 +93,28 @@ async def _list(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -
 async def preview_page(visit: MayWriteDeliveries) -> Response:
     """How many dead letters are retried or discarded, before anything happens."""
     query = visit.query
-    act, delivery_filter = _act(query["act"]), _delivery_filter(_dead(visit, query), query)
+    action, delivery_filter = _parse_action(query["act"]), _delivery_filter(_dead_letter_filter(visit, query), query)
     if delivery_filter is None:
-        return await _list(visit, query, (_NONE_CHECKED,))
+        return await _list_page(visit, query, (_NONE_CHECKED_ERROR,))
     return render(
         visit,
         "dead_letters_preview.html",
-        act=act,
+        act=action,
         every=query["every"],
         ids=delivery_filter.ids or (),
         delivery_filter=delivery_filter,
         summary=await visit.services.deliveries.summary(delivery_filter),
-        once=new_once(),
+        once=new_form_key(),
     )
 
 
 @router.post("/dead-letters")
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
     """Retry or discard what is checked, or all that match the filter."""
-    act, delivery_filter = _act(form["act"]), _delivery_filter(_dead(visit, form), form)
+    action, delivery_filter = _parse_action(form["act"]), _delivery_filter(_dead_letter_filter(visit, form), form)
     if delivery_filter is None:
-        return await _list(visit, form, (_NONE_CHECKED,))
+        return await _list_page(visit, form, (_NONE_CHECKED_ERROR,))
     job = await visit.services.deliveries.start(
-        act, delivery_filter, visit.account.id, actor=visit.actor, once=form["once"] or None
+        action, delivery_filter, visit.account.id, actor=visit.actor, idempotency_key=form["once"] or None
     )
     return redirect(f"/jobs/{job.id}")

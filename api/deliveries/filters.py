@@ -20,9 +20,9 @@ from streams.core.outcome import OutcomeKind
 from streams.core.times import format_time, parse_time
 from streams.features.deliveries.search import Facets
 
-ROWS = 50
+PAGE_ROWS = 50
 # Parameters of the filter, in the order in which a link has them, and the field that each one gives.
-FIELDS = {
+FILTER_FIELDS = {
     "state": "state",
     "type": "event_type",
     "webhook": "webhook_id",
@@ -38,7 +38,7 @@ FIELDS = {
     "since": "since",
     "until": "until",
 }
-ERRORS = {
+FAILURE_LABELS = {
     OutcomeKind.TIMEOUT: "no response in time",
     OutcomeKind.CONNECT_TIMEOUT: "no connection in time",
     OutcomeKind.REFUSED: "connection refused",
@@ -54,13 +54,15 @@ ERRORS = {
     OutcomeKind.INVALID_RESPONSE: "not HTTP",
     OutcomeKind.UNSENDABLE: "could not be built",
 }
-assert ERRORS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}
+assert FAILURE_LABELS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}
 # Those without a response, and those with a meaning of their own; the rest is in the classes.
 _OUTCOME_CHOICES = [
-    kind for kind in ERRORS if kind not in (OutcomeKind.CLIENT_ERROR, OutcomeKind.SERVER_ERROR, OutcomeKind.REDIRECT)
+    kind
+    for kind in FAILURE_LABELS
+    if kind not in (OutcomeKind.CLIENT_ERROR, OutcomeKind.SERVER_ERROR, OutcomeKind.REDIRECT)
 ]
-CLASSES = {3: "3xx", 4: "4xx", 5: "5xx"}
-SPANS = {
+STATUS_CLASSES = {3: "3xx", 4: "4xx", 5: "5xx"}
+TIME_SPANS = {
     "last hour": timedelta(hours=1),
     "last 24 h": timedelta(hours=24),
     "last 7 days": timedelta(days=7),
@@ -68,34 +70,34 @@ SPANS = {
 
 
 # Parameters that have one of some values, and what each value means.
-_VALUES: Mapping[str, Mapping[str, object]] = {
+_ALLOWED_VALUES: Mapping[str, Mapping[str, object]] = {
     "state": {state: state for state in State},
-    "type": {state: state for state in EVENT_TYPES},
-    "reason": {state: state for state in DeathReason},
-    "error": {state: state for state in ERRORS},
-    "class": {str(state): state for state in CLASSES},
+    "type": {event_type: event_type for event_type in EVENT_TYPES},
+    "reason": {reason: reason for reason in DeathReason},
+    "error": {failure: failure for failure in FAILURE_LABELS},
+    "class": {str(status_class): status_class for status_class in STATUS_CLASSES},
 }
 
 
-def filter_of(visit: Visit, form: Form, names: Iterable[str] = FIELDS, **others: Any) -> DeliveryFilter:
+def filter_of(visit: Visit, form: Form, names: Iterable[str] = FILTER_FIELDS, **fixed_fields: Any) -> DeliveryFilter:
     """The filter in a form, or in the URL. Raises `Invalid`."""
     zone = zone_of(visit.request)
-    values = {FIELDS[name]: _value(name, form[name], zone) for name in names if form[name]}
-    return DeliveryFilter(visit.account.id, limit=ROWS, **values, **others)
+    values = {FILTER_FIELDS[name]: _value(name, form[name], zone) for name in names if form[name]}
+    return DeliveryFilter(visit.account.id, limit=PAGE_ROWS, **values, **fixed_fields)
 
 
 def _value(name: str, text: str, zone: ZoneInfo) -> Any:
     if name in ("since", "until"):
         value: object = parse_time(text) or from_zone(text, zone)
-        wrong = "must be a time such as 2026-04-10T12:00:00Z"
+        message = "must be a time such as 2026-04-10T12:00:00Z"
     elif name == "metadata":
         return parse_pair(text)
-    elif values := _VALUES.get(name):
-        value, wrong = values.get(text), f"is one of {', '.join(values)}"
+    elif values := _ALLOWED_VALUES.get(name):
+        value, message = values.get(text), f"is one of {', '.join(values)}"
     else:
-        value, wrong = text if is_storable(text) else None, "must not contain the character NUL"
+        value, message = text if is_storable(text) else None, "must not contain the character NUL"
     if value is None:
-        raise Invalid(FieldError(name, wrong))
+        raise Invalid(FieldError(name, message))
     return value
 
 
@@ -104,25 +106,25 @@ class Links:
     """Links to the same list with another filter. Times in them are absolute."""
 
     path: str
-    present: Mapping[str, str]
+    parameters: Mapping[str, str]
 
     def __call__(self, **changes: object) -> str:
         """The link with these changes; None drops a part. It begins at the first page."""
-        return with_query(self.path, **{**self.present, **changes})
+        return with_query(self.path, **{**self.parameters, **changes})
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.present)
+        return bool(self.parameters)
 
 
 def links_of(request: Request, delivery_filter: DeliveryFilter) -> Links:
     """Links for the filter that a request has."""
     query = request.query_params
-    present = {name: query[name] for name in FIELDS if query.get(name)}
+    parameters = {name: query[name] for name in FILTER_FIELDS if query.get(name)}
     for name, moment in (("since", delivery_filter.since), ("until", delivery_filter.until)):
         if moment is not None:
-            present[name] = format_time(moment)
-    return Links(request.url.path, present)
+            parameters[name] = format_time(moment)
+    return Links(request.url.path, parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +147,10 @@ class Facet:
 
 def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datetime) -> list[Facet]:
     """The facets of a list of deliveries; `names` are those of webhooks."""
-    present = links.present
+    parameters = links.parameters
 
     def choices(name: str, values: Mapping[str, tuple[str, int | None]]) -> list[Choice]:
-        chosen_value = present.get(name)
+        chosen_value = parameters.get(name)
         return [
             Choice(label, links(**{name: None if value == chosen_value else value}), count, value == chosen_value)
             for value, (label, count) in values.items()
@@ -156,16 +158,19 @@ def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datet
         ]
 
     by_count = sorted(facets.webhook_ids.items(), key=lambda pair: -pair[1])[:20]
-    spans = [Choice(label, links(since=format_time(now - length), until=None)) for label, length in SPANS.items()]
-    if present.get("since") or present.get("until"):
+    spans = [Choice(label, links(since=format_time(now - length), until=None)) for label, length in TIME_SPANS.items()]
+    if parameters.get("since") or parameters.get("until"):
         spans.append(Choice("all that is kept", links(since=None, until=None)))
     return [
         Facet("State", choices("state", {state: (state, facets.states.get(state, 0)) for state in State})),
         Facet("Time", spans),
         Facet("Type", choices("type", {state: (state, facets.event_types.get(state, 0)) for state in EVENT_TYPES})),
         Facet("Webhook", choices("webhook", {state: (names.get(state, state), count) for state, count in by_count})),
-        Facet("An attempt got", choices("class", {str(state): (label, None) for state, label in CLASSES.items()})),
         Facet(
-            "An attempt failed by", choices("error", {str(state): (ERRORS[state], None) for state in _OUTCOME_CHOICES})
+            "An attempt got", choices("class", {str(state): (label, None) for state, label in STATUS_CLASSES.items()})
+        ),
+        Facet(
+            "An attempt failed by",
+            choices("error", {str(state): (FAILURE_LABELS[state], None) for state in _OUTCOME_CHOICES}),
         ),
     ]

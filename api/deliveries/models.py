@@ -10,7 +10,7 @@ from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import DeathReason, State, Target, Trigger
 from streams.core.delivery_state import DeliveryState
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.page import MAX_ROWS
+from streams.core.page import MAX_PAGE_ROWS
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
 
@@ -94,7 +94,7 @@ class DeadLetterFilter(Input):
 class DeadLetterChoice(Input):
     """Either `ids` or a `filter`."""
 
-    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_ROWS), at_most(MAX_ROWS, "ids")] | None = None
+    ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")] | None = None
     filter: DeadLetterFilter | None = None
 
 
@@ -149,7 +149,7 @@ def delivery_with_attempts(details: DeliveryDetails) -> DeliveryWithAttempts:
     return DeliveryWithAttempts.of(
         details,
         delivery_of(details.delivery_state),
-        earlier_attempts_cursor=str(details.earlier) if details.earlier else None,
+        earlier_attempts_cursor=str(details.earlier_cursor) if details.earlier_cursor else None,
     )
 
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.deliveries.filters import Links, facets_of, filter_of, links_of
-from api.deliveries.reasons import REASONS
+from api.deliveries.reasons import REASON_MESSAGES
 from api.paging import cursor_of
 from api.shell.page_route import PageRoute
-from api.shell.rendering import duration, redirect, render
+from api.shell.rendering import format_duration, redirect, render
 from api.shell.rows import names_of, webhook_name, webhook_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
@@ -21,12 +21,12 @@ from streams.core.access import Scope
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.errors import Invalid
 from streams.core.event import parse_pair
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.features.deliveries.search_rules import IdKind
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
+PAGE_ROWS = 50
 
 
 @router.get("/deliveries")
@@ -49,7 +49,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
             "No delivery has this id: no event, session, learner, package or dispatch. Ids are searched as a whole. "
             "An event that no webhook wants has no delivery: GET /v1/events/{id} says why."
         )
-    elif links.present != {name: value for name, value in query.items() if name != "after"}:
+    elif links.parameters != {name: value for name, value in query.items() if name != "after"}:
         # Times without a zone, and empty fields of the form: a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
     result, facets = await asyncio.gather(
@@ -68,21 +68,21 @@ async def deliveries_page(visit: SignedIn) -> Response:
         chips=_chips(links, names),
         problem=problem,
         retention_days=site_of(visit.request).retention_days,
-        next=links(after=result.page.next) if result.page.next else None,
+        next=links(after=result.page.next_cursor) if result.page.next_cursor else None,
         delivery_filter=delivery_filter,
     )
 
 
 def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
     """Each part of the filter, with the link that drops it."""
-    words = {
+    labels = {
         "class": lambda value: f"an attempt got {value}xx",
         "webhook": lambda value: names.get(value, value),
-        "reason": lambda value: REASONS.get(value, value),
+        "reason": lambda value: REASON_MESSAGES.get(value, value),
     }
     return [
-        (words.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
-        for name, value in links.present.items()
+        (labels.get(name, lambda value, name=name: f"{name}: {value}")(value), links(**{name: None}))
+        for name, value in links.parameters.items()
     ]
 
 
@@ -96,20 +96,22 @@ class TimelineStep:
     curl: str | None
 
 
-def _timeline(details: DeliveryDetails, newest: bool) -> list[TimelineStep]:
+def _timeline(details: DeliveryDetails, is_newest_page: bool) -> list[TimelineStep]:
     steps: list[TimelineStep] = []
     previous: AttemptDetails | None = None
     for attempt in details.attempts:
         # The attempt before the first one of a page is not read, so that one shows no wait.
-        first = attempt.started_at if details.earlier else details.delivery_state.first_seen_at
-        began = previous.started_at if previous else first
-        last = newest and attempt is details.attempts[-1]
+        first_started_at = attempt.started_at if details.earlier_cursor else details.delivery_state.first_seen_at
+        previous_started_at = previous.started_at if previous else first_started_at
+        is_last = is_newest_page and attempt is details.attempts[-1]
         steps.append(
             TimelineStep(
                 attempt,
-                duration(wait) if (wait := attempt.started_at - began) >= timedelta(seconds=1) else None,
+                format_duration(wait)
+                if (wait := attempt.started_at - previous_started_at) >= timedelta(seconds=1)
+                else None,
                 previous is not None and previous.generation != attempt.generation,
-                curl(attempt.url, attempt.request_headers, details.body) if last else None,
+                curl(attempt.url, attempt.request_headers, details.body) if is_last else None,
             )
         )
         previous = attempt
@@ -122,8 +124,8 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
     service, cursor = visit.services.deliveries, cursor_of(visit.request.query_params.get("after"))
     details = await service.find(delivery_id, visit.account.id)
     if cursor is not None:
-        page = await service.attempts(delivery_id, cursor, ATTEMPTS_SHOWN, visit.account.id)
-        details = replace(details, attempts=page.rows[::-1], earlier=page.next)
+        page = await service.attempts(delivery_id, cursor, MAX_ATTEMPTS_SHOWN, visit.account.id)
+        details = replace(details, attempts=page.rows[::-1], earlier_cursor=page.next_cursor)
     row = details.delivery_state
     webhook = await webhook_of(visit, row.webhook_id)
     body = (details.body or b"").decode(errors="replace")
@@ -134,9 +136,9 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
         row=row,
         webhook_name=webhook_name(webhook),
         is_deleted=webhook is None or webhook.deleted_at is not None,
-        steps=_timeline(details, newest=cursor is None),
+        steps=_timeline(details, is_newest_page=cursor is None),
         newest=cursor is None,
-        earlier=details.earlier,
+        earlier=details.earlier_cursor,
         sees_headers=visit.may(Scope.WEBHOOKS_WRITE),
         body=body,
     )

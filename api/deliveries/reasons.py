@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from streams.core.delivery import DeathReason
 from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
-from streams.core.erasure import ERASED, ERASED_MESSAGE
+from streams.core.erasure import ERASED_MESSAGE, ERASED_REASON
 
-REASONS: Mapping[str, str] = {
+REASON_MESSAGES: Mapping[str, str] = {
     **{str(reason): words for reason, words in HELD_MESSAGES.items()},
     DeathReason.EXHAUSTED: "All attempts failed.",
     DeathReason.DELETED: "Its webhook was deleted.",
@@ -15,19 +15,19 @@ REASONS: Mapping[str, str] = {
     DeathReason.KEPT: "Kept when its webhook was enabled.",
     DeathReason.REFUSED: "Kafka refused its record.",
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
-    ERASED: ERASED_MESSAGE,
+    ERASED_REASON: ERASED_MESSAGE,
 }
 # The message of such a delivery says more than its reason: that of the last attempt, of Kafka, of what is missing.
-_WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, DeathReason.REFUSED)
+_REASONS_WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, DeathReason.REFUSED)
 
 
 def reason_of(row: DeliveryState) -> str:
     """`All 6 attempts failed.` Empty for a delivery that is neither held nor given up."""
     if row.reason == DeathReason.EXHAUSTED and row.attempts:
         return "Its only attempt failed." if row.attempts == 1 else f"All {row.attempts} attempts failed."
-    return REASONS.get(row.reason, row.reason) if row.reason else ""
+    return REASON_MESSAGES.get(row.reason, row.reason) if row.reason else ""
 
 
 def details_of(row: DeliveryState) -> str:
     """What its message adds to its reason."""
-    return row.message or "" if row.reason in _WITH_DETAILS else ""
+    return row.message or "" if row.reason in _REASONS_WITH_DETAILS else ""

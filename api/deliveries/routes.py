@@ -18,7 +18,7 @@ from api.deliveries.models import (
     delivery_with_attempts,
     job_of,
 )
-from api.paging import After, Limit, cursor_of
+from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
 from api.shared_models import Id, Model, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
@@ -28,7 +28,7 @@ from streams.core.delivery import DeathReason, State
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import parse_pair
 from streams.core.job import JobKind
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
@@ -52,15 +52,15 @@ class DeliveryQuery(Model):
     ] = None
     outcome: Annotated[OutcomeKind | None, Field(description="Only with an attempt that failed in this way.")] = None
     limit: Limit = 50
-    cursor: After = None
+    cursor: CursorQuery = None
 
-    def filter(self, account_id: str, **others: Any) -> DeliveryFilter:
+    def filter(self, account_id: str, **fixed_fields: Any) -> DeliveryFilter:
         """Raises `Invalid`."""
         if self.outcome is OutcomeKind.DELIVERED:
             raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
         values = self.model_dump(by_alias=False, exclude={"cursor"})
         values["metadata"] = None if self.metadata is None else parse_pair(self.metadata)
-        return DeliveryFilter(account_id, after=cursor_of(self.cursor), **values, **others)
+        return DeliveryFilter(account_id, after=cursor_of(self.cursor), **values, **fixed_fields)
 
 
 class StateQuery(DeliveryQuery):
@@ -108,8 +108,8 @@ async def list_attempts(
     delivery_id: Id,
     caller: MayReadDeliveries,
     request: Request,
-    limit: Annotated[int, Query(ge=1, le=ATTEMPTS_SHOWN, description="At most so many rows.")] = ATTEMPTS_SHOWN,
-    cursor: After = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_ATTEMPTS_SHOWN, description="At most so many rows.")] = MAX_ATTEMPTS_SHOWN,
+    cursor: CursorQuery = None,
 ) -> Page[Attempt]:
     """Newest first. A page has fewer rows when their responses are large: go on until there is no `nextCursor`."""
     service = services_of(request).deliveries
@@ -152,7 +152,7 @@ async def retry_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
-    return await _act(JobKind.RETRY, body, caller, request, response)
+    return await _run_action(JobKind.RETRY, body, caller, request, response)
 
 
 @router.post(
@@ -166,10 +166,10 @@ async def discard_dead(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job."""
-    return await _act(JobKind.DISCARD, body, caller, request, response)
+    return await _run_action(JobKind.DISCARD, body, caller, request, response)
 
 
-async def _act(
+async def _run_action(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     service = services_of(request).deliveries
@@ -178,8 +178,8 @@ async def _act(
         return job_of(await service.start(kind, body.filter.to_filter(), caller.account_id, actor=caller.actor))
     if body.ids is None or body.filter is not None:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
-    act = service.retry_dead if kind is JobKind.RETRY else service.discard_dead
-    return AffectedDeliveries.of(await act(DeliveryFilter(caller.account_id, ids=body.ids), actor=caller.actor))
+    action = service.retry_dead_letters if kind is JobKind.RETRY else service.discard_dead_letters
+    return AffectedDeliveries.of(await action(DeliveryFilter(caller.account_id, ids=body.ids), actor=caller.actor))
 
 
 async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:

@@ -4,9 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from api.problems import TooMany
+from api.problems import TooManyRequests
 from streams.core.access import Caller
-from streams.core.limits import ID_CHARACTERS
+from streams.core.limits import MAX_ID_CHARACTERS
 from streams.core.rate import RateLimits
 
 # An account may publish as many seconds' worth at once.
@@ -23,10 +23,10 @@ class EventLimits:
         self._limits = RateLimits(events_a_second * BURST_SECONDS, BURST_SECONDS)
 
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
-        """Count events, each by its account as it was typed. Raises `TooMany`."""
+        """Count events, each by its account as it was typed. Raises `TooManyRequests`."""
         now = time.monotonic()
-        counts = Counter(item[:ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)
+        counts = Counter(item[:MAX_ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)
         for account_id, count in counts.items():
-            passes, bucket = self._limits.take(f"{caller.account_id or caller.actor} {account_id}", now, count)
-            if not passes:
-                raise TooMany(bucket.next_in_seconds, f"events of the account {account_id}")
+            is_allowed, bucket = self._limits.take(f"{caller.account_id or caller.actor} {account_id}", now, count)
+            if not is_allowed:
+                raise TooManyRequests(bucket.seconds_until_token, f"events of the account {account_id}")

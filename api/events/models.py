@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.deliveries.models import Delivery, delivery_of
 from api.shared_models import Input, Model, Time
-from streams.core.limits import EVENT_TYPE_CHARACTERS
+from streams.core.limits import MAX_EVENT_TYPE_CHARACTERS
 from streams.features.events.search import FoundEvent
 
 _EVENT = {
@@ -116,7 +116,7 @@ class NewTest(Input):
         str | None,
         Field(
             min_length=1,
-            max_length=EVENT_TYPE_CHARACTERS,
+            max_length=MAX_EVENT_TYPE_CHARACTERS,
             examples=["session.launched"],
             description="Absent: `session.completed` if the webhook wants it, else the first type that it wants.",
         ),

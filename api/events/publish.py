@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import known_caller, require_scopes
+from api.auth import authenticate, require_scopes
 from api.events.limits import EventLimits
 from api.idempotency import fingerprint_of, require_key_form
-from api.problems import NOT_JSON, TooMany, is_json, response_or_problem
+from api.problems import NOT_JSON_MESSAGE, TooManyRequests, is_json, response_or_problem
 from api.services import Services
 from streams.core.access import Caller
 from streams.core.access import Scope as KeyScope
@@ -22,17 +22,17 @@ from streams.core.event import Event
 from streams.core.trace import SpanName, is_trace_parent
 from streams.features.events.ingest import check_count
 
-PATH = "/v1/events"
-_FLAGS = {"true": True, "false": False}
+EVENTS_PATH = "/v1/events"
+_BOOLEANS = {"true": True, "false": False}
 
 
 class _Route:
     """What metrics and logs call this route."""
 
-    path = PATH
+    path = EVENTS_PATH
 
 
-class PublishEvents:
+class PublishMiddleware:
     """Answers `POST /v1/events`, and passes every other request on. OpenAPI has the route of api/events/routes.py."""
 
     def __init__(self, app: ASGIApp, services: Services, limits: EventLimits) -> None:
@@ -41,7 +41,7 @@ class PublishEvents:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["path"] != EVENTS_PATH or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         scope["route"] = _Route
@@ -52,10 +52,10 @@ class PublishEvents:
 
     async def _publish(self, request: Request) -> Response:
         # Before the body is read: without a valid key we do not buffer it.
-        caller = await known_caller(request)
+        caller = await authenticate(request)
         require_scopes(caller, [KeyScope.EVENTS_WRITE])
         is_counted = _is_counted(request)
-        repeat_key = await _repeat_key(request, caller)
+        idempotency_key = await _idempotency_key(request, caller)
         body = parse_body(await request.body(), request.headers.get("content-type", ""))
         items = events_of(body)
         self._limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
@@ -63,19 +63,19 @@ class PublishEvents:
         trace_parent = request.headers.get("traceparent", "")
         span = services.telemetry.span(SpanName.PUBLISH, trace_parent if is_trace_parent(trace_parent) else None)
         try:
-            events = await services.ingest.publish(items, caller.account_id, repeat_key, span.trace_parent)
+            events = await services.ingest.publish(items, caller.account_id, idempotency_key, span.trace_parent)
         except Invalid as error:
             # The caller's error, and no failure of the server.
             span.end({})
-            raise as_written(error, body) from None
+            raise restore_field_names(error, body) from None
         except BaseException as error:
-            span.end({}, None if isinstance(error, TooMany) else type(error).__name__)
+            span.end({}, None if isinstance(error, TooManyRequests) else type(error).__name__)
             raise
         span.end({"events": len(events)})
         for event in events if services.telemetry.is_debug_enabled else ():
             services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
         counts = await services.recipients.count(events) if is_counted else None
-        return Response(_accepted(events, counts), 202, media_type="application/json")
+        return Response(_response_body(events, counts), 202, media_type="application/json")
 
 
 def parse_body(body: bytes, content_type: str) -> Any:
@@ -83,7 +83,7 @@ def parse_body(body: bytes, content_type: str) -> Any:
     if not body:
         raise Invalid(FieldError("body", "is required"))
     if content_type != "application/json" and not is_json(content_type):
-        raise HTTPException(415, NOT_JSON)
+        raise HTTPException(415, NOT_JSON_MESSAGE)
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -109,13 +109,15 @@ def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
         raise Invalid(*(FieldError(name, "is not a field next to events") for name in body if name != "events"))
     check_count(items)
     if errors := [
-        FieldError(f"events[{n}]", "must be an object") for n, i in enumerate(items) if not isinstance(i, dict)
+        FieldError(f"events[{index}]", "must be an object")
+        for index, item in enumerate(items)
+        if not isinstance(item, dict)
     ]:
         raise Invalid(*errors)
     return items
 
 
-def as_written(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
+def restore_field_names(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
     """The same errors, with the fields as the caller wrote them: `data.sessionId` of a single event."""
     if "events" in body:
         return invalid
@@ -125,15 +127,17 @@ def as_written(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
 def _is_counted(request: Request) -> bool:
     if not request.scope["query_string"]:
         return False
-    if strangers := sorted(request.query_params.keys() - {"count"}):
-        raise Invalid(*(FieldError(name, "is not a parameter here; the parameters are count") for name in strangers))
-    is_counted = _FLAGS.get(request.query_params["count"].lower())
+    if unknown_names := sorted(request.query_params.keys() - {"count"}):
+        raise Invalid(
+            *(FieldError(name, "is not a parameter here; the parameters are count") for name in unknown_names)
+        )
+    is_counted = _BOOLEANS.get(request.query_params["count"].lower())
     if is_counted is None:
         raise Invalid(FieldError("count", "must be true or false"))
     return is_counted
 
 
-async def _repeat_key(request: Request, caller: Caller) -> str | None:
+async def _idempotency_key(request: Request, caller: Caller) -> str | None:
     """What the ids of events depend on; None without an `Idempotency-Key`."""
     key = request.headers.get("idempotency-key")
     if key is None:
@@ -142,7 +146,7 @@ async def _repeat_key(request: Request, caller: Caller) -> str | None:
     return f"{caller.actor}/{key}/{await fingerprint_of(request)}"
 
 
-def _accepted(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:
+def _response_body(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:
     details: list[dict[str, Any]] = [{"id": event.id} for event in events]
     for accepted_event, count in zip(details, counts or (), strict=False):
         if count is not None:

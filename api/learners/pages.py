@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from api.learners.models import erasure_of
 from api.shell.forms import SentForm
-from api.shell.once import acts_once, new_once
+from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayEraseLearners, Visit
@@ -16,7 +16,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 def _form(visit: Visit, learner_id: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
-    return render(visit, "learner.html", errors=errors, here="/account/learners", learner_id=learner_id)
+    return render(visit, "learner.html", errors=errors, return_path="/account/learners", learner_id=learner_id)
 
 
 @router.get("/account/learners")
@@ -37,16 +37,16 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
     return render(
         visit,
         "learner_erase.html",
-        here="/account/learners",
+        return_path="/account/learners",
         learner=learner,
         summary=summary,
-        once=new_once(),
+        once=new_form_key(),
         topics=visit.services.learners.topics,
     )
 
 
 @router.post("/account/learners/erase")
-@acts_once
+@run_once
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """Erase the learner; this cannot be taken back."""
     try:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from api.paging import cursor_of
 from api.services import services_of
 from api.shell.forms import SentForm, with_query
-from api.shell.once import acts_once, new_once
+from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.security import set_cookie
@@ -20,7 +20,7 @@ from streams.features.accounts.service import OpenedAccount
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
+PAGE_ROWS = 50
 
 
 @router.get("/operator/sign-in")
@@ -39,7 +39,7 @@ async def sign_in(request: Request, form: SentForm) -> Response:
         limit_attempts(request)
         errors = (FieldError("key", "is not an operator key of SCORM_WEBHOOKS_OPERATOR_KEYS"),)
         return render(request, "operator_sign_in.html", status=403, errors=errors)
-    new_session = await services.sign_in.as_operator(caller.actor, browser_of(request))
+    new_session = await services.sign_in.sign_in_operator(caller.actor, browser_of(request))
     response = redirect("/operator")
     set_cookie(response, request, site_of(request), new_session.token)
     return response
@@ -54,28 +54,28 @@ async def operator_page(visit: ByOperator, after: str | None = None) -> Response
 async def _operator_page(
     visit: OperatorVisit,
     after: str | None = None,
-    opened: OpenedAccount | None = None,
+    opened_account: OpenedAccount | None = None,
     errors: tuple[FieldError, ...] = (),
-    typed: dict[str, str] | None = None,
+    form_values: dict[str, str] | None = None,
 ) -> Response:
     platform, name = visit.services.platform, visit.request.query_params.get("name", "").strip()
-    page = await platform.accounts(cursor_of(after), ROWS, name)
+    page = await platform.accounts(cursor_of(after), PAGE_ROWS, name)
     return render(
         visit,
         "operator.html",
-        has_secret=opened is not None,
-        here="/operator",
-        once=new_once(),
+        has_secret=opened_account is not None,
+        return_path="/operator",
+        once=new_form_key(),
         errors=errors,
         accounts=page.rows,
-        next=with_query("/operator", name=name, after=page.next) if page.next else None,
-        failing=await platform.failing(),
-        slowest=await platform.slowest(),
+        next=with_query("/operator", name=name, after=page.next_cursor) if page.next_cursor else None,
+        failing=await platform.list_failing(),
+        slowest=await platform.list_slowest(),
         waiting=await platform.waiting_by_tier(),
         unknown=await platform.unknown_accounts(),
-        opened=opened,
+        opened=opened_account,
         name=name,
-        typed=typed or {"account_name": "", "emails": "", "plan_limit": ""},
+        typed=form_values or {"account_name": "", "emails": "", "plan_limit": ""},
         roles=list(Role),
     )
 
@@ -92,7 +92,7 @@ async def stages_page(visit: ByOperator) -> Response:
 
 
 @router.post("/operator/accounts")
-@acts_once
+@run_once
 async def open_account(visit: ByOperator, form: SentForm) -> Response:
     """Open an account; the page shows its first API key, once."""
     try:
@@ -101,9 +101,9 @@ async def open_account(visit: ByOperator, form: SentForm) -> Response:
             form["account_name"], form.lines("emails"), limit, actor=visit.session.actor
         )
     except Invalid as error:
-        typed = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
-        return await _operator_page(visit, errors=error.errors, typed=typed)
-    return await _operator_page(visit, opened=new_account)
+        form_values = {name: form[name] for name in ("account_name", "emails", "plan_limit")}
+        return await _operator_page(visit, errors=error.errors, form_values=form_values)
+    return await _operator_page(visit, opened_account=new_account)
 
 
 @router.post("/operator/accounts/{account_id}/plan-limit")
@@ -117,11 +117,11 @@ async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> 
 @router.post("/operator/accounts/{account_id}/enter")
 async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
     """Look at an account as its people do; its audit log says so."""
-    await visit.services.sessions.enter(visit.session, account_id, form.one_of("role", Role))
+    await visit.services.sessions.enter_account(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 
 
 @router.post("/operator/leave")
 async def leave(visit: ByOperator) -> Response:
-    await visit.services.sessions.leave(visit.session)
+    await visit.services.sessions.leave_account(visit.session)
     return redirect("/operator")

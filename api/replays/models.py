@@ -7,7 +7,7 @@ from pydantic import Field
 from api.deliveries.models import EventType
 from api.shared_models import Input, Model, Moment, Rounded, Time, at_most
 from streams.core.delivery import State
-from streams.core.limits import EVENT_TYPES_LISTED
+from streams.core.limits import MAX_EVENT_TYPES_LISTED
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
 
 _MAX_STATES = len(State)
@@ -22,10 +22,10 @@ class Replay(Input):
         list[EventType],
         Field(
             default_factory=list,
-            max_length=EVENT_TYPES_LISTED,
+            max_length=MAX_EVENT_TYPES_LISTED,
             description="Only of these types; an empty list means all.",
         ),
-        at_most(EVENT_TYPES_LISTED, "event types"),
+        at_most(MAX_EVENT_TYPES_LISTED, "event types"),
     ]
     states: Annotated[
         list[Annotated[State, Field(strict=False)]],

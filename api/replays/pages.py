@@ -11,12 +11,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.shell.forms import Form, SentForm
-from api.shell.once import new_once
+from api.shell.once import new_form_key
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.times import clock_text, from_zone, in_zone, zone_named
+from api.shell.times import clock_text, from_zone, parse_zone, to_zone
 from api.shell.visits import MayWriteDeliveries, Visit, zone_of
-from api.webhooks.form import TYPES
+from api.webhooks.form import TYPE_DESCRIPTIONS
 from streams.core.delivery import State
 from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.outcome import OutcomeKind
@@ -27,12 +27,12 @@ from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCou
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # What each state says, for the form.
-STATES = {
+STATE_DESCRIPTIONS = {
     State.DELIVERED: "the endpoint responded with success, and may have lost them",
     State.DEAD: "dead letters: given up",
     State.DISCARDED: "a person discarded them",
 }
-assert tuple(STATES) == REPLAYABLE
+assert tuple(STATE_DESCRIPTIONS) == REPLAYABLE
 # As the browser's date field takes it.
 _FIELD_TIME = "%Y-%m-%dT%H:%M:%S"
 
@@ -69,8 +69,8 @@ class ReplayForm:
         since, end = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
         if not self.since:
             errors.append(FieldError("since", "is required"))
-        if unknown := sorted(set(self.states) - set(State)):
-            errors.append(FieldError("states", f"{unknown[0]!r} is not a state"))
+        if unknown_states := sorted(set(self.states) - set(State)):
+            errors.append(FieldError("states", f"{unknown_states[0]!r} is not a state"))
         if errors or since is None:
             raise Invalid(*errors)
         return ReplayRequest(webhook_id, since, end, self.types, tuple(map(State, self.states)), self.backfill)
@@ -87,7 +87,7 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 def _local(text: str, zone: ZoneInfo) -> str:
     """As a date field of the browser takes it; empty for what is not a time."""
     if moment := parse_time(text):
-        return f"{in_zone(moment, zone):{_FIELD_TIME}}"
+        return f"{to_zone(moment, zone):{_FIELD_TIME}}"
     return text if from_zone(text, zone) else ""
 
 
@@ -102,28 +102,28 @@ class Preset:
 async def _presets(visit: Visit, registration: Registration, replay_form: ReplayForm) -> Sequence[Preset]:
     """With absolute times in the zone of the form, and its other fields as they are."""
     zone, now = _zone(replay_form, visit.request), visit.services.clock.now()
-    local = in_zone(now, zone)
+    local = to_zone(now, zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-    others = {
+    other_fields = {
         "type": replay_form.types,
         "state": replay_form.states,
         "backfill": "1" if replay_form.backfill else (),
         "zone": zone.key,
     }
 
-    def preset(label: str, since: datetime, until: datetime) -> Preset:
+    def make_preset(label: str, since: datetime, until: datetime) -> Preset:
         times = {"since": f"{since:{_FIELD_TIME}}", "until": f"{until:{_FIELD_TIME}}"}
-        return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **others}, doseq=True)}#count")
+        return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **other_fields}, doseq=True)}#count")
 
     presets = [
-        preset("last hour", in_zone(now - timedelta(hours=1), zone), local),
-        preset("yesterday", midnight - timedelta(days=1), midnight),
+        make_preset("last hour", to_zone(now - timedelta(hours=1), zone), local),
+        make_preset("yesterday", midnight - timedelta(days=1), midnight),
     ]
     label, failed_at = await _first_failure(visit, registration)
     if failed_at:
         # An event is first seen before its first attempt.
-        since = in_zone(failed_at.replace(second=0, microsecond=0) - timedelta(minutes=1), zone)
-        presets.insert(0, preset(f"{label}, {clock_text(failed_at, now, zone)}", since, local))
+        since = to_zone(failed_at.replace(second=0, microsecond=0) - timedelta(minutes=1), zone)
+        presets.insert(0, make_preset(f"{label}, {clock_text(failed_at, now, zone)}", since, local))
     return presets
 
 
@@ -131,8 +131,8 @@ async def _first_failure(visit: Visit, registration: Registration) -> tuple[str,
     """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
     stats = await visit.services.webhook_stats.stats(registration)
     hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
-    if stats.failing.first_failed_at:
-        return "since the first failure", stats.failing.first_failed_at
+    if stats.failure_streak.first_failed_at:
+        return "since the first failure", stats.failure_streak.first_failed_at
     return "since the hour of the first failure", min(hours, default=None)
 
 
@@ -161,7 +161,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
     try:
         replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
         job = await visit.services.replays.start(
-            registration.webhook, replay_request, actor=visit.actor, once=form["once"] or None
+            registration.webhook, replay_request, actor=visit.actor, idempotency_key=form["once"] or None
         )
     except Invalid as error:
         return await _page(visit, registration, replay_form, errors=error.errors)
@@ -172,7 +172,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
 
 def _zone(replay_form: ReplayForm, request: Request) -> ZoneInfo:
     """The zone of the form, which a shared link keeps; without a known one the person's."""
-    return zone_named(replay_form.zone) or zone_of(request)
+    return parse_zone(replay_form.zone) or zone_of(request)
 
 
 async def _page(
@@ -191,8 +191,8 @@ async def _page(
         "count": count,
         "presets": await _presets(visit, registration, replay_form),
         "problem": problem,
-        "types": TYPES,
-        "states": STATES,
-        "once": new_once(),
+        "types": TYPE_DESCRIPTIONS,
+        "states": STATE_DESCRIPTIONS,
+        "once": new_form_key(),
     }
     return render(visit, "replay.html", status=409 if problem else None, errors=errors, **context)

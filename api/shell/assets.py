@@ -15,8 +15,8 @@ from streams.core.errors import NotFound
 
 router = APIRouter(include_in_schema=False)
 
-NAMES = ("style.css", "dashboard.js", "htmx.min.js")
-_FOR_EVER = "public, max-age=31536000, immutable"
+ASSET_NAMES = ("style.css", "dashboard.js", "htmx.min.js")
+_IMMUTABLE_CACHE = "public, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Asset:
 
     name: str
     version: str
-    whole: bytes
+    content: bytes
     compressed: bytes
 
 
@@ -33,10 +33,10 @@ class Asset:
 def assets() -> dict[str, Asset]:
     """All files, by name."""
     folder = files("api.shell") / "static"
-    return {name: _asset(name, (folder / name).read_bytes()) for name in NAMES}
+    return {name: _load_asset(name, (folder / name).read_bytes()) for name in ASSET_NAMES}
 
 
-def _asset(name: str, content: bytes) -> Asset:
+def _load_asset(name: str, content: bytes) -> Asset:
     return Asset(name, hashlib.sha256(content).hexdigest()[:12], content, gzip.compress(content, 9, mtime=0))
 
 
@@ -49,13 +49,13 @@ async def theme(request: Request) -> Response:
     """The platform's colour."""
     site: Site = request.app.state.site
     color = site.branding.accent_color
-    css = f":root {{ --brand: {color}; --on-brand: {text_on(color)}; }}\n"
+    css = f":root {{ --brand: {color}; --on-brand: {text_color_on(color)}; }}\n"
     return Response(css, headers={"Cache-Control": "max-age=300"}, media_type="text/css")
 
 
-def text_on(color: str) -> str:
+def text_color_on(color: str) -> str:
     """Black or white, whichever is easier to read on a colour (WCAG 2.2, relative luminance)."""
-    parts = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    parts = [int(color[index : index + 2], 16) / 255 for index in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
     return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
@@ -68,7 +68,10 @@ async def asset(version: str, name: str, request: Request) -> Response:
         raise NotFound(f"there is no file {name}")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     # An old page may ask for an old version: it gets the present one, and does not keep it.
-    headers = {"Cache-Control": _FOR_EVER if version == static_asset.version else "no-store", "Vary": "Accept-Encoding"}
+    headers = {
+        "Cache-Control": _IMMUTABLE_CACHE if version == static_asset.version else "no-store",
+        "Vary": "Accept-Encoding",
+    }
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(static_asset.compressed, headers={**headers, "Content-Encoding": "gzip"}, media_type=kind)
-    return Response(static_asset.whole, headers=headers, media_type=kind)
+    return Response(static_asset.content, headers=headers, media_type=kind)

@@ -36,11 +36,11 @@ class Form:
             raise Invalid(FieldError(name, f"is one of {', '.join(values)}"))
         return values(self[name])
 
-    def number(self, name: str, label: str, otherwise: int) -> int:
+    def number(self, name: str, label: str, default: int) -> int:
         """A whole number. Raises `Invalid`."""
         text = self[name]
         if not text:
-            return otherwise
+            return default
         if not (text.isascii() and text.isdigit() and len(text) < 19):
             raise Invalid(FieldError(label, "must be a whole number"))
         return int(text)

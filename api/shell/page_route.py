@@ -68,10 +68,10 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     status, _, _, heading = kind_of(error) or (500, "", "", None)
     if heading is None:
         raise error
-    is_told = not isinstance(error, LOG_ONLY_ERRORS)
-    if not is_told:
+    is_public = not isinstance(error, LOG_ONLY_ERRORS)
+    if not is_public:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
-    sentences = sentences_of(error) if is_told else ["Try again in a few seconds."]
+    sentences = sentences_of(error) if is_public else ["Try again in a few seconds."]
     # The database that does not answer is not asked who this is.
     visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
     return error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
@@ -100,7 +100,7 @@ def error_page(
         "error.html",
         status=status,
         # The address of a form has no page.
-        here=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",
+        return_path=None if request.method == "GET" and status != 405 else "/operator" if is_operator else "/",
         heading=heading,
         sentences=sentences,
         parent=parent,

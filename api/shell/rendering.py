@@ -13,13 +13,13 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, pa
 from jinja2.runtime import Context
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from api.deliveries.filters import ERRORS
-from api.deliveries.reasons import REASONS, details_of, reason_of
+from api.deliveries.filters import FAILURE_LABELS
+from api.deliveries.reasons import REASON_MESSAGES, details_of, reason_of
 from api.services import services_of
 from api.shell.assets import asset_url
-from api.shell.security import secure_headers
+from api.shell.security import add_security_headers
 from api.shell.sentences import field_sentence
-from api.shell.times import clock_text, in_zone
+from api.shell.times import clock_text, to_zone
 from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.visibility import visible
 from streams.core.access import Scope
@@ -27,31 +27,41 @@ from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time
 from streams.features.deliveries.search_rules import MAX_COUNTED
-from streams.features.webhooks.verdict import PAUSE_WORDS
+from streams.features.webhooks.verdict import PAUSE_CAUSES
 
-COMPRESS_FROM_BYTES = 1_000
+MIN_COMPRESSED_BYTES = 1_000
 # Where templates are.
-FOLDERS = ("shell", "accounts", "deliveries", "learners", "platform", "replays", "sign_in", "usage", "webhooks")
+TEMPLATE_FOLDERS = (
+    "shell",
+    "accounts",
+    "deliveries",
+    "learners",
+    "platform",
+    "replays",
+    "sign_in",
+    "usage",
+    "webhooks",
+)
 
 
 def render(
-    place: Visit | OperatorVisit | Request,
+    visitor: Visit | OperatorVisit | Request,
     template: str,
     *,
     status: int | None = None,
     has_secret: bool = False,
-    here: str | None = None,
+    return_path: str | None = None,
     errors: tuple[FieldError, ...] = (),
     **context: Any,
 ) -> HTMLResponse:
-    """A page, with what its visitor may see of `context`: a `place` without a visitor is a request.
+    """A page, with what its visitor may see of `context`. A page for anybody gets the request instead of a visitor.
 
-    One with a secret is not compressed, because its length would tell about its content (BREACH). `here` is where the
-    forms at the foot come back to; without it, the address of the request.
+    One with a secret is not compressed, because its length would tell about its content (BREACH). `return_path` is
+    where the forms at the foot come back to; without it, the address of the request.
     """
-    visit = place if isinstance(place, Visit) else None
-    operator = place if isinstance(place, OperatorVisit) else None
-    request = place if isinstance(place, Request) else place.request
+    visit = visitor if isinstance(visitor, Visit) else None
+    operator = visitor if isinstance(visitor, OperatorVisit) else None
+    request = visitor if isinstance(visitor, Request) else visitor.request
     site = site_of(request)
     visible_context = visible(context, visit.permissions) if visit else context
     html = _TEMPLATES.get_template(template).render(
@@ -67,16 +77,16 @@ def render(
         wide=visit is not None or operator is not None,
         path=request.url.path,
         query=request.query_params,
-        here=here or _current_page(request),
+        here=return_path or _current_page(request),
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
         **visible_context,
     )
     body = html.encode(errors="replace")
     response = HTMLResponse(body, status or (422 if errors else 200))
-    secure_headers(response, site)
-    accepts = "gzip" in request.headers.get("accept-encoding", "")
-    if accepts and not has_secret and len(body) >= COMPRESS_FROM_BYTES:
+    add_security_headers(response, site)
+    accepts_gzip = "gzip" in request.headers.get("accept-encoding", "")
+    if accepts_gzip and not has_secret and len(body) >= MIN_COMPRESSED_BYTES:
         response.body = gzip.compress(body, 5, mtime=0)
         response.headers["Content-Encoding"] = "gzip"
         response.headers["Content-Length"] = str(len(response.body))
@@ -99,7 +109,7 @@ def _current_page(request: Request) -> str:
 def exact_time(context: Context, moment: datetime) -> str:
     """`3 May 2026, 14:02:11 UTC`."""
     zone: ZoneInfo = context["zone"]
-    local = in_zone(moment, zone)
+    local = to_zone(moment, zone)
     return f"{local.day} {local:%b %Y, %H:%M:%S} {local.tzname() or zone.key}"
 
 
@@ -113,8 +123,8 @@ def clock_time(context: Context, moment: datetime) -> str:
 def relative_time(context: Context, moment: datetime) -> str:
     """`4 min ago`, `in 2 h`."""
     now: datetime = context["now"]
-    words = duration(abs(now - moment))
-    return f"{words} ago" if moment <= now else f"in {words}"
+    text = format_duration(abs(now - moment))
+    return f"{text} ago" if moment <= now else f"in {text}"
 
 
 _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "min"))
@@ -123,16 +133,16 @@ _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minute
 @pass_context
 def local_input(context: Context, moment: datetime | None) -> str:
     """The value of a `datetime-local` field, in the zone that the page prints."""
-    return f"{in_zone(moment, context['zone']):%Y-%m-%dT%H:%M:%S}" if moment else ""
+    return f"{to_zone(moment, context['zone']):%Y-%m-%dT%H:%M:%S}" if moment else ""
 
 
 @pass_context
-def hour(context: Context, moment: datetime) -> str:
+def format_hour(context: Context, moment: datetime) -> str:
     """`14:00`."""
-    return f"{in_zone(moment, context['zone']):%H:%M}"
+    return f"{to_zone(moment, context['zone']):%H:%M}"
 
 
-def duration(length: timedelta) -> str:
+def format_duration(length: timedelta) -> str:
     """The largest unit: `3 d`, `4 min`, `12 s`."""
     for unit, name in _UNITS:
         if length >= unit:
@@ -140,48 +150,48 @@ def duration(length: timedelta) -> str:
     return f"{int(length.total_seconds())} s"
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
     """The largest unit of a number of seconds: `40 s`, and at least `1 s`."""
-    return duration(timedelta(seconds=max(1.0, value)))
+    return format_duration(timedelta(seconds=max(1.0, value)))
 
 
-def of_field(message: str, label: str) -> str:
+def field_error_sentence(message: str, label: str) -> str:
     """What is wrong with a field of a form."""
     return field_sentence(FieldError("", message), label)
 
 
-def count(number: int) -> str:
+def format_count(number: int) -> str:
     """With thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def capped(number: int) -> str:
+def format_capped_count(number: int) -> str:
     """`10 000+` for what was not counted to its end."""
-    return f"{count(number)}{'+' if number >= MAX_COUNTED else ''}"
+    return f"{format_count(number)}{'+' if number >= MAX_COUNTED else ''}"
 
 
-def milliseconds(value: float) -> str:
-    return f"{count(round(value))} ms"
+def format_milliseconds(value: float) -> str:
+    return f"{format_count(round(value))} ms"
 
 
-def plain(text: object) -> str:
+def to_one_line(text: object) -> str:
     """Text from outside on one line, its control characters escaped."""
     return escape_controls(" ".join(str(text).split()))
 
 
-def plain_lines(text: str | bytes) -> str:
+def to_plain_lines(text: str | bytes) -> str:
     """Text or bytes from outside, with line breaks, other control characters escaped."""
     decoded_text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-    return escape_controls(decoded_text.replace("\r\n", "\n"), keep="\n\t")
+    return escape_controls(decoded_text.replace("\r\n", "\n"), allowed="\n\t")
 
 
 @pass_context
-def detail(context: Context, value: object) -> str:
+def format_detail(context: Context, value: object) -> str:
     """A value of the audit log in words: `events 3, mails 1`, `a, b`, `yes`, `none`; a time as the page shows times."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {detail(context, item)}" for name, item in value.items())
+        return ", ".join(f"{name} {format_detail(context, item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(detail(context, item) for item in value) or "none"
+        return ", ".join(format_detail(context, item) for item in value) or "none"
     if moment := parse_time(value):
         return exact_time(context, moment)
     if isinstance(value, bool):
@@ -191,12 +201,12 @@ def detail(context: Context, value: object) -> str:
 
 def pretty_json(value: object) -> str:
     """JSON for people, its fields in their order."""
-    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), keep="\n")
+    return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), allowed="\n")
 
 
 _TEMPLATES = Environment(
     # A feature's templates lie beside its pages; no two have the same name.
-    loader=ChoiceLoader([PackageLoader(f"api.{name}") for name in FOLDERS]),
+    loader=ChoiceLoader([PackageLoader(f"api.{name}") for name in TEMPLATE_FOLDERS]),
     autoescape=True,
     undefined=StrictUndefined,
     trim_blocks=True,
@@ -206,24 +216,24 @@ _TEMPLATES.filters.update(
     exact=exact_time,
     clock=clock_time,
     ago=relative_time,
-    count=count,
-    ms=milliseconds,
-    plain=plain,
-    plain_lines=plain_lines,
+    count=format_count,
+    ms=format_milliseconds,
+    plain=to_one_line,
+    plain_lines=to_plain_lines,
     pretty_json=pretty_json,
-    detail=detail,
-    duration=duration,
-    capped=capped,
-    hour=hour,
+    detail=format_detail,
+    duration=format_duration,
+    capped=format_capped_count,
+    hour=format_hour,
     number="{:g}".format,
     local_input=local_input,
-    pause_words=PAUSE_WORDS.__getitem__,
+    pause_words=PAUSE_CAUSES.__getitem__,
     first_upper=lambda text: text[:1].upper() + text[1:],
-    failure=ERRORS.__getitem__,
+    failure=FAILURE_LABELS.__getitem__,
     reason=reason_of,
-    reason_words=REASONS.__getitem__,
+    reason_words=REASON_MESSAGES.__getitem__,
     details=details_of,
-    seconds=seconds,
-    of_field=of_field,
+    seconds=format_seconds,
+    of_field=field_error_sentence,
 )
 _TEMPLATES.globals.update(asset=asset_url)

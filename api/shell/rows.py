@@ -8,14 +8,14 @@ from streams.core.delivery_state import DeliveryState
 from streams.core.webhook import ListedWebhook
 
 
-async def names_of(visit: Visit, rows: Iterable[DeliveryState], *more: str) -> Mapping[str, str]:
+async def names_of(visit: Visit, rows: Iterable[DeliveryState], *extra_ids: str) -> Mapping[str, str]:
     """The name of each of these deliveries' webhooks, by its id."""
-    return await names_by_id(visit, {*(row.webhook_id for row in rows), *more})
+    return await names_by_id(visit, {*(row.webhook_id for row in rows), *extra_ids})
 
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
     """The names of those that the account has, or had."""
-    webhooks_by_id = await visit.services.webhooks.with_ids(visit.account.id, set(webhook_ids))
+    webhooks_by_id = await visit.services.webhooks.find_many(visit.account.id, set(webhook_ids))
     return {
         key: webhook_name(listed_webhook) for key, listed_webhook in visible(webhooks_by_id, visit.permissions).items()
     }
@@ -23,7 +23,7 @@ async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, 
 
 async def webhook_of(visit: Visit, webhook_id: str) -> ListedWebhook | None:
     """A webhook as this person sees it, a deleted one too, as long as it is kept."""
-    webhooks_by_id = await visit.services.webhooks.with_ids(visit.account.id, {webhook_id})
+    webhooks_by_id = await visit.services.webhooks.find_many(visit.account.id, {webhook_id})
     return visible(webhooks_by_id, visit.permissions).get(webhook_id)
 
 

@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from api.shell.branding import Site
 from streams.core.errors import Forbidden
-from streams.core.session import SESSION_LASTS
+from streams.core.session import SESSION_LIFETIME
 
-_DIRECTIVES = (
+_CSP_DIRECTIVES = (
     "default-src 'none'",
     "script-src 'self'",
     "style-src 'self'",
@@ -23,7 +23,7 @@ _DIRECTIVES = (
 # The token of the browser that asked for a code.
 CODE_COOKIE = "asked"
 # The token of the browser that went to the OpenID Connect provider.
-OIDC = "oidc"
+OIDC_COOKIE = "oidc"
 
 
 def is_secure(request: Request, site: Site) -> bool:
@@ -42,15 +42,15 @@ def set_cookie(
     site: Site,
     value: str,
     name: str = "session",
-    lasts: timedelta = SESSION_LASTS,
+    lifetime: timedelta = SESSION_LIFETIME,
 ) -> None:
     """Set a cookie that no script reads, and that other sites do not send with a POST."""
-    secure, is_framed = is_secure(request, site), _is_framed(request, site, name)
+    is_https, is_framed = is_secure(request, site), _is_framed(request, site, name)
     response.set_cookie(
         cookie_name(request, site, name),
         value,
-        max_age=int(lasts.total_seconds()),
-        secure=secure,
+        max_age=int(lifetime.total_seconds()),
+        secure=is_https,
         httponly=True,
         samesite="none" if is_framed else "lax",
         partitioned=is_framed,
@@ -58,15 +58,15 @@ def set_cookie(
 
 
 def delete_cookie(response: Response, request: Request, site: Site, name: str = "session") -> None:
-    secure, is_framed = is_secure(request, site), _is_framed(request, site, name)
+    is_https, is_framed = is_secure(request, site), _is_framed(request, site, name)
     response.delete_cookie(
-        cookie_name(request, site, name), secure=secure, httponly=True, samesite="none" if is_framed else "lax"
+        cookie_name(request, site, name), secure=is_https, httponly=True, samesite="none" if is_framed else "lax"
     )
 
 
 def _is_framed(request: Request, site: Site, name: str) -> bool:
     """Whether a cookie works in a frame on another site, which gets no `Lax` cookie. Providers refuse frames."""
-    return site.is_framed and is_secure(request, site) and name != OIDC
+    return site.is_framed and is_secure(request, site) and name != OIDC_COOKIE
 
 
 def require_own_origin(request: Request, site: Site) -> None:
@@ -78,8 +78,8 @@ def require_own_origin(request: Request, site: Site) -> None:
     if fetched_from is not None:
         is_allowed = fetched_from == "same-origin"
     else:
-        own = site.origin or f"{request.url.scheme}://{request.url.netloc}".lower()
-        is_allowed = request.headers.get("origin", "").lower() == own
+        own_origin = site.origin or f"{request.url.scheme}://{request.url.netloc}".lower()
+        is_allowed = request.headers.get("origin", "").lower() == own_origin
     if not is_allowed:
         raise Forbidden("this request did not come from a page of the dashboard: open the page and try again")
 
@@ -113,17 +113,17 @@ def _address(text: str) -> IPv4Address | IPv6Address | None:
         return None
 
 
-def secure_headers(response: Response, site: Site) -> None:
+def add_security_headers(response: Response, site: Site) -> None:
     """The headers of every page."""
     ancestors = " ".join(site.branding.frame_ancestors) or "'none'"
-    response.headers["Content-Security-Policy"] = "; ".join((*_DIRECTIVES, f"frame-ancestors {ancestors}"))
+    response.headers["Content-Security-Policy"] = "; ".join((*_CSP_DIRECTIVES, f"frame-ancestors {ancestors}"))
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Vary"] = "Cookie, Accept-Encoding"
 
 
-def own_path(text: str | None) -> str:
+def to_own_path(text: str | None) -> str:
     """A path of ours to go to after the sign-in; `/` for everything else, so that no link leads elsewhere."""
     if not text or not text.startswith("/") or "\\" in text or any(ord(character) < 33 for character in text):
         return "/"

@@ -12,21 +12,21 @@ def sentences_of(error: ScormWebhooksError) -> list[str]:
     """What an error says, a sentence for each wrong field."""
     if isinstance(error, Invalid):
         return [field_sentence(field_error) for field_error in error.errors]
-    return [sentence(str(error))]
+    return [to_sentence(str(error))]
 
 
 def field_sentence(error: FieldError, label: str = "") -> str:
     """`Overlap hours must be from 0 to 168.` A form knows its own label of the field."""
     if _PREDICATE.match(error.message):
-        return sentence(f"{label or _words(error.field)} {error.message}")
-    return sentence(error.message)
+        return to_sentence(f"{label or _to_words(error.field)} {error.message}")
+    return to_sentence(error.message)
 
 
-def sentence(text: str) -> str:
+def to_sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-def _words(field: str) -> str:
+def _to_words(field: str) -> str:
     """`overlapHours` as people write it: `overlap hours`."""
     return re.sub(r"(?<=[a-z])([A-Z])", lambda match: f" {match[1].lower()}", field)

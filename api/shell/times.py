@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
-def zone_named(name: str) -> ZoneInfo | None:
+def parse_zone(name: str) -> ZoneInfo | None:
     """The time zone of this name, such as `Europe/Berlin`; None for anything else."""
     try:
         return ZoneInfo(name) if name else None
@@ -13,7 +13,7 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
-def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
+def to_zone(moment: datetime, zone: ZoneInfo) -> datetime:
     """The time in the zone; in UTC where the zone's would be before the year 1 or after 9999."""
     try:
         return moment.astimezone(zone)
@@ -23,7 +23,7 @@ def in_zone(moment: datetime, zone: ZoneInfo) -> datetime:
 
 def clock_text(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
     """`14:02` today, `3 May 14:02` before."""
-    local, today = in_zone(moment, zone), in_zone(now, zone)
+    local, today = to_zone(moment, zone), to_zone(now, zone)
     if local.date() == today.date():
         return f"{local:%H:%M}"
     return f"{local.day} {local:%b}{'' if local.year == today.year else f' {local.year}'} {local:%H:%M}"

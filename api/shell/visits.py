@@ -12,9 +12,9 @@ from api.services import Services, services_of
 from api.shell.branding import Site
 from api.shell.forms import Form
 from api.shell.security import cookie_name
-from api.shell.times import zone_named
+from api.shell.times import parse_zone
 from api.visibility import visible
-from streams.core.access import MANAGE, OPERATOR, Caller, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Caller, Role, Scope
 from streams.core.account import Account, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
@@ -25,8 +25,8 @@ from streams.core.webhook import ListedWebhook
 ZONE_COOKIE = "zone"
 THEME_COOKIE = "theme"
 THEMES = ("light", "dark")
-PAUSED_SHOWN = 3
-MAX_PAUSED = PAUSED_SHOWN + 1
+MAX_PAUSED_SHOWN = 3
+MAX_PAUSED_READ = MAX_PAUSED_SHOWN + 1
 
 
 class SignInNeeded(ScormWebhooksError):
@@ -91,10 +91,10 @@ async def session_of(request: Request) -> Session | None:
         session = await services_of(request).sessions.find(token)
     except Unauthorized:
         return None
-    return session if _still_stands(session, services_of(request)) else None
+    return session if _is_still_allowed(session, services_of(request)) else None
 
 
-def _still_stands(session: Session, services: Services) -> bool:
+def _is_still_allowed(session: Session, services: Services) -> bool:
     """Whether the settings still allow a session: that of an operator ends with its key or its group."""
     if session.actor.startswith("operator:"):
         return services.access.is_operator(session.actor)
@@ -135,11 +135,11 @@ async def visit_of(request: Request) -> Visit:
     request.state.caller = caller
     services = services_of(request)
     account = await services.accounts.find(caller.account_id)
-    paused_webhooks = (await services.webhooks.paused(account.id, MAX_PAUSED)).rows
+    paused_webhooks = (await services.webhooks.list_paused(account.id, MAX_PAUSED_READ)).rows
     held_counts = await asyncio.gather(
         *(
             services.search.count(DeliveryFilter(account.id, listed_webhook.id, state=State.HELD))
-            for listed_webhook in paused_webhooks[:PAUSED_SHOWN]
+            for listed_webhook in paused_webhooks[:MAX_PAUSED_SHOWN]
         )
     )
     visible_pauses = visible(
@@ -152,7 +152,7 @@ SignedIn = Annotated[Visit, Depends(visit_of)]
 ByOperator = Annotated[OperatorVisit, Depends(operator_of)]
 
 
-def _if_permitted(permission: str) -> Any:
+def _require_permission(permission: str) -> Any:
     async def permitted(visit: SignedIn) -> Visit:
         visit.require(permission)
         return visit
@@ -160,10 +160,10 @@ def _if_permitted(permission: str) -> Any:
     return Depends(permitted)
 
 
-MayManage = Annotated[Visit, _if_permitted(MANAGE)]
-MayWriteWebhooks = Annotated[Visit, _if_permitted(Scope.WEBHOOKS_WRITE)]
-MayWriteDeliveries = Annotated[Visit, _if_permitted(Scope.DELIVERIES_WRITE)]
-MayEraseLearners = Annotated[Visit, _if_permitted(Scope.LEARNERS_ERASE)]
+MayManage = Annotated[Visit, _require_permission(MANAGE_ACCOUNT)]
+MayWriteWebhooks = Annotated[Visit, _require_permission(Scope.WEBHOOKS_WRITE)]
+MayWriteDeliveries = Annotated[Visit, _require_permission(Scope.DELIVERIES_WRITE)]
+MayEraseLearners = Annotated[Visit, _require_permission(Scope.LEARNERS_ERASE)]
 
 
 def theme_of(request: Request) -> str:
@@ -174,4 +174,4 @@ def theme_of(request: Request) -> str:
 
 def zone_of(request: Request) -> ZoneInfo:
     """The time zone that this browser chose; UTC until then."""
-    return zone_named(request.cookies.get(ZONE_COOKIE, "")) or ZoneInfo("UTC")
+    return parse_zone(request.cookies.get(ZONE_COOKIE, "")) or ZoneInfo("UTC")

@@ -17,14 +17,14 @@ from streams.core.rate import RateLimits
 from streams.features.sign_in.service import Browser
 
 # Attempts to sign in a minute from one network, in this process.
-ATTEMPTS_A_MINUTE = 30
+MAX_ATTEMPTS_PER_MINUTE = 30
 
 
 class SignInLimits(RateLimits):
     """The limit of one network."""
 
     def __init__(self) -> None:
-        super().__init__(ATTEMPTS_A_MINUTE)
+        super().__init__(MAX_ATTEMPTS_PER_MINUTE)
         self.is_proxy_logged = False
 
 
@@ -49,8 +49,8 @@ def limit_attempts(request: Request) -> None:
     """Count an attempt. Raises `Unauthorized` after too many of a network."""
     limits: SignInLimits = request.app.state.sign_in_limits
     _log_untrusted_proxy(request, limits)
-    passes, _ = limits.take(network_of(browser_of(request).address), time.monotonic())
-    if not passes:
+    is_allowed, _ = limits.take(network_of(browser_of(request).address), time.monotonic())
+    if not is_allowed:
         raise Unauthorized("too many attempts to sign in from your network: wait a minute")
 
 

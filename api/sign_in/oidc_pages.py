@@ -6,13 +6,13 @@ from starlette.responses import Response
 from api.services import services_of
 from api.shell.page_route import PageRoute, error_page, visitor_of
 from api.shell.rendering import redirect
-from api.shell.security import OIDC, cookie_name, delete_cookie, own_path, set_cookie
+from api.shell.security import OIDC_COOKIE, cookie_name, delete_cookie, set_cookie, to_own_path
 from api.shell.visits import site_of
 from api.sign_in.limits import browser_of, limit_attempts
-from api.sign_in.pages import OIDC_PATH, signed_in
+from api.sign_in.pages import OIDC_PATH, finish_sign_in
 from streams.core.errors import NotFound, ProviderFailed
-from streams.core.oidc import PENDING_LASTS, NotAdmitted, ProviderRefused, SignInRefused
-from streams.features.sign_in.oidc import OIDC_CALLBACK, OidcService, ProviderAnswer
+from streams.core.oidc import PENDING_LIFETIME, NotAdmitted, ProviderRefused, SignInRefused
+from streams.features.sign_in.oidc import OIDC_CALLBACK_PATH, OidcService, ProviderAnswer
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -23,27 +23,27 @@ async def begin(request: Request, next: str = "/") -> Response:
     oidc = _oidc(request)
     limit_attempts(request)
     try:
-        pending_sign_in = await oidc.begin(own_path(next))
+        pending_sign_in = await oidc.begin(to_own_path(next))
     except ProviderFailed:
-        return await _failed(request, oidc)
+        return await _provider_failed_page(request, oidc)
     response = redirect(pending_sign_in.url)
-    set_cookie(response, request, site_of(request), pending_sign_in.browser_token, OIDC, PENDING_LASTS)
+    set_cookie(response, request, site_of(request), pending_sign_in.browser_token, OIDC_COOKIE, PENDING_LIFETIME)
     return response
 
 
-@router.get(OIDC_CALLBACK)
+@router.get(OIDC_CALLBACK_PATH)
 async def callback(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
     """Back from the provider. Only the browser that went there comes back: it has the cookie."""
     oidc, site = _oidc(request), site_of(request)
-    browser_token = request.cookies.get(cookie_name(request, site, OIDC), "")
+    browser_token = request.cookies.get(cookie_name(request, site, OIDC_COOKIE), "")
     try:
         sign_in = await oidc.finish(ProviderAnswer(state, code, error), browser_token, browser_of(request))
-        response = signed_in(request, sign_in.opened, own_path(sign_in.next))
+        response = finish_sign_in(request, sign_in.opened_sign_in, to_own_path(sign_in.next_page))
     except ProviderFailed:
-        response = await _failed(request, oidc)
-    except SignInRefused as refused:
-        response = await _page(request, 403, "Not signed in", _words(refused, oidc.name))
-    delete_cookie(response, request, site, OIDC)
+        response = await _provider_failed_page(request, oidc)
+    except SignInRefused as refusal:
+        response = await _page(request, 403, "Not signed in", _explain(refusal, oidc.name))
+    delete_cookie(response, request, site, OIDC_COOKIE)
     return response
 
 
@@ -54,7 +54,7 @@ def _oidc(request: Request) -> OidcService:
     return oidc
 
 
-def _words(error: SignInRefused, name: str) -> str:
+def _explain(error: SignInRefused, name: str) -> str:
     """What to do now. The reason itself is in the log, because it may tell about other people."""
     if isinstance(error, NotAdmitted):
         return (
@@ -69,7 +69,7 @@ def _words(error: SignInRefused, name: str) -> str:
     )
 
 
-async def _failed(request: Request, oidc: OidcService) -> Response:
+async def _provider_failed_page(request: Request, oidc: OidcService) -> Response:
     message = f"{oidc.name} does not work at the moment. Try again in a minute, or let us send you a code."
     return await _page(request, 503, "The sign-in does not work now", message)
 

@@ -9,7 +9,7 @@ from api.services import services_of
 from api.shell.forms import Form, SentForm, form_of, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.security import CODE_COOKIE, cookie_name, delete_cookie, own_path, set_cookie
+from api.shell.security import CODE_COOKIE, cookie_name, delete_cookie, set_cookie, to_own_path
 from api.shell.visits import THEME_COOKIE, THEMES, ZONE_COOKIE, SignInNeeded, session_of, site_of, visit_of
 from api.sign_in.limits import browser_of, limit_attempts
 from streams.core.errors import FieldError, Invalid, Unauthorized
@@ -24,8 +24,8 @@ OIDC_PATH = "/sign-in/oidc"
 async def sign_in_page(request: Request, next: str = "/") -> Response:
     """The form for the address; its next page asks for the code."""
     if await session_of(request) is not None:
-        return redirect(own_path(next))
-    return _form(request, own_path(next))
+        return redirect(to_own_path(next))
+    return _form(request, to_own_path(next))
 
 
 def _form(request: Request, next_path: str, email: str = "", errors: tuple[FieldError, ...] = ()) -> Response:
@@ -37,10 +37,10 @@ def _form(request: Request, next_path: str, email: str = "", errors: tuple[Field
 @router.post("/sign-in")
 async def ask(request: Request, form: SentForm) -> Response:
     """Mail a code. The page is the same for an address without a user."""
-    next_path = own_path(form["next"])
+    next_path = to_own_path(form["next"])
     limit_attempts(request)
     try:
-        browser_token = await services_of(request).sign_in.ask(form["email"])
+        browser_token = await services_of(request).sign_in.send_sign_in_mail(form["email"])
     except Invalid as error:
         return _form(request, next_path, form["email"], error.errors)
     response = redirect(with_query("/sign-in/code", next=next_path))
@@ -51,27 +51,27 @@ async def ask(request: Request, form: SentForm) -> Response:
 @router.get("/sign-in/code")
 async def code_page(request: Request, next: str = "/") -> Response:
     """The form for the code of the mail."""
-    return render(request, "sign_in_code.html", next=own_path(next))
+    return render(request, "sign_in_code.html", next=to_own_path(next))
 
 
 @router.post("/sign-in/code")
 async def redeem_code(request: Request, form: SentForm) -> Response:
-    next_path = own_path(form["next"])
+    next_path = to_own_path(form["next"])
     token = request.cookies.get(cookie_name(request, site_of(request), CODE_COOKIE), "")
     try:
-        new_session = await services_of(request).sign_in.by_code(token, form["code"], browser_of(request))
+        new_session = await services_of(request).sign_in.sign_in_by_code(token, form["code"], browser_of(request))
     except Unauthorized as error:
         limit_attempts(request)
         errors = (FieldError("code", str(error)),)
         return render(request, "sign_in_code.html", status=403, errors=errors, next=next_path)
-    return signed_in(request, new_session, next_path)
+    return finish_sign_in(request, new_session, next_path)
 
 
 @router.get("/sign-in/{token}")
 async def link_page(token: str, request: Request) -> Response:
     """Who signs in, and a button: programs that check mails open links, and must not use them up."""
     try:
-        holder = await services_of(request).sign_in.holder(token)
+        holder = await services_of(request).sign_in.find_link_holder(token)
     except Unauthorized:
         limit_attempts(request)
         raise
@@ -81,14 +81,14 @@ async def link_page(token: str, request: Request) -> Response:
 @router.post("/sign-in/{token}")
 async def redeem_link(token: str, request: Request) -> Response:
     try:
-        new_session = await services_of(request).sign_in.by_link(token, browser_of(request))
+        new_session = await services_of(request).sign_in.sign_in_by_link(token, browser_of(request))
     except Unauthorized:
         limit_attempts(request)
         raise
-    return signed_in(request, new_session, "/")
+    return finish_sign_in(request, new_session, "/")
 
 
-def signed_in(request: Request, new_session: OpenedSignIn, next_path: str) -> Response:
+def finish_sign_in(request: Request, new_session: OpenedSignIn, next_path: str) -> Response:
     """Give the browser its session, and lead it to a page of ours."""
     if new_session.session.is_operator:
         response = redirect("/operator")
@@ -115,7 +115,7 @@ async def choose_page(request: Request, next: str = "/") -> Response:
         person=session,
         choices=choices,
         chosen=session.account_id,
-        next=own_path(next),
+        next=to_own_path(next),
     )
 
 
@@ -126,7 +126,7 @@ async def choose(request: Request) -> Response:
         raise SignInNeeded
     form = await form_of(request)
     await services_of(request).sessions.choose(session, form["account"])
-    return redirect(own_path(form["next"]))
+    return redirect(to_own_path(form["next"]))
 
 
 @router.post("/sign-out")
@@ -145,7 +145,7 @@ async def choose_zone(form: SentForm) -> Response:
     zone = "UTC" if form["utc"] else form["zone"]
     if zone not in available_timezones():
         raise Invalid(FieldError("zone", "is not a time zone such as Europe/Berlin"))
-    return _with_choice(form, ZONE_COOKIE, ZoneInfo(zone).key)
+    return _store_choice(form, ZONE_COOKIE, ZoneInfo(zone).key)
 
 
 @router.post("/theme")
@@ -153,10 +153,10 @@ async def choose_theme(form: SentForm) -> Response:
     """Light or dark in this browser; without a choice as its system."""
     if form["theme"] not in ("", *THEMES):
         raise Invalid(FieldError("theme", f"is one of {', '.join(THEMES)}, or empty"))
-    return _with_choice(form, THEME_COOKIE, form["theme"])
+    return _store_choice(form, THEME_COOKIE, form["theme"])
 
 
-def _with_choice(form: Form, cookie: str, value: str) -> Response:
-    response = redirect(own_path(form["next"]))
+def _store_choice(form: Form, cookie: str, value: str) -> Response:
+    response = redirect(to_own_path(form["next"]))
     response.set_cookie(cookie, value, max_age=31_536_000, samesite="lax", httponly=True)
     return response

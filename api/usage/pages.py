@@ -12,24 +12,24 @@ from streams.core.usage import UsageDetail
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-MONTHS = 24
-ROWS = 200
+MAX_MONTHS_SHOWN = 24
+MAX_ROWS = 200
 
 
 @router.get("/usage")
 async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
     """The chosen month by package and dispatch; the present one until then."""
     usage = visit.services.usage
-    summary = await usage.summary(visit.account.id, MONTHS)
-    shown_month = month or summary.present.month
+    summary = await usage.summary(visit.account.id, MAX_MONTHS_SHOWN)
+    shown_month = month or summary.current_month.month
     return render(
         visit,
         "usage.html",
         summary=summary,
-        present=summary.present,
+        present=summary.current_month,
         chosen=shown_month,
-        details=await usage.largest(visit.account.id, shown_month, ROWS + 1),
-        rows=ROWS,
+        details=await usage.largest(visit.account.id, shown_month, MAX_ROWS + 1),
+        rows=MAX_ROWS,
         most=max(item.launches for item in summary.months),
     )
 
@@ -39,16 +39,20 @@ async def usage_csv(month: str, visit: SignedIn) -> Response:
     """A month by package and dispatch, for a bill."""
     details = visit.services.usage.all_details(visit.account.id, month)
     # An invalid month is refused before the response begins.
-    first = await anext(details, None)
+    first_detail = await anext(details, None)
     headers = {"Content-Disposition": f'attachment; filename="usage-{month}.csv"', "Cache-Control": "no-store"}
-    return StreamingResponse(_lines(month, first, details), headers=headers, media_type="text/csv; charset=utf-8")
+    return StreamingResponse(
+        _lines(month, first_detail, details), headers=headers, media_type="text/csv; charset=utf-8"
+    )
 
 
-async def _lines(month: str, first: UsageDetail | None, details: AsyncIterator[UsageDetail]) -> AsyncIterator[str]:
+async def _lines(
+    month: str, first_detail: UsageDetail | None, details: AsyncIterator[UsageDetail]
+) -> AsyncIterator[str]:
     # Ids have no comma and no quotation mark.
     yield "month,package,dispatch,launches\r\n"
-    if first is not None:
-        yield _line(month, first)
+    if first_detail is not None:
+        yield _line(month, first_detail)
     async for detail in details:
         yield _line(month, detail)
 

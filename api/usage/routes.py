@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from api.auth import MayReadWebhooks
-from api.paging import After, Limit
+from api.paging import CursorQuery, Limit
 from api.services import services_of
 from api.shared_models import Page
 from api.strict_route import StrictRoute
@@ -27,9 +27,12 @@ async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) 
 
 @router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", operation_id="getUsageOfMonth")
 async def usage_of_month(
-    month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+    month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[UsageOfPackage]:
     """By package and dispatch, in the order of these ids."""
     place = parse_usage_place(cursor) if cursor is not None else None
     page = await services_of(request).usage.details(caller.account_id, month, place, limit)
-    return Page(data=[UsageOfPackage.of(row) for row in page.rows], next_cursor=str(page.next) if page.next else None)
+    return Page(
+        data=[UsageOfPackage.of(row) for row in page.rows],
+        next_cursor=str(page.next_place) if page.next_place else None,
+    )

@@ -18,11 +18,11 @@ _PAGES = {
 
 def add_address_errors(app: FastAPI) -> None:
     """Respond to browsers with a page where no page of ours responds."""
-    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(NotFound, _not_found)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code not in _PAGES or not _is_for_a_person(request):
         return await http_problem(request, error)

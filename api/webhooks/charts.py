@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import Hour, ResponseTimes, percentile_ms
+from streams.core.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
 
 WIDTH, HEIGHT = 720, 124
 # Below the bars, for the hours.
@@ -52,10 +52,10 @@ class AttemptsChart:
     failures: Sequence[tuple[str, int]]
 
 
-def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> AttemptsChart:
+def attempts_chart(hours: Sequence[HourlyAttempts], now: datetime, count: int = 24) -> AttemptsChart:
     """The last `count` hours, the present one at the right."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
-    starts = [this_hour - timedelta(hours=back) for back in reversed(range(count))]
+    starts = [this_hour - timedelta(hours=hours_back) for hours_back in reversed(range(count))]
     counts: dict[datetime, list[int]] = {start: [0, 0] for start in starts}
     failures: Counter[str] = Counter()
     for hour in hours:
@@ -63,12 +63,14 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
             is_failure = hour.outcome != OutcomeKind.DELIVERED
             counts[hour.hour][is_failure] += hour.attempts
             failures[hour.outcome] += hour.attempts * is_failure
-    most = max((sum(pair) for pair in counts.values()), default=0)
-    step, room = WIDTH / count, HEIGHT - LABEL_HEIGHT
+    highest = max((sum(pair) for pair in counts.values()), default=0)
+    step, plot_height = WIDTH / count, HEIGHT - LABEL_HEIGHT
     bars = []
     for number, start in enumerate(starts):
         delivered_count, failed_count = counts[start]
-        low, high = (_height(value, most, room) for value in (delivered_count, failed_count))
+        delivered_height, failed_height = (
+            _height(value, highest, plot_height) for value in (delivered_count, failed_count)
+        )
         bars.append(
             Bar(
                 start,
@@ -76,20 +78,20 @@ def attempts_chart(hours: Sequence[Hour], now: datetime, count: int = 24) -> Att
                 failed_count,
                 round(number * step + BAR_GAP / 2, 1),
                 round(step - BAR_GAP, 1),
-                round(room - low - high, 1),
-                high,
-                round(room - low, 1),
-                low,
+                round(plot_height - delivered_height - failed_height, 1),
+                failed_height,
+                round(plot_height - delivered_height, 1),
+                delivered_height,
             )
         )
     delivered_count = sum(bar.delivered for bar in bars)
     by_outcome = [(outcome, number) for outcome, number in failures.most_common() if number]
-    return AttemptsChart(bars, most, delivered_count, failures.total(), by_outcome)
+    return AttemptsChart(bars, highest, delivered_count, failures.total(), by_outcome)
 
 
-def _height(value: int, most: int, room: float) -> float:
+def _height(value: int, highest: int, plot_height: float) -> float:
     """At least 2 pixels for what is there: one failure of thousands must be seen."""
-    return round(max(2.0, room * value / most), 1) if value else 0.0
+    return round(max(2.0, plot_height * value / highest), 1) if value else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,22 +134,22 @@ def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) 
     for time in times:
         by_hour.setdefault(time.hour, []).append(time)
     times_by_hour: Mapping[datetime, tuple[float, float]] = {
-        hour: (percentile_ms(of_hour, 0.5) or 0.0, percentile_ms(of_hour, 0.95) or 0.0)
-        for hour, of_hour in by_hour.items()
+        hour: (percentile_ms(hour_times, 0.5) or 0.0, percentile_ms(hour_times, 0.95) or 0.0)
+        for hour, hour_times in by_hour.items()
     }
-    most = max((p95 for _, p95 in times_by_hour.values()), default=0.0) or 1.0
-    step, room = WIDTH / count, HEIGHT - LABEL_HEIGHT
+    highest = max((p95 for _, p95 in times_by_hour.values()), default=0.0) or 1.0
+    step, plot_height = WIDTH / count, HEIGHT - LABEL_HEIGHT
     points = []
     for hour, (p50, p95) in sorted(times_by_hour.items()):
-        back = (this_hour - hour) // timedelta(hours=1)
-        if 0 <= back < count:
-            x = round((count - back - 0.5) * step, 1)
-            points.append(TimesPoint(hour, p50, p95, x, _y(p50, most, room), _y(p95, most, room)))
+        hours_back = (this_hour - hour) // timedelta(hours=1)
+        if 0 <= hours_back < count:
+            x = round((count - hours_back - 0.5) * step, 1)
+            points.append(TimesPoint(hour, p50, p95, x, _y(p50, highest, plot_height), _y(p95, highest, plot_height)))
     labels = [
         HourLabel(this_hour - timedelta(hours=back), (count - 1 - back) * step + BAR_GAP / 2) for back in range(count)
     ]
-    return TimesChart(points, most, [label for label in labels if _is_labelled(label.hour, label.x)])
+    return TimesChart(points, highest, [label for label in labels if _is_labelled(label.hour, label.x)])
 
 
-def _y(value: float, most: float, room: float) -> float:
-    return round(4 + (room - 4) * (1 - value / most), 1)
+def _y(value: float, highest: float, plot_height: float) -> float:
+    return round(4 + (plot_height - 4) * (1 - value / highest), 1)

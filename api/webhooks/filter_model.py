@@ -4,23 +4,23 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from streams.core.event_filter import OPERATORS, PAIRS, Operator
+from streams.core.event_filter import METADATA_FIELD, OPERATORS, Operator
 from streams.core.limits import (
-    FILTER_BYTES,
-    FILTER_CONDITIONS,
-    FILTER_VALUES,
-    METADATA_NAME_CHARACTERS,
-    TEXT_CHARACTERS,
+    MAX_FILTER_BYTES,
+    MAX_FILTER_CONDITIONS,
+    MAX_FILTER_VALUES,
+    MAX_METADATA_NAME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
 )
 
 EXAMPLE = {"successStatus": "passed", "scoreScaled": {"gte": 0.8}, "metadata.department": {"in": ["sales", "hr"]}}
 
-_TEXT: dict[str, Any] = {"type": "string", "maxLength": TEXT_CHARACTERS}
+_TEXT: dict[str, Any] = {"type": "string", "maxLength": MAX_TEXT_CHARACTERS}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _VALUE: dict[str, Any] = {"anyOf": [_TEXT, _NUMBER]}
 _OPERATORS: dict[str, Any] = {
     Operator.EQ: _VALUE,
-    Operator.IN: {"type": "array", "minItems": 1, "maxItems": FILTER_VALUES, "items": _VALUE},
+    Operator.IN: {"type": "array", "minItems": 1, "maxItems": MAX_FILTER_VALUES, "items": _VALUE},
     Operator.GTE: _NUMBER,
     Operator.LTE: _NUMBER,
     Operator.EXISTS: {"type": "boolean"},
@@ -34,15 +34,16 @@ FilterObject = Annotated[
         {
             "type": "object",
             "minProperties": 1,
-            "maxProperties": FILTER_CONDITIONS,
-            "propertyNames": {"maxLength": len(PAIRS) + 1 + METADATA_NAME_CHARACTERS},
+            "maxProperties": MAX_FILTER_CONDITIONS,
+            "propertyNames": {"maxLength": len(METADATA_FIELD) + 1 + MAX_METADATA_NAME_CHARACTERS},
             "additionalProperties": _CONDITIONS,
         }
     ),
     Field(
         examples=[EXAMPLE],
-        description=f"Conditions on `data`, by field or `{PAIRS}.<name>`: a value, or an object of {OPERATORS}. All "
-        'must hold; an event without the field does not match, except by `"exists": false`. '
-        f"At most {FILTER_BYTES} bytes as JSON without spaces.",
+        description=f"Conditions on `data`, by field or `{METADATA_FIELD}.<name>`: a value, or an object of "
+        f"{OPERATORS}. "
+        'All must hold; an event without the field does not match, except by `"exists": false`. '
+        f"At most {MAX_FILTER_BYTES} bytes as JSON without spaces.",
     ),
 ]

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api.shell.forms import Form, SentForm, with_query
-from api.shell.once import acts_once, new_once
+from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
@@ -18,9 +18,9 @@ from api.webhooks.filter_model import EXAMPLE
 from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import filter_value
+from streams.core.event_filter import parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
-from streams.features.webhooks.input import WebhookInput, webhook_input
+from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import ComparedEvent
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import ChangeResult
@@ -28,9 +28,9 @@ from streams.features.webhooks.service import ChangeResult
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 # The name of the button that compares and does not save.
-COMPARE = "compare"
+COMPARE_BUTTON = "compare"
 # What each type says, for the form.
-TYPES = {
+TYPE_DESCRIPTIONS = {
     "session.launched": "a learner opened a course",
     "session.completed": "a learner finished a course, passed or failed",
     "session.scored": "a score was recorded",
@@ -39,48 +39,48 @@ TYPES = {
     "package.updated": "a new version of a package is there",
     "usage.threshold": "the plan's launches are nearly used, or used up",
 }
-assert TYPES.keys() == EVENT_TYPES.keys()
+assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
 # The same page has the same text each time.
-_EXAMPLE_AT = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
+_EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 @router.get("/webhooks/new")
 async def new_page(visit: MayWriteWebhooks) -> Response:
-    return _form_page(visit, None, _empty())
+    return _form_page(visit, None, _empty_fields())
 
 
 @router.post("/webhooks/new")
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook, or say which of the latest events it would get."""
-    return await (_compare(visit, form, None) if form[COMPARE] else _create(visit=visit, form=form))
+    return await (_compare(visit, form, None) if form[COMPARE_BUTTON] else _create(visit=visit, form=form))
 
 
-@acts_once
+@run_once
 async def _create(visit: Visit, form: Form) -> Response:
     """The next page shows its secret."""
     try:
-        entered_input = WebhookInput(visit.account.id, **_entered(form, None))
+        entered_input = WebhookInput(visit.account.id, **_parse_form(form, None))
         result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
     except Invalid as error:
         return _form_page(visit, None, _form_values(form), error.errors)
-    return _to_page(result.changed, new=1)
+    return _redirect_to_webhook(result.change, new=1)
 
 
 @router.get("/webhooks/{webhook_id}/edit")
 async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     return _form_page(
-        visit, registration, {**_fields_of(webhook_input(registration)), "version": registration.webhook.version}
+        visit, registration, {**_fields_of(to_webhook_input(registration)), "version": registration.webhook.version}
     )
 
 
 @router.post("/webhooks/{webhook_id}/edit")
 async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    if form[COMPARE]:
+    if form[COMPARE_BUTTON]:
         return await _compare(visit, form, registration)
     try:
-        changes = _entered(form, registration)
+        changes = _parse_form(form, registration)
         version = form.number("version", "version", 0) or None
         result = await visit.services.webhooks.change(
             webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
@@ -88,23 +88,23 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
     except Invalid as error:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
         return _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
-    return _to_page(result, done="saved")
+    return _redirect_to_webhook(result, done="saved")
 
 
 async def _compare(visit: Visit, form: Form, registration: Registration | None) -> Response:
     """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
     form_values = {**_form_values(form), "version": form["version"]}
     try:
-        entered_input = WebhookInput(visit.account.id, **_entered(form, registration))
+        entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
         compared_events = await visit.services.latest_events.compare(entered_input)
     except Invalid as error:
         return _form_page(visit, registration, form_values, error.errors)
     return _form_page(visit, registration, form_values, compared=compared_events)
 
 
-def _to_page(result: ChangeResult, **act: object) -> Response:
+def _redirect_to_webhook(result: ChangeResult, **act: object) -> Response:
     """The webhook's page, with the first host that does not resolve."""
-    unresolved_host = next(iter(result.unresolved), None)
+    unresolved_host = next(iter(result.unresolved_hosts), None)
     return redirect(with_query(f"/webhooks/{result.registration.webhook.id}", **act, unresolved=unresolved_host))
 
 
@@ -118,27 +118,27 @@ def _form_page(
     return render(
         visit,
         "webhook_form.html",
-        errors=_of_form(errors),
+        errors=_to_form_errors(errors),
         registration=registration,
         fields=fields,
-        types=TYPES,
+        types=TYPE_DESCRIPTIONS,
         all_events=ALL_EVENTS,
-        once=new_once(),
-        sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_AT)), indent=2),
-        compare=COMPARE,
+        once=new_form_key(),
+        sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_TIME)), indent=2),
+        compare=COMPARE_BUTTON,
         compared=compared,
-        matching=sum(event.why_not is None for event in compared or ()),
+        matching=sum(event.mismatch is None for event in compared or ()),
         filter_example=json.dumps(EXAMPLE),
     )
 
 
-def _of_form(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
+def _to_form_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
     """The errors with those of a filter's fields as one of the text field."""
-    of_filter = [error for error in errors if error.field.startswith("filter.")]
-    if not of_filter:
+    filter_errors = [error for error in errors if error.field.startswith("filter.")]
+    if not filter_errors:
         return errors
-    sentences = (f"“{error.field.removeprefix('filter.')}” {error.message}" for error in of_filter)
-    return (*(error for error in errors if error not in of_filter), FieldError("filter", "; ".join(sentences)))
+    sentences = (f"“{error.field.removeprefix('filter.')}” {error.message}" for error in filter_errors)
+    return (*(error for error in errors if error not in filter_errors), FieldError("filter", "; ".join(sentences)))
 
 
 def example_body(event_type: str, now: datetime) -> bytes:
@@ -146,7 +146,7 @@ def example_body(event_type: str, now: datetime) -> bytes:
     return events.render(replace(sample_event(event_type, "evt_example", "", now), test=False))
 
 
-def _empty() -> dict[str, Any]:
+def _empty_fields() -> dict[str, Any]:
     return _fields_of(WebhookInput("", ""))
 
 
@@ -169,10 +169,10 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
 
 def _form_values(form: Form) -> dict[str, Any]:
     """What was typed."""
-    return {**{name: form[name] for name in _empty()}, "events": form.all("events")}
+    return {**{name: form[name] for name in _empty_fields()}, "events": form.all("events")}
 
 
-def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
+def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
     """The input of a form. Headers are never shown: left empty in an edit, they stay. Raises `Invalid`."""
     values: dict[str, Any] = {
         "url": form["url"],
@@ -182,7 +182,7 @@ def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
         "dispatches": form.lines("dispatches"),
         "fallback_url": form["fallback_url"] or None,
         "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
-        "filter": filter_value(form["filter"]) if form["filter"] else None,
+        "filter": parse_filter_json(form["filter"]) if form["filter"] else None,
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] or registration is None or form[f"no_{name}"]:
@@ -193,8 +193,8 @@ def _entered(form: Form, registration: Registration | None) -> dict[str, Any]:
 def _headers(lines: list[str], label: str) -> dict[str, str]:
     headers: dict[str, str] = {}
     for line in lines:
-        name, sign, value = line.partition(":")
-        if not sign:
+        name, separator, value = line.partition(":")
+        if not separator:
             raise Invalid(FieldError(label, f"{line[:40]!r} is not a header: write one a line, as in X-Key: value"))
         headers[name.strip()] = value.strip()
     return headers

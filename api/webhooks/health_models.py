@@ -67,7 +67,7 @@ class Statistics(Model):
 
 def health_of(details: HealthDetails) -> Health:
     """A webhook's health."""
-    webhook, failure_streak = details.registration.webhook, details.failing
+    webhook, failure_streak = details.registration.webhook, details.failure_streak
     return Health.of(
         webhook,
         details.registration,

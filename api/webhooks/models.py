@@ -10,17 +10,24 @@ from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, 
 from api.webhooks.filter_model import FilterObject
 from streams.core.held import HeldChoice
 from streams.core.limits import (
-    CONCURRENCY,
-    DESCRIPTION_CHARACTERS,
-    EVENT_TYPE_CHARACTERS,
-    EVENT_TYPES_LISTED,
-    HEADER_NAME_CHARACTERS,
-    HEADER_VALUE_CHARACTERS,
-    HEADERS,
-    SCOPE_IDS,
-    URL_CHARACTERS,
+    MAX_CONCURRENCY,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_EVENT_TYPE_CHARACTERS,
+    MAX_EVENT_TYPES_LISTED,
+    MAX_HEADER_NAME_CHARACTERS,
+    MAX_HEADER_VALUE_CHARACTERS,
+    MAX_SCOPE_IDS,
+    MAX_URL_CHARACTERS,
+    MAX_WEBHOOK_HEADERS,
 )
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, PauseReason, Registration, Status, entered_types
+from streams.core.webhook import (
+    ALL_EVENTS,
+    DEFAULT_MAX_CONCURRENCY,
+    PauseReason,
+    Registration,
+    Status,
+    to_entered_types,
+)
 from streams.core.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, RotationResult
@@ -29,16 +36,16 @@ from streams.features.webhooks.service import ChangeResult, RegistrationResult
 Url = Annotated[
     Text,
     Field(
-        max_length=URL_CHARACTERS,
+        max_length=MAX_URL_CHARACTERS,
         examples=["https://example.com/webhooks"],
         description="https, without credentials.",
         json_schema_extra={"pattern": "^https?://[!-~]+$"},
     ),
 ]
 Events = Annotated[
-    list[Annotated[Text, Field(max_length=EVENT_TYPE_CHARACTERS)]],
-    Field(max_length=EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
-    at_most(EVENT_TYPES_LISTED, "types"),
+    list[Annotated[Text, Field(max_length=MAX_EVENT_TYPE_CHARACTERS)]],
+    Field(max_length=MAX_EVENT_TYPES_LISTED, examples=[["session.completed"]], description="Types, or `*` for all."),
+    at_most(MAX_EVENT_TYPES_LISTED, "types"),
 ]
 _SCOPE = (
     "`packages` and `dispatches` are one scope: an event matches when its package or its dispatch is listed. "
@@ -46,25 +53,25 @@ _SCOPE = (
 )
 Packages = Annotated[
     list[Id],
-    Field(max_length=SCOPE_IDS, examples=[["pkg_def456"]], description=f"Package ids. {_SCOPE}"),
-    at_most(SCOPE_IDS, "ids"),
+    Field(max_length=MAX_SCOPE_IDS, examples=[["pkg_def456"]], description=f"Package ids. {_SCOPE}"),
+    at_most(MAX_SCOPE_IDS, "ids"),
 ]
 Dispatches = Annotated[
     list[Id],
-    Field(max_length=SCOPE_IDS, examples=[["dsp_ghi789"]], description=f"Dispatch ids. {_SCOPE}"),
-    at_most(SCOPE_IDS, "ids"),
+    Field(max_length=MAX_SCOPE_IDS, examples=[["dsp_ghi789"]], description=f"Dispatch ids. {_SCOPE}"),
+    at_most(MAX_SCOPE_IDS, "ids"),
 ]
 Headers = Annotated[
     dict[
-        Annotated[Text, Field(max_length=HEADER_NAME_CHARACTERS)],
-        Annotated[Text, Field(max_length=HEADER_VALUE_CHARACTERS)],
+        Annotated[Text, Field(max_length=MAX_HEADER_NAME_CHARACTERS)],
+        Annotated[Text, Field(max_length=MAX_HEADER_VALUE_CHARACTERS)],
     ],
     Field(
-        max_length=HEADERS,
+        max_length=MAX_WEBHOOK_HEADERS,
         examples=[{"X-Gateway-Key": "k-123"}],
         description="Headers of your own, sent with every request to `url`.",
     ),
-    at_most(HEADERS, "headers"),
+    at_most(MAX_WEBHOOK_HEADERS, "headers"),
 ]
 FallbackHeaders = Annotated[
     Headers,
@@ -73,8 +80,8 @@ FallbackHeaders = Annotated[
         "host and port as `url`, and none of yours otherwise."
     ),
 ]
-Concurrency = Annotated[int, Field(ge=1, le=CONCURRENCY, description="Requests in flight at once, at most.")]
-Description = Annotated[Text, Field(max_length=DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
+Concurrency = Annotated[int, Field(ge=1, le=MAX_CONCURRENCY, description="Requests in flight at once, at most.")]
+Description = Annotated[Text, Field(max_length=MAX_DESCRIPTION_CHARACTERS, examples=["The CRM of the sales team"])]
 
 
 class NewWebhook(Input):
@@ -157,7 +164,7 @@ class _Webhook(Model):
         return cls.of(
             listed_webhook,
             *sources,
-            events=entered_types(listed_webhook.event_types),
+            events=to_entered_types(listed_webhook.event_types),
             filter=json.loads(listed_webhook.filter) if listed_webhook.filter else None,
             pause_reason=listed_webhook.pause.reason if listed_webhook.pause else None,
             old_secret_until=min((end for end in listed_webhook.secret_ends if now < end), default=None),
@@ -209,21 +216,21 @@ class Secret(Model):
     secret: str
 
 
-def changed_webhook(result: ChangeResult, now: datetime) -> Webhook:
+def to_webhook(result: ChangeResult, now: datetime) -> Webhook:
     """A webhook after a change of its fields."""
     return Webhook.of_registration(result.registration, now, result)
 
 
 def webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWithSecret:
     """A new webhook with its secret."""
-    return WebhookWithSecret.of_registration(result.changed.registration, now, result.changed, result)
+    return WebhookWithSecret.of_registration(result.change.registration, now, result.change, result)
 
 
-def altered_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
+def to_listed_webhook(result: ChangeResult, now: datetime) -> ListedWebhook:
     """A webhook after a change of something else than its fields."""
     return ListedWebhook.of_listed(result.registration.listed_webhook, now, result)
 
 
 def rotated_webhook(result: RotationResult, now: datetime) -> RotatedWebhook:
     """A webhook with its new secret."""
-    return RotatedWebhook.of_listed(result.changed.registration.listed_webhook, now, result.changed, result)
+    return RotatedWebhook.of_listed(result.change.registration.listed_webhook, now, result.change, result)

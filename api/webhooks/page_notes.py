@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 
 from api.shell.visits import Visit
-from api.webhooks.form import TYPES, example_body
+from api.webhooks.form import TYPE_DESCRIPTIONS, example_body
 from streams.core.held import HeldChoice
 from streams.core.url import host_of
 from streams.core.webhook import Status, Webhook, takes
@@ -24,8 +24,8 @@ def note_of(visit: Visit, webhook: Webhook) -> str:
     """What the act before did; empty when something else happened since."""
     if visit.query["new"]:
         return "Created. Events are sent from now on. Three steps are left."
-    status, words = _NOTES.get(visit.query["done"], (None, ""))
-    return words if status in (None, webhook.status) else ""
+    status, note = _NOTES.get(visit.query["done"], (None, ""))
+    return note if status in (None, webhook.status) else ""
 
 
 def unresolved_host(visit: Visit, webhook: Webhook) -> str:
@@ -36,4 +36,4 @@ def unresolved_host(visit: Visit, webhook: Webhook) -> str:
 
 def example_bodies(webhook: Webhook, now: datetime) -> dict[str, object]:
     """The body of an event of each type that the webhook wants."""
-    return {type: json.loads(example_body(type, now)) for type in TYPES if takes(webhook, type)}
+    return {type: json.loads(example_body(type, now)) for type in TYPE_DESCRIPTIONS if takes(webhook, type)}

@@ -9,12 +9,12 @@ from starlette.responses import Response
 from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
-from api.shell.rendering import duration, redirect, render
+from api.shell.rendering import format_duration, redirect, render
 from api.shell.rows import actor_name, people_of
 from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
-from api.webhooks.form import TYPES
+from api.webhooks.form import TYPE_DESCRIPTIONS
 from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
 from streams.core.access import Scope
 from streams.core.account import DeliveryDetails, DeliveryFilter
@@ -24,22 +24,22 @@ from streams.core.delivery_state import StateCount
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
-from streams.core.webhook import PauseReason, Registration, Status, entered_types
+from streams.core.webhook import PauseReason, Registration, Status, to_entered_types
 from streams.core.webhook_stats import percentile_ms
-from streams.features.webhooks.verdict import PAUSE_WORDS, verdict
+from streams.features.webhooks.verdict import PAUSE_CAUSES, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-ROWS = 50
+PAGE_ROWS = 50
 
 
 @router.get("/webhooks")
 async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
     """Newest first."""
-    page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), ROWS)
+    page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), PAGE_ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     pairs = list(zip(page.rows, verdicts, strict=True))
-    return render(visit, "webhooks.html", webhooks=pairs, next=page.next, after=after)
+    return render(visit, "webhooks.html", webhooks=pairs, next=page.next_cursor, after=after)
 
 
 @router.get("/webhooks/{webhook_id}")
@@ -63,9 +63,9 @@ async def _webhook_page(
     registration = await services.webhooks.find(webhook_id, account_id)
     webhook = registration.webhook
     stats = await services.webhook_stats.stats(registration)
-    streak = stats.failing
+    failure_streak = stats.failure_streak
     failures = []
-    if streak.failures or webhook.status is Status.PAUSED:
+    if failure_streak.failures or webhook.status is Status.PAUSED:
         failures = list(await services.webhook_stats.failures(registration, FAILURES_TO_PAUSE))
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
@@ -75,7 +75,7 @@ async def _webhook_page(
         visit,
         "webhook.html",
         has_secret=bool(secrets),
-        here=f"/webhooks/{webhook_id}",
+        return_path=f"/webhooks/{webhook_id}",
         errors=errors,
         registration=registration,
         note=note_of(visit, webhook),
@@ -83,17 +83,17 @@ async def _webhook_page(
         steps=steps,
         examples=example_bodies(webhook, now) if steps else {},
         webhook=webhook,
-        events=entered_types(webhook.event_types),
+        events=to_entered_types(webhook.event_types),
         verdict=verdict(registration.listed_webhook, stats.summary),
         counts=counts,
-        streak=streak,
+        streak=failure_streak,
         failures=failures,
         most_failures=FAILURES_TO_PAUSE,
         pause_sentence=await _pause_sentence(visit, registration),
         pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
-        types=TYPES,
+        types=TYPE_DESCRIPTIONS,
         p50=p50,
         p95=percentile_ms(stats.response_times, 0.95),
         attempts=sum(hour.attempts for hour in stats.hours),
@@ -122,19 +122,19 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
     if pause is None:
         return ""
     if pause.reason is not PauseReason.MANUAL:
-        return f"It was paused {PAUSE_WORDS[pause.reason]}."
+        return f"It was paused {PAUSE_CAUSES[pause.reason]}."
     audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
     entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
     actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"
     return f"It was paused by {actor}."
 
 
-def _pace(held_count: int, p50: float | None, at_once: int) -> str | None:
+def _pace(held_count: int, p50: float | None, concurrency: int) -> str | None:
     """How long the held deliveries take, by the response times of the last 24 hours."""
     if not held_count or p50 is None:
         return None
-    seconds = max(1, round(held_count * p50 / 1000 / at_once))
-    return f"about {duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
+    seconds = max(1, round(held_count * p50 / 1000 / concurrency))
+    return f"about {format_duration(timedelta(seconds=seconds))}, as fast as it was in the last 24 hours"
 
 
 def _curl(details: DeliveryDetails | None) -> str | None:
@@ -188,12 +188,12 @@ async def reveal(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 @router.post("/webhooks/{webhook_id}/secret/rotate")
 async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     """The first step: a new secret beside the old one."""
-    mine = {"actor": visit.actor, "account_id": visit.account.id}
+    caller = {"actor": visit.actor, "account_id": visit.account.id}
     try:
-        await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **mine)
+        await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **caller)
     except Invalid as error:
         return await _webhook_page(visit, webhook_id, errors=error.errors)
-    secrets = await visit.services.secrets.show_valid(webhook_id, **mine)
+    secrets = await visit.services.secrets.show_valid(webhook_id, **caller)
     return await _webhook_page(visit, webhook_id, secrets=secrets, rotated=True)
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api.auth import MayReadWebhooks, MayWriteDeliveries, MayWriteWebhooks
 from api.deliveries.models import DeliveryWithAttempts, JobDetails, delivery_with_attempts, job_of
 from api.events.models import NewTest
-from api.paging import After, Limit, cursor_of
+from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
 from api.shared_models import Id, Page, page_of
 from api.strict_route import StrictRoute
@@ -24,9 +24,9 @@ from api.webhooks.models import (
     Webhook,
     WebhookChanges,
     WebhookWithSecret,
-    altered_webhook,
-    changed_webhook,
     rotated_webhook,
+    to_listed_webhook,
+    to_webhook,
     webhook_with_secret,
 )
 from streams.core.errors import Stale
@@ -57,7 +57,7 @@ async def register(
     """
     services = services_of(request)
     result = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
-    registration = result.changed.registration
+    registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
     return webhook_with_secret(result, services.clock.now())
@@ -65,7 +65,7 @@ async def register(
 
 @router.get("", summary="List webhooks, newest first", operation_id="listWebhooks")
 async def list_webhooks(
-    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: After = None
+    caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[ListedWebhook]:
     """The webhooks of the account, each with the number of ids in its scope.
 
@@ -101,7 +101,7 @@ async def change(
         webhook_id, body.given(), actor=caller.actor, account_id=caller.account_id, version=_version(if_match)
     )
     response.headers["ETag"] = _etag(result.registration)
-    return changed_webhook(result, services.clock.now())
+    return to_webhook(result, services.clock.now())
 
 
 @router.delete("/{webhook_id}", status_code=204, summary="Delete a webhook", operation_id="deleteWebhook")
@@ -130,7 +130,7 @@ async def pause(webhook_id: Id, caller: MayWriteWebhooks, request: Request) -> L
     """No request leaves, except tests. Deliveries are held."""
     services = services_of(request)
     result = await services.webhooks.pause(webhook_id, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(result, services.clock.now())
+    return to_listed_webhook(result, services.clock.now())
 
 
 @router.post("/{webhook_id}/enable", summary="Enable a webhook", operation_id="enableWebhook")
@@ -140,7 +140,7 @@ async def enable(
     """Requests leave again, in a new health epoch. `held` decides about held deliveries."""
     services, choice = services_of(request), (body or Enabling()).held
     result = await services.webhooks.enable(webhook_id, choice, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(result, services.clock.now())
+    return to_listed_webhook(result, services.clock.now())
 
 
 @router.post(
@@ -184,7 +184,7 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
     """Without a rotation nothing changes."""
     services = services_of(request)
     result = await services.secrets.finish_rotation(webhook_id, actor=caller.actor, account_id=caller.account_id)
-    return altered_webhook(result, services.clock.now())
+    return to_listed_webhook(result, services.clock.now())
 
 
 @router.get("/{webhook_id}/health", summary="How a webhook is", operation_id="getWebhookHealth")

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class Batches(Generic[Item, Result]):
-    """Handles items one batch after the other, each of at most `most` items, and begins them `apart` seconds apart.
+    """Handles items in batches of at most `max_size`, one after the other, which begin `interval_seconds` apart.
 
     So an item that comes alone is handled at once, and many cost little more.
 
@@ -25,43 +25,43 @@ class Batches(Generic[Item, Result]):
     def __init__(
         self,
         handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
-        most: int,
-        apart: float = 0.0,
+        max_size: int,
+        interval_seconds: float = 0.0,
     ) -> None:
         self._handle = handle
-        self._most = most
-        self._apart = apart
+        self._max_size = max_size
+        self._interval_seconds = interval_seconds
         self._next_at = 0.0
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
     async def result(self, item: Item) -> Result:
         """The result of an item. A caller that is cancelled does not cancel the batch."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        self._queue.append((item, future))
         if self._task is None:
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._run())
         return await future
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         try:
-            while self._waiting:
+            while self._queue:
                 if (pause_seconds := self._next_at - time.monotonic()) > 0:
                     await asyncio.sleep(pause_seconds)
-                self._next_at = time.monotonic() + self._apart
-                batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-                await self._do([entry for entry in batch if not entry[1].done()])
+                self._next_at = time.monotonic() + self._interval_seconds
+                batch = [self._queue.popleft() for _ in range(min(self._max_size, len(self._queue)))]
+                await self._handle_batch([entry for entry in batch if not entry[1].done()])
         finally:
             self._task = None
 
-    async def _do(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _handle_batch(self, batch: Sequence[tuple[Item, asyncio.Future[Result]]]) -> None:
         results: Sequence[Result | Exception]
         try:
             results = await self._handle([item for item, _ in batch]) if batch else ()
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, Unavailable):
                 for entry in batch:
-                    await self._do([entry])
+                    await self._handle_batch([entry])
                 return
             results = [error] * len(batch)
         for (_, future), result in zip(batch, results, strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 from streams.core.errors import Misconfigured
 
 
-def trust(context: ssl.SSLContext, ca_file: Path | None) -> None:
+def trust_ca_file(context: ssl.SSLContext, ca_file: Path | None) -> None:
     """Trust the authorities of a PEM file. Raises `Misconfigured` for a file that holds none."""
     if ca_file is None:
         return

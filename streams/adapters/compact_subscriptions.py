@@ -10,13 +10,13 @@ from streams.core.webhook import Webhook
 from streams.ports import Codec, RecordValue
 
 # The version, the bytes of each scope, and the characters of the filter.
-_HEAD = struct.Struct(">QIIH")
+_HEADER = struct.Struct(">QIIH")
 # A webhook's object beside its texts, its scope and its filter, and how much larger these two are in it: measured.
 _OBJECT_BYTES = 2500
 _SCOPE_GROWTH = 12
 _FILTER_GROWTH = 18
 # Ten thousand webhooks of usual size.
-CACHE_BYTES = 32 * 1024 * 1024
+MAX_CACHE_BYTES = 32 * 1024 * 1024
 
 
 class CompactSubscriptions(WebhookStore):
@@ -25,76 +25,76 @@ class CompactSubscriptions(WebhookStore):
     `codec` writes the newest schemas: an older one lacks fields. `cache_bytes` is about the memory of the objects.
     """
 
-    def __init__(self, codec: Codec, cache_bytes: int = CACHE_BYTES) -> None:
+    def __init__(self, codec: Codec, cache_bytes: int = MAX_CACHE_BYTES) -> None:
         self._encode: Callable[[RecordValue], bytes] = codec.encode
-        self._packed: dict[str, bytes] = {}
-        self._cache = _Cache(codec, self._packed, cache_bytes)
+        self._packed_webhooks: dict[str, bytes] = {}
+        self._cache = _Cache(codec, self._packed_webhooks, cache_bytes)
 
     def __getitem__(self, webhook_id: str) -> Webhook:
         return self._cache[webhook_id]
 
     def __setitem__(self, webhook_id: str, webhook: Webhook) -> None:
         self._cache.drop(webhook_id)
-        self._packed[webhook_id] = self._pack(webhook)
+        self._packed_webhooks[webhook_id] = self._pack(webhook)
 
     def __delitem__(self, webhook_id: str) -> None:
         self._cache.drop(webhook_id)
-        del self._packed[webhook_id]
+        del self._packed_webhooks[webhook_id]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._packed)
+        return iter(self._packed_webhooks)
 
     def __len__(self) -> int:
-        return len(self._packed)
+        return len(self._packed_webhooks)
 
     def version(self, webhook_id: str) -> int:
-        packed_webhook = self._packed.get(webhook_id)
-        return int(_HEAD.unpack_from(packed_webhook)[0]) if packed_webhook else 0
+        packed_webhook = self._packed_webhooks.get(webhook_id)
+        return int(_HEADER.unpack_from(packed_webhook)[0]) if packed_webhook else 0
 
-    def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
+    def get_many(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
         cache = self._cache
         return [cache[webhook_id] for webhook_id in webhook_ids]
 
     def _pack(self, webhook: Webhook) -> bytes:
         packages, dispatches = (pack_ids(ids) for ids in (webhook.packages, webhook.dispatches))
-        head = _HEAD.pack(webhook.version, len(packages), len(dispatches), len(webhook.filter_text or ""))
-        compact = replace(webhook, packages=frozenset(), dispatches=frozenset())
-        return head + packages + dispatches + self._encode(compact)
+        header = _HEADER.pack(webhook.version, len(packages), len(dispatches), len(webhook.filter_text or ""))
+        unscoped_webhook = replace(webhook, packages=frozenset(), dispatches=frozenset())
+        return header + packages + dispatches + self._encode(unscoped_webhook)
 
 
 class _Cache(dict[str, Webhook]):
     """The webhooks that were read last. A hit runs no code of ours: `fan-out` reads a thousand for an event."""
 
-    def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], room: int) -> None:
+    def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], max_bytes: int) -> None:
         super().__init__()
         self._decode: Callable[[bytes], RecordValue] = codec.decode
-        self._packed = packed_webhooks
-        self._room = room
+        self._packed_webhooks = packed_webhooks
+        self._free_bytes = max_bytes
 
     def __missing__(self, webhook_id: str) -> Webhook:
-        packed_webhook = self._packed[webhook_id]
+        packed_webhook = self._packed_webhooks[webhook_id]
         webhook = self[webhook_id] = self._unpack(packed_webhook)
-        self._room -= _object_bytes(packed_webhook)
-        while self._room < 0:
+        self._free_bytes -= _object_bytes(packed_webhook)
+        while self._free_bytes < 0:
             self.drop(next(iter(self)))
         return webhook
 
     def drop(self, webhook_id: str) -> None:
         if self.pop(webhook_id, None) is not None:
-            self._room += _object_bytes(self._packed[webhook_id])
+            self._free_bytes += _object_bytes(self._packed_webhooks[webhook_id])
 
     def _unpack(self, packed_webhook: bytes) -> Webhook:
-        _, packages_bytes, dispatches_bytes, _ = _HEAD.unpack_from(packed_webhook)
-        middle = _HEAD.size + packages_bytes
+        _, packages_bytes, dispatches_bytes, _ = _HEADER.unpack_from(packed_webhook)
+        middle = _HEADER.size + packages_bytes
         end = middle + dispatches_bytes
         webhook = self._decode(packed_webhook[end:])
         assert isinstance(webhook, Webhook)
-        packages, dispatches = unpack_ids(packed_webhook[_HEAD.size : middle]), unpack_ids(packed_webhook[middle:end])
+        packages, dispatches = unpack_ids(packed_webhook[_HEADER.size : middle]), unpack_ids(packed_webhook[middle:end])
         return replace(webhook, packages=packages, dispatches=dispatches)
 
 
 def _object_bytes(packed_webhook: bytes) -> int:
-    _, packages, dispatches, filter_characters = _HEAD.unpack_from(packed_webhook)
+    _, packages, dispatches, filter_characters = _HEADER.unpack_from(packed_webhook)
     return (
         _OBJECT_BYTES
         + len(packed_webhook)

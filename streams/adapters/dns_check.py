@@ -13,7 +13,7 @@ from streams.ports import DnsResult
 TIMEOUT_SECONDS = 2.0
 LOOKUP_THREADS = 32
 
-FORBIDDEN = (
+FORBIDDEN_MESSAGE = (
     "resolves to an address that is not public; use a public URL, "
     "or ask the operator to allow that network (SCORM_WEBHOOKS_ALLOWED_NETWORKS)"
 )
@@ -25,10 +25,10 @@ class SystemDnsCheck:
     def __init__(
         self, allowed_networks: Sequence[Network], lookup: Callable[[str], Awaitable[Sequence[str]]] | None = None
     ) -> None:
-        self._opened = allowed_networks
+        self._allowed_networks = allowed_networks
         # A separate pool: silent name servers must not block other work.
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
-        self._lookup = lookup or self._ask_system
+        self._lookup = lookup or self._resolve
 
     async def check(self, url: str) -> DnsResult:
         try:
@@ -37,10 +37,10 @@ class SystemDnsCheck:
                 addresses = await self._lookup(host) if host else ()
         except (OSError, ValueError):  # TimeoutError is an OSError
             return DnsResult(resolves=False)
-        is_forbidden = not all(is_allowed(address, self._opened) for address in addresses)
-        return DnsResult(FORBIDDEN if is_forbidden else None)
+        is_forbidden = not all(is_allowed(address, self._allowed_networks) for address in addresses)
+        return DnsResult(FORBIDDEN_MESSAGE if is_forbidden else None)
 
-    async def _ask_system(self, host: str) -> Sequence[str]:
-        ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
-        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+    async def _resolve(self, host: str) -> Sequence[str]:
+        resolve = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM)
+        addresses = await asyncio.get_running_loop().run_in_executor(self._threads, resolve)
         return [str(address[0]) for *_, address in addresses]

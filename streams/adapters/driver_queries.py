@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.threads import run_in_worker_thread
 from streams.core.errors import Misconfigured
 
 TIMEOUT_SECONDS = 1.0
@@ -29,15 +29,15 @@ class Queries(Protocol):
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
         """Raises the driver's error."""
 
-    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         """The condition that a column has one of these values, and its parameter."""
 
-    def moment(self, at: datetime) -> Any:
+    def to_time_parameter(self, at: datetime) -> Any:
         """A time as a parameter."""
 
 
 # A server that loses its power ends no connection, and without these libpq waits for hours.
-_TIME_LIMITS: Mapping[str, int] = {
+_CONNECTION_OPTIONS: Mapping[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -51,7 +51,7 @@ def connect_options(url_options: Collection[str], behind_pooler: bool) -> dict[s
 
     `behind_pooler`: a pooler gives each transaction any of its sessions, so no statement stays prepared.
     """
-    limits: dict[str, Any] = {name: value for name, value in _TIME_LIMITS.items() if name not in url_options}
+    limits: dict[str, Any] = {name: value for name, value in _CONNECTION_OPTIONS.items() if name not in url_options}
     return {**limits, "prepare_threshold": None} if behind_pooler else limits
 
 
@@ -63,11 +63,11 @@ class PostgresQueries:
         self._options = connect_options(conninfo_to_dict(url), behind_pooler)
         self._connection: psycopg.AsyncConnection | None = None
         # Two callers at once would open two connections, and forget one.
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
         query = query.replace("?", "%s")
-        async with self._turn:
+        async with self._lock:
             was_open = self._connection is not None
             try:
                 return await self._rows(query, parameters)
@@ -95,10 +95,10 @@ class PostgresQueries:
         if connection is not None:
             await connection.close()
 
-    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} = ANY(?)", list(values)
 
-    def moment(self, at: datetime) -> Any:
+    def to_time_parameter(self, at: datetime) -> Any:
         return at
 
 
@@ -109,7 +109,7 @@ class SqliteQueries:
         self._address = f"file:{quote(str(path))}?mode=rw"
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
-        return await in_worker_thread(lambda: self._rows(query, parameters))
+        return await run_in_worker_thread(lambda: self._rows(query, parameters))
 
     def _rows(self, query: str, parameters: Sequence[Any]) -> Rows:
         connection = sqlite3.connect(self._address, timeout=TIMEOUT_SECONDS, uri=True)
@@ -118,10 +118,10 @@ class SqliteQueries:
         finally:
             connection.close()
 
-    def among(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
 
-    def moment(self, at: datetime) -> Any:
+    def to_time_parameter(self, at: datetime) -> Any:
         # Times are stored as text in UTC, without a zone.
         return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
@@ -132,12 +132,12 @@ def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
     if scheme.startswith("sqlite"):
         path = Path(address.removeprefix("///").partition("?")[0])
         return SqliteQueries(path) if path.exists() else None
-    libpq = libpq_url(url)
+    address_for_libpq = libpq_url(url)
     try:
-        conninfo_to_dict(libpq)
+        conninfo_to_dict(address_for_libpq)
     except psycopg.Error:
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
-    return PostgresQueries(libpq, behind_pooler)
+    return PostgresQueries(address_for_libpq, behind_pooler)
 
 
 def libpq_url(url: str) -> str:

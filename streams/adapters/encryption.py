@@ -11,10 +11,10 @@ from streams.core.encryption import CHECK_TEXT
 from streams.core.errors import InvalidRecord, Misconfigured
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-CACHED_TEXTS = 20_000
+MAX_CACHED_TEXTS = 20_000
 # Of a secret or some headers. Longer texts are read once: a cache of them would take a gigabyte.
-CACHED_CHARACTERS = 16 * 1024
-_NO_KEY = "the webhook's secret was encrypted with a key that is not configured here"
+MAX_CACHED_CHARACTERS = 16 * 1024
+_NO_KEY_MESSAGE = "the webhook's secret was encrypted with a key that is not configured here"
 
 
 class FernetEncryption:
@@ -28,19 +28,19 @@ class FernetEncryption:
                 "SCORM_WEBHOOKS_ENCRYPTION_KEYS: each key must be 32 bytes in url-safe base64, separated by commas; "
                 "`scorm-webhooks keys generate` makes one"
             ) from None
-        self._decrypted = lru_cache(CACHED_TEXTS)(self._decrypt)
-        self._decrypted_headers = lru_cache(CACHED_TEXTS)(self._decrypt_headers)
+        self._decrypt_cached = lru_cache(MAX_CACHED_TEXTS)(self._decrypt)
+        self._decrypt_headers_cached = lru_cache(MAX_CACHED_TEXTS)(self._decrypt_headers)
 
-    def encrypt(self, plain: str) -> str:
-        return self._fernet.encrypt(plain.encode()).decode()
+    def encrypt(self, plaintext: str) -> str:
+        return self._fernet.encrypt(plaintext.encode()).decode()
 
     def reencrypt(self, ciphertext: str) -> str:
         try:
             return self._fernet.rotate(ciphertext.encode()).decode()
         except InvalidToken:
-            raise InvalidRecord(_NO_KEY) from None
+            raise InvalidRecord(_NO_KEY_MESSAGE) from None
 
-    def opens_check(self, ciphertext: str) -> bool:
+    def can_decrypt_check(self, ciphertext: str) -> bool:
         return self.can_decrypt(ciphertext) and self._decrypt(ciphertext) == CHECK_TEXT
 
     def can_decrypt(self, ciphertext: str) -> bool:
@@ -51,16 +51,18 @@ class FernetEncryption:
         return True
 
     def decrypt(self, ciphertext: str) -> str:
-        return self._decrypted(ciphertext) if len(ciphertext) <= CACHED_CHARACTERS else self._decrypt(ciphertext)
+        return (
+            self._decrypt_cached(ciphertext) if len(ciphertext) <= MAX_CACHED_CHARACTERS else self._decrypt(ciphertext)
+        )
 
     def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
-        return _NO_HEADERS if ciphertext is None else self._decrypted_headers(ciphertext)
+        return _NO_HEADERS if ciphertext is None else self._decrypt_headers_cached(ciphertext)
 
     def _decrypt(self, ciphertext: str) -> str:
         try:
             return self._fernet.decrypt(ciphertext.encode()).decode()
         except InvalidToken:
-            raise InvalidRecord(_NO_KEY) from None
+            raise InvalidRecord(_NO_KEY_MESSAGE) from None
 
     def _decrypt_headers(self, ciphertext: str) -> Mapping[str, str]:
         headers: dict[str, str] = json.loads(self._decrypt(ciphertext))

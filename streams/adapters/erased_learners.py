@@ -12,12 +12,12 @@ from streams.core.event import subjects_of
 from streams.outage import DATABASE, Outages
 from streams.ports import Encryption
 
-REFRESH_SECONDS = 1.0
+REFRESH_INTERVAL_SECONDS = 1.0
 # An erasure may be committed a while after its time, and clocks differ.
-OVERLAP = timedelta(minutes=5)
-_KEY = "SELECT ciphertext FROM learner_hash_key"
-_ERASURES = "SELECT account_id, learner_hash, erased_at FROM erasures WHERE erased_at > ?"
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+QUERY_OVERLAP = timedelta(minutes=5)
+_SELECT_KEY = "SELECT ciphertext FROM learner_hash_key"
+_SELECT_ERASURES = "SELECT account_id, learner_hash, erased_at FROM erasures WHERE erased_at > ?"
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class SqlErasedLearners:
@@ -28,24 +28,24 @@ class SqlErasedLearners:
         self._encryption = encryption
         self._database = outages[DATABASE]
         self._key: bytes | None = None
-        self._newest = _BEGINNING
+        self._newest_at = _EARLIEST
         # By account and hash, the time of the last erasure.
         self._erased_at: dict[str, dict[str, datetime]] = {}
 
     def covers(self, delivery: Delivery) -> bool:
-        of_account = self._erased_at.get(delivery.account_id)
-        if not of_account or self._key is None:
+        erased_by_hash = self._erased_at.get(delivery.account_id)
+        if not erased_by_hash or self._key is None:
             return False
         learner_id = subjects_of(delivery.body).learner_id
         if learner_id is None:
             return False
-        erased_at = of_account.get(learner_hash(self._key, delivery.account_id, learner_id))
+        erased_at = erased_by_hash.get(learner_hash(self._key, delivery.account_id, learner_id))
         return is_erased(erased_at, delivery.first_seen_at, delivery.body)
 
     async def run(self) -> None:
         """Read new erasures every second, until cancelled."""
         while True:
-            await asyncio.sleep(REFRESH_SECONDS)
+            await asyncio.sleep(REFRESH_INTERVAL_SECONDS)
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -61,22 +61,22 @@ class SqlErasedLearners:
             self._database.end(self)
 
     async def _read(self, queries: Queries) -> None:
-        rows = await queries.rows(_ERASURES, [queries.moment(self._newest - OVERLAP)])
+        rows = await queries.rows(_SELECT_ERASURES, [queries.to_time_parameter(self._newest_at - QUERY_OVERLAP)])
         if not rows:
             return
         # A database that was restored may have another key.
-        [(ciphertext,)] = await queries.rows(_KEY)
+        [(ciphertext,)] = await queries.rows(_SELECT_KEY)
         self._key = base64.b64decode(self._encryption.decrypt(ciphertext))
         for account_id, stored_hash, erased_at in rows:
-            self._learn(account_id, stored_hash, _moment(erased_at))
+            self._add(account_id, stored_hash, _to_utc(erased_at))
 
-    def _learn(self, account_id: str, stored_hash: str, erased_at: datetime) -> None:
-        of_account = self._erased_at.setdefault(account_id, {})
-        of_account[stored_hash] = max(erased_at, of_account.get(stored_hash, erased_at))
-        self._newest = max(self._newest, erased_at)
+    def _add(self, account_id: str, stored_hash: str, erased_at: datetime) -> None:
+        erased_by_hash = self._erased_at.setdefault(account_id, {})
+        erased_by_hash[stored_hash] = max(erased_at, erased_by_hash.get(stored_hash, erased_at))
+        self._newest_at = max(self._newest_at, erased_at)
 
 
-def _moment(value: datetime | str) -> datetime:
+def _to_utc(value: datetime | str) -> datetime:
     moment = datetime.fromisoformat(value) if isinstance(value, str) else value
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 

@@ -8,8 +8,8 @@ from streams.core.errors import Misconfigured
 RESERVED_FILES = 64
 
 
-def connections_that_fit(requested_connections: int) -> int:
-    """`requested`, or as many as the limit of open files allows. Raises the soft limit first, up to the hard limit.
+def limit_connections(requested_connections: int) -> int:
+    """`requested_connections`, or as many as open files allow. Raises the soft limit first, up to the hard limit.
 
     Raises `Misconfigured` when not even one connection fits.
     """

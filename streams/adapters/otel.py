@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Span as SdkSpan
 
-ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
-SAMPLER, SAMPLER_ARG = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOL_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+HEADER_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+SAMPLER_VARIABLE, SAMPLER_ARG_VARIABLE = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 PROTOCOL = "http/protobuf"
 PARENT_BASED = "parentbased_"
 SAMPLERS = ("always_on", "always_off", "traceidratio")
 # The last spans of a process may be lost: nobody waits for a collector.
-CLOSE_SECONDS = 2.0
+CLOSE_TIMEOUT_SECONDS = 2.0
 NAMESPACE = "scorm_webhooks"
 # Kinds of OpenTelemetry.
-KINDS = {SpanName.PUBLISH: "SERVER", SpanName.FAN_OUT: "CONSUMER", SpanName.ATTEMPT: "CLIENT"}
+SPAN_KINDS = {SpanName.PUBLISH: "SERVER", SpanName.FAN_OUT: "CONSUMER", SpanName.ATTEMPT: "CLIENT"}
 TRACED_STAGES = ("api", "fan-out", "deliver")
 
 
@@ -76,13 +76,13 @@ class OtelTracer:
         now = time.time_ns()
         # The broker's clock may be ahead of this one.
         start = now if started_at is None else min(now, round(started_at.timestamp() * 1e9))
-        return OtelSpan(self._tracer.start_span(name, context, SpanKind[KINDS[name]], start_time=start))
+        return OtelSpan(self._tracer.start_span(name, context, SpanKind[SPAN_KINDS[name]], start_time=start))
 
     def close(self) -> None:
         """Send what is left. Returns in time, whatever the collector does."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
-        closing.join(CLOSE_SECONDS)
+        closing.join(CLOSE_TIMEOUT_SECONDS)
 
 
 def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
@@ -91,17 +91,17 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
     The SDK reads the variables itself, and goes on with another value where one is wrong; those that people set are
     checked here. Raises `Misconfigured`.
     """
-    name = _first(environ, ENDPOINTS)
+    name = _first_set(environ, ENDPOINT_VARIABLES)
     is_disabled = (
         environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
     )
     if name is None or is_disabled or stage not in TRACED_STAGES:
         return None
     endpoint = _endpoint(name, environ[name])
-    protocol = _first(environ, PROTOCOLS)
+    protocol = _first_set(environ, PROTOCOL_VARIABLES)
     if protocol and environ[protocol] != PROTOCOL:
         raise Misconfigured(f"{protocol}: must be {PROTOCOL}, which collectors take at port 4318")
-    headers = _first(environ, HEADERS)
+    headers = _first_set(environ, HEADER_VARIABLES)
     if headers and not all(item.partition("=")[1] for item in environ[headers].split(",") if item.strip()):
         raise Misconfigured(f"{headers}: must be name=value, several with commas between them")
     _check_sampler(environ)
@@ -118,7 +118,7 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
         raise Misconfigured(f"a variable that begins with OTEL_ is wrong: {error}") from None
 
 
-def _first(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+def _first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
     """The first of these variables that is set: that of traces alone before that of all signals."""
     return next((name for name in names if environ.get(name)), None)
 
@@ -127,24 +127,26 @@ def _endpoint(name: str, address: str) -> str:
     """The URL that takes spans. An error does not show it: it may have a password."""
     try:
         url = urlsplit(address)
-        port_is_right = url.port != 0  # ValueError where it is not a port
+        is_valid_port = url.port != 0  # ValueError where it is not a port
     except ValueError:
-        port_is_right = False
-    if not port_is_right or url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
+        is_valid_port = False
+    if not is_valid_port or url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
         raise Misconfigured(f"{name}: must be a URL without a query, such as http://collector:4318")
-    return address if name == ENDPOINTS[0] else f"{address.rstrip('/')}/v1/traces"
+    return address if name == ENDPOINT_VARIABLES[0] else f"{address.rstrip('/')}/v1/traces"
 
 
 def _check_sampler(environ: Mapping[str, str]) -> None:
-    sampler = environ.get(SAMPLER) or f"{PARENT_BASED}always_on"
+    sampler = environ.get(SAMPLER_VARIABLE) or f"{PARENT_BASED}always_on"
     if sampler.removeprefix(PARENT_BASED) not in SAMPLERS:
-        raise Misconfigured(f"{SAMPLER}: must be one of {', '.join(SAMPLERS)}, or one with {PARENT_BASED} before it")
+        raise Misconfigured(
+            f"{SAMPLER_VARIABLE}: must be one of {', '.join(SAMPLERS)}, or one with {PARENT_BASED} before it"
+        )
     try:
-        is_share = 0 <= float(environ.get(SAMPLER_ARG) or 1) <= 1
+        is_valid_ratio = 0 <= float(environ.get(SAMPLER_ARG_VARIABLE) or 1) <= 1
     except ValueError:
-        is_share = False
-    if sampler.endswith("ratio") and not is_share:
-        raise Misconfigured(f"{SAMPLER_ARG}: must be a number from 0 to 1")
+        is_valid_ratio = False
+    if sampler.endswith("ratio") and not is_valid_ratio:
+        raise Misconfigured(f"{SAMPLER_ARG_VARIABLE}: must be a number from 0 to 1")
 
 
 def _provider(stage: str, endpoint: str) -> "TracerProvider":

@@ -10,10 +10,10 @@ from streams.core.errors import Unavailable
 from streams.outage import DATABASE, Outages
 from streams.ports import ReplayLookup
 
-IDS_IN_A_QUERY = 1000
+MAX_QUERY_IDS = 1000
 # After a failure one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if a replay
 # sent them.
-REST_SECONDS = 5.0
+RETRY_PAUSE_SECONDS = 5.0
 
 
 class Table(Protocol):
@@ -28,12 +28,12 @@ class SqlReplayLookup:
 
     def __init__(self, table: Table, outages: Outages) -> None:
         self._table = table
-        self._batches = Batches(self._find, IDS_IN_A_QUERY)
-        self._probing: asyncio.Task[None] | None = None
+        self._batches = Batches(self._find, MAX_QUERY_IDS)
+        self._probe_task: asyncio.Task[None] | None = None
         self._database = outages[DATABASE]
 
     async def newest(self, delivery_id: str) -> int | None:
-        return await self._batches.result(delivery_id) if self._probing is None else None
+        return await self._batches.result(delivery_id) if self._probe_task is None else None
 
     async def _find(self, ids: Sequence[str]) -> Sequence[int | None]:
         try:
@@ -41,7 +41,7 @@ class SqlReplayLookup:
                 rows = await self._table.find(ids)
         except (TimeoutError, Unavailable, *DRIVER_ERRORS) as error:
             self._database.begin(self, f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-            self._probing = self._probing or asyncio.create_task(self._probe())
+            self._probe_task = self._probe_task or asyncio.create_task(self._probe())
             return [None] * len(ids)
         self._database.end(self)
         return [rows.get(delivery_id) for delivery_id in ids]
@@ -50,10 +50,10 @@ class SqlReplayLookup:
         """Query regularly until the database answers: its end is noticed although no retry is due."""
         try:
             while self in self._database:
-                await asyncio.sleep(REST_SECONDS)
+                await asyncio.sleep(RETRY_PAUSE_SECONDS)
                 await self._find([])
         finally:
-            self._probing = None
+            self._probe_task = None
 
 
 class NoReplayLookup:
@@ -70,7 +70,7 @@ class DriverTable:
         self._queries = queries
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
-        among, parameter = self._queries.among("id", ids)
+        among, parameter = self._queries.is_in_condition("id", ids)
         return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 
 

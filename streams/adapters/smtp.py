@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 
-from streams.adapters.threads import in_worker_thread
-from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
+from streams.adapters.threads import run_in_worker_thread
+from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
 from streams.core.mail import RenderedMail
 
 # For each step of the SMTP dialogue.
@@ -66,21 +66,23 @@ class SmtpTransport:
 
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         try:
-            refusals = await in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
+            refusals = await run_in_worker_thread(lambda: self._hand_over(message_id, emails, mail_text))
         except smtplib.SMTPRecipientsRefused as error:
-            raise _verdict(min(code for code, _ in error.recipients.values()), _replies(error.recipients)) from None
+            raise _to_error(
+                min(code for code, _ in error.recipients.values()), _join_replies(error.recipients)
+            ) from None
         except smtplib.SMTPDataError as error:
-            raise _verdict(error.smtp_code, f"{error.smtp_code} {_text(error.smtp_error)}") from None
+            raise _to_error(error.smtp_code, f"{error.smtp_code} {_to_printable(error.smtp_error)}") from None
         except smtplib.SMTPResponseException as error:
             # The server rejects the sender or the login. The mail waits until an operator corrects that.
-            raise Unavailable(f"the mail server: {error.smtp_code} {_text(error.smtp_error)}") from None
+            raise Unavailable(f"the mail server: {error.smtp_code} {_to_printable(error.smtp_error)}") from None
         except (smtplib.SMTPException, OSError) as error:
             raise Unavailable(f"the mail server: {type(error).__name__}: {error}") from None
         if unreached_emails := [email for email, (code, _) in refusals.items() if not _is_permanent(code)]:
             raise PartiallySent(
-                f"the mail server refused some recipients for now: {_replies(refusals)}", unreached_emails
+                f"the mail server refused some recipients for now: {_join_replies(refusals)}", unreached_emails
             )
-        return f"the mail server refused some recipients: {_replies(refusals)}" if refusals else None
+        return f"the mail server refused some recipients: {_join_replies(refusals)}" if refusals else None
 
     def _hand_over(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> Recipients:
         """Send one mail; the recipients that the server refuses, with its replies."""
@@ -88,17 +90,19 @@ class SmtpTransport:
         try:
             client.ehlo_or_helo_if_needed()
             # One address that this server cannot take must not keep the mail from the other ones.
-            takes = emails if client.has_extn("smtputf8") else [email for email in emails if _ascii_form(email)]
-            refusals: Recipients = {email: _NEEDS_SMTPUTF8 for email in emails if email not in takes}
-            if not takes:
+            accepted_emails = (
+                emails if client.has_extn("smtputf8") else [email for email in emails if _ascii_form(email)]
+            )
+            refusals: Recipients = {email: _NEEDS_SMTPUTF8 for email in emails if email not in accepted_emails}
+            if not accepted_emails:
                 raise smtplib.SMTPRecipientsRefused(refusals)
-            wire = {_ascii_form(email) or email: email for email in takes}
-            message = _message(message_id, self._sender, list(wire), mail_text)
-            replies = client.send_message(message, parseaddr(self._sender)[1], list(wire))
+            email_by_address = {_ascii_form(email) or email: email for email in accepted_emails}
+            message = _message(message_id, self._sender, list(email_by_address), mail_text)
+            replies = client.send_message(message, parseaddr(self._sender)[1], list(email_by_address))
             # It has the mail; how it takes leave does not matter.
             with suppress(smtplib.SMTPException, OSError):
                 client.quit()
-            return refusals | {wire[address]: reply for address, reply in replies.items()}
+            return refusals | {email_by_address[address]: reply for address, reply in replies.items()}
         finally:
             client.close()
 
@@ -145,9 +149,9 @@ def _message(message_id: str, sender: str, emails: Sequence[str], mail_text: Ren
     return message
 
 
-def _verdict(code: int, message: str) -> Refused | Unavailable:
+def _to_error(code: int, message: str) -> RowRefused | Unavailable:
     if _is_permanent(code):
-        return Refused(f"the mail server refused it: {message}")
+        return RowRefused(f"the mail server refused it: {message}")
     return Unavailable(f"the mail server: {message}")
 
 
@@ -156,10 +160,10 @@ def _is_permanent(code: int) -> bool:
     return 500 <= code < 600
 
 
-def _replies(recipients: Recipients) -> str:
-    return "; ".join(f"{code} {_text(message)}" for code, message in sorted(recipients.values()))
+def _join_replies(recipients: Recipients) -> str:
+    return "; ".join(f"{code} {_to_printable(message)}" for code, message in sorted(recipients.values()))
 
 
-def _text(message: bytes | str) -> str:
+def _to_printable(message: bytes | str) -> str:
     text = message.decode(errors="replace") if isinstance(message, bytes) else message
     return "".join(character if character.isprintable() else " " for character in text)

@@ -19,7 +19,7 @@ class NoThread(Unavailable):
 THREADS = OutageKind("threads_exhausted", "threads_available", NoThread)
 
 
-async def in_daemon_thread(call: Callable[[], Result]) -> Result:
+async def run_in_daemon_thread(call: Callable[[], Result]) -> Result:
     """Run `call` on a new thread and return its result.
 
     A cancelled caller leaves the thread behind, and the process can end while it runs. `asyncio.to_thread` would
@@ -51,15 +51,15 @@ async def in_daemon_thread(call: Callable[[], Result]) -> Result:
     return await future
 
 
-async def in_worker_thread(call: Callable[[], Result]) -> Result:
+async def run_in_worker_thread(call: Callable[[], Result]) -> Result:
     """Run `call` on a thread of the loop's pool and return its result.
 
     This costs less than a new thread, but the end of the loop waits for the call.
     """
     with _thread_shortage():
         # Apart from the await, so that a RuntimeError of `call` itself passes unchanged.
-        running = asyncio.get_running_loop().run_in_executor(None, call)
-    return await running
+        future = asyncio.get_running_loop().run_in_executor(None, call)
+    return await future
 
 
 @contextmanager

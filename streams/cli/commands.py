@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from streams.cli.stage_commands import every_command, stages
+from streams.cli.stage_commands import configure_every_command, stages
 from streams.runtime.background import BACKGROUND_STAGES
 
-ABOUT = """
+APP_HELP = """
 Signed webhooks for SCORM events.
 
 Try it: `scorm-webhooks demo`. On one machine: `scorm-webhooks up`. On a cluster: set KAFKA_BOOTSTRAP_SERVERS and
@@ -43,25 +43,25 @@ def create_app(names: Collection[str]) -> typer.Typer:
     """The commands, with those of the groups in `names`; of the others only their names and help."""
     app = typer.Typer(
         name="scorm-webhooks",
-        callback=every_command,
+        callback=configure_every_command,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help=ABOUT,
+        help=APP_HELP,
     )
-    for name, (module, about) in GROUPS.items():
+    for name, (module, group_help) in GROUPS.items():
         if name in names:
             group = getattr(import_module(f"streams.cli.{module}"), name.replace("-", "_"))
         else:
-            group = typer.Typer(callback=_nothing)
-        app.add_typer(group, name=name, help=about)
+            group = typer.Typer(callback=_group_callback)
+        app.add_typer(group, name=name, help=group_help)
     app.add_typer(stages)
     app.command()(up)
     app.command()(demo)
     return app
 
 
-def _nothing() -> None:
+def _group_callback() -> None:
     """A group needs a command or a callback."""
 
 
@@ -77,7 +77,7 @@ def up(
     """
     from streams.cli.stages import run_up
 
-    run_up(small=small)
+    run_up(is_small=small)
 
 
 def demo(
@@ -93,6 +93,6 @@ def demo(
     """Show a whole system: four customers' servers, a course with learners, every stage. Keeps nothing."""
     if leave and events is None:
         raise typer.BadParameter("--exit needs --events: without it the course has no end")
-    from streams.cli.stages import run_the_demo
+    from streams.cli.stages import start_demo
 
-    run_the_demo(events, leave, seed, receivers)
+    start_demo(events, leave, seed, receivers)

@@ -12,7 +12,7 @@ from streams.core.delivery_state import DeliveryState
 from streams.core.times import parse_time
 
 Row = Mapping[str, Any]
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+_DURATION_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def show_deliveries(delivery_states: Sequence[DeliveryState], as_json: bool, wide: bool) -> None:
@@ -23,29 +23,29 @@ def show_deliveries(delivery_states: Sequence[DeliveryState], as_json: bool, wid
         return
     width = None if wide else terminal_width()
     now = datetime.now(UTC)
-    print_lines([fields_of(row) for row in rows], _WIDE if width is None else _short(now), width)
+    print_lines([fields_of(row) for row in rows], _WIDE_COLUMNS if width is None else _short_columns(now), width)
 
 
-def _short(now: datetime) -> Columns:
+def _short_columns(now: datetime) -> Columns:
     return {
-        "state": _state,
-        "when": lambda row: f"{_distance(_seconds(row, 'firstSeenAt', now))} ago",
+        "state": _state_text,
+        "when": lambda row: f"{_duration_text(_seconds_since(row, 'firstSeenAt', now))} ago",
         "webhook": "webhookId",
         "event": "eventId",
         "attempts": "attemptCount",
-        "next": lambda row: _next(row, now),
+        "next": lambda row: _next_attempt_text(row, now),
         "message": "message",
     }
 
 
-def _state(row: Row) -> str:
+def _state_text(row: Row) -> str:
     """The state with its tier or reason: `waiting 30s`, `held paused`, `dead exhausted`."""
     column = {State.WAITING: "tier", State.HELD: "reason", State.DEAD: "reason"}.get(row["state"], "")
     return f"{row['state']} {row.get(column, '')}".rstrip()
 
 
-_WIDE: Columns = {
-    "state": _state,
+_WIDE_COLUMNS: Columns = {
+    "state": _state_text,
     "firstSeenAt": "firstSeenAt",
     "changedAt": "changedAt",
     "account": "accountId",
@@ -62,21 +62,21 @@ _WIDE: Columns = {
 }
 
 
-def _next(row: Row, now: datetime) -> str:
+def _next_attempt_text(row: Row, now: datetime) -> str:
     """When the next attempt is due."""
     if "dueAt" not in row:
         return ""
-    seconds_late = -_seconds(row, "dueAt", now)
-    return f"in {_distance(seconds_late)}" if seconds_late > 0 else "due"
+    seconds_late = -_seconds_since(row, "dueAt", now)
+    return f"in {_duration_text(seconds_late)}" if seconds_late > 0 else "due"
 
 
-def _seconds(row: Row, name: str, now: datetime) -> float:
+def _seconds_since(row: Row, field_name: str, now: datetime) -> float:
     """How long ago a time was."""
-    return (now - (parse_time(row[name]) or now)).total_seconds()
+    return (now - (parse_time(row[field_name]) or now)).total_seconds()
 
 
-def _distance(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     """A duration in its largest unit: `5m`."""
-    whole = max(0, round(seconds))
-    size, unit = next((item for item in _UNITS if whole >= item[0]), _UNITS[-1])
-    return f"{whole // size}{unit}"
+    whole_seconds = max(0, round(seconds))
+    size, unit = next((item for item in _DURATION_UNITS if whole_seconds >= item[0]), _DURATION_UNITS[-1])
+    return f"{whole_seconds // size}{unit}"

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from api.events.models import AcceptedEventDetails, AcceptedEvents, event_with_deliveries
-from streams.cli.output import JsonOption, in_deployment, progress_bar, require_kafka, show, time_of
+from streams.cli.output import JsonOption, parse_time_option, progress_bar, require_kafka, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
@@ -25,10 +25,10 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import SESSION_EVENTS
 
 # Events in the producer's queue at once; it has room for ten times as many.
-LINES_AT_ONCE = 10_000
-ACK_SECONDS = 60.0
+MAX_QUEUED_LINES = 10_000
+ACK_TIMEOUT_SECONDS = 60.0
 # Only the first errors of a file are printed.
-MAX_ERRORS = 20
+MAX_SHOWN_ERRORS = 20
 
 events = typer.Typer(no_args_is_help=True)
 
@@ -51,27 +51,27 @@ def events_publish(
     Prints how many webhooks want them. Without the database, accounts are not checked and webhooks are not counted.
     """
     deployment = SqlDeployment.from_environment()
-    lines = parse_lines(_read(file), deployment.event_codec)
+    lines = parse_lines(_read_input(file), deployment.event_codec)
     events = [line.event for line in lines]
     fields = [f"line {line.number}: accountId" for line in lines]
     # A producer's machine may have Kafka's address alone.
     has_database = deployment.has_system or "KAFKA_BOOTSTRAP_SERVERS" not in deployment.environ
-    counts = in_deployment(partial(_check_and_count, events=events, fields=fields)) if has_database else None
+    counts = run_in_deployment(partial(_check_and_count, events=events, fields=fields)) if has_database else None
     require_kafka(deployment)
     properties = dict(deployment.kafka)
-    servers = properties.pop("bootstrap.servers")
+    bootstrap_servers = properties.pop("bootstrap.servers")
     topic = deployment.settings.topic_prefix + SESSION_EVENTS
-    with EventProducer(servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
-        futures = publish_all(producer, lines, quiet=as_json)
-    acks = [ack for _, future in futures if (ack := _ack(future))]
+    with EventProducer(bootstrap_servers, topic=topic, properties=properties, codec=deployment.event_codec) as producer:
+        futures = publish_all(producer, lines, is_quiet=as_json)
+    acks = [ack for _, future in futures if (ack := _ack_of(future))]
     if as_json:
         event_counts = (
-            [count for count, (_, future) in zip(counts, futures, strict=False) if _ack(future)] if counts else None
+            [count for count, (_, future) in zip(counts, futures, strict=False) if _ack_of(future)] if counts else None
         )
-        show(_published([ack.event_id for ack in acks], event_counts), as_json)
+        show(_to_accepted_events([ack.event_id for ack in acks], event_counts), as_json)
     else:
-        count_text = "1 event" if len(acks) == 1 else f"{len(acks)} events"
-        say(f"{count_text} published{_explain(counts)}")
+        event_count_text = "1 event" if len(acks) == 1 else f"{len(acks)} events"
+        say(f"{event_count_text} published{_explain_counts(counts)}")
     for line, future in futures:
         if error := future.exception(timeout=0):
             kind = Misconfigured if isinstance(error, Misconfigured) else Unavailable
@@ -79,22 +79,24 @@ def events_publish(
 
 
 def publish_all(
-    producer: EventProducer, lines: Sequence[InputLine], *, quiet: bool
+    producer: EventProducer, lines: Sequence[InputLine], *, is_quiet: bool
 ) -> list[tuple[InputLine, Future[Ack]]]:
     """Publish in order; stop after the first portion with an event that was not acknowledged in time.
 
     Futures that are not done then are done when the producer is closed.
     """
     published_lines: list[tuple[InputLine, Future[Ack]]] = []
-    with progress_bar(quiet=quiet) as progress:
-        task = progress.add_task("publishing", total=len(lines))
-        for start in range(0, len(lines), LINES_AT_ONCE):
-            portion = [(line, _publish(producer, line.event)) for line in lines[start : start + LINES_AT_ONCE]]
-            published_lines += portion
-            wait([future for _, future in portion], ACK_SECONDS)
-            if not all(future.done() and future.exception() is None for _, future in portion):
+    with progress_bar(is_quiet=is_quiet) as progress:
+        task_id = progress.add_task("publishing", total=len(lines))
+        for start_index in range(0, len(lines), MAX_QUEUED_LINES):
+            published_portion = [
+                (line, _publish(producer, line.event)) for line in lines[start_index : start_index + MAX_QUEUED_LINES]
+            ]
+            published_lines += published_portion
+            wait([future for _, future in published_portion], ACK_TIMEOUT_SECONDS)
+            if not all(future.done() and future.exception() is None for _, future in published_portion):
                 break
-            progress.advance(task, len(portion))
+            progress.advance(task_id, len(published_portion))
     return published_lines
 
 
@@ -107,7 +109,7 @@ def _publish(producer: EventProducer, event: Event) -> Future[Ack]:
         return failed_future
 
 
-def _ack(future: Future[Ack]) -> Ack | None:
+def _ack_of(future: Future[Ack]) -> Ack | None:
     with suppress(ScormWebhooksError):
         return future.result(timeout=0)
     return None
@@ -123,9 +125,9 @@ def events_find(
     as_json: JsonOption = False,
 ) -> None:
     """Say where an event is: its deliveries, or the topic, and then which webhooks want it, or why none does."""
-    begins = time_of("--since", since) if since else None
-    match = in_deployment(lambda deployment: deployment.event_search().find(event_id, account, begins))
-    show(event_with_deliveries(event_id, match), as_json)
+    since_time = parse_time_option("--since", since) if since else None
+    found_event = run_in_deployment(lambda deployment: deployment.event_search().find(event_id, account, since_time))
+    show(event_with_deliveries(event_id, found_event), as_json)
 
 
 async def _check_and_count(
@@ -136,13 +138,13 @@ async def _check_and_count(
     return await recipients.count(events)
 
 
-def _published(ids: Sequence[str], counts: Sequence[int | None] | None) -> AcceptedEvents:
+def _to_accepted_events(ids: Sequence[str], counts: Sequence[int | None] | None) -> AcceptedEvents:
     pairs = zip(ids, counts or [None] * len(ids), strict=False)
     details = [AcceptedEventDetails(id=event_id, webhooks=count) for event_id, count in pairs]
     return AcceptedEvents(ids=list(ids), events=details)
 
 
-def _explain(counts: Sequence[int | None] | None) -> str:
+def _explain_counts(counts: Sequence[int | None] | None) -> str:
     if counts is None:
         return "; no database answers, so accounts were not checked and webhooks not counted"
     if None in counts:
@@ -153,7 +155,7 @@ def _explain(counts: Sequence[int | None] | None) -> str:
     return ""
 
 
-def _read(file: str) -> str:
+def _read_input(file: str) -> str:
     if file == "-" and sys.stdin is None:
         raise Invalid(FieldError("standard input", "is closed"))
     try:
@@ -167,20 +169,20 @@ def parse_lines(text: str, codec: Codec | None = None) -> list[InputLine]:
     """Parse all lines. Raises `Invalid`, which names each wrong line, also one that `codec` does not take."""
     lines: list[InputLine] = []
     errors: list[FieldError] = []
-    wrong = 0
-    for number, line in _lines(text):
+    wrong_count = 0
+    for number, line in _numbered_lines(text):
         try:
             lines.append(InputLine(number, parse_line(number, line, codec)))
         except Invalid as error:
-            wrong += 1
+            wrong_count += 1
             errors += error.errors
     if errors:
-        message = f"{wrong} of {wrong + len(lines)} lines are wrong: nothing is published"
-        raise Invalid(*errors[:MAX_ERRORS], FieldError("events", message))
+        message = f"{wrong_count} of {wrong_count + len(lines)} lines are wrong: nothing is published"
+        raise Invalid(*errors[:MAX_SHOWN_ERRORS], FieldError("events", message))
     return lines
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
+def _numbered_lines(text: str) -> Iterator[tuple[int, str]]:
     # `splitlines` also splits at U+2028 and others, which JSON may contain.
     return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
@@ -188,10 +190,10 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def parse_line(number: int, line: str, codec: Codec | None = None) -> Event:
     """Parse one line. Raises `Invalid`, which names the line and the field."""
     try:
-        fields = json.loads(line)
-        if not isinstance(fields, dict):
+        event_fields = json.loads(line)
+        if not isinstance(event_fields, dict):
             raise Invalid(FieldError("event", "must be a JSON object"))
-        event = parse_event(fields, default_id=new_id("evt"), now=datetime.now(UTC))
+        event = parse_event(event_fields, default_id=new_id("evt"), now=datetime.now(UTC))
         if codec is not None:
             codec.encode(event)
         return event

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.output import JsonOption, YesOption, in_deployment, require_answer, show, time_of
+from streams.cli.output import JsonOption, YesOption, parse_time_option, require_answer, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of
@@ -27,7 +27,7 @@ def rewind(
 
     `meter` has its place in the database, and reads again by itself.
     """
-    since = time_of("--to", to).astimezone(UTC)
+    since = parse_time_option("--to", to).astimezone(UTC)
     require_answer(yes)
     if not yes:
         typer.confirm(
@@ -37,9 +37,9 @@ def rewind(
     async def begin_health_again(deployment: "SqlDeployment") -> None:
         await deployment.outbox().restart_health()
 
-    count = _groups().rewind(RECORD_GROUP, RECORD_INPUTS, since)
+    count = _groups_admin().rewind(RECORD_GROUP, RECORD_INPUTS, since)
     # Not before: a refused command changes nothing. If it ends between the two, run it again before `record` starts.
-    in_deployment(begin_health_again)
+    run_in_deployment(begin_health_again)
     say(f"{stage} reads {count} records again")
 
 
@@ -64,7 +64,7 @@ def skip(
         typer.confirm(
             f"Let {stage} never handle record {offset} of {topic}, partition {partition}?", abort=True, err=True
         )
-    _groups().skip(group, Partition(topic, partition), offset)
+    _groups_admin().skip(group, Partition(topic, partition), offset)
     say(f"{stage} goes on behind record {offset} of {topic}, partition {partition}")
 
 
@@ -79,7 +79,7 @@ def lag(as_json: JsonOption = False) -> None:
     show(rows, as_json)
 
 
-def _groups() -> "GroupsAdmin":
+def _groups_admin() -> "GroupsAdmin":
     from streams.adapters.kafka.groups_admin import GroupsAdmin
     from streams.runtime.bootstrap import SqlDeployment
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, require_kafka, show
+from streams.cli.output import JsonOption, current_actor, progress_bar, require_kafka, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.invalid_record import StoredRecord
@@ -17,14 +17,14 @@ from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
 
 # `--raw` writes the whole value.
-SHOWN_BYTES = 256
+MAX_SHOWN_BYTES = 256
 
 invalid = typer.Typer(no_args_is_help=True)
 
 TopicOption = Annotated[
     str | None, typer.Option("--topic", help="Only those that came from this topic, such as session-events.")
 ]
-RecordId = Annotated[str, typer.Argument(metavar="RECORD", help="An id that `invalid list` shows.")]
+RecordArgument = Annotated[str, typer.Argument(metavar="RECORD", help="An id that `invalid list` shows.")]
 
 
 @invalid.command("list")
@@ -34,24 +34,27 @@ def invalid_list(
     as_json: JsonOption = False,
 ) -> None:
     """List invalid records with their errors, newest first."""
-    records = _stored().newest(limit, topic)
+    records = _stored_invalid_records().list_newest(limit, topic)
     columns = {"at": "storedAt", "topic": "topic", "error": "error", "id": "id"}
-    show([_row(record) for record in records], as_json, columns)
+    show([_to_row(record) for record in records], as_json, columns)
 
 
 @invalid.command("show")
 def invalid_show(
-    record_id: RecordId,
+    record_id: RecordArgument,
     raw: Annotated[bool, typer.Option("--raw", help="Write the bytes of the value, and nothing else.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show an invalid record: where it came from, its error, its key, its headers, the start of its value in hex."""
-    record = _stored().find(record_id)
+    record = _stored_invalid_records().find(record_id)
     if raw:
         sys.stdout.buffer.write(record.value or b"")
         return
     headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
-    show({**_row(record), "headers": headers or None, "valueStart": (record.value or b"")[:SHOWN_BYTES].hex()}, as_json)
+    show(
+        {**_to_row(record), "headers": headers or None, "valueStart": (record.value or b"")[:MAX_SHOWN_BYTES].hex()},
+        as_json,
+    )
 
 
 @invalid.command("replay")
@@ -72,49 +75,51 @@ def invalid_replay(
         await asyncio.to_thread(require_kafka, deployment)
         producer = deployment.producer(PrometheusTelemetry("invalid"))
         try:
-            with progress_bar(quiet=as_json) as bar:
-                task = bar.add_task("replaying", total=len(ids) if ids else None)
+            with progress_bar(is_quiet=as_json) as progress:
+                task_id = progress.add_task("replaying", total=len(ids) if ids else None)
                 service = deployment.invalid_records(producer)
-                unknown: dict[str, str] = {}
-                records = _select_records(deployment.stored_invalid_records(), ids, topic, unknown)
-                result = await service.replay(records, lambda count: bar.update(task, completed=count), actor=me())
-                result.left |= unknown
+                unknown_ids: dict[str, str] = {}
+                records = _select_records(deployment.stored_invalid_records(), ids, topic, unknown_ids)
+                result = await service.replay(
+                    records, lambda count: progress.update(task_id, completed=count), actor=current_actor()
+                )
+                result.failures |= unknown_ids
                 return result
         finally:
             await producer.close()
 
-    result = in_deployment(work)
+    result = run_in_deployment(work)
     if as_json:
-        show({"replayed": result.count, "left": result.left}, as_json)
+        show({"replayed": result.count, "left": result.failures}, as_json)
     else:
         say(f"{result.count} replayed")
-        for record_id, reason in result.left.items():
+        for record_id, reason in result.failures.items():
             say(f"{record_id}: {reason}", err=True)
-    if result.left:
+    if result.failures:
         raise typer.Exit(1)
 
 
 def _select_records(
-    invalid_records: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown: dict[str, str]
+    invalid_records: KafkaInvalidRecords, ids: list[str] | None, topic: str | None, unknown_ids: dict[str, str]
 ) -> Iterator[StoredRecord]:
-    """The records to replay. An id without a record goes to `unknown`, with the reason, and stops no other."""
+    """The records to replay. An id without a record goes to `unknown_ids`, with the reason, and stops no other."""
     if not ids:
-        yield from invalid_records.all(topic)
+        yield from invalid_records.iterate_all(topic)
         return
     for record_id in ids:
         try:
             yield invalid_records.find(record_id)
         except (Invalid, NotFound) as error:
-            unknown[record_id] = str(error)
+            unknown_ids[record_id] = str(error)
 
 
-def _stored() -> KafkaInvalidRecords:
+def _stored_invalid_records() -> KafkaInvalidRecords:
     deployment = SqlDeployment.from_environment()
     require_kafka(deployment)
     return deployment.stored_invalid_records()
 
 
-def _row(record: StoredRecord) -> Mapping[str, Any]:
+def _to_row(record: StoredRecord) -> Mapping[str, Any]:
     return {
         "id": record.id,
         "storedAt": record.stored_at,

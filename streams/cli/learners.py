@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from api.learners.models import ErasureDetails, erasure_of
-from streams.cli.output import JsonOption, YesOption, in_deployment, me, progress_bar, require_answer, show
+from streams.cli.output import (
+    JsonOption,
+    YesOption,
+    current_actor,
+    progress_bar,
+    require_answer,
+    run_in_deployment,
+    show,
+)
 from streams.cli.text import say
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
@@ -27,8 +35,8 @@ def learners_erase(
     """
     require_answer(yes, as_json)
     if not yes:
-        _confirm(account, learner)
-    show(_erase(account, learner, quiet=as_json), as_json)
+        _confirm_erasure(account, learner)
+    show(_erase_learner(account, learner, is_quiet=as_json), as_json)
 
 
 @learners.command("show")
@@ -38,40 +46,40 @@ def learners_show(
     """Show whether an erasure is finished, and what it erased."""
 
     async def find(deployment: SqlDeployment) -> ErasureDetails:
-        return _details(deployment, await deployment.learners().find(erasure))
+        return _to_details(deployment, await deployment.learners().find(erasure))
 
-    show(in_deployment(find), as_json)
+    show(run_in_deployment(find), as_json)
 
 
-def _confirm(account: str, learner: str) -> None:
+def _confirm_erasure(account: str, learner: str) -> None:
     delivery_filter = DeliveryFilter(account, learner_id=learner)
-    summary = in_deployment(lambda deployment: deployment.deliveries().summary(delivery_filter))
+    summary = run_in_deployment(lambda deployment: deployment.deliveries().summary(delivery_filter))
     say(f"{summary.count} {'delivery' if summary.count == 1 else 'deliveries'} of this learner's events")
     typer.confirm("Erase the learner? This cannot be undone.", abort=True, err=True)
 
 
-def _erase(account: str, learner: str, *, quiet: bool) -> ErasureDetails:
+def _erase_learner(account: str, learner: str, *, is_quiet: bool) -> ErasureDetails:
     """Erase portion by portion, to the end."""
     erasures: list[Erasure] = []
     try:
-        with progress_bar(quiet=quiet) as progress:
-            task = progress.add_task("erasing", total=None)
+        with progress_bar(is_quiet=is_quiet) as progress:
+            task_id = progress.add_task("erasing", total=None)
 
-            def report(erasure: Erasure) -> None:
-                progress.update(task, completed=erasure.erased[ErasedKind.DELIVERIES])
+            def show_progress(erasure: Erasure) -> None:
+                progress.update(task_id, completed=erasure.erased[ErasedKind.DELIVERIES])
 
             async def work(deployment: SqlDeployment) -> ErasureDetails:
                 service = deployment.learners()
-                erasure = await service.start(account, learner, actor=me())
+                erasure = await service.start(account, learner, actor=current_actor())
                 erasures.append(erasure)
-                return _details(deployment, await service.finish(erasure, progress=report))
+                return _to_details(deployment, await service.finish(erasure, on_progress=show_progress))
 
-            return in_deployment(work)
+            return run_in_deployment(work)
     except KeyboardInterrupt:
         for erasure in erasures:
             say(f"the erasure goes on: `learners show {erasure.id}` shows it", err=True)
         raise
 
 
-def _details(deployment: SqlDeployment, erasure: Erasure) -> ErasureDetails:
+def _to_details(deployment: SqlDeployment, erasure: Erasure) -> ErasureDetails:
     return erasure_of(erasure, deployment.learners().topics)

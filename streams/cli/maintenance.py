@@ -11,7 +11,7 @@ import typer
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
 from streams.cli.groups import lag, rewind, skip
-from streams.cli.output import JsonOption, in_deployment, me, progress_bar, show
+from streams.cli.output import JsonOption, current_actor, progress_bar, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment
@@ -46,9 +46,9 @@ def topics_apply(
     admin = deployment.topics_admin()
     plan = admin.plan(deployment.topics, remove_retired=remove_retired)
     admin.apply(plan, deployment.settings.replication_factor)
-    made_changes = [change for change in plan if change.is_to_be_made]
+    made_changes = [change for change in plan if change.is_pending]
     lost_retries = asyncio.run(
-        _lost_retries(deployment, [change.topic.name for change in made_changes if change.action == "create"])
+        _count_lost_retries(deployment, [change.topic.name for change in made_changes if change.action == "create"])
     )
     for change in made_changes:
         say(f"{change.action}: {deployment.settings.topic_prefix}{change.topic.name}: {change.message}")
@@ -57,13 +57,13 @@ def topics_apply(
     say(f"{len(made_changes)} of {len(plan)} topics changed")
 
 
-async def _lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> Mapping[str, int]:
+async def _count_lost_retries(deployment: SqlDeployment, topics: Collection[str]) -> Mapping[str, int]:
     """The deliveries that wait for a retry by a topic that was just made, as far as the database is there and knows."""
     if not any(name.startswith(RETRY_PREFIX) for name in topics):
         return {}
     # `topics apply` needs no database, and at a first installation the tables are not there yet.
     with suppress(Misconfigured, Unavailable):
-        waiting_by_topic = await deployment.overdue_retries().waiting()
+        waiting_by_topic = await deployment.overdue_retries().count_by_tier()
         await deployment.database.close()
         return {RETRY_PREFIX + tier: count for tier, count in waiting_by_topic.items()}
     return {}
@@ -81,11 +81,11 @@ def topics_acls(
     They change nothing until you run them.
     """
     prefix = SqlDeployment.from_environment().settings.topic_prefix
-    rules_of_users = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
+    rules_with_principals = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
-        show([{"principal": principal, **asdict(rule)} for rule, principal in rules_of_users], as_json)
+        show([{"principal": principal, **asdict(rule)} for rule, principal in rules_with_principals], as_json)
         return
-    for rule, principal in rules_of_users:
+    for rule, principal in rules_with_principals:
         say(command(rule, principal))
 
 
@@ -103,7 +103,7 @@ def db_upgrade(
 ) -> None:
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
     from streams.adapters.sql.migrate import grant, upgrade
-    from streams.adapters.sql.pooler import give_sessions_settings
+    from streams.adapters.sql.pooler import store_session_settings
 
     deployment = SqlDeployment.from_environment()
     url = deployment.database_url
@@ -112,7 +112,7 @@ def db_upgrade(
         grant(url, grant_to)
         say(f"{grant_to} may read and write rows")
     if deployment.settings.is_behind_pooler:
-        give_sessions_settings(url, grant_to)
+        store_session_settings(url, grant_to)
     say(f"{url.render_as_string(hide_password=True)} is up to date")
 
 
@@ -129,10 +129,10 @@ def secrets_reencrypt() -> None:
     A day later you can remove the other keys: responses to requests with an Idempotency-Key are kept for a day.
     """
     with progress_bar() as progress:
-        task = progress.add_task("encrypting", total=None)
-        reencrypted_count = in_deployment(
+        task_id = progress.add_task("encrypting", total=None)
+        reencrypted_count = run_in_deployment(
             lambda deployment: deployment.secrets().reencrypt(
-                lambda count, total: progress.update(task, completed=count, total=total), actor=me()
+                lambda count, total: progress.update(task_id, completed=count, total=total), actor=current_actor()
             )
         )
     say(f"{reencrypted_count} webhooks encrypted with the first key")

@@ -16,7 +16,7 @@ import typer
 
 from streams.cli.text import say, text_of
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.page import MAX_ROWS, Cursor, Page
+from streams.core.page import MAX_PAGE_ROWS, Cursor, Page
 from streams.core.text import escape_json
 from streams.core.times import format_time, parse_time
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Row = TypeVar("Row")
 
-KAFKA_SECONDS = 10.0
+KAFKA_TIMEOUT_SECONDS = 10.0
 
 
-def me() -> str:
+def current_actor() -> str:
     """The actor for the audit log."""
     try:
         return f"cli:{getpass.getuser()}"
@@ -43,14 +43,14 @@ def me() -> str:
         return f"cli:uid-{os.getuid()}"
 
 
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-def require_answer(yes: bool, as_json: bool = False) -> None:
+def require_answer(is_confirmed: bool, as_json: bool = False) -> None:
     """Raises `Invalid` where a command asks, and nobody can answer. Call it before anything is looked up."""
-    if yes:
+    if is_confirmed:
         return
     if as_json:
         raise Invalid(FieldError("--json", "needs --yes: a program cannot answer the question"))
@@ -63,7 +63,7 @@ def can_be_asked() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def one_of(values: Sequence[str]) -> dict[str, Any]:
+def choice_option(values: Sequence[str]) -> dict[str, Any]:
     """The parameters of an option that takes one of some values of an enum."""
 
     def parse(text: str) -> str:
@@ -74,17 +74,17 @@ def one_of(values: Sequence[str]) -> dict[str, Any]:
     return {"parser": parse, "metavar": f"<{'|'.join(values)}>"}
 
 
-async def first_rows(page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:
+async def read_rows(read_page: Callable[[Cursor | None, int], Awaitable[Page[Row]]], limit: int) -> Sequence[Row]:
     """The first rows of a list, read page by page."""
-    first_page = await page(None, min(limit, MAX_ROWS))
-    rows = list(first_page.rows)
-    while first_page.next is not None and len(rows) < limit:
-        first_page = await page(first_page.next, min(limit - len(rows), MAX_ROWS))
-        rows += first_page.rows
+    rows_page = await read_page(None, min(limit, MAX_PAGE_ROWS))
+    rows = list(rows_page.rows)
+    while rows_page.next_cursor is not None and len(rows) < limit:
+        rows_page = await read_page(rows_page.next_cursor, min(limit - len(rows), MAX_PAGE_ROWS))
+        rows += rows_page.rows
     return rows
 
 
-def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:
+def run_in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Result:
     """Run `work` on this environment's deployment, and close the database.
 
     Raises `Misconfigured` when there is no system, or the database does not have this version's schema.
@@ -112,7 +112,7 @@ def in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> Resul
 
 def require_kafka(deployment: "SqlDeployment") -> None:
     """Raises `Unavailable`, with the servers and the reason, when no broker answers."""
-    deployment.topics_admin().existing(KAFKA_SECONDS)
+    deployment.topics_admin().partition_counts(KAFKA_TIMEOUT_SECONDS)
 
 
 def show(values: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | None" = None) -> None:
@@ -121,43 +121,43 @@ def show(values: "Shown | Sequence[Shown]", as_json: bool, columns: "Columns | N
     `columns` are those of a list's table, by heading; without them a table has a column for each field.
     """
     if as_json:
-        typer.echo(escape_json(json.dumps(_plain(values), ensure_ascii=False)))
+        typer.echo(escape_json(json.dumps(_to_plain(values), ensure_ascii=False)))
     elif isinstance(values, Sequence):
         from streams.cli.tables import print_table
 
         print_table([fields_of(row) for row in values], columns)
     else:
-        _print_fields(_present(fields_of(values)))
+        _print_fields(_present_fields(fields_of(values)))
 
 
 def fields_of(item: "Shown") -> dict[str, Any]:
     """The fields of an object as in the API's JSON: camelCase, without absent ones."""
     if isinstance(item, Mapping):
-        return {name: _plain(value) for name, value in item.items() if value is not None}
+        return {name: _to_plain(value) for name, value in item.items() if value is not None}
     return item.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_time(value)
     if isinstance(value, Mapping) or hasattr(value, "model_dump"):
         return fields_of(value)
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return [_to_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def progress_bar(*, quiet: bool = False) -> "Progress":
+def progress_bar(*, is_quiet: bool = False) -> "Progress":
     """A progress bar on standard error, so that standard output has only the result."""
     from rich.console import Console
     from rich.progress import Progress
 
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    return Progress(console=Console(stderr=True), disable=quiet or not is_terminal, transient=True)
+    return Progress(console=Console(stderr=True), disable=is_quiet or not is_terminal, transient=True)
 
 
-def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
+def _present_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an object that have a value."""
     return {
-        name: _present(value) if isinstance(value, Mapping) else value
+        name: _present_fields(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
         if value not in (None, "", [], {})
     }
@@ -169,13 +169,13 @@ def _print_fields(fields: Mapping[str, Any], indent: str = "") -> None:
         if isinstance(value, list) and value and isinstance(value[0], Mapping):
             say(f"{indent}{name}")
             for item in value:
-                _print_fields(_present(item), indent + "  ")
+                _print_fields(_present_fields(item), indent + "  ")
                 say("")
         else:
             say(f"{indent}{name:<{width}}  {text_of(value)}")
 
 
-def time_of(option: str, text: str) -> datetime:
+def parse_time_option(option: str, text: str) -> datetime:
     """The time that an option has. Raises `Invalid`."""
     if (moment := parse_time(text)) is None:
         raise Invalid(FieldError(option, "must be a time with a zone such as 2026-04-10T14:32:00Z"))

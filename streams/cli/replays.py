@@ -12,16 +12,16 @@ from streams.cli.deliveries import deliveries
 from streams.cli.output import (
     JsonOption,
     YesOption,
-    in_deployment,
-    me,
-    one_of,
+    choice_option,
+    current_actor,
+    parse_time_option,
     progress_bar,
     require_answer,
+    run_in_deployment,
     show,
-    time_of,
 )
 from streams.cli.text import say
-from streams.cli.webhooks import WebhookId, webhooks
+from streams.cli.webhooks import WebhookArgument, webhooks
 from streams.core.delivery import State
 from streams.core.errors import Unavailable
 from streams.core.job import Job, JobStatus
@@ -29,11 +29,11 @@ from streams.core.times import format_time
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 from streams.runtime.bootstrap import SqlDeployment
 
-LOOK_EVERY_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 
 jobs = typer.Typer(no_args_is_help=True)
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 
 @deliveries.command("replay")
@@ -51,7 +51,7 @@ def deliveries_replay(
         typer.Option(
             "--state",
             help="May be repeated. By default delivered and dead.",
-            **one_of(REPLAYABLE),
+            **choice_option(REPLAYABLE),
         ),
     ] = None,
     backfill: Annotated[
@@ -67,8 +67,8 @@ def deliveries_replay(
     require_answer(yes, as_json)
     request = ReplayRequest(
         webhook,
-        time_of("--since", since),
-        time_of("--until", until) if until else None,
+        parse_time_option("--since", since),
+        parse_time_option("--until", until) if until else None,
         tuple(event_types or ()),
         tuple(map(State, states or DEFAULT_STATES)),
         backfill,
@@ -79,18 +79,18 @@ def deliveries_replay(
 
     async def start(deployment: SqlDeployment) -> Job:
         return await deployment.replays().start(
-            (await deployment.webhooks().find(webhook)).webhook, request, actor=me()
+            (await deployment.webhooks().find(webhook)).webhook, request, actor=current_actor()
         )
 
     if not yes:
-        count = in_deployment(count_matches)
-        if not _confirm(count):
+        count = run_in_deployment(count_matches)
+        if not _confirm_replay(count):
             return
-    _show_end(_do(start, quiet=as_json), as_json)
+    _show_result(_run_job(start, is_quiet=as_json), as_json)
 
 
 @webhooks.command("retry-waiting")
-def webhooks_retry_waiting(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_retry_waiting(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Send everything that waits for a retry now, for use after a repair. Each delivery gets a fresh schedule.
 
     Waits for the end of the job, which goes on after Ctrl-C.
@@ -98,86 +98,88 @@ def webhooks_retry_waiting(webhook_id: WebhookId, as_json: JsonOption = False) -
 
     async def start(deployment: SqlDeployment) -> Job:
         webhook = (await deployment.webhooks().find(webhook_id)).webhook
-        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, actor=me())
+        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, actor=current_actor())
 
-    _show_end(_do(start, quiet=as_json), as_json)
+    _show_result(_run_job(start, is_quiet=as_json), as_json)
 
 
 @jobs.command("show")
-def jobs_show(job_id: JobId, as_json: JsonOption = False) -> None:
+def jobs_show(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Show how far a job is."""
-    _show_job(in_deployment(lambda deployment: deployment.deliveries().job(job_id)), as_json)
+    _show_job(run_in_deployment(lambda deployment: deployment.deliveries().job(job_id)), as_json)
 
 
 @jobs.command("cancel")
-def jobs_cancel(job_id: JobId, as_json: JsonOption = False) -> None:
+def jobs_cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
     """Stop a job after its present portion. What was done stays done."""
-    _show_job(in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, actor=me())), as_json)
+    _show_job(
+        run_in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, actor=current_actor())), as_json
+    )
 
 
-def _confirm(count: ReplayCount) -> bool:
+def _confirm_replay(replay_count: ReplayCount) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
-    deliveries, missing_events = count.deliveries, count.missing
-    between = f", first seen {_range(deliveries.oldest_at, deliveries.newest_at)}" if deliveries.count else ""
-    say(f"{deliveries.count} {'delivery matches' if deliveries.count == 1 else 'deliveries match'}{between}")
+    deliveries, missing_events = replay_count.deliveries, replay_count.missing
+    period_text = f", first seen {_range_text(deliveries.oldest_at, deliveries.newest_at)}" if deliveries.count else ""
+    say(f"{deliveries.count} {'delivery matches' if deliveries.count == 1 else 'deliveries match'}{period_text}")
     if missing_events:
-        more = "at least " if missing_events.at_least else ""
-        since = (
-            f"; the topic has events since {_text(missing_events.oldest_available)}"
+        at_least_text = "at least " if missing_events.at_least else ""
+        since_text = (
+            f"; the topic has events since {_time_text(missing_events.oldest_available)}"
             if missing_events.oldest_available
             else ""
         )
-        say(f"{more}{missing_events.count} events without a delivery{since}")
+        say(f"{at_least_text}{missing_events.count} events without a delivery{since_text}")
     if not deliveries.count and not (missing_events and (missing_events.count or missing_events.at_least)):
         say("nothing to send")
         return False
-    if count.seconds is not None:
-        say(f"about {max(1, round(count.seconds))} s at the endpoint's pace")
+    if replay_count.seconds is not None:
+        say(f"about {max(1, round(replay_count.seconds))} s at the endpoint's pace")
     typer.confirm("Send them again?", abort=True, err=True)
     return True
 
 
-def _range(oldest: datetime | None, newest: datetime | None) -> str:
-    return f"from {_text(oldest)} to {_text(newest)}"
+def _range_text(oldest: datetime | None, newest: datetime | None) -> str:
+    return f"from {_time_text(oldest)} to {_time_text(newest)}"
 
 
-def _text(moment: datetime | None) -> str:
-    return format_time(moment) if moment else ""
+def _time_text(time: datetime | None) -> str:
+    return format_time(time) if time else ""
 
 
-def _do(start: Callable[[SqlDeployment], Awaitable[Job]], *, quiet: bool) -> Job:
+def _run_job(start: Callable[[SqlDeployment], Awaitable[Job]], *, is_quiet: bool) -> Job:
     """Start a job and wait for its end."""
-    jobs_started: list[Job] = []
+    started_jobs: list[Job] = []
     try:
-        with progress_bar(quiet=quiet) as progress:
-            task = progress.add_task("sending again", total=None)
+        with progress_bar(is_quiet=is_quiet) as progress:
+            task_id = progress.add_task("sending again", total=None)
 
             async def work(deployment: SqlDeployment) -> Job:
                 job = await start(deployment)
-                jobs_started.append(job)
+                started_jobs.append(job)
                 while job.status is JobStatus.RUNNING:
                     done_count, total = job.progress
-                    progress.update(task, completed=done_count, total=total)
-                    await asyncio.sleep(LOOK_EVERY_SECONDS)
+                    progress.update(task_id, completed=done_count, total=total)
+                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
                     job = await deployment.deliveries().job(job.id)
                 return job
 
-            return in_deployment(work)
+            return run_in_deployment(work)
     except (KeyboardInterrupt, Unavailable):
-        for job in jobs_started:
+        for job in started_jobs:
             say(f"the job goes on: `jobs show {job.id}` shows it, `jobs cancel {job.id}` stops it", err=True)
         raise
 
 
-def _show_end(job: Job, as_json: bool) -> None:
+def _show_result(job: Job, as_json: bool) -> None:
     if as_json:
         _show_job(job, as_json)
         return
     added_note = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
     failed_note = f", {job.failed} could not be" if job.failed else ""
     failed_note += f", {job.no_longer_matched} changed meanwhile" if job.no_longer_matched else ""
-    end = "cancelled: " if job.status is JobStatus.CANCELLED else ""
-    say(f"{end}{job.done} to be sent again{added_note}{failed_note}")
+    status_text = "cancelled: " if job.status is JobStatus.CANCELLED else ""
+    say(f"{status_text}{job.done} to be sent again{added_note}{failed_note}")
 
 
 def _show_job(job: Job, as_json: bool) -> None:

@@ -20,7 +20,7 @@ def _print_version(is_wanted: bool) -> None:
         raise typer.Exit
 
 
-def every_command(
+def configure_every_command(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
@@ -30,7 +30,7 @@ def every_command(
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, callback=every_command)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, callback=configure_every_command)
 app.add_typer(stages)
 
 
@@ -44,7 +44,7 @@ STAGE_HELP = {
 }
 
 
-def _add_stage(name: str, description: str) -> None:
+def _add_stage_command(name: str, description: str) -> None:
     def run(
         health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
         sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
@@ -56,8 +56,8 @@ def _add_stage(name: str, description: str) -> None:
     stages.command(name, help=description, rich_help_panel="Stages")(run)
 
 
-for _name, _words in STAGE_HELP.items():
-    _add_stage(_name, _words)
+for _name, _description in STAGE_HELP.items():
+    _add_stage_command(_name, _description)
 
 
 @stages.command("publish", rich_help_panel="Stages")
@@ -72,10 +72,10 @@ def publish(
     ] = False,
 ) -> None:
     """Publish the webhooks of SQL to the topic `subscriptions`; release held deliveries."""
-    from streams.cli.stages import run_reconciliation, run_stage
+    from streams.cli.stages import run_reconcile, run_stage
 
     if reconcile:
-        run_reconciliation(lambda strangers: yes or _may_delete(strangers))
+        run_reconcile(lambda unknown_ids: yes or _confirm_deletion(unknown_ids))
     else:
         run_stage("publish", health_fd, sole_member=sole_member)
 
@@ -124,7 +124,7 @@ def run(
     run_stages(stages, health_fd, sole_member=sole_member)
 
 
-def _may_delete(webhook_ids: Sequence[str]) -> bool:
+def _confirm_deletion(webhook_ids: Sequence[str]) -> bool:
     ids = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
     message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({ids}). Delete them from the topic?"
     return typer.confirm(escape_controls(message))

@@ -16,22 +16,22 @@ from prometheus_client import CollectorRegistry
 
 from streams.core.errors import Misconfigured
 from streams.log_lines import configure_logging
-from streams.runtime.background import BACKGROUND, parse_stages
+from streams.runtime.background import BACKGROUND_NAME, parse_stages
 from streams.telemetry import PrometheusTelemetry, StagesCollector
 
 if TYPE_CHECKING:
     from streams.runtime.deployment import Deployment
     from streams.runtime.running_stage import RunningStage
 
-LOG_FORMAT = "SCORM_WEBHOOKS_LOG_FORMAT"
+LOG_FORMAT_SETTING = "SCORM_WEBHOOKS_LOG_FORMAT"
 
 
-def run_stage(name: str, health_fd: int | None, **about: Any) -> None:
+def run_stage(name: str, health_fd: int | None, **deployment_fields: Any) -> None:
     """Run one stage. With a health port inherited from a supervisor, it also ends when its standard input closes.
 
-    `about` are fields of `Deployment` that only who starts the process knows.
+    `deployment_fields` are fields of `Deployment` that only who starts the process knows.
     """
-    with _process(name, **about) as deployment:
+    with _process_deployment(name, **deployment_fields) as deployment:
         from streams.adapters.otel import otel_tracer
         from streams.runtime.running_stage import RunningStage
         from streams.runtime.startup import prepare_stage
@@ -40,7 +40,9 @@ def run_stage(name: str, health_fd: int | None, **about: Any) -> None:
         telemetry = PrometheusTelemetry(name, tracer)
         try:
             prepare = partial(prepare_stage, name, deployment)
-            _serve(lambda: [RunningStage(prepare, telemetry)], telemetry, telemetry.registry, deployment, health_fd)
+            _serve_stages(
+                lambda: [RunningStage(prepare, telemetry)], telemetry, telemetry.registry, deployment, health_fd
+            )
         finally:
             if tracer:
                 tracer.close()
@@ -48,51 +50,51 @@ def run_stage(name: str, health_fd: int | None, **about: Any) -> None:
 
 def run_stages(stage_names: str, health_fd: int | None, *, sole_member: bool = False) -> None:
     """Run the stages of a list in one process, with the options of `run_stage`."""
-    with _process(BACKGROUND, sole_member=sole_member) as deployment:
+    with _process_deployment(BACKGROUND_NAME, sole_member=sole_member) as deployment:
         names = parse_stages(stage_names)
         from streams.runtime.running_stage import GroupedStage
         from streams.runtime.startup import prepare_stage
 
-        telemetry, registry = PrometheusTelemetry(BACKGROUND), CollectorRegistry()
+        telemetry, registry = PrometheusTelemetry(BACKGROUND_NAME), CollectorRegistry()
         stages: list[GroupedStage[PrometheusTelemetry]] = []
 
-        def make() -> list[GroupedStage[PrometheusTelemetry]]:
-            importing = asyncio.Lock()
+        def make_stages() -> list[GroupedStage[PrometheusTelemetry]]:
+            import_lock = asyncio.Lock()
             for name in names:
-                prepare = partial(prepare_stage, name, deployment, importing=importing)
+                prepare = partial(prepare_stage, name, deployment, import_lock=import_lock)
                 stages.append(GroupedStage(name, prepare, PrometheusTelemetry))
             return stages
 
         registry.register(
-            StagesCollector(lambda: {BACKGROUND: telemetry, **{stage.name: stage.telemetry for stage in stages}})
+            StagesCollector(lambda: {BACKGROUND_NAME: telemetry, **{stage.name: stage.telemetry for stage in stages}})
         )
-        _serve(make, telemetry, registry, deployment, health_fd)
+        _serve_stages(make_stages, telemetry, registry, deployment, health_fd)
 
 
 def run_api_processes(count: int) -> None:
     """Run several processes of `api` on one port."""
-    with _process("api") as deployment:
+    with _process_deployment("api") as deployment:
         from streams.runtime.api_processes import serve_api
 
-        _run(lambda: serve_api(deployment, count))
+        _run_async(lambda: serve_api(deployment, count))
 
 
 @contextmanager
-def _process(name: str, **about: Any) -> Iterator["Deployment"]:
+def _process_deployment(name: str, **deployment_fields: Any) -> Iterator["Deployment"]:
     """The settings and the log of a process. Logs the error that ends it."""
-    _end_quietly_on_sigterm()
-    from streams.runtime.fatal_errors import fatal_errors_logged
+    _exit_at_once_on_sigterm()
+    from streams.runtime.fatal_errors import log_fatal_errors
 
-    with fatal_errors_logged(name, os.environ.get(LOG_FORMAT, "json")):
+    with log_fatal_errors(name, os.environ.get(LOG_FORMAT_SETTING, "json")):
         from streams.runtime.deployment import Deployment
 
-        deployment = replace(Deployment.from_environment(), **about)
+        deployment = replace(Deployment.from_environment(), **deployment_fields)
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, name)
         yield deployment
 
 
-def _serve(
-    make: "Callable[[], Sequence[RunningStage[PrometheusTelemetry]]]",
+def _serve_stages(
+    make_stages: "Callable[[], Sequence[RunningStage[PrometheusTelemetry]]]",
     telemetry: PrometheusTelemetry,
     registry: CollectorRegistry,
     deployment: "Deployment",
@@ -103,26 +105,26 @@ def _serve(
 
     settings = deployment.settings
     if health_fd is None:
-        listening = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
+        health_socket = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     else:
-        listening = socket.socket(fileno=health_fd)
+        health_socket = socket.socket(fileno=health_fd)
 
     async def run() -> None:
         await run_process(
-            make(),
+            make_stages(),
             telemetry,
             registry,
-            listening,
-            stop_seconds=settings.time_limits.stop,
-            until_stdin_closes=health_fd is not None,
+            health_socket,
+            stop_seconds=settings.time_limits.stop_seconds,
+            ends_with_stdin=health_fd is not None,
         )
 
-    _run(run)
+    _run_async(run)
 
 
-def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
+def run_reconcile(may_delete: Callable[[Sequence[str]], bool]) -> None:
     """Run one reconciliation and print its result. `may_delete` may ask a person: it runs on a thread."""
-    from streams.adapters.threads import in_daemon_thread
+    from streams.adapters.threads import run_in_daemon_thread
     from streams.runtime.bootstrap import SqlDeployment
     from streams.runtime.sql_stages import PublishProcess
     from streams.runtime.startup import STAGES
@@ -130,45 +132,47 @@ def run_reconciliation(may_delete: Callable[[Sequence[str]], bool]) -> None:
     deployment = SqlDeployment.from_environment()
     configure_logging(deployment.settings.log_format, deployment.settings.log_level, "publish")
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
-    STAGES["publish"].checks(deployment).require(deployment)
+    STAGES["publish"].startup_checks(deployment).wait_or_raise(deployment)
 
-    async def ask(strangers: Sequence[str]) -> bool:
-        return await in_daemon_thread(lambda: may_delete(strangers))
+    async def ask(unknown_ids: Sequence[str]) -> bool:
+        return await run_in_daemon_thread(lambda: may_delete(unknown_ids))
 
     async def run() -> None:
         result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
-        unknown = f", {result.left} left that the database does not know" if result.left else ""
-        print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown}")
+        unknown_note = f", {result.kept} left that the database does not know" if result.kept else ""
+        print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown_note}")
 
-    _run(run)
+    _run_async(run)
 
 
-def run_up(*, small: bool) -> None:
-    """Run all stages, each in a child process; `small`: some of them in one."""
-    _end_quietly_on_sigterm()
-    from streams.runtime.fatal_errors import fatal_errors_logged
+def run_up(*, is_small: bool) -> None:
+    """Run all stages, each in a child process; `is_small`: some of them in one."""
+    _exit_at_once_on_sigterm()
+    from streams.runtime.fatal_errors import log_fatal_errors
 
-    with fatal_errors_logged("up", os.environ.get(LOG_FORMAT, "console")):
+    with log_fatal_errors("up", os.environ.get(LOG_FORMAT_SETTING, "console")):
         from streams.runtime.bootstrap import SqlDeployment
         from streams.runtime.local import serve_up
-        from streams.runtime.start_lines import quiet_log
+        from streams.runtime.start_lines import quiet_log_settings
 
-        deployment = SqlDeployment.from_environment({LOG_FORMAT: "console", **quiet_log(), **os.environ})
+        deployment = SqlDeployment.from_environment(
+            {LOG_FORMAT_SETTING: "console", **quiet_log_settings(), **os.environ}
+        )
         configure_logging(deployment.settings.log_format, deployment.settings.log_level, "up")
-        _run(lambda: serve_up(deployment, small=small))
+        _run_async(lambda: serve_up(deployment, is_small=is_small))
 
 
-def run_the_demo(events: int | None, leave: bool, seed: int, receivers: Path | None) -> None:
+def start_demo(events: int | None, ends_when_done: bool, seed: int, receivers: Path | None) -> None:
     """Run the demo, which needs the extra `demo`."""
     try:
         from streams.demo.run import run_demo
     except ModuleNotFoundError as error:
         raise Misconfigured(f"the demo needs {error.name}: pip install 'scorm-webhooks[demo]'") from None
 
-    _run(lambda: run_demo(events, leave, seed, receivers))
+    _run_async(lambda: run_demo(events, ends_when_done, seed, receivers))
 
 
-def _end_quietly_on_sigterm() -> None:
+def _exit_at_once_on_sigterm() -> None:
     """Until the process has work in hand and drains at a signal.
 
     An exception would be lost, and the signal with it, where C code calls Python and ignores what it raises.
@@ -176,7 +180,7 @@ def _end_quietly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def _run_async(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     import uvloop
 
     uvloop.run(work())

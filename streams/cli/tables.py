@@ -18,9 +18,9 @@ from streams.cli.text import say, text_of
 Columns = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
 
 # When the output is not a terminal.
-DEFAULT_COLUMNS = 100
-MIN_CELL = 12
-_GAP = 2
+DEFAULT_WIDTH = 100
+MIN_CELL_WIDTH = 12
+_COLUMN_GAP = 2
 # Ids are copied to other commands: these cells are never split.
 _UNSPLIT_COLUMNS = frozenset({"id", "account", "object", "prefix", "state", "at"})
 
@@ -31,18 +31,18 @@ def print_table(rows: Sequence[Mapping[str, Any]], columns: Columns | None) -> N
         say("none")
         return
     headings = columns or {name: name for name in dict.fromkeys(name for row in rows for name in row)}
-    cells = {heading: [text_of(_cell(row, column)) for row in rows] for heading, column in headings.items()}
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="")
-    narrowest = 0
+    cells = {heading: [text_of(_cell_value(row, column)) for row in rows] for heading, column in headings.items()}
+    table = Table(box=None, pad_edge=False, padding=(0, _COLUMN_GAP, 0, 0), header_style="")
+    min_table_width = 0
     for heading, texts in cells.items():
         width = max(len(heading), *map(len, texts))
-        whole = heading in _UNSPLIT_COLUMNS
-        least = width if whole else min(width, MIN_CELL)
-        table.add_column(heading, no_wrap=whole, overflow="fold", min_width=least)
-        narrowest += least + _GAP
+        is_unsplit = heading in _UNSPLIT_COLUMNS
+        min_width = width if is_unsplit else min(width, MIN_CELL_WIDTH)
+        table.add_column(heading, no_wrap=is_unsplit, overflow="fold", min_width=min_width)
+        min_table_width += min_width + _COLUMN_GAP
     for line in zip(*cells.values(), strict=True):
         table.add_row(*map(Text, line))
-    _print(table, max(shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns, narrowest))
+    _print(table, max(shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns, min_table_width))
 
 
 def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int | None) -> None:
@@ -50,11 +50,13 @@ def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int 
     if not rows:
         say("none")
         return
-    lines = [tuple(columns), *(tuple(text_of(_cell(row, column)) for column in columns.values()) for row in rows)]
+    lines = [tuple(columns), *(tuple(text_of(_cell_value(row, column)) for column in columns.values()) for row in rows)]
     widths = [max(map(cell_len, cells)) for cells in zip(*lines, strict=True)]
     for line in lines:
-        padded_cells = (cell + " " * (wide - cell_len(cell)) for cell, wide in zip(line, widths, strict=True))
-        text = Text((" " * _GAP).join(padded_cells).rstrip())
+        padded_cells = (
+            cell + " " * (column_width - cell_len(cell)) for cell, column_width in zip(line, widths, strict=True)
+        )
+        text = Text((" " * _COLUMN_GAP).join(padded_cells).rstrip())
         if width is not None:
             text.truncate(width, overflow="ellipsis")
         typer.echo(text.plain)
@@ -63,10 +65,10 @@ def print_lines(rows: Sequence[Mapping[str, Any]], columns: Columns, width: int 
 def terminal_width() -> int | None:
     """The width of the terminal that this command writes to. None without one."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return shutil.get_terminal_size((DEFAULT_COLUMNS, 24)).columns if is_terminal else None
+    return shutil.get_terminal_size((DEFAULT_WIDTH, 24)).columns if is_terminal else None
 
 
-def _cell(row: Mapping[str, Any], column: str | Callable[[Mapping[str, Any]], object]) -> object:
+def _cell_value(row: Mapping[str, Any], column: str | Callable[[Mapping[str, Any]], object]) -> object:
     return column(row) if callable(column) else row.get(column, "")
 
 

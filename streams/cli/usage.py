@@ -5,23 +5,23 @@ from typing import Annotated
 import typer
 
 from api.usage.models import UsageOfPackage, UsageReport
-from streams.cli.output import JsonOption, in_deployment, show
+from streams.cli.output import JsonOption, run_in_deployment, show
 from streams.core.usage import UsageDetail
 from streams.runtime.bootstrap import SqlDeployment
 
 usage = typer.Typer(no_args_is_help=True)
 
-AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id.")]
 
 
 @usage.command("list")
 def usage_list(
-    account: AccountId,
+    account: AccountArgument,
     months: Annotated[int, typer.Option(min=1, max=120, help="At most so many months.")] = 12,
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    report = UsageReport.of(in_deployment(lambda deployment: deployment.usage().summary(account, months)))
+    report = UsageReport.of(run_in_deployment(lambda deployment: deployment.usage().summary(account, months)))
     if as_json:
         show(report, as_json)
     else:
@@ -32,7 +32,7 @@ def usage_list(
 
 @usage.command("show")
 def usage_show(
-    account: AccountId,
+    account: AccountArgument,
     month: Annotated[str, typer.Argument(metavar="MONTH", help="Such as 2026-04.")],
     as_json: JsonOption = False,
 ) -> None:
@@ -41,6 +41,6 @@ def usage_show(
     async def details(deployment: SqlDeployment) -> list[UsageDetail]:
         return [detail async for detail in deployment.usage().all_details(account, month)]
 
-    details_of_month = in_deployment(details)
+    details_of_month = run_in_deployment(details)
     columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
     show([UsageOfPackage.of(detail) for detail in details_of_month], as_json, columns)

@@ -11,18 +11,26 @@ from api.deliveries.models import delivery_with_attempts
 from api.webhooks.models import (
     ListedWebhook,
     Webhook,
-    altered_webhook,
-    changed_webhook,
     rotated_webhook,
+    to_listed_webhook,
+    to_webhook,
     webhook_with_secret,
 )
-from streams.cli.output import JsonOption, YesOption, in_deployment, me, require_answer, require_kafka, show
+from streams.cli.output import (
+    JsonOption,
+    YesOption,
+    current_actor,
+    require_answer,
+    require_kafka,
+    run_in_deployment,
+    show,
+)
 from streams.cli.text import say
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
-from streams.core.event_filter import filter_value
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.event_filter import parse_filter_json
 from streams.core.held import HeldChoice
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
@@ -33,7 +41,7 @@ from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True)
 _EVENTS_HELP = (
-    f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *: all but {' and '.join(sorted(NAMED_ONLY))}."
+    f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *: all but {' and '.join(sorted(OPT_IN_TYPES))}."
 )
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
@@ -75,14 +83,14 @@ def webhooks_create(
         packages=package or (),
         dispatches=dispatch or (),
         fallback_url=fallback_url,
-        headers=_headers(header or ()),
-        fallback_headers=_headers(fallback_header or ()),
+        headers=_parse_headers(header or ()),
+        fallback_headers=_parse_headers(fallback_header or ()),
         max_concurrency=max_concurrency,
-        filter=_filter(event_filter),
+        filter=_parse_filter(event_filter),
     )
-    result = in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=me()))
+    result = run_in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=current_actor()))
     show(webhook_with_secret(result, _now()), as_json)
-    _warn(result.changed)
+    _warn_if_not_propagated(result.change)
 
 
 @webhooks.command("list")
@@ -91,46 +99,51 @@ def webhooks_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the webhooks."""
-    registrations = in_deployment(lambda deployment: deployment.webhooks().list(account))
+    registrations = run_in_deployment(lambda deployment: deployment.webhooks().list(account))
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
     show(
         [ListedWebhook.of_listed(webhook, _now()) for webhook in registrations],
         as_json,
-        {"status": _status, "url": "url", **columns, "id": "id"},
+        {"status": _status_text, "url": "url", **columns, "id": "id"},
     )
 
 
-WebhookId = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
+WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
 
 
 @webhooks.command("show")
-def webhooks_show(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_show(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    registration = in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
+    registration = run_in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
     show(Webhook.of_registration(registration, _now()), as_json)
 
 
 @webhooks.command("pause")
-def webhooks_pause(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_pause(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Pause a webhook: no request leaves, and its deliveries are held."""
-    _show_altered(in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, actor=me())), as_json)
+    _show_change(
+        run_in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, actor=current_actor())), as_json
+    )
 
 
 @webhooks.command("enable")
 def webhooks_enable(
-    webhook_id: WebhookId,
+    webhook_id: WebhookArgument,
     held: Annotated[
         HeldChoice, typer.Option(help="What happens to held deliveries: deliver, keep as dead letters, or discard.")
     ] = HeldChoice.DELIVER,
     as_json: JsonOption = False,
 ) -> None:
     """Enable a webhook. It begins without failures."""
-    _show_altered(in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, actor=me())), as_json)
+    _show_change(
+        run_in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, actor=current_actor())),
+        as_json,
+    )
 
 
 @webhooks.command("test")
 def webhooks_test(
-    webhook_id: WebhookId,
+    webhook_id: WebhookArgument,
     event: Annotated[
         str | None, typer.Option(help=f"The event type: {', '.join(EVENT_TYPES)}. Default: one that the webhook wants.")
     ] = None,
@@ -146,7 +159,7 @@ def webhooks_test(
         finally:
             await producer.close()
 
-    details = in_deployment(send)
+    details = run_in_deployment(send)
     show(delivery_with_attempts(details), as_json)
     if details.delivery_state.state is not State.DELIVERED:
         raise typer.Exit(1)
@@ -154,7 +167,7 @@ def webhooks_test(
 
 @webhooks.command("update")
 def webhooks_update(
-    webhook_id: WebhookId,
+    webhook_id: WebhookArgument,
     url: Annotated[str | None, typer.Option(help="URL of the endpoint.")] = None,
     events: Annotated[str | None, typer.Option(help=_EVENTS_HELP)] = None,
     description: Annotated[str | None, typer.Option(help="For people.")] = None,
@@ -176,68 +189,73 @@ def webhooks_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
-    options = {
+    new_values = {
         "url": url,
         "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
         "description": description,
         "packages": [text for text in package if text] if package else None,
         "dispatches": [text for text in dispatch if text] if dispatch else None,
-        "headers": _headers([text for text in header if text]) if header else None,
-        "fallback_headers": _headers([text for text in fallback_header if text]) if fallback_header else None,
+        "headers": _parse_headers([text for text in header if text]) if header else None,
+        "fallback_headers": _parse_headers([text for text in fallback_header if text]) if fallback_header else None,
         "max_concurrency": max_concurrency,
     }
-    changes: dict[str, object] = {name: value for name, value in options.items() if value is not None}
+    changes: dict[str, object] = {name: value for name, value in new_values.items() if value is not None}
     if fallback_url is not None:
         changes["fallback_url"] = fallback_url or None
     if event_filter is not None:
-        changes["filter"] = _filter(event_filter)
-    result = in_deployment(lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=me()))
-    show(changed_webhook(result, _now()), as_json)
-    _warn(result)
+        changes["filter"] = _parse_filter(event_filter)
+    result = run_in_deployment(
+        lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=current_actor())
+    )
+    show(to_webhook(result, _now()), as_json)
+    _warn_if_not_propagated(result)
 
 
 @webhooks.command("secret")
-def webhooks_secret(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_secret(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Show the newest signing secret; the audit log records it."""
-    secret = in_deployment(lambda deployment: deployment.secrets().show(webhook_id, actor=me()))
+    secret = run_in_deployment(lambda deployment: deployment.secrets().show(webhook_id, actor=current_actor()))
     show({"secret": secret}, as_json)
 
 
 @webhooks.command("rotate-secret")
 def webhooks_rotate_secret(
-    webhook_id: WebhookId,
+    webhook_id: WebhookArgument,
     overlap_hours: Annotated[
         int, typer.Option(min=0, max=MAX_OVERLAP_HOURS, help="How long the old secret stays valid; 0: it ends now.")
     ] = DEFAULT_OVERLAP_HOURS,
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    result = in_deployment(lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=me()))
+    result = run_in_deployment(
+        lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=current_actor())
+    )
     show(rotated_webhook(result, _now()), as_json)
-    _warn(result.changed)
+    _warn_if_not_propagated(result.change)
 
 
 @webhooks.command("finish-rotation")
-def webhooks_finish_rotation(webhook_id: WebhookId, as_json: JsonOption = False) -> None:
+def webhooks_finish_rotation(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """End the old signing secret now."""
-    _show_altered(
-        in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, actor=me())), as_json
+    _show_change(
+        run_in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, actor=current_actor())),
+        as_json,
     )
 
 
 @webhooks.command("delete")
-def webhooks_delete(webhook_id: WebhookId, yes: YesOption = False, as_json: JsonOption = False) -> None:
+def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Delete a webhook; deliveries that it was still owed become dead letters. Shows their number, and asks, first."""
     require_answer(yes, as_json)
     if not yes:
-        _confirm_delete(webhook_id)
-    result = in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=me()))
+        _confirm_deletion(webhook_id)
+    result = run_in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=current_actor()))
     show({"id": webhook_id, "deleted": True, "propagated": result.propagated}, as_json)
-    _warn(result)
+    _warn_if_not_propagated(result)
 
 
-def _confirm_delete(webhook_id: str) -> None:
-    async def look(deployment: SqlDeployment) -> tuple[str, int, int]:
+def _confirm_deletion(webhook_id: str) -> None:
+    async def find_webhook(deployment: SqlDeployment) -> tuple[str, int, int]:
         registration = await deployment.webhooks().find(webhook_id)
         counts = [
             (await deployment.deliveries().summary(DeliveryFilter(webhook_id=webhook_id, state=state))).count
@@ -245,34 +263,34 @@ def _confirm_delete(webhook_id: str) -> None:
         ]
         return registration.webhook.url, counts[0], counts[1]
 
-    url, waiting_count, held_count = in_deployment(look)
+    url, waiting_count, held_count = run_in_deployment(find_webhook)
     say(f"{waiting_count} waiting and {held_count} held deliveries become dead letters")
     typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
 
 
-def _show_altered(result: ChangeResult, as_json: bool) -> None:
-    show(altered_webhook(result, _now()), as_json)
-    _warn(result)
+def _show_change(result: ChangeResult, as_json: bool) -> None:
+    show(to_listed_webhook(result, _now()), as_json)
+    _warn_if_not_propagated(result)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _status(webhook: Mapping[str, Any]) -> str:
+def _status_text(webhook: Mapping[str, Any]) -> str:
     return f"{webhook['status']} {webhook.get('pauseReason', '')}".rstrip()
 
 
-def _warn(result: ChangeResult) -> None:
+def _warn_if_not_propagated(result: ChangeResult) -> None:
     if not result.propagated:
         say("stored, but not on the topic yet: is `publish` running?", err=True)
 
 
-def _filter(text: str | None) -> Any:
-    return filter_value(text) if text else None
+def _parse_filter(text: str | None) -> Any:
+    return parse_filter_json(text) if text else None
 
 
-def _headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:
+def _parse_headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:
     headers = {}
     for line in lines:
         name, colon, value = line.partition(":")

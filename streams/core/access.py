@@ -10,7 +10,7 @@ from enum import StrEnum
 from streams.core.errors import FieldError
 
 KEY_PREFIX = "sk_"
-SHOWN_CHARACTERS = 10
+PREFIX_CHARACTERS = 10
 
 
 class Scope(StrEnum):
@@ -29,7 +29,7 @@ OPERATOR = "operator"
 
 ALL_SCOPES = frozenset(Scope)
 # Only owners of an account have it: to manage its people and its keys.
-MANAGE = "account:manage"
+MANAGE_ACCOUNT = "account:manage"
 
 
 class Role(StrEnum):
@@ -41,12 +41,12 @@ class Role(StrEnum):
 
 
 PERMISSIONS: Mapping[Role, frozenset[str]] = {
-    Role.OWNER: ALL_SCOPES | {MANAGE},
+    Role.OWNER: ALL_SCOPES | {MANAGE_ACCOUNT},
     Role.MEMBER: ALL_SCOPES - {Scope.LEARNERS_ERASE},
     Role.VIEWER: frozenset({Scope.WEBHOOKS_READ, Scope.DELIVERIES_READ}),
 }
 
-OPERATOR_KEY_CHARACTERS = 24
+MIN_OPERATOR_KEY_CHARACTERS = 24
 _OPERATOR_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}", re.ASCII)
 
 
@@ -65,7 +65,7 @@ class ApiKey:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
-    def opens(self, now: datetime) -> bool:
+    def is_valid(self, now: datetime) -> bool:
         """Whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
@@ -100,12 +100,12 @@ def parse_operator_key(text: str) -> OperatorKey:
 
     Raises ValueError; its text does not contain the key.
     """
-    name, sign, key = text.partition("=")
-    if not sign or not key.strip("="):  # A key in Base64 may end in "=".
+    name, separator, key = text.partition("=")
+    if not separator or not key.strip("="):  # A key in Base64 may end in "=".
         name, key = "", text
-    if len(key) < OPERATOR_KEY_CHARACTERS:
+    if len(key) < MIN_OPERATOR_KEY_CHARACTERS:
         raise ValueError(
-            f"each key must have at least {OPERATOR_KEY_CHARACTERS} characters; `openssl rand -hex 24` makes one"
+            f"each key must have at least {MIN_OPERATOR_KEY_CHARACTERS} characters; `openssl rand -hex 24` makes one"
         )
     if name and not _OPERATOR_NAME.fullmatch(name):
         raise ValueError("a key's name must be 1 to 32 of a-z A-Z 0-9 . _ -, as in ada=<key>")
@@ -137,7 +137,7 @@ def make_key(
 ) -> NewKey:
     """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
-    shown_key = api_key[:SHOWN_CHARACTERS]
+    shown_key = api_key[:PREFIX_CHARACTERS]
     return NewKey(ApiKey(key_id, account_id, name, shown_key, digest(api_key), now, scopes, expires_at), api_key)
 
 

@@ -64,14 +64,14 @@ class DeliveryDetails:
     """A delivery with its body and its newest attempts, oldest first.
 
     The body comes from another topic than the attempts. It is None until it is stored, and after retention.
-    `earlier` is where the list of its attempts continues, None when `attempts` has them all.
+    `earlier_cursor` is where the list of its attempts continues, None when `attempts` has them all.
     """
 
     delivery_state: DeliveryState
     body: bytes | None = field(repr=False)
     attempts: Sequence[AttemptDetails]
     attempts_total: int
-    earlier: Cursor | None = None
+    earlier_cursor: Cursor | None = None
 
     @property
     def payload(self) -> Any:
@@ -132,11 +132,11 @@ class DeliveryFilter:
 class DeliverySummary:
     """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen.
 
-    `of_deleted` are those of deleted webhooks, which cannot be sent.
+    `undeliverable_count` are those of deleted webhooks, which cannot be sent.
     """
 
     count: int = 0
     webhooks: int = 0
     oldest_at: datetime | None = None
     newest_at: datetime | None = None
-    of_deleted: int = 0
+    undeliverable_count: int = 0

@@ -52,8 +52,8 @@ def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return False
-    embedded_address = _carried(address)
-    if any(_within(candidate, network) for candidate in (address, embedded_address) for network in allowed_networks):
+    embedded_address = _embedded_address(address)
+    if any(_is_within(candidate, network) for candidate in (address, embedded_address) for network in allowed_networks):
         return True
     if isinstance(embedded_address, IPv4Address):
         # An IPv6 address that contains an IPv4 address leads to that address.
@@ -61,11 +61,11 @@ def is_allowed(text: str, allowed_networks: Sequence[Network] = ()) -> bool:
     return embedded_address in _GLOBAL_V6 and not any(embedded_address in network for network in _FORBIDDEN_V6)
 
 
-def _within(address: Address, network: Network) -> bool:
+def _is_within(address: Address, network: Network) -> bool:
     return address.version == network.version and address in network
 
 
-def _carried(address: Address) -> Address:
+def _embedded_address(address: Address) -> Address:
     """The IPv4 address within an IPv6 address (v4-mapped, NAT64, 6to4, Teredo), otherwise the address itself."""
     if isinstance(address, IPv4Address):
         return address

@@ -12,7 +12,7 @@ from streams.core.pure import pure
 from streams.core.webhook import Webhook, wants
 
 # A younger event may have a delivery that `record` has not stored yet.
-SETTLED_AFTER = timedelta(seconds=15)
+MIN_EVENT_AGE = timedelta(seconds=15)
 
 
 class OffsetRange(NamedTuple):
@@ -47,7 +47,7 @@ class Backfill:
 
     @property
     def read(self) -> int:
-        return self.records - _size(self.ranges) if self.ranges is not None else 0
+        return self.records - _count_offsets(self.ranges) if self.ranges is not None else 0
 
     @property
     def is_read(self) -> bool:
@@ -55,34 +55,34 @@ class Backfill:
 
     def begin(self, period: Period) -> "Backfill":
         """The progress once the period's offsets are known."""
-        ranges = not_empty(period.ranges)
-        return replace(self, ranges=ranges, records=_size(ranges), oldest_available=period.oldest_available)
+        ranges = without_empty(period.ranges)
+        return replace(self, ranges=ranges, records=_count_offsets(ranges), oldest_available=period.oldest_available)
 
-    def moved(self, positions: Mapping[int, int]) -> "Backfill":
+    def after_reading(self, positions: Mapping[int, int]) -> "Backfill":
         """The progress after reading up to these offsets, by partition."""
-        return replace(self, ranges=advanced(self.ranges or (), positions))
+        return replace(self, ranges=remaining_ranges(self.ranges or (), positions))
 
 
-def advanced(ranges: tuple[OffsetRange, ...], positions: Mapping[int, int]) -> tuple[OffsetRange, ...]:
+def remaining_ranges(ranges: tuple[OffsetRange, ...], positions: Mapping[int, int]) -> tuple[OffsetRange, ...]:
     """What is left of the ranges after reading up to these offsets, by partition."""
-    return not_empty(
+    return without_empty(
         tuple(
-            position_range._replace(start=max(position_range.start, positions.get(position_range.partition, 0)))
-            for position_range in ranges
+            offset_range._replace(start=max(offset_range.start, positions.get(offset_range.partition, 0)))
+            for offset_range in ranges
         )
     )
 
 
-def not_empty(ranges: tuple[OffsetRange, ...]) -> tuple[OffsetRange, ...]:
-    return tuple(position_range for position_range in ranges if position_range.start < position_range.end)
+def without_empty(ranges: tuple[OffsetRange, ...]) -> tuple[OffsetRange, ...]:
+    return tuple(offset_range for offset_range in ranges if offset_range.start < offset_range.end)
 
 
-def _size(ranges: tuple[OffsetRange, ...] | None) -> int:
-    return sum(position_range.end - position_range.start for position_range in ranges or ())
+def _count_offsets(ranges: tuple[OffsetRange, ...] | None) -> int:
+    return sum(offset_range.end - offset_range.start for offset_range in ranges or ())
 
 
 @pure
-def backfilled(
+def backfill_delivery(
     value: object, appended_at: datetime, webhook: Webhook, delivery_filter: DeliveryFilter
 ) -> Delivery | None:
     """The delivery that fan-out makes of this event for this webhook, held as a replay.
@@ -90,7 +90,11 @@ def backfilled(
     None when the filter or the webhook does not want the event. Raises `InvalidRecord` and `Invalid`.
     """
     # Most events are another account's: look before the body is rendered.
-    if not isinstance(value, Event) or not wants(webhook, value) or not _is_wanted(value, appended_at, delivery_filter):
+    if (
+        not isinstance(value, Event)
+        or not wants(webhook, value)
+        or not _matches_filter(value, appended_at, delivery_filter)
+    ):
         return None
     event, body = event_and_body(value, appended_at)
     return Delivery(
@@ -109,7 +113,7 @@ def backfilled(
     )
 
 
-def _is_wanted(event: Event, appended_at: datetime, delivery_filter: DeliveryFilter) -> bool:
+def _matches_filter(event: Event, appended_at: datetime, delivery_filter: DeliveryFilter) -> bool:
     return (
         (delivery_filter.event_types is None or event.type in delivery_filter.event_types)
         and (delivery_filter.since is None or appended_at >= delivery_filter.since)

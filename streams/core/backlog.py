@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-SAMPLES_KEPT = 512
+MAX_SAMPLES = 512
 
 
-class Waiting(NamedTuple):
+class WaitingCount(NamedTuple):
     """How many deliveries wait for the same reason, and since when the first of them does.
 
     Of a tier, `since` is when its first retry is due.
@@ -24,9 +24,9 @@ class Backlog:
     """Webhooks by status; deliveries that are not delivered, by tier or reason."""
 
     webhooks: Mapping[str, int]
-    retries: Mapping[str, Waiting]
-    held: Mapping[str, Waiting]
-    dead: Mapping[str, Waiting]
+    retries: Mapping[str, WaitingCount]
+    held: Mapping[str, WaitingCount]
+    dead: Mapping[str, WaitingCount]
 
 
 class GroupOffsets(NamedTuple):
@@ -46,14 +46,14 @@ class LagClock:
 
     _samples: deque[tuple[datetime, int]] = field(default_factory=deque)
 
-    def seconds(self, offsets: GroupOffsets, now: datetime) -> float:
+    def lag_seconds(self, offsets: GroupOffsets, now: datetime) -> float:
         """Take a sample; the age of the record at `committed` in seconds. 0 when every record is committed."""
         if self._samples and offsets.end < self._samples[-1][1]:
             self._samples.clear()  # The topic was made again.
         self._samples.append((now, offsets.end))
         while len(self._samples) > 1 and self._samples[1][1] <= offsets.committed:
             self._samples.popleft()
-        if len(self._samples) > SAMPLES_KEPT:
+        if len(self._samples) > MAX_SAMPLES:
             # The first one stays: it says how old the oldest record is.
             self._samples = deque(list(self._samples)[::2])
         if offsets.committed >= offsets.end:

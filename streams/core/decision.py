@@ -9,7 +9,7 @@ from streams.core.attempt import Attempt, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import InvalidRecord
 from streams.core.health import Fallbacks
-from streams.core.outcome import Failure, Outcome, OutcomeKind, Response, judge, kept_headers
+from streams.core.outcome import Failure, Outcome, OutcomeKind, Response, judge, truncate_headers
 from streams.core.pure import pure
 from streams.core.request import Request
 from streams.core.schedule import Schedule, Tier
@@ -17,13 +17,13 @@ from streams.core.webhook import Status, Webhook
 
 FALLBACK_RETRIES = 2
 # A test is sent while somebody waits for its outcome, and never later.
-TEST_EXPIRES = timedelta(seconds=12)
+TEST_EXPIRY = timedelta(seconds=12)
 
 # Why a delivery was given up without an attempt.
-_DELETED = "The webhook was deleted before the event could be delivered."
-_EXPIRED = f"The test waited for longer than {TEST_EXPIRES.seconds} seconds and was not sent."
-_FALLBACK_RESTS = "The fallback endpoint failed five times in a row. It is not tried again for ten minutes."
-_FALLBACK_REMOVED = "Every attempt at the webhook's URL failed, and its fallback URL was removed."
+_DELETED_MESSAGE = "The webhook was deleted before the event could be delivered."
+_EXPIRED_MESSAGE = f"The test waited for longer than {TEST_EXPIRY.seconds} seconds and was not sent."
+_FALLBACK_RESTS_MESSAGE = "The fallback endpoint failed five times in a row. It is not tried again for ten minutes."
+_FALLBACK_REMOVED_MESSAGE = "Every attempt at the webhook's URL failed, and its fallback URL was removed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ NotSent = UseFallback | UsePrimary | Hold | GiveUp
 
 
 class DecisionInputs(NamedTuple):
-    """What decisions depend on besides the delivery; `find` finds a webhook."""
+    """What decisions depend on besides the delivery; `find_webhook` finds a webhook."""
 
-    find: Callable[[str], Webhook | None]
+    find_webhook: Callable[[str], Webhook | None]
     schedule: Schedule
     fallbacks: Fallbacks
 
@@ -112,60 +112,62 @@ def decide(
 
     Raises `InvalidRecord` when its webhook is another account's.
     """
-    webhook = inputs.find(delivery.webhook_id)
+    webhook = inputs.find_webhook(delivery.webhook_id)
     if webhook is not None and webhook.account_id != delivery.account_id:
         raise InvalidRecord("the delivery's account is not the account of its webhook")
-    rests = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
+    is_resting = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
     wait = now - appended_at
-    return before_attempt(delivery, webhook, inputs.schedule, wait=wait, fallback_rests=rests, is_busy=is_busy)
+    return decide_before_attempt(
+        delivery, webhook, inputs.schedule, wait=wait, is_fallback_resting=is_resting, is_busy=is_busy
+    )
 
 
-def before_attempt(
+def decide_before_attempt(
     delivery: Delivery,
     webhook: Webhook | None,
     schedule: Schedule,
     *,
     wait: timedelta = timedelta(),
-    fallback_rests: bool = False,
+    is_fallback_resting: bool = False,
     is_busy: bool = False,
 ) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
     - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook is.
-    - A test is sent even to a paused webhook, unless it `waited` longer than `TEST_EXPIRES`.
+    - A test is sent even to a paused webhook, unless its `wait` is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
     - A delivery whose fallback URL was removed goes on as if there had been none: with the attempts that are left at
       the primary endpoint, else as a dead letter.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
     """
     if is_busy:
-        return Hold(delivery.held(HoldReason.BUSY, None, attempted=False))
-    if delivery.trigger is Trigger.TEST and wait > TEST_EXPIRES:
-        return GiveUp(DeathReason.EXPIRED, delivery.ended(attempted=False), _EXPIRED)
+        return Hold(delivery.to_held(HoldReason.BUSY, None, is_attempted=False))
+    if delivery.trigger is Trigger.TEST and wait > TEST_EXPIRY:
+        return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
     if webhook is None:
-        return GiveUp(DeathReason.DELETED, delivery.ended(attempted=False), _DELETED)
+        return GiveUp(DeathReason.DELETED, delivery.to_final(is_attempted=False), _DELETED_MESSAGE)
     if delivery.trigger is Trigger.TEST:
         return SendNow(webhook, _url_of(delivery, webhook))
     if webhook.status is Status.PAUSED:
         pause = webhook.pause
-        if not (pause and pause.reason.automatic and webhook.fallback_url is not None):
-            return Hold(delivery.held(HoldReason.PAUSED, pause.id if pause else None, attempted=False))
+        if not (pause and pause.reason.is_automatic and webhook.fallback_url is not None):
+            return Hold(delivery.to_held(HoldReason.PAUSED, pause.id if pause else None, is_attempted=False))
         if delivery.target is Target.PRIMARY:
-            return UseFallback(delivery.diverted(attempted=False))
+            return UseFallback(delivery.to_fallback(is_attempted=False))
     if delivery.target is Target.PRIMARY:
         return SendNow(webhook, webhook.url)
     if webhook.fallback_url is None:
         if delivery.primary_attempts >= schedule.attempts:
-            return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=False), _FALLBACK_REMOVED)
-        return UsePrimary(delivery.returned())
-    if fallback_rests:
-        return _fallback_failed(delivery, webhook, attempted=False)
+            return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=False), _FALLBACK_REMOVED_MESSAGE)
+        return UsePrimary(delivery.to_primary())
+    if is_fallback_resting:
+        return _conclude_fallback(delivery, webhook, is_attempted=False)
     return SendNow(webhook, webhook.fallback_url)
 
 
 def _url_of(delivery: Delivery, webhook: Webhook) -> str:
-    at_fallback = delivery.target is Target.FALLBACK and webhook.fallback_url is not None
-    return webhook.fallback_url if at_fallback and webhook.fallback_url else webhook.url
+    is_for_fallback = delivery.target is Target.FALLBACK and webhook.fallback_url is not None
+    return webhook.fallback_url if is_for_fallback and webhook.fallback_url else webhook.url
 
 
 @pure
@@ -182,9 +184,9 @@ def conclude(
     """Judge the result of an attempt. Returns the attempt as it is recorded, and what follows it."""
     webhook = target.webhook
     outcome = judge(result, ended_at, timeout_seconds)
-    decision = after_attempt(delivery, outcome, schedule, webhook)
+    decision = decide_after_attempt(delivery, outcome, schedule, webhook)
     response = result if isinstance(result, Response) else result.partial_response
-    if response and request and request.private:
+    if response and request and request.private_names:
         response = request.mask(response)
     attempt = Attempt(
         account_id=delivery.account_id,
@@ -204,7 +206,7 @@ def conclude(
         ended_at=ended_at,
         request_headers=request.public_headers if request else {},
         status=response.status if response else None,
-        response_headers=kept_headers(response.headers) if response else {},
+        response_headers=truncate_headers(response.headers) if response else {},
         response_body=response.body if response else b"",
         outcome=outcome.kind,
         message=outcome.message,
@@ -214,35 +216,35 @@ def conclude(
     return attempt, decision
 
 
-def after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
+def decide_after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
     """Decide what follows an attempt."""
-    if outcome.delivered:
+    if outcome.is_delivered:
         return Done()
     if delivery.trigger is Trigger.TEST:
         return EndTest()
     if delivery.target is Target.FALLBACK:
-        return _after_fallback(delivery, outcome, schedule, webhook)
+        return _decide_after_fallback(delivery, outcome, schedule, webhook)
     if outcome.kind is OutcomeKind.GONE:
         return _give_up(delivery, DeathReason.GONE, webhook)
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
-    return RetryLater(tier, delivery.retried()) if tier else _give_up(delivery, DeathReason.EXHAUSTED, webhook)
+    return RetryLater(tier, delivery.to_retry()) if tier else _give_up(delivery, DeathReason.EXHAUSTED, webhook)
 
 
 def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
     if webhook.fallback_url is not None:
-        return UseFallback(delivery.diverted(attempted=True))
-    return GiveUp(reason, delivery.ended(attempted=True))
+        return UseFallback(delivery.to_fallback(is_attempted=True))
+    return GiveUp(reason, delivery.to_final(is_attempted=True))
 
 
-def _after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
+def _decide_after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
     if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not OutcomeKind.GONE:
-        return RetryLater(tier, delivery.retried())
-    return _fallback_failed(delivery, webhook, attempted=True)
+        return RetryLater(tier, delivery.to_retry())
+    return _conclude_fallback(delivery, webhook, is_attempted=True)
 
 
-def _fallback_failed(delivery: Delivery, webhook: Webhook, *, attempted: bool) -> Hold | GiveUp:
-    if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.automatic:
-        return Hold(delivery.held(HoldReason.PAUSED, webhook.pause.id, attempted=attempted))
-    message = None if attempted else _FALLBACK_RESTS
-    return GiveUp(DeathReason.EXHAUSTED, delivery.ended(attempted=attempted), message)
+def _conclude_fallback(delivery: Delivery, webhook: Webhook, *, is_attempted: bool) -> Hold | GiveUp:
+    if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.is_automatic:
+        return Hold(delivery.to_held(HoldReason.PAUSED, webhook.pause.id, is_attempted=is_attempted))
+    message = None if is_attempted else _FALLBACK_RESTS_MESSAGE
+    return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=is_attempted), message)

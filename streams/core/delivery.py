@@ -122,7 +122,7 @@ class Delivery(NamedTuple):
         """Whether fan-out wrote this record, as the first one of the delivery."""
         return self.step == 1
 
-    def retried(self) -> "Delivery":
+    def to_retry(self) -> "Delivery":
         """The record for the next attempt at the same target."""
         return self._replace(
             step=self.step + 1,
@@ -132,19 +132,19 @@ class Delivery(NamedTuple):
             pause_id=None,
         )
 
-    def diverted(self, *, attempted: bool) -> "Delivery":
-        """The record for the first attempt at the fallback endpoint; `attempted` if the primary was just tried."""
+    def to_fallback(self, *, is_attempted: bool) -> "Delivery":
+        """The record for the first attempt at the fallback endpoint; `is_attempted` if the primary was just tried."""
         return self._replace(
             step=self.step + 1,
-            attempt=self.attempt + attempted,
+            attempt=self.attempt + is_attempted,
             target=Target.FALLBACK,
             target_attempt=1,
-            primary_attempts=self.target_attempt - 1 + attempted,
+            primary_attempts=self.target_attempt - 1 + is_attempted,
             hold_reason=None,
             pause_id=None,
         )
 
-    def returned(self) -> "Delivery":
+    def to_primary(self) -> "Delivery":
         """The record for the attempt at the primary endpoint that was due before the delivery went to the fallback."""
         return self._replace(
             step=self.step + 1,
@@ -154,23 +154,23 @@ class Delivery(NamedTuple):
             pause_id=None,
         )
 
-    def held(self, reason: HoldReason, pause_id: str | None, *, attempted: bool) -> "Delivery":
+    def to_held(self, reason: HoldReason, pause_id: str | None, *, is_attempted: bool) -> "Delivery":
         """The record that waits for the webhook. It goes on at the primary endpoint with the attempt that was due."""
-        at_primary = self.target is Target.PRIMARY
-        target_attempt = self.target_attempt + attempted if at_primary else self.primary_attempts + 1
+        is_primary = self.target is Target.PRIMARY
+        target_attempt = self.target_attempt + is_attempted if is_primary else self.primary_attempts + 1
         return self._replace(
             step=self.step + 1,
-            attempt=self.attempt + attempted,
+            attempt=self.attempt + is_attempted,
             target=Target.PRIMARY,
             target_attempt=target_attempt,
             hold_reason=reason,
             pause_id=pause_id,
         )
 
-    def released(self) -> "Delivery":
+    def to_released(self) -> "Delivery":
         """The record that ends a hold: the attempt that was due, with the same number."""
         return self._replace(step=self.step + 1, hold_reason=None, pause_id=None)
 
-    def ended(self, *, attempted: bool) -> "Delivery":
+    def to_final(self, *, is_attempted: bool) -> "Delivery":
         """The record that a dead letter contains."""
-        return self._replace(step=self.step + 1, attempt=self.attempt + attempted)
+        return self._replace(step=self.step + 1, attempt=self.attempt + is_attempted)

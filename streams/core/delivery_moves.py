@@ -8,7 +8,7 @@ from streams.core.delivery import State
 from streams.core.held import HeldChoice
 
 
-class Act(StrEnum):
+class Action(StrEnum):
     """What a person, or `maintain` for one, does to a delivery in SQL."""
 
     REPLAY = "replay"
@@ -20,7 +20,7 @@ class Act(StrEnum):
 # (state, what moves it) -> the state after it: a decision of `deliver`, the choice for what a pause held, or an act.
 # A test that fails or is given up moves by FAILED; a delivery that can never be released by DEAD. An erasure leaves the
 # other states as they are.
-MOVES: Mapping[tuple[State, NextStep | HeldChoice | Act], State] = {
+TRANSITIONS: Mapping[tuple[State, NextStep | HeldChoice | Action], State] = {
     (State.WAITING, NextStep.DONE): State.DELIVERED,
     (State.WAITING, NextStep.TIER): State.WAITING,
     (State.WAITING, NextStep.FALLBACK): State.WAITING,
@@ -31,12 +31,12 @@ MOVES: Mapping[tuple[State, NextStep | HeldChoice | Act], State] = {
     (State.HELD, HeldChoice.KEEP): State.DEAD,
     (State.HELD, HeldChoice.DISCARD): State.DISCARDED,
     (State.HELD, NextStep.DEAD): State.DEAD,
-    (State.WAITING, Act.REPLAY): State.HELD,
-    (State.DELIVERED, Act.REPLAY): State.HELD,
-    (State.DEAD, Act.REPLAY): State.HELD,
-    (State.DISCARDED, Act.REPLAY): State.HELD,
-    (State.DEAD, Act.DISCARD): State.DISCARDED,
-    (State.WAITING, Act.ERASE): State.DISCARDED,
-    (State.HELD, Act.ERASE): State.DISCARDED,
-    (State.DEAD, Act.ERASE): State.DISCARDED,
+    (State.WAITING, Action.REPLAY): State.HELD,
+    (State.DELIVERED, Action.REPLAY): State.HELD,
+    (State.DEAD, Action.REPLAY): State.HELD,
+    (State.DISCARDED, Action.REPLAY): State.HELD,
+    (State.DEAD, Action.DISCARD): State.DISCARDED,
+    (State.WAITING, Action.ERASE): State.DISCARDED,
+    (State.HELD, Action.ERASE): State.DISCARDED,
+    (State.DEAD, Action.ERASE): State.DISCARDED,
 }

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
-from streams.core.delivery_moves import MOVES
+from streams.core.delivery_moves import TRANSITIONS
 from streams.core.event import EventSubjects, event_hash, subjects_of
 from streams.core.schedule import Tier
 
@@ -141,13 +141,15 @@ def recorded_event(delivery: Delivery) -> RecordedEvent:
     return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects, digest)
 
 
-def stripped(entry: RecordedValue) -> RecordedValue:
+def strip_details(entry: RecordedValue) -> RecordedValue:
     """The entry without text from outside: any database stores what is left."""
     if not isinstance(entry.value, Attempt):
         return entry
     message = f"({entry.value.outcome}; the details could not be stored)"
-    bare = entry.value._replace(request_headers={}, response_headers={}, response_body=b"", message=message, url="")
-    return entry._replace(value=bare)
+    stripped_value = entry.value._replace(
+        request_headers={}, response_headers={}, response_body=b"", message=message, url=""
+    )
+    return entry._replace(value=stripped_value)
 
 
 def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
@@ -156,7 +158,7 @@ def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
     None for an attempt that is followed by a record of its own (fallback, held, dead), which has the state.
     """
     if isinstance(entry.value, Attempt):
-        return _of_attempt(entry.value, entry.appended_at)
+        return _state_of_attempt(entry.value, entry.appended_at)
     return state_of_record(entry.value, entry.appended_at)
 
 
@@ -165,9 +167,9 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
     match value:
         case DeadLetter() as letter:
             state = State.FAILED if letter.delivery.trigger is Trigger.TEST else State.DEAD
-            return _of_delivery(letter.delivery, state, at, reason=str(letter.reason), message=letter.message)
+            return _state_of_delivery(letter.delivery, state, at, reason=str(letter.reason), message=letter.message)
         case delivery if delivery.hold_reason is not None:
-            return _of_delivery(
+            return _state_of_delivery(
                 delivery,
                 State.HELD,
                 at,
@@ -176,7 +178,7 @@ def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState
                 pause_id=delivery.pause_id,
             )
         case delivery:
-            return _of_delivery(delivery, State.WAITING, at, due_at=at)
+            return _state_of_delivery(delivery, State.WAITING, at, due_at=at)
 
 
 HELD_MESSAGES = {
@@ -186,7 +188,7 @@ HELD_MESSAGES = {
 }
 
 
-def _of_delivery(
+def _state_of_delivery(
     delivery: Delivery,
     state: State,
     at: datetime,
@@ -218,13 +220,13 @@ def _of_delivery(
 
 
 # These are followed by a record of their own, which has the state.
-_WITH_OWN_RECORD = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
+_STEPS_WITH_OWN_RECORD = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
 
 
-def _of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
-    if attempt.next_step in _WITH_OWN_RECORD:
+def _state_of_attempt(attempt: Attempt, at: datetime) -> DeliveryState | None:
+    if attempt.next_step in _STEPS_WITH_OWN_RECORD:
         return None
-    state = MOVES[State.WAITING, attempt.next_step]
+    state = TRANSITIONS[State.WAITING, attempt.next_step]
     is_retry = state is State.WAITING and attempt.tier is not None
     return DeliveryState(
         delivery_id=attempt.delivery_id,

@@ -4,7 +4,7 @@ from streams.core.errors import Unavailable
 
 # Encrypted once, with the first key. A process whose keys do not decrypt it has the wrong keys.
 CHECK_TEXT = "scorm-webhooks"
-WRONG_KEYS = (
+WRONG_KEYS_MESSAGE = (
     "SCORM_WEBHOOKS_ENCRYPTION_KEYS: no key decrypts the secrets that are stored. "
     "Set the same keys as in the other processes; during a change of keys, set the old and the new one"
 )
@@ -14,4 +14,4 @@ class WrongKeys(Unavailable):
     """No key of this process decrypts what the others encrypt."""
 
     def __init__(self) -> None:
-        super().__init__(WRONG_KEYS)
+        super().__init__(WRONG_KEYS_MESSAGE)

@@ -17,8 +17,8 @@ SLOW_SECONDS = 1.0
 # A delivery that the endpoint's own cap would delay by more does not wait in memory.
 MAX_WAIT_SECONDS = 5.0
 # A healthy endpoint must look too slow for this long: a busy machine makes any endpoint look slow for a moment.
-STEADY_SECONDS = 0.5
-_NEWEST_WEIGHT = 0.2
+MIN_OVERLOAD_SECONDS = 0.5
+_SMOOTHING_FACTOR = 0.2
 
 
 class EndpointClass(StrEnum):
@@ -55,29 +55,30 @@ def queue_of(delivery: Delivery) -> str:
 class EndpointQueue(Generic[Waiter]):
     """State of one endpoint. `in_flight` maps each waiter that has a slot to its start (seconds) and priority.
 
-    `seconds` is the moving average of response times. `moved_at` is when the last response came, or the first request
-    of an idle endpoint left. `too_long_since` is since when the wait at the end of the queue is too long.
+    `mean_response_seconds` is the moving average of response times. `last_activity_at` is when the last response came,
+    or the first request of an idle endpoint left. `overloaded_since` is since when the wait at the end of the queue is
+    too long.
     """
 
     name: str
     ceiling: int
     cap: int
     endpoint_class: EndpointClass
-    failing: bool = False
-    seconds: float | None = None
-    moved_at: float = 0.0
-    too_long_since: float | None = None
+    is_failing: bool = False
+    mean_response_seconds: float | None = None
+    last_activity_at: float = 0.0
+    overloaded_since: float | None = None
     in_flight: dict[Waiter, tuple[float, Priority]] = field(default_factory=dict)
     retries_in_flight: int = 0
-    slow: set[Waiter] = field(default_factory=set)
+    slow_waiters: set[Waiter] = field(default_factory=set)
     first_attempts: deque[tuple[int, Waiter]] = field(default_factory=deque)
     retries: deque[tuple[int, Waiter]] = field(default_factory=deque)
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         return len(self.first_attempts) + len(self.retries)
 
-    def has_room(self, priority: Priority) -> bool:
+    def has_capacity(self, priority: Priority) -> bool:
         """Whether the cap allows one more request; retries use at most half of it."""
         if priority is Priority.RETRY and self.retries_in_flight >= max(1, self.cap // 2):
             return False
@@ -88,16 +89,16 @@ class EndpointQueue(Generic[Waiter]):
         """The priority of the waiter that goes next, oldest first; None when none may go."""
         if len(self.in_flight) >= self.cap:
             return None
-        retry_may_go = self.retries and self.has_room(Priority.RETRY)
-        if retry_may_go and not (self.first_attempts and self.first_attempts[0] < self.retries[0]):
+        can_retry = self.retries and self.has_capacity(Priority.RETRY)
+        if can_retry and not (self.first_attempts and self.first_attempts[0] < self.retries[0]):
             return Priority.RETRY
         return Priority.FIRST if self.first_attempts else None
 
-    def first_ready(self) -> Iterator[Waiter]:
+    def ready_waiters(self) -> Iterator[Waiter]:
         """The oldest first attempt and the oldest retry that the cap allows."""
-        if self.first_attempts and self.has_room(Priority.FIRST):
+        if self.first_attempts and self.has_capacity(Priority.FIRST):
             yield self.first_attempts[0][1]
-        if self.retries and self.has_room(Priority.RETRY):
+        if self.retries and self.has_capacity(Priority.RETRY):
             yield self.retries[0][1]
 
     def pop_next(self, priority: Priority) -> Waiter:
@@ -111,35 +112,35 @@ class EndpointQueue(Generic[Waiter]):
     def classify(self) -> EndpointClass:
         if self.endpoint_class is EndpointClass.TEST:
             return EndpointClass.TEST
-        if self.failing or self.slow or (self.seconds or 0.0) > SLOW_SECONDS:
+        if self.is_failing or self.slow_waiters or (self.mean_response_seconds or 0.0) > SLOW_SECONDS:
             return EndpointClass.SUSPECT
-        return EndpointClass.NEW if self.seconds is None else EndpointClass.HEALTHY
+        return EndpointClass.NEW if self.mean_response_seconds is None else EndpointClass.HEALTHY
 
-    def delay(self, now: float) -> float:
+    def expected_delay(self, now: float) -> float:
         """Seconds that a delivery at the end of the queue would wait because of the endpoint's own cap and pace.
 
         A healthy endpoint can still grow to its ceiling; a suspect one is expected to stay as it is.
         """
-        suspect = self.endpoint_class is EndpointClass.SUSPECT
-        if not suspect and len(self.in_flight) < self.cap:
+        is_suspect = self.endpoint_class is EndpointClass.SUSPECT
+        if not is_suspect and len(self.in_flight) < self.cap:
             return 0.0
         # While no response comes, one takes at least this long.
-        stalled_seconds = now - self.moved_at if self.in_flight else 0.0
-        at_once = max(1, len(self.in_flight)) if suspect else self.ceiling
-        return self.waiting * max(self.seconds or 0.0, stalled_seconds) / at_once
+        stalled_seconds = now - self.last_activity_at if self.in_flight else 0.0
+        concurrency = max(1, len(self.in_flight)) if is_suspect else self.ceiling
+        return self.waiting_count * max(self.mean_response_seconds or 0.0, stalled_seconds) / concurrency
 
     def is_too_long(self, now: float) -> bool:
         """Whether the wait is too long; asked repeatedly, because only what lasts counts."""
-        if self.delay(now) <= MAX_WAIT_SECONDS:
-            self.too_long_since = None
+        if self.expected_delay(now) <= MAX_WAIT_SECONDS:
+            self.overloaded_since = None
             return False
-        if self.too_long_since is None:
-            self.too_long_since = now
-        return self.endpoint_class is EndpointClass.SUSPECT or now - self.too_long_since >= STEADY_SECONDS
+        if self.overloaded_since is None:
+            self.overloaded_since = now
+        return self.endpoint_class is EndpointClass.SUSPECT or now - self.overloaded_since >= MIN_OVERLOAD_SECONDS
 
     def record_result(self, is_delivered: bool, seconds: float) -> None:
         """Adapt to the result of an attempt: the cap grows by one, or is halved on failure."""
-        self.failing = not is_delivered
+        self.is_failing = not is_delivered
         self.cap = min(self.cap + 1, self.ceiling) if is_delivered else max(1, self.cap // 2)
-        average = seconds if self.seconds is None else self.seconds
-        self.seconds = average + _NEWEST_WEIGHT * (seconds - average)
+        average = seconds if self.mean_response_seconds is None else self.mean_response_seconds
+        self.mean_response_seconds = average + _SMOOTHING_FACTOR * (seconds - average)

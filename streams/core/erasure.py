@@ -15,7 +15,7 @@ from streams.core.request import MASK
 from streams.core.times import parse_time
 
 # The reason of a delivery whose learner was erased. It is never sent again.
-ERASED = "erased"
+ERASED_REASON = "erased"
 ERASED_MESSAGE = "Its learner was erased."
 HASH_KEY_BYTES = 32
 
@@ -74,7 +74,7 @@ def is_erased(erased_at: datetime | None, first_seen_at: datetime, body: bytes) 
     return first_seen_at <= erased_at or (occurred_at is not None and occurred_at <= erased_at)
 
 
-def erased_attempt(attempt: Attempt) -> Attempt:
+def erase_response(attempt: Attempt) -> Attempt:
     """The attempt without what the endpoint responded."""
     return attempt._replace(response_headers={}, response_body=b"", message=ERASED_MESSAGE)
 
@@ -89,20 +89,20 @@ def _occurred_at(body: bytes) -> datetime | None:
 # -- texts that name a learner -------------------------------------------------------------------------------------
 
 # An id is not a part of a longer one: "42" is not in "evt_42", "14:42:00" or "42@example.com".
-_BEFORE, _AFTER = r"(?<![\w@.:+%-])", r"(?![\w@+%-]|[.:]\w)"
+_ID_START, _ID_END = r"(?<![\w@.:+%-])", r"(?![\w@+%-]|[.:]\w)"
 
 
-def redacted(value: Any, learner_id: str) -> Any:
+def mask_learner(value: Any, learner_id: str) -> Any:
     """JSON in which the learner's id is masked, wherever a text is or contains it as a whole word."""
     word = re.search(r"\w", learner_id)
-    return _redacted(value, learner_id, re.compile(_BEFORE + re.escape(learner_id) + _AFTER) if word else None)
+    return _mask(value, learner_id, re.compile(_ID_START + re.escape(learner_id) + _ID_END) if word else None)
 
 
-def _redacted(value: Any, learner_id: str, pattern: re.Pattern[str] | None) -> Any:
+def _mask(value: Any, learner_id: str, pattern: re.Pattern[str] | None) -> Any:
     if isinstance(value, Mapping):
-        return {name: _redacted(item, learner_id, pattern) for name, item in value.items()}
+        return {name: _mask(item, learner_id, pattern) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_redacted(item, learner_id, pattern) for item in value]
+        return [_mask(item, learner_id, pattern) for item in value]
     if not isinstance(value, str):
         return value
     if value == learner_id:

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from streams.core.limits import (
-    ERROR_FIELD_CHARACTERS,
-    ERROR_MESSAGE_CHARACTERS,
-    ERRORS_SHOWN,
+    MAX_ERROR_FIELD_CHARACTERS,
+    MAX_ERROR_MESSAGE_CHARACTERS,
+    MAX_ERRORS_SHOWN,
 )
-from streams.core.text import shortened
+from streams.core.text import shorten
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class ScormWebhooksError(Exception):
     ├── Misconfigured    a setting is wrong: the process exits         (operator)
     ├── InvalidRecord    a record that no schema of ours explains      (producer: stored, counted)
     │   └── ConflictingId  an event's id that has another body already (producer: stored, counted)
-    ├── Refused          a row that the database does not accept       (stored elsewhere, counted)
+    ├── RowRefused       a row that the database does not accept       (stored elsewhere, counted)
     ├── RecordsRefused   records that Kafka refuses for ever           (stored elsewhere, counted)
-    ├── Abandoned        a record is left to the partition's next owner
+    ├── RecordAbandoned  a record is left to the partition's next owner
     └── Unavailable      a broker or database is away: wait
         ├── PartiallySent  a mail that only some recipients have
         ├── TokenUnavailable  there is no token for Kafka at the moment
@@ -70,13 +70,13 @@ class Invalid(ScormWebhooksError):
             "status": self.STATUS,
             "errors": [
                 {
-                    "field": shortened(error.field, ERROR_FIELD_CHARACTERS),
-                    "message": shortened(error.message, ERROR_MESSAGE_CHARACTERS),
+                    "field": shorten(error.field, MAX_ERROR_FIELD_CHARACTERS),
+                    "message": shorten(error.message, MAX_ERROR_MESSAGE_CHARACTERS),
                 }
-                for error in self.errors[:ERRORS_SHOWN]
+                for error in self.errors[:MAX_ERRORS_SHOWN]
             ],
         }
-        if (omitted_count := len(self.errors) - ERRORS_SHOWN) > 0:
+        if (omitted_count := len(self.errors) - MAX_ERRORS_SHOWN) > 0:
             problem["omittedErrors"] = omitted_count
         return problem
 
@@ -135,20 +135,20 @@ class ConflictingId(InvalidRecord):
         )
 
 
-class Refused(ScormWebhooksError):
+class RowRefused(ScormWebhooksError):
     """The database answers, and does not accept this row."""
 
 
 class RecordsRefused(ScormWebhooksError):
     """Kafka refuses some records for ever; `reasons` says why, by index. All others are acknowledged.
 
-    `appended` has the append times of the others, by index.
+    `append_times` has the append times of the others, by index.
     """
 
-    def __init__(self, reasons: Mapping[int, str], appended: Mapping[int, datetime]) -> None:
+    def __init__(self, reasons: Mapping[int, str], append_times: Mapping[int, datetime]) -> None:
         super().__init__("; ".join(sorted(set(reasons.values()))))
         self.reasons = reasons
-        self.appended = appended
+        self.append_times = append_times
 
 
 class Unavailable(ScormWebhooksError):
@@ -175,5 +175,5 @@ class ProviderFailed(Unavailable):
     """The OpenID Connect provider is away, slow, or its response is wrong. The message is for the log."""
 
 
-class Abandoned(ScormWebhooksError):
+class RecordAbandoned(ScormWebhooksError):
     """This process leaves a record to the next owner of its partition; nothing of it is committed."""

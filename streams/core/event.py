@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.ids import ID_WORDS, is_id
-from streams.core.limits import METADATA_HASH_BYTES, REQUEST_FIELDS, TEXT_CHARACTERS
+from streams.core.limits import MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS, METADATA_HASH_BYTES
 from streams.core.times import TIME_WORDS, format_time, parse_time
 from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
 # Clocks differ; but an event of a month to come would belong to no bill.
-MAX_AHEAD = timedelta(days=1)
-_AHEAD_WORDS = "must not be more than a day ahead: check the clock that it comes from"
+MAX_TIME_AHEAD = timedelta(days=1)
+_AHEAD_MESSAGE = "must not be more than a day ahead: check the clock that it comes from"
 
 # Only `metadata` is a mapping.
 Data = Mapping[str, str | int | float | Mapping[str, str]]
@@ -60,8 +60,8 @@ def check_event(event: Event, now: datetime) -> Event:
     ]
     if event.occurred_at.tzinfo is None:
         errors.append(FieldError("createdAt", TIME_WORDS))
-    elif event.occurred_at - now > MAX_AHEAD:
-        errors.append(FieldError("createdAt", _AHEAD_WORDS))
+    elif event.occurred_at - now > MAX_TIME_AHEAD:
+        errors.append(FieldError("createdAt", _AHEAD_MESSAGE))
     if event.trace_parent is not None and not is_trace_parent(event.trace_parent):
         errors.append(FieldError("traceParent", f"must be a W3C traceparent: {TRACE_PARENT_FORM}"))
     if event.type in EVENT_TYPES:
@@ -101,8 +101,8 @@ _NO_SUBJECTS = EventSubjects()
 
 def parse_pair(text: str) -> tuple[str, str]:
     """A pair of `metadata` to search by, written as `name=text`. Raises `Invalid`, which names `metadata`."""
-    name, equals, value = text.partition("=")
-    if not equals or metadata_problem({name: value}):
+    name, separator, value = text.partition("=")
+    if not separator or metadata_problem({name: value}):
         raise Invalid(FieldError("metadata", "must be a pair such as department=sales"))
     return name, value
 
@@ -119,13 +119,13 @@ def event_hash(body: bytes) -> bytes:
 
 def subjects_of_event(event: Event) -> EventSubjects:
     """The ids in a checked event."""
-    session, learner, package, dispatch = (event.text(name) for name in _SUBJECTS)
+    session, learner, package, dispatch = (event.text(name) for name in _SUBJECT_FIELDS)
     # No database stores the character NUL.
     learner = learner if learner is not None and is_storable(learner) else None
-    return EventSubjects(session, learner, package, dispatch, _hashes(event.data.get("metadata")))
+    return EventSubjects(session, learner, package, dispatch, _metadata_hashes(event.data.get("metadata")))
 
 
-def _hashes(metadata: Any) -> tuple[bytes, ...]:
+def _metadata_hashes(metadata: Any) -> tuple[bytes, ...]:
     pairs = metadata.items() if isinstance(metadata, Mapping) else ()
     return tuple(sorted({metadata_hash(name, text) for name, text in pairs}))
 
@@ -134,28 +134,28 @@ def subjects_of(body: bytes) -> EventSubjects:
     """The ids in a rendered body; all None when it is not an event."""
     try:
         data = json.loads(body)["data"]
-        session, learner, package, dispatch = (data.get(name) for name in _SUBJECTS)
-        hashes = () if metadata_problem(metadata := data.get("metadata", {})) else _hashes(metadata)
+        session, learner, package, dispatch = (data.get(name) for name in _SUBJECT_FIELDS)
+        hashes = () if metadata_problem(metadata := data.get("metadata", {})) else _metadata_hashes(metadata)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return EventSubjects()
-    is_learner = isinstance(learner, str) and is_storable(learner) and len(learner) <= TEXT_CHARACTERS
+    has_learner = isinstance(learner, str) and is_storable(learner) and len(learner) <= MAX_TEXT_CHARACTERS
     ids = [value if isinstance(value, str) and is_id(value) else None for value in (session, package, dispatch)]
-    return EventSubjects(ids[0], learner if is_learner else None, ids[1], ids[2], hashes)
+    return EventSubjects(ids[0], learner if has_learner else None, ids[1], ids[2], hashes)
 
 
-_SUBJECTS = ("sessionId", "learnerId", "packageId", "dispatchId")
+_SUBJECT_FIELDS = ("sessionId", "learnerId", "packageId", "dispatchId")
 
 
 # -- JSON in and out -------------------------------------------------------------------------------------------
 
 
-_FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
-_TEXTS = {"type", "traceParent"}
-_REQUIRED = {"type", "createdAt", "accountId", "data"}
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_EVENT_FIELDS = {"id", "type", "createdAt", "accountId", "data", "traceParent"}
+_TEXT_FIELDS = {"type", "traceParent"}
+_REQUIRED_FIELDS = {"type", "createdAt", "accountId", "data"}
+_UNKNOWN_TIME = datetime.min.replace(tzinfo=UTC)
 
 
-def traced(event: Event, trace_parent: str | None) -> Event:
+def with_trace_parent(event: Event, trace_parent: str | None) -> Event:
     """The event with this `traceparent`, unless it has one of its own."""
     return event if trace_parent is None or event.trace_parent else replace(event, trace_parent=trace_parent)
 
@@ -166,7 +166,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
     Raises `Invalid`, which names every wrong field.
     """
     _check_number_of_fields(fields)
-    errors = [FieldError(name, "is not a field of an event") for name in fields if name not in _FIELDS]
+    errors = [FieldError(name, "is not a field of an event") for name in fields if name not in _EVENT_FIELDS]
     occurred_at, data, trace_parent = (fields.get(name) for name in ("createdAt", "data", "traceParent"))
     moment = parse_time(occurred_at)
     if moment is None:
@@ -175,7 +175,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
         id=fields.get("id", default_id),
         type=str(fields.get("type", "")),
         account_id=fields.get("accountId", ""),
-        occurred_at=moment or _NEVER,
+        occurred_at=moment or _UNKNOWN_TIME,
         data=data if isinstance(data, Mapping) else {},
         trace_parent=None if trace_parent is None else str(trace_parent),
     )
@@ -187,22 +187,22 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
         errors = [item for item in errors if not item.field.startswith("data.")]
         errors.append(FieldError("data", "must be an object"))
     if errors:
-        raise Invalid(*(_for_form(item, fields) for item in errors))
+        raise Invalid(*(_simplify_error(item, fields) for item in errors))
     return event
 
 
 def _check_number_of_fields(fields: Mapping[str, Any]) -> None:
     """Raises `Invalid` with one error: one for each field would cost too much."""
     for name, mapping in (("body", fields), ("data", fields.get("data"))):
-        if isinstance(mapping, Mapping) and len(mapping) > REQUEST_FIELDS:
-            raise Invalid(FieldError(name, f"must have at most {REQUEST_FIELDS} fields"))
+        if isinstance(mapping, Mapping) and len(mapping) > MAX_REQUEST_FIELDS:
+            raise Invalid(FieldError(name, f"must have at most {MAX_REQUEST_FIELDS} fields"))
 
 
-def _for_form(error: FieldError, fields: Mapping[str, Any]) -> FieldError:
+def _simplify_error(error: FieldError, fields: Mapping[str, Any]) -> FieldError:
     """The error, or a simpler one where a field is missing or is not a text."""
-    if error.field in _REQUIRED - fields.keys():
+    if error.field in _REQUIRED_FIELDS - fields.keys():
         return FieldError(error.field, "is required")
-    is_wrong_type = error.field in _TEXTS and not isinstance(fields.get(error.field), str | None)
+    is_wrong_type = error.field in _TEXT_FIELDS and not isinstance(fields.get(error.field), str | None)
     return FieldError(error.field, "must be a text") if is_wrong_type else error
 
 
@@ -223,11 +223,11 @@ def render(event: Event) -> bytes:
     }
     if event.test:
         payload["test"] = True
-    payload["data"] = {name: _plain(value) for name, value in event.data.items() if value != {}}
+    payload["data"] = {name: _to_json_value(value) for name, value in event.data.items() if value != {}}
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _plain(value: str | float | Mapping[str, str]) -> str | int | float | Mapping[str, str]:
+def _to_json_value(value: str | float | Mapping[str, str]) -> str | int | float | Mapping[str, str]:
     if isinstance(value, Mapping):
         # A map of Avro has no order: the same event has the same body each time it is published.
         return dict(sorted(value.items()))

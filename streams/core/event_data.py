@@ -10,13 +10,13 @@ from typing import Any
 from streams.core.errors import FieldError
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import (
-    DURATION_CHARACTERS,
+    MAX_DURATION_CHARACTERS,
+    MAX_METADATA_NAME_CHARACTERS,
+    MAX_METADATA_PAIRS,
+    MAX_METADATA_VALUE_CHARACTERS,
     MAX_SEQUENCE,
-    METADATA_NAME_CHARACTERS,
-    METADATA_PAIRS,
-    METADATA_VALUE_CHARACTERS,
-    TEXT_CHARACTERS,
-    TIME_CHARACTERS,
+    MAX_TEXT_CHARACTERS,
+    MAX_TIME_CHARACTERS,
 )
 from streams.core.times import TIME_WORDS, parse_time
 
@@ -25,19 +25,19 @@ _DURATION = re.compile(
     r"(T(?=\d)(\d+(\.\d+)?H)?(\d+(\.\d+)?M)?(\d+(\.\d+)?S)?)?",
     re.ASCII,
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
 Check = Callable[[Any], str | None]
 
 
-def _id(value: Any) -> str | None:
+def _id_problem(value: Any) -> str | None:
     return None if is_id(value) else f"must be an id: {ID_WORDS}"
 
 
-def _text(value: Any) -> str | None:
-    ok = isinstance(value, str) and 0 < len(value) <= TEXT_CHARACTERS and is_unicode(value)
-    return None if ok else f"must be a text of 1 to {TEXT_CHARACTERS} characters"
+def _text_problem(value: Any) -> str | None:
+    is_valid = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARACTERS and is_unicode(value)
+    return None if is_valid else f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters"
 
 
 def is_storable(text: str) -> bool:
@@ -51,59 +51,59 @@ def is_unicode(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def _number(value: Any) -> str | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return None if ok else "must be a finite number"
+def _number_problem(value: Any) -> str | None:
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return None if is_valid else "must be a finite number"
 
 
-def _scaled(value: Any) -> str | None:
-    return _number(value) or (None if -1 <= value <= 1 else "must be between -1 and 1")
+def _scaled_problem(value: Any) -> str | None:
+    return _number_problem(value) or (None if -1 <= value <= 1 else "must be between -1 and 1")
 
 
-def _whole(value: Any) -> str | None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-    return None if ok else "must be a whole number, 0 or more"
+def _integer_problem(value: Any) -> str | None:
+    is_valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+    return None if is_valid else "must be a whole number, 0 or more"
 
 
-def _duration(value: Any) -> str | None:
-    if isinstance(value, str) and len(value) > DURATION_CHARACTERS:
-        return f"must have at most {DURATION_CHARACTERS} characters"
-    ok = isinstance(value, str) and _DURATION.fullmatch(value) is not None
-    return None if ok else "must be an ISO 8601 duration such as PT12M34S"
+def _duration_problem(value: Any) -> str | None:
+    if isinstance(value, str) and len(value) > MAX_DURATION_CHARACTERS:
+        return f"must have at most {MAX_DURATION_CHARACTERS} characters"
+    is_valid = isinstance(value, str) and _DURATION.fullmatch(value) is not None
+    return None if is_valid else "must be an ISO 8601 duration such as PT12M34S"
 
 
-def _period(value: Any) -> str | None:
-    ok = isinstance(value, str) and _PERIOD.fullmatch(value) is not None
-    return None if ok else "must be a month such as 2026-04"
+def _period_problem(value: Any) -> str | None:
+    is_valid = isinstance(value, str) and _PERIOD.fullmatch(value) is not None
+    return None if is_valid else "must be a month such as 2026-04"
 
 
-def _time(value: Any) -> str | None:
-    return None if parse_time(value) and len(value) <= TIME_CHARACTERS else TIME_WORDS
+def _time_problem(value: Any) -> str | None:
+    return None if parse_time(value) and len(value) <= MAX_TIME_CHARACTERS else TIME_WORDS
 
 
-def _sequence(value: Any) -> str | None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQUENCE
-    return None if ok else f"must be a whole number from 0 to {MAX_SEQUENCE}"
+def _sequence_problem(value: Any) -> str | None:
+    is_valid = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEQUENCE
+    return None if is_valid else f"must be a whole number from 0 to {MAX_SEQUENCE}"
 
 
 def metadata_problem(value: Any) -> str | None:
     """What is wrong with an event's `metadata`; None if nothing is."""
     if not isinstance(value, Mapping):
         return "must be an object of texts"
-    if len(value) > METADATA_PAIRS:
-        return f"must have at most {METADATA_PAIRS} pairs"
+    if len(value) > MAX_METADATA_PAIRS:
+        return f"must have at most {MAX_METADATA_PAIRS} pairs"
     for name, text in value.items():
-        if not (isinstance(name, str) and 0 < len(name) <= METADATA_NAME_CHARACTERS and _is_plain(name)):
-            return f"must have names of 1 to {METADATA_NAME_CHARACTERS} characters, without control characters"
-        if not (isinstance(text, str) and len(text) <= METADATA_VALUE_CHARACTERS and _is_plain(text)):
-            limit = f"a text of at most {METADATA_VALUE_CHARACTERS} characters, without control characters"
+        if not (isinstance(name, str) and 0 < len(name) <= MAX_METADATA_NAME_CHARACTERS and _is_plain(name)):
+            return f"must have names of 1 to {MAX_METADATA_NAME_CHARACTERS} characters, without control characters"
+        if not (isinstance(text, str) and len(text) <= MAX_METADATA_VALUE_CHARACTERS and _is_plain(text)):
+            limit = f"a text of at most {MAX_METADATA_VALUE_CHARACTERS} characters, without control characters"
             return f"{json.dumps(name)} must be {limit}"
     return None
 
 
 def _is_plain(text: str) -> bool:
     # A control character takes six bytes in JSON: the longest metadata would not fit into a body.
-    return is_unicode(text) and not _CONTROL.search(text)
+    return is_unicode(text) and not _CONTROL_CHARACTER.search(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +121,29 @@ class FieldType:
         )
 
 
-def _one_of(*values: str | int) -> FieldType:
+def _enum(*values: str | int) -> FieldType:
     message = "must be one of: " + ", ".join(map(str, values))
     return FieldType(
         lambda value: None if type(value) in (str, int) and value in values else message, {"enum": list(values)}
     )
 
 
-_ID = FieldType(_id, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
-_TEXT = FieldType(_text, {"type": "string", "minLength": 1, "maxLength": TEXT_CHARACTERS})
-_NUMBER = FieldType(_number, {"type": "number"})
-_SCALED = FieldType(_scaled, {"type": "number", "minimum": -1, "maximum": 1})
-_INTEGER = FieldType(_whole, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
-_LENGTH = FieldType(_duration, {"type": "string", "format": "duration", "maxLength": DURATION_CHARACTERS})
-_MONTH = FieldType(_period, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
-_MOMENT = FieldType(_time, {"type": "string", "format": "date-time", "maxLength": TIME_CHARACTERS})
-_COUNTER = FieldType(_sequence, {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE})
+_ID = FieldType(_id_problem, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
+_TEXT = FieldType(_text_problem, {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARACTERS})
+_NUMBER = FieldType(_number_problem, {"type": "number"})
+_SCALED = FieldType(_scaled_problem, {"type": "number", "minimum": -1, "maximum": 1})
+_INTEGER = FieldType(_integer_problem, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
+_LENGTH = FieldType(_duration_problem, {"type": "string", "format": "duration", "maxLength": MAX_DURATION_CHARACTERS})
+_MONTH = FieldType(_period_problem, {"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"})
+_MOMENT = FieldType(_time_problem, {"type": "string", "format": "date-time", "maxLength": MAX_TIME_CHARACTERS})
+_COUNTER = FieldType(_sequence_problem, {"type": "integer", "minimum": 0, "maximum": MAX_SEQUENCE})
 _PAIRS = FieldType(
     metadata_problem,
     {
         "type": "object",
-        "maxProperties": METADATA_PAIRS,
-        "propertyNames": {"minLength": 1, "maxLength": METADATA_NAME_CHARACTERS},
-        "additionalProperties": {"type": "string", "maxLength": METADATA_VALUE_CHARACTERS},
+        "maxProperties": MAX_METADATA_PAIRS,
+        "propertyNames": {"minLength": 1, "maxLength": MAX_METADATA_NAME_CHARACTERS},
+        "additionalProperties": {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS},
     },
 )
 
@@ -153,60 +153,60 @@ class Field:
     """One field of an event type's `data`."""
 
     kind: FieldType
-    required: bool = True
+    is_required: bool = True
 
 
-_METADATA = {"metadata": Field(_PAIRS, required=False)}
+_METADATA = {"metadata": Field(_PAIRS, is_required=False)}
 _SESSION = {
     "sessionId": Field(_ID),
     "packageId": Field(_ID),
-    "dispatchId": Field(_ID, required=False),
+    "dispatchId": Field(_ID, is_required=False),
     "learnerId": Field(_TEXT),
 }
 # Every event of a session ends with these.
-_OF_SESSION = {"sequence": Field(_COUNTER, required=False), **_METADATA}
+_SESSION_TAIL = {"sequence": Field(_COUNTER, is_required=False), **_METADATA}
 _SCORE = {
-    "scoreRaw": Field(_NUMBER, required=False),
-    "scoreMin": Field(_NUMBER, required=False),
-    "scoreMax": Field(_NUMBER, required=False),
-    "scoreScaled": Field(_SCALED, required=False),
+    "scoreRaw": Field(_NUMBER, is_required=False),
+    "scoreMin": Field(_NUMBER, is_required=False),
+    "scoreMax": Field(_NUMBER, is_required=False),
+    "scoreScaled": Field(_SCALED, is_required=False),
 }
-_COMPLETION = _one_of("completed", "incomplete", "not attempted", "unknown")
-_SUCCESS = _one_of("passed", "failed", "unknown")
+_COMPLETION = _enum("completed", "incomplete", "not attempted", "unknown")
+_SUCCESS = _enum("passed", "failed", "unknown")
 _STATUSES = {"completionStatus": Field(_COMPLETION), "successStatus": Field(_SUCCESS)}
 _PREVIOUS = {
-    "previousCompletionStatus": Field(_COMPLETION, required=False),
-    "previousSuccessStatus": Field(_SUCCESS, required=False),
+    "previousCompletionStatus": Field(_COMPLETION, is_required=False),
+    "previousSuccessStatus": Field(_SUCCESS, is_required=False),
 }
 EVENT_TYPES: dict[str, dict[str, Field]] = {
-    "session.launched": {**_SESSION, **_OF_SESSION},
-    "session.completed": {**_SESSION, **_STATUSES, **_SCORE, "totalTime": Field(_LENGTH), **_PREVIOUS, **_OF_SESSION},
-    "session.scored": {**_SESSION, **_SCORE, **_OF_SESSION},
+    "session.launched": {**_SESSION, **_SESSION_TAIL},
+    "session.completed": {**_SESSION, **_STATUSES, **_SCORE, "totalTime": Field(_LENGTH), **_PREVIOUS, **_SESSION_TAIL},
+    "session.scored": {**_SESSION, **_SCORE, **_SESSION_TAIL},
     "session.ended": {
         **_SESSION,
-        "reported": Field(_one_of("nothing", "partly", "completed")),
+        "reported": Field(_enum("nothing", "partly", "completed")),
         **_STATUSES,
         **_SCORE,
-        "totalTime": Field(_LENGTH, required=False),
-        "lastCommitAt": Field(_MOMENT, required=False),
-        **_OF_SESSION,
+        "totalTime": Field(_LENGTH, is_required=False),
+        "lastCommitAt": Field(_MOMENT, is_required=False),
+        **_SESSION_TAIL,
     },
-    "session.reset": {**_SESSION, **_STATUSES, **_PREVIOUS, **_OF_SESSION},
+    "session.reset": {**_SESSION, **_STATUSES, **_PREVIOUS, **_SESSION_TAIL},
     "package.updated": {
         "packageId": Field(_ID),
         "version": Field(_TEXT),
-        "title": Field(_TEXT, required=False),
+        "title": Field(_TEXT, is_required=False),
         **_METADATA,
     },
     "usage.threshold": {
         "period": Field(_MONTH),
         "launches": Field(_INTEGER),
         "limit": Field(_INTEGER),
-        "thresholdPercent": Field(_one_of(80, 100)),
+        "thresholdPercent": Field(_enum(80, 100)),
     },
 }
 # A webhook gets these only if it names them: an old receiver of all types must not break at a new one.
-NAMED_ONLY = frozenset({"session.ended", "session.reset"})
+OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
 
 
 def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
@@ -215,9 +215,9 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
     errors = [FieldError(f"data.{name}", f"is not a field of {event_type}") for name in data if name not in fields]
     for name, field in fields.items():
         if name not in data:
-            if field.required:
+            if field.is_required:
                 errors.append(FieldError(f"data.{name}", f"is required for {event_type}"))
-        elif data[name] is None and not field.required:
+        elif data[name] is None and not field.is_required:
             errors.append(FieldError(f"data.{name}", "must not be null: leave it out"))
         elif problem := field.kind.check(data[name]):
             errors.append(FieldError(f"data.{name}", problem))
@@ -227,7 +227,7 @@ def data_errors(event_type: str, data: Mapping[str, Any]) -> list[FieldError]:
 
 
 # When each type is sent.
-MEANINGS = {
+EVENT_DESCRIPTIONS = {
     "session.launched": "A learner opened a SCORM session.",
     "session.completed": (
         "Completion became `completed`, or success became `passed`: each of the two once a session, both at the same "
@@ -248,10 +248,10 @@ def data_schema(event_type: str) -> dict[str, Any]:
     """The JSON Schema (2020-12) of this event type's `data`."""
     fields = EVENT_TYPES[event_type]
     schema: dict[str, Any] = {
-        "description": MEANINGS[event_type],
+        "description": EVENT_DESCRIPTIONS[event_type],
         "type": "object",
         "properties": {name: dict(field.kind.schema) for name, field in fields.items()},
-        "required": [name for name, field in fields.items() if field.required],
+        "required": [name for name, field in fields.items() if field.is_required],
         "additionalProperties": False,
     }
     if event_type == "session.scored":

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES, FieldType, is_unicode
-from streams.core.limits import FILTER_BYTES, FILTER_CONDITIONS, FILTER_VALUES
-from streams.core.text import shortened
+from streams.core.limits import MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
+from streams.core.text import shorten
 
-PAIRS = "metadata"
+METADATA_FIELD = "metadata"
 _SCALARS = frozenset({str, int, float})
 _VALUE_CHARACTERS = 80
 _VALUES_SHOWN = 5
@@ -71,8 +71,10 @@ class Condition(NamedTuple):
                 operand_text = _to_text(operand)
             case Operator.IN:
                 operand_texts = sorted(map(_to_text, operand))
-                more = f" and {len(operand_texts) - _VALUES_SHOWN} more" if len(operand_texts) > _VALUES_SHOWN else ""
-                operand_text = f"one of {', '.join(operand_texts[:_VALUES_SHOWN])}{more}"
+                omitted = (
+                    f" and {len(operand_texts) - _VALUES_SHOWN} more" if len(operand_texts) > _VALUES_SHOWN else ""
+                )
+                operand_text = f"one of {', '.join(operand_texts[:_VALUES_SHOWN])}{omitted}"
             case Operator.GTE:
                 operand_text = f"{_to_text(operand)} or more"
             case _:
@@ -136,7 +138,7 @@ def _exists(value: Any, operand: bool) -> bool:
     return (value is not None) is operand
 
 
-_TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
+_OPERATOR_TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
     Operator.EQ: _is_equal,
     Operator.IN: _is_in,
     Operator.GTE: _is_at_least,
@@ -146,28 +148,28 @@ _TESTS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 def _to_text(value: object) -> str:
-    return shortened(json.dumps(value, ensure_ascii=False), _VALUE_CHARACTERS)
+    return shorten(json.dumps(value, ensure_ascii=False), _VALUE_CHARACTERS)
 
 
 # -- what a person enters --------------------------------------------------------------------------------------------
 
 
-def filter_value(text: str) -> object:
+def parse_filter_json(text: str) -> object:
     """The JSON in a text. Raises `Invalid`."""
     try:
-        return json.loads(text, object_pairs_hook=_without_repetition, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:
         raise Invalid(FieldError("filter", f"must be JSON: {error}")) from None
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         raise ValueError("a name occurs twice in one object")
     return values
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number of JSON")
 
 
@@ -182,19 +184,19 @@ def parse_filter(value: object) -> EventFilter:
     fields: dict[str, Mapping[str, Any]] = {
         name: entry if isinstance(entry, Mapping) else {Operator.EQ: entry} for name, entry in value.items()
     }
-    if max(len(fields), sum(map(len, fields.values()))) > FILTER_CONDITIONS:
-        raise Invalid(FieldError("filter", f"must have at most {FILTER_CONDITIONS} conditions"))
-    if unknown := [
+    if max(len(fields), sum(map(len, fields.values()))) > MAX_FILTER_CONDITIONS:
+        raise Invalid(FieldError("filter", f"must have at most {MAX_FILTER_CONDITIONS} conditions"))
+    if operator_errors := [
         FieldError(f"filter.{name}", _unknown_operator(name, operator))
         for name, operands in fields.items()
-        for operator in operands.keys() - _TESTS.keys()
+        for operator in operands.keys() - _OPERATOR_TESTS.keys()
     ]:
-        raise UnknownOperator(*unknown)
+        raise UnknownOperator(*operator_errors)
     if errors := [FieldError(f"filter.{name}", problem) for name, problem in _problems(fields)]:
         raise Invalid(*errors)
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > FILTER_BYTES:
-        raise Invalid(FieldError("filter", f"must have at most {FILTER_BYTES} bytes as JSON without spaces"))
+    if len(text.encode()) > MAX_FILTER_BYTES:
+        raise Invalid(FieldError("filter", f"must have at most {MAX_FILTER_BYTES} bytes as JSON without spaces"))
     return EventFilter(
         text,
         tuple(
@@ -206,27 +208,27 @@ def parse_filter(value: object) -> EventFilter:
 
 
 def _unknown_operator(name: str, operator: str) -> str:
-    if name == PAIRS:
-        return f"must name a pair, as in {PAIRS}.{operator}"
+    if name == METADATA_FIELD:
+        return f"must name a pair, as in {METADATA_FIELD}.{operator}"
     return f"{operator!r} is not an operator; the operators are {OPERATORS}"
 
 
 def _condition(full_name: str, operator: Operator, operand: Any) -> Condition:
-    name, dot, pair = full_name.partition(".")
-    is_pair = name == PAIRS and bool(dot)
+    name, separator, pair = full_name.partition(".")
+    is_pair = name == METADATA_FIELD and bool(separator)
     return Condition(
         name if is_pair else full_name,
         pair if is_pair else None,
         operator,
         frozenset(operand) if operator is Operator.IN else operand,
-        _TESTS[operator],
+        _OPERATOR_TESTS[operator],
     )
 
 
 def _problems(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     for name, operands in fields.items():
-        if name == PAIRS:
-            yield name, f"must name a pair, as in {PAIRS}.department"
+        if name == METADATA_FIELD:
+            yield name, f"must name a pair, as in {METADATA_FIELD}.department"
         elif not is_unicode(name):
             yield name, "must be the name of a field"
         elif not operands:
@@ -241,8 +243,10 @@ def _operand_problem(operator: str, operand: object) -> str | None:
         case Operator.EQ:
             return None if _is_scalar(operand) else f"must be a text, a number or an object of {OPERATORS}"
         case Operator.IN:
-            ok = isinstance(operand, list) and 0 < len(operand) <= FILTER_VALUES and all(map(_is_scalar, operand))
-            return None if ok else f"in must be a list of 1 to {FILTER_VALUES} texts or numbers"
+            is_valid = (
+                isinstance(operand, list) and 0 < len(operand) <= MAX_FILTER_VALUES and all(map(_is_scalar, operand))
+            )
+            return None if is_valid else f"in must be a list of 1 to {MAX_FILTER_VALUES} texts or numbers"
         case Operator.EXISTS:
             return None if isinstance(operand, bool) else "exists must be true or false"
     return None if _is_number(operand) else f"{operator} is for numbers: must be a finite number"
@@ -264,7 +268,7 @@ def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list
         problems = [_type_problem(condition, kind) for kind in kinds]
         if not kinds:
             names = dict.fromkeys(name for event_type in event_types for name in EVENT_TYPES[event_type])
-            text = ", ".join(f"{PAIRS}.NAME" if name == PAIRS else name for name in names)
+            text = ", ".join(f"{METADATA_FIELD}.NAME" if name == METADATA_FIELD else name for name in names)
             problems = [f"is not a field of an event type that the webhook takes; the fields are {text}"]
         if None not in problems:
             errors.append(FieldError(f"filter.{condition.full_name}", problems[0] or ""))

@@ -21,27 +21,27 @@ class FairQueue(Generic[Item]):
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)
 
-    def keep(self, is_kept: Callable[[Item], bool]) -> None:
+    def retain(self, is_kept: Callable[[Item], bool]) -> None:
         """Remove all other items."""
         queues = {owner: deque(filter(is_kept, queue)) for owner, queue in self._queues.items()}
         self._queues = {owner: queue for owner, queue in queues.items() if queue}
 
-    def take(self, limit: int, turn: int, cost: Callable[[str], int]) -> list[Item]:
+    def take(self, limit: int, max_turn_cost: int, cost: Callable[[str], int]) -> list[Item]:
         """Take items until their costs reach `limit`, or none is left.
 
-        An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `turn`; owners
-        have as many turns as fit.
+        An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `max_turn_cost`;
+        owners have as many turns as fit.
         """
         items: list[Item] = []
-        spent = 0
-        while self._queues and spent < limit:
+        total_cost = 0
+        while self._queues and total_cost < limit:
             owner = next(iter(self._queues))
             queue = self._queues.pop(owner)
             item_cost = cost(owner)
-            ends = min(limit, spent + turn)
-            while queue and spent < ends:
+            turn_end = min(limit, total_cost + max_turn_cost)
+            while queue and total_cost < turn_end:
                 items.append(queue.popleft())
-                spent += item_cost
+                total_cost += item_cost
             if queue:
                 self._queues[owner] = queue
         return items

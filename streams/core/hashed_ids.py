@@ -4,7 +4,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Any
 
-_has = frozenset.__contains__
+_contains = frozenset.__contains__
 
 
 class HashedIds(frozenset[str]):
@@ -17,7 +17,7 @@ class HashedIds(frozenset[str]):
     __slots__ = ()
 
     def __contains__(self, value: object) -> bool:
-        return _has(self, hash(value))
+        return _contains(self, hash(value))
 
     def __iter__(self) -> Iterator[str]:
         raise TypeError("only the hashes of these ids are known")

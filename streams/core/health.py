@@ -11,15 +11,15 @@ from streams.core.webhook import PauseReason
 
 FAILURES_TO_PAUSE = 5
 # A failure that is recorded later does not count: `record` was away for long, or reads old records again.
-COUNTS_FOR = timedelta(minutes=10)
+MAX_FAILURE_AGE = timedelta(minutes=10)
 
 # The endpoint asked us to wait, or the fault is ours: neither means that the endpoint is broken.
-NOT_COUNTED = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
+UNCOUNTED_OUTCOMES = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0
 # A forgotten one is tried again as if it had not failed.
-FAILING_FALLBACKS_KEPT = 10_000
+MAX_FAILING_FALLBACKS = 10_000
 
 
 class Fallbacks:
@@ -32,13 +32,13 @@ class Fallbacks:
         health = self._failing.get(webhook_id)
         return health is not None and health.is_resting(now)
 
-    def learn(self, webhook_id: str, is_delivered: bool, now: datetime) -> None:
+    def record_result(self, webhook_id: str, is_delivered: bool, now: datetime) -> None:
         """Count an attempt that ended at `now`."""
         health = self._failing.pop(webhook_id, None) or FallbackHealth()
-        health.learn(is_delivered, now)
+        health.record_result(is_delivered, now)
         if health.failures:
             self._failing[webhook_id] = health
-            if len(self._failing) > FAILING_FALLBACKS_KEPT:
+            if len(self._failing) > MAX_FAILING_FALLBACKS:
                 del self._failing[next(iter(self._failing))]
 
 
@@ -47,16 +47,16 @@ class FallbackHealth:
     """Health of a fallback endpoint: after five failures in a row it is not tried for ten minutes."""
 
     failures: int = 0
-    rests_until: datetime | None = None
+    resting_until: datetime | None = None
 
     def is_resting(self, now: datetime) -> bool:
-        return self.rests_until is not None and now < self.rests_until
+        return self.resting_until is not None and now < self.resting_until
 
-    def learn(self, is_delivered: bool, now: datetime) -> None:
+    def record_result(self, is_delivered: bool, now: datetime) -> None:
         """Count an attempt that ended at `now`."""
         self.failures = 0 if is_delivered else self.failures + 1
-        resting = self.failures >= FALLBACK_FAILURES_TO_REST
-        self.rests_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if resting else None
+        should_rest = self.failures >= FALLBACK_FAILURES_TO_REST
+        self.resting_until = now + timedelta(seconds=FALLBACK_REST_SECONDS) if should_rest else None
 
 
 def restore_epoch(now: datetime) -> int:
@@ -95,17 +95,25 @@ class Health:
     last_status: int | None = None
     last_message: str | None = None
 
-    def after(
-        self, attempts: Iterable[HealthSample], *, oldest: datetime | None = None, own_network_is_down: bool = False
+    def with_attempts(
+        self,
+        attempts: Iterable[HealthSample],
+        *,
+        counted_since: datetime | None = None,
+        own_network_is_down: bool = False,
     ) -> "Health":
         """The health after these new attempts, in the order of their partition.
 
-        Failures that ended before `oldest` do not count; a success of any age does. While our own network is down,
-        network failures do not count.
+        Failures that ended before `counted_since` do not count; a success of any age does. While our own network is
+        down, network failures do not count.
         """
         health = self
         for attempt in attempts:
-            is_old = oldest is not None and attempt.ended_at < oldest and attempt.outcome is not OutcomeKind.DELIVERED
+            is_old = (
+                counted_since is not None
+                and attempt.ended_at < counted_since
+                and attempt.outcome is not OutcomeKind.DELIVERED
+            )
             if not (is_old or (own_network_is_down and attempt.outcome in NETWORK_KINDS)):
                 health = health._count(attempt)
         return health
@@ -119,7 +127,7 @@ class Health:
             return self._succeed(attempt)
         if attempt.outcome is OutcomeKind.GONE:
             return replace(self._fail(attempt), pause=PauseReason.GONE)
-        return self if attempt.outcome in NOT_COUNTED else self._fail(attempt)
+        return self if attempt.outcome in UNCOUNTED_OUTCOMES else self._fail(attempt)
 
     def _succeed(self, attempt: HealthSample) -> "Health":
         if self.last_failed_at is None or attempt.ended_at <= self.last_failed_at:

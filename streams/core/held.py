@@ -5,9 +5,9 @@ from enum import StrEnum
 
 from streams.core.delivery import Delivery, State
 
-ROOM = 500
-FIRST_ROOM = 8
-MAX_REST_SECONDS = 30.0
+MAX_RELEASE_WINDOW = 500
+START_RELEASE_WINDOW = 8
+MAX_BACKOFF_SECONDS = 30.0
 
 
 class HeldChoice(StrEnum):
@@ -19,7 +19,7 @@ class HeldChoice(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldDelivery:
     """A held delivery of a webhook that can take it, and the choice for it."""
 
     delivery: Delivery
@@ -37,25 +37,27 @@ class ReleaseProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ReleaseWindow:
     """How many released deliveries of one webhook may wait for their attempt.
 
     It adapts to the endpoint's pace: it doubles (up to 500) while released deliveries are attempted. It halves when
     `deliver` holds some of them again; then nothing is released for a while, longer each time.
     """
 
-    size: int = FIRST_ROOM
-    attempted: int = 0
-    rest_seconds: float = 0.0
+    size: int = START_RELEASE_WINDOW
+    attempted_count: int = 0
+    backoff_seconds: float = 0.0
 
-    def adapted(self, attempted: int, held_again: int) -> "Room":
+    def adapt(self, attempted_count: int, held_again_count: int) -> "ReleaseWindow":
         """The room after the results of some released deliveries are known."""
-        if held_again:
-            return Room(max(1, self.size // 2), 0, min(MAX_REST_SECONDS, max(1.0, 2 * self.rest_seconds)))
-        total = self.attempted + attempted
-        rest_seconds = 0.0 if attempted else self.rest_seconds
+        if held_again_count:
+            return ReleaseWindow(
+                max(1, self.size // 2), 0, min(MAX_BACKOFF_SECONDS, max(1.0, 2 * self.backoff_seconds))
+            )
+        total = self.attempted_count + attempted_count
+        backoff_seconds = 0.0 if attempted_count else self.backoff_seconds
         return (
-            Room(min(ROOM, 2 * self.size), 0, rest_seconds)
+            ReleaseWindow(min(MAX_RELEASE_WINDOW, 2 * self.size), 0, backoff_seconds)
             if 2 * total >= self.size
-            else Room(self.size, total, rest_seconds)
+            else ReleaseWindow(self.size, total, backoff_seconds)
         )

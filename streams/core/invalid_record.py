@@ -7,12 +7,17 @@ from datetime import datetime
 from streams.core.errors import FieldError, Invalid
 
 # Headers that a stage adds when it stores an invalid record, in this order.
-TOPIC, PARTITION, OFFSET, APPENDED_AT = "origin-topic", "origin-partition", "origin-offset", "origin-appended-at"
-ERROR = "error"
+TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, APPENDED_AT_HEADER = (
+    "origin-topic",
+    "origin-partition",
+    "origin-offset",
+    "origin-appended-at",
+)
+ERROR_HEADER = "error"
 # After them, if only the start of the value is stored, and neither the key nor the record's own headers.
-VALUE_BYTES, VALUE_SHA256 = "value-bytes", "value-sha256"
-_ORIGIN = (TOPIC, PARTITION, OFFSET, APPENDED_AT, ERROR)
-_TRUNCATED = (*_ORIGIN, VALUE_BYTES, VALUE_SHA256)
+VALUE_BYTES_HEADER, VALUE_SHA256_HEADER = "value-bytes", "value-sha256"
+_ORIGIN_HEADERS = (TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, APPENDED_AT_HEADER, ERROR_HEADER)
+_TRUNCATED_HEADERS = (*_ORIGIN_HEADERS, VALUE_BYTES_HEADER, VALUE_SHA256_HEADER)
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -39,35 +44,39 @@ class StoredRecord:
 
 
 def stored_record(
-    number: int, offset: int, stored_at: datetime, key: bytes | None, value: bytes | None, headers: Headers
+    partition: int, offset: int, stored_at: datetime, key: bytes | None, value: bytes | None, headers: Headers
 ) -> StoredRecord:
     """The invalid record that is stored at this place. What its headers do not say is empty or -1."""
     names = tuple(name for name, _ in headers)
     # By their place, because a record may have headers of the same names itself.
-    marker_found = next((marker for marker in (_TRUNCATED, _ORIGIN) if names[-len(marker) :] == marker), ())
-    own = headers[: len(headers) - len(marker_found)]
-    text = {name: content.decode(errors="replace") for name, content in headers[len(own) :]}
+    marker_headers = next(
+        (marker for marker in (_TRUNCATED_HEADERS, _ORIGIN_HEADERS) if names[-len(marker) :] == marker), ()
+    )
+    own_headers = headers[: len(headers) - len(marker_headers)]
+    header_texts = {name: content.decode(errors="replace") for name, content in headers[len(own_headers) :]}
     return StoredRecord(
-        id=f"{number}-{offset}",
+        id=f"{partition}-{offset}",
         stored_at=stored_at,
-        topic=text.get(TOPIC, ""),
-        partition=_number(text.get(PARTITION)),
-        offset=_number(text.get(OFFSET)),
-        error=text.get(ERROR, ""),
+        topic=header_texts.get(TOPIC_HEADER, ""),
+        partition=_number(header_texts.get(PARTITION_HEADER)),
+        offset=_number(header_texts.get(OFFSET_HEADER)),
+        error=header_texts.get(ERROR_HEADER, ""),
         key=key,
         value=value,
-        headers=tuple(own),
-        value_bytes=_number(text[VALUE_BYTES]) if VALUE_BYTES in text else len(value or b""),
-        is_whole=VALUE_BYTES not in text,
+        headers=tuple(own_headers),
+        value_bytes=_number(header_texts[VALUE_BYTES_HEADER])
+        if VALUE_BYTES_HEADER in header_texts
+        else len(value or b""),
+        is_whole=VALUE_BYTES_HEADER not in header_texts,
     )
 
 
-def place_of(record_id: str) -> tuple[int, int]:
+def parse_record_id(record_id: str) -> tuple[int, int]:
     """The partition and the offset of an id. Raises `Invalid`."""
-    number, sign, offset = record_id.partition("-")
-    if not (sign and number.isascii() and number.isdigit() and offset.isascii() and offset.isdigit()):
+    partition, separator, offset = record_id.partition("-")
+    if not (separator and partition.isascii() and partition.isdigit() and offset.isascii() and offset.isdigit()):
         raise Invalid(FieldError("RECORD", f"{record_id!r} is not an id such as 0-17; `invalid list` shows them"))
-    return int(number), int(offset)
+    return int(partition), int(offset)
 
 
 def _number(text: str | None) -> int:

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import SETTLED_AFTER, Backfill
+from streams.core.backfill import MIN_EVENT_AGE, Backfill
 
-PORTION = 500
+PORTION_SIZE = 500
 # `record` stores a payload up to ten seconds after the attempt, and later while it is behind.
 PAYLOAD_WAIT = timedelta(seconds=60)
 
@@ -60,7 +60,7 @@ class Job:
         return JobStatus.CANCELLED if self.cancelled else JobStatus.FINISHED
 
     @property
-    def reads_history(self) -> bool:
+    def is_backfilling(self) -> bool:
         """Whether the next portion comes from `session-events`: the stored deliveries are replayed."""
         backfill = self.backfill
         return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_read
@@ -82,7 +82,7 @@ class Job:
         )
 
     @property
-    def backfill_is_next(self) -> bool:
+    def has_pending_backfill(self) -> bool:
         """Whether its backfill follows when it finds nothing to do."""
         return self.backfill is not None and not self.backfill.is_due
 
@@ -93,16 +93,16 @@ class Job:
     def is_settled(self, now: datetime) -> bool:
         """Whether the deliveries of its period are stored. Those of a retry or discard are what a person has seen."""
         end = self.filter.until
-        return self.kind is not JobKind.REPLAY or end is None or now >= end + SETTLED_AFTER
+        return self.kind is not JobKind.REPLAY or end is None or now >= end + MIN_EVENT_AGE
 
-    def gives_up(self, now: datetime) -> bool:
+    def has_given_up(self, now: datetime) -> bool:
         """Whether it waits no longer for payloads that are not stored."""
         return now - self.created_at >= PAYLOAD_WAIT
 
-    def advanced(self, count: int, reached_at: datetime) -> "Job":
+    def with_progress(self, count: int, reached_at: datetime) -> "Job":
         """The job after a portion. Deliveries that were stored after its beginning add to the total."""
         processed_count = self.done + count
         return replace(self, done=processed_count, total=max(self.total, processed_count), reached=reached_at)
 
-    def ended(self, now: datetime, failed_count: int) -> "Job":
+    def to_finished(self, now: datetime, failed_count: int) -> "Job":
         return replace(self, failed=failed_count, total=max(self.total, self.done + failed_count), finished_at=now)

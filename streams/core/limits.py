@@ -7,144 +7,144 @@ worst case. Limits of text count characters.
 # -- fields of events and webhooks ---------------------------------------------------------------------------------
 
 # An id becomes a record's key, a header's value and a part of an index.
-ID_CHARACTERS = 128
+MAX_ID_CHARACTERS = 128
 # "P" and seven numbers of eight digits fit; no learner's session is longer.
-DURATION_CHARACTERS = 64
+MAX_DURATION_CHARACTERS = 64
 # A time in `data`, with as many digits of a second as anybody writes.
-TIME_CHARACTERS = 64
+MAX_TIME_CHARACTERS = 64
 # A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
-TEXT_CHARACTERS = 1024
+MAX_TEXT_CHARACTERS = 1024
 # In UTF-8, of a session: an entry of PostgreSQL's index has at most 2704 bytes, and has the account's id too.
-LEARNER_BYTES = 2400
+MAX_LEARNER_BYTES = 2400
 # What an account adds for its own systems, such as a department and an employee number.
-METADATA_PAIRS = 20
-METADATA_NAME_CHARACTERS = 64
-METADATA_VALUE_CHARACTERS = 500
+MAX_METADATA_PAIRS = 20
+MAX_METADATA_NAME_CHARACTERS = 64
+MAX_METADATA_VALUE_CHARACTERS = 500
 # People search by a pair's hash: an index entry of any pair is short, and no two pairs of an account share one.
 METADATA_HASH_BYTES = 16
 # The largest whole number that every receiver's JSON reads exactly.
 MAX_SEQUENCE = 2**53 - 1
 # More than the fields above can sum up to (about 60 KB), and less than every serverless platform accepts.
-PAYLOAD_BYTES = 64 * 1024
+MAX_PAYLOAD_BYTES = 64 * 1024
 
 # -- a webhook's own headers ---------------------------------------------------------------------------------------
 
-HEADERS = 10
-HEADER_NAME_CHARACTERS = 64
+MAX_WEBHOOK_HEADERS = 10
+MAX_HEADER_NAME_CHARACTERS = 64
 # Room for a bearer token; most servers refuse a request with more than 8 KiB of headers.
-HEADER_VALUE_CHARACTERS = 1024
+MAX_HEADER_VALUE_CHARACTERS = 1024
 
 # -- an endpoint's response ----------------------------------------------------------------------------------------
 
 # Enough to tell a person what went wrong; it is stored with each attempt.
-RESPONSE_KEPT_BYTES = 4096
+MAX_RESPONSE_BODY_BYTES = 4096
 # Names and values of all headers together, without those that do not fit. Most responses have less than 1 KiB.
-RESPONSE_HEADERS_KEPT_BYTES = 4096
+MAX_RESPONSE_HEADER_BYTES = 4096
 
 # Attempts in one response or on one page.
-ATTEMPTS_SHOWN = 50
+MAX_ATTEMPTS_SHOWN = 50
 # Their stored bytes. JSON escapes a control character to 6 bytes, HTML a quote to 5: less than 800 KB of a response.
-ATTEMPT_BYTES_SHOWN = 128 * 1024
+MAX_ATTEMPT_BYTES_SHOWN = 128 * 1024
 
 # -- the retry schedule --------------------------------------------------------------------------------------------
 
 # Each tier is a topic with as many partitions as `deliveries`.
-RETRY_TIERS = 20
+MAX_RETRY_TIERS = 20
 
 # -- lists ---------------------------------------------------------------------------------------------------------
 
 # Scopes of one webhook, each at most an id long: 128 KiB of a record of `subscriptions`.
-SCOPE_IDS = 1000
-DESCRIPTION_CHARACTERS = 500
-URL_CHARACTERS = 2048
+MAX_SCOPE_IDS = 1000
+MAX_DESCRIPTION_CHARACTERS = 500
+MAX_URL_CHARACTERS = 2048
 
 # A webhook's filter, as JSON: ten conditions with lists of some ids.
-FILTER_BYTES = 4096
+MAX_FILTER_BYTES = 4096
 # `fan-out` looks at each condition for each event.
-FILTER_CONDITIONS = 10
-FILTER_VALUES = 50
+MAX_FILTER_CONDITIONS = 10
+MAX_FILTER_VALUES = 50
 
 # -- a webhook's other settings ------------------------------------------------------------------------------------
 
 # Requests in flight to one endpoint: as many as `deliver` has slots by default.
-CONCURRENCY = 256
+MAX_CONCURRENCY = 256
 
 # Every event of an account is compared with each of its webhooks.
-WEBHOOKS_PER_ACCOUNT = 1000
+MAX_WEBHOOKS_PER_ACCOUNT = 1000
 
 # `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB of an account at these three limits
 # (docs/capacity.md). Scopes take 8 bytes an id there.
-SCOPE_IDS_PER_ACCOUNT = 20_000
+MAX_SCOPE_IDS_PER_ACCOUNT = 20_000
 # URLs, encrypted headers and filters: 500 characters of each of a thousand webhooks.
-WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
+MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
 
 # -- what an account has -------------------------------------------------------------------------------------------
 
 # All are on one page. A customer with more people signs them in by portal links or OpenID Connect.
-USERS_PER_ACCOUNT = 200
+MAX_USERS_PER_ACCOUNT = 200
 # Keys that are neither revoked nor expired.
-KEYS_PER_ACCOUNT = 100
+MAX_KEYS_PER_ACCOUNT = 100
 # All of these keys, and the last that ended.
-KEYS_LISTED = 2 * KEYS_PER_ACCOUNT
+MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one is.
-SESSIONS_LISTED = 200
+MAX_SESSIONS_LISTED = 200
 # By people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
-RETRIES_OF_A_DELIVERY = 100
+MAX_RETRIES_PER_DELIVERY = 100
 # They take turns, and `publish` reads all of them for each turn of the account.
-UNFINISHED_JOBS_PER_ACCOUNT = 20
+MAX_UNFINISHED_JOBS_PER_ACCOUNT = 20
 # Test events that wait for their outcome in one process. Each holds a connection of its client for up to 25 seconds.
-WAITING_TESTS_PER_WEBHOOK = 2
-WAITING_TESTS_PER_ACCOUNT = 10
+MAX_WAITING_TESTS_PER_WEBHOOK = 2
+MAX_WAITING_TESTS_PER_ACCOUNT = 10
 
 # -- what a course does --------------------------------------------------------------------------------------------
 
 # Events `session.scored` of one session, at most one in five seconds. No learner reads more changes of a score.
-SCORES_PER_SESSION = 200
+MAX_SCORES_PER_SESSION = 200
 # What a player stores of a course. SCORM allows a course 64 000 characters; a browser's beacon has no more bytes.
-PLAYER_STATE_BYTES = 64 * 1024
+MAX_PLAYER_STATE_BYTES = 64 * 1024
 
 # `deliver` keeps every erased learner in memory, 0.3 KB each.
-ERASURES_PER_DAY = 10_000
+MAX_ERASURES_PER_DAY = 10_000
 
 # -- responses -----------------------------------------------------------------------------------------------------
 
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
-LIST_BYTES = 900_000
+MAX_LIST_BYTES = 900_000
 
 # The response of a request with an Idempotency-Key, kept for a day: 400 events with ids of the longest.
-STORED_RESPONSE_BYTES = 64 * 1024
+MAX_STORED_RESPONSE_BYTES = 64 * 1024
 # Of one account, in one process of `api`: half a million responses of usual length.
-STORED_RESPONSE_BYTES_PER_DAY = 256 * 1024 * 1024
+MAX_STORED_RESPONSE_BYTES_PER_DAY = 256 * 1024 * 1024
 
 # -- requests to the API -------------------------------------------------------------------------------------------
 
 # The longest address in SMTP (RFC 5321 §4.5.3.1.3).
-EMAIL_CHARACTERS = 254
+MAX_EMAIL_CHARACTERS = 254
 # Recipients of one account's mails; a mail server accepts at least 100 (RFC 5321 §4.5.3.1.8).
-EMAILS = 20
+MAX_EMAILS = 20
 # Names are for people and are shown on one line.
-NAME_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 200
 # What both databases store as an integer.
 MAX_PLAN_LIMIT = 2**63 - 1
-EVENT_TYPE_CHARACTERS = 64
+MAX_EVENT_TYPE_CHARACTERS = 64
 # Far more types than exist: a list may repeat some.
-EVENT_TYPES_LISTED = 50
+MAX_EVENT_TYPES_LISTED = 50
 # A time and an id.
-CURSOR_CHARACTERS = 256
+MAX_CURSOR_CHARACTERS = 256
 # No object of a request has this many fields; each unknown one costs an error.
-REQUEST_FIELDS = 50
+MAX_REQUEST_FIELDS = 50
 
 # -- sign-in by OpenID Connect -------------------------------------------------------------------------------------
 
 # The longest subject that a provider may give (OpenID Connect Core 1.0 §2).
-OIDC_SUBJECT_CHARACTERS = 255
+MAX_OIDC_SUBJECT_CHARACTERS = 255
 # Accounts of one person. Each is read at the sign-in, and is a button on the page that asks for one.
-OIDC_ACCOUNTS = 100
+MAX_OIDC_ACCOUNTS = 100
 
 # -- error responses -----------------------------------------------------------------------------------------------
 
 # Twenty errors of these lengths fit into 64 KiB, in any script.
-ERRORS_SHOWN = 20
-ERROR_FIELD_CHARACTERS = 128
-ERROR_MESSAGE_CHARACTERS = 256
-ERROR_DETAIL_CHARACTERS = 1024
+MAX_ERRORS_SHOWN = 20
+MAX_ERROR_FIELD_CHARACTERS = 128
+MAX_ERROR_MESSAGE_CHARACTERS = 256
+MAX_ERROR_DETAIL_CHARACTERS = 1024

@@ -8,11 +8,11 @@ from typing import Any
 
 # The waits after the first attempts; then every hour, for about three days.
 RETRY_WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
-MAX_WAIT = timedelta(hours=1)
-MAX_TRIES = 75
+MAX_RETRY_WAIT = timedelta(hours=1)
+MAX_ATTEMPTS = 75
 # The pauses of an account within this time are one mail: it leaves when the first of them is as old.
-PAUSES_TOGETHER = timedelta(minutes=1)
-MAILS_TOGETHER = 500
+PAUSE_GROUPING_WINDOW = timedelta(minutes=1)
+MAX_GROUPED_MAILS = 500
 
 
 class MailKind(StrEnum):
@@ -84,8 +84,8 @@ class RenderedMail:
     html: str = field(repr=False)
 
 
-def due_again(tries: int, now: datetime) -> datetime | None:
+def next_due_at(tries: int, now: datetime) -> datetime | None:
     """When to try again after this many attempts; None to give up."""
-    if tries >= MAX_TRIES:
+    if tries >= MAX_ATTEMPTS:
         return None
-    return now + (RETRY_WAITS[tries - 1] if tries <= len(RETRY_WAITS) else MAX_WAIT)
+    return now + (RETRY_WAITS[tries - 1] if tries <= len(RETRY_WAITS) else MAX_RETRY_WAIT)

@@ -28,68 +28,68 @@ class OffsetTracker:
     def __init__(self, start: int = 0, metadata: str = "", window: int = WINDOW_OFFSETS) -> None:
         self._window = window
         self._base = start
-        self._next = start
-        self._open: deque[int] = deque()
-        self._done: set[int] = set()
-        self._restored = _decode(start, metadata)
-        self._committed = Commit(start, metadata)
+        self._next_offset = start
+        self._open_offsets: deque[int] = deque()
+        self._completed_offsets: set[int] = set()
+        self._restored_offsets = _decode(start, metadata)
+        self._last_commit = Commit(start, metadata)
         self._is_untouched = True
 
     @property
     def open_count(self) -> int:
-        return len(self._open) - len(self._done)
+        return len(self._open_offsets) - len(self._completed_offsets)
 
-    def has_room(self, offset: int) -> bool:
+    def is_within_window(self, offset: int) -> bool:
         """Whether `offset` is within the window that a commit's metadata can describe."""
-        return not self._open or offset - self._base < self._window
+        return not self._open_offsets or offset - self._base < self._window
 
-    def was_complete(self, offset: int) -> bool:
+    def is_restored(self, offset: int) -> bool:
         """Whether the record was complete before the last restart."""
-        return offset in self._restored
+        return offset in self._restored_offsets
 
     def open(self, offset: int) -> bool:
         """Open a record. False when it was complete before the last restart and must not be handled again."""
-        if self._is_untouched and offset < self._next:
+        if self._is_untouched and offset < self._next_offset:
             # The committed offset is beyond the end: the topic was truncated, or somebody set the offset.
-            self._base = self._next = offset
-            self._restored.clear()
-        if offset < self._next:
-            raise ValueError(f"offset {offset} is opened after {self._next - 1}")
+            self._base = self._next_offset = offset
+            self._restored_offsets.clear()
+        if offset < self._next_offset:
+            raise ValueError(f"offset {offset} is opened after {self._next_offset - 1}")
         self._is_untouched = False
-        self._next = offset + 1
-        if not self._open:
+        self._next_offset = offset + 1
+        if not self._open_offsets:
             self._base = offset
-        if offset in self._restored:
-            self._restored.discard(offset)
-            self._open.append(offset)
+        if offset in self._restored_offsets:
+            self._restored_offsets.discard(offset)
+            self._open_offsets.append(offset)
             self.complete(offset)
             return False
-        self._open.append(offset)
+        self._open_offsets.append(offset)
         return True
 
     def complete(self, offset: int) -> None:
         """Complete a record: everything that follows from it is acknowledged."""
-        self._done.add(offset)
-        while self._open and self._open[0] in self._done:
-            self._done.discard(self._open.popleft())
-        self._base = self._open[0] if self._open else self._next
+        self._completed_offsets.add(offset)
+        while self._open_offsets and self._open_offsets[0] in self._completed_offsets:
+            self._completed_offsets.discard(self._open_offsets.popleft())
+        self._base = self._open_offsets[0] if self._open_offsets else self._next_offset
 
-    def pending(self) -> Commit | None:
+    def next_commit(self) -> Commit | None:
         """The next commit; None when it is committed already."""
-        commit = Commit(self._base, _encode(self._base, self._done | self._restored))
-        return None if commit == self._committed else commit
+        commit = Commit(self._base, _encode(self._base, self._completed_offsets | self._restored_offsets))
+        return None if commit == self._last_commit else commit
 
-    def committed(self, commit: Commit) -> None:
+    def confirm_commit(self, commit: Commit) -> None:
         """The broker acknowledged this commit."""
-        self._committed = commit
+        self._last_commit = commit
 
 
 def _encode(base: int, completed_offsets: set[int]) -> str:
-    relative = [offset - base for offset in completed_offsets if offset >= base]
-    if not relative:
+    relative_offsets = [offset - base for offset in completed_offsets if offset >= base]
+    if not relative_offsets:
         return ""
-    bitmap = bytearray(max(relative) // 8 + 1)
-    for index in relative:
+    bitmap = bytearray(max(relative_offsets) // 8 + 1)
+    for index in relative_offsets:
         bitmap[index // 8] |= 1 << index % 8
     return _PREFIX + base64.b64encode(bytes(bitmap)).decode()
 

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from streams.core.access import Role
 from streams.core.errors import Unauthorized
 from streams.core.event_data import is_storable
-from streams.core.limits import EMAIL_CHARACTERS, ID_CHARACTERS, OIDC_ACCOUNTS, OIDC_SUBJECT_CHARACTERS
+from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_ID_CHARACTERS, MAX_OIDC_ACCOUNTS, MAX_OIDC_SUBJECT_CHARACTERS
 
 # From the link to the provider's answer. People type passwords and codes meanwhile.
-PENDING_LASTS = timedelta(minutes=10)
+PENDING_LIFETIME = timedelta(minutes=10)
 ACTOR_PREFIX = "oidc:"
 # An operator's sub is no business of a customer who reads the audit log.
 OPERATOR_ACTOR_PREFIX = "oidc-operator:"
@@ -117,8 +117,8 @@ def identify(claims: Mapping[str, object], rules: OidcRules) -> Identity:
 
 def _subject(claims: Mapping[str, object]) -> str:
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= OIDC_SUBJECT_CHARACTERS or not is_storable(subject):
-        raise NotAdmitted(f"the claim sub is not a text of 1 to {OIDC_SUBJECT_CHARACTERS} characters")
+    if not isinstance(subject, str) or not 0 < len(subject) <= MAX_OIDC_SUBJECT_CHARACTERS or not is_storable(subject):
+        raise NotAdmitted(f"the claim sub is not a text of 1 to {MAX_OIDC_SUBJECT_CHARACTERS} characters")
     return subject
 
 
@@ -139,16 +139,16 @@ def _shown_email(claims: Mapping[str, object]) -> str | None:
 
 def _email(claims: Mapping[str, object]) -> str | None:
     email = claims.get("email")
-    is_usable = isinstance(email, str) and 0 < len(email) <= EMAIL_CHARACTERS and is_storable(email)
+    is_usable = isinstance(email, str) and 0 < len(email) <= MAX_EMAIL_CHARACTERS and is_storable(email)
     return str(email) if is_usable else None
 
 
 def _account_ids(claims: Mapping[str, object], name: str) -> tuple[str, ...]:
-    ids = tuple(dict.fromkeys(text for text in _texts(claims.get(name)) if 0 < len(text) <= ID_CHARACTERS))
+    ids = tuple(dict.fromkeys(text for text in _texts(claims.get(name)) if 0 < len(text) <= MAX_ID_CHARACTERS))
     if not ids:
         raise NotAdmitted(f"the claim {name} is missing, or names no account")
-    if len(ids) > OIDC_ACCOUNTS:
-        raise NotAdmitted(f"the claim {name} names {len(ids)} accounts, and may name at most {OIDC_ACCOUNTS}")
+    if len(ids) > MAX_OIDC_ACCOUNTS:
+        raise NotAdmitted(f"the claim {name} names {len(ids)} accounts, and may name at most {MAX_OIDC_ACCOUNTS}")
     return ids
 
 

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from streams.core.limits import RESPONSE_HEADERS_KEPT_BYTES
+from streams.core.limits import MAX_RESPONSE_HEADER_BYTES
 
 
 class OutcomeKind(StrEnum):
@@ -49,18 +49,18 @@ class Response(NamedTuple):
 TRUNCATION_MARK = "…"
 
 
-def kept_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The whole headers that fit `RESPONSE_HEADERS_KEPT_BYTES`, in their order; `…` says how many are left out."""
-    selection: dict[str, str] = {}
-    room = RESPONSE_HEADERS_KEPT_BYTES
+def truncate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The whole headers that fit `MAX_RESPONSE_HEADER_BYTES`, in their order; `…` says how many are left out."""
+    fitting_headers: dict[str, str] = {}
+    remaining_bytes = MAX_RESPONSE_HEADER_BYTES
     for name, value in headers.items():
         size = len(name.encode()) + len(value.encode())
-        if size <= room:
-            selection[name] = value
-            room -= size
-    if count := len(headers) - len(selection):
-        selection[TRUNCATION_MARK] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
-    return selection
+        if size <= remaining_bytes:
+            fitting_headers[name] = value
+            remaining_bytes -= size
+    if count := len(headers) - len(fitting_headers):
+        fitting_headers[TRUNCATION_MARK] = f"{count} more header{'s are' if count > 1 else ' is'} not kept"
+    return fitting_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
     retry_after: timedelta | None = None
 
     @property
-    def delivered(self) -> bool:
+    def is_delivered(self) -> bool:
         return self.kind is OutcomeKind.DELIVERED
 
 
@@ -113,8 +113,8 @@ _FAILURES = {
 }
 
 
-# The same when the endpoint's response had partial_response.
-_FAILURES_BEGUN = {
+# The same when a part of the response arrived.
+_PARTIAL_RESPONSE_FAILURES = {
     OutcomeKind.TIMEOUT: (
         "The endpoint responded with {status}, but its response did not end within {timeout:g} seconds",
         "End it with the length that Content-Length names, or close the connection.",
@@ -129,7 +129,7 @@ _FAILURES_BEGUN = {
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
     """The outcome of a response or a failure. 2xx is a success; everything else, a redirect too, is a failure."""
     if isinstance(result, Failure):
-        return _failed(result, timeout_seconds)
+        return _failure_outcome(result, timeout_seconds)
     status = result.status
     if 200 <= status < 300:
         return Outcome(OutcomeKind.DELIVERED, f"The endpoint responded with {status}.")
@@ -140,7 +140,7 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
         return Outcome(OutcomeKind.REDIRECT, message)
     if status == 410:
         return Outcome(OutcomeKind.GONE, "The endpoint responded with 410 Gone: it wants no more events.")
-    if status in (429, 503) and (wait := retry_after(result.headers.get("retry-after"), now)) is not None:
+    if status in (429, 503) and (wait := parse_retry_after(result.headers.get("retry-after"), now)) is not None:
         seconds = round(wait.total_seconds())
         return Outcome(
             OutcomeKind.THROTTLED, f"The endpoint responded with {status} and asked to wait {seconds} seconds.", wait
@@ -150,16 +150,16 @@ def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> 
     return Outcome(OutcomeKind.SERVER_ERROR, f"The endpoint responded with {status}: its server failed.")
 
 
-def _failed(failure: Failure, timeout_seconds: float) -> Outcome:
+def _failure_outcome(failure: Failure, timeout_seconds: float) -> Outcome:
     status = failure.partial_response.status if failure.partial_response else None
-    messages = _FAILURES if status is None else {**_FAILURES, **_FAILURES_BEGUN}
+    messages = _FAILURES if status is None else {**_FAILURES, **_PARTIAL_RESPONSE_FAILURES}
     cause, remedy = messages[failure.kind]
     detail = f" ({failure.detail})" if failure.detail else ""
     message = f"{cause.format(timeout=timeout_seconds, status=status)}{detail}. {remedy}".rstrip()
     return Outcome(failure.kind, message)
 
 
-def retry_after(value: str | None, now: datetime) -> timedelta | None:
+def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
     """The wait that a Retry-After header asks for, in seconds or as a date (RFC 9110 §10.2.3); None if invalid."""
     if value is None:
         return None

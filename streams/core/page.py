@@ -14,7 +14,7 @@ from streams.core.times import parse_time
 
 Row = TypeVar("Row")
 
-MAX_ROWS = 500
+MAX_PAGE_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Page(Generic[Row]):
     """Some rows, and the cursor of the next page; None on the last page."""
 
     rows: Sequence[Row]
-    next: Cursor | None = None
+    next_cursor: Cursor | None = None
 
 
 def json_bytes(value: object) -> int:
@@ -41,10 +41,10 @@ def json_bytes(value: object) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode(errors="replace"))
 
 
-def fitting(sizes: Iterable[int], limit: int, most_bytes: int) -> int:
-    """How many rows a page has: at most `limit`, and within `most_bytes`, but at least one."""
-    within = sum(total <= most_bytes for total in accumulate(sizes))
-    return min(limit, max(within, 1))
+def page_size(sizes: Iterable[int], limit: int, max_bytes: int) -> int:
+    """How many rows a page has: at most `limit`, and within `max_bytes`, but at least one."""
+    fitting_count = sum(total <= max_bytes for total in accumulate(sizes))
+    return min(limit, max(fitting_count, 1))
 
 
 def parse_cursor(text: str) -> Cursor:

@@ -20,7 +20,7 @@ class AccountSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class WebhookTrouble:
+class WebhookProblem:
     """A webhook that fails, is paused by failures, or is slow: `mean_ms` is of the attempts since an hour."""
 
     account_id: str
@@ -28,7 +28,7 @@ class WebhookTrouble:
     webhook_id: str
     name: str
     paused_at: datetime | None = None
-    failing: FailureStreak = NO_FAILURES
+    failure_streak: FailureStreak = NO_FAILURES
     mean_ms: float | None = None
     attempts: int = 0
 

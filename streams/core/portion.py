@@ -7,7 +7,7 @@ TARGET_SECONDS = 0.05
 MIN_ROWS = 500
 MAX_ROWS = 10_000
 # Up to here there is time for a rest after each portion.
-SLIGHTLY_BEHIND = timedelta(minutes=15)
+MAX_THROTTLED_BACKLOG_AGE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +16,18 @@ class Portion:
 
     rows: int = 1000
 
-    def adapted(self, rows: int, seconds: float) -> "Portion":
+    def adapt(self, rows: int, seconds: float) -> "Portion":
         """The next portion, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
         if rows < self.rows and seconds <= TARGET_SECONDS:
             # The last rows say nothing about a whole portion.
             return self
-        near = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
-        return Portion(min(max(int(self.rows * TARGET_SECONDS / near), MIN_ROWS), MAX_ROWS))
+        bounded_seconds = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
+        return Portion(min(max(int(self.rows * TARGET_SECONDS / bounded_seconds), MIN_ROWS), MAX_ROWS))
 
 
-def rest_after(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:
+def throttle_seconds(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:
     """Seconds of rest after a portion that took `seconds`: as long as it took, so that others have half of the time.
 
     None where the work falls behind, unless nothing else can write meanwhile.
     """
-    return seconds if is_only_writer or backlog_age <= SLIGHTLY_BEHIND else 0.0
+    return seconds if is_only_writer or backlog_age <= MAX_THROTTLED_BACKLOG_AGE else 0.0

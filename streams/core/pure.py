@@ -22,7 +22,7 @@ def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """
 
     @wraps(work)
-    def tried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def wrapper(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         for attempt in range(1, FAILURES_BEFORE_INVALID + 1):
             try:
                 return work(*args, **kwargs)
@@ -33,4 +33,4 @@ def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
                     raise InvalidRecord(f"it cannot be handled ({type(error).__name__}: {error})") from error
         raise AssertionError("unreachable")
 
-    return tried
+    return wrapper

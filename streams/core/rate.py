@@ -41,11 +41,11 @@ class TokenBucket:
         return int(self.tokens)
 
     @property
-    def full_in_seconds(self) -> int:
+    def seconds_until_full(self) -> int:
         return ceil((self.limit - self.tokens) * self.period_seconds / self.limit)
 
     @property
-    def next_in_seconds(self) -> int:
+    def seconds_until_token(self) -> int:
         """Seconds until there is a token."""
         return max(0, ceil((1 - self.tokens) * self.period_seconds / self.limit))
 
@@ -79,11 +79,11 @@ class Pace:
     per_second: int
     used_until: float = 0.0
 
-    def room(self, now: float) -> int:
+    def allowance(self, now: float) -> int:
         """How many are allowed now."""
         # At a very slow pace, long enough for one; and a clock may be set back.
-        forgotten = now - max(CATCH_UP_SECONDS, 2 / self.per_second)
-        self.used_until = min(now, max(self.used_until, forgotten))
+        earliest = now - max(CATCH_UP_SECONDS, 2 / self.per_second)
+        self.used_until = min(now, max(self.used_until, earliest))
         return floor((now - self.used_until) * self.per_second)
 
     def take(self, count: int) -> None:

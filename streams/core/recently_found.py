@@ -3,32 +3,32 @@
 from collections import OrderedDict
 from typing import Generic, TypeVar
 
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 
-FOUND_SECONDS = 1.0
-MAX_FOUND = 10_000
+TTL_SECONDS = 1.0
+MAX_ENTRIES = 10_000
 
 
-class RecentlyFound(Generic[Found]):
+class TtlCache(Generic[Value]):
     """What was found, by name, for a second. What was not found is looked up again: it may have been made since.
 
     Times are seconds of one clock.
     """
 
-    def __init__(self, seconds: float = FOUND_SECONDS, limit: int = MAX_FOUND) -> None:
+    def __init__(self, seconds: float = TTL_SECONDS, limit: int = MAX_ENTRIES) -> None:
         self._seconds = seconds
         self._limit = limit
-        self._found: OrderedDict[str, tuple[Found, float]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[Value, float]] = OrderedDict()
 
-    def get(self, name: str, now: float) -> Found | None:
-        value, at = self._found.get(name, (None, 0.0))
-        return value if value is not None and 0 <= now - at < self._seconds else None
+    def get(self, name: str, now: float) -> Value | None:
+        value, stored_at = self._entries.get(name, (None, 0.0))
+        return value if value is not None and 0 <= now - stored_at < self._seconds else None
 
-    def put(self, name: str, value: Found, now: float) -> None:
-        self._found.pop(name, None)
-        self._found[name] = value, now
-        if len(self._found) > self._limit:
-            self._found.popitem(last=False)
+    def put(self, name: str, value: Value, now: float) -> None:
+        self._entries.pop(name, None)
+        self._entries[name] = value, now
+        if len(self._entries) > self._limit:
+            self._entries.popitem(last=False)
 
-    def forget(self, name: str) -> None:
-        self._found.pop(name, None)
+    def discard(self, name: str) -> None:
+        self._entries.pop(name, None)

@@ -8,16 +8,16 @@ from streams.core.delivery import Delivery
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import EventSubjects
 from streams.core.event_data import is_storable
-from streams.core.event_filter import EventFilter, UnknownOperator, filter_value, parse_filter
+from streams.core.event_filter import EventFilter, UnknownOperator, parse_filter, parse_filter_json
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import (
-    CONCURRENCY,
+    MAX_CONCURRENCY,
+    MAX_METADATA_PAIRS,
+    MAX_PAYLOAD_BYTES,
+    MAX_SCOPE_IDS,
+    MAX_TEXT_CHARACTERS,
+    MAX_URL_CHARACTERS,
     METADATA_HASH_BYTES,
-    METADATA_PAIRS,
-    PAYLOAD_BYTES,
-    SCOPE_IDS,
-    TEXT_CHARACTERS,
-    URL_CHARACTERS,
 )
 from streams.core.schedule import Tier
 from streams.core.webhook import Webhook
@@ -27,8 +27,8 @@ MAX_COUNT = 2**31 - 2
 SHA256_BYTES = 32
 _is_id = ID_PATTERN.fullmatch
 # With a tier's wait added, the year still fits into a datetime.
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9900, 1, 1, tzinfo=UTC)
+EARLIEST_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_TIME = datetime(9900, 1, 1, tzinfo=UTC)
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
@@ -48,8 +48,8 @@ def check_delivery(delivery: Delivery) -> Delivery:
         _check_subjects(delivery.subjects)
     if len(delivery.event_hash or b"") not in (0, SHA256_BYTES):
         raise InvalidRecord(f"eventHash: it has {len(delivery.event_hash or b'')} bytes, not {SHA256_BYTES}")
-    if len(delivery.body) > PAYLOAD_BYTES:
-        raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {PAYLOAD_BYTES} are sent")
+    if len(delivery.body) > MAX_PAYLOAD_BYTES:
+        raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {MAX_PAYLOAD_BYTES} are sent")
     return delivery
 
 
@@ -60,12 +60,12 @@ def _check_subjects(subjects: EventSubjects) -> None:
         ("dispatchId", subjects.dispatch_id),
     ):
         if value is not None and not _is_id(value):
-            _ids((name, value))
-    learner = subjects.learner_id
-    if learner is not None and not (is_storable(learner) and len(learner) <= TEXT_CHARACTERS):
-        raise InvalidRecord(f"learnerId: must be a text of at most {TEXT_CHARACTERS} characters without a null")
-    if len(subjects.metadata) > METADATA_PAIRS or any(len(h) != METADATA_HASH_BYTES for h in subjects.metadata):
-        raise InvalidRecord(f"metadata: must be at most {METADATA_PAIRS} hashes of {METADATA_HASH_BYTES} bytes")
+            _check_ids((name, value))
+    learner_id = subjects.learner_id
+    if learner_id is not None and not (is_storable(learner_id) and len(learner_id) <= MAX_TEXT_CHARACTERS):
+        raise InvalidRecord(f"learnerId: must be a text of at most {MAX_TEXT_CHARACTERS} characters without a null")
+    if len(subjects.metadata) > MAX_METADATA_PAIRS or any(len(h) != METADATA_HASH_BYTES for h in subjects.metadata):
+        raise InvalidRecord(f"metadata: must be at most {MAX_METADATA_PAIRS} hashes of {METADATA_HASH_BYTES} bytes")
 
 
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
@@ -90,27 +90,27 @@ def check_attempt(attempt: Attempt) -> Attempt:
 
 def check_webhook(webhook: Webhook) -> Webhook:
     """Returns the webhook. Raises `InvalidRecord`."""
-    _ids(("id", webhook.id), ("accountId", webhook.account_id))
-    _ids(
+    _check_ids(("id", webhook.id), ("accountId", webhook.account_id))
+    _check_ids(
         *(("packages", scope_id) for scope_id in webhook.packages),
         *(("dispatches", scope_id) for scope_id in webhook.dispatches),
     )
-    if max(len(webhook.packages), len(webhook.dispatches)) > SCOPE_IDS:
-        raise InvalidRecord(f"scopes: at most {SCOPE_IDS} ids")
+    if max(len(webhook.packages), len(webhook.dispatches)) > MAX_SCOPE_IDS:
+        raise InvalidRecord(f"scopes: at most {MAX_SCOPE_IDS} ids")
     _check_counts(webhook.health_epoch)
-    if not 1 <= webhook.max_concurrency <= CONCURRENCY:
-        raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {CONCURRENCY}")
+    if not 1 <= webhook.max_concurrency <= MAX_CONCURRENCY:
+        raise InvalidRecord(f"maxConcurrency: {webhook.max_concurrency} is not from 1 to {MAX_CONCURRENCY}")
     for name, url in (("url", webhook.url), ("fallbackUrl", webhook.fallback_url)):
         # The rules for new URLs may change; the stored URLs stay valid.
-        if url is not None and not (url.isascii() and url.isprintable() and len(url) <= URL_CHARACTERS):
-            raise InvalidRecord(f"{name}: must be printable ASCII of at most {URL_CHARACTERS} characters")
+        if url is not None and not (url.isascii() and url.isprintable() and len(url) <= MAX_URL_CHARACTERS):
+            raise InvalidRecord(f"{name}: must be printable ASCII of at most {MAX_URL_CHARACTERS} characters")
     return webhook
 
 
-def recorded_filter(text: str) -> EventFilter:
+def parse_recorded_filter(text: str) -> EventFilter:
     """The filter of a webhook's record. Raises `InvalidRecord`; `NewerRecord` for an unknown operator."""
     try:
-        return parse_filter(filter_value(text))
+        return parse_filter(parse_filter_json(text))
     except UnknownOperator as error:
         raise NewerRecord(str(error)) from None
     except Invalid as error:
@@ -129,10 +129,10 @@ def _tier_problem(name: str) -> str | None:
 def _check_owner(value: Delivery | Attempt) -> None:
     # Every record is checked: to compute the field's name first would cost more than the check.
     if not (_is_id(value.account_id) and _is_id(value.event_id) and _is_id(value.webhook_id)):
-        _ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
+        _check_ids(("accountId", value.account_id), ("eventId", value.event_id), ("webhookId", value.webhook_id))
 
 
-def _ids(*pairs: tuple[str, str]) -> None:
+def _check_ids(*pairs: tuple[str, str]) -> None:
     for name, value in pairs:
         if not is_id(value):
             raise InvalidRecord(f"{name}: {value[:40]!r} is not an id: {ID_WORDS}")
@@ -145,7 +145,7 @@ def _check_counts(*values: int) -> None:
 
 def _check_times(*moments: datetime) -> None:
     for moment in moments:
-        if not EARLIEST <= moment <= LATEST:
+        if not EARLIEST_TIME <= moment <= LATEST_TIME:
             raise InvalidRecord(f"{moment.isoformat()} is not a time at which anything of ours happened")
 
 

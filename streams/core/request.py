@@ -4,22 +4,25 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from streams.core.delivery import Delivery
-from streams.core.limits import RESPONSE_KEPT_BYTES
+from streams.core.limits import MAX_RESPONSE_BODY_BYTES
 from streams.core.outcome import Response
 from streams.core.signing import sign_platform, sign_standard
 
 MASK = "•••"
-MIN_SECRET = 6
+MIN_SECRET_CHARACTERS = 6
 USER_AGENT = "scorm-webhooks/1.0"
 
 
 class Request(NamedTuple):
-    """One POST. The body is sent as it is, so that its signature is valid; `private` are the customer's own headers."""
+    """One POST.
+
+    The body is sent as it is, so that its signature is valid; `private_names` are those of the customer's own headers.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
-    private: frozenset[str] = frozenset()
+    private_names: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Request({self.url})"
@@ -27,20 +30,20 @@ class Request(NamedTuple):
     @property
     def public_headers(self) -> Mapping[str, str]:
         """The headers with the values of the customer's own headers masked."""
-        if not self.private:
+        if not self.private_names:
             return self.headers
-        return {name: MASK if name in self.private else value for name, value in self.headers.items()}
+        return {name: MASK if name in self.private_names else value for name, value in self.headers.items()}
 
     def mask(self, response: Response) -> Response:
         """Mask the values of the customer's own headers in a response: some endpoints send them back."""
-        secrets = [part for name in self.private for part in _secret_parts(self.headers[name])]
+        secrets = [part for name in self.private_names for part in _secret_parts(self.headers[name])]
         if not secrets:
             return response
         headers, body = dict(response.headers), response.body
         for secret in sorted(secrets, key=len, reverse=True):
             headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
             body = body.replace(secret.encode(), MASK.encode())
-        return response._replace(headers=headers, body=body[:RESPONSE_KEPT_BYTES])
+        return response._replace(headers=headers, body=body[:MAX_RESPONSE_BODY_BYTES])
 
 
 def _secret_parts(value: str) -> list[str]:
@@ -48,7 +51,7 @@ def _secret_parts(value: str) -> list[str]:
 
     A shorter part is not a secret; to mask it would spoil the response.
     """
-    return [part for part in {value, *value.split()} if len(part) >= MIN_SECRET]
+    return [part for part in {value, *value.split()} if len(part) >= MIN_SECRET_CHARACTERS]
 
 
 def build_request(
@@ -70,14 +73,14 @@ def build_request(
     if not secrets:
         raise ValueError("the webhook has no valid secret")
     body = delivery.body
-    standard = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
+    standard_signatures = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
     headers = {
         "Content-Type": "application/json",
         "User-Agent": USER_AGENT,
         signature_header: sign_platform(secrets[0], body),
         "webhook-id": delivery.event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(standard),
+        "webhook-signature": " ".join(standard_signatures),
         "webhook-attempt": str(delivery.attempt),
     }
     if len(secrets) > 1:

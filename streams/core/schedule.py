@@ -6,13 +6,13 @@ from datetime import timedelta
 from itertools import pairwise
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.limits import RETRY_TIERS
+from streams.core.limits import MAX_RETRY_TIERS
 
-_WAIT = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
+_WAIT_PATTERN = re.compile(r"([1-9]\d{0,6})(s|m|h|d)", re.ASCII)
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # No topic keeps its records for this long.
-MAX_WAIT = timedelta(days=366)
+MAX_TIER_WAIT = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,12 @@ class Tier:
 
     @property
     def wait(self) -> timedelta:
-        match = _WAIT.fullmatch(self.name)
+        match = _WAIT_PATTERN.fullmatch(self.name)
         if match is None:
             raise Invalid(FieldError("tier", f"{self.name!r} is not a wait such as 30s, 2m, 6h or 1d"))
         wait = timedelta(seconds=int(match[1]) * _UNIT_SECONDS[match[2]])
-        if wait > MAX_WAIT:
-            raise Invalid(FieldError("tier", f"{self.name!r} is longer than {MAX_WAIT.days} days"))
+        if wait > MAX_TIER_WAIT:
+            raise Invalid(FieldError("tier", f"{self.name!r} is longer than {MAX_TIER_WAIT.days} days"))
         return wait
 
 
@@ -58,8 +58,8 @@ class Schedule:
 def parse_schedule(text: str) -> Schedule:
     """Parse a schedule such as `30s,2m,10m,1h,6h`. Raises `Invalid`, which says what would be right."""
     parts = text.split(",")
-    if len(parts) > RETRY_TIERS:
-        raise Invalid(FieldError("schedule", f"must have at most {RETRY_TIERS} waits"))
+    if len(parts) > MAX_RETRY_TIERS:
+        raise Invalid(FieldError("schedule", f"must have at most {MAX_RETRY_TIERS} waits"))
     tiers = tuple(Tier(part.strip()) for part in parts)
     waits = [tier.wait for tier in tiers]
     if any(longer <= shorter for shorter, longer in pairwise(waits)):

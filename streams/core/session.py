@@ -7,24 +7,24 @@ from enum import StrEnum
 from streams.core.access import PERMISSIONS, Caller, Role, digest
 from streams.core.account import User
 
-LINK_LASTS = timedelta(minutes=15)
+LINK_LIFETIME = timedelta(minutes=15)
 # A portal link may last longer, because a platform may show it in a page.
-MAX_LINK = timedelta(days=1)
+MAX_LINK_LIFETIME = timedelta(days=1)
 CODE_DIGITS = 8
-GUESSES = 5
+MAX_CODE_GUESSES = 5
 # Mails with a link that still works, so that nobody fills another person's mailbox. Any of them signs its person in, so
 # a client that asks for mails keeps nobody out.
 MAX_OPEN_MAILS = 3
 
-SESSION_LASTS = timedelta(days=7)
+SESSION_LIFETIME = timedelta(days=7)
 # Operators see every account.
-OPERATOR_SESSION_LASTS = timedelta(hours=12)
+OPERATOR_SESSION_LIFETIME = timedelta(hours=12)
 # The provider is not asked again whether the person may still sign in.
-OIDC_SESSION_LASTS = timedelta(hours=12)
+OIDC_SESSION_LIFETIME = timedelta(hours=12)
 # Without a request for this long, a session ends.
-IDLE_LASTS = timedelta(hours=12)
+IDLE_TIMEOUT = timedelta(hours=12)
 # The use of a session is stored at most this often.
-USE_NOTED_EVERY = timedelta(minutes=1)
+USE_UPDATE_INTERVAL = timedelta(minutes=1)
 
 
 class SignInMethod(StrEnum):
@@ -89,9 +89,9 @@ class Session:
 
     def is_valid(self, now: datetime) -> bool:
         """Whether it has neither expired nor been idle for too long."""
-        return now < min(self.expires_at, self.used_at + IDLE_LASTS)
+        return now < min(self.expires_at, self.used_at + IDLE_TIMEOUT)
 
-    def of_user(self, user: User) -> "Session":
+    def for_user(self, user: User) -> "Session":
         """The same browser, signed in as this user."""
         return replace(
             self, actor=f"user:{user.id}", account_id=user.account_id, role=user.role, user_id=user.id, email=user.email
@@ -115,7 +115,7 @@ def digits_of(code: str) -> str:
     return "".join(character for character in code if character.isascii() and character.isdigit())
 
 
-def code_of(number: int) -> str:
+def format_code(number: int) -> str:
     """A code as it is shown, from a random number below 10 ** CODE_DIGITS."""
     text = f"{number:0{CODE_DIGITS}}"
     half = CODE_DIGITS // 2

@@ -14,7 +14,7 @@ from streams.core.endpoint_queue import (
     Waiter,
 )
 
-IDLE_QUEUES_KEPT = 10_000
+MAX_IDLE_QUEUES = 10_000
 
 
 class Slots(Generic[Waiter]):
@@ -28,8 +28,8 @@ class Slots(Generic[Waiter]):
 
     def __init__(self, total: int) -> None:
         self._free = total
-        self._reserved = 1 if total > 1 else 0
-        self._shares = {
+        self._reserved_count = 1 if total > 1 else 0
+        self._class_limits = {
             EndpointClass.HEALTHY: total,
             EndpointClass.NEW: max(1, total // 2),
             EndpointClass.SUSPECT: max(1, total // 4),
@@ -43,31 +43,31 @@ class Slots(Generic[Waiter]):
         }
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()
-        self._asked = 0
+        self._enqueued_count = 0
 
     @property
-    def free(self) -> int:
+    def free_count(self) -> int:
         return self._free
 
     def in_use(self, endpoint_class: EndpointClass) -> int:
         """Slots in use by all endpoints of a class."""
         return self._in_use[endpoint_class]
 
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         """The number of waiters in all queues."""
-        return sum(queue.waiting for queue in self._queues.values() if queue.waiting)
+        return sum(queue.waiting_count for queue in self._queues.values() if queue.waiting_count)
 
-    def short_of_slots(self) -> Iterator[Waiter]:
+    def starved_waiters(self) -> Iterator[Waiter]:
         """The oldest waiters of each queue that go as soon as this process has a free slot.
 
         One that waits for its endpoint's cap, or for the share of its class, is not among them: more processes would
         not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
         """
         for endpoint_class, ready_queues in self._ready.items():
-            has_share = self._in_use[endpoint_class] < self._shares[endpoint_class]
+            has_share = self._in_use[endpoint_class] < self._class_limits[endpoint_class]
             if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._has_slot(endpoint_class):
                 for queue in ready_queues.values():
-                    yield from queue.first_ready()
+                    yield from queue.ready_waiters()
 
     def try_acquire(
         self, name: str, waiter: Waiter, now: float, priority: Priority = Priority.FIRST, ceiling: int = 32
@@ -75,8 +75,8 @@ class Slots(Generic[Waiter]):
         """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling)
-        others_wait = any(self._ready.values()) or queue.waiting
-        if others_wait or not queue.has_room(priority) or not self._has_slot(queue.endpoint_class):
+        has_waiters = any(self._ready.values()) or queue.waiting_count
+        if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class):
             return False
         self._idle.pop(name, None)
         self._take_slot(queue, waiter, priority, now)
@@ -85,8 +85,8 @@ class Slots(Generic[Waiter]):
     def enqueue(self, name: str, waiter: Waiter, priority: Priority = Priority.FIRST, ceiling: int = 32) -> None:
         """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap."""
         queue = self._queue(name, priority, ceiling)
-        self._asked += 1
-        (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._asked, waiter))
+        self._enqueued_count += 1
+        (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._enqueued_count, waiter))
         self._idle.pop(name, None)
         self._make_ready(queue)
 
@@ -98,17 +98,17 @@ class Slots(Generic[Waiter]):
             grants.append(waiter)
         return grants
 
-    def release(self, name: str, waiter: Waiter, now: float, delivered: bool | None) -> None:
-        """Free a slot; `delivered` says how the attempt ended, None that none was made."""
+    def release(self, name: str, waiter: Waiter, now: float, is_delivered: bool | None) -> None:
+        """Free a slot; `is_delivered` says how the attempt ended, None that none was made."""
         queue = self._queues[name]
         since, priority = queue.in_flight.pop(waiter)
         queue.retries_in_flight -= priority is Priority.RETRY
-        queue.slow.discard(waiter)
-        queue.moved_at = now
+        queue.slow_waiters.discard(waiter)
+        queue.last_activity_at = now
         self._free += 1
         self._in_use[queue.endpoint_class] -= 1
-        if delivered is not None:
-            queue.record_result(delivered, now - since)
+        if is_delivered is not None:
+            queue.record_result(is_delivered, now - since)
         self._reclassify(queue)
         self._make_ready(queue)
         self._forget_idle(queue)
@@ -119,9 +119,9 @@ class Slots(Generic[Waiter]):
         queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
         removed_waiters: list[Waiter] = []
         for queue in queues:
-            while queue.waiting and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
+            while queue.waiting_count and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
                 removed_waiters.append(queue.pop_newest())
-            if not queue.waiting:
+            if not queue.waiting_count:
                 self._ready[queue.endpoint_class].pop(queue.name, None)
                 self._forget_idle(queue)
         return removed_waiters
@@ -137,8 +137,8 @@ class Slots(Generic[Waiter]):
         return queue
 
     def _has_slot(self, endpoint_class: EndpointClass) -> bool:
-        reserved_slots = 0 if endpoint_class is EndpointClass.TEST else self._reserved
-        return self._free > reserved_slots and self._in_use[endpoint_class] < self._shares[endpoint_class]
+        reserved_slots = 0 if endpoint_class is EndpointClass.TEST else self._reserved_count
+        return self._free > reserved_slots and self._in_use[endpoint_class] < self._class_limits[endpoint_class]
 
     def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
         for _ in range(len(self._rotation)):
@@ -157,7 +157,7 @@ class Slots(Generic[Waiter]):
 
     def _take_slot(self, queue: EndpointQueue[Waiter], waiter: Waiter, priority: Priority, now: float) -> None:
         if not queue.in_flight:
-            queue.moved_at = now
+            queue.last_activity_at = now
         queue.in_flight[waiter] = now, priority
         queue.retries_in_flight += priority is Priority.RETRY
         self._free -= 1
@@ -169,7 +169,7 @@ class Slots(Generic[Waiter]):
             since, name, waiter = self._by_age.popleft()
             queue = self._queues.get(name)
             if queue and queue.in_flight.get(waiter, (None,))[0] == since:
-                queue.slow.add(waiter)
+                queue.slow_waiters.add(waiter)
                 self._reclassify(queue)
 
     def _reclassify(self, queue: EndpointQueue[Waiter]) -> None:
@@ -189,9 +189,9 @@ class Slots(Generic[Waiter]):
 
     def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:
         """Keep the state of the newest idle endpoints; a forgotten one starts as new."""
-        if queue.in_flight or queue.waiting:
+        if queue.in_flight or queue.waiting_count:
             return
         self._idle[queue.name] = None
-        if len(self._idle) > IDLE_QUEUES_KEPT:
-            oldest, _ = self._idle.popitem(last=False)
-            del self._queues[oldest]
+        if len(self._idle) > MAX_IDLE_QUEUES:
+            oldest_name, _ = self._idle.popitem(last=False)
+            del self._queues[oldest_name]

@@ -25,12 +25,12 @@ def key_of(key: bytes | None) -> str:
     return (key or b"").decode(errors="replace")
 
 
-def newest_allowed(at: datetime) -> int:
+def max_version(at: datetime) -> int:
     """The newest version that a record appended at this time may have."""
     return int((at + MAX_VERSION_AHEAD).timestamp() * 1000)
 
 
-def read(
+def decode_record(
     key: bytes | None,
     value: bytes | None,
     headers: Sequence[tuple[str, bytes]],
@@ -64,5 +64,5 @@ def _version(headers: Mapping[str, bytes]) -> int:
 
 
 def _check_version(version: int, appended_at: datetime) -> None:
-    if not 0 < version <= newest_allowed(appended_at):
+    if not 0 < version <= max_version(appended_at):
         raise InvalidRecord(f"version {version} is not a time in milliseconds up to a day after the record's")

@@ -15,11 +15,11 @@ VERSION_HEADER = "version"
 # The longest encrypted check text.
 CHECK_CHARACTERS = 500
 # The last ones: 20 MB. `publish` writes the tombstone again when an older record of a forgotten webhook comes.
-DELETIONS_KEPT = 100_000
+MAX_DELETIONS = 100_000
 # A change counts as known to the stages this long after its record is on the topic: `fan-out` asks for the topic's end
 # less often than for every event.
-KNOWN_AFTER_SECONDS = 0.12
-ASK_EVERY_SECONDS = 0.1
+PROPAGATION_SECONDS = 0.12
+END_CHECK_INTERVAL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +60,31 @@ class WebhookStore(MutableMapping[str, Webhook]):
         webhook = self.get(webhook_id)
         return webhook.version if webhook else 0
 
-    def all_of(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
+    def get_many(self, webhook_ids: Iterable[str]) -> Sequence[Webhook]:
         return [self[webhook_id] for webhook_id in webhook_ids]
 
 
-class _Plain(dict[str, Webhook], WebhookStore):
+class _DictStore(dict[str, Webhook], WebhookStore):
     pass
 
 
 class SubscriptionsTable:
     """Webhooks by id and by account, built record by record from the start of the topic.
 
-    An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that
-    older version: such webhooks are `overtaken` until their newest version is written again. Those in `newer` have a
-    record of a newer release, which this one cannot read. `position` is the next offset to read. `webhooks` stores
-    them, in a dict unless given.
+    An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that older
+    version: such webhooks are `outdated_ids` until their newest version is written again. Those in `newer_release_ids`
+    have a record of a newer release, which this one cannot read. `position` is the next offset to read. `webhooks`
+    stores them, in a dict unless given.
     """
 
     def __init__(self, webhooks: WebhookStore | None = None) -> None:
-        self._webhooks = _Plain() if webhooks is None else webhooks
+        self._webhooks = _DictStore() if webhooks is None else webhooks
         self._accounts: dict[str, list[str]] = {}
-        self._deleted: dict[str, int] = {}
+        self._deleted_versions: dict[str, int] = {}
         self._sentinel: Sentinel | None = None
         self._deleted_since_sentinel = 0
-        self.overtaken: set[str] = set()
-        self.newer: set[str] = set()
+        self.outdated_ids: set[str] = set()
+        self.newer_release_ids: set[str] = set()
         self.position = 0
 
     def __len__(self) -> int:
@@ -105,49 +105,49 @@ class SubscriptionsTable:
     @property
     def tombstones(self) -> Mapping[str, int] | None:
         """The version of each of the last deletions, by webhook id; None for a topic that was always empty."""
-        return self._deleted if self._sentinel or self._deleted or self._webhooks else None
+        return self._deleted_versions if self._sentinel or self._deleted_versions or self._webhooks else None
 
-    def newest(self, webhook_id: str) -> int:
+    def newest_version(self, webhook_id: str) -> int:
         """The newest version read of a webhook or its deletion; 0 when there is none."""
-        return max(self._webhooks.version(webhook_id), self._deleted.get(webhook_id, 0))
+        return max(self._webhooks.version(webhook_id), self._deleted_versions.get(webhook_id, 0))
 
     @property
     def incarnation(self) -> str:
         return self._sentinel.incarnation if self._sentinel else ""
 
     @property
-    def reached(self) -> SubscriptionsPosition:
+    def reached_position(self) -> SubscriptionsPosition:
         return SubscriptionsPosition(self.incarnation, self.position)
 
-    def put(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
+    def apply_webhook(self, offset: int, webhook: Webhook, appended_at: datetime) -> None:
         """Apply a webhook's record; its first record sets its creation time."""
         self.position = offset + 1
-        self.newer.discard(webhook.id)
-        version, newest = self._webhooks.version(webhook.id), self.newest(webhook.id)
-        (self.overtaken.add if webhook.version < newest else self.overtaken.discard)(webhook.id)
-        if webhook.version <= newest:
+        self.newer_release_ids.discard(webhook.id)
+        version, newest_version = self._webhooks.version(webhook.id), self.newest_version(webhook.id)
+        (self.outdated_ids.add if webhook.version < newest_version else self.outdated_ids.discard)(webhook.id)
+        if webhook.version <= newest_version:
             return
         if webhook.created_at is None:
             created_at = self._webhooks[webhook.id].created_at if version else appended_at
             webhook = replace(webhook, created_at=created_at)
         self._webhooks[webhook.id] = webhook
-        self._deleted.pop(webhook.id, None)
+        self._deleted_versions.pop(webhook.id, None)
         if not version:
             self._accounts.setdefault(webhook.account_id, []).append(webhook.id)
 
-    def remove(self, offset: int, webhook_id: str, version: int) -> None:
+    def apply_tombstone(self, offset: int, webhook_id: str, version: int) -> None:
         """Apply a tombstone; `version` comes from its header."""
         self.position = offset + 1
-        self.newer.discard(webhook_id)
+        self.newer_release_ids.discard(webhook_id)
         self._deleted_since_sentinel += 1
         current_version = self._webhooks.version(webhook_id)
         if version < current_version:
-            self.overtaken.add(webhook_id)
+            self.outdated_ids.add(webhook_id)
             return
-        self.overtaken.discard(webhook_id)
-        self._deleted[webhook_id] = max(version, self._deleted.pop(webhook_id, 0))
-        if len(self._deleted) > DELETIONS_KEPT:
-            del self._deleted[next(iter(self._deleted))]
+        self.outdated_ids.discard(webhook_id)
+        self._deleted_versions[webhook_id] = max(version, self._deleted_versions.pop(webhook_id, 0))
+        if len(self._deleted_versions) > MAX_DELETIONS:
+            del self._deleted_versions[next(iter(self._deleted_versions))]
         if not current_version:
             return
         account_id = self._webhooks.pop(webhook_id).account_id
@@ -155,18 +155,18 @@ class SubscriptionsTable:
         if not self._accounts[account_id]:
             del self._accounts[account_id]
 
-    def mark(self, offset: int, sentinel: Sentinel) -> None:
+    def apply_sentinel(self, offset: int, sentinel: Sentinel) -> None:
         """Apply the sentinel's record."""
         self.position = offset + 1
         self._sentinel = sentinel
         self._deleted_since_sentinel = 0
 
-    def spoil(self, offset: int, webhook_id: str, *, newer: bool = False) -> None:
+    def skip_invalid(self, offset: int, webhook_id: str, *, is_newer_release: bool = False) -> None:
         """Skip a record of this webhook that is invalid, or of a newer release: what was known stays in force."""
         self.position = offset + 1
-        self.overtaken.add(webhook_id)
-        if newer:
-            self.newer.add(webhook_id)
+        self.outdated_ids.add(webhook_id)
+        if is_newer_release:
+            self.newer_release_ids.add(webhook_id)
 
     def skip(self, offset: int) -> None:
         """Skip a record without a webhook, or reach the end of the partition before `offset` + 1."""
@@ -185,7 +185,7 @@ class SubscriptionsTable:
 
         A webhook that is not in the table is missing, or the record is nobody's: `is_complete` tells.
         """
-        return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer)
+        return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer_release_ids)
 
     def has_reached(self, position: SubscriptionsPosition) -> bool:
         """Whether this position was read; a position of another incarnation counts as read."""
@@ -196,7 +196,7 @@ class SubscriptionsTable:
 
     def of_account(self, account_id: str) -> Sequence[Webhook]:
         """The account's webhooks, in any order."""
-        return self._webhooks.all_of(self._accounts.get(account_id, ()))
+        return self._webhooks.get_many(self._accounts.get(account_id, ()))
 
     def count_of_account(self, account_id: str) -> int:
         """The number of the account's webhooks."""

@@ -10,9 +10,9 @@ _UNSAFE = re.compile(
 )
 
 
-def escape_controls(text: str, keep: str = "") -> str:
-    r"""`text` with each unsafe character written as an escape such as `\x1b`; those in `keep` stay."""
-    return _UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), text)
+def escape_controls(text: str, allowed: str = "") -> str:
+    r"""`text` with each unsafe character written as an escape such as `\x1b`; those in `allowed` stay."""
+    return _UNSAFE.sub(lambda match: match[0] if match[0] in allowed else _escape(match[0]), text)
 
 
 def escape_json(text: str) -> str:
@@ -20,7 +20,7 @@ def escape_json(text: str) -> str:
     return _UNSAFE.sub(lambda match: "".join(f"\\u{unit:04x}" for unit in _utf16(match[0])), text)
 
 
-def shortened(text: str, characters: int) -> str:
+def shorten(text: str, characters: int) -> str:
     """The text, at most as long; halves of surrogate pairs become question marks."""
     short_text = text if len(text) <= characters else text[: characters - 1] + "…"
     return short_text.encode(errors="replace").decode()
@@ -32,4 +32,4 @@ def _escape(character: str) -> str:
 
 def _utf16(character: str) -> list[int]:
     encoded = character.encode("utf-16-be", errors="surrogatepass")
-    return [int.from_bytes(encoded[at : at + 2], "big") for at in range(0, len(encoded), 2)]
+    return [int.from_bytes(encoded[index : index + 2], "big") for index in range(0, len(encoded), 2)]

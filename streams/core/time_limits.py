@@ -2,41 +2,41 @@
 
 from dataclasses import dataclass
 
-from streams.core.decision import TEST_EXPIRES
+from streams.core.decision import TEST_EXPIRY
 
-MAX_ATTEMPT = 60.0
+MAX_ATTEMPT_SECONDS = 60.0
 # With the default timeout of an attempt. Stages that make no attempt need as long to finish what they have begun.
-MIN_DRAIN = 12.0
+MIN_DRAIN_SECONDS = 12.0
 # After a drain, partitions are given back (3) and the producer waits for acknowledgements (10).
-END_AFTER_DRAIN = 13.0
+SHUTDOWN_AFTER_DRAIN_SECONDS = 13.0
 # A child that ends itself in time is not killed.
-END_BEFORE_KILL = 5.0
+KILL_MARGIN_SECONDS = 5.0
 # From the end of a test's attempt until it is stored.
-STORED_AFTER = 3.0
+STORAGE_DELAY_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """How long a stop and a test take at most where an attempt takes up to `attempt`."""
+    """How long a stop and a test take at most where an attempt takes up to `attempt_seconds`."""
 
-    attempt: float
+    attempt_seconds: float
 
     @property
-    def drain(self) -> float:
+    def drain_seconds(self) -> float:
         """What is in hand may finish: an attempt that has just begun, and the records that follow from it."""
-        return max(MIN_DRAIN, self.attempt + 2)
+        return max(MIN_DRAIN_SECONDS, self.attempt_seconds + 2)
 
     @property
-    def stop(self) -> float:
+    def stop_seconds(self) -> float:
         """From the signal to the end of a process."""
-        return self.drain + END_AFTER_DRAIN
+        return self.drain_seconds + SHUTDOWN_AFTER_DRAIN_SECONDS
 
     @property
-    def kill(self) -> float:
+    def kill_seconds(self) -> float:
         """From the signal until `up` kills a stage that did not end itself."""
-        return self.stop + END_BEFORE_KILL
+        return self.stop_seconds + KILL_MARGIN_SECONDS
 
     @property
-    def test_outcome(self) -> float:
+    def test_outcome_seconds(self) -> float:
         """From the append of a test until its outcome is stored: its attempt begins before it expires."""
-        return TEST_EXPIRES.total_seconds() + self.attempt + STORED_AFTER
+        return TEST_EXPIRY.total_seconds() + self.attempt_seconds + STORAGE_DELAY_SECONDS

@@ -5,12 +5,12 @@ from ipaddress import IPv4Address
 from urllib.parse import urlsplit
 
 from streams.core.errors import FieldError
-from streams.core.limits import URL_CHARACTERS
+from streams.core.limits import MAX_URL_CHARACTERS
 
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _HOST = re.compile(r"[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]", re.ASCII)
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
-_NO_HOST = "must name a host (write international names in their xn-- form)"
+_NO_HOST_MESSAGE = "must name a host (write international names in their xn-- form)"
 
 
 def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[FieldError]:
@@ -30,7 +30,7 @@ def page_url_errors(field: str, url: str) -> list[FieldError]:
     return [FieldError(field, problem)] if problem else []
 
 
-def same_origin(first_url: str, second_url: str) -> bool:
+def is_same_origin(first_url: str, second_url: str) -> bool:
     """Whether two endpoint URLs have the same scheme, host and port (RFC 6454 §5)."""
     return _origin(first_url) == _origin(second_url)
 
@@ -61,8 +61,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 def _problem(url: object, allow_http: bool) -> str | None:
     if not isinstance(url, str) or not url:
         return "must be a URL such as https://example.com/webhooks"
-    if len(url) > URL_CHARACTERS:
-        return f"must have at most {URL_CHARACTERS} characters"
+    if len(url) > MAX_URL_CHARACTERS:
+        return f"must have at most {MAX_URL_CHARACTERS} characters"
     if not _PRINTABLE.fullmatch(url) or "\\" in url:
         return "must be plain ASCII without spaces, control characters or backslashes (percent-encode them)"
     try:
@@ -80,9 +80,9 @@ def _problem(url: object, allow_http: bool) -> str | None:
 
 
 def _host_problem(host: str | None, netloc: str, port: int | None) -> str | None:
-    bare = netloc.rpartition(":")[0] if port is not None else netloc.removesuffix(":")
-    if not host or not _HOST.fullmatch(bare):
-        return _NO_HOST
+    host_text = netloc.rpartition(":")[0] if port is not None else netloc.removesuffix(":")
+    if not host or not _HOST.fullmatch(host_text):
+        return _NO_HOST_MESSAGE
     if ":" not in host and (problem := _name_problem(host)):
         return problem
     if port == 0:
@@ -93,7 +93,7 @@ def _host_problem(host: str | None, netloc: str, port: int | None) -> str | None
 def _name_problem(host: str) -> str | None:
     labels = host.removesuffix(".").split(".")
     if len(host) > 253 or not all(0 < len(label) <= 63 for label in labels):
-        return _NO_HOST
+        return _NO_HOST_MESSAGE
     if _NUMBER.fullmatch(labels[-1]) and not _is_ipv4(host):
         # Resolvers read 127.1, 0x7f000001 and 2130706433 as addresses (and so does the WHATWG URL standard).
         return "must write an IPv4 address as four decimal numbers; no other host ends in a number"

@@ -11,12 +11,12 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event
 from streams.core.ids import derived_id, is_id
 
-LAUNCHED = "session.launched"
-THRESHOLD = "usage.threshold"
-PERCENTS = (80, 100)
+LAUNCHED_TYPE = "session.launched"
+THRESHOLD_TYPE = "usage.threshold"
+THRESHOLD_PERCENTS = (80, 100)
 # A month closes this long after its end: the event ids of its launches are forgotten then. A later launch is counted
 # apart, because a topic that is read again would be billed twice.
-LATE_DAYS = 35
+MONTH_OPEN_DAYS = 35
 
 
 class Launch(NamedTuple):
@@ -110,18 +110,18 @@ class OutgoingEvent(NamedTuple):
 class LaunchBatch:
     """The launches of a batch of records, in the order of their partitions.
 
-    The month of the `late` ones is closed: they have the time of their record.
+    The month of the `late_launches` ones is closed: they have the time of their record.
     """
 
     launches: Sequence[Launch] = ()
-    late: Sequence[Launch] = ()
+    late_launches: Sequence[Launch] = ()
 
 
 class NewLaunches(NamedTuple):
     """How many launches of a batch were not counted before."""
 
     launches: int
-    late: int
+    late_launches: int
 
 
 def is_month(text: str) -> bool:
@@ -131,26 +131,26 @@ def is_month(text: str) -> bool:
 
 def month_of(moment: datetime) -> str:
     """The calendar month of a time, in UTC: `2026-04`."""
-    in_utc = moment.astimezone(UTC)
+    utc_moment = moment.astimezone(UTC)
     # `%Y` has no leading zeros.
-    return f"{in_utc.year:04}-{in_utc.month:02}"
+    return f"{utc_moment.year:04}-{utc_moment.month:02}"
 
 
-def oldest_month(now: datetime) -> str:
+def oldest_open_month(now: datetime) -> str:
     """The oldest month that is not closed: months compare as texts do."""
-    return month_of(now - timedelta(days=LATE_DAYS))
+    return month_of(now - timedelta(days=MONTH_OPEN_DAYS))
 
 
 def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> LaunchBatch:
     """What counts among these events, which have the time of their record each."""
     launches: list[Launch] = []
     late_launches: list[Launch] = []
-    oldest = oldest_month(now)
+    open_since = oldest_open_month(now)
     for event, appended_at in events:
-        if event.type != LAUNCHED:
+        if event.type != LAUNCHED_TYPE:
             continue
         launch = Launch(event.account_id, event.id, event.occurred_at, event.package_id, event.dispatch_id)
-        if launch.month < oldest:
+        if launch.month < open_since:
             late_launches.append(launch._replace(at=appended_at))
         else:
             launches.append(launch)
@@ -165,13 +165,13 @@ def launches_by_key(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
     )
 
 
-def needed_for(percent: int, limit: int) -> int:
+def launches_needed(percent: int, limit: int) -> int:
     """The number of launches that reaches a percentage of a limit."""
     return -(-limit * percent // 100)
 
 
-def crossed(
-    limit: int | None, launches_before: int, launches: Sequence[Launch], percents: Iterable[int] = PERCENTS
+def crossed_thresholds(
+    limit: int | None, launches_before: int, launches: Sequence[Launch], percents: Iterable[int] = THRESHOLD_PERCENTS
 ) -> Sequence[UsageNotice]:
     """The thresholds that these launches of one account and month cross, after `launches_before` earlier ones.
 
@@ -181,17 +181,29 @@ def crossed(
         return ()
     notices = []
     for percent in sorted(percents):
-        threshold = needed_for(percent, limit)
+        threshold = launches_needed(percent, limit)
         if threshold <= launches_before + len(launches):
-            at = launches[max(0, threshold - launches_before - 1)]
+            crossing_launch = launches[max(0, threshold - launches_before - 1)]
             notices.append(
-                UsageNotice(at.account_id, at.month, percent, max(threshold, launches_before + 1), limit, at.at)
+                UsageNotice(
+                    crossing_launch.account_id,
+                    crossing_launch.month,
+                    percent,
+                    max(threshold, launches_before + 1),
+                    limit,
+                    crossing_launch.at,
+                )
             )
     return notices
 
 
-def reached(
-    account_id: str, month: str, limit: int | None, launches: int, now: datetime, percents: Iterable[int] = PERCENTS
+def reached_thresholds(
+    account_id: str,
+    month: str,
+    limit: int | None,
+    launches: int,
+    now: datetime,
+    percents: Iterable[int] = THRESHOLD_PERCENTS,
 ) -> Sequence[UsageNotice]:
     """The thresholds that a month's launches have reached, when a limit changes."""
     if not limit:
@@ -199,7 +211,7 @@ def reached(
     return [
         UsageNotice(account_id, month, percent, launches, limit, now)
         for percent in sorted(percents)
-        if needed_for(percent, limit) <= launches
+        if launches_needed(percent, limit) <= launches
     ]
 
 
@@ -207,7 +219,7 @@ def notice_event(notice: UsageNotice) -> Event:
     """The event that tells of a notice. Its id is computed, so that it is the same however often it is made."""
     return Event(
         id=derived_id("evt", notice.account_id, notice.month, str(notice.percent)),
-        type=THRESHOLD,
+        type=THRESHOLD_TYPE,
         account_id=notice.account_id,
         occurred_at=notice.at,
         data={

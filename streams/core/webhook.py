@@ -7,28 +7,28 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import EventFilter
 from streams.core.page import json_bytes
-from streams.core.url import same_origin
+from streams.core.url import is_same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
 # Among the types of a webhook: every type that it need not name.
 ALL_EVENTS = "*"
 
 
-def types_of(events: Collection[str]) -> frozenset[str]:
+def to_event_types(events: Collection[str]) -> frozenset[str]:
     """The types of a webhook for what a person enters, such as `*` and `session.ended`."""
     if ALL_EVENTS not in events:
         return frozenset(events)
-    named_types = NAMED_ONLY.intersection(events)
+    named_types = OPT_IN_TYPES.intersection(events)
     # The release before takes `*` beside other types for a type: it finds each type by its name.
-    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - NAMED_ONLY), *named_types}) if named_types else frozenset()
+    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - OPT_IN_TYPES), *named_types}) if named_types else frozenset()
 
 
-def entered_types(event_types: Collection[str]) -> list[str]:
+def to_entered_types(event_types: Collection[str]) -> list[str]:
     """What a person enters for these types of a webhook."""
-    types = NAMED_ONLY.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
+    types = OPT_IN_TYPES.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
     return sorted(types) or [ALL_EVENTS]
 
 
@@ -47,7 +47,7 @@ class PauseReason(StrEnum):
     GONE = "gone"
 
     @property
-    def automatic(self) -> bool:
+    def is_automatic(self) -> bool:
         return self is not PauseReason.MANUAL
 
 
@@ -70,7 +70,7 @@ class EncryptedSecret:
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
-    type but those that a webhook must name (`NAMED_ONLY`), which `*` in the set means too (`types_of`).
+    type but those that a webhook must name (`OPT_IN_TYPES`), which `*` in the set means too (`to_event_types`).
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -115,20 +115,20 @@ class Webhook:
             return self.encrypted_headers
         if self.encrypted_fallback_headers is not None:
             return self.encrypted_fallback_headers
-        return self.encrypted_headers if same_origin(url, self.url) else None
+        return self.encrypted_headers if is_same_origin(url, self.url) else None
 
     def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
         """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""
-        return tuple(s for s in self.secrets if s.valid_until is None or now < s.valid_until)
+        return tuple(secret for secret in self.secrets if secret.valid_until is None or now < secret.valid_until)
 
 
 def takes(webhook: Webhook, event_type: str) -> bool:
     """Whether `webhook` takes events of this type: it names it, or takes all and the type need not be named."""
     types = webhook.event_types
-    return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in NAMED_ONLY)
+    return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in OPT_IN_TYPES)
 
 
-class Unmatched(StrEnum):
+class MismatchReason(StrEnum):
     """Why no webhook gets an event."""
 
     NO_WEBHOOK = "no_webhook"
@@ -140,35 +140,37 @@ class Unmatched(StrEnum):
     NO_ACCOUNT = "no_account"
 
 
-def mismatch(webhook: Webhook, event: Event) -> Unmatched | None:
+def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
     """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it.
 
     With scopes, an event matches by its package or by its dispatch. An event that has neither matches by type alone.
     """
     if event.account_id != webhook.account_id:
-        return Unmatched.NO_WEBHOOK
+        return MismatchReason.NO_WEBHOOK
     if not takes(webhook, event.type):
-        return Unmatched.TYPE
+        return MismatchReason.TYPE
     if webhook.packages or webhook.dispatches:
         package, dispatch = event.package_id, event.dispatch_id
         has_neither = package is None and dispatch is None
         if not (has_neither or package in webhook.packages or dispatch in webhook.dispatches):
-            return Unmatched.SCOPE
+            return MismatchReason.SCOPE
     if webhook.filter is not None and not webhook.filter.matches(event.data):
-        return Unmatched.FILTER
+        return MismatchReason.FILTER
     return None
 
 
 def wants(webhook: Webhook, event: Event) -> bool:
     """Whether `webhook` gets `event`."""
-    return mismatch(webhook, event) is None
+    return mismatch_reason(webhook, event) is None
 
 
-def unmatched_reason(mismatches: Iterable[Unmatched | None]) -> Unmatched:
+def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchReason:
     """Why no webhook of an account gets an event: of the webhook that came closest. One that wants it is a newcomer."""
     reasons = set(mismatches)
-    nearest = (None, Unmatched.FILTER, Unmatched.SCOPE, Unmatched.TYPE)
-    return next((reason or Unmatched.NEWCOMER for reason in nearest if reason in reasons), Unmatched.NO_WEBHOOK)
+    closest_first = (None, MismatchReason.FILTER, MismatchReason.SCOPE, MismatchReason.TYPE)
+    return next(
+        (reason or MismatchReason.NEWCOMER for reason in closest_first if reason in reasons), MismatchReason.NO_WEBHOOK
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from streams.core.outcome import OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
-class Hour:
+class HourlyAttempts:
     """Attempts of one webhook within an hour with the same outcome; times are in milliseconds."""
 
     webhook_id: str
@@ -71,7 +71,7 @@ class WebhookSummary:
     attempts: Mapping[str, int] = field(default_factory=dict)
     response_times: Sequence[ResponseTimes] = ()
     unfinished: Mapping[State, int] = field(default_factory=dict)
-    failing: FailureStreak = FailureStreak()
+    failure_streak: FailureStreak = FailureStreak()
     last_delivered_at: datetime | None = None
     since: datetime | None = None
 
@@ -81,10 +81,10 @@ class WebhookStats:
     """Attempts and response times by the hour since `since`, oldest first; its failure streak; what is not finished."""
 
     since: datetime
-    hours: Sequence[Hour]
+    hours: Sequence[HourlyAttempts]
     response_times: Sequence[ResponseTimes]
     unfinished: Sequence[StateCount]
-    failing: FailureStreak
+    failure_streak: FailureStreak
 
     @property
     def summary(self) -> WebhookSummary:
@@ -95,17 +95,19 @@ class WebhookStats:
         for item in self.unfinished:
             unfinished_counts[item.state] += item.count
         delivered_at = max((hour.last_at for hour in self.hours if hour.outcome == OutcomeKind.DELIVERED), default=None)
-        return WebhookSummary(attempts, self.response_times, unfinished_counts, self.failing, delivered_at, self.since)
+        return WebhookSummary(
+            attempts, self.response_times, unfinished_counts, self.failure_streak, delivered_at, self.since
+        )
 
 
-def by_hour(attempts: Iterable[Attempt]) -> list[Hour]:
+def by_hour(attempts: Iterable[Attempt]) -> list[HourlyAttempts]:
     """Sum up attempts by webhook, hour and outcome, in this order; tests do not count."""
-    alike: defaultdict[tuple[str, datetime, str], list[Attempt]] = defaultdict(list)
+    groups: defaultdict[tuple[str, datetime, str], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         if attempt.trigger is not Trigger.TEST:
             hour = attempt.started_at.replace(minute=0, second=0, microsecond=0)
-            alike[attempt.webhook_id, hour, str(attempt.outcome)].append(attempt)
-    return [_hour(key, hour_attempts) for key, hour_attempts in sorted(alike.items())]
+            groups[attempt.webhook_id, hour, str(attempt.outcome)].append(attempt)
+    return [_sum_up_hour(key, hour_attempts) for key, hour_attempts in sorted(groups.items())]
 
 
 def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
@@ -136,8 +138,12 @@ def percentile_ms(times: Iterable[ResponseTimes], share: float) -> float | None:
     return None
 
 
-def _hour(key: tuple[str, datetime, str], hour_attempts: Sequence[Attempt]) -> Hour:
-    took_ms = [attempt.milliseconds for attempt in hour_attempts]
-    return Hour(
-        *key, len(hour_attempts), sum(took_ms), max(took_ms), max(attempt.ended_at for attempt in hour_attempts)
+def _sum_up_hour(key: tuple[str, datetime, str], hour_attempts: Sequence[Attempt]) -> HourlyAttempts:
+    durations_ms = [attempt.milliseconds for attempt in hour_attempts]
+    return HourlyAttempts(
+        *key,
+        len(hour_attempts),
+        sum(durations_ms),
+        max(durations_ms),
+        max(attempt.ended_at for attempt in hour_attempts),
     )

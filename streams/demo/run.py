@@ -19,7 +19,7 @@ from rich.live import Live
 from streams.core.access import Role
 from streams.core.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
-from streams.core.session import MAX_LINK
+from streams.core.session import MAX_LINK_LIFETIME
 from streams.core.webhook import ALL_EVENTS
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
@@ -28,7 +28,7 @@ from streams.demo.screen import CustomerRow, Snapshot, draw, percentile
 from streams.features.webhooks.input import WebhookInput
 from streams.log_lines import configure_logging
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.local import system
+from streams.runtime.local import run_system
 from streams.tasks import stop_signal
 from streams.telemetry import PrometheusTelemetry
 
@@ -138,7 +138,7 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
     inside = [] if outside else make_customers()
     customers = outside or inside
     async with (
-        system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
+        run_system(deployment, PrometheusTelemetry("demo"), logs) as supervisor,
         open_for_business(inside),
     ):
         deadline = time.monotonic() + START_SECONDS
@@ -154,8 +154,10 @@ async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) 
             )
             result = await deployment.webhooks().register(webhook_input, actor="demo")
             await customer.registered(result.secret)
-            webhook_ids[customer.name] = result.changed.registration.webhook.id
-        link = await deployment.sign_in().portal_link(new_account.account.id, Role.OWNER, MAX_LINK, actor="demo")
+            webhook_ids[customer.name] = result.change.registration.webhook.id
+        link = await deployment.sign_in().create_portal_link(
+            new_account.account.id, Role.OWNER, MAX_LINK_LIFETIME, actor="demo"
+        )
         course = Course(deployment.kafka["bootstrap.servers"], new_account.account.id, seed)
         try:
             yield Demo(deployment, customers, webhook_ids, course, new_account.api_key, link.url)

@@ -30,7 +30,7 @@ class AuditLog(Protocol):
         """Write an entry for something that changed no row."""
 
     async def list(self, audit_filter: AuditFilter, cursor: Cursor | None, limit: int) -> Page[AuditEntry]:
-        """A page ends early when its rows have more than `LIST_BYTES`."""
+        """A page ends early when its rows have more than `MAX_LIST_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,11 +58,11 @@ class Encryption(Protocol):
 class EncryptionCheck(Protocol):
     """Checks that this process has the keys that the others encrypt with."""
 
-    async def verified(self) -> str:
+    async def verify(self) -> str:
         """The check text, encrypted. Raises `Unavailable` when no configured key decrypts it."""
 
     async def reencrypt(self) -> None:
-        """Encrypt the check text with the newest key. Raises what `verified` raises."""
+        """Encrypt the check text with the newest key. Raises what `verify` raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,6 @@ class MailTransport(Protocol):
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         """Send a mail to all addresses. Returns a note about the delivery, if there is one.
 
-        Raises `Unavailable` when it can be tried again, `PartiallySent` when some addresses have it, `Refused` when
+        Raises `Unavailable` when it can be tried again, `PartiallySent` when some addresses have it, `RowRefused` when
         no address will ever take it.
         """

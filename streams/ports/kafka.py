@@ -100,17 +100,17 @@ class RecordProducer(Protocol):
 class RecordHandler(Protocol):
     """Handles what a consumer reads. All calls come on the event loop, in order."""
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         """These partitions were assigned, each with what was committed last."""
 
-    def received(self, records: Sequence[Record]) -> None: ...
+    def on_received(self, records: Sequence[Record]) -> None: ...
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         """These partitions go to another member: finish soon. Returns what to commit last."""
 
 
 class RecordConsumer(Protocol):
-    """A member of a consumer group. It reads the next records when `received` has returned."""
+    """A member of a consumer group. It reads the next records when `on_received` has returned."""
 
     async def run(self, handler: RecordHandler) -> None:
         """Read until cancelled, then leave the group. An exception of the handler ends the run."""

@@ -12,7 +12,7 @@ from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
-from streams.core.held import Held, ReleaseProgress
+from streams.core.held import HeldDelivery, ReleaseProgress
 from streams.core.job import Job
 from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
@@ -27,7 +27,7 @@ class Recorder(Protocol):
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """Store a batch in one transaction; a second time changes nothing. Returns the events stored with another body.
 
-        Raises `Refused` for a row that the database does not take, `Unavailable` when it is away.
+        Raises `RowRefused` for a row that the database does not take, `Unavailable` when it is away.
         """
 
 
@@ -42,7 +42,7 @@ class DeliveryLog(Protocol):
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
         """The attempts of a delivery, newest first.
 
-        A page ends early when its attempts have more than `ATTEMPT_BYTES_SHOWN` stored bytes.
+        A page ends early when its attempts have more than `MAX_ATTEMPT_BYTES_SHOWN` stored bytes.
         """
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
@@ -74,7 +74,7 @@ class HeldDeliveries(Protocol):
     async def webhooks(self) -> Mapping[str, int]:
         """The ids of these webhooks, each with the number of released deliveries that are not yet attempted."""
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]: ...
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]: ...
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]: ...
 
@@ -82,7 +82,7 @@ class HeldDeliveries(Protocol):
 class OverdueRetries(Protocol):
     """Retries that did not leave in time."""
 
-    async def send_again(self, due_before: datetime, limit: int) -> int:
+    async def resend(self, due_before: datetime, limit: int) -> int:
         """Start a new generation of retries that were due before, at most `limit`. Returns how many.
 
         One without a payload becomes a dead letter.
@@ -95,14 +95,14 @@ class Jobs(Protocol):
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
         """Returns the job with its total; the stored one when there is a job with this id.
 
-        Raises `Conflict` when another replay of the same webhook is not finished, or `UNFINISHED_JOBS_PER_ACCOUNT` jobs
-        of the account are not.
+        Raises `Conflict` when another replay of the same webhook is not finished, or `MAX_UNFINISHED_JOBS_PER_ACCOUNT`
+        jobs of the account are not.
         """
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def unfinished(self, after_id: str) -> Sequence[Job]:
-        """Those of the next account behind `after_id`, in the order of ids: the oldest `UNFINISHED_JOBS_PER_ACCOUNT`.
+    async def list_unfinished(self, after_id: str) -> Sequence[Job]:
+        """Those of the next account behind `after_id`, by id: the oldest `MAX_UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
         """
@@ -126,7 +126,7 @@ class Jobs(Protocol):
 class Erasures(Protocol):
     """Erases learners, in portions that survive a restart."""
 
-    async def hash_of(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> str:
         """The keyed hash of a learner."""
 
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
@@ -134,7 +134,7 @@ class Erasures(Protocol):
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
-    async def unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
         """Those that were created before, oldest first."""
 
     async def advance(self, erasure_id: str) -> Erasure:
@@ -144,7 +144,7 @@ class Erasures(Protocol):
 class ErasedEvents(Protocol):
     """Knows which events are of erased learners."""
 
-    async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+    async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
         """Those of these events that are erased."""
 
 
@@ -161,7 +161,7 @@ class UsageMeter(Protocol):
         """Count the launches of these ranges, in one transaction with the new positions.
 
         Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises
-        `Refused` for a launch that the database does not take.
+        `RowRefused` for a launch that the database does not take.
         """
 
 
@@ -178,14 +178,14 @@ class UnknownAccounts(Protocol):
 class UsageLimits(Protocol):
     """Compares the present launches with a plan limit."""
 
-    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+    async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
         """Tell which thresholds of a changed limit the launches of this month have reached."""
 
 
 class OutgoingEvents(Protocol):
     """Events of our own that are not acknowledged by the broker yet."""
 
-    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+    async def list_due(self, limit: int) -> Sequence[OutgoingEvent]:
         """Oldest first."""
 
     async def wait(self) -> None:

@@ -27,10 +27,10 @@ class Webhooks(Protocol):
     ) -> Page[ListedWebhook]:
         """An account's webhooks, newest first; with `status` only those in it.
 
-        A page ends early when its rows have more than `LIST_BYTES`.
+        A page ends early when its rows have more than `MAX_LIST_BYTES`.
         """
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         """Those of these webhooks that the account has, or had: deleted ones too."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...
@@ -51,9 +51,9 @@ class Webhooks(Protocol):
 
 
 class PublicationStatus(Protocol):
-    """Whether a webhook's newest version is on the topic. The stages know it `known_after` seconds later."""
+    """Whether a webhook's newest version is on the topic. The stages know it `propagation_seconds` seconds later."""
 
-    known_after: float
+    propagation_seconds: float
 
     async def is_published(self, webhook_id: str) -> bool: ...
 
@@ -89,14 +89,14 @@ class Outbox(Protocol):
     async def filters(self, after_id: str) -> Mapping[str, str]:
         """Filters by webhook id, as JSON: the next portion behind this id, in the order of ids. Empty at the end."""
 
-    async def owe(self, newest: Mapping[str, int]) -> None:
+    async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions."""
 
-    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
+    async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         """These versions are on the topic since these times; a newer version stays due."""
 
-    async def changed(self) -> None:
+    async def wait_for_changes(self) -> None:
         """Wait until something may be due, or for a moment. Raises `Unavailable`."""

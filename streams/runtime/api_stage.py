@@ -15,8 +15,8 @@ from api.app import create_app
 from api.shell.branding import Branding, Site, origin_of
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
-from streams.adapters.open_files import connections_that_fit
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.open_files import limit_connections
+from streams.adapters.threads import run_in_worker_thread
 from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
@@ -25,43 +25,47 @@ from streams.setting_values import LOGO_TYPES
 from streams.tasks import together
 from streams.telemetry import PrometheusTelemetry
 
-KAFKA_SECONDS = 2.0
+KAFKA_TIMEOUT_SECONDS = 2.0
 
 
 class ApiProcess:
     """The `api` stage."""
 
     def __init__(self, deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
-        self._admin = deployment.topics_admin()
+        self._topics_admin = deployment.topics_admin()
         self._database = deployment.database
-        self._keys = deployment.encryption_check
+        self._encryption_check = deployment.encryption_check
         self._producer = deployment.producer(telemetry)
         self._telemetry = telemetry
         self._outages = deployment.outages(telemetry)
-        self._checked: tuple[float, list[str]] | None = None
+        self._last_check: tuple[float, list[str]] | None = None
         settings = deployment.settings
         services = deployment.services(
             telemetry,
             self._producer,
-            self._problems_now,
+            self._current_problems,
             lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
-        config = server_config(
+        uvicorn_config = server_config(
             create_app(
-                services, version("scorm-webhooks"), settings.rate_limit, site_of(deployment), settings.event_rate_limit
+                services,
+                version("scorm-webhooks"),
+                settings.rate_limit,
+                make_site(deployment),
+                settings.event_rate_limit,
             ),
-            ConnectionLimits(connections=_connections(settings.api_connections, telemetry)),
+            ConnectionLimits(connections=_limit_connections(settings.api_connections, telemetry)),
             ConnectionObserver(
-                closed=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
-                counted=lambda count: telemetry.gauge("api_connections", count),
+                on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
+                on_count=lambda count: telemetry.gauge("api_connections", count),
             ),
-            timeout_graceful_shutdown=int(settings.time_limits.drain),
+            timeout_graceful_shutdown=int(settings.time_limits.drain_seconds),
         )
         self._socket = listen(
-            settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", shared=deployment.shares_api_port
+            settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API", is_shared=deployment.shares_api_port
         )
-        self._server = GracefulServer(config)
-        self._ended = asyncio.Event()
+        self._server = GracefulServer(uvicorn_config)
+        self._ended_event = asyncio.Event()
 
     async def run(self) -> None:
         host, port = self._socket.getsockname()[:2]
@@ -69,7 +73,7 @@ class ApiProcess:
         try:
             await together(
                 lambda: self._server.serve(sockets=[self._socket]),
-                lambda: self._keys.watch(self._outages),
+                lambda: self._encryption_check.watch(self._outages),
                 # It would refuse each event; the next process has a producer that works.
                 self._producer.watch,
             )
@@ -79,42 +83,46 @@ class ApiProcess:
                 await self._database.close()
             finally:
                 # The process cancels this task after `drain`.
-                self._ended.set()
+                self._ended_event.set()
 
     async def drain(self) -> None:
         self._server.should_exit = True
-        await self._ended.wait()
-        if self._server.cut_requests:
-            raise TimeoutError(f"requests cut: {self._server.cut_requests}")
+        await self._ended_event.wait()
+        if self._server.cut_request_count:
+            raise TimeoutError(f"requests cut: {self._server.cut_request_count}")
 
     def readiness_problems(self) -> list[str]:
-        return [*self._keys.problems(), *self._database.readiness_problems(), *self._producer.readiness_problems()]
+        return [
+            *self._encryption_check.problems(),
+            *self._database.readiness_problems(),
+            *self._producer.readiness_problems(),
+        ]
 
-    async def _problems_now(self) -> list[str]:
+    async def _current_problems(self) -> list[str]:
         """What is missing. Checked at most once a second, because `/readyz` of the API is public."""
         now = asyncio.get_running_loop().time()
-        if self._checked is None or now - self._checked[0] >= 1:
-            self._checked = now, await self._check()
-        return self._checked[1]
+        if self._last_check is None or now - self._last_check[0] >= 1:
+            self._last_check = now, await self._check_problems()
+        return self._last_check[1]
 
-    async def _check(self) -> list[str]:
+    async def _check_problems(self) -> list[str]:
         with contextlib.suppress(Unavailable):
             await self._database.ping()
         try:
-            await in_worker_thread(lambda: self._admin.existing(KAFKA_SECONDS))
+            await run_in_worker_thread(lambda: self._topics_admin.partition_counts(KAFKA_TIMEOUT_SECONDS))
         except Unavailable as error:
-            return [*self._keys.problems(), *self._database.readiness_problems(), str(error)]
+            return [*self._encryption_check.problems(), *self._database.readiness_problems(), str(error)]
         return self.readiness_problems()
 
 
-def site_of(deployment: SqlDeployment) -> Site:
+def make_site(deployment: SqlDeployment) -> Site:
     """The dashboard's address and looks, and what it says of the deployment."""
     settings = deployment.settings
     has_mail_server = bool(deployment.environ.get("SMTP_URL"))
     logo = settings.brand_logo
     branding = Branding(
         name=settings.brand_name,
-        logo=_data_url(logo) if logo else None,
+        logo=_to_data_url(logo) if logo else None,
         accent_color=settings.accent_color,
         frame_ancestors=settings.frame_ancestors,
     )
@@ -131,7 +139,7 @@ def site_of(deployment: SqlDeployment) -> Site:
     )
 
 
-def _data_url(logo: Path) -> str:
+def _to_data_url(logo: Path) -> str:
     try:
         content = base64.b64encode(logo.read_bytes()).decode()
     except OSError as error:
@@ -139,27 +147,27 @@ def _data_url(logo: Path) -> str:
     return f"data:{LOGO_TYPES[logo.suffix.lower()]};base64,{content}"
 
 
-def _connections(requested_connections: int, telemetry: Telemetry) -> int:
-    count = connections_that_fit(requested_connections)
-    if count < requested_connections:
+def _limit_connections(requested_connections: int, telemetry: Telemetry) -> int:
+    connection_count = limit_connections(requested_connections)
+    if connection_count < requested_connections:
         telemetry.warning(
             "api_connections_reduced",
             wanted=requested_connections,
-            connections=count,
+            connections=connection_count,
             why="the limit of open files (ulimit -n) is too low",
         )
-    return count
+    return connection_count
 
 
 class GracefulServer(uvicorn.Server):
     """uvicorn's server without its signal handlers: the process handles signals."""
 
     # Requests that took longer than the time to shut down.
-    cut_requests = 0
+    cut_request_count = 0
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
-        self.cut_requests = len(self.server_state.tasks)
+        self.cut_request_count = len(self.server_state.tasks)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

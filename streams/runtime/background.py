@@ -3,11 +3,11 @@
 from streams.core.errors import Misconfigured
 
 # The name of such a process in logs, metrics and deployments.
-BACKGROUND = "background"
+BACKGROUND_NAME = "background"
 BACKGROUND_STAGES = ("publish", "meter", "notify", "maintain")
-RUN_BACKGROUND = ("run", "--stages", ",".join(BACKGROUND_STAGES))
+RUN_BACKGROUND_ARGUMENTS = ("run", "--stages", ",".join(BACKGROUND_STAGES))
 # Why a stage has a process of its own.
-SEPARATE_STAGES = {
+SEPARATE_STAGE_REASONS = {
     "fan-out": "Faust runs one consumer in a process, and every event waits for it",
     "deliver": "its requests would wait for the work of the other stages",
     "record": "under load it needs a core for itself",
@@ -21,9 +21,10 @@ def parse_stages(text: str) -> tuple[str, ...]:
     if not names:
         raise Misconfigured(f"--stages: name one stage or more, such as {','.join(BACKGROUND_STAGES)}")
     for name in names:
-        if name in SEPARATE_STAGES:
+        if name in SEPARATE_STAGE_REASONS:
             raise Misconfigured(
-                f"--stages: {name} has a process of its own ({SEPARATE_STAGES[name]}): run `scorm-webhooks {name}`"
+                f"--stages: {name} has a process of its own ({SEPARATE_STAGE_REASONS[name]}): "
+                f"run `scorm-webhooks {name}`"
             )
         if name not in BACKGROUND_STAGES:
             raise Misconfigured(f"--stages: there is no stage {name!r}; choose from {', '.join(BACKGROUND_STAGES)}")

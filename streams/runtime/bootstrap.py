@@ -88,7 +88,7 @@ class SqlDeployment(SqlParts):
             telemetry=telemetry,
             readiness_problems=readiness_problems,
             metrics=metrics,
-            oidc=self.oidc(telemetry),
+            oidc=self.oidc_service(telemetry),
         )
 
     def accounts(self) -> AccountService:
@@ -126,7 +126,7 @@ class SqlDeployment(SqlParts):
         database = self.database
         return SessionService(SqlAccounts(database), SqlUsers(database), SqlSessions(database), self.clock)
 
-    def oidc(self, telemetry: Telemetry) -> OidcService | None:
+    def oidc_service(self, telemetry: Telemetry) -> OidcService | None:
         """Sign-in by OpenID Connect; None where no provider is set."""
         settings, provider = self.settings, self.identity_provider()
         if provider is None:
@@ -180,7 +180,7 @@ class SqlDeployment(SqlParts):
             producer,
             self.codec,
             self.clock,
-            self.settings.time_limits.test_outcome,
+            self.settings.time_limits.test_outcome_seconds,
         )
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
@@ -210,7 +210,7 @@ class SqlDeployment(SqlParts):
         return WebhookStatsService(SqlWebhookStats(self.database), self.clock)
 
     def mail_service(self) -> MailService:
-        return MailService(self.mails(), self.settings.public_url)
+        return MailService(self.stored_mails(), self.settings.public_url)
 
     def platform(self) -> PlatformService:
         unknown_accounts = self.unknown_accounts().newest
@@ -225,7 +225,7 @@ class SqlDeployment(SqlParts):
             SqlAccounts(self.database),
             self.clock,
             self.new_token,
-            self.writes_newest,
+            self.writes_newest_schemas,
             self.settings.public_url,
         )
 

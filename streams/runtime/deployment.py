@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import schemas
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.avro.confluent import URL as REGISTRY_URL
+from streams.adapters.avro.confluent import URL_VARIABLE as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
@@ -50,21 +50,21 @@ if TYPE_CHECKING:
 # All events wait for this reader, and it has few records to read.
 SUBSCRIPTIONS_WATCHDOG_SECONDS = 15.0
 # In the data directory, without DATABASE_URL.
-SQLITE_FILE = "scorm-webhooks.db"
+SQLITE_FILE_NAME = "scorm-webhooks.db"
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
 
 
-def _write_once(path: Path, text: str) -> None:
+def _write_private_file(path: Path, text: str) -> None:
     """Write a file that only its owner may read. If several processes write it, the first complete text stays."""
-    descriptor, draft = tempfile.mkstemp(dir=path.parent)
+    descriptor, draft_path = tempfile.mkstemp(dir=path.parent)
     try:
         with open(descriptor, "w") as file:
             file.write(text)
         with suppress(FileExistsError):
-            os.link(draft, path)
+            os.link(draft_path, path)
     finally:
-        os.unlink(draft)
+        os.unlink(draft_path)
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ class Deployment:
         """DATABASE_URL, or the URL of SQLite's file in the data directory."""
         if url := self.environ.get("DATABASE_URL"):
             return url
-        return f"sqlite:///{self.make_data_dir().absolute()}/{SQLITE_FILE}"
+        return f"sqlite:///{self.make_data_dir().absolute()}/{SQLITE_FILE_NAME}"
 
     @property
     def has_system(self) -> bool:
-        return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE).exists()
+        return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE_NAME).exists()
 
     def require_system(self) -> None:
         """Raises `Misconfigured` where no system is: a command must not make a second, empty one."""
@@ -142,26 +142,26 @@ class Deployment:
     # -- adapters --------------------------------------------------------------------------------------------------
 
     @property
-    def writes_newest(self) -> bool:
+    def writes_newest_schemas(self) -> bool:
         """Whether records may have what the release before cannot read."""
         return self.settings.record_schemas == "newest"
 
     @cached_property
     def codec(self) -> AvroCodec:
-        return AvroCodec(versions_written=None if self.writes_newest else schemas.COMPATIBLE)
+        return AvroCodec(versions_written=None if self.writes_newest_schemas else schemas.COMPATIBLE)
 
     @cached_property
     def event_codec(self) -> EventCodec:
         """The codec for events, which producers may write in Confluent's framing when there is a registry."""
         url = self.environ.get(REGISTRY_URL)
-        confluent = self.settings.event_framing == "confluent"
+        is_confluent = self.settings.event_framing == "confluent"
         if not url:
-            if confluent:
+            if is_confluent:
                 raise Misconfigured(f"SCORM_WEBHOOKS_EVENT_FRAMING is confluent, but {REGISTRY_URL} is not set")
             return self.codec
         # The topic name strategy, unless the registry's owner chose another name.
         event_subject = self.settings.event_subject or f"{self.settings.topic_prefix}{SESSION_EVENTS}-value"
-        subject = event_subject if confluent else None
+        subject = event_subject if is_confluent else None
         return ConfluentCodec(self.codec, ConfluentRegistry(url, registry_properties(self.environ)), subject)
 
     @cached_property
@@ -187,16 +187,16 @@ class Deployment:
                 "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set: the secrets of webhooks need a key; "
                 "`scorm-webhooks keys generate` makes one"
             )
-        return FernetEncryption([self._own_key()])
+        return FernetEncryption([self._embedded_key()])
 
-    def _own_key(self) -> str:
+    def _embedded_key(self) -> str:
         """The key of an embedded deployment, which the first process makes."""
         from streams.adapters.encryption import generate_key
 
         path = self.make_data_dir() / "encryption.key"
         try:
             if not path.exists():
-                _write_once(path, generate_key())
+                _write_private_file(path, generate_key())
             return path.read_text().strip()
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
@@ -219,7 +219,7 @@ class Deployment:
     def event_consumer(self, telemetry: Telemetry) -> EventConsumer:
         """What `fan-out` reads with."""
         if self.settings.fan_out_consumer == "librdkafka":
-            return self._fair_consumer(telemetry)
+            return self._make_fair_consumer(telemetry)
         from streams.adapters.faust.stage import FaustStage
 
         settings = self.settings
@@ -230,10 +230,10 @@ class Deployment:
             settings.topic_prefix,
             settings.instance_id,
             telemetry,
-            watchdog=self._watchdogs(telemetry),
+            watchdog=self._watchdog_factory(telemetry),
         )
 
-    def _fair_consumer(self, telemetry: Telemetry) -> EventConsumer:
+    def _make_fair_consumer(self, telemetry: Telemetry) -> EventConsumer:
         from streams.stages.consuming.fair_consumer import FairConsumer
 
         return FairConsumer(
@@ -283,7 +283,7 @@ class Deployment:
         )
 
     def subscriptions_reader(
-        self, telemetry: Telemetry, opens_check: Callable[[str], bool] = lambda ciphertext: True
+        self, telemetry: Telemetry, can_decrypt_check: Callable[[str], bool] = lambda ciphertext: True
     ) -> SubscriptionsReader:
         prefix = self.settings.topic_prefix
         return SubscriptionsReader(
@@ -294,8 +294,8 @@ class Deployment:
             telemetry,
             self.clock,
             self.outages(telemetry),
-            opens_check,
-            self._watchdogs(telemetry, SUBSCRIPTIONS_WATCHDOG_SECONDS),
+            can_decrypt_check,
+            self._watchdog_factory(telemetry, SUBSCRIPTIONS_WATCHDOG_SECONDS),
         )
 
     def consumer(
@@ -303,23 +303,23 @@ class Deployment:
     ) -> KafkaRecordConsumer:
         """A member of a consumer group. With `in_bulk`, a fetch waits up to 0.1 s for more records."""
         prefix = self.settings.topic_prefix
-        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, in_bulk=in_bulk)
+        config = consumer_config(self.kafka, prefix + group, self.settings.instance_id, is_bulk=in_bulk)
         return KafkaRecordConsumer(
             config,
             topics,
             prefix,
             telemetry,
             self.outages(telemetry),
-            sole_member=self.sole_member,
-            watchdog=self._watchdogs(telemetry),
+            is_sole_member=self.sole_member,
+            watchdog=self._watchdog_factory(telemetry),
             protocol=self.settings.kafka_group_protocol,
         )
 
-    def _watchdogs(self, telemetry: Telemetry, most_seconds: float = math.inf) -> NewWatchdog:
+    def _watchdog_factory(self, telemetry: Telemetry, max_seconds: float = math.inf) -> NewWatchdog:
         """What watches a consumer. The process ends soon after a standstill, even if the consumer cannot be closed."""
         probe, seconds = RecordProbe(self.kafka, self.settings.topic_prefix), self.settings.watchdog_seconds
 
-        def watchdog(name: str, positions: Positions) -> ConsumerWatchdog:
-            return ConsumerWatchdog(name, positions, probe, telemetry, min(seconds, most_seconds), end_soon)
+        def make_watchdog(name: str, positions: Positions) -> ConsumerWatchdog:
+            return ConsumerWatchdog(name, positions, probe, telemetry, min(seconds, max_seconds), end_soon)
 
-        return watchdog
+        return make_watchdog

@@ -12,14 +12,14 @@ from pathlib import Path
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
-from streams.adapters.sql.pooler import give_sessions_settings
+from streams.adapters.sql.pooler import store_session_settings
 from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
-from streams.runtime.background import BACKGROUND, SEPARATE_STAGES
+from streams.runtime.background import BACKGROUND_NAME, SEPARATE_STAGE_REASONS
 from streams.runtime.bootstrap import SqlDeployment
-from streams.runtime.health_server import serving
+from streams.runtime.health_server import serve_health
 from streams.runtime.sockets import listen
-from streams.runtime.start_lines import is_up, print_addresses, print_beginning
+from streams.runtime.start_lines import print_addresses, print_start, wait_until_up
 from streams.runtime.startup import STAGES
 from streams.runtime.supervisor import Supervisor
 from streams.settings import PREFIX, Settings
@@ -33,24 +33,26 @@ EMBEDDED_WARNING = (
 
 
 @asynccontextmanager
-async def system(
-    deployment: SqlDeployment, telemetry: PrometheusTelemetry, logs: Path | None = None, *, small: bool = False
+async def run_system(
+    deployment: SqlDeployment, telemetry: PrometheusTelemetry, log_dir: Path | None = None, *, is_small: bool = False
 ) -> AsyncIterator[Supervisor]:
-    """Run all stages of a deployment during the block, some of them in one process if it is `small`.
+    """Run all stages of a deployment during the block, some of them in one process if it is `is_small`.
 
     The data directory has the embedded broker's address.
     """
     deployment.make_data_dir()
-    with _broker(deployment, telemetry) as environ:
+    with _start_broker(deployment, telemetry) as environ:
         upgrade(deployment.database_url)
         if deployment.settings.is_behind_pooler:
-            give_sessions_settings(deployment.database_url)
+            store_session_settings(deployment.database_url)
         if _is_embedded(deployment):
             await _end_lost_deliveries(deployment, telemetry)
         options = ("--sole-member",) if _is_embedded(deployment) else ()
-        stages = [*SEPARATE_STAGES, BACKGROUND] if small else list(STAGES)
-        supervisor = Supervisor(stages, environ, telemetry, deployment.settings.time_limits.kill, logs, options)
-        running = asyncio.create_task(supervisor.run())
+        stages = [*SEPARATE_STAGE_REASONS, BACKGROUND_NAME] if is_small else list(STAGES)
+        supervisor = Supervisor(
+            stages, environ, telemetry, deployment.settings.time_limits.kill_seconds, log_dir, options
+        )
+        supervisor_task = asyncio.create_task(supervisor.run())
         try:
             # Let the supervisor start its children first.
             await asyncio.sleep(0)
@@ -58,9 +60,9 @@ async def system(
         finally:
             # A supervisor that ended by itself has an exception to raise.
             if supervisor.is_running:
-                running.cancel()
+                supervisor_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await running
+                await supervisor_task
             if _is_embedded(deployment):
                 await _warn_of_lost_deliveries(deployment, telemetry)
 
@@ -73,10 +75,10 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
     """End deliveries that wait in SQL: the last broker had them, and the new one is still empty."""
     lease = deployment.lease("publish")
     # Another deployment may use the same database server. A data directory has only one `up` at a time.
-    if not deployment.database.is_sqlite and not await _take(lease):
+    if not deployment.database.is_sqlite and not await _take_lease(lease):
         telemetry.warning("database_in_use", effect="deliveries of the other deployment are left as they are")
         return
-    if ended_count := await deployment.lost_deliveries().end():
+    if ended_count := await deployment.lost_deliveries().end_all():
         telemetry.count("dead_letters_total", ended_count, reason=str(DeathReason.BROKER_RESTARTED))
         telemetry.warning(
             "deliveries_lost_with_broker",
@@ -87,7 +89,7 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
     await lease.release()
 
 
-async def _take(lease: SqlLease) -> bool:
+async def _take_lease(lease: SqlLease) -> bool:
     """Take a lease. A killed publisher holds it for some seconds more."""
     for _ in range(int(LEASE_SECONDS) + 2):
         if await lease.renew():
@@ -106,19 +108,19 @@ async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: Prometh
         )
 
 
-async def serve_up(deployment: SqlDeployment, *, small: bool) -> None:
+async def serve_up(deployment: SqlDeployment, *, is_small: bool) -> None:
     """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
     telemetry = PrometheusTelemetry("up")
-    stopping = stop_signal()
-    with _locked(deployment.make_data_dir()):
-        await _serve(deployment, telemetry, stopping, small)
+    stop_event = stop_signal()
+    with _lock_data_dir(deployment.make_data_dir()):
+        await _serve(deployment, telemetry, stop_event, is_small)
 
 
 async def _serve(
-    deployment: SqlDeployment, telemetry: PrometheusTelemetry, stopping: asyncio.Event, small: bool
+    deployment: SqlDeployment, telemetry: PrometheusTelemetry, stop_event: asyncio.Event, is_small: bool
 ) -> None:
     settings = deployment.settings
-    listening = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
+    health_socket = listen(settings.health_host, settings.health_port, f"{PREFIX}HEALTH")
     started_supervisors: list[Supervisor] = []
 
     async def readiness_problems() -> list[str]:
@@ -126,29 +128,29 @@ async def _serve(
 
     try:
         async with (
-            serving(listening, readiness_problems, telemetry.registry) as port,
-            system(deployment, telemetry, small=small) as supervisor,
+            serve_health(health_socket, readiness_problems, telemetry.registry) as port,
+            run_system(deployment, telemetry, is_small=is_small) as supervisor,
         ):
             started_supervisors.append(supervisor)
-            health = f"http://{settings.health_host}:{port}/readyz"
-            telemetry.info("started", health=health, data_dir=str(settings.data_dir))
-            print_beginning(settings)
-            if await is_up(supervisor, stopping, health):
-                await print_addresses(deployment, embedded=_is_embedded(deployment))
-            await _wait_for_end(stopping, supervisor)
+            health_url = f"http://{settings.health_host}:{port}/readyz"
+            telemetry.info("started", health=health_url, data_dir=str(settings.data_dir))
+            print_start(settings)
+            if await wait_until_up(supervisor, stop_event, health_url):
+                await print_addresses(deployment, is_embedded=_is_embedded(deployment))
+            await _wait_for_end(stop_event, supervisor)
             telemetry.info("stopping")
     finally:
         await deployment.database.close()
 
 
-async def _wait_for_end(stopping: asyncio.Event, supervisor: Supervisor) -> None:
-    while not stopping.is_set() and supervisor.is_running:
+async def _wait_for_end(stop_event: asyncio.Event, supervisor: Supervisor) -> None:
+    while not stop_event.is_set() and supervisor.is_running:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), 0.5)
+            await asyncio.wait_for(stop_event.wait(), 0.5)
 
 
 @contextmanager
-def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
+def _start_broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
     """The environment of the stages, with a broker's address."""
     environ = dict(deployment.environ)
     if not _is_embedded(deployment):
@@ -162,16 +164,21 @@ def _broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterat
         except OSError as error:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {settings.broker_file}: {error.strerror}") from None
         try:
-            yield {**_SHORT_FETCHES, **environ, "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap, **_defaults(settings)}
+            yield {
+                **_SHORT_FETCH_CONFIG,
+                **environ,
+                "KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap,
+                **_embedded_settings(settings),
+            }
         finally:
             settings.broker_file.unlink(missing_ok=True)
 
 
 # The embedded broker answers a fetch only after its whole wait, even when a record arrives.
-_SHORT_FETCHES = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
+_SHORT_FETCH_CONFIG = {"KAFKA_CONFIG_FETCH_WAIT_MAX_MS": "20"}
 
 
-def _defaults(settings: Settings) -> dict[str, str]:
+def _embedded_settings(settings: Settings) -> dict[str, str]:
     # Without these, stages with a broker's address take the defaults of a cluster.
     return {
         f"{PREFIX}EVENT_PARTITIONS": str(settings.event_partitions),
@@ -181,7 +188,7 @@ def _defaults(settings: Settings) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
+def _lock_data_dir(data_dir: Path) -> Iterator[None]:
     """Hold the lock of a data directory. Raises `Misconfigured` when another `up` holds it."""
     try:
         lock = (data_dir / "up.lock").open("w")

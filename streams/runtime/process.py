@@ -16,93 +16,93 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from streams.ports import Telemetry
-from streams.runtime.health_server import serving
-from streams.runtime.readiness import by_cause
+from streams.runtime.health_server import serve_health
+from streams.runtime.readiness import group_by_cause
 from streams.runtime.running_stage import RunningStage
 from streams.tasks import stop_signal
 
 # Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
 # took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
-LOOP_LAG_SECONDS = 15.0
-LOOP_LAG_EVERY_SECONDS = 0.5
-READINESS_EVERY_SECONDS = 0.5
+LOOP_LAG_WINDOW_SECONDS = 15.0
+LOOP_LAG_INTERVAL_SECONDS = 0.5
+READINESS_INTERVAL_SECONDS = 0.5
 
 
 async def run_process(
     stages: Sequence[RunningStage[Any]],
     telemetry: Telemetry,
     registry: CollectorRegistry,
-    listening: socket.socket,
+    health_socket: socket.socket,
     *,
     stop_seconds: float,
-    until_stdin_closes: bool,
+    ends_with_stdin: bool,
 ) -> None:
     """Run stages until SIGTERM or SIGINT, or until one ends. Then drain. Raises what a stage raises.
 
-    The socket `listening` serves the probes. `/healthz` answers before a stage is made, and `/readyz` says what the
+    The socket `health_socket` serves the probes. `/healthz` answers before a stage is made, and `/readyz` says what the
     start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the latest,
     even if no broker answers.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    stopping = stop_signal()
-    if until_stdin_closes:
-        _watch_stdin(stopping.set)
+    stop_event = stop_signal()
+    if ends_with_stdin:
+        _watch_stdin(stop_event.set)
 
     async def readiness_problems() -> list[str]:
-        return _problems(stages)
+        return _readiness_problems(stages)
 
-    async with serving(listening, readiness_problems, registry) as bound:
-        telemetry.info("started", health_port=bound)
+    async with serve_health(health_socket, readiness_problems, registry) as health_port:
+        telemetry.info("started", health_port=health_port)
         telemetry.gauge("build_info", 1, version=version("scorm-webhooks"), python=platform.python_version())
-        running = [asyncio.create_task(stage.run()) for stage in stages]
-        watching = asyncio.gather(
+        stage_tasks = [asyncio.create_task(stage.run()) for stage in stages]
+        reports = asyncio.gather(
             *(_report_readiness(stage) for stage in stages),
             _report_process(stages, telemetry),
             _report_loop_lag(telemetry),
-            _freeze_garbage(stages),
+            _freeze_imported_modules(stages),
         )
-        stop_wait = asyncio.create_task(stopping.wait())
-        await asyncio.wait({*running, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
-        watching.cancel()
-        if any(stage.made.is_set() and not task.done() for stage, task in zip(stages, running, strict=True)):
-            _end_in_time(telemetry, stop_seconds)
-        await asyncio.gather(*map(_end, stages, running))
+        stop_wait = asyncio.create_task(stop_event.wait())
+        await asyncio.wait({*stage_tasks, stop_wait}, return_when=asyncio.FIRST_COMPLETED)
+        reports.cancel()
+        if any(stage.made_event.is_set() and not task.done() for stage, task in zip(stages, stage_tasks, strict=True)):
+            _exit_after(telemetry, stop_seconds)
+        await asyncio.gather(*map(_end_stage, stages, stage_tasks))
         stop_wait.cancel()
-        await asyncio.gather(watching, stop_wait, return_exceptions=True)
-        for task in running:
+        await asyncio.gather(reports, stop_wait, return_exceptions=True)
+        for task in stage_tasks:
             with suppress(asyncio.CancelledError):
                 await task
         telemetry.info("stopped")
 
 
-async def _end(stage: RunningStage[Any], running: "asyncio.Task[None]") -> None:
+async def _end_stage(stage: RunningStage[Any], stage_task: "asyncio.Task[None]") -> None:
     """Drain a stage and end it. It waits for no other stage: another process may want its lease."""
-    if not running.done():
+    if not stage_task.done():
         await stage.drain()
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    stage_task.cancel()
+    await asyncio.gather(stage_task, return_exceptions=True)
 
 
-def _problems(stages: Sequence[RunningStage[Any]]) -> list[str]:
-    return by_cause((stage.name, problem) for stage in stages for problem in stage.readiness_problems())
+def _readiness_problems(stages: Sequence[RunningStage[Any]]) -> list[str]:
+    return group_by_cause((stage.name, problem) for stage in stages for problem in stage.readiness_problems())
 
 
-async def _freeze_garbage(stages: Sequence[RunningStage[Any]]) -> None:
+async def _freeze_imported_modules(stages: Sequence[RunningStage[Any]]) -> None:
     """Once all stages are made: imported modules are never freed."""
     for stage in stages:
-        await stage.made.wait()
+        await stage.made_event.wait()
     gc.freeze()
 
 
-def _end_in_time(telemetry: Telemetry, seconds: float) -> None:
+def _exit_after(telemetry: Telemetry, seconds: float) -> None:
     """End the process in `seconds`. A client cannot stop waiting for a last commit while its broker is away."""
 
-    def end() -> None:
+    def exit_process() -> None:
         telemetry.warning("stop_timed_out", effect="uncommitted records are handled again by the next process")
         os._exit(1)
 
-    timer = threading.Timer(seconds, end)
+    timer = threading.Timer(seconds, exit_process)
     timer.daemon = True
     timer.start()
 
@@ -115,23 +115,23 @@ async def _report_readiness(stage: RunningStage[Any]) -> None:
         if problems != logged_problems:
             stage.telemetry.info("not_ready" if problems else "ready", why="; ".join(problems) or None)
             logged_problems = problems
-        await asyncio.sleep(READINESS_EVERY_SECONDS)
+        await asyncio.sleep(READINESS_INTERVAL_SECONDS)
 
 
 async def _report_process(stages: Sequence[RunningStage[Any]], telemetry: Telemetry) -> None:
     while True:
-        telemetry.gauge("ready", 0 if _problems(stages) else 1)
-        await asyncio.sleep(READINESS_EVERY_SECONDS)
+        telemetry.gauge("ready", 0 if _readiness_problems(stages) else 1)
+        await asyncio.sleep(READINESS_INTERVAL_SECONDS)
 
 
 async def _report_loop_lag(telemetry: Telemetry) -> None:
     """Measure how late the event loop is, and report the longest delay of the last 15 seconds."""
     loop = asyncio.get_running_loop()
-    delays: deque[float] = deque(maxlen=round(LOOP_LAG_SECONDS / LOOP_LAG_EVERY_SECONDS))
+    delays: deque[float] = deque(maxlen=round(LOOP_LAG_WINDOW_SECONDS / LOOP_LAG_INTERVAL_SECONDS))
     while True:
         started_at = loop.time()
-        await asyncio.sleep(LOOP_LAG_EVERY_SECONDS)
-        delays.append(loop.time() - started_at - LOOP_LAG_EVERY_SECONDS)
+        await asyncio.sleep(LOOP_LAG_INTERVAL_SECONDS)
+        delays.append(loop.time() - started_at - LOOP_LAG_INTERVAL_SECONDS)
         telemetry.gauge("event_loop_lag_seconds", max(0.0, *delays))
 
 
@@ -139,9 +139,9 @@ def _watch_stdin(stop: Callable[[], None]) -> None:
     """Stop when standard input closes. The supervisor holds the other end, so that its children end with it."""
     descriptor = sys.stdin.fileno()
 
-    def readable() -> None:
+    def on_readable() -> None:
         if not os.read(descriptor, 1024):
             asyncio.get_running_loop().remove_reader(descriptor)
             stop()
 
-    asyncio.get_running_loop().add_reader(descriptor, readable)
+    asyncio.get_running_loop().add_reader(descriptor, on_readable)

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 
 
-def by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
+def group_by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
     """One line for each cause, with the names of those that have it. "" is left out."""
-    names: dict[str, list[str]] = {}
+    names_by_cause: dict[str, list[str]] = {}
     for name, cause in problems:
-        names.setdefault(cause, []).append(name)
-    return [_line(", ".join(dict.fromkeys(filter(None, stage_names))), cause) for cause, stage_names in names.items()]
+        names_by_cause.setdefault(cause, []).append(name)
+    return [
+        _to_line(", ".join(dict.fromkeys(filter(None, stage_names))), cause)
+        for cause, stage_names in names_by_cause.items()
+    ]
 
 
-def _line(names: str, cause: str) -> str:
+def _to_line(names: str, cause: str) -> str:
     return f"{names}: {cause}" if names else cause

@@ -25,26 +25,26 @@ class Runnable(Protocol):
 
 AnyTelemetry = TypeVar("AnyTelemetry", bound=Telemetry)
 # Waits for what a stage needs, then makes it. The second argument takes the reason for each wait.
-Prepare = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnable]]
+PrepareStage = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnable]]
 
 
 class RunningStage(Generic[AnyTelemetry]):
-    """A stage from its start. It is not ready until it is made; `made` is set then.
+    """A stage from its start. It is not ready until it is made; `made_event` is set then.
 
     `name` is what problems call it; a stage that is alone in its process needs none.
     """
 
-    def __init__(self, prepare: Prepare[AnyTelemetry], telemetry: AnyTelemetry, name: str = "") -> None:
+    def __init__(self, prepare_stage: PrepareStage[AnyTelemetry], telemetry: AnyTelemetry, name: str = "") -> None:
         self.name = name
         self.telemetry = telemetry
-        self.made = asyncio.Event()
-        self._prepare = prepare
+        self.made_event = asyncio.Event()
+        self._prepare_stage = prepare_stage
         self._stage: Runnable | None = None
-        self._waits_for = "is starting"
+        self._start_problem = "is starting"
 
     async def run(self) -> None:
-        self._stage = stage = await self._prepare(self.telemetry, self._note)
-        self.made.set()
+        self._stage = stage = await self._prepare_stage(self.telemetry, self._set_start_problem)
+        self.made_event.set()
         await stage.run()
 
     async def drain(self) -> None:
@@ -61,17 +61,19 @@ class RunningStage(Generic[AnyTelemetry]):
 
     def readiness_problems(self) -> list[str]:
         """Each cause once."""
-        return list(dict.fromkeys(self._stage.readiness_problems())) if self._stage else [self._waits_for]
+        return list(dict.fromkeys(self._stage.readiness_problems())) if self._stage else [self._start_problem]
 
-    def _note(self, reason: str) -> None:
-        self._waits_for = reason
+    def _set_start_problem(self, reason: str) -> None:
+        self._start_problem = reason
 
 
 class GroupedStage(RunningStage[AnyTelemetry]):
     """A stage beside others. When it loses its lease, it starts again with new metrics, and the others go on."""
 
-    def __init__(self, name: str, prepare: Prepare[AnyTelemetry], new_telemetry: Callable[[str], AnyTelemetry]) -> None:
-        super().__init__(prepare, new_telemetry(name), name)
+    def __init__(
+        self, name: str, prepare_stage: PrepareStage[AnyTelemetry], new_telemetry: Callable[[str], AnyTelemetry]
+    ) -> None:
+        super().__init__(prepare_stage, new_telemetry(name), name)
         self._new_telemetry = new_telemetry
 
     async def run(self) -> None:
@@ -85,4 +87,4 @@ class GroupedStage(RunningStage[AnyTelemetry]):
                 raise
             # As after a restart of a process: this stage is no `publisher` any more, for example.
             self.telemetry = self._new_telemetry(self.name)
-            self._stage, self._waits_for = None, "is starting again"
+            self._stage, self._start_problem = None, "is starting again"

@@ -7,28 +7,30 @@ import socket
 from streams.core.errors import Misconfigured
 
 
-def listen(host: str, port: int, settings: str, *, shared: bool = False) -> socket.socket:
+def listen(host: str, port: int, settings_prefix: str, *, is_shared: bool = False) -> socket.socket:
     """Listen on a port. Port 0 is any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`.
 
-    Several processes may listen on a `shared` port: the kernel deals its connections out.
+    Several processes may listen on a `is_shared` port: the kernel deals its connections out.
     """
     try:
         return socket.create_server(
-            (host, port), family=_family(host, port), backlog=socket.SOMAXCONN, reuse_port=shared
+            (host, port), family=_address_family(host, port), backlog=socket.SOMAXCONN, reuse_port=is_shared
         )
     except socket.gaierror as error:
-        wrong, reason, suggestion = "HOST", error.strerror, "an address of this machine"
+        wrong_setting, reason, suggestion = "HOST", error.strerror, "an address of this machine"
     except UnicodeError:
-        wrong, reason, suggestion = "HOST", "not a valid host name", "an address of this machine"
+        wrong_setting, reason, suggestion = "HOST", "not a valid host name", "an address of this machine"
     except OSError as error:
         # The message of socket.create_server repeats the address.
         reason = os.strerror(error.errno or 0)
         is_elsewhere = error.errno == errno.EADDRNOTAVAIL
-        wrong, suggestion = ("HOST", "an address of this machine") if is_elsewhere else ("PORT", "another port")
-    raise Misconfigured(f"{settings}_{wrong}: cannot listen on {host}:{port} ({reason}); choose {suggestion}")
+        wrong_setting, suggestion = ("HOST", "an address of this machine") if is_elsewhere else ("PORT", "another port")
+    raise Misconfigured(
+        f"{settings_prefix}_{wrong_setting}: cannot listen on {host}:{port} ({reason}); choose {suggestion}"
+    )
 
 
-def _family(host: str, port: int) -> socket.AddressFamily:
+def _address_family(host: str, port: int) -> socket.AddressFamily:
     """The address family of a host: IPv4 if it has both, so that `localhost` is 127.0.0.1."""
     families = {address[0] for address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
     return socket.AF_INET if socket.AF_INET in families else socket.AF_INET6

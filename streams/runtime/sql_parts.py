@@ -9,7 +9,7 @@ from functools import cached_property
 
 from ulid import ULID
 
-from streams.adapters.certificates import trust
+from streams.adapters.certificates import trust_ca_file
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.sql.backlog import SqlBacklogs
@@ -22,8 +22,8 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.session import CODE_DIGITS, code_of
-from streams.core.usage import LATE_DAYS
+from streams.core.session import CODE_DIGITS, format_code
+from streams.core.usage import MONTH_OPEN_DAYS
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.storage import SqlErasures
 from streams.features.mails.storage import SqlMails
@@ -58,7 +58,7 @@ class SqlParts(Deployment):
 
     def new_code(self) -> str:
         """A code that a person types to sign in."""
-        return code_of(secrets.randbelow(10**CODE_DIGITS))
+        return format_code(secrets.randbelow(10**CODE_DIGITS))
 
     def random_bytes(self, size: int) -> bytes:
         return secrets.token_bytes(size)
@@ -124,11 +124,11 @@ class SqlParts(Deployment):
     def pruning(self) -> SqlPruning:
         return SqlPruning(self.database)
 
-    def retention(self) -> dict[Prunable, timedelta]:
+    def retention_by_kind(self) -> dict[Prunable, timedelta]:
         """The retention of each kind of row. Without an entry, rows stay until a person decides."""
         settings = self.settings
-        longest = max(topic.retention for topic in retentions(self.topics))
-        days = {
+        longest_retention = max(topic.retention for topic in retentions(self.topics))
+        retention_days = {
             Prunable.DELIVERIES: settings.retention_days,
             Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
             Prunable.RESPONSE_TIMES: max(31, settings.retention_days),
@@ -138,30 +138,30 @@ class SqlParts(Deployment):
             Prunable.RESPONSES: 1,
             Prunable.SIGN_INS: 1,
             Prunable.SESSIONS: 1,
-            Prunable.COUNTED_LAUNCHES: LATE_DAYS,
+            Prunable.COUNTED_LAUNCHES: MONTH_OPEN_DAYS,
             Prunable.PENDING_SIGN_INS: 1,
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,
             # Until no topic has a record of before, with time to spare: brokers delete whole segments.
-            Prunable.ERASURES: max(2 * longest.days, settings.audit_retention_days),
+            Prunable.ERASURES: max(2 * longest_retention.days, settings.audit_retention_days),
         }
         if settings.dead_letter_retention_days is not None:
-            days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
+            retention_days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
         # Nothing names a deleted webhook for longer, but its deliveries that wait for a decision, which keep it.
-        days[Prunable.WEBHOOKS] = max(days.values())
-        return {prunable: timedelta(days=count) for prunable, count in days.items()}
+        retention_days[Prunable.WEBHOOKS] = max(retention_days.values())
+        return {prunable: timedelta(days=count) for prunable, count in retention_days.items()}
 
-    def mails(self) -> SqlMails:
+    def stored_mails(self) -> SqlMails:
         return SqlMails(self.database)
 
-    def transport(self) -> MailTransport | None:
+    def mail_transport(self) -> MailTransport | None:
         """The mail server of SMTP_URL; None where it is not set."""
         url = self.environ.get("SMTP_URL")
         if not url:
             return None
         from streams.adapters.smtp import SmtpTransport, smtp_server
 
-        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._tls())
+        return SmtpTransport(smtp_server(url), self.settings.mail_from, self._ssl_context())
 
     def identity_provider(self) -> IdentityProvider | None:
         """The OpenID Connect provider of the settings; None where none is set."""
@@ -169,18 +169,18 @@ class SqlParts(Deployment):
         if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
             return None
         from streams.adapters.oidc.provider import OidcClient, OidcProvider
-        from streams.features.sign_in.oidc import OIDC_CALLBACK
+        from streams.features.sign_in.oidc import OIDC_CALLBACK_PATH
 
         client = OidcClient(
             settings.oidc_issuer,
             settings.oidc_client_id,
             settings.oidc_client_secret.get_secret_value(),
             settings.oidc_scopes,
-            f"{settings.url.rstrip('/')}{OIDC_CALLBACK}",
+            f"{settings.url.rstrip('/')}{OIDC_CALLBACK_PATH}",
         )
-        return OidcProvider(client, self.clock, self._tls())
+        return OidcProvider(client, self.clock, self._ssl_context())
 
-    def _tls(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         tls = ssl.create_default_context()
-        trust(tls, self.settings.ca_file)
+        trust_ca_file(tls, self.settings.ca_file)
         return tls

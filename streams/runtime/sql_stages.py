@@ -2,7 +2,7 @@
 
 from ulid import ULID
 
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.threads import run_in_worker_thread
 from streams.features.course_sessions.stage import DueReports
 from streams.features.learners.stage import finish_erasures
 from streams.features.mails.stage import Notify
@@ -15,15 +15,15 @@ from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
-from streams.stages.overdue_retries import send_overdue_again
-from streams.stages.publish import MayDelete, Publish, ReconcileResult
+from streams.stages.overdue_retries import resend_overdue
+from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import together
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
-def _lease(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
+def _make_lease_keeper(stage: str, deployment: SqlParts, telemetry: Telemetry) -> LeaseKeeper:
     outages = deployment.outages(telemetry)
     return LeaseKeeper(deployment.lease(stage), deployment.encryption_check, telemetry, outages)
 
@@ -36,7 +36,7 @@ class PublishProcess:
         self._subscriptions = deployment.subscriptions_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._database = deployment.database
-        self._lease = _lease("publish", deployment, telemetry)
+        self._lease = _make_lease_keeper("publish", deployment, telemetry)
         self._stage = Publish(
             deployment.outbox(),
             self._lease,
@@ -47,11 +47,14 @@ class PublishProcess:
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
             outages=self._outages,
-            writes_newest=deployment.writes_newest,
+            writes_newest=deployment.writes_newest_schemas,
         )
         self._deployment, self._telemetry = deployment, telemetry
         self._due_reports = DueReports(
-            deployment.stored_course_sessions(telemetry), deployment.clock, self._outages, deployment.writes_newest
+            deployment.stored_course_sessions(telemetry),
+            deployment.clock,
+            self._outages,
+            deployment.writes_newest_schemas,
         )
         self._release_held = ReleaseHeld(
             deployment.held_deliveries(),
@@ -66,7 +69,7 @@ class PublishProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._check_keys, self._work)
+            await together(self._check_keys, self._hold_lease)
         finally:
             await self._producer.close()
             await self._database.close()
@@ -74,13 +77,13 @@ class PublishProcess:
     async def _check_keys(self) -> None:
         await self._deployment.encryption_check.watch(self._outages)
 
-    async def _work(self) -> None:
+    async def _hold_lease(self) -> None:
         # Read the topic only when no other process writes to it.
         await self._lease.hold(
             self._subscriptions.run,
             self._publish,
-            self._release,
-            self._send_own,
+            self._release_held_deliveries,
+            self._send_outgoing_events,
             self._due_reports.report_scores,
             self._due_reports.report_ends,
         )
@@ -90,24 +93,24 @@ class PublishProcess:
         await self._subscriptions.wait_until_read()
         await self._stage.run(self._subscriptions.table)
 
-    async def _release(self) -> None:
+    async def _release_held_deliveries(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._release_held.run()
 
-    async def _send_own(self) -> None:
+    async def _send_outgoing_events(self) -> None:
         outgoing_events = self._deployment.outgoing_events()
         await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
 
-    async def reconcile(self, may_delete: MayDelete) -> ReconcileResult:
+    async def reconcile(self, may_delete: ConfirmDeletion) -> ReconcileResult:
         """Bring the topic to the state of SQL, once, as the only publisher."""
         results: list[ReconcileResult] = []
 
-        async def once() -> None:
+        async def reconcile_once() -> None:
             await self._subscriptions.wait_until_read()
             results.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
 
         try:
-            await self._lease.hold(self._subscriptions.run, once)
+            await self._lease.hold(self._subscriptions.run, reconcile_once)
         finally:
             await self._producer.close()
             await self._database.close()
@@ -130,7 +133,7 @@ class MaintainProcess:
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._deployment, self._telemetry = deployment, telemetry
         self._outages = deployment.outages(telemetry)
-        self._lease = _lease("maintain", deployment, telemetry)
+        self._lease = _make_lease_keeper("maintain", deployment, telemetry)
         self._jobs = deployment.jobs()
         self._backfill = HistoryBackfill(
             self._jobs,
@@ -143,19 +146,19 @@ class MaintainProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._check_keys, self._work)
+            await together(self._check_keys, self._hold_lease)
         finally:
             await self._deployment.database.close()
 
     async def _check_keys(self) -> None:
         await self._deployment.encryption_check.watch(self._outages)
 
-    async def _work(self) -> None:
+    async def _hold_lease(self) -> None:
         await self._lease.hold(
-            self._do_jobs, self._finish_erasures, self._prune, self._send_overdue_again, self._expose_backlog
+            self._run_jobs, self._finish_erasures, self._prune, self._send_overdue_again, self._expose_backlog
         )
 
-    async def _do_jobs(self) -> None:
+    async def _run_jobs(self) -> None:
         await run_jobs(self._jobs, self._backfill, self._telemetry)
 
     async def _finish_erasures(self) -> None:
@@ -167,13 +170,13 @@ class MaintainProcess:
         await expose_backlog(deployment.backlogs(), deployment.group_lags(), deployment.clock, self._telemetry)
 
     async def _send_overdue_again(self) -> None:
-        deployment, longest = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
+        deployment, longest_wait = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
         overdue, lags = deployment.overdue_retries(), deployment.group_lags()
-        await send_overdue_again(overdue, lags, longest, deployment.clock, self._telemetry)
+        await resend_overdue(overdue, lags, longest_wait, deployment.clock, self._telemetry)
 
     async def _prune(self) -> None:
         deployment = self._deployment
-        await prune_regularly(deployment.pruning(), deployment.retention(), deployment.clock, self._telemetry)
+        await prune_regularly(deployment.pruning(), deployment.retention_by_kind(), deployment.clock, self._telemetry)
 
     async def drain(self) -> None:
         return
@@ -186,7 +189,7 @@ class MeterProcess:
     """The `meter` stage."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._consumer = deployment.consumer(METER_GROUP, [SESSION_EVENTS], telemetry, in_bulk=True)
         self._database = deployment.database
         admin, outages = deployment.topics_admin(), deployment.outages(telemetry)
@@ -195,7 +198,7 @@ class MeterProcess:
             deployment.event_codec,
             deployment.usage_meter(),
             AccountCheck(deployment.unknown_accounts(), telemetry, outages),
-            lambda: in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
+            lambda: run_in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
             outages,
@@ -218,11 +221,11 @@ class NotifyProcess:
     """The `notify` stage."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._database = deployment.database
         self._stage = Notify(
-            deployment.mails(),
-            deployment.transport(),
+            deployment.stored_mails(),
+            deployment.mail_transport(),
             deployment.lease("notify"),
             deployment.encryption,
             deployment.clock,

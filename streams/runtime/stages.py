@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.topics_watch import TopicsWatch
-from streams.adapters.open_files import connections_that_fit
+from streams.adapters.open_files import limit_connections
 from streams.core.slots import Slots
 from streams.outage import BROKER
 from streams.ports import Telemetry
 from streams.runtime.deployment import Deployment
-from streams.runtime.startup_checks import check_group, missing_topics, wait_until_met
+from streams.runtime.startup_checks import check_group, missing_topics_message, wait_until_met
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
@@ -37,20 +37,20 @@ if TYPE_CHECKING:
     from streams.runtime.sql_parts import SqlParts
 
 # The customer has the event by then. Records about it wait for others, which saves the broker requests.
-LINGER_MS = 20
+PRODUCER_LINGER_MS = 20
 
 # What `deliver` reads in addition to the retry topics.
-DELIVER_INPUTS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
+DELIVER_TOPICS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 
 
-def watch(
+def watch_topics(
     deployment: Deployment,
     consumer: KafkaRecordConsumer,
     is_read: Callable[[str], bool],
     required_topics: Sequence[str],
 ) -> TopicsWatch:
     """A watch that keeps a consumer subscribed to the deployment's existing topics."""
-    return TopicsWatch(deployment.topics_admin().existing, consumer.subscribe, is_read, required_topics)
+    return TopicsWatch(deployment.topics_admin().partition_counts, consumer.subscribe, is_read, required_topics)
 
 
 class FanOutProcess:
@@ -63,11 +63,11 @@ class FanOutProcess:
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
         self._consumer = deployment.event_consumer(telemetry)
         settings = deployment.settings
-        group, client = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
-        self._check_group = partial(check_group, deployment.client_ids(group), group, client)
+        group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
+        self._check_group = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
         # Why it does not join its group yet.
-        self._waits_for: str | None = None
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._start_problem: str | None = None
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
 
     async def run(self) -> None:
         try:
@@ -79,12 +79,12 @@ class FanOutProcess:
         # The first question for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
         # A member that joined in spite of it would fail again and again.
-        await wait_until_met(self._check_group, BROKER, self._outages, self._note)
-        self._waits_for = None
+        await wait_until_met(self._check_group, BROKER, self._outages, self._set_start_problem)
+        self._start_problem = None
         await self._consumer.run(self._fan_out.handle, self._fan_out.account_of, self._fan_out.cost_of)
 
-    def _note(self, reason: str) -> None:
-        self._waits_for = reason
+    def _set_start_problem(self, reason: str) -> None:
+        self._start_problem = reason
 
     async def drain(self) -> None:
         await self._consumer.drain(self._drain_seconds)
@@ -93,7 +93,7 @@ class FanOutProcess:
         return [
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
-            *([self._waits_for] if self._waits_for else self._consumer.readiness_problems()),
+            *([self._start_problem] if self._start_problem else self._consumer.readiness_problems()),
         ]
 
 
@@ -102,19 +102,19 @@ class DeliverProcess:
 
     def __init__(self, deployment: Deployment, telemetry: Telemetry) -> None:
         settings = deployment.settings
-        self._drain_seconds = settings.time_limits.drain
+        self._drain_seconds = settings.time_limits.drain_seconds
         self._prefix = settings.topic_prefix
-        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.opens_check)
-        self._producer = deployment.producer(telemetry, LINGER_MS)
-        retries = [retry_topic(tier) for tier in deployment.tiers]
-        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_INPUTS, *retries], telemetry)
+        self._subscriptions = deployment.subscriptions_reader(telemetry, deployment.encryption.can_decrypt_check)
+        self._producer = deployment.producer(telemetry, PRODUCER_LINGER_MS)
+        retry_topics = [retry_topic(tier) for tier in deployment.tiers]
+        self._consumer = deployment.consumer(DELIVER_GROUP, [*DELIVER_TOPICS, *retry_topics], telemetry)
         # Read every existing tier, so that a changed schedule leaves no record behind.
-        self._topics = watch(
-            deployment, self._consumer, lambda name: name in DELIVER_INPUTS or bool(tier_of(name)), retries
+        self._topics_watch = watch_topics(
+            deployment, self._consumer, lambda name: name in DELIVER_TOPICS or bool(tier_of(name)), retry_topics
         )
-        connections = connections_that_fit(MAX_CONNECTIONS)
+        max_connections = limit_connections(MAX_CONNECTIONS)
         self._sender = HttpSender(
-            connections=connections,
+            connections=max_connections,
             timeout_seconds=settings.attempt_timeout_seconds,
             allowed_networks=settings.allowed_networks,
             ca_file=settings.ca_file,
@@ -122,10 +122,12 @@ class DeliverProcess:
         )
         self._telemetry, self._clock = telemetry, deployment.clock
         self._loop_clock = LoopClock()
-        slots = min(settings.slots, connections)
-        if slots < settings.slots:
-            telemetry.warning("fewer_slots_than_set", slots=slots, why="the limit of open files (ulimit -n) is too low")
-        self._limiter = SlotLimiter(Slots(slots), self._loop_clock.now)
+        slot_count = min(settings.slots, max_connections)
+        if slot_count < settings.slots:
+            telemetry.warning(
+                "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"
+            )
+        self._limiter = SlotLimiter(Slots(slot_count), self._loop_clock.now)
         self._erased_learners = deployment.erased_learners(telemetry)
         ports = DeliverPorts(
             codec=deployment.codec,
@@ -164,18 +166,18 @@ class DeliverProcess:
 
     async def _consume(self) -> None:
         await self._subscriptions.wait_until_ready()
-        await self._topics.check()
+        await self._topics_watch.check()
         await self._erased_learners.refresh()
-        await together(self._topics.run, self._erased_learners.run, self._partition_consumer.run)
+        await together(self._topics_watch.run, self._erased_learners.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
         self._limiter.close()
         await self._partition_consumer.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
-        absent_topics = self._topics.missing
+        absent_topics = self._topics_watch.missing_topics
         return [
-            *([missing_topics(absent_topics, self._prefix)] if absent_topics else []),
+            *([missing_topics_message(absent_topics, self._prefix)] if absent_topics else []),
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
             *self._consumer.readiness_problems(),
@@ -187,10 +189,10 @@ class RecordProcess:
     """The `record` stage."""
 
     def __init__(self, deployment: "SqlParts", telemetry: Telemetry) -> None:
-        self._drain_seconds = deployment.settings.time_limits.drain
+        self._drain_seconds = deployment.settings.time_limits.drain_seconds
         self._producer = deployment.producer(telemetry)
         self._consumer = deployment.consumer(RECORD_GROUP, RECORD_INPUTS, telemetry, in_bulk=True)
-        self._topics = watch(deployment, self._consumer, lambda name: name in RECORD_INPUTS, ())
+        self._topics_watch = watch_topics(deployment, self._consumer, lambda name: name in RECORD_INPUTS, ())
         self._database = deployment.database
         self._stage = RecordStage(
             self._consumer,
@@ -204,7 +206,7 @@ class RecordProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._topics.run, self._stage.run)
+            await together(self._topics_watch.run, self._stage.run)
         finally:
             await self._producer.close()
             await self._database.close()

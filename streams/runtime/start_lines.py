@@ -9,10 +9,10 @@ from streams.core.text import escape_controls
 from streams.runtime.bootstrap import SqlDeployment
 from streams.settings import PREFIX, Settings
 
-LOG_LEVEL = f"{PREFIX}LOG_LEVEL"
-LOOK_EVERY_SECONDS = 0.2
+LOG_LEVEL_SETTING = f"{PREFIX}LOG_LEVEL"
+CHECK_INTERVAL_SECONDS = 0.2
 # A start takes some seconds, and half a minute after a kill.
-START_NOTICE_SECONDS = 15.0
+START_NOTICE_AFTER_SECONDS = 15.0
 
 
 class Stages(Protocol):
@@ -29,40 +29,42 @@ def is_on_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
-def quiet_log() -> dict[str, str]:
+def quiet_log_settings() -> dict[str, str]:
     """On a terminal the log begins at `warning`, unless its level is set: links are not to be lost among its lines."""
-    return {LOG_LEVEL: "warning"} if is_on_terminal() else {}
+    return {LOG_LEVEL_SETTING: "warning"} if is_on_terminal() else {}
 
 
-def print_beginning(settings: Settings) -> None:
+def print_start(settings: Settings) -> None:
     if is_on_terminal():
-        quiet = f"; {LOG_LEVEL}=info shows more than warnings" if settings.log_level in ("warning", "error") else ""
-        _print(f"Starting every stage, with data in {settings.data_dir}. Ctrl-C ends it{quiet}.")
+        quiet_note = (
+            f"; {LOG_LEVEL_SETTING}=info shows more than warnings" if settings.log_level in ("warning", "error") else ""
+        )
+        _print(f"Starting every stage, with data in {settings.data_dir}. Ctrl-C ends it{quiet_note}.")
 
 
-async def is_up(stages: Stages, stopping: asyncio.Event, health: str) -> bool:
+async def wait_until_up(stages: Stages, stop_event: asyncio.Event, health_url: str) -> bool:
     """Wait until every stage is ready. False when `up` ends before. A long wait is explained once on a terminal."""
-    explain_at = time.monotonic() + START_NOTICE_SECONDS if is_on_terminal() else None
-    while not stopping.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
+    explain_at = time.monotonic() + START_NOTICE_AFTER_SECONDS if is_on_terminal() else None
+    while not stop_event.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
         if explain_at is not None and time.monotonic() >= explain_at:
-            _print(f"Not ready yet: {problems[0]} ({health} has all that is missing)")
+            _print(f"Not ready yet: {problems[0]} ({health_url} has all that is missing)")
             explain_at = None
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
-    return stages.is_running and not stopping.is_set()
+        await asyncio.sleep(CHECK_INTERVAL_SECONDS)
+    return stages.is_running and not stop_event.is_set()
 
 
-async def print_addresses(deployment: SqlDeployment, *, embedded: bool) -> None:
+async def print_addresses(deployment: SqlDeployment, *, is_embedded: bool) -> None:
     """Print where Kafka, the API and the dashboard are; on a terminal also a link that signs in once.
 
     A log file must not have such a link.
     """
     url = deployment.settings.url
-    kind = "  (embedded: it forgets everything when this ends)" if embedded else ""
-    _print(f"Kafka: {deployment.kafka['bootstrap.servers']}{kind}")
+    embedded_note = "  (embedded: it forgets everything when this ends)" if is_embedded else ""
+    _print(f"Kafka: {deployment.kafka['bootstrap.servers']}{embedded_note}")
     _print(f"API: {url}/docs")
     _print(f"Dashboard: {url}/  (to sign in: scorm-webhooks operators sign-in)")
     if sys.stdout.isatty():
-        link = await deployment.sign_in().operator_link(actor="up")
+        link = await deployment.sign_in().create_operator_link(actor="up")
         _print(f"Sign in once, within 15 minutes: {link.url}")
 
 

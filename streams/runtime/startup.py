@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 from streams.adapters.kafka.tokens import TokenSource, keep_token
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.threads import run_in_daemon_thread
 from streams.outage import Outages
 from streams.runtime.deployment import Deployment
 from streams.runtime.running_stage import Runnable
@@ -31,63 +31,64 @@ if TYPE_CHECKING:
     from streams.runtime.sql_parts import SqlParts
 
 AnySqlParts = TypeVar("AnySqlParts", bound="SqlParts")
-Factory = Callable[[Deployment, PrometheusTelemetry], Runnable]
+StageFactory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 
 @dataclass(frozen=True)
 class StageSpec:
     """What a stage needs before it starts, and how to make it.
 
-    `load` imports its parts, which may take a second. `check` raises `Misconfigured` for a wrong setting at once.
+    `load_factory` imports its parts, which may take a second. `check_settings` raises `Misconfigured` for a wrong
+    setting at once.
     """
 
-    topics: Callable[[Deployment], Sequence[str]]
-    load: Callable[[Deployment], Factory]
-    database: bool = False
-    check: Callable[[Deployment], object] = lambda _: None
+    required_topics: Callable[[Deployment], Sequence[str]]
+    load_factory: Callable[[Deployment], StageFactory]
+    needs_database: bool = False
+    check_settings: Callable[[Deployment], object] = lambda _: None
 
-    def checks(self, deployment: Deployment) -> StartupChecks:
+    def startup_checks(self, deployment: Deployment) -> StartupChecks:
         """The checks before the start. Raises `Misconfigured` for settings that declare no valid topics."""
         _ = deployment.topics
-        return StartupChecks(self.topics(deployment), self.database)
+        return StartupChecks(self.required_topics(deployment), self.needs_database)
 
 
 async def prepare_stage(
     name: str,
     deployment: Deployment,
     telemetry: PrometheusTelemetry,
-    note: Callable[[str], None],
-    importing: asyncio.Lock | None = None,
+    on_wait: Callable[[str], None],
+    import_lock: asyncio.Lock | None = None,
 ) -> Runnable:
-    """Wait for what the stage needs, then make it. `note` takes the reason for each wait. Raises `Misconfigured`.
+    """Wait for what the stage needs, then make it. `on_wait` takes the reason for each wait. Raises `Misconfigured`.
 
-    Stages of one process share `importing`: a thread must not see a module that another one has half imported.
+    Stages of one process share `import_lock`: a thread must not see a module that another one has half imported.
     """
     spec = STAGES[name]
-    if importing:
-        async with importing:
-            await in_daemon_thread(lambda: spec.load(deployment))
-    await in_daemon_thread(lambda: spec.check(deployment))
-    await spec.checks(deployment).wait(deployment, deployment.outages(telemetry), note)
-    factory = await in_daemon_thread(lambda: spec.load(deployment))
+    if import_lock:
+        async with import_lock:
+            await run_in_daemon_thread(lambda: spec.load_factory(deployment))
+    await run_in_daemon_thread(lambda: spec.check_settings(deployment))
+    await spec.startup_checks(deployment).wait_until_met(deployment, deployment.outages(telemetry), on_wait)
+    factory = await run_in_daemon_thread(lambda: spec.load_factory(deployment))
     stage = factory(deployment, telemetry)
     source = deployment.token_source
-    return WithToken(stage, source, deployment.outages(telemetry)) if source else stage
+    return StageWithToken(stage, source, deployment.outages(telemetry)) if source else stage
 
 
-class WithToken:
+class StageWithToken:
     """A stage that renews the token of its Kafka clients."""
 
-    def __init__(self, stage: Runnable, source: TokenSource, outages: Outages) -> None:
+    def __init__(self, stage: Runnable, token_source: TokenSource, outages: Outages) -> None:
         self._stage = stage
-        self._keep_token = partial(keep_token, source, outages)
+        self._renew_token = partial(keep_token, token_source, outages)
         self.drain, self.readiness_problems = stage.drain, stage.readiness_problems
 
     async def run(self) -> None:
-        await together(self._stage.run, self._keep_token)
+        await together(self._stage.run, self._renew_token)
 
 
-def _fan_out(deployment: Deployment) -> Factory:
+def _load_fan_out(deployment: Deployment) -> StageFactory:
     if deployment.settings.fan_out_consumer == "faust":
         import_module("streams.adapters.faust.stage")
     from streams.runtime.stages import FanOutProcess
@@ -95,119 +96,122 @@ def _fan_out(deployment: Deployment) -> Factory:
     return FanOutProcess
 
 
-def _deliver(_: Deployment) -> Factory:
+def _load_deliver(_: Deployment) -> StageFactory:
     from streams.runtime.stages import DeliverProcess
 
     return DeliverProcess
 
 
-def _record(_: Deployment) -> Factory:
+def _load_record(_: Deployment) -> StageFactory:
     from streams.runtime.stages import RecordProcess
 
-    return _with_sql(RecordProcess)
+    return _with_sql_parts(RecordProcess)
 
 
-def _publish(_: Deployment) -> Factory:
+def _load_publish(_: Deployment) -> StageFactory:
     from streams.runtime.sql_stages import PublishProcess
 
-    return _with_sql(PublishProcess)
+    return _with_sql_parts(PublishProcess)
 
 
-def _maintain(_: Deployment) -> Factory:
+def _load_maintain(_: Deployment) -> StageFactory:
     from streams.runtime.sql_stages import MaintainProcess
 
-    return _with_sql(MaintainProcess)
+    return _with_sql_parts(MaintainProcess)
 
 
-def _meter(_: Deployment) -> Factory:
+def _load_meter(_: Deployment) -> StageFactory:
     from streams.runtime.sql_stages import MeterProcess
 
-    return _with_sql(MeterProcess)
+    return _with_sql_parts(MeterProcess)
 
 
-def _notify(_: Deployment) -> Factory:
+def _load_notify(_: Deployment) -> StageFactory:
     from streams.runtime.sql_stages import NotifyProcess
 
-    return _with_sql(NotifyProcess)
+    return _with_sql_parts(NotifyProcess)
 
 
-def _api(_: Deployment) -> Factory:
+def _load_api(_: Deployment) -> StageFactory:
     from streams.runtime.api_stage import ApiProcess
     from streams.runtime.bootstrap import SqlDeployment
 
-    return _made_with(SqlDeployment, ApiProcess)
+    return _factory_with(SqlDeployment, ApiProcess)
 
 
-def _with_sql(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> Factory:
+def _with_sql_parts(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> StageFactory:
     """The factory of a stage that uses the database, and no service."""
     from streams.runtime.sql_parts import SqlParts
 
-    return _made_with(SqlParts, process)
+    return _factory_with(SqlParts, process)
 
 
-def _made_with(
-    deployment_with_sql: "type[AnySqlParts]", process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
-) -> Factory:
-    def make(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
-        with_sql = deployment_with_sql(
+def _factory_with(
+    deployment_type: "type[AnySqlParts]", make_process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
+) -> StageFactory:
+    def make_stage(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
+        with_sql = deployment_type(
             deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
         )
         # The stages of a process have one pool, and one token for Kafka.
-        vars(with_sql)["database"] = deployment.database.shared()
+        vars(with_sql)["database"] = deployment.database.share()
         if "kafka" in vars(deployment):
             vars(with_sql)["kafka"] = deployment.kafka
         telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
-        return process(with_sql, telemetry)
+        return make_process(with_sql, telemetry)
 
-    return make
+    return make_stage
 
 
 def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None:
-    use = deployment.database.pool_use()
-    telemetry.gauge("database_pool_size", use.size)
-    telemetry.gauge_all("database_connections", {("in_use",): use.in_use, ("idle",): use.idle})
+    pool_use = deployment.database.pool_use()
+    telemetry.gauge("database_pool_size", pool_use.size)
+    telemetry.gauge_all("database_connections", {("in_use",): pool_use.in_use, ("idle",): pool_use.idle})
 
 
 STAGES: dict[str, StageSpec] = {
     "fan-out": StageSpec(
-        topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES, BULK_DELIVERIES],
-        load=_fan_out,
-        check=lambda deployment: deployment.event_codec,
+        required_topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES, BULK_DELIVERIES],
+        load_factory=_load_fan_out,
+        check_settings=lambda deployment: deployment.event_codec,
     ),
     "deliver": StageSpec(
-        topics=lambda deployment: [SUBSCRIPTIONS, *delivery_family(deployment.tiers), INVALID],
-        load=_deliver,
-        check=lambda deployment: deployment.encryption,
+        required_topics=lambda deployment: [SUBSCRIPTIONS, *delivery_family(deployment.tiers), INVALID],
+        load_factory=_load_deliver,
+        check_settings=lambda deployment: deployment.encryption,
     ),
     # It recognizes erased learners by a key that is encrypted.
     "record": StageSpec(
-        topics=lambda _: [*RECORD_INPUTS, INVALID],
-        load=_record,
-        database=True,
-        check=lambda deployment: deployment.encryption,
+        required_topics=lambda _: [*RECORD_INPUTS, INVALID],
+        load_factory=_load_record,
+        needs_database=True,
+        check_settings=lambda deployment: deployment.encryption,
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
     "publish": StageSpec(
-        topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
-        load=_publish,
-        database=True,
-        check=lambda deployment: deployment.event_codec,
+        required_topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
+        load_factory=_load_publish,
+        needs_database=True,
+        check_settings=lambda deployment: deployment.event_codec,
     ),
     # It reads past events for backfills.
     "maintain": StageSpec(
-        topics=lambda _: [SESSION_EVENTS],
-        load=_maintain,
-        database=True,
-        check=lambda deployment: deployment.event_codec,
+        required_topics=lambda _: [SESSION_EVENTS],
+        load_factory=_load_maintain,
+        needs_database=True,
+        check_settings=lambda deployment: deployment.event_codec,
     ),
     "meter": StageSpec(
-        topics=lambda _: [SESSION_EVENTS], load=_meter, database=True, check=lambda deployment: deployment.event_codec
+        required_topics=lambda _: [SESSION_EVENTS],
+        load_factory=_load_meter,
+        needs_database=True,
+        check_settings=lambda deployment: deployment.event_codec,
     ),
-    "notify": StageSpec(topics=lambda _: [], load=_notify, database=True),
+    "notify": StageSpec(required_topics=lambda _: [], load_factory=_load_notify, needs_database=True),
     "api": StageSpec(
-        topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
-        load=_api,
-        database=True,
-        check=lambda deployment: deployment.encryption,
+        required_topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
+        load_factory=_load_api,
+        needs_database=True,
+        check_settings=lambda deployment: deployment.encryption,
     ),
 }

@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from streams.adapters.kafka.group_members import FAUST
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX
+from streams.adapters.threads import run_in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages
 from streams.runtime.deployment import Deployment
 
-START_SECONDS = 60.0
-REQUEST_SECONDS = 2.0
-RETRY_SECONDS = 0.5
+START_TIMEOUT_SECONDS = 60.0
+REQUEST_TIMEOUT_SECONDS = 2.0
+RETRY_INTERVAL_SECONDS = 0.5
 # A client has so long to reach Kafka: one was seen that never did, on a busy machine, where every other one had.
-CLIENT_SECONDS = 20.0
+CLIENT_RENEWAL_SECONDS = 20.0
 # A check that takes longer does not end.
-HANGING_SECONDS = 60.0
+CHECK_TIMEOUT_SECONDS = 60.0
 
 Check = Callable[[], None]
 
@@ -27,7 +27,7 @@ class MissingPrerequisite(Unavailable):
     """A topic or a table is missing. The message names the command that creates it."""
 
 
-PREREQUISITE = OutageKind("prerequisite_missing", "prerequisite_met", MissingPrerequisite)
+PREREQUISITE_OUTAGE = OutageKind("prerequisite_missing", "prerequisite_met", MissingPrerequisite)
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,23 @@ class StartupChecks:
     """The topics, by name, and the database that a stage needs before it starts."""
 
     topics: Sequence[str] = ()
-    database: bool = False
+    needs_database: bool = False
 
     def checks(self, deployment: Deployment) -> Iterator[tuple[OutageKind, Check]]:
         """One check for the topics and one for the database, each with the outage that it may meet.
 
         A check raises `Unavailable` while it is not met. Raises `Misconfigured` at once.
         """
-        if self.database:
+        if self.needs_database:
             _ = deployment.database_url
         if self.topics:
-            existing = _existing_topics(deployment)
-            yield BROKER, partial(_check_topics, existing, self.topics, deployment.settings.topic_prefix)
-        if self.database:
+            existing_topics = _existing_topics_query(deployment)
+            yield BROKER, partial(_check_topics, existing_topics, self.topics, deployment.settings.topic_prefix)
+        if self.needs_database:
             yield DATABASE, partial(_check_database, deployment)
 
-    async def wait(self, deployment: Deployment, outages: Outages, note: Callable[[str], None]) -> None:
-        """Wait until all are met, however long that takes. `note` takes the reason.
+    async def wait_until_met(self, deployment: Deployment, outages: Outages, on_wait: Callable[[str], None]) -> None:
+        """Wait until all are met, however long that takes. `on_wait` takes the reason.
 
         Raises `Misconfigured`, and `ScormWebhooksError` when a check hangs: then the process should start again.
 
@@ -59,14 +59,14 @@ class StartupChecks:
         starts as soon as Kafka and the database are there. Its probe says what is missing.
         """
         for kind, check in list(self.checks(deployment)):
-            await wait_until_met(check, kind, outages, note)
+            await wait_until_met(check, kind, outages, on_wait)
 
-    def require(self, deployment: Deployment) -> None:
+    def wait_or_raise(self, deployment: Deployment) -> None:
         """Wait up to a minute, for a command.
 
         Raises `Misconfigured` for what a person must create, and `Unavailable` when Kafka or the database is away.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         for _, check in self.checks(deployment):
             while True:
                 try:
@@ -76,63 +76,69 @@ class StartupChecks:
                     raise Misconfigured(str(error)) from None
                 except Unavailable as error:
                     if time.monotonic() >= deadline:
-                        raise Unavailable(f"{error}; gave up after {START_SECONDS:g} seconds") from None
-                time.sleep(RETRY_SECONDS)
+                        raise Unavailable(f"{error}; gave up after {START_TIMEOUT_SECONDS:g} seconds") from None
+                time.sleep(RETRY_INTERVAL_SECONDS)
 
 
-async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, note: Callable[[str], None]) -> None:
+async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, on_wait: Callable[[str], None]) -> None:
     """Repeat a check while it raises `MissingPrerequisite`, or what an outage of this kind raises."""
-    await outages.retry(partial(_attempt, check, note), RETRY_SECONDS, PREREQUISITE, KAFKA_TOKEN, kind)
+    await outages.retry(
+        partial(_run_check, check, on_wait), RETRY_INTERVAL_SECONDS, PREREQUISITE_OUTAGE, KAFKA_TOKEN, kind
+    )
 
 
-async def _attempt(check: Check, note: Callable[[str], None]) -> None:
+async def _run_check(check: Check, on_wait: Callable[[str], None]) -> None:
     try:
-        async with asyncio.timeout(HANGING_SECONDS):
-            await in_daemon_thread(check)
+        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+            await run_in_daemon_thread(check)
     except TimeoutError:
-        raise ScormWebhooksError(f"a check before the start did not end within {HANGING_SECONDS:g} seconds") from None
+        raise ScormWebhooksError(
+            f"a check before the start did not end within {CHECK_TIMEOUT_SECONDS:g} seconds"
+        ) from None
     except Unavailable as error:
-        note(str(error))
+        on_wait(str(error))
         raise
 
 
-def missing_topics(topics: Sequence[str], prefix: str) -> str:
+def missing_topics_message(topics: Sequence[str], prefix: str) -> str:
     """The message for topics that do not exist, with the command that creates them."""
     names = ", ".join(prefix + name for name in topics)
     return f"missing topics: {names}; run `scorm-webhooks topics apply` (and check SCORM_WEBHOOKS_TOPIC_PREFIX)"
 
 
-def check_group(client_ids: Callable[[], Sequence[str]], group: str, client: str) -> None:
+def check_group(client_ids: Callable[[], Sequence[str]], group: str, client_name: str) -> None:
     """Raises `MissingPrerequisite` while the group has members of the other client, with which it cannot be shared."""
-    other_clients = [client_id for client_id in client_ids() if client_id.startswith(FAUST) != (client == "faust")]
+    other_clients = [
+        client_id for client_id in client_ids() if client_id.startswith(FAUST_CLIENT_PREFIX) != (client_name == "faust")
+    ]
     if other_clients:
         names = ", ".join(sorted(set(other_clients)))
         raise MissingPrerequisite(
             f"the group {group} has members of another client ({names}), and SCORM_WEBHOOKS_FAN_OUT_CONSUMER is "
-            f"{client}; stop every fan-out process that is set otherwise; this one goes on when they have left"
+            f"{client_name}; stop every fan-out process that is set otherwise; this one goes on when they have left"
         )
 
 
-def _existing_topics(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
+def _existing_topics_query(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
     """A function that asks for the topics, by one client for many checks: it may take several to connect."""
-    admin, since = deployment.topics_admin(), time.monotonic()
+    admin, client_made_at = deployment.topics_admin(), time.monotonic()
 
-    def ask() -> Mapping[str, int]:
-        nonlocal admin, since
+    def query_topics() -> Mapping[str, int]:
+        nonlocal admin, client_made_at
         try:
-            return admin.existing(REQUEST_SECONDS)
+            return admin.partition_counts(REQUEST_TIMEOUT_SECONDS)
         except Unavailable:
-            if time.monotonic() - since >= CLIENT_SECONDS:
-                admin, since = deployment.topics_admin(), time.monotonic()
+            if time.monotonic() - client_made_at >= CLIENT_RENEWAL_SECONDS:
+                admin, client_made_at = deployment.topics_admin(), time.monotonic()
             raise
 
-    return ask
+    return query_topics
 
 
-def _check_topics(ask: Callable[[], Mapping[str, int]], topics: Sequence[str], prefix: str) -> None:
-    existing = ask()
-    if absent_topics := [name for name in topics if name not in existing]:
-        raise MissingPrerequisite(missing_topics(absent_topics, prefix))
+def _check_topics(query_topics: Callable[[], Mapping[str, int]], topics: Sequence[str], prefix: str) -> None:
+    existing_topics = query_topics()
+    if absent_topics := [name for name in topics if name not in existing_topics]:
+        raise MissingPrerequisite(missing_topics_message(absent_topics, prefix))
 
 
 def _check_database(deployment: Deployment) -> None:

@@ -15,14 +15,14 @@ import aiohttp
 
 from streams.core.errors import Misconfigured
 from streams.ports import Telemetry
-from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
-from streams.runtime.fatal_errors import EXIT_MISCONFIGURED
-from streams.runtime.readiness import by_cause
+from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
+from streams.runtime.fatal_errors import MISCONFIGURED_EXIT_CODE
+from streams.runtime.readiness import group_by_cause
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 # After this time, a crash is not part of a crash loop.
-SETTLED_SECONDS = 60.0
+STABLE_AFTER_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -30,18 +30,18 @@ class Child:
     """One process; `name` is what logs and problems call it."""
 
     name: str
-    port: int = 0
-    restarts: int = 0
+    health_port: int = 0
+    restart_count: int = 0
     process: asyncio.subprocess.Process | None = None
 
 
 @dataclass(slots=True)
 class Supervisor:
-    """Runs `stages`, and `BACKGROUND` if it is among them, with `environ` and `options` on the command line.
+    """Runs `stages`, and `BACKGROUND` if it is among them, with `environ` and `child_options` on the command line.
 
     Where several processes run one stage, `stages` has a name for each, and `stage_of` knows the stage of a name.
 
-    Their output goes to the folder `logs`, or to this process's output. A child that does not end is killed
+    Their output goes to the folder `log_dir`, or to this process's output. A child that does not end is killed
     `kill_seconds` after SIGTERM.
     """
 
@@ -49,79 +49,79 @@ class Supervisor:
     environ: Mapping[str, str]
     telemetry: Telemetry
     kill_seconds: float
-    logs: Path | None = None
-    options: Sequence[str] = ()
+    log_dir: Path | None = None
+    child_options: Sequence[str] = ()
     stage_of: Callable[[str], str] = lambda name: name
     children: dict[str, Child] = field(default_factory=dict)
-    _stopping: bool = False
+    _is_stopping: bool = False
 
     async def run(self) -> None:
         """Run until cancelled, then stop all children. Raises `Misconfigured` when a stage is misconfigured."""
         self.children = {stage: Child(stage) for stage in self.stages}
-        supervising = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
+        supervision_tasks = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         try:
-            finished_tasks, _ = await asyncio.wait(supervising, return_when=asyncio.FIRST_COMPLETED)
+            finished_tasks, _ = await asyncio.wait(supervision_tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in finished_tasks:
                 await task
         finally:
-            self._stopping = True
-            await asyncio.shield(self._stop(supervising))
+            self._is_stopping = True
+            await asyncio.shield(self._stop_children(supervision_tasks))
 
     @property
     def is_running(self) -> bool:
         """False after a stage turned out to be misconfigured."""
-        return not self._stopping
+        return not self._is_stopping
 
     async def readiness_problems(self) -> list[str]:
         """Why some stages cannot work at the moment, each cause once. Empty when all can."""
-        return causes(await self.problems())
+        return causes_with_stages(await self.problems())
 
     async def problems(self) -> dict[str, list[str]]:
         """The problems of each process that is not ready, by its name."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             children = list(self.children.values())
-            responses = await asyncio.gather(*(_ask(session, child) for child in children))
+            responses = await asyncio.gather(*(_request_problems(session, child) for child in children))
         return {child.name: lines for child, lines in zip(children, responses, strict=True) if lines}
 
     async def metrics(self) -> dict[str, str]:
         """The metrics of every process that answers, by its name."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             children = list(self.children.values())
-            texts = await asyncio.gather(*(_metrics_of(session, child) for child in children))
+            texts = await asyncio.gather(*(_request_metrics(session, child) for child in children))
         return {child.name: text for child, text in zip(children, texts, strict=True) if text}
 
     async def _supervise(self, child: Child) -> None:
         backoff = FIRST_BACKOFF_SECONDS
-        while not self._stopping:
+        while not self._is_stopping:
             started_at = time.monotonic()
-            code = await self._run_once(child)
-            if self._stopping:
+            exit_code = await self._run_child(child)
+            if self._is_stopping:
                 return
-            if code == EXIT_MISCONFIGURED:
-                raise Misconfigured(f"{child.name} cannot start{self._why(child)}")
-            if time.monotonic() - started_at > SETTLED_SECONDS:
+            if exit_code == MISCONFIGURED_EXIT_CODE:
+                raise Misconfigured(f"{child.name} cannot start{self._misconfiguration_message(child)}")
+            if time.monotonic() - started_at > STABLE_AFTER_SECONDS:
                 backoff = FIRST_BACKOFF_SECONDS
-            child.restarts += 1
-            self.telemetry.warning("stage_ended", child=child.name, code=code, restart_after_seconds=backoff)
+            child.restart_count += 1
+            self.telemetry.warning("stage_ended", child=child.name, code=exit_code, restart_after_seconds=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
-    async def _run_once(self, child: Child) -> int:
+    async def _run_child(self, child: Child) -> int:
         # The child inherits the socket: another process could take a port that is only chosen here.
-        listening = socket.create_server(("127.0.0.1", 0))
-        child.port = listening.getsockname()[1]
-        output = (self.logs / f"{child.name}.log").open("ab") if self.logs else None
+        health_socket = socket.create_server(("127.0.0.1", 0))
+        child.health_port = health_socket.getsockname()[1]
+        output = (self.log_dir / f"{child.name}.log").open("ab") if self.log_dir else None
         try:
             child.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "streams",
-                *(RUN_BACKGROUND if child.name == BACKGROUND else (self.stage_of(child.name),)),
+                *(RUN_BACKGROUND_ARGUMENTS if child.name == BACKGROUND_NAME else (self.stage_of(child.name),)),
                 "--health-fd",
-                str(listening.fileno()),
-                *self.options,
+                str(health_socket.fileno()),
+                *self.child_options,
                 env=self.environ,
-                pass_fds=[listening.fileno()],
+                pass_fds=[health_socket.fileno()],
                 # The child stops when this pipe closes, which it does even when this process is killed.
                 stdin=asyncio.subprocess.PIPE,
                 stdout=output,
@@ -130,36 +130,36 @@ class Supervisor:
                 start_new_session=True,
             )
         finally:
-            listening.close()
+            health_socket.close()
             if output:
                 output.close()
         return await child.process.wait()
 
-    def _why(self, child: Child) -> str:
-        if self.logs is None:
+    def _misconfiguration_message(self, child: Child) -> str:
+        if self.log_dir is None:
             return "; its own line says what to set"
-        lines = (self.logs / f"{child.name}.log").read_text(errors="replace").splitlines()
-        return f": {_message(lines[-1])}" if lines else ""
+        lines = (self.log_dir / f"{child.name}.log").read_text(errors="replace").splitlines()
+        return f": {_parse_message(lines[-1])}" if lines else ""
 
-    async def _stop(self, supervising: Sequence["asyncio.Task[None]"]) -> None:
-        running = [
+    async def _stop_children(self, supervision_tasks: Sequence["asyncio.Task[None]"]) -> None:
+        running_processes = [
             child.process for child in self.children.values() if child.process and child.process.returncode is None
         ]
-        for process in running:
+        for process in running_processes:
             process.send_signal(signal.SIGTERM)
-        if running:
+        if running_processes:
             await asyncio.wait(
-                [asyncio.ensure_future(process.wait()) for process in running], timeout=self.kill_seconds
+                [asyncio.ensure_future(process.wait()) for process in running_processes], timeout=self.kill_seconds
             )
-        for process in running:
+        for process in running_processes:
             if process.returncode is None:
                 process.kill()
-        for task in supervising:
+        for task in supervision_tasks:
             task.cancel()
-        await asyncio.gather(*supervising, return_exceptions=True)
+        await asyncio.gather(*supervision_tasks, return_exceptions=True)
 
 
-def _message(line: str) -> str:
+def _parse_message(line: str) -> str:
     """The reason in the last line of a process: a JSON line, or `error: …` on a console."""
     try:
         return str(json.loads(line)["why"])
@@ -167,27 +167,27 @@ def _message(line: str) -> str:
         return line.removeprefix("error: ")
 
 
-def causes(problems: Mapping[str, Sequence[str]]) -> list[str]:
+def causes_with_stages(problems: Mapping[str, Sequence[str]]) -> list[str]:
     """One line for each cause, with the stages that have it. Those of `background` are named in its own lines."""
     named_causes: list[tuple[str, str]] = []
     for child, lines in problems.items():
         for line in lines:
-            stages, colon, cause = line.partition(": ") if child == BACKGROUND else ("", "", "")
+            stages, colon, cause = line.partition(": ") if child == BACKGROUND_NAME else ("", "", "")
             named_causes += [(stage, cause) for stage in stages.split(", ")] if colon else [(child, line)]
-    return by_cause(named_causes)
+    return group_by_cause(named_causes)
 
 
-async def _ask(session: aiohttp.ClientSession, child: Child) -> list[str]:
+async def _request_problems(session: aiohttp.ClientSession, child: Child) -> list[str]:
     try:
-        async with session.get(f"http://127.0.0.1:{child.port}/readyz") as response:
+        async with session.get(f"http://127.0.0.1:{child.health_port}/readyz") as response:
             text = await response.text()
             return [] if response.status == 200 else text.splitlines()
     except (aiohttp.ClientError, TimeoutError):
         return ["is starting"]
 
 
-async def _metrics_of(session: aiohttp.ClientSession, child: Child) -> str:
+async def _request_metrics(session: aiohttp.ClientSession, child: Child) -> str:
     with suppress(aiohttp.ClientError, TimeoutError):
-        async with session.get(f"http://127.0.0.1:{child.port}/metrics") as response:
+        async with session.get(f"http://127.0.0.1:{child.health_port}/metrics") as response:
             return await response.text()
     return ""

@@ -85,7 +85,7 @@ class AttemptSender:
             raise
         if span.is_recording:
             # Not its message, which may quote the endpoint.
-            span.end(_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
+            span.end(_span_attributes(attempt), None if attempt.outcome is OutcomeKind.DELIVERED else attempt.outcome)
         return attempt, decision
 
     def _build_request(self, delivery: Delivery, target: SendNow, now: datetime, trace_parent: str | None) -> Request:
@@ -101,7 +101,7 @@ class AttemptSender:
         )
 
 
-def observe(telemetry: Telemetry, attempt: Attempt) -> None:
+def record_metrics(telemetry: Telemetry, attempt: Attempt) -> None:
     """Count an attempt, with how long it took, and log it at debug. Call it when its record is acknowledged."""
     milliseconds = attempt.milliseconds
     telemetry.count("attempts_total", outcome=attempt.outcome)
@@ -111,10 +111,10 @@ def observe(telemetry: Telemetry, attempt: Attempt) -> None:
     if attempt.is_first_of_event:
         telemetry.observe("first_attempt_delay_seconds", attempt.seconds_since_event(attempt.started_at))
     if telemetry.is_debug_enabled:
-        _log(telemetry, attempt)
+        _log_attempt(telemetry, attempt)
 
 
-def _log(telemetry: Telemetry, attempt: Attempt) -> None:
+def _log_attempt(telemetry: Telemetry, attempt: Attempt) -> None:
     telemetry.debug(
         "delivery_attempt_succeeded" if attempt.outcome is OutcomeKind.DELIVERED else "delivery_attempt_failed",
         delivery_id=attempt.delivery_id,
@@ -132,7 +132,7 @@ def _log(telemetry: Telemetry, attempt: Attempt) -> None:
     )
 
 
-def _attributes(attempt: Attempt) -> dict[str, str | int]:
+def _span_attributes(attempt: Attempt) -> dict[str, str | int]:
     """What a span says of an attempt: nothing of its URL but the host."""
     attributes: dict[str, str | int] = {
         "delivery_id": attempt.delivery_id,

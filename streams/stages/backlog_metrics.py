@@ -8,37 +8,37 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NoReturn
 
-from streams.core.backlog import Backlog, GroupOffsets, LagClock, Waiting
+from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
 from streams.tasks import together
 
-EVERY_SECONDS = 15.0
+READ_INTERVAL_SECONDS = 15.0
 # A reading of many rows is repeated less often: it takes at most a twentieth of the time.
-TIMES_ITS_LENGTH = 20
+INTERVAL_FACTOR = 20
 
 
 async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry) -> None:
     """Read what waits and expose it, until cancelled. In an outage the last values stay."""
     clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
 
-    async def deliveries() -> None:
+    async def expose_deliveries() -> None:
         _expose_deliveries(await backlogs.read(), clock.now(), telemetry)
 
-    async def groups() -> None:
+    async def expose_groups() -> None:
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
 
     telemetry.gauge("maintainer", 1)
-    await together(lambda: _regularly(deliveries), lambda: _regularly(groups))
+    await together(lambda: _run_regularly(expose_deliveries), lambda: _run_regularly(expose_groups))
 
 
-async def _regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
+async def _run_regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
     while True:
         started_at = time.monotonic()
         with suppress(Unavailable):  # Others log the outage.
             await expose()
-        took = time.monotonic() - started_at
-        await asyncio.sleep(max(EVERY_SECONDS, TIMES_ITS_LENGTH * took))
+        elapsed = time.monotonic() - started_at
+        await asyncio.sleep(max(READ_INTERVAL_SECONDS, INTERVAL_FACTOR * elapsed))
 
 
 def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) -> None:
@@ -56,7 +56,7 @@ def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) ->
         )
 
 
-def _age(deliveries: Waiting, now: datetime) -> float:
+def _age(deliveries: WaitingCount, now: datetime) -> float:
     return max(0.0, (now - deliveries.since).total_seconds()) if deliveries.since else 0.0
 
 
@@ -72,6 +72,6 @@ def _expose_groups(
         for partition, lag in partitions.items():
             name = group, partition.topic
             records[name] += max(0, lag.end - lag.committed)
-            seconds[name] = max(seconds[name], clocks[group, partition].seconds(lag, now))
+            seconds[name] = max(seconds[name], clocks[group, partition].lag_seconds(lag, now))
     telemetry.gauge_all("group_lag_records", records)
     telemetry.gauge_all("group_lag_seconds", seconds)

@@ -17,20 +17,20 @@ from streams.core.decision import (
 )
 from streams.core.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.endpoint_queue import priority_of, queue_of
-from streams.core.errors import Abandoned, ConflictingId, InvalidRecord, RecordsRefused, Unavailable
+from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
 from streams.core.health import Fallbacks
 from streams.core.outcome import OutcomeKind
 from streams.core.pure import pure
 from streams.outage import MACHINE, Outage, Outages
 from streams.ports import Outgoing, Record, RecordValue
-from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
+from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.consuming.deduplicator import Deduplicator
 from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, retry_topic, tier_of, wait_of
 
-SHORTAGE_SECONDS = 1.0
+SHORTAGE_PAUSE_SECONDS = 1.0
 
 
 class Deliver:
@@ -44,7 +44,7 @@ class Deliver:
         self._deduplicator = Deduplicator()
         self._outages = outages
         self._fallbacks = Fallbacks()
-        self._inputs = DecisionInputs(ports.subscriptions.find, policy.schedule, self._fallbacks)
+        self._decision_inputs = DecisionInputs(ports.subscriptions.find, policy.schedule, self._fallbacks)
 
     @pure
     def read(self, record: Record) -> Delivery:
@@ -57,8 +57,8 @@ class Deliver:
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
         """Make the attempt that is due, if any, and produce what follows. Returns when that is acknowledged.
 
-        Raises `InvalidRecord` for a record that our own code cannot handle, and `Abandoned` when the partition was
-        revoked, or the process drains, before its request left.
+        Raises `InvalidRecord` for a record that our own code cannot handle, and `RecordAbandoned` when the partition
+        was revoked, or the process drains, before its request left.
         """
         ports, telemetry = self._ports, self._ports.telemetry
         if ports.erased_learners.covers(delivery):
@@ -70,11 +70,11 @@ class Deliver:
         else:
             await ports.subscriptions.wait_for(delivery.subscriptions_position)
         try:
-            turn = await self._deduplicator.begin(delivery)
+            record_key = await self._deduplicator.begin(delivery)
         except ConflictingId:
             telemetry.count("conflicting_ids_total")
             raise
-        if turn is None:
+        if record_key is None:
             telemetry.count("duplicates_dropped_total")
             return
         attempt: Attempt | None = None
@@ -82,46 +82,46 @@ class Deliver:
         is_done = False
         try:
             if tier_of(record.partition.topic) is not None:
-                newest = await ports.replay_lookup.newest(delivery.id)
-                if newest is not None and newest > delivery.generation:
+                newest_generation = await ports.replay_lookup.newest(delivery.id)
+                if newest_generation is not None and newest_generation > delivery.generation:
                     # A replay took the place of what waited in a tier.
                     telemetry.count("retries_superseded_total")
                     is_done = True
                     return
             now, appended_at = ports.clock.now, record.appended_at
             due_at = appended_at + wait_of(record.partition.topic)
-            decision: SendNow | NotSent | Decision = decide(delivery, self._inputs, appended_at, now())
+            decision: SendNow | NotSent | Decision = decide(delivery, self._decision_inputs, appended_at, now())
             while isinstance(decision, SendNow):
                 ceiling = decision.webhook.max_concurrency
                 try:
                     with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
-                        if partition.revoked:
-                            raise Abandoned
-                        if slot.waited:
+                        if partition.is_revoked:
+                            raise RecordAbandoned
+                        if slot.has_waited:
                             # The webhook may have been paused, changed or deleted meanwhile.
-                            decision = decide(delivery, self._inputs, appended_at, now())
+                            decision = decide(delivery, self._decision_inputs, appended_at, now())
                         if isinstance(decision, SendNow):
                             attempt, decision = await self._sender.attempt(delivery, decision)
-                            slot.delivered = attempt.outcome is OutcomeKind.DELIVERED
+                            slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
                             if delivery.target is Target.FALLBACK:
-                                self._fallbacks.learn(delivery.webhook_id, slot.delivered, attempt.ended_at)
+                                self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
                 except EndpointBusy:
-                    decision = decide(delivery, self._inputs, appended_at, now(), is_busy=True)
+                    decision = decide(delivery, self._decision_inputs, appended_at, now(), is_busy=True)
                 except Unavailable as error:
                     # This machine is short of something: the delivery waits, and no attempt counts.
                     telemetry.count("attempts_postponed_total")
                     shortage = self._outages[MACHINE]
-                    shortage.begin(turn, str(error))
-                    await asyncio.sleep(SHORTAGE_SECONDS)
-                    decision = decide(delivery, self._inputs, appended_at, now())
-            await self._carry_out(record, delivery, decision, attempt)
+                    shortage.begin(record_key, str(error))
+                    await asyncio.sleep(SHORTAGE_PAUSE_SECONDS)
+                    decision = decide(delivery, self._decision_inputs, appended_at, now())
+            await self._produce_decision(record, delivery, decision, attempt)
             is_done = True
         finally:
-            self._deduplicator.end(turn, delivery, is_done=is_done)
+            self._deduplicator.end(record_key, delivery, is_done=is_done)
             if shortage is not None:
-                (shortage.end if is_done else shortage.forget)(turn)
+                (shortage.end if is_done else shortage.forget)(record_key)
 
-    async def _carry_out(
+    async def _produce_decision(
         self, record: Record, delivery: Delivery, decision: NotSent | Decision, attempt: Attempt | None
     ) -> None:
         """Produce the record of the attempt, if one was made, and the record that the decision asks for.
@@ -131,28 +131,28 @@ class Deliver:
         telemetry, key = self._ports.telemetry, delivery.webhook_id.encode()
         values: list[tuple[str, RecordValue]] = [] if attempt is None else [(ATTEMPTS, attempt)]
         match decision:
-            case RetryLater(tier, following):
-                values.append((retry_topic(tier), following))
-            case UseFallback(following) | UsePrimary(following):
-                values.append((DELIVERIES, following))
-            case Hold(following):
-                values.append((HELD, following))
-            case GiveUp(reason, following, why):
-                letter = DeadLetter(following, reason, attempt.message if attempt else why or "")
-                values.append((DEAD_LETTERS, letter))
+            case RetryLater(tier, next_delivery):
+                values.append((retry_topic(tier), next_delivery))
+            case UseFallback(next_delivery) | UsePrimary(next_delivery):
+                values.append((DELIVERIES, next_delivery))
+            case Hold(next_delivery):
+                values.append((HELD, next_delivery))
+            case GiveUp(reason, next_delivery, reason_text):
+                dead_letter = DeadLetter(next_delivery, reason, attempt.message if attempt else reason_text or "")
+                values.append((DEAD_LETTERS, dead_letter))
         outgoing = [Outgoing(topic, key, self._encode(value)) for topic, value in values]
         try:
             await self._ports.producer.produce(outgoing)
         except RecordsRefused as error:
-            why = f"Kafka refuses what follows from it: {error}"
-            await store_invalid(self._ports.producer, telemetry, [(record, why)])
+            reason_text = f"Kafka refuses what follows from it: {error}"
+            await store_invalid(self._ports.producer, telemetry, [(record, reason_text)])
         if attempt is not None:
-            observe(telemetry, attempt)
+            record_metrics(telemetry, attempt)
         match decision:
-            case Hold(following):
-                telemetry.count("deliveries_held_total", reason=str(following.hold_reason))
+            case Hold(next_delivery):
+                telemetry.count("deliveries_held_total", reason=str(next_delivery.hold_reason))
                 if telemetry.is_debug_enabled:
-                    telemetry.debug("delivery_held", **delivery.ids, reason=str(following.hold_reason))
+                    telemetry.debug("delivery_held", **delivery.ids, reason=str(next_delivery.hold_reason))
             case GiveUp(reason):
                 if delivery.trigger is not Trigger.TEST:
                     telemetry.count("dead_letters_total", reason=reason)

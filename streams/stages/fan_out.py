@@ -10,30 +10,30 @@ from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.core.pure import pure
 from streams.core.rate import RateLimits
-from streams.core.subscriptions_table import ASK_EVERY_SECONDS
+from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS
 from streams.core.trace import SpanName
-from streams.core.webhook import Webhook, mismatch, unmatched_reason
+from streams.core.webhook import Webhook, closest_mismatch, mismatch_reason
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 # A backlog must not flood a webhook that was registered long after the events happened.
-NEWCOMER_AFTER = timedelta(minutes=5)
+NEWCOMER_DELAY = timedelta(minutes=5)
 RETRY_SECONDS = 1.0
 # An account's share of `deliveries`, in this process: so many deliveries in these seconds, all at once if need be.
-SHARE_DELIVERIES, SHARE_SECONDS = 500, 5
+ACCOUNT_SHARE_DELIVERIES, ACCOUNT_SHARE_SECONDS = 500, 5
 
 # An event with its body, or what is wrong with the record.
-Found = tuple[Event, bytes] | InvalidRecord | Invalid
+DecodeResult = tuple[Event, bytes] | InvalidRecord | Invalid
 
 
 class FanOutResult(NamedTuple):
-    """An event with its deliveries and its span; `unmatched` is why there is no delivery."""
+    """An event with its deliveries and its span; `unmatched_reason` is why there is no delivery."""
 
     event: Event
     deliveries: Sequence[Delivery]
-    unmatched: str | None
+    unmatched_reason: str | None
     span: Span
 
 
@@ -59,7 +59,7 @@ class FanOut:
         self._telemetry = telemetry
         self._outages = outages
         self._now = now
-        self._shares = RateLimits(SHARE_DELIVERIES, SHARE_SECONDS)
+        self._shares = RateLimits(ACCOUNT_SHARE_DELIVERIES, ACCOUNT_SHARE_SECONDS)
 
     def account_of(self, record: Record) -> str:
         """The account of an event that is not decoded yet; "" when the record does not tell."""
@@ -71,10 +71,10 @@ class FanOut:
 
     async def handle(self, records: Sequence[Record]) -> None:
         """Fan out a batch of events. Returns when every delivery is acknowledged."""
-        decoded_events = [await self._read_patiently(record) for record in records]
-        position = await self._subscriptions.catch_up(ASK_EVERY_SECONDS)
+        decoded_events = [await self._read_with_retry(record) for record in records]
+        position = await self._subscriptions.catch_up(END_CHECK_INTERVAL_SECONDS)
         outgoing: list[tuple[Outgoing, Record]] = []
-        fanned_out: list[FanOutResult] = []
+        results: list[FanOutResult] = []
         invalid: list[tuple[Record, str]] = []
         for record, result in zip(records, decoded_events, strict=True):
             try:
@@ -82,22 +82,22 @@ class FanOut:
                     raise result
                 outcome = self._fan_out(record, *result, position)
                 outgoing += self._encode(outcome, record)
-                fanned_out.append(outcome)
+                results.append(outcome)
             except (InvalidRecord, Invalid) as error:
                 invalid.append((record, str(error)))
         await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
-        for fanned in fanned_out:
-            self._report(fanned)
+        for fan_out_result in results:
+            self._record_result(fan_out_result)
         await store_invalid(self._producer, self._telemetry, invalid)
 
-    async def _read_patiently(self, record: Record) -> Found:
+    async def _read_with_retry(self, record: Record) -> DecodeResult:
         """Decode a record, or return what is wrong with it. Waits through an outage of the schema registry."""
 
-        async def step() -> Found:
+        async def read_once() -> DecodeResult:
             return self._read(record)
 
         try:
-            return await self._outages.retry(step, RETRY_SECONDS, SCHEMA_REGISTRY)
+            return await self._outages.retry(read_once, RETRY_SECONDS, SCHEMA_REGISTRY)
         except (InvalidRecord, Invalid) as error:
             return error
 
@@ -105,14 +105,14 @@ class FanOut:
     def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FanOutResult:
         """One delivery for each webhook that wants the event."""
         webhooks = self._subscriptions.of_account(event.account_id)
-        mismatches = [mismatch(candidate, event) for candidate in webhooks]
-        wanting = [
+        mismatches = [mismatch_reason(candidate, event) for candidate in webhooks]
+        recipients = [
             candidate
             for candidate, reason in zip(webhooks, mismatches, strict=True)
             if reason is None and not _is_newcomer(candidate, record.appended_at)
         ]
         # Most events of many accounts are wanted by no webhook.
-        subjects, digest = (subjects_of_event(event), event_hash(body)) if wanting else (None, None)
+        subjects, digest = (subjects_of_event(event), event_hash(body)) if recipients else (None, None)
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
@@ -127,33 +127,33 @@ class FanOut:
                 subjects=subjects,
                 event_hash=digest,
             )
-            for webhook in wanting
+            for webhook in recipients
         ]
-        return FanOutResult(event, deliveries, None if wanting else unmatched_reason(mismatches), span)
+        return FanOutResult(event, deliveries, None if recipients else closest_mismatch(mismatches), span)
 
     @pure
-    def _encode(self, fanned_out: FanOutResult, record: Record) -> list[tuple[Outgoing, Record]]:
-        encode, deliveries = self._codec.encode, fanned_out.deliveries
-        topic = self._topic(fanned_out.event.account_id, len(deliveries))
+    def _encode(self, result: FanOutResult, record: Record) -> list[tuple[Outgoing, Record]]:
+        encode, deliveries = self._codec.encode, result.deliveries
+        topic = self._choose_topic(result.event.account_id, len(deliveries))
         return [(Outgoing(topic, delivery.webhook_id.encode(), encode(delivery)), record) for delivery in deliveries]
 
-    def _topic(self, account_id: str, deliveries: int) -> str:
+    def _choose_topic(self, account_id: str, deliveries: int) -> str:
         has_share, _ = self._shares.take(account_id, self._now(), deliveries)
         return DELIVERIES if has_share else BULK_DELIVERIES
 
-    def _report(self, fanned_out: FanOutResult) -> None:
+    def _record_result(self, result: FanOutResult) -> None:
         """Count and log an event whose deliveries are acknowledged."""
-        event, deliveries, unmatched, span = fanned_out
+        event, deliveries, unmatched_reason, span = result
         self._telemetry.count("events_total", type=event.type)
         self._telemetry.count("deliveries_created_total", len(deliveries))
-        if unmatched is not None:
-            self._telemetry.count("events_unmatched_total", reason=unmatched)
+        if unmatched_reason is not None:
+            self._telemetry.count("events_unmatched_total", reason=unmatched_reason)
         if self._telemetry.is_debug_enabled:
             for delivery in deliveries:
                 self._telemetry.debug("delivery_created", **delivery.ids)
-            if unmatched is not None:
+            if unmatched_reason is not None:
                 ids = {"event_id": event.id, "account_id": event.account_id}
-                self._telemetry.debug("event_unmatched", **ids, reason=unmatched)
+                self._telemetry.debug("event_unmatched", **ids, reason=unmatched_reason)
         if span.is_recording:
             ids = {"event_id": event.id, "event_type": event.type, "account_id": event.account_id}
             span.end({**ids, "deliveries": len(deliveries)})
@@ -165,4 +165,4 @@ class FanOut:
 
 def _is_newcomer(webhook: Webhook, appended_at: datetime) -> bool:
     """Whether the webhook was registered long after the event happened."""
-    return webhook.created_at is not None and webhook.created_at - appended_at > NEWCOMER_AFTER
+    return webhook.created_at is not None and webhook.created_at - appended_at > NEWCOMER_DELAY

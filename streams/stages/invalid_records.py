@@ -4,45 +4,53 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from streams.core.errors import RecordsRefused
-from streams.core.invalid_record import APPENDED_AT, ERROR, OFFSET, PARTITION, TOPIC, VALUE_BYTES, VALUE_SHA256
+from streams.core.invalid_record import (
+    APPENDED_AT_HEADER,
+    ERROR_HEADER,
+    OFFSET_HEADER,
+    PARTITION_HEADER,
+    TOPIC_HEADER,
+    VALUE_BYTES_HEADER,
+    VALUE_SHA256_HEADER,
+)
 from streams.ports import Outgoing, Record, RecordProducer, Telemetry
 from streams.topics import INVALID
 
 # Of a larger record, with its key and headers, only the start is stored; its origin says where the whole record is.
-KEPT_BYTES = 1024 * 1024
-START_BYTES = 4096
-ERROR_BYTES = 1024
+MAX_STORED_BYTES = 1024 * 1024
+TRUNCATED_BYTES = 4096
+MAX_ERROR_BYTES = 1024
 
 
 def to_invalid_record(record: Record, error: str) -> Outgoing:
     """The record for `session-events.invalid`: the same key, value and headers, with origin and error added.
 
-    If it has more than `KEPT_BYTES`, only the start of the value is stored, with its length and SHA-256.
+    If it has more than `MAX_STORED_BYTES`, only the start of the value is stored, with its length and SHA-256.
     """
     size = len(record.key or b"") + len(record.value or b"")
     size += sum(len(name.encode(errors="replace")) + len(value) for name, value in record.headers)
-    if size > KEPT_BYTES:
+    if size > MAX_STORED_BYTES:
         return to_truncated_invalid_record(record, error)
-    return Outgoing(INVALID, record.key, record.value, (*record.headers, *_origin(record, error)))
+    return Outgoing(INVALID, record.key, record.value, (*record.headers, *_origin_headers(record, error)))
 
 
 def to_truncated_invalid_record(record: Record, error: str) -> Outgoing:
     """A small record for `session-events.invalid`: the start of the value, with its length and SHA-256."""
     value = record.value or b""
-    whole = (
-        (VALUE_BYTES, str(len(value)).encode()),
-        (VALUE_SHA256, hashlib.sha256(value).hexdigest().encode()),
+    size_headers = (
+        (VALUE_BYTES_HEADER, str(len(value)).encode()),
+        (VALUE_SHA256_HEADER, hashlib.sha256(value).hexdigest().encode()),
     )
-    return Outgoing(INVALID, None, value[:START_BYTES], (*_origin(record, error), *whole))
+    return Outgoing(INVALID, None, value[:TRUNCATED_BYTES], (*_origin_headers(record, error), *size_headers))
 
 
-def _origin(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
+def _origin_headers(record: Record, error: str) -> tuple[tuple[str, bytes], ...]:
     return (
-        (TOPIC, record.partition.topic.encode()),
-        (PARTITION, str(record.partition.number).encode()),
-        (OFFSET, str(record.offset).encode()),
-        (APPENDED_AT, record.appended_at.isoformat().encode()),
-        (ERROR, error.encode(errors="replace")[:ERROR_BYTES]),
+        (TOPIC_HEADER, record.partition.topic.encode()),
+        (PARTITION_HEADER, str(record.partition.number).encode()),
+        (OFFSET_HEADER, str(record.offset).encode()),
+        (APPENDED_AT_HEADER, record.appended_at.isoformat().encode()),
+        (ERROR_HEADER, error.encode(errors="replace")[:MAX_ERROR_BYTES]),
     )
 
 
@@ -69,14 +77,16 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
     if not invalid:
         return
     refusals = await _produce(producer, [to_invalid_record(record, error) for record, error in invalid])
-    smaller = [invalid[index] for index in refusals]
-    refusals = await _produce(producer, [to_truncated_invalid_record(record, error) for record, error in smaller])
+    truncated_records = [invalid[index] for index in refusals]
+    refusals = await _produce(
+        producer, [to_truncated_invalid_record(record, error) for record, error in truncated_records]
+    )
     for record, error in invalid:
         telemetry.count("invalid_records_total", topic=record.partition.topic)
         telemetry.warning("invalid_record_stored", **record.place, why=error)
     for index, reason in refusals.items():
         # It stays on its own topic until retention.
-        record, _ = smaller[index]
+        record, _ = truncated_records[index]
         telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
         telemetry.error("invalid_record_not_stored", **record.place, why=reason)
 

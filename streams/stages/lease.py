@@ -10,9 +10,9 @@ from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import EncryptionCheck, Lease, Telemetry
 from streams.tasks import together
 
-RENEW_EVERY_SECONDS = 3.0
+RENEW_INTERVAL_SECONDS = 3.0
 # A connection may be dead without a sign. Two renewals fit into a lease.
-RENEWAL_SECONDS = 4.0
+RENEWAL_TIMEOUT_SECONDS = 4.0
 RETRY_SECONDS = 1.0
 
 
@@ -33,50 +33,50 @@ class LeaseKeeper:
         """Wait until this process holds the lease, then run `parts` together. Raises `LeaseLost`."""
         await self._take()
         try:
-            await together(self._keep, self._watch_keys, *parts)
+            await together(self._keep_renewing, self._watch_keys, *parts)
         finally:
             with suppress(Unavailable):
                 await self._lease.release()
 
     async def check(self) -> None:
         """Renew the lease now. Raises `LeaseLost`."""
-        if not await self._renewed():
+        if not await self._try_renew():
             raise LeaseLost("another process took the lease over")
 
     async def _take(self) -> None:
         is_reported = False
         # Another process may have the right keys.
-        await self._outages.retry(self._keys.verified, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
-        while not await self._renewed():
+        await self._outages.retry(self._keys.verify, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+        while not await self._try_renew():
             if not is_reported:
                 self._telemetry.info("lease_held_elsewhere")
             is_reported = True
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def _keep(self) -> None:
+    async def _keep_renewing(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            await asyncio.sleep(RENEW_INTERVAL_SECONDS)
             await self.check()
 
     async def _watch_keys(self) -> None:
         """Raises `LeaseLost` for keys that became wrong. It waits for the database, which must delay no renewal."""
         while True:
-            await asyncio.sleep(RENEW_EVERY_SECONDS)
+            await asyncio.sleep(RENEW_INTERVAL_SECONDS)
             try:
-                await self._keys.verified()
+                await self._keys.verify()
             except WrongKeys as error:
                 # Another process may have the right keys.
                 raise LeaseLost(str(error)) from None
             except Unavailable:
                 pass  # A renewal logs it.
 
-    async def _renewed(self) -> bool:
+    async def _try_renew(self) -> bool:
         return await self._outages.retry(self._renew, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _renew(self) -> bool:
         renewal = asyncio.ensure_future(self._lease.renew())
         try:
-            await asyncio.wait({renewal}, timeout=RENEWAL_SECONDS)
+            await asyncio.wait({renewal}, timeout=RENEWAL_TIMEOUT_SECONDS)
             if renewal.done():
                 return await renewal
         finally:

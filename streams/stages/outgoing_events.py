@@ -11,7 +11,7 @@ from streams.topics import SESSION_EVENTS
 BATCH_SIZE = 500
 RETRY_SECONDS = 1.0
 # A person may have changed the topic by then.
-REFUSED_SECONDS = 60.0
+REFUSED_RETRY_SECONDS = 60.0
 
 
 async def send_outgoing_events(
@@ -21,32 +21,30 @@ async def send_outgoing_events(
 
     An event that Kafka refuses stops no other. It is kept, and tried again after a minute.
     """
-    refused_at: dict[str, float] = {}
+    retry_times: dict[str, float] = {}
     now = asyncio.get_running_loop().time
     while True:
-        refused_at = {
-            event_id: refused_until for event_id, refused_until in refused_at.items() if refused_until > now()
-        }
+        retry_times = {event_id: retry_at for event_id, retry_at in retry_times.items() if retry_at > now()}
         events = await outages.retry(
-            partial(outgoing_events.due, BATCH_SIZE + len(refused_at)), RETRY_SECONDS, DATABASE
+            partial(outgoing_events.list_due, BATCH_SIZE + len(retry_times)), RETRY_SECONDS, DATABASE
         )
-        due_events = [event for event in events if event.id not in refused_at][:BATCH_SIZE]
+        due_events = [event for event in events if event.id not in retry_times][:BATCH_SIZE]
         if not due_events:
             # With a refused one, `wait` would return at once.
             await (
                 asyncio.sleep(RETRY_SECONDS)
-                if refused_at
+                if retry_times
                 else outages.retry(outgoing_events.wait, RETRY_SECONDS, DATABASE)
             )
             continue
         try:
             await producer.produce([Outgoing(SESSION_EVENTS, event.key.encode(), event.value) for event in due_events])
         except RecordsRefused as error:
-            refused_at |= {due_events[index].id: now() + REFUSED_SECONDS for index in error.reasons}
-            first, reason = next(iter(error.reasons.items()))
+            retry_times |= {due_events[index].id: now() + REFUSED_RETRY_SECONDS for index in error.reasons}
+            first_index, reason = next(iter(error.reasons.items()))
             telemetry.error(
-                "outgoing_event_refused", event_id=due_events[first].id, why=reason, count=len(error.reasons)
+                "outgoing_event_refused", event_id=due_events[first_index].id, why=reason, count=len(error.reasons)
             )
-        acknowledged_ids = [event.id for event in due_events if event.id not in refused_at]
+        acknowledged_ids = [event.id for event in due_events if event.id not in retry_times]
         await outages.retry(partial(outgoing_events.remove, acknowledged_ids), RETRY_SECONDS, DATABASE)
         telemetry.count("outgoing_events_total", len(acknowledged_ids))

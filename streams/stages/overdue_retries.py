@@ -10,7 +10,7 @@ from streams.core.errors import Unavailable
 from streams.ports import Clock, GroupLags, OverdueRetries, Partition, Telemetry
 from streams.topics import DELIVER_GROUP, RECORD_GROUP
 
-LOOK_EVERY_SECONDS = 60.0
+CHECK_INTERVAL_SECONDS = 60.0
 BATCH_ROWS = 500
 # With a short schedule, `deliver` may be as late as that under load.
 MIN_OVERDUE = timedelta(hours=1)
@@ -18,28 +18,30 @@ MIN_OVERDUE = timedelta(hours=1)
 Offsets = Mapping[str, Mapping[Partition, GroupOffsets]]
 
 
-async def send_overdue_again(
-    overdue: OverdueRetries, lags: GroupLags, longest_wait: timedelta, clock: Clock, telemetry: Telemetry
+async def resend_overdue(
+    overdue_retries: OverdueRetries, lags: GroupLags, longest_wait: timedelta, clock: Clock, telemetry: Telemetry
 ) -> None:
     """Send retries again that are overdue by more than the longest wait of the schedule, until cancelled.
 
     Only while `deliver` and `record` keep up: otherwise the record may be there, or its attempt is not stored yet.
     """
-    earlier_offsets: Offsets = {}
+    previous_offsets: Offsets = {}
     while True:
         with suppress(Unavailable):  # Others log the outage.
-            now = await lags.offsets()
-            if keeps_up(earlier_offsets, now, DELIVER_GROUP) and keeps_up(earlier_offsets, now, RECORD_GROUP):
+            current_offsets = await lags.offsets()
+            if is_keeping_up(previous_offsets, current_offsets, DELIVER_GROUP) and is_keeping_up(
+                previous_offsets, current_offsets, RECORD_GROUP
+            ):
                 due_before = clock.now() - max(longest_wait, MIN_OVERDUE)
-                if count := await overdue.send_again(due_before, BATCH_ROWS):
+                if count := await overdue_retries.resend(due_before, BATCH_ROWS):
                     telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
-            earlier_offsets = now
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+            previous_offsets = current_offsets
+        await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
 
-def keeps_up(earlier_offsets: Offsets, now: Offsets, group: str) -> bool:
+def is_keeping_up(previous_offsets: Offsets, current_offsets: Offsets, group: str) -> bool:
     """Whether a group has committed everything that was there at the look before."""
-    return group in earlier_offsets and all(
-        partition in now.get(group, {}) and now[group][partition].committed >= offsets.end
-        for partition, offsets in earlier_offsets[group].items()
+    return group in previous_offsets and all(
+        partition in current_offsets.get(group, {}) and current_offsets[group][partition].committed >= offsets.end
+        for partition, offsets in previous_offsets[group].items()
     )

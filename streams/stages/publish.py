@@ -9,7 +9,7 @@ from functools import partial
 
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.pure import pure
-from streams.core.subscription_record import read
+from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, Codec, DueChange, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
@@ -18,12 +18,12 @@ from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
 RETRY_SECONDS = 1.0
-REPEAT_SENTINEL_SECONDS = 10.0
-COMPARE_EVERY_SECONDS = 60.0
+SENTINEL_INTERVAL_SECONDS = 10.0
+COMPARE_INTERVAL_SECONDS = 60.0
 
 
 # Whether these webhooks may be deleted from the topic.
-MayDelete = Callable[[Sequence[str]], Awaitable[bool]]
+ConfirmDeletion = Callable[[Sequence[str]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ReconcileResult:
 
     published: int
     deleted: int
-    left: int
+    kept: int
 
 
 class Publish:
@@ -65,94 +65,96 @@ class Publish:
         self._clock = clock
         self._check: str | None = None
         self._new_incarnation = new_incarnation
-        self._live: set[str] = set()
+        self._live_ids: set[str] = set()
         self._sentinel: Sentinel | None = None
         # Webhooks that Kafka refused, each with the refused version.
         self._refused: dict[str, int] = {}
-        self._marked_at = self._compared_at = 0.0
-        self._incarnation = self._compared_to = ""
+        self._sentinel_written_at = self._last_compared_at = 0.0
+        self._incarnation = self._last_compared_id = ""
         self._outages = outages
 
     async def run(self, topic: SubscriptionsTable) -> None:
         """Publish until cancelled, beginning with the topic as it is."""
-        await self._patiently(lambda: self._begin(topic))
+        await self._retry(lambda: self._begin(topic))
         while True:
-            if await self._patiently(lambda: self._publish_once(topic)) == 0:
+            if await self._retry(lambda: self._publish_once(topic)) == 0:
                 with suppress(Unavailable):  # The next step logs it.
-                    await self._outbox.changed()
+                    await self._outbox.wait_for_changes()
 
-    async def reconcile(self, topic: SubscriptionsTable, may_delete: MayDelete) -> ReconcileResult:
-        """Make the topic the same as SQL, once. `may_delete` is asked about webhooks that SQL does not know.
+    async def reconcile(self, topic: SubscriptionsTable, confirm_deletion: ConfirmDeletion) -> ReconcileResult:
+        """Make the topic the same as SQL, once. `confirm_deletion` is asked about webhooks that SQL does not know.
 
         A person may take a while to answer: keep the lease meanwhile. The attempts of before count for no webhook's
         health any more: `record` may read them again.
         """
         await self._outbox.restart_health()
-        strangers = await self._begin(topic)
-        deleted_ids = strangers if strangers and await may_delete(strangers) else ()
+        unknown_ids = await self._begin(topic)
+        deleted_ids = unknown_ids if unknown_ids and await confirm_deletion(unknown_ids) else ()
         await self._lease.check()
         versions = topic.versions()
-        await self._producer.produce([_outgoing(name, versions[name] + 1) for name in deleted_ids])
-        self._live -= set(deleted_ids)
+        await self._producer.produce([_to_outgoing(name, versions[name] + 1) for name in deleted_ids])
+        self._live_ids -= set(deleted_ids)
         published_count = 0
         while count := await self.publish_due():
             published_count += count
-        return ReconcileResult(published_count, len(deleted_ids), len(strangers) - len(deleted_ids))
+        return ReconcileResult(published_count, len(deleted_ids), len(unknown_ids) - len(deleted_ids))
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
-        await self._look_back(topic)
+        await self._repair_overwritten(topic)
         return await self.publish_due()
 
-    async def _look_back(self, topic: SubscriptionsTable) -> None:
+    async def _repair_overwritten(self, topic: SubscriptionsTable) -> None:
         """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
-        if topic.overtaken:
-            overtaken = {webhook_id: topic.newest(webhook_id) for webhook_id in sorted(topic.overtaken)}
-            self._telemetry.warning("another_writer_on_subscriptions", webhooks=len(overtaken))
-            await self._outbox.owe(overtaken)
-            if SENTINEL_KEY in overtaken:
+        if topic.outdated_ids:
+            overwritten_versions = {
+                webhook_id: topic.newest_version(webhook_id) for webhook_id in sorted(topic.outdated_ids)
+            }
+            self._telemetry.warning("another_writer_on_subscriptions", webhooks=len(overwritten_versions))
+            await self._outbox.mark_dirty(overwritten_versions)
+            if SENTINEL_KEY in overwritten_versions:
                 self._sentinel = None
             # Logged again only if it happens again. What was overtaken meanwhile is left for the next look.
-            topic.overtaken.difference_update(overtaken)
+            topic.outdated_ids.difference_update(overwritten_versions)
         now = asyncio.get_running_loop().time()
-        if now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
-            self._check = await self._keys.verified()
-        if now - self._compared_at >= COMPARE_EVERY_SECONDS:
-            self._compared_at = now
+        if now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
+            self._check = await self._keys.verify()
+        if now - self._last_compared_at >= COMPARE_INTERVAL_SECONDS:
+            self._last_compared_at = now
             await self._compare_next(topic)
             self._refused.clear()
 
     async def _compare_next(self, topic: SubscriptionsTable) -> None:
         """Compare another portion with the topic. To read every webhook each minute would cost too much."""
         compare = partial(self._outbox.compare_next, version_of=topic.version_of, tombstones=topic.tombstones)
-        ids = await compare(self._compared_to) or await compare("")
-        self._compared_to = ids[-1] if ids else ""
+        ids = await compare(self._last_compared_id) or await compare("")
+        self._last_compared_id = ids[-1] if ids else ""
 
-    async def _patiently(self, step: Callable[[], Awaitable[Result]]) -> Result:
+    async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait until the database is there and our keys fit."""
         return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.
-        self._check = await self._keys.verified()
-        strangers = await self._outbox.compare(topic.versions(), topic.tombstones)
-        if strangers:
+        self._check = await self._keys.verify()
+        unknown_ids = await self._outbox.compare(topic.versions(), topic.tombstones)
+        if unknown_ids:
             # After a restore from an older dump. To delete them needs a person's decision.
-            self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(strangers))
+            self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(unknown_ids))
         if self._writes_newest:
-            await self._owe_filters(topic)
-        self._live = set(topic.versions())
+            await self._mark_missing_filters(topic)
+        self._live_ids = set(topic.versions())
         # A sentinel that counts more webhooks was left by a publisher that had not noticed a re-created topic.
         self._sentinel = topic.sentinel if topic.is_complete() else None
-        self._marked_at = self._compared_at = asyncio.get_running_loop().time()
+        self._sentinel_written_at = self._last_compared_at = asyncio.get_running_loop().time()
         self._incarnation = self._sentinel.incarnation if self._sentinel else self._new_incarnation()
-        return strangers
+        return unknown_ids
 
-    async def _owe_filters(self, topic: SubscriptionsTable) -> None:
+    async def _mark_missing_filters(self, topic: SubscriptionsTable) -> None:
         """Publish again the webhooks whose filter the release before, which knows none, has left out."""
         last_id = ""
         while filters := await self._outbox.filters(last_id):
             on_topic = {webhook_id: topic.find(webhook_id) for webhook_id in filters}
-            await self._outbox.owe(
+            await self._outbox.mark_dirty(
                 {
                     webhook_id: webhook.version + 1
                     for webhook_id, webhook in on_topic.items()
@@ -167,17 +169,17 @@ class Publish:
         A webhook that Kafka refuses does not stop the others: it stays due, and is tried again when it is changed or
         after a minute.
         """
-        changes = await self._outbox.due(BATCH_WEBHOOKS, self._refused)
+        changes = await self._outbox.list_due(BATCH_WEBHOOKS, self._refused)
         if changes:
             published = await self._publish(changes)
             if published:
-                await self._outbox.published(published)
+                await self._outbox.mark_published(published)
             for change, _ in published:
-                (self._live.discard if change.webhook is None else self._live.add)(change.webhook_id)
+                (self._live_ids.discard if change.webhook is None else self._live_ids.add)(change.webhook_id)
             self._telemetry.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation means that all webhooks are there, so it comes after the last of them.
         if self._sentinel is not None or not changes:
-            await self._mark()
+            await self._write_sentinel()
         return len(changes)
 
     async def _publish(self, changes: Sequence[DueChange]) -> list[tuple[DueChange, datetime]]:
@@ -185,38 +187,38 @@ class Publish:
         encoded_changes: list[tuple[DueChange, Outgoing]] = []
         for change in changes:
             try:
-                encoded_changes.append((change, self._outgoing(change)))
+                encoded_changes.append((change, self._encode_change(change)))
             except InvalidRecord as error:
-                self._refuse(change, str(error))
+                self._record_refusal(change, str(error))
         try:
             append_times = await self._producer.produce([outgoing for _, outgoing in encoded_changes])
         except RecordsRefused as error:
             for index, reason in error.reasons.items():
-                self._refuse(encoded_changes[index][0], reason)
-            return [(encoded_changes[index][0], at) for index, at in error.appended.items()]
+                self._record_refusal(encoded_changes[index][0], reason)
+            return [(encoded_changes[index][0], at) for index, at in error.append_times.items()]
         return [(change, at) for (change, _), at in zip(encoded_changes, append_times, strict=True)]
 
-    def _refuse(self, change: DueChange, reason: str) -> None:
+    def _record_refusal(self, change: DueChange, reason: str) -> None:
         self._refused[change.webhook_id] = change.version
         self._telemetry.count("webhooks_refused_total")
         self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=reason)
 
-    async def _mark(self) -> None:
+    async def _write_sentinel(self) -> None:
         """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""
-        sentinel, now = Sentinel(self._incarnation, len(self._live), self._check), asyncio.get_running_loop().time()
-        if sentinel != self._sentinel or now - self._marked_at >= REPEAT_SENTINEL_SECONDS:
+        sentinel, now = Sentinel(self._incarnation, len(self._live_ids), self._check), asyncio.get_running_loop().time()
+        if sentinel != self._sentinel or now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
             await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
-            self._sentinel, self._marked_at = sentinel, now
+            self._sentinel, self._sentinel_written_at = sentinel, now
 
     @pure
-    def _outgoing(self, change: DueChange) -> Outgoing:
+    def _encode_change(self, change: DueChange) -> Outgoing:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(change.webhook) if change.webhook else None
-        outgoing = _outgoing(change.webhook_id, change.version, value)
-        read(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
+        outgoing = _to_outgoing(change.webhook_id, change.version, value)
+        decode_record(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
         return outgoing
 
 
-def _outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:
+def _to_outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:
     """A record of `subscriptions`; without a value it is a tombstone."""
     return Outgoing(SUBSCRIPTIONS, webhook_id.encode(), value, ((VERSION_HEADER, str(version).encode()),))

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, stripped
-from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, Refused
+from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, strip_details
+from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, RowRefused
 from streams.core.network import OwnNetwork
 from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
@@ -23,7 +23,7 @@ _VALUE_TYPES: dict[str, type[Delivery] | type[Attempt] | type[DeadLetter]] = {
     DEAD_LETTERS: DeadLetter,
 }
 # A record with its decoded value.
-Read = tuple[Record, RecordedValue]
+DecodedRecord = tuple[Record, RecordedValue]
 
 
 class RecordStage:
@@ -45,8 +45,8 @@ class RecordStage:
         self._telemetry = telemetry
         self._outages = outages
         self._network = OwnNetwork()
-        self._network_is_down = False
-        self._batches = BatchConsumer(consumer, self._write, clock, telemetry, self._outages)
+        self._is_network_down = False
+        self._batches = BatchConsumer(consumer, self._store_records, clock, telemetry, self._outages)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -60,14 +60,14 @@ class RecordStage:
         """Which partitions wait for a newer release."""
         return self._batches.readiness_problems()
 
-    async def _write(self, records: Sequence[Record]) -> None:
+    async def _store_records(self, records: Sequence[Record]) -> None:
         decoded_records = self._read(records)
         values = [(record, value) for record, value in decoded_records if isinstance(value, RecordedValue)]
         invalid = [(record, error) for record, error in decoded_records if isinstance(error, str)]
         self._check_own_network([entry for _, entry in values])
         invalid += await self._store(values)
         await store_invalid(self._producer, self._telemetry, invalid)
-        self._batches.stored({record.partition: record.offset + 1 for record, _ in decoded_records})
+        self._batches.mark_stored({record.partition: record.offset + 1 for record, _ in decoded_records})
 
     def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
         """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""
@@ -92,17 +92,17 @@ class RecordStage:
         return RecordedValue(value, record.appended_at)
 
     def _check_own_network(self, entries: Sequence[RecordedValue]) -> None:
-        self._network.learn(entry.value for entry in entries if isinstance(entry.value, Attempt))
+        self._network.record_attempts(entry.value for entry in entries if isinstance(entry.value, Attempt))
         is_down = self._network.is_down()
-        if is_down != self._network_is_down:
+        if is_down != self._is_network_down:
             if is_down:
                 self._telemetry.warning("own_network_down", effect="network failures pause no webhook")
             else:
                 self._telemetry.info("own_network_up")
-        self._network_is_down = is_down
+        self._is_network_down = is_down
         self._telemetry.gauge("own_network_down", is_down)
 
-    async def _store(self, values: Sequence[Read]) -> list[tuple[Record, str]]:
+    async def _store(self, values: Sequence[DecodedRecord]) -> list[tuple[Record, str]]:
         """Store records. Returns those that cannot be stored at all, with the reason.
 
         A row that the database refuses, or that our own code fails at, is found by halving. It does not stop others.
@@ -112,16 +112,16 @@ class RecordStage:
         entries = [entry for _, entry in values]
         try:
             batch = _fold(entries)
-            conflicts = await self._until_available(batch)
-        except (Refused, InvalidRecord) as error:
+            conflicts = await self._store_when_available(batch)
+        except (RowRefused, InvalidRecord) as error:
             if len(values) == 1:
-                return await self._store_stripped(*values[0], error)
+                return await self._store_without_details(*values[0], error)
             middle = len(values) // 2
             return [*await self._store(values[:middle]), *await self._store(values[middle:])]
         self._telemetry.count("records_stored_total", len(entries))
         if self._telemetry.is_debug_enabled:
             self._log_states(batch)
-        return self._conflicting(values, batch, conflicts)
+        return self._find_conflicts(values, batch, conflicts)
 
     def _log_states(self, batch: Batch) -> None:
         for delivery_state in batch.delivery_states:
@@ -137,8 +137,8 @@ class RecordStage:
                 reason=delivery_state.reason,
             )
 
-    def _conflicting(
-        self, values: Sequence[Read], batch: Batch, conflicts: Collection[EventKey]
+    def _find_conflicts(
+        self, values: Sequence[DecodedRecord], batch: Batch, conflicts: Collection[EventKey]
     ) -> list[tuple[Record, str]]:
         """The records whose event is stored with another body."""
         invalid: list[tuple[Record, str]] = []
@@ -152,17 +152,19 @@ class RecordStage:
                 invalid.append((record, str(ConflictingId(*key))))
         return invalid
 
-    async def _store_stripped(self, record: Record, entry: RecordedValue, wrong: Exception) -> list[tuple[Record, str]]:
+    async def _store_without_details(
+        self, record: Record, entry: RecordedValue, cause: Exception
+    ) -> list[tuple[Record, str]]:
         self._telemetry.count("records_refused_total")
-        self._telemetry.warning("record_stored_without_details", **record.place, why=str(wrong))
+        self._telemetry.warning("record_stored_without_details", **record.place, why=str(cause))
         try:
-            await self._until_available(_fold([stripped(entry)]))
-        except (Refused, InvalidRecord) as error:
+            await self._store_when_available(_fold([strip_details(entry)]))
+        except (RowRefused, InvalidRecord) as error:
             return [(record, f"it cannot be stored: {error}")]
         return []
 
-    async def _until_available(self, pending_batch: Batch) -> Collection[EventKey]:
-        batch = replace(pending_batch, own_network_is_down=self._network_is_down)
+    async def _store_when_available(self, pending_batch: Batch) -> Collection[EventKey]:
+        batch = replace(pending_batch, own_network_is_down=self._is_network_down)
         return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
-from streams.core.delivery_moves import MOVES
+from streams.core.delivery_moves import TRANSITIONS
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
-from streams.core.held import Held, HeldChoice, ReleaseProgress, Room
+from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
@@ -20,24 +20,24 @@ from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
 IDLE_SECONDS = 1.0
-REST_SECONDS = 0.02
+MIN_PAUSE_SECONDS = 0.02
 # One cycle releases in at most this many chunks.
-CHUNKS = 10
-MIN_CHUNK = 10
+MAX_CHUNKS = 10
+MIN_CHUNK_RECORDS = 10
 # The publisher in this process uses the database too.
-QUERIES_AT_ONCE = 4
-WEBHOOKS_AT_ONCE = 32
-DELIVERIES_AT_ONCE = 2000
-ASK_AT_ONCE = 1000
+MAX_CONCURRENT_QUERIES = 4
+MAX_PORTION_WEBHOOKS = 32
+MAX_PORTION_DELIVERIES = 2000
+PROGRESS_BATCH_SIZE = 1000
 
 KEPT_MESSAGE = "The webhook was enabled with the choice to keep its held deliveries as dead letters."
 DISCARDED_MESSAGE = "The webhook was enabled with the choice to discard its held deliveries."
 
 # The record that ends a hold, if there is one, and the delivery's state after it.
-Released = tuple[Outgoing | None, DeliveryState]
+ReleaseResult = tuple[Outgoing | None, DeliveryState]
 
 
-_EVENTS = {
+_LOG_EVENTS = {
     State.WAITING: "delivery_released",
     State.DEAD: "delivery_given_up",
     State.DISCARDED: "delivery_discarded",
@@ -49,9 +49,9 @@ class _WebhookState:
     """One webhook: its pace, its room, and the (generation, step) of released deliveries without an attempt yet."""
 
     pace: Pace
-    room: Room = field(default_factory=Room)
-    sent: dict[str, tuple[int, int]] = field(default_factory=dict)
-    rests_until: float = 0.0
+    window: ReleaseWindow = field(default_factory=ReleaseWindow)
+    released_steps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    backoff_until: float = 0.0
 
 
 class ReleaseHeld:
@@ -72,7 +72,7 @@ class ReleaseHeld:
         telemetry: Telemetry,
         per_second: int,
     ) -> None:
-        self._held = held_deliveries
+        self._held_deliveries = held_deliveries
         self._recorder = recorder
         self._subscriptions = subscriptions
         self._producer = producer
@@ -80,86 +80,92 @@ class ReleaseHeld:
         self._clock = clock
         self._telemetry = telemetry
         self._per_second = per_second
-        self._querying = asyncio.Semaphore(QUERIES_AT_ONCE)
+        self._query_slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
         self._webhooks: dict[str, _WebhookState] = {}
 
     async def run(self) -> None:
         """Serve until cancelled, through outages of the database."""
         while True:
-            began = asyncio.get_running_loop().time()
+            started_at = asyncio.get_running_loop().time()
             # The publisher logs it.
             with suppress(Unavailable):
                 await self.cycle()
-            took = asyncio.get_running_loop().time() - began
-            await asyncio.sleep(max(CYCLE_SECONDS - took, REST_SECONDS) if self._webhooks else IDLE_SECONDS)
+            elapsed = asyncio.get_running_loop().time() - started_at
+            await asyncio.sleep(max(CYCLE_SECONDS - elapsed, MIN_PAUSE_SECONDS) if self._webhooks else IDLE_SECONDS)
 
     async def cycle(self) -> int:
         """Release held deliveries of every webhook that can take them. Returns how many."""
         now = self._clock.now().timestamp()
-        await self._adapt(now)
-        can_take = await self._held.webhooks()
+        await self._adapt_windows(now)
+        ready_webhooks = await self._held_deliveries.webhooks()
         self._webhooks = {
             name: state
             for name, state in self._webhooks.items()
-            if name in can_take or state.sent or now < state.rests_until
+            if name in ready_webhooks or state.released_steps or now < state.backoff_until
         }
-        rooms = {name: self._room(name, deliveries, now) for name, deliveries in can_take.items()}
-        remaining = 0
-        portions = list(_portions({name: room for name, room in rooms.items() if room > 0}))
+        limits = {name: self._release_limit(name, deliveries, now) for name, deliveries in ready_webhooks.items()}
+        released_count = 0
+        portions = list(_portions({name: limit for name, limit in limits.items() if limit > 0}))
         for portion in portions:
-            remaining += await self._release(portion, CYCLE_SECONDS / len(portions))
-        return remaining
+            released_count += await self._release(portion, CYCLE_SECONDS / len(portions))
+        return released_count
 
-    async def _adapt(self, now: float) -> None:
+    async def _adapt_windows(self, now: float) -> None:
         """Adapt each webhook's room to what happened to its released deliveries."""
-        delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.sent]
-        by_id: dict[str, ReleaseProgress] = {}
-        for start in range(0, len(delivery_ids), ASK_AT_ONCE):
-            progress = await self._held.progress(delivery_ids[start : start + ASK_AT_ONCE])
-            by_id |= {item.delivery_id: item for item in progress}
+        delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.released_steps]
+        progress_by_id: dict[str, ReleaseProgress] = {}
+        for start in range(0, len(delivery_ids), PROGRESS_BATCH_SIZE):
+            progress = await self._held_deliveries.progress(delivery_ids[start : start + PROGRESS_BATCH_SIZE])
+            progress_by_id |= {item.delivery_id: item for item in progress}
         for state in self._webhooks.values():
-            released = {delivery_id: by_id[delivery_id] for delivery_id in state.sent if delivery_id in by_id}
+            known_progress = {
+                delivery_id: progress_by_id[delivery_id]
+                for delivery_id in state.released_steps
+                if delivery_id in progress_by_id
+            }
             unattempted = {
                 name: step
-                for name, step in state.sent.items()
-                if name in released and _is_waiting(released[name], step)
+                for name, step in state.released_steps.items()
+                if name in known_progress and _is_waiting(known_progress[name], step)
             }
-            held_again = sum(item.state is State.HELD for item in released.values())
-            if state.sent:
-                state.room = state.room.adapted(len(state.sent) - len(unattempted) - held_again, held_again)
-                state.rests_until = now + state.room.rest_seconds
-            state.sent = unattempted
+            held_again_count = sum(item.state is State.HELD for item in known_progress.values())
+            if state.released_steps:
+                state.window = state.window.adapt(
+                    len(state.released_steps) - len(unattempted) - held_again_count, held_again_count
+                )
+                state.backoff_until = now + state.window.backoff_seconds
+            state.released_steps = unattempted
 
-    def _room(self, webhook_id: str, held_count: int, now: float) -> int:
+    def _release_limit(self, webhook_id: str, held_count: int, now: float) -> int:
         """How many deliveries of a webhook may be released now."""
         state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
-        return 0 if now < state.rests_until else min(state.room.size - held_count, state.pace.room(now))
+        return 0 if now < state.backoff_until else min(state.window.size - held_count, state.pace.allowance(now))
 
-    async def _release(self, rooms: Mapping[str, int], seconds: float) -> int:
+    async def _release(self, limits: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""
-        portions = await asyncio.gather(*(self._oldest(name, room) for name, room in rooms.items()))
+        portions = await asyncio.gather(*(self._oldest(name, limit) for name, limit in limits.items()))
         deliveries = [delivery for portion in portions for delivery in portion]
         if not deliveries:
             return 0
         position = await self._subscriptions.catch_up()
-        moved = [self._try_to_release(delivery, position) for delivery in deliveries]
-        refusals = await self._produce([outgoing for outgoing, _ in moved if outgoing is not None], seconds)
-        moved = [
+        results = [self._try_to_release(delivery, position) for delivery in deliveries]
+        refusals = await self._produce([outgoing for outgoing, _ in results if outgoing is not None], seconds)
+        results = [
             self._give_up(delivery, refusals[id(delivery[0])]) if id(delivery[0]) in refusals else delivery
-            for delivery in moved
+            for delivery in results
         ]
-        await self._recorder.record(Batch([delivery_state for _, delivery_state in moved]))
+        await self._recorder.record(Batch([delivery_state for _, delivery_state in results]))
         released_counts, ended_counts = Counter[str](), Counter[str]()
-        for delivery, (_, delivery_state) in zip(deliveries, moved, strict=True):
+        for delivery, (_, delivery_state) in zip(deliveries, results, strict=True):
             self._telemetry.count("deliveries_released_total", choice=delivery.choice)
             if delivery_state.state is State.DEAD:
                 self._telemetry.count("dead_letters_total", reason=str(delivery_state.reason))
             if self._telemetry.is_debug_enabled:
                 self._telemetry.debug(
-                    _EVENTS[delivery_state.state], **delivery.delivery.ids, choice=str(delivery.choice)
+                    _LOG_EVENTS[delivery_state.state], **delivery.delivery.ids, choice=str(delivery.choice)
                 )
             if delivery_state.state is State.WAITING:
-                self._webhooks[delivery_state.webhook_id].sent[delivery_state.delivery_id] = (
+                self._webhooks[delivery_state.webhook_id].released_steps[delivery_state.delivery_id] = (
                     delivery_state.generation,
                     delivery_state.step,
                 )
@@ -170,7 +176,7 @@ class ReleaseHeld:
             self._webhooks[name].pace.take(count)
         # Kept and discarded deliveries send nothing to the endpoint, so its pace does not limit them.
         for name, count in ended_counts.items():
-            self._webhooks[name].room = self._webhooks[name].room.adapted(count, 0)
+            self._webhooks[name].window = self._webhooks[name].window.adapt(count, 0)
         return len(deliveries)
 
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
@@ -178,11 +184,11 @@ class ReleaseHeld:
 
         Returns why Kafka refuses some of them for ever, by the record's `id()`.
         """
-        size = max(MIN_CHUNK, math.ceil(len(records) / CHUNKS))
+        size = max(MIN_CHUNK_RECORDS, math.ceil(len(records) / MAX_CHUNKS))
         reasons: dict[int, str] = {}
         for start in range(0, len(records), size):
             if start:
-                await asyncio.sleep(seconds / CHUNKS)
+                await asyncio.sleep(seconds / MAX_CHUNKS)
             chunk = records[start : start + size]
             try:
                 await self._producer.produce(chunk)
@@ -190,52 +196,52 @@ class ReleaseHeld:
                 reasons |= {id(chunk[index]): reason for index, reason in error.reasons.items()}
         return reasons
 
-    def _try_to_release(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
+    def _try_to_release(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> ReleaseResult:
         try:
             return self._release_one(held_delivery, position)
         except InvalidRecord as error:
-            delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
+            delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(error))
 
-    def _give_up(self, moved: Released, reason: str) -> Released:
+    def _give_up(self, result: ReleaseResult, reason: str) -> ReleaseResult:
         """A delivery that can never be released becomes a dead letter. It does not stop the others."""
         message = f"It cannot be released: {reason}"
-        return None, moved[1]._replace(
-            state=MOVES[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
+        return None, result[1]._replace(
+            state=TRANSITIONS[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
         )
 
-    async def _oldest(self, webhook_id: str, room: int) -> Sequence[Held]:
-        async with self._querying:
-            return await self._held.oldest(webhook_id, room)
+    async def _oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
+        async with self._query_slots:
+            return await self._held_deliveries.oldest(webhook_id, limit)
 
     @pure
-    def _release_one(self, held_delivery: Held, position: SubscriptionsPosition) -> Released:
+    def _release_one(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> ReleaseResult:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()
         key = held_delivery.delivery.webhook_id.encode()
-        delivery = held_delivery.delivery.released()._replace(subscriptions_position=position)
+        delivery = held_delivery.delivery.to_released()._replace(subscriptions_position=position)
         if held_delivery.choice is HeldChoice.KEEP:
-            letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
-            return Outgoing(DEAD_LETTERS, key, self._codec.encode(letter)), state_of_record(letter, now)
+            dead_letter = DeadLetter(delivery, DeathReason.KEPT, KEPT_MESSAGE)
+            return Outgoing(DEAD_LETTERS, key, self._codec.encode(dead_letter)), state_of_record(dead_letter, now)
         delivery_state = state_of_record(delivery, now)
         if held_delivery.choice is HeldChoice.DISCARD:
             return None, delivery_state._replace(
-                state=MOVES[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
+                state=TRANSITIONS[State.HELD, held_delivery.choice], due_at=None, message=DISCARDED_MESSAGE
             )
         return Outgoing(DELIVERIES, key, self._codec.encode(delivery)), delivery_state
 
 
-def _is_waiting(progress: ReleaseProgress, released_as: tuple[int, int]) -> bool:
-    return progress.state is State.WAITING and (progress.generation, progress.step) == released_as
+def _is_waiting(progress: ReleaseProgress, released_step: tuple[int, int]) -> bool:
+    return progress.state is State.WAITING and (progress.generation, progress.step) == released_step
 
 
-def _portions(rooms: Mapping[str, int]) -> Iterator[dict[str, int]]:
+def _portions(limits: Mapping[str, int]) -> Iterator[dict[str, int]]:
     """Split the rooms into portions that fit into memory."""
     portion: dict[str, int] = {}
-    for name, room in rooms.items():
-        if portion and (len(portion) == WEBHOOKS_AT_ONCE or sum(portion.values()) + room > DELIVERIES_AT_ONCE):
+    for name, limit in limits.items():
+        if portion and (len(portion) == MAX_PORTION_WEBHOOKS or sum(portion.values()) + limit > MAX_PORTION_DELIVERIES):
             yield portion
             portion = {}
-        portion[name] = room
+        portion[name] = limit
     if portion:
         yield portion

@@ -7,27 +7,27 @@ from datetime import timedelta
 from typing import NoReturn
 
 from streams.core.errors import Unavailable
-from streams.core.portion import Portion, rest_after
+from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
 from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
 from streams.tasks import together
 
-PRUNE_EVERY_SECONDS = 300.0
+PRUNE_INTERVAL_SECONDS = 300.0
 # Of all kinds: the others wait without a connection, because the pool may have five for the whole process.
-STATEMENTS_AT_ONCE = 2
+MAX_CONCURRENT_STATEMENTS = 2
 
 
 async def prune_regularly(
-    pruning: Pruning, keep: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
+    pruning: Pruning, retentions: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
 ) -> None:
     """Delete the rows that are older than the retention of their kind, until cancelled. The kinds work side by side.
 
     A kind that cannot be deleted, for example because a permission is missing, delays no other.
     """
-    turns, lags = asyncio.Semaphore(STATEMENTS_AT_ONCE), dict[tuple[str, ...], float]()
+    statement_slots, lags = asyncio.Semaphore(MAX_CONCURRENT_STATEMENTS), dict[tuple[str, ...], float]()
     kinds = [
-        _KindRetention(pruning, prunable, retention, clock, telemetry, turns, lags)
-        for prunable, retention in keep.items()
+        _KindRetention(pruning, prunable, retention, clock, telemetry, statement_slots, lags)
+        for prunable, retention in retentions.items()
     ]
     await together(*(kind.run for kind in kinds))
 
@@ -42,20 +42,20 @@ class _KindRetention:
         retention: timedelta,
         clock: Clock,
         telemetry: Telemetry,
-        turns: asyncio.Semaphore,
+        statement_slots: asyncio.Semaphore,
         lags: dict[tuple[str, ...], float],
     ) -> None:
         self._pruning = pruning
-        self._what = prunable
-        self._kept = retention
+        self._prunable = prunable
+        self._retention = retention
         self._clock = clock
         self._telemetry = telemetry
-        self._turns = turns
-        self._behind = lags
+        self._statement_slots = statement_slots
+        self._lags = lags
         self._name = prunable.name.lower()
         self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
         self._portion = Portion()
-        self._before = clock.now() - retention
+        self._cutoff = clock.now() - retention
 
     async def run(self) -> NoReturn:
         while True:
@@ -66,34 +66,34 @@ class _KindRetention:
             else:
                 self._outage.end(self)
             with suppress(Unavailable):  # The next round logs it.
-                await self._look()
-            await asyncio.sleep(PRUNE_EVERY_SECONDS)
+                await self._measure_lag()
+            await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
 
     async def _catch_up(self) -> None:
         """Delete portion after portion, until one is not full."""
-        reached = None
+        reached_at = None
         while True:
-            limit, self._before = self._portion.rows, self._clock.now() - self._kept
-            async with self._turns:
-                result = await self._pruning.prune(self._what, self._before, limit, reached)
+            limit, self._cutoff = self._portion.rows, self._clock.now() - self._retention
+            async with self._statement_slots:
+                result = await self._pruning.prune(self._prunable, self._cutoff, limit, reached_at)
             self._telemetry.count("rows_pruned_total", result.rows, kind=self._name)
-            self._portion = self._portion.adapted(result.rows, result.seconds)
+            self._portion = self._portion.adapt(result.rows, result.seconds)
             if result.rows < limit:
                 return
-            reached = result.reached
+            reached_at = result.reached
             await self._pause(result)
 
     async def _pause(self, result: PruneResult) -> None:
-        lag = self._before - result.reached if result.reached else timedelta()
+        lag = self._cutoff - result.reached if result.reached else timedelta()
         if result.reached:
-            self._expose(lag)
-        await asyncio.sleep(rest_after(result.seconds, lag, is_only_writer=self._pruning.is_only_writer))
+            self._expose_lag(lag)
+        await asyncio.sleep(throttle_seconds(result.seconds, lag, is_only_writer=self._pruning.is_only_writer))
 
-    async def _look(self) -> None:
-        async with self._turns:
-            oldest = await self._pruning.oldest(self._what, self._before)
-        self._expose(self._before - oldest if oldest else timedelta())
+    async def _measure_lag(self) -> None:
+        async with self._statement_slots:
+            oldest_at = await self._pruning.oldest(self._prunable, self._cutoff)
+        self._expose_lag(self._cutoff - oldest_at if oldest_at else timedelta())
 
-    def _expose(self, lag: timedelta) -> None:
-        self._behind[(self._name,)] = lag.total_seconds()
-        self._telemetry.gauge_all("retention_behind_seconds", self._behind)
+    def _expose_lag(self, lag: timedelta) -> None:
+        self._lags[(self._name,)] = lag.total_seconds()
+        self._telemetry.gauge_all("retention_behind_seconds", self._lags)

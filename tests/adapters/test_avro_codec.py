@@ -24,7 +24,7 @@ from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, EventSubjects
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
-from streams.core.limits import CONCURRENCY
+from streams.core.limits import MAX_CONCURRENCY
 from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import MAX_COUNT
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
@@ -64,8 +64,8 @@ def events(draw: st.DrawFn) -> Event:
     known = EVENT_TYPES[kind]
     data = draw(
         st.fixed_dictionaries(
-            {name: VALUES.get(name, texts) for name, field in known.items() if field.required},
-            optional={name: VALUES.get(name, texts) for name, field in known.items() if not field.required},
+            {name: VALUES.get(name, texts) for name, field in known.items() if field.is_required},
+            optional={name: VALUES.get(name, texts) for name, field in known.items() if not field.is_required},
         )
     )
     occurred_at = draw(moments).replace(microsecond=draw(st.integers(0, 999)) * 1000)
@@ -136,7 +136,7 @@ webhooks = st.builds(
     fallback_url=st.none() | urls,
     encrypted_headers=st.none() | texts,
     encrypted_fallback_headers=st.none() | texts,
-    max_concurrency=st.integers(1, CONCURRENCY),
+    max_concurrency=st.integers(1, MAX_CONCURRENCY),
     status=st.sampled_from(Status),
     pause=st.none() | st.builds(Pause, ids, st.sampled_from(PauseReason)),
     health_epoch=counts,

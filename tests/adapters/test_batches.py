@@ -7,7 +7,7 @@ import pytest
 
 from fakes import until
 from streams.adapters.batches import Batches
-from streams.core.errors import NotFound, Refused, Unavailable
+from streams.core.errors import NotFound, RowRefused, Unavailable
 
 
 class Doubling:
@@ -31,7 +31,7 @@ class Doubling:
 
 async def test_callers_during_a_batch_are_in_the_next_one() -> None:
     doubling = Doubling()
-    batches = Batches(doubling, most=3)
+    batches = Batches(doubling, max_size=3)
     doubling.go.clear()
     first = asyncio.create_task(batches.result(1))
     await until(lambda: doubling.batches == [[1]])
@@ -45,7 +45,7 @@ async def test_callers_during_a_batch_are_in_the_next_one() -> None:
 
 async def test_batches_begin_apart_and_a_lone_item_waits_for_none() -> None:
     doubling = Doubling()
-    batches = Batches(doubling, most=10, apart=0.1)
+    batches = Batches(doubling, max_size=10, interval_seconds=0.1)
     now = asyncio.get_running_loop().time
     began = now()
     assert await batches.result(1) == 2
@@ -58,7 +58,7 @@ async def test_batches_begin_apart_and_a_lone_item_waits_for_none() -> None:
 async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
     doubling = Doubling()
     doubling.returns[2] = NotFound("no 2")
-    batches = Batches(doubling, most=10)
+    batches = Batches(doubling, max_size=10)
     found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
     assert found[0] == 2
     assert isinstance(found[1], NotFound)
@@ -67,11 +67,11 @@ async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
 
 async def test_an_item_that_is_refused_fails_no_other() -> None:
     doubling = Doubling()
-    doubling.raises[2] = Refused("not 2")
-    batches = Batches(doubling, most=10)
+    doubling.raises[2] = RowRefused("not 2")
+    batches = Batches(doubling, max_size=10)
     found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
     assert found[0] == 2
-    assert isinstance(found[1], Refused)
+    assert isinstance(found[1], RowRefused)
     assert found[2] == 6
     assert doubling.batches == [[1, 2, 3], [1], [2], [3]]
 
@@ -79,7 +79,7 @@ async def test_an_item_that_is_refused_fails_no_other() -> None:
 async def test_an_outage_is_asked_about_once() -> None:
     doubling = Doubling()
     doubling.raises[1] = Unavailable("away")
-    batches = Batches(doubling, most=10)
+    batches = Batches(doubling, max_size=10)
     found = await asyncio.gather(*(batches.result(number) for number in (1, 2)), return_exceptions=True)
     assert [type(one) for one in found] == [Unavailable, Unavailable]
     assert doubling.batches == [[1, 2]]
@@ -88,7 +88,7 @@ async def test_an_outage_is_asked_about_once() -> None:
 async def test_a_cancelled_caller_delays_nobody() -> None:
     doubling = Doubling()
     doubling.go.clear()
-    batches = Batches(doubling, most=1)
+    batches = Batches(doubling, max_size=1)
     first, gone, last = (asyncio.create_task(batches.result(number)) for number in (1, 2, 3))
     await until(lambda: doubling.batches == [[1]])
     with pytest.raises(TimeoutError):

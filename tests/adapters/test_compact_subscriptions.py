@@ -12,7 +12,7 @@ from builders import event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.core.event_filter import parse_filter
-from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
+from streams.core.limits import MAX_ID_CHARACTERS, MAX_SCOPE_IDS
 from streams.core.webhook import Webhook, wants
 
 IDS = st.sampled_from(["wh_a", "wh_b", "wh_c"])
@@ -51,7 +51,7 @@ def test_an_unknown_webhook_is_a_key_error() -> None:
 
 
 def test_scopes_are_kept_as_hashes() -> None:
-    ids = frozenset(f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS))
+    ids = frozenset(f"{number:p>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS))
     packed = CompactSubscriptions(AvroCodec())
     tracemalloc.start()
     packed["wh_a"] = webhook(id="wh_a", packages=ids, dispatches=ids)

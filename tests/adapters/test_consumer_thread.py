@@ -20,7 +20,7 @@ class Owner:
     def tell_loop(self, callback: Callable[..., None], *arguments: Any) -> None:
         callback(*arguments)
 
-    def finished(self, outcome: Exception | None) -> None:
+    def on_finished(self, outcome: Exception | None) -> None:
         self.outcomes.append(outcome)
 
 

@@ -24,7 +24,7 @@ class FakeProbe:
         self.asked: list[Partition] = []
         self.away = False
 
-    async def readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+    async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         self.asked += positions
         if self.away:
             raise Unavailable("no broker")
@@ -52,7 +52,7 @@ class WatchdogFixture:
     async def look(self, times: int = 1) -> None:
         for _ in range(times):
             self.now += 20
-            await self.watchdog.look(self.now)
+            await self.watchdog.check(self.now)
 
     @property
     def standstill(self) -> float:
@@ -80,7 +80,7 @@ async def test_a_partition_that_was_resumed_gets_its_time_again(fixture: Watchdo
     fixture.probe.ends[ONE] = 6
     for _ in range(10):
         await fixture.look(3)
-        fixture.watchdog.forget([ONE])
+        fixture.watchdog.reset([ONE])
     await fixture.look(4)
     assert fixture.standstill == 40
 
@@ -109,7 +109,7 @@ async def test_a_record_that_is_read_late_ends_nothing(fixture: WatchdogFixture)
 
 async def test_what_is_read_during_the_question_stands_not_still(fixture: WatchdogFixture) -> None:
     class SlowProbe(FakeProbe):
-        async def readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+        async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
             fixture.positions[ONE] += 1
             return set(positions)
 
@@ -136,7 +136,7 @@ async def test_an_assignment_restarts_the_time(fixture: WatchdogFixture) -> None
     fixture.probe.ends[ONE] = 6
     for _ in range(10):
         await fixture.look(3)
-        fixture.watchdog.forget([ONE])
+        fixture.watchdog.reset([ONE])
     assert fixture.standstill <= 40
 
 
@@ -166,14 +166,14 @@ async def test_a_watchdog_of_no_seconds_never_looks(fixture: WatchdogFixture) ->
 
 def test_positions_follow_what_a_member_does() -> None:
     positions = ReadPositions()
-    positions.assigned({ONE: Commit(7, ""), OTHER: None})
-    assert positions.to_read() == {ONE: 7, OTHER: 0}
-    positions.paused(ONE, 3)
-    positions.paused(OTHER, None)
-    assert positions.to_read() == {}
-    positions.resumed(ONE)
-    assert positions.to_read() == {ONE: 3}
-    positions.revoked([ONE])
+    positions.on_assigned({ONE: Commit(7, ""), OTHER: None})
+    assert positions.readable_positions() == {ONE: 7, OTHER: 0}
+    positions.pause(ONE, 3)
+    positions.pause(OTHER, None)
+    assert positions.readable_positions() == {}
+    positions.resume(ONE)
+    assert positions.readable_positions() == {ONE: 3}
+    positions.on_revoked([ONE])
     # A pause does not outlive the assignment.
-    positions.assigned({OTHER: Commit(9, "")})
-    assert positions.to_read() == {OTHER: 9}
+    positions.on_assigned({OTHER: Commit(9, "")})
+    assert positions.readable_positions() == {OTHER: 9}

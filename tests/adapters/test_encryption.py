@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.adapters.encryption import CACHED_CHARACTERS, FernetEncryption, generate_key
+from streams.adapters.encryption import MAX_CACHED_CHARACTERS, FernetEncryption, generate_key
 from streams.core.errors import InvalidRecord
 
 
@@ -25,7 +25,7 @@ def test_the_first_key_encrypts_and_every_key_decrypts() -> None:
 
 def test_only_short_texts_stay_in_memory() -> None:
     encryption = FernetEncryption([generate_key()])
-    long, short = "x" * CACHED_CHARACTERS, "whsec_abc"
+    long, short = "x" * MAX_CACHED_CHARACTERS, "whsec_abc"
     for text in (long, short):
         assert encryption.decrypt(encryption.encrypt(text)) == text
-    assert encryption._decrypted.cache_info().currsize == 1
+    assert encryption._decrypt_cached.cache_info().currsize == 1

@@ -9,8 +9,8 @@ from streams.adapters.faust.patches import StreamBuffer
 
 
 async def test_a_buffer_that_faust_empties_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "LOOK_AGAIN_SECONDS", 0.01)
-    buffer = StreamBuffer(room=1)
+    monkeypatch.setattr(patches, "FREE_CHECK_SECONDS", 0.01)
+    buffer = StreamBuffer(max_events=1)
     buffer.queue = asyncio.Queue()
     buffer.queue.put_nowait("an event")
     handed_over = asyncio.Event()

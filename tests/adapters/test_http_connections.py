@@ -9,7 +9,7 @@ from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.adapters.http import idle_connections
 from streams.adapters.http.idle_connections import IDLE_SECONDS
 from streams.core.outcome import Failure, OutcomeKind
-from streams.core.time_limits import MAX_ATTEMPT
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS
 
 
 class Clock:
@@ -26,7 +26,7 @@ async def test_a_connection_is_used_again() -> None:
     assert (there.connections, len(there.requests)) == (1, 5)
 
 
-@pytest.mark.parametrize("timeout_seconds", [PATIENCE, MAX_ATTEMPT])
+@pytest.mark.parametrize("timeout_seconds", [PATIENCE, MAX_ATTEMPT_SECONDS])
 async def test_no_attempt_begins_on_an_old_connection(timeout_seconds: float) -> None:
     clock = Clock()
     async with endpoint() as there, sending(monotonic=clock, timeout_seconds=timeout_seconds) as sender:

@@ -138,7 +138,7 @@ async def test_a_port_without_a_listener() -> None:
 @pytest.mark.parametrize("reason", [errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ETIMEDOUT, errno.EMFILE])
 def test_an_unreachable_host_is_a_connect_timeout(reason: int) -> None:
     key = ConnectionKey("hooks.example", 443, True, True, None, None, None)
-    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(opening=True))
+    failure = failure_of(ClientConnectorError(key, OSError(reason, "said")), ConnectTrace(is_opening=True))
     assert failure == Failure(OutcomeKind.CONNECT_TIMEOUT, "said")
 
 
@@ -159,7 +159,7 @@ async def test_a_url_that_cannot_be_sent_to(url: str) -> None:
 )
 async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
     async with endpoint() as there, sending() as sender:
-        request = post(there)._replace(headers=headers, private=frozenset(headers))
+        request = post(there)._replace(headers=headers, private_names=frozenset(headers))
         assert failed(await sender.send(request)).kind is OutcomeKind.UNSENDABLE
     assert there.requests == []
 
@@ -167,7 +167,7 @@ async def test_a_header_that_cannot_be_sent(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize("name", ["Transfer-Encoding", "content-length", "Connection", "Expect", "HOST"])
 async def test_no_customer_sets_where_a_request_ends(name: str) -> None:
     async with endpoint() as there, sending() as sender:
-        request = post(there)._replace(headers={name: "chunked"}, private=frozenset({name}))
+        request = post(there)._replace(headers={name: "chunked"}, private_names=frozenset({name}))
         assert failed(await sender.send(request)).detail == f"the header {name} cannot be set by a webhook"
     assert there.connections == 0
 

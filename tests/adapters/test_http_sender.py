@@ -56,7 +56,7 @@ async def test_a_customers_gateway_may_want_another_accept() -> None:
     async with endpoint() as there, sending() as sender:
         request = post(there)
         theirs = {"ACCEPT": "text/plain", **request.headers}
-        answered(await sender.send(request._replace(headers=theirs, private=frozenset({"ACCEPT"}))))
+        answered(await sender.send(request._replace(headers=theirs, private_names=frozenset({"ACCEPT"}))))
     assert [line for line in there.requests[0].lines if line[0].lower() == "accept"] == [("ACCEPT", "text/plain")]
 
 

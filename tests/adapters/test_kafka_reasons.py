@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.adapters.kafka.connection_errors import unreachable
+from streams.adapters.kafka.connection_errors import unreachable_error
 
 REFUSED = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.5:9092 failed: Connection refused"
 
@@ -13,5 +13,5 @@ REFUSED = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.5:9092 failed: Connectio
     ["", " (after 0ms in state CONNECT)", " (after 12ms in state CONNECT, 30 identical error(s) suppressed)"],
 )
 def test_the_reason_has_no_counts(counted: str) -> None:
-    error = unreachable("kafka:9092", KafkaError(KafkaError._TRANSPORT, REFUSED + counted))
+    error = unreachable_error("kafka:9092", KafkaError(KafkaError._TRANSPORT, REFUSED + counted))
     assert str(error) == f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is kafka:9092 ({REFUSED})"

@@ -32,8 +32,8 @@ from streams.core.schedule import parse_schedule
 from streams.log_lines import configure_logging
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
-from streams.runtime.fatal_errors import fatal_errors_logged
-from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, observe
+from streams.runtime.fatal_errors import log_fatal_errors
+from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.invalid_records import store_invalid
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import ATTEMPTS, SESSION_EVENTS
@@ -70,7 +70,7 @@ def summary(line: Line) -> tuple[str, str, str]:
 
 
 async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 0.1)
+    monkeypatch.setattr(record_producer, "FLUSH_TIMEOUT_SECONDS", 0.1)
     config = producer_config({"bootstrap.servers": "127.0.0.1:1"})
     telemetry = PrometheusTelemetry("deliver")
     producer = KafkaRecordProducer(config, "", telemetry, Outages(telemetry))
@@ -136,7 +136,7 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
     policy = DeliveryPolicy(parse_schedule("30s"))
     send_now = SendNow(webhook(), "http://127.0.0.1:1/hooks")
     attempt, _ = await AttemptSender(ports, policy).attempt(delivery(), send_now)
-    observe(ports.telemetry, attempt)
+    record_metrics(ports.telemetry, attempt)
     await sender.close()
     [line] = [line for line in lines() if "logger" not in line]
     assert summary(line) == ("delivery_attempt_failed", "debug", "deliver")
@@ -154,7 +154,7 @@ async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) ->
     ],
 )
 def test_a_fatal_error_is_critical(error: Exception, event: str, code: int, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, fatal_errors_logged("deliver", "json"):
+    with pytest.raises(SystemExit) as ended, log_fatal_errors("deliver", "json"):
         raise error
     line = json.loads(capfd.readouterr().err)
     assert summary(line) == (event, "critical", "deliver")
@@ -163,7 +163,7 @@ def test_a_fatal_error_is_critical(error: Exception, event: str, code: int, capf
 
 
 def test_on_a_console_a_fatal_error_passes_on(lines: Lines) -> None:
-    with pytest.raises(Misconfigured), fatal_errors_logged("deliver", "console"):
+    with pytest.raises(Misconfigured), log_fatal_errors("deliver", "console"):
         raise Misconfigured("SCORM_WEBHOOKS_SLOTS: must be 2 or more")
     assert lines() == []
 
@@ -172,7 +172,7 @@ def test_a_thread_that_crashes_is_an_error(lines: Lines) -> None:
     def crash() -> None:
         raise RuntimeError("a bug")
 
-    with fatal_errors_logged("deliver", "json"):
+    with log_fatal_errors("deliver", "json"):
         thread = threading.Thread(target=crash, name="kafka-consumer")
         thread.start()
         thread.join()

@@ -9,8 +9,8 @@ ASK = """
 import resource, sys
 soft, hard, wanted = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from streams.adapters.open_files import connections_that_fit
-print(connections_that_fit(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+from streams.adapters.open_files import limit_connections
+print(limit_connections(wanted), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 from e2e.collector import TRACES, collected
 from e2e.receiver import Receiver, header
 from e2e.system import STAGES, until
-from streams.adapters.otel import CLOSE_SECONDS, KINDS, TRACED_STAGES, OtelTracer, otel_tracer
+from streams.adapters.otel import CLOSE_TIMEOUT_SECONDS, SPAN_KINDS, TRACED_STAGES, OtelTracer, otel_tracer
 from streams.core.errors import Misconfigured
 from streams.core.trace import SpanName
 from streams.telemetry import PrometheusTelemetry
@@ -106,7 +106,7 @@ def test_the_variables_of_opentelemetry_count(collector: Receiver, monkeypatch: 
 @pytest.mark.slow
 def test_closing_does_not_wait_for_a_collector_that_hangs(collector: Receiver) -> None:
     def hang(_: object) -> int:
-        time.sleep(3 * CLOSE_SECONDS)
+        time.sleep(3 * CLOSE_TIMEOUT_SECONDS)
         return 200
 
     collector.responses[TRACES] = hang
@@ -114,7 +114,7 @@ def test_closing_does_not_wait_for_a_collector_that_hangs(collector: Receiver) -
     made.span(SpanName.ATTEMPT, PARENT).end({})
     began = time.monotonic()
     made.close()
-    assert time.monotonic() - began < 2 * CLOSE_SECONDS
+    assert time.monotonic() - began < 2 * CLOSE_TIMEOUT_SECONDS
     until(lambda: len(collector.at(TRACES)) == 1)
 
 
@@ -127,7 +127,7 @@ def test_a_broker_whose_clock_is_ahead_makes_no_time_negative(collector: Receive
 
 
 def test_every_span_has_a_kind() -> None:
-    assert set(KINDS) == set(SpanName)
+    assert set(SPAN_KINDS) == set(SpanName)
 
 
 @pytest.mark.parametrize(

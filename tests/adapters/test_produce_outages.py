@@ -20,12 +20,12 @@ def test_another_topics_success_ends_no_outage() -> None:
     telemetry = FakeTelemetry()
     outages = produce_outages(telemetry)
     for _ in range(3):
-        outages.failed("delivery-attempts", DENIED, 0.0)
-        outages.succeeded("deliveries")
-        assert outages.problems(0.0, idle=False) == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
+        outages.record_failure("delivery-attempts", DENIED, 0.0)
+        outages.record_success("deliveries")
+        assert outages.problems(0.0, is_idle=False) == [f"the topic delivery-attempts takes no records: {DENIED.str()}"]
     assert len(telemetry.logged) == 1
-    outages.succeeded("delivery-attempts")
-    assert outages.problems(0.0, idle=False) == []
+    outages.record_success("delivery-attempts")
+    assert outages.problems(0.0, is_idle=False) == []
     assert telemetry.logged[1:] == [("topic_writable", {"topic": "delivery-attempts", "seconds": 0.0})]
 
 
@@ -33,20 +33,20 @@ def test_each_topic_has_an_outage_of_its_own() -> None:
     telemetry = FakeTelemetry()
     outages = produce_outages(telemetry)
     for topic in ["b", "a", "b"]:
-        outages.failed(topic, DENIED, 0.0)
+        outages.record_failure(topic, DENIED, 0.0)
     assert [about["topic"] for _, about in telemetry.logged] == ["b", "a"]
-    outages.succeeded("b")
-    assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
-    outages.failed("b", DENIED, 0.0)
+    outages.record_success("b")
+    assert outages.problems(0.0, is_idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
+    outages.record_failure("b", DENIED, 0.0)
     assert telemetry.logged_count("topic_unwritable") == 3
 
 
 def test_topics_that_fail_alike_are_one_problem() -> None:
     outages = produce_outages(FakeTelemetry())
-    outages.failed("b", DENIED, 0.0)
-    outages.failed("a", DENIED, 0.0)
-    outages.failed("c", TIMED_OUT, 0.0)
-    assert outages.problems(0.0, idle=False) == [
+    outages.record_failure("b", DENIED, 0.0)
+    outages.record_failure("a", DENIED, 0.0)
+    outages.record_failure("c", TIMED_OUT, 0.0)
+    assert outages.problems(0.0, is_idle=False) == [
         f"the topics a, b take no records: {DENIED.str()}",
         f"the topic c takes no records: {TIMED_OUT.str()}",
     ]
@@ -55,20 +55,20 @@ def test_topics_that_fail_alike_are_one_problem() -> None:
 def test_an_outage_of_the_broker_blames_no_topic() -> None:
     telemetry = FakeTelemetry()
     outages = produce_outages(telemetry)
-    outages.no_broker_answers(DOWN)
-    outages.no_broker_answers(DOWN)
-    outages.failed("a", TIMED_OUT, 0.0)
-    assert outages.problems(0.0, idle=False) == [BROKER_AWAY]
-    outages.succeeded("a")
-    assert outages.problems(0.0, idle=False) == []
+    outages.record_outage(DOWN)
+    outages.record_outage(DOWN)
+    outages.record_failure("a", TIMED_OUT, 0.0)
+    assert outages.problems(0.0, is_idle=False) == [BROKER_AWAY]
+    outages.record_success("a")
+    assert outages.problems(0.0, is_idle=False) == []
     assert [fact for fact, _ in telemetry.logged] == ["broker_unreachable", "broker_reachable"]
 
 
 def test_a_broker_that_refuses_a_topic_is_there_again() -> None:
     outages = produce_outages(FakeTelemetry())
-    outages.no_broker_answers(DOWN)
-    outages.failed("a", DENIED, 0.0)
-    assert outages.problems(0.0, idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
+    outages.record_outage(DOWN)
+    outages.record_failure("a", DENIED, 0.0)
+    assert outages.problems(0.0, is_idle=False) == [f"the topic a takes no records: {DENIED.str()}"]
 
 
 def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
@@ -78,16 +78,16 @@ def test_an_outage_is_a_warning_and_its_end_is_not() -> None:
 
     warned: list[str] = []
     outages = produce_outages(Warnings())
-    outages.no_broker_answers(DOWN)
-    outages.succeeded("a")
-    outages.failed("a", DENIED, 0.0)
-    outages.succeeded("a")
+    outages.record_outage(DOWN)
+    outages.record_success("a")
+    outages.record_failure("a", DENIED, 0.0)
+    outages.record_success("a")
     assert warned == ["broker_unreachable", "topic_unwritable"]
 
 
 def test_an_idle_producer_forgets_an_outage() -> None:
     outages = produce_outages(FakeTelemetry())
-    outages.failed("session-events", DENIED, 100.0)
-    assert outages.problems(105.0, idle=True)
-    assert outages.problems(115.0, idle=False)
-    assert outages.problems(115.0, idle=True) == []
+    outages.record_failure("session-events", DENIED, 100.0)
+    assert outages.problems(105.0, is_idle=True)
+    assert outages.problems(115.0, is_idle=False)
+    assert outages.problems(115.0, is_idle=True) == []

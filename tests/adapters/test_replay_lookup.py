@@ -23,7 +23,7 @@ async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay_lookup_module, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
     telemetry, path = FakeTelemetry(), tmp_path / "broken #1.db"
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")

@@ -15,7 +15,7 @@ from builders import NOON
 from real.process import free_ports
 from streams.adapters import smtp
 from streams.adapters.smtp import SmtpTransport, smtp_server
-from streams.core.errors import Misconfigured, PartiallySent, Refused, Unavailable
+from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
 from streams.core.mail import Mail, MailKind, RenderedMail
 from streams.features.mails.text import compose
 
@@ -116,7 +116,7 @@ async def test_a_name_that_is_not_ascii_waits_for_no_server(mailbox: Mailbox, se
     assert note is not None
     assert "SMTPUTF8" in note
     assert mailbox.recipients == [["ada@acme.example"]]
-    with pytest.raises(Refused, match="SMTPUTF8"):
+    with pytest.raises(RowRefused, match="SMTPUTF8"):
         await transport(server.port).send("mail_2", ["jörg@acme.example"], MAIL)
 
 
@@ -146,10 +146,10 @@ async def test_a_server_that_is_away_or_busy_is_tried_again(mailbox: Mailbox, se
 
 async def test_a_refusal_for_good_is_one(mailbox: Mailbox, server: Server) -> None:
     mailbox.response_body = "554 no spam"
-    with pytest.raises(Refused, match="554 no spam"):
+    with pytest.raises(RowRefused, match="554 no spam"):
         await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
     mailbox.refuses = {"a@acme.example": "550 no such user"}
-    with pytest.raises(Refused, match="550 no such user"):
+    with pytest.raises(RowRefused, match="550 no such user"):
         await transport(server.port).send("mail_1", ["a@acme.example"], MAIL)
 
 

@@ -19,7 +19,7 @@ async def stop_amid_work(path: Path, steps: int) -> None:
         while True:
             async with database.transaction() as connection:
                 await connection.execute(text("UPDATE leases SET holder = 'me'"))
-            async with database.reading() as connection:
+            async with database.read_transaction() as connection:
                 await connection.execute(text("SELECT * FROM leases"))
 
     working = asyncio.create_task(work())

@@ -194,7 +194,7 @@ async def test_keep_alive_does_not_hide_a_change_of_dns(
     internal: InternalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
+    monkeypatch.setattr(connector, "DNS_CACHE_SECONDS", 0)
     responses = ([OUTSIDE], ["127.0.0.1"])
     async with (
         endpoint(host=OUTSIDE) as there,
@@ -213,7 +213,7 @@ async def test_keep_alive_does_not_hide_a_change_of_dns(
 async def test_a_repetition_is_checked_like_a_first_time(
     internal: InternalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connector, "LOOKUP_KEPT_SECONDS", 0)
+    monkeypatch.setattr(connector, "DNS_CACHE_SECONDS", 0)
     async with (
         endpoint(host=OUTSIDE) as there,
         sending([OUTSIDE], ["127.0.0.1"], allowed_networks=OPENED) as sender,

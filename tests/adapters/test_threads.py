@@ -15,7 +15,7 @@ from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.kafka.end_offset import EndOffset
 from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.replay_lookup import DriverTable, SqlReplayLookup
-from streams.adapters.threads import in_daemon_thread, in_worker_thread
+from streams.adapters.threads import run_in_daemon_thread, run_in_worker_thread
 from streams.core.errors import Unavailable
 from streams.outage import Outages
 from streams.topics import SUBSCRIPTIONS
@@ -43,13 +43,13 @@ class ThreadShortage:
         raise RuntimeError("can't start new thread")
 
 
-@pytest.mark.parametrize("run", [in_daemon_thread, in_worker_thread])
+@pytest.mark.parametrize("run", [run_in_daemon_thread, run_in_worker_thread])
 async def test_a_call_without_a_thread_is_unavailable(run: Runner) -> None:
     with ThreadShortage(), pytest.raises(Unavailable, match="starts no thread at the moment: can't start new thread"):
         await run(lambda: None)
 
 
-@pytest.mark.parametrize("run", [in_daemon_thread, in_worker_thread])
+@pytest.mark.parametrize("run", [run_in_daemon_thread, run_in_worker_thread])
 async def test_an_error_of_the_call_itself_passes_unchanged(run: Runner) -> None:
     def fail() -> None:
         raise RuntimeError("of the call")
@@ -74,7 +74,7 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
         end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", Outages(telemetry))
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
-                asking = asyncio.create_task(end.end_after(0))
+                asking = asyncio.create_task(end.find_end(0))
                 while shortage.refused < 2:
                     await asyncio.sleep(0.01)
                 assert end.is_away

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from streams.adapters.kafka.topics_watch import DELETED_AFTER_CHECKS, TopicsWatch
+from streams.adapters.kafka.topics_watch import CHECKS_UNTIL_DELETED, TopicsWatch
 from streams.core.errors import Unavailable
 
 
@@ -12,7 +12,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.topics: dict[str, int] | None = {"deliveries": 4, "other": 1}
 
-    def existing(self, seconds: float) -> Mapping[str, int]:
+    def partition_counts(self, seconds: float) -> Mapping[str, int]:
         if self.topics is None:
             raise Unavailable("no broker")
         return self.topics
@@ -30,24 +30,24 @@ class FakeConsumer:
 async def test_topics_come_at_once_and_go_after_some_looks() -> None:
     cluster, consumer = FakeCluster(), FakeConsumer()
     watch = TopicsWatch(
-        cluster.existing, consumer.subscribe, lambda name: name.startswith("deliveries"), ["deliveries.retry"]
+        cluster.partition_counts, consumer.subscribe, lambda name: name.startswith("deliveries"), ["deliveries.retry"]
     )
     await watch.check()
-    assert (consumer.subscribed, watch.missing) == ({"deliveries": 4}, ["deliveries.retry"])
+    assert (consumer.subscribed, watch.missing_topics) == ({"deliveries": 4}, ["deliveries.retry"])
     cluster.topics = {"deliveries": 6, "deliveries.retry": 4}
     await watch.check()
-    assert (consumer.subscribed, watch.missing) == (cluster.topics, [])
+    assert (consumer.subscribed, watch.missing_topics) == (cluster.topics, [])
     cluster.topics = {"deliveries": 6}
-    for _ in range(DELETED_AFTER_CHECKS - 1):
+    for _ in range(CHECKS_UNTIL_DELETED - 1):
         await watch.check()
         assert consumer.subscribed == {"deliveries": 6, "deliveries.retry": 4}
     await watch.check()
-    assert (consumer.subscribed, watch.missing) == ({"deliveries": 6}, ["deliveries.retry"])
+    assert (consumer.subscribed, watch.missing_topics) == ({"deliveries": 6}, ["deliveries.retry"])
 
 
 async def test_without_an_answer_everything_stays() -> None:
     cluster, consumer = FakeCluster(), FakeConsumer()
-    watch = TopicsWatch(cluster.existing, consumer.subscribe, lambda _: True, [])
+    watch = TopicsWatch(cluster.partition_counts, consumer.subscribe, lambda _: True, [])
     cluster.topics = None
     await watch.check()
     assert consumer.subscribed is None

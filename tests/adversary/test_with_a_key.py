@@ -16,17 +16,17 @@ from e2e.receiver import header
 from e2e.system import until
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import (
-    CONCURRENCY,
-    DESCRIPTION_CHARACTERS,
-    HEADER_NAME_CHARACTERS,
-    HEADER_VALUE_CHARACTERS,
-    HEADERS,
-    ID_CHARACTERS,
-    SCOPE_IDS,
-    SCOPE_IDS_PER_ACCOUNT,
-    URL_CHARACTERS,
+    MAX_CONCURRENCY,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_HEADER_NAME_CHARACTERS,
+    MAX_HEADER_VALUE_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_SCOPE_IDS,
+    MAX_SCOPE_IDS_PER_ACCOUNT,
+    MAX_URL_CHARACTERS,
+    MAX_WEBHOOK_HEADERS,
 )
-from streams.features.course_sessions.session import SCORE_EVERY
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL
 
 pytestmark = pytest.mark.e2e
 
@@ -65,8 +65,8 @@ def test_an_event_of_a_time_to_come_is_named(attacked: AdversarySystem, account:
         ({"headers": {"X-Name": "v" * 800_000}}, "headers.X-Name"),
         ({"headers": {f"X-{number}": "v" for number in range(50_000)}}, "headers"),
         ({"packages": [1] * (MEBIBYTE // 3 - 100)}, "packages"),
-        ({"packages": [f"pkg_{number}" for number in range(SCOPE_IDS + 1)]}, "packages"),
-        ({"dispatches": [f"dsp_{number}" for number in range(SCOPE_IDS + 1)]}, "dispatches"),
+        ({"packages": [f"pkg_{number}" for number in range(MAX_SCOPE_IDS + 1)]}, "packages"),
+        ({"dispatches": [f"dsp_{number}" for number in range(MAX_SCOPE_IDS + 1)]}, "dispatches"),
         ({"events": ["session.completed"] * 20_000}, "events"),
         ({"description": "\u202e" * 150_000}, "description"),
         ({"fallbackUrl": "https://example.com/" + "x" * 900_000}, "fallbackUrl"),
@@ -105,21 +105,24 @@ def test_events_at_every_limit_are_delivered(attacked: AdversarySystem, account:
 
 
 def test_a_webhook_at_every_limit_gets_its_events(attacked: AdversarySystem, account: Account) -> None:
-    own_headers = {f"{number:x>{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for number in range(HEADERS)}
-    url = f"{attacked.receiver.url('/wide')}?{'u' * URL_CHARACTERS}"[:URL_CHARACTERS]
+    own_headers = {
+        f"{number:x>{MAX_HEADER_NAME_CHARACTERS}}": "v" * MAX_HEADER_VALUE_CHARACTERS
+        for number in range(MAX_WEBHOOK_HEADERS)
+    }
+    url = f"{attacked.receiver.url('/wide')}?{'u' * MAX_URL_CHARACTERS}"[:MAX_URL_CHARACTERS]
     attacked.register(
         account,
         url,
         fallbackUrl=url[:-1] + "f",
-        description="\U0001f4a5" * DESCRIPTION_CHARACTERS,
-        packages=[f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)],
-        dispatches=[f"{number:d>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)],
+        description="\U0001f4a5" * MAX_DESCRIPTION_CHARACTERS,
+        packages=[f"{number:p>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS)],
+        dispatches=[f"{number:d>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS)],
         events=list(EVENT_TYPES),
         headers=own_headers,
-        maxConcurrency=CONCURRENCY,
+        maxConcurrency=MAX_CONCURRENCY,
     )
     event_id = attacked.new_id("evt_wide")
-    data = {**EXAMPLE, "packageId": f"{SCOPE_IDS - 1:p>{ID_CHARACTERS}}"}
+    data = {**EXAMPLE, "packageId": f"{MAX_SCOPE_IDS - 1:p>{MAX_ID_CHARACTERS}}"}
     publish(attacked, account, [{**COMPLETED, "id": event_id, "data": data}])
     path = url.removeprefix(attacked.receiver.url(""))
     attacked.receiver.wait_for(path, {event_id})
@@ -144,9 +147,9 @@ def test_an_account_has_a_limited_number_of_webhooks(attacked: AdversarySystem, 
 
 
 def test_an_account_full_of_scopes_delays_no_other(attacked: AdversarySystem, account: Account) -> None:
-    scope = [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]
+    scope = [f"{number:p>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS)]
     body = {"url": attacked.receiver.url("/scoped"), "packages": scope, "dispatches": scope}
-    assert SCOPE_IDS_PER_ACCOUNT == WEBHOOKS_PER_ACCOUNT * 2 * SCOPE_IDS
+    assert MAX_SCOPE_IDS_PER_ACCOUNT == WEBHOOKS_PER_ACCOUNT * 2 * MAX_SCOPE_IDS
     with ThreadPoolExecutor(4) as pool:
         asked = pool.map(
             lambda _: attacked.call("POST", "/v1/webhooks", body, key=account.key), range(WEBHOOKS_PER_ACCOUNT)
@@ -159,7 +162,7 @@ def test_an_account_full_of_scopes_delays_no_other(attacked: AdversarySystem, ac
 
 
 def test_a_large_response_is_not_kept_for_a_repetition(attacked: AdversarySystem, account: Account) -> None:
-    scope = [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]
+    scope = [f"{number:p>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS)]
     body = {"url": attacked.receiver.url("/scoped"), "packages": scope}
     key = {"Idempotency-Key": "once"}
     assert attacked.call("POST", "/v1/webhooks", body, key=account.key, headers=key).status == 201
@@ -212,7 +215,7 @@ def test_scores_at_twenty_a_second_are_few_events(attacked: AdversarySystem, acc
         until(partial(is_stored, number), 20, "a stored commit", every=0.05)
     attacked.assert_other_account_is_served()
     until(lambda: scores(attacked)[-1:] == [40], 15, "the newest score")
-    assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / SCORE_EVERY.total_seconds()
+    assert len(scores(attacked)) <= 2 + (time.monotonic() - began) / MIN_SCORE_INTERVAL.total_seconds()
 
 
 def test_a_megabyte_of_elements_is_not_stored(attacked: AdversarySystem, account: Account) -> None:
@@ -469,7 +472,7 @@ def test_an_idempotency_key_of_other_events_gives_other_ids(attacked: AdversaryS
 def widest_event(name: str, number: int) -> dict[str, Any]:
     """An event with the longest value in every field."""
     data = {field: WIDEST[field] for field in EVENT_TYPES[name]}
-    event_id = f"{name.replace('.', '-')}:{number:0>4}".rjust(ID_CHARACTERS, "i")
+    event_id = f"{name.replace('.', '-')}:{number:0>4}".rjust(MAX_ID_CHARACTERS, "i")
     return {"id": event_id, "type": name, "createdAt": "2026-04-10T14:32:00.999999+02:00", "data": data}
 
 

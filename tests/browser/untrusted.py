@@ -6,20 +6,20 @@ from browser.running import Customer, Dashboard
 from browser.seed import Seed, cookies_of, finished_job
 from e2e.receiver import Response
 from streams.core.limits import (
-    DESCRIPTION_CHARACTERS,
-    ID_CHARACTERS,
-    NAME_CHARACTERS,
-    RESPONSE_KEPT_BYTES,
-    TEXT_CHARACTERS,
-    URL_CHARACTERS,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_RESPONSE_BODY_BYTES,
+    MAX_TEXT_CHARACTERS,
+    MAX_URL_CHARACTERS,
 )
 
 # HTML, a right-to-left override, a control character, a template, and no place to break the line.
 UNTRUSTED = "<b data-injected>\"'&amp;\u202e\x07{{7*7}}" + "W" * 150
-BINARY = bytes(range(256)) * (RESPONSE_KEPT_BYTES // 256)
-EVENT_ID = "evt_" + "x" * (ID_CHARACTERS - 4)
-PACKAGE = "p" * ID_CHARACTERS
-NAME = UNTRUSTED[:NAME_CHARACTERS]
+BINARY = bytes(range(256)) * (MAX_RESPONSE_BODY_BYTES // 256)
+EVENT_ID = "evt_" + "x" * (MAX_ID_CHARACTERS - 4)
+PACKAGE = "p" * MAX_ID_CHARACTERS
+NAME = UNTRUSTED[:MAX_NAME_CHARACTERS]
 EMAIL = f"{'m' * 60}@mallory.example"
 
 
@@ -53,16 +53,16 @@ def seed_untrusted(dashboard: Dashboard, browser: Browser) -> Seed:
 
 def _webhook(dashboard: Dashboard, mallory: Customer, event_type: str, status: int) -> str:
     """A webhook of one event type, with the longest URL and description. Its endpoint's response is untrusted."""
-    url = dashboard.receiver.url(f"/{event_type}/").ljust(URL_CHARACTERS, "u")
+    url = dashboard.receiver.url(f"/{event_type}/").ljust(MAX_URL_CHARACTERS, "u")
     headers = {"X-Untrusted": "<b data-injected>" + "H" * 300}
     dashboard.receiver.responses["/" + url.split("/", 3)[3]] = lambda request: Response(status, BINARY, headers)
-    description = UNTRUSTED.ljust(DESCRIPTION_CHARACTERS, "D")
+    description = UNTRUSTED.ljust(MAX_DESCRIPTION_CHARACTERS, "D")
     return mallory.webhook(url, description=description, packages=[PACKAGE], events=[event_type])
 
 
 def _publish(mallory: Customer, event_id: str, event_type: str) -> None:
     """An event with the longest texts."""
-    text = UNTRUSTED.ljust(TEXT_CHARACTERS, "L")
+    text = UNTRUSTED.ljust(MAX_TEXT_CHARACTERS, "L")
     more = {"title": text} if event_type == "package.updated" else {"learnerId": text}
     mallory.publish(event_id, event_type, packageId=PACKAGE, **more)
 

@@ -8,7 +8,7 @@ from chaos.kills import restless_customer
 from chaos.scenario import ScenarioRun
 from chaos.upgrades import SHARED, WAIT_SECONDS, processes, restart, set_env
 from e2e.system import System, until
-from streams.runtime.background import BACKGROUND
+from streams.runtime.background import BACKGROUND_NAME
 
 # The supervisor runs these; `meter` and `notify` are another machine's.
 SUPERVISED, ELSEWHERE = ("publish", "maintain"), ("meter", "notify")
@@ -45,9 +45,9 @@ def apply_topics(scenario_run: ScenarioRun, events: int, deliveries: int) -> Non
 def become_small(scenario_run: ScenarioRun) -> None:
     supervisor = scenario_run.supervisor
     apply_topics(scenario_run, FEW, FEW)
-    supervisor.start(BACKGROUND)
+    supervisor.start(BACKGROUND_NAME)
     restart(scenario_run, "fan-out", "deliver")
-    until(partial(scenario_run.loaded.system.is_ready, BACKGROUND), WAIT_SECONDS, "background is ready")
+    until(partial(scenario_run.loaded.system.is_ready, BACKGROUND_NAME), WAIT_SECONDS, "background is ready")
     replace(scenario_run, *SUPERVISED)
 
 
@@ -60,7 +60,7 @@ def leave_background(scenario_run: ScenarioRun, apart: System) -> None:
     started = [*((system, stage) for stage in SUPERVISED), *((apart, stage) for stage in ELSEWHERE)]
     for place, stage in started:
         until(partial(place.is_ready, stage), WAIT_SECONDS, f"{stage} is ready")
-    replace(scenario_run, BACKGROUND)
+    replace(scenario_run, BACKGROUND_NAME)
 
 
 def replace(scenario_run: ScenarioRun, *old: str) -> None:

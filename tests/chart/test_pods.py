@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chart.rendering import STAGES, Resource, at, merged, render
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 
 POD_NAMES = [*STAGES.values(), "topics-apply", "db-upgrade", "test"]
 
@@ -89,16 +89,16 @@ def test_the_api_listens_where_its_service_sends() -> None:
 def test_the_api_answers_until_proxies_know_that_it_ends() -> None:
     slept = container("api")["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert slept == 5
-    assert pod("api")["spec"]["terminationGracePeriodSeconds"] >= slept + TimeLimits(10).stop
+    assert pod("api")["spec"]["terminationGracePeriodSeconds"] >= slept + TimeLimits(10).stop_seconds
     assert "lifecycle" not in container("deliver")
 
 
-@pytest.mark.parametrize("attempt", [0.1, 2.5, 10, 10.5, 59.9, MAX_ATTEMPT])
+@pytest.mark.parametrize("attempt", [0.1, 2.5, 10, 10.5, 59.9, MAX_ATTEMPT_SECONDS])
 @pytest.mark.parametrize("name", ["deliver", "api", "db-upgrade"])
 def test_a_pod_has_the_time_that_its_process_needs(name: str, attempt: float) -> None:
     values = {**at("settings.attemptTimeoutSeconds", attempt), **at("stages.api.preStopSleepSeconds", 15)}
     grace = pod(name, values)["spec"]["terminationGracePeriodSeconds"]
-    assert TimeLimits(attempt).stop + 15 <= grace <= TimeLimits(attempt).stop + 15 + 16
+    assert TimeLimits(attempt).stop_seconds + 15 <= grace <= TimeLimits(attempt).stop_seconds + 15 + 16
 
 
 def test_a_pod_has_45_seconds_by_default() -> None:

@@ -151,14 +151,14 @@ async def test_what_comes_during_the_question_is_not_discarded(
     api: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead, asked_at = await store_dead_letter(api), list[datetime]()
-    until, discard = list[datetime | None](), DeliveryService.discard_dead
+    until, discard = list[datetime | None](), DeliveryService.discard_dead_letters
 
     async def noted(self: DeliveryService, wanted: DeliveryFilter, *more: Any, **options: Any) -> Any:
         until.append(wanted.changed_until)
         return await discard(self, wanted, *more, **options)
 
     monkeypatch.setattr(typer, "confirm", lambda *_, **__: asked_at.append(datetime.now(UTC)))
-    monkeypatch.setattr(DeliveryService, "discard_dead", noted)
+    monkeypatch.setattr(DeliveryService, "discard_dead_letters", noted)
     assert (await run("dead-letters", "discard", "--all")).stdout.endswith("1 discarded\n")
     [limit], [asked] = until, asked_at
     assert limit

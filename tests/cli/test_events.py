@@ -53,12 +53,12 @@ def test_an_event_over_several_lines_says_what_to_do() -> None:
 
 def test_a_file_that_is_not_there_is_named_once() -> None:
     with pytest.raises(Invalid, match=r"^nowhere\.jsonl: No such file or directory$"):
-        events._read("nowhere.jsonl")
+        events._read_input("nowhere.jsonl")
 
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
     errors = messages("{\n" * 1000)
-    assert len(errors) == events.MAX_ERRORS + 1
+    assert len(errors) == events.MAX_SHOWN_ERRORS + 1
     assert errors[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
 
 
@@ -148,7 +148,7 @@ def five_lines() -> list[InputLine]:
 
 
 def failed(producer: FakeProducer) -> list[int]:
-    sent = publish_all(producer, five_lines(), quiet=True)  # type: ignore[arg-type]
+    sent = publish_all(producer, five_lines(), is_quiet=True)  # type: ignore[arg-type]
     return [one.number for one, future in sent if future.exception(timeout=0)]
 
 
@@ -159,7 +159,7 @@ def test_lines_that_kafka_refused_are_reported() -> None:
 
 
 def test_nothing_is_sent_after_a_failed_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "LINES_AT_ONCE", 2)
+    monkeypatch.setattr(events, "MAX_QUEUED_LINES", 2)
     producer = FakeProducer({"evt_3"})
     assert failed(producer) == [3]
     assert producer.published == ["evt_1", "evt_2", "evt_3", "evt_4"]

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from streams.cli.output import me, show
+from streams.cli.output import current_actor, show
 
 STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"
 RAW = "\x1b\r\x9b\u202e\u2028"
@@ -34,7 +34,7 @@ def test_a_user_without_a_name_is_shown_by_number(monkeypatch: pytest.MonkeyPatc
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", no_such_user)
-    assert me() == f"cli:uid-{os.getuid()}"
+    assert current_actor() == f"cli:uid-{os.getuid()}"
 
 
 REAL_IDS = {"id": "0d5a1c3e-6c0f-5d58-9e0a-6a7b4c0f4a11", "account": "acc_01HYX9K2M3N4P5Q6R7S8T9V0W1"}

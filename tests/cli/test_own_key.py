@@ -13,7 +13,7 @@ def test_concurrent_processes_use_one_key(tmp_path: Path) -> None:
     def start(folder: Path) -> None:
         products = Deployment.from_environment({"SCORM_WEBHOOKS_DATA_DIR": str(folder)})
         together.wait()
-        made.append(products._own_key())
+        made.append(products._embedded_key())
 
     for number in range(10):
         folder = tmp_path / str(number)

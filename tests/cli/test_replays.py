@@ -36,7 +36,7 @@ async def finished(api: ApiFixture, running: "asyncio.Task[Result]") -> Result:
     api.clock.advance((SystemClock().now() - api.clock.now()).total_seconds())
     async with asyncio.timeout(20):
         while not running.done():
-            for job in await api.jobs.unfinished(""):
+            for job in await api.jobs.list_unfinished(""):
                 await api.jobs.advance(job.id)
                 api.clock.advance(1)
             await asyncio.sleep(0.01)
@@ -49,7 +49,7 @@ async def test_a_replay_shows_its_count_and_asks(api: ApiFixture) -> None:
     assert done.exit_code == 1
     assert "2 deliveries match, first seen from 2026-04-10T11:40:00Z to 2026-04-10T11:50:00Z" in done.stdout
     assert "Send them again?" in done.stderr
-    assert await api.jobs.unfinished("") == []
+    assert await api.jobs.list_unfinished("") == []
     running = asyncio.create_task(run("deliveries", "replay", webhook, "--since", SINCE, answer="y\n"))
     done = await finished(api, running)
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 to be sent again")
@@ -86,7 +86,7 @@ async def test_an_outage_while_a_job_runs_names_the_job(api: ApiFixture, monkeyp
 
     monkeypatch.setattr(SqlJobs, "find", fail)
     ended = await run("deliveries", "replay", webhook_id, "--since", SINCE, "--yes")
-    [job] = await api.jobs.unfinished("")
+    [job] = await api.jobs.list_unfinished("")
     assert f"the job goes on: `jobs show {job.id}` shows it" in ended.stderr
     assert isinstance(ended.exception, Unavailable)
 
@@ -95,7 +95,7 @@ async def test_nothing_to_send_starts_nothing(api: ApiFixture) -> None:
     webhook = await webhook_with(api, 300)
     done = await run("deliveries", "replay", webhook, "--since", SINCE)
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "nothing to send")
-    assert await api.jobs.unfinished("") == []
+    assert await api.jobs.list_unfinished("") == []
 
 
 async def test_a_job_is_cancelled_by_its_id(api: ApiFixture) -> None:
@@ -119,7 +119,7 @@ async def test_a_wrong_option_is_named(api: ApiFixture, options: list[str], fiel
     webhook = await webhook_with(api)
     wrong = await run("deliveries", "replay", webhook, *options)
     assert field in str(wrong.exception)
-    assert await api.jobs.unfinished("") == []
+    assert await api.jobs.list_unfinished("") == []
 
 
 async def test_what_waits_for_a_retry_is_sent_now(api: ApiFixture) -> None:

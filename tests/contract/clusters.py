@@ -146,13 +146,13 @@ class RecordCollector:
     gone: list[Partition] = field(default_factory=list)
     final_commits: dict[Partition, Commit] = field(default_factory=dict)
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self.committed.update(partitions)
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.gone += partitions
         return {partition: self.final_commits[partition] for partition in partitions if partition in self.final_commits}
 

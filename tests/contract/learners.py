@@ -20,7 +20,7 @@ from streams.core.delivery import DeathReason, Delivery, HoldReason, Subscriptio
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
-from streams.features.course_sessions.changes import NewEvents, apply_commit, launch
+from streams.features.course_sessions.changes import EventContext, apply_commit, launch
 from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.session import CommitUrl, CourseSession
@@ -30,7 +30,7 @@ from streams.features.shared.accounts import SqlAccounts
 
 ADA = "ada.lovelace@uni.example"
 BEFORE = NOON - timedelta(hours=1)
-AT_NOON = NewEvents(NOON, lambda: "evt_unused")
+AT_NOON = EventContext(NOON, lambda: "evt_unused")
 # What a dump must not have afterwards.
 TRACES = (ADA, "lovelace", "sess_of_ada", "pkg_of_ada", "dsp_of_ada", "PT7M7S")
 
@@ -79,9 +79,9 @@ async def record_each_state(store: SqlStore) -> None:
     """Deliveries 1 to 6: delivered, waiting in a tier, held, dead, waiting without an attempt, a test."""
     delivered, waiting, held, dead, first, test = (of_learner(number) for number in range(1, 7))
     await record(store, delivered, attempt_at(delivered), waiting, failure(waiting))
-    await record(store, held.held(HoldReason.PAUSED, "pause_1", attempted=False), first)
+    await record(store, held.to_held(HoldReason.PAUSED, "pause_1", is_attempted=False), first)
     await record(store, failure(dead, next_step=NextStep.DEAD, tier=None))
-    await record(store, DeadLetter(dead.ended(attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
+    await record(store, DeadLetter(dead.to_final(is_attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
     await record(store, test._replace(trigger=Trigger.TEST), attempt_at(test._replace(trigger=Trigger.TEST)))
 
 
@@ -94,7 +94,7 @@ async def open_sessions(store: SqlStore) -> None:
         more: dict[str, Any] = {"metadata": {"who": learner}, "stored_state": StoredState.NOTHING}
         new = CourseSession("acme", name, package, learner, BEFORE, NOON, **more)
         token = f"{number}" * 64
-        launched = launch(new, NewEvents(NOON, partial(str, f"evt_launch_{number}")))
+        launched = launch(new, EventContext(NOON, partial(str, f"evt_launch_{number}")))
         await sessions.open(launched, CommitUrl(token, "acme", name, NOON), lambda known: None)
         commit = PlayerCommit(data={"cmi": {"suspend_data": f"The name is {learner}."}})
         assert await sessions.commit(token, lambda known, _, commit=commit: apply_commit(known, commit, AT_NOON))  # type: ignore[misc]
@@ -125,7 +125,7 @@ def learners(store: SqlStore) -> LearnerService:
 async def dump(store: SqlStore) -> str:
     """Every row of every table, as text."""
     lines = []
-    async with store.database.reading() as connection:
+    async with store.database.read_transaction() as connection:
         for table in metadata.sorted_tables:
             lines += [f"{table.name}: {tuple(row)!r}" for row in await connection.execute(select(table))]
     return "\n".join(lines)

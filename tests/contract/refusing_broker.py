@@ -14,7 +14,7 @@ class RefusingBroker(EmbeddedBroker):
 
     def __init__(self, topics: Iterable[Topic]) -> None:
         super().__init__(topics)
-        self._lib.rd_kafka_mock_push_request_errors_array.argtypes = [
+        self._library.rd_kafka_mock_push_request_errors_array.argtypes = [
             ctypes.c_void_p,
             ctypes.c_int16,
             ctypes.c_size_t,
@@ -23,4 +23,4 @@ class RefusingBroker(EmbeddedBroker):
 
     def refuse(self, request: int, errors: Sequence[int]) -> None:
         array = (ctypes.c_int * len(errors))(*errors)
-        self._lib.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(errors), array)
+        self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(errors), array)

@@ -31,7 +31,7 @@ from streams.adapters.sql.delivery_log import SqlDeliveryLog
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
-from streams.adapters.sql.pooler import give_sessions_settings
+from streams.adapters.sql.pooler import store_session_settings
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.replays import SqlReplays
 from streams.core.access import ApiKey
@@ -84,14 +84,14 @@ class SqlStore(Store):
     erasures: SqlErasures
 
     async def count(self, table: object) -> int:
-        async with self.database.reading() as connection:
+        async with self.database.read_transaction() as connection:
             return int(await connection.scalar(select(func.count()).select_from(table)) or 0)  # type: ignore[arg-type]
 
     async def waiting(self) -> bool:
         """Whether a transaction of this PostgreSQL database waits for another."""
         is_ours = "datname = current_database() AND wait_event_type = 'Lock'"
         query = text(f"SELECT count(*) FROM pg_stat_activity WHERE {is_ours}")
-        async with self.database.reading() as connection:
+        async with self.database.read_transaction() as connection:
             return bool(await connection.scalar(query))
 
 
@@ -132,7 +132,7 @@ async def sql_store(url: URL, connections: int = 1, pooler: PgBouncer | None = N
         migrate.grant(url, ROLE)
         url = url.set(username=ROLE)
     if pooler:
-        give_sessions_settings(url)
+        store_session_settings(url)
         url = pooler.before(url)
     async with unmigrated(url, connections, behind_pooler=pooler is not None) as store:
         account = Account("acme", "Acme", ("ops@acme.example",), NOON)
@@ -168,7 +168,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
 
 
 async def publish_all(store: Store) -> None:
-    await store.outbox.published([(due, NOON) for due in await store.outbox.due(10)])
+    await store.outbox.mark_published([(due, NOON) for due in await store.outbox.list_due(10)])
 
 
 # -- facts -----------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ def history(event_id: str) -> list[RecordedValue]:
     first = delivery(event_id=event_id)
     values: list[Delivery | Attempt | DeadLetter] = [
         *(first._replace(step=step) for step in (1, 3)),
-        first.held(HoldReason.PAUSED, "pause_1", attempted=False),
+        first.to_held(HoldReason.PAUSED, "pause_1", is_attempted=False),
         dead_letter(delivery=first._replace(step=7, attempt=7)),
         *(first._replace(generation=2, step=step) for step in (8, 10)),
         *(attempt(event_id=event_id, generation=1, step=step, number=step, next_step=NextStep.DONE) for step in (2, 4)),

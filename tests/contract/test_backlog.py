@@ -6,7 +6,7 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
 from streams.adapters.sql.backlog import SqlBacklogs
 from streams.core.attempt import NextStep
-from streams.core.backlog import Backlog, Waiting
+from streams.core.backlog import Backlog, WaitingCount
 from streams.core.delivery import HoldReason
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.outcome import OutcomeKind
@@ -38,5 +38,5 @@ async def test_deliveries_are_counted_by_tier_and_reason(database: SqlStore) -> 
     due_at = found.retries["30s"].since
     assert due_at is not None
     assert timedelta(0) <= due_at - retried.ended_at <= timedelta(seconds=31)
-    assert found.held == {"busy": Waiting(2, NOON)}
-    assert found.dead == {"exhausted": Waiting(1, LATER)}
+    assert found.held == {"busy": WaitingCount(2, NOON)}
+    assert found.dead == {"exhausted": WaitingCount(1, LATER)}

@@ -26,7 +26,7 @@ async def test_a_busy_moment_opens_no_further_connections(postgresql: str) -> No
     pids = set()
     try:
         for _ in range(20):
-            async with database.reading() as one, database.reading() as other:
+            async with database.read_transaction() as one, database.read_transaction() as other:
                 for connection in (one, other):
                     pids.add(await connection.scalar(text("SELECT pg_backend_pid()")))
         assert len(pids) == 2
@@ -36,7 +36,7 @@ async def test_a_busy_moment_opens_no_further_connections(postgresql: str) -> No
 
 async def test_the_last_stage_of_a_process_closes_its_pool(postgresql: str) -> None:
     database = Database(database_url(postgresql))
-    first, second = database.shared(), database.shared()
+    first, second = database.share(), database.share()
     await first.ping()
     await first.close()
     assert second.pool_use().idle == 1
@@ -55,7 +55,7 @@ async def test_looks_at_once_share_one_connection(postgresql: str) -> None:
 async def test_a_connection_that_died_without_a_sign_ends(postgresql: str, option: str, limit: str) -> None:
     database = Database(database_url(postgresql + option))
     try:
-        async with database.reading() as connection:
+        async with database.read_transaction() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert driver
             given = driver.info.get_parameters()

@@ -33,7 +33,7 @@ from streams.core.webhook import Registration
 from streams.features.events import storage as account_webhooks
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import together
+from streams.features.mails.text import group_pauses
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.features.webhooks.stats_storage import SqlWebhookStats
@@ -109,7 +109,7 @@ async def test_a_user_has_a_role_and_one_address(database: SqlStore) -> None:
     ada = User("usr_1", "acme", "ada@acme.example", NOON, Role.VIEWER)
     assert await users.add(ada, audit_entry()) == ada
     assert await users.add(replace(ada, id="usr_2", role=Role.OWNER), audit_entry(2)) == ada
-    assert await users.with_email("ada@acme.example") == [ada]
+    assert await users.find_by_email("ada@acme.example") == [ada]
     assert await users.change_role("globex", "usr_1", Role.OWNER, audit_entry(3)) is None
     changed = await users.change_role("acme", "usr_1", Role.OWNER, audit_entry(4))
     assert changed == await users.find("usr_1") == replace(ada, role=Role.OWNER)
@@ -175,7 +175,7 @@ async def test_a_session_keeps_the_accounts_to_choose_from(database: SqlStore) -
 async def test_a_session_has_the_role_that_its_user_has_now(database: SqlStore) -> None:
     users, sessions = SqlUsers(database.database), SqlSessions(database.database)
     ada = await users.add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
-    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, proved_email="ada@x.example").of_user(ada)
+    session = Session("session_1", "user:usr_1", NOON, NOON, NOON + DAY, proved_email="ada@x.example").for_user(ada)
     portal = Session("session_2", "operator:x", NOON, NOON, NOON + DAY, account_id="acme", role=Role.VIEWER)
     await sessions.add(session, "hash", audit_entry(2))
     await sessions.add(portal, "hash 2")
@@ -204,15 +204,15 @@ async def test_the_audit_log_is_read_in_pages_newest_first(database: SqlStore) -
         )
     first = await producer.list(AuditFilter(), None, 3)
     assert [one.id for one in first.rows] == ["audit_3", "audit_2", "audit_1"]
-    assert first.next == Cursor(NOON, "audit_1")
-    rest = await producer.list(AuditFilter(), first.next, 3)
-    assert ([one.id for one in rest.rows], rest.next) == (["audit_0"], None)
+    assert first.next_cursor == Cursor(NOON, "audit_1")
+    rest = await producer.list(AuditFilter(), first.next_cursor, 3)
+    assert ([one.id for one in rest.rows], rest.next_cursor) == (["audit_0"], None)
     assert len((await producer.list(AuditFilter("acme"), None, 10)).rows) == 3
 
 
 async def test_a_thousand_unknown_keys_use_one_connection(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     keys, open_now, most, queries = SqlApiKeys(database.database), 0, 0, 0
-    reading = type(database.database).reading
+    reading = type(database.database).read_transaction
 
     @asynccontextmanager
     async def counted(self: Database) -> AsyncIterator[AsyncConnection]:
@@ -223,7 +223,7 @@ async def test_a_thousand_unknown_keys_use_one_connection(database: SqlStore, mo
             yield connection
         open_now -= 1
 
-    monkeypatch.setattr(Database, "reading", counted)
+    monkeypatch.setattr(Database, "read_transaction", counted)
     assert await asyncio.gather(*(keys.find(f"unknown-{number}") for number in range(1000))) == [None] * 1000
     assert (most, queries) == (1, 2)
 
@@ -254,16 +254,16 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
 ) -> None:
     mails = SqlMails(database.database)
     await database.recorder.record(fold([RecordedValue(dead_letter(), NOON)]))
-    assert await mails.owe_reminders(NOON + DAY - timedelta(seconds=1)) == 0
-    assert await mails.owe_reminders(NOON + DAY) == 1
-    assert await mails.owe_reminders(NOON + 2 * DAY) == 0
+    assert await mails.enqueue_reminders(NOON + DAY - timedelta(seconds=1)) == 0
+    assert await mails.enqueue_reminders(NOON + DAY) == 1
+    assert await mails.enqueue_reminders(NOON + 2 * DAY) == 0
     # One was dead before the last mail, and one was not.
     await database.recorder.record(
         fold([RecordedValue(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)])
     )
     await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
-    assert await mails.owe_reminders(NOON + 3 * DAY) == 0
-    owed = await mails.due(MailKind.DEAD_LETTERS, "", NOON + DAY)
+    assert await mails.enqueue_reminders(NOON + 3 * DAY) == 0
+    owed = await mails.next_due(MailKind.DEAD_LETTERS, "", NOON + DAY)
     assert owed is not None
     [due_mail] = owed.mails
     assert (owed.emails, due_mail.kind) == (("ops@acme.example",), MailKind.DEAD_LETTERS)
@@ -272,17 +272,17 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
         "count": 1,
         "since": "2026-04-10T12:00:00Z",
     }
-    assert await mails.owe_reminders(NOON + 8 * DAY) == 1
+    assert await mails.enqueue_reminders(NOON + 8 * DAY) == 1
     await database.replays.discard(DeliveryFilter(event_id="evt_2"))
     later = dead_letter(delivery=delivery(event_id="evt_3"))
     await database.recorder.record(fold([RecordedValue(later, NOON + 10 * DAY)]))
-    assert await mails.owe_reminders(NOON + 10 * DAY) == 0
+    assert await mails.enqueue_reminders(NOON + 10 * DAY) == 0
     accounts = SqlAccounts(database.database)
     await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
-    assert await mails.owe_reminders(NOON + 11 * DAY) == 1
-    assert await mails.owe_reminders(NOON + 30 * DAY) == 0
+    assert await mails.enqueue_reminders(NOON + 11 * DAY) == 1
+    assert await mails.enqueue_reminders(NOON + 30 * DAY) == 0
     reminders = []
-    while owed := await mails.due(MailKind.DEAD_LETTERS, "", NOON + 30 * DAY):
+    while owed := await mails.next_due(MailKind.DEAD_LETTERS, "", NOON + 30 * DAY):
         reminders += [one.details.get("reminder") for one in owed.mails]
         await mails.settle([replace(one, due_at=None, sent_at=NOON + DAY, tries=1) for one in owed.mails])
     assert reminders == [None, True, None]
@@ -302,15 +302,15 @@ async def test_mails_are_read_account_by_account(database: SqlStore) -> None:
         await connection.execute(insert(mails_table), [asdict(row) for row in rows])
     mails = SqlMails(database.database)
     for after, following in (("acme", "beta"), ("beta", "zeta"), ("zeta", "acme"), ("", "acme")):
-        owed = await mails.due(MailKind.PAUSED, after, NOON)
+        owed = await mails.next_due(MailKind.PAUSED, after, NOON)
         assert owed is not None
         assert [one.account_id for one in owed.mails] == [following] * 3
-    assert await mails.due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
+    assert await mails.next_due(MailKind.PAUSED, "", NOON - timedelta(seconds=1)) is None
     assert owed is not None
-    sent = [replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)]
+    sent = [replace(one, due_at=None, sent_at=NOON) for one in group_pauses(owed.mails)]
     await mails.settle(sent)
     assert (await mails.list("acme", None, 10)).rows[::-1] == sent
-    owed = await mails.due(MailKind.PAUSED, "", NOON)
+    owed = await mails.next_due(MailKind.PAUSED, "", NOON)
     assert owed is not None
     assert owed.mails[0].account_id == "beta"
 
@@ -328,10 +328,10 @@ async def test_statistics_add_up_and_count_a_batch_once(database: SqlStore) -> N
     assert await numbers.last_at("wh_crm", "delivered") == end
     assert await numbers.last_at("wh_crm", "dns") is None
     assert (await numbers.stats("wh_crm", NOON + timedelta(hours=1))).hours == []
-    failing = await numbers.failing("wh_crm")
+    failing = await numbers.failure_streak("wh_crm")
     assert (failing.failures, failing.last_status) == (3, 500)
     await database.webhooks.change("wh_crm", lambda r: replace(r, webhook=replace(r.webhook, health_epoch=2)))
-    assert (await numbers.failing("wh_crm")).failures == 0
+    assert (await numbers.failure_streak("wh_crm")).failures == 0
     [waiting] = (await numbers.stats("wh_crm", NOON)).unfinished
     assert (waiting.state, waiting.tier, waiting.count) == ("waiting", "30s", 3)
 
@@ -387,7 +387,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     for number in range(5):
         await database.recorder.record(fold([failed(number)]))
     mails = SqlMails(base)
-    owed = await mails.due(MailKind.PAUSED, "", NOON + DAY)
+    owed = await mails.next_due(MailKind.PAUSED, "", NOON + DAY)
     assert owed is not None
     found = {
         Prunable.AUDIT: 3,
@@ -427,7 +427,7 @@ async def test_unknown_accounts_are_absent_and_deleted_webhooks_too(database: Sq
 
 
 async def ids_that_take(database: SqlStore, *event_types: str) -> set[str] | None:
-    found = await SqlAccountWebhooks(database.database).that_take({"acme", "nobody"}, event_types)
+    found = await SqlAccountWebhooks(database.database).webhooks_taking({"acme", "nobody"}, event_types)
     return None if found is None else {one.id for theirs in found.values() for one in theirs}
 
 
@@ -441,18 +441,18 @@ async def test_webhooks_that_take_other_types_are_left_out(database: SqlStore) -
 async def test_webhooks_that_take_a_type_have_their_filters(database: SqlStore) -> None:
     filtered = webhook(id="wh_filtered", filter=parse_filter({"successStatus": "passed"}))
     await database.webhooks.add(Registration(filtered, NOON))
-    found = await SqlAccountWebhooks(database.database).that_take({"acme"}, {"session.completed"})
+    found = await SqlAccountWebhooks(database.database).webhooks_taking({"acme"}, {"session.completed"})
     assert found is not None
     assert {one.id: one.filter for one in found["acme"]} == {"wh_crm": None, "wh_filtered": filtered.filter}
 
 
 async def test_webhooks_are_read_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(account_webhooks, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(account_webhooks, "CHARACTERS_AT_ONCE", 40)
+    monkeypatch.setattr(account_webhooks, "ROWS_PER_TURN", 2)
+    monkeypatch.setattr(account_webhooks, "CHARACTERS_PER_TURN", 40)
     scoped = [webhook(id=f"wh_{n}", packages=frozenset({f"pkg_{n}", "é"}), dispatches=frozenset()) for n in range(7)]
     for one in scoped:
         await database.webhooks.add(Registration(one, NOON))
-    found = await SqlAccountWebhooks(database.database).that_take({"acme"}, {"session.completed"})
+    found = await SqlAccountWebhooks(database.database).webhooks_taking({"acme"}, {"session.completed"})
     assert found is not None
     packages = {one.id: one.packages for one in found["acme"]}
     assert packages == {"wh_crm": frozenset(), **{one.id: one.packages for one in scoped}}

@@ -22,9 +22,9 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
-from streams.core.limits import ID_CHARACTERS, LEARNER_BYTES, SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
-    NewEvents,
+    EventContext,
     SessionChange,
     apply_commit,
     close,
@@ -34,7 +34,7 @@ from streams.features.course_sessions.changes import (
 )
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.player_state import StoredState
-from streams.features.course_sessions.progress import launched
+from streams.features.course_sessions.progress import new_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ports import Prunable
@@ -55,13 +55,13 @@ async def sessions(database: SqlStore) -> SqlCourseSessions:
 
 
 def session(session_id: str = "s-1") -> CourseSession:
-    known = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(60))
+    known = new_progress(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(60))
     return CourseSession("acme", session_id, "pkg_1", "Ada", NOON, NOON + timedelta(hours=1), "dsp_1", known)
 
 
-def made_at(now: datetime, *event_ids: str) -> NewEvents:
+def made_at(now: datetime, *event_ids: str) -> EventContext:
     """Events of a time, with these ids."""
-    return NewEvents(now, partial(next, iter(event_ids)))
+    return EventContext(now, partial(next, iter(event_ids)))
 
 
 def url(token: str = TOKEN, hours: int = 1) -> CommitUrl:
@@ -77,7 +77,7 @@ def applying(commit: PlayerCommit, event_id: str, now: datetime = NOON):  # type
 
 async def waiting(database: SqlStore) -> list[str]:
     """The types of the events, in the order in which they are sent."""
-    due = await SqlOutgoingEvents(database.database).due(100)
+    due = await SqlOutgoingEvents(database.database).list_due(100)
     events = [CODEC.decode(one.value) for one in due]
     return [one.type for one in events if isinstance(one, Event)]
 
@@ -93,10 +93,10 @@ async def test_a_session_is_stored_as_it_is(sessions: SqlCourseSessions) -> None
 
 async def test_the_longest_ids_fit_into_each_index(database: SqlStore, sessions: SqlCourseSessions) -> None:
     # PostgreSQL compresses what repeats itself.
-    learner_id = "".join(random.Random(1).choices("".join(map(chr, range(0x4E00, 0x9FA5))), k=LEARNER_BYTES // 3))
+    learner_id = "".join(random.Random(1).choices("".join(map(chr, range(0x4E00, 0x9FA5))), k=MAX_LEARNER_BYTES // 3))
     longest = replace(
-        session("s" * ID_CHARACTERS),
-        package_id="".join(random.Random(2).choices(string.ascii_letters, k=ID_CHARACTERS)),
+        session("s" * MAX_ID_CHARACTERS),
+        package_id="".join(random.Random(2).choices(string.ascii_letters, k=MAX_ID_CHARACTERS)),
         learner_id=learner_id,
         stored_state=StoredState.STORED,
     )
@@ -113,7 +113,7 @@ async def test_events_leave_in_their_order_whatever_the_clock_does(
 
 
 async def test_an_event_is_keyed_by_its_session(database: SqlStore, sessions: SqlCourseSessions) -> None:
-    assert [one.key for one in await SqlOutgoingEvents(database.database).due(9)] == ["s-1"]
+    assert [one.key for one in await SqlOutgoingEvents(database.database).list_due(9)] == ["s-1"]
 
 
 async def test_commits_at_the_same_time_follow_each_other(database: SqlStore, sessions: SqlCourseSessions) -> None:
@@ -135,7 +135,7 @@ def after_seconds(seconds: float) -> datetime:
 
 async def reported(database: SqlStore) -> list[float | str]:
     """The scores, and the types of the other events, in the order in which they are sent."""
-    due = await SqlOutgoingEvents(database.database).due(1000)
+    due = await SqlOutgoingEvents(database.database).list_due(1000)
     events = [CODEC.decode(one.value) for one in due]
     found = [one for one in events if isinstance(one, Event)]
     return [float(str(one.data["scoreRaw"])) if one.type == "session.scored" else one.type for one in found]
@@ -143,7 +143,7 @@ async def reported(database: SqlStore) -> list[float | str]:
 
 async def report(sessions: SqlCourseSessions, at: datetime, limit: int = 10) -> int:
     """Report what is due, as `publish` does."""
-    new = NewEvents(at, lambda: f"evt_{next(NUMBERS)}_due")
+    new = EventContext(at, lambda: f"evt_{next(NUMBERS)}_due")
     return await sessions.report_due(at, lambda one: report_score(one, new), limit)
 
 
@@ -185,7 +185,7 @@ async def test_a_session_with_a_score_that_waits_is_kept(database: SqlStore, ses
     pruning, later = SqlPruning(database.database), after_seconds(86_400)
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 0
     assert await report(sessions, later) == 1
-    assert await sessions.end_due("", later, partial(end_if_due, new=made_at(later, "evt_end")), 10) == "acme"
+    assert await sessions.end_due("", later, partial(end_if_due, context=made_at(later, "evt_end")), 10) == "acme"
     assert (await pruning.prune(Prunable.COURSE_SESSIONS, later, 10)).rows == 1
 
 
@@ -206,13 +206,13 @@ async def test_a_session_has_200_scores_at_most(database: SqlStore) -> None:
     telemetry = FakeTelemetry()
     sessions = SqlCourseSessions(database.database, CODEC, telemetry, FakeEncryption())
     await sessions.open(launch(session(), made_at(NOON, "evt_launch")), url(), lambda known: None)
-    for number in range(SCORES_PER_SESSION + 5):
+    for number in range(MAX_SCORES_PER_SESSION + 5):
         await sessions.commit(TOKEN, applying(scored(number), f"evt_{number}", after_seconds(5 * number)))
     assert telemetry.logged == [("session_scores_ended", {"account_id": "acme", "session_id": "s-1"})]
     await sessions.commit(TOKEN, applying(DONE, "evt_done", after_seconds(5000)))
     assert await reported(database) == [
         "session.launched",
-        *map(float, range(SCORES_PER_SESSION)),
+        *map(float, range(MAX_SCORES_PER_SESSION)),
         "session.completed",
     ]
 
@@ -258,10 +258,10 @@ async def test_a_refused_launch_makes_no_commit_url(database: SqlStore, sessions
 async def test_a_session_is_closed_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for minutes in (1, 2):
         new = made_at(NOON + timedelta(minutes=minutes), f"evt_{minutes}")
-        closed = await sessions.close("acme", "s-1", partial(close, new=new))
+        closed = await sessions.close("acme", "s-1", partial(close, context=new))
         assert closed is not None
         assert closed.closed_at == NOON + timedelta(minutes=1)
-    assert await sessions.close("acme", "s-2", partial(close, new=made_at(NOON))) is None
+    assert await sessions.close("acme", "s-2", partial(close, context=made_at(NOON))) is None
     assert await waiting(database) == ["session.launched", "session.ended"]
 
 
@@ -269,6 +269,6 @@ async def test_a_long_player_keeps_a_small_row(database: SqlStore, sessions: Sql
     for number in range(300):
         commit = PlayerCommit(score=Score(raw=float(number)), sequence=number, digest=f"{number:016}")
         assert await sessions.commit(TOKEN, applying(commit, f"evt_{number}"))
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         sizes = select(func.length(course_sessions.c.progress) + func.length(course_sessions.c.events))
         assert int(await connection.scalar(sizes) or 0) < 6000

@@ -9,7 +9,7 @@ from streams.core.account import DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.delivery_state import RecordedValue, StateCount, fold
-from streams.core.limits import ATTEMPT_BYTES_SHOWN
+from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
 
 
 async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
@@ -109,21 +109,21 @@ async def test_the_newest_attempts_are_shown_oldest_first(store: Store) -> None:
     assert seen.attempts_total == 112
     shown = [(one.generation, one.number) for one in seen.attempts]
     assert shown == [(1 + at // 3, 1 + at % 3) for at in range(62, 112)]
-    assert seen.earlier is not None
-    earlier = await store.delivery_log.attempts(delivery().id, seen.earlier, 50)
-    first = await store.delivery_log.attempts(delivery().id, earlier.next, 50)
+    assert seen.earlier_cursor is not None
+    earlier = await store.delivery_log.attempts(delivery().id, seen.earlier_cursor, 50)
+    first = await store.delivery_log.attempts(delivery().id, earlier.next_cursor, 50)
     places = [(one.generation, one.number) for one in [*earlier.rows, *first.rows]]
     assert places == [(1 + at // 3, 1 + at % 3) for at in reversed(range(62))]
-    assert first.next is None
+    assert first.next_cursor is None
 
 
 async def test_attempts_of_one_page_stay_within_their_bytes(store: Store) -> None:
     await record_attempts(store, 40, response_body=b"x" * 4096, response_headers={"x": "y" * 4000})
     page = await store.delivery_log.attempts(delivery().id, None, 50)
     found = list(page.rows)
-    assert len(found) == ATTEMPT_BYTES_SHOWN // 8500
-    while page.next is not None:
-        page = await store.delivery_log.attempts(delivery().id, page.next, 50)
+    assert len(found) == MAX_ATTEMPT_BYTES_SHOWN // 8500
+    while page.next_cursor is not None:
+        page = await store.delivery_log.attempts(delivery().id, page.next_cursor, 50)
         found += page.rows
     assert [(one.generation, one.number) for one in found] == [(1 + at // 3, 1 + at % 3) for at in reversed(range(40))]
 
@@ -132,6 +132,6 @@ async def test_a_cursor_of_another_delivery_leads_nowhere(store: Store) -> None:
     await record_attempts(store, 3)
     await record_attempts(store, 3, event_id="evt_other")
     page = await store.delivery_log.attempts(delivery().id, None, 2)
-    assert page.next is not None
-    assert (await store.delivery_log.attempts(delivery(event_id="evt_other").id, page.next, 50)).rows == []
-    assert len((await store.delivery_log.attempts(delivery().id, page.next, 50)).rows) == 1
+    assert page.next_cursor is not None
+    assert (await store.delivery_log.attempts(delivery(event_id="evt_other").id, page.next_cursor, 50)).rows == []
+    assert len((await store.delivery_log.attempts(delivery().id, page.next_cursor, 50)).rows) == 1

@@ -7,7 +7,7 @@ from contract.learners import ADA, learners, of_learner
 from contract.stores import SqlStore, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State, Trigger
-from streams.core.delivery_moves import MOVES, Act
+from streams.core.delivery_moves import TRANSITIONS, Action
 from streams.core.delivery_state import Batch, recorded_event, state_of_record
 
 
@@ -21,21 +21,21 @@ async def record_one_of_each_state(database: SqlStore) -> dict[str, State]:
     return {each.id: state for state, each in owed.items()}
 
 
-async def act(database: SqlStore, what: Act) -> None:
+async def act(database: SqlStore, what: Action) -> None:
     everything = DeliveryFilter("acme", limit=10)
-    if what is Act.REPLAY:
+    if what is Action.REPLAY:
         await database.replays.replay(everything)
-    elif what is Act.DISCARD:
+    elif what is Action.DISCARD:
         await database.replays.discard(everything)
     else:
         service = learners(database)
         await service.finish(await service.start("acme", ADA, actor="key:key_1"))
 
 
-@pytest.mark.parametrize("what", Act)
-async def test_an_act_moves_each_state_as_the_table_says(database: SqlStore, what: Act) -> None:
+@pytest.mark.parametrize("what", Action)
+async def test_an_act_moves_each_state_as_the_table_says(database: SqlStore, what: Action) -> None:
     await publish_all(database)
     before = await record_one_of_each_state(database)
     await act(database, what)
     after = {row.delivery_id: row.state for row in (await database.delivery_log.list(DeliveryFilter("acme"))).rows}
-    assert after == {name: MOVES.get((state, what), state) for name, state in before.items()}
+    assert after == {name: TRANSITIONS.get((state, what), state) for name, state in before.items()}

@@ -40,10 +40,10 @@ from streams.core.backfill import Backfill, OffsetRange, Period
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State
 from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import ERASED, Erasure
+from streams.core.erasure import ERASED_REASON, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
 from streams.core.job import Job, JobKind, JobStatus
-from streams.features.course_sessions.changes import NewEvents, launch
+from streams.features.course_sessions.changes import EventContext, launch
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
@@ -99,7 +99,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
     sessions = SqlCourseSessions(database.database, AvroCodec(), FakeTelemetry(), FakeEncryption())
     later = CourseSession("acme", "sess_later", "pkg_1", ADA, NOON + timedelta(days=1), NOON + timedelta(days=2))
     url = CommitUrl("f" * 64, "acme", "sess_later", NOON + timedelta(days=2))
-    await sessions.open(launch(later, NewEvents(NOON, lambda: "evt_later")), url, lambda known: None)
+    await sessions.open(launch(later, EventContext(NOON, lambda: "evt_later")), url, lambda known: None)
     assert (await erase(database)).erased["sessions"] == 2
     kept = [
         name
@@ -107,7 +107,7 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
         if await sessions.find("acme", name)
     ]
     assert kept == ["sess_of_grace", "sess_later"]
-    waiting = await SqlOutgoingEvents(database.database).due(10)
+    waiting = await SqlOutgoingEvents(database.database).list_due(10)
     assert sorted(one.key for one in waiting) == ["sess_later", "sess_of_grace"]
     assert await database.count(commit_urls) == 2
     assert await database.count(player_states) == 1
@@ -116,8 +116,8 @@ async def test_sessions_of_others_and_later_ones_stay(database: SqlStore) -> Non
 async def test_owed_and_dead_deliveries_end_as_discarded(database: SqlStore) -> None:
     await record_each_state(database)
     await erase(database)
-    ended = (State.DISCARDED, ERASED)
-    assert await states(database) == [(State.DELIVERED, ERASED), *[ended] * 4, (State.DELIVERED, ERASED)]
+    ended = (State.DISCARDED, ERASED_REASON)
+    assert await states(database) == [(State.DELIVERED, ERASED_REASON), *[ended] * 4, (State.DELIVERED, ERASED_REASON)]
     assert {row.generation for row in (await database.delivery_log.list(DeliveryFilter("acme"))).rows} == {2}
 
 
@@ -131,7 +131,7 @@ async def test_a_second_erasure_finds_nothing(database: SqlStore) -> None:
 
 
 async def test_an_account_erases_a_limited_number_a_day(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasures_module, "ERASURES_PER_DAY", 1)
+    monkeypatch.setattr(erasures_module, "MAX_ERASURES_PER_DAY", 1)
     await erase(database)
     with pytest.raises(Conflict, match="erased 1 learners in the last 24 hours"):
         await erase(database, "grace")
@@ -152,7 +152,7 @@ async def test_other_learners_and_accounts_keep_their_data(database: SqlStore) -
 async def test_a_delivery_in_a_replay_is_not_sent(database: SqlStore) -> None:
     dead = of_learner(1)
     await publish_all(database)
-    await record(database, DeadLetter(dead.ended(attempted=True), DeathReason.EXHAUSTED, "It failed."))
+    await record(database, DeadLetter(dead.to_final(is_attempted=True), DeathReason.EXHAUSTED, "It failed."))
     assert await database.replays.replay(DeliveryFilter(ids=[dead.id])) == [dead.id]
     assert await database.held.oldest("wh_crm", 10) != []
     await erase(database)
@@ -197,7 +197,7 @@ async def test_the_audit_log_has_who_and_counts_but_no_id(database: SqlStore) ->
 
 
 async def test_a_hash_is_of_one_account_and_one_learner(database: SqlStore) -> None:
-    hash_of = database.erasures.hash_of
+    hash_of = database.erasures.hash_learner
     assert await hash_of("acme", ADA) == await hash_of("acme", ADA)
     assert len({await hash_of("acme", ADA), await hash_of("globex", ADA), await hash_of("acme", "grace")}) == 3
 
@@ -226,31 +226,31 @@ async def test_a_wrong_request_names_the_field(database: SqlStore) -> None:
 
 
 async def test_a_large_learner_is_erased_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure_steps, "EVENTS_AT_ONCE", 3)
-    monkeypatch.setattr(erasure_steps, "DELIVERIES_AT_ONCE", 2)
-    monkeypatch.setattr(erasure_steps, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(erasure_steps, "EVENTS_PER_PORTION", 3)
+    monkeypatch.setattr(erasure_steps, "DELIVERIES_PER_PORTION", 2)
+    monkeypatch.setattr(erasure_steps, "ROWS_PER_PORTION", 1)
     await record_each_state(database)
     await name_elsewhere(database)
     for webhook_id in ("wh_2", "wh_3"):
         await record(database, of_learner(1, webhook_id=webhook_id))
     portions: list[Erasure] = []
     service = learners(database)
-    erasure = await service.finish(await service.start("acme", ADA, actor="ada"), progress=portions.append)
+    erasure = await service.finish(await service.start("acme", ADA, actor="ada"), on_progress=portions.append)
     assert len(portions) > 10
     assert (erasure.erased["events"], erasure.erased["deliveries"]) == (11, 13)
     assert await traces(database) == []
 
 
 async def test_an_erasure_goes_on_after_a_crash(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(erasure_steps, "EVENTS_AT_ONCE", 2)
+    monkeypatch.setattr(erasure_steps, "EVENTS_PER_PORTION", 2)
     await record_each_state(database)
     erasure = await learners(database).start("acme", ADA, actor="ada")
     await database.erasures.advance(erasure.id)
-    [left] = await database.erasures.unfinished(NOON + timedelta(days=1))
+    [left] = await database.erasures.list_unfinished(NOON + timedelta(days=1))
     assert ADA not in repr(left)
     finished = await learners(database).finish(left)
     assert finished.erased["events"] == 6
-    assert await database.erasures.unfinished(NOON + timedelta(days=1)) == []
+    assert await database.erasures.list_unfinished(NOON + timedelta(days=1)) == []
     assert await traces(database) == []
 
 
@@ -269,7 +269,7 @@ async def test_a_delivery_that_is_recorded_late_is_erased(database: SqlStore) ->
     late = of_learner(1)
     assert not await database.recorder.record(batch_of(late))
     assert await traces(database) == []
-    assert await states(database) == [(State.DISCARDED, ERASED)]
+    assert await states(database) == [(State.DISCARDED, ERASED_REASON)]
     await record(database, late)
     assert (await state_of(database, late)).generation == 2
 
@@ -294,7 +294,7 @@ async def test_an_attempt_that_is_reported_late_is_erased(database: SqlStore) ->
     # Its delivery is read after its attempt.
     await record(database, unknown)
     assert await traces(database) == []
-    assert await states(database) == [(State.DISCARDED, ERASED)] * 2
+    assert await states(database) == [(State.DISCARDED, ERASED_REASON)] * 2
 
 
 async def test_late_records_of_each_kind_change_nothing(database: SqlStore) -> None:
@@ -304,8 +304,8 @@ async def test_late_records_of_each_kind_change_nothing(database: SqlStore) -> N
     before = await state_of(database, known)
     retried = known._replace(step=3, attempt=2)
     await record(database, retried, failure(retried, number=2), attempt_at(retried, number=3, step=9))
-    await record(database, retried.held(HoldReason.BUSY, None, attempted=True))
-    await record(database, DeadLetter(retried.ended(attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
+    await record(database, retried.to_held(HoldReason.BUSY, None, is_attempted=True))
+    await record(database, DeadLetter(retried.to_final(is_attempted=True), DeathReason.EXHAUSTED, f"It said {ADA}."))
     assert await state_of(database, known) == before
     assert await traces(database) == []
 
@@ -350,12 +350,12 @@ async def test_a_backfill_leaves_erased_events_out(database: SqlStore) -> None:
     begun = Backfill(is_due=True).begin(Period((OffsetRange(0, 0, 1),), None))
     job = await database.jobs.backfill(job, begun, Batch())
     held = of_learner(1)._replace(hold_reason=HoldReason.REPLAY)
-    job = await database.jobs.backfill(job, begun.moved({0: 1}), batch_of(held))
+    job = await database.jobs.backfill(job, begun.after_reading({0: 1}), batch_of(held))
     assert job.backfill
     assert (job.backfill.added, job.backfill.skipped) == (0, 1)
     assert await states(database) == []
     key = held.account_id, held.event_id
-    assert await database.erasures.erased_among({key: recorded_event(held)}) == {key}
+    assert await database.erasures.find_erased({key: recorded_event(held)}) == {key}
 
 
 async def test_a_wrong_key_makes_records_wait(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,17 +395,17 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
     def erasures_by(*keys: str) -> SqlErasures:
         return SqlErasures(database.database, FernetEncryption(keys), database.clock, lambda size: b"k" * size)
 
-    hashed = await erasures_by(old).hash_of("acme", ADA)
+    hashed = await erasures_by(old).hash_learner("acme", ADA)
     running = await erasures_by(old).start(
         Erasure("ers_1", "acme", hashed, NOON, NOON, "ada"), ADA, AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
     )
     both = FernetEncryption([new, old])
-    await SqlEncryptionCheck(database.database, both).verified()
+    await SqlEncryptionCheck(database.database, both).verify()
     await SqlEncryptionCheck(database.database, both).reencrypt()
-    assert await erasures_by(new).hash_of("acme", ADA) == hashed
+    assert await erasures_by(new).hash_learner("acme", ADA) == hashed
     assert (await erasures_by(new).advance(running.id)).id == running.id
     with pytest.raises(WrongKeys):
-        await erasures_by(old).hash_of("acme", ADA)
+        await erasures_by(old).hash_learner("acme", ADA)
 
 
 async def test_only_finished_erasures_are_pruned(database: SqlStore) -> None:

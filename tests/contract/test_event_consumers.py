@@ -21,7 +21,7 @@ from contract.clusters import (
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka import consumer_thread
 from streams.adapters.kafka.consumer_thread import ConsumerFailed
-from streams.adapters.kafka.group_members import FAUST, GroupMembers
+from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX, GroupMembers
 from streams.ports import Outgoing, Partition, Record
 from streams.read_ahead import LARGE_BATCH
 from streams.stages.consuming import fair_consumer
@@ -229,7 +229,7 @@ async def test_a_member_that_joins_repeats_nothing(
     apache: KafkaCluster, client: str, in_hand: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was not committed before is committed when partitions are revoked."""
-    monkeypatch.setattr(fair_consumer, "COMMIT_EVERY_SECONDS", 3600.0)
+    monkeypatch.setattr(fair_consumer, "COMMIT_INTERVAL_SECONDS", 3600.0)
     first, second = apache.event_consumer(client), apache.event_consumer(client)
     if isinstance(first, FaustStage):
         first._app.conf.broker_commit_interval = 3600
@@ -258,7 +258,7 @@ def gives_back(consumer: EventClient) -> bool:
     """Whether the member has been asked to give partitions back."""
     if isinstance(consumer, FaustStage):
         return consumer._app.rebalancing_count > 1
-    return len(consumer._assigned) < PARTITIONS
+    return len(consumer._assigned_partitions) < PARTITIONS
 
 
 @pytest.mark.real
@@ -317,7 +317,7 @@ def with_small_window(consumer: EventClient) -> EventClient:
 
 
 def test_a_whole_handover_means_that_more_may_be_there() -> None:
-    assert fair_consumer.MANY_RECORDS <= consumer_thread.RECORDS_AT_ONCE
+    assert fair_consumer.LARGE_FETCH_RECORDS <= consumer_thread.MAX_POLL_RECORDS
 
 
 # -- from one client to the other ------------------------------------------------------------------------------
@@ -350,7 +350,9 @@ async def test_a_member_beside_the_other_client_ends(apache: KafkaCluster, clien
     other = apache.event_consumer(OTHER[client])
     async with apache.producer() as producer, running(other.run(handled)):
         await until(lambda: not other.readiness_problems())
-        assert [one.startswith(FAUST) for one in await asyncio.to_thread(members.client_ids)] == [client != "faust"]
+        assert [one.startswith(FAUST_CLIENT_PREFIX) for one in await asyncio.to_thread(members.client_ids)] == [
+            client != "faust"
+        ]
         with pytest.raises(error, match=message):
             await asyncio.wait_for(apache.event_consumer(client).run(Handled()), SECONDS)
         await producer.produce(numbered(SESSION_EVENTS, 30))

@@ -8,7 +8,7 @@ import pytest
 from contract.clusters import KafkaCluster, numbered, until
 from streams.adapters.kafka import event_history as adapter
 from streams.adapters.kafka.event_history import KafkaEventHistory
-from streams.core.backfill import OffsetRange, Period, advanced
+from streams.core.backfill import OffsetRange, Period, remaining_ranges
 from streams.core.errors import Unavailable
 from streams.ports import Record
 from streams.topics import SESSION_EVENTS
@@ -26,7 +26,7 @@ async def read_all(cluster: KafkaCluster, period: Period, at_once: int = 3) -> l
             portion = await history(cluster).read(ranges, at_once)
             assert len(portion.records) <= at_once
             records += portion.records
-            ranges = advanced(ranges, portion.positions)
+            ranges = remaining_ranges(ranges, portion.positions)
     return records
 
 
@@ -78,7 +78,7 @@ async def test_offsets_that_no_topic_has_count_as_read(kafka_cluster: KafkaClust
 
 
 async def test_a_large_portion_ends_early(kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "PORTION_BYTES", 1)
+    monkeypatch.setattr(adapter, "MAX_PORTION_BYTES", 1)
     await produce(kafka_cluster, 0, 4)
     now = datetime.now(UTC)
     period = await history(kafka_cluster).period(now - timedelta(hours=1), now + timedelta(minutes=1))

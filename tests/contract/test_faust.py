@@ -66,7 +66,7 @@ def names_in(folder: Path) -> list[str]:
 async def test_a_full_buffer_keeps_each_event_once_and_in_order(kafka_cluster: KafkaCluster) -> None:
     produce_backlog(kafka_cluster, BACKLOG)
     stage = kafka_cluster.faust()
-    stage._buffer.room = ROOM
+    stage._buffer.max_events = ROOM
     stage._read_ahead._max_events = ROOM
     done: list[Record] = []
 
@@ -85,7 +85,7 @@ async def test_a_last_commit_without_an_answer_is_logged(monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     monkeypatch.setattr(patches, "commit", hangs)
-    monkeypatch.setattr(stage_module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(stage_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
     telemetry = FakeTelemetry()
     stage = FaustStage({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, telemetry)
     await asyncio.wait_for(stage._finish(), SECONDS)

@@ -40,7 +40,7 @@ class Member(RecordCollector):
             await until(lambda: bool(self.committed))
             yield
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.gone += partitions
         ends = {record.partition: Commit(record.offset + 1, "") for record in self.records}
         return {partition: ends[partition] for partition in partitions if partition in ends}

@@ -21,7 +21,7 @@ def held(number: int, pause_id: str | None = "pause_1", **changes: object) -> De
     """Event `number`, held after two attempts. Lower numbers are older."""
     first = delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number), **changes)
     reason = HoldReason.PAUSED if pause_id else HoldReason.BUSY
-    return first.retried().retried().held(reason, pause_id, attempted=False)
+    return first.to_retry().to_retry().to_held(reason, pause_id, is_attempted=False)
 
 
 async def record(store: Store, *deliveries: Delivery) -> None:
@@ -143,7 +143,7 @@ async def test_a_released_delivery_is_under_way_until_its_attempt(store: Store) 
     await publish_all(store)
     one, two, three = (held(number, None) for number in (1, 2, 3))
     await record(store, one, two, three)
-    await record(store, one.released(), two.released())
+    await record(store, one.to_released(), two.to_released())
     # Deliveries of fan-out, and those in a tier, are not.
     await record(store, delivery(event_id="evt_new"))
     tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)

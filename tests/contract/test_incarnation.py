@@ -25,10 +25,10 @@ def test_a_recreated_topic_has_another_incarnation(kafka: Broker, topic_prefix: 
     seen = set()
     for _ in range(2):
         admin.create_topics([NewTopic(name, 1, 1)])[name].result(20)
-        until(lambda: SESSION_EVENTS in ours.existing(), 20)
+        until(lambda: SESSION_EVENTS in ours.partition_counts(), 20)
         seen.add(ours.incarnation(SESSION_EVENTS))
         admin.delete_topics([name])[name].result(20)
-        until(lambda: SESSION_EVENTS not in ours.existing(), 20)
+        until(lambda: SESSION_EVENTS not in ours.partition_counts(), 20)
     assert len(seen) == 2
     with pytest.raises(Unavailable):
         ours.incarnation(SESSION_EVENTS)

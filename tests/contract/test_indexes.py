@@ -55,7 +55,7 @@ def plans(store: SqlStore, part: str = "ORDER BY deliveries.first_seen_at") -> I
             rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
             found.append("\n".join(str(row) for row in rows))
 
-    engines = {engine.sync_engine for engine in (store.database._engine, store.database._reader)}
+    engines = {engine.sync_engine for engine in (store.database._engine, store.database._read_engine)}
     for engine in engines:
         event.listen(engine, "after_cursor_execute", explain)
     yield found
@@ -113,7 +113,7 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
     waiting = [
         delivery(event_id=f"evt_{number}", first_seen_at=NOON + timedelta(seconds=number)) for number in range(900)
     ]
-    held = [one.held(HoldReason.BUSY, None, attempted=False) for one in waiting[:300]]
+    held = [one.to_held(HoldReason.BUSY, None, is_attempted=False) for one in waiting[:300]]
     dead = [dead_letter(delivery=one) for one in waiting[300:]]
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))

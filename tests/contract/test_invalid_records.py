@@ -43,27 +43,27 @@ def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_the_newest_are_listed_first(kafka_cluster: KafkaCluster) -> None:
     reader = stored(kafka_cluster)
-    assert reader.newest(10) == list(reader.all()) == []
+    assert reader.list_newest(10) == list(reader.iterate_all()) == []
     async with kafka_cluster.producer() as producer:
         for number in range(20):
             await producer.produce([invalid(number, ATTEMPTS if number % 5 == 0 else SESSION_EVENTS)])
-    stored_all = list(reader.all())
+    stored_all = list(reader.iterate_all())
     assert len(stored_all) == 20
     # Two of one millisecond on different partitions have no order.
     for topic, most in ((None, 8), (ATTEMPTS, 3)):
         times = sorted((record.stored_at for record in stored_all if topic in (None, record.topic)), reverse=True)
-        listed = reader.newest(most, topic)
+        listed = reader.list_newest(most, topic)
         assert [record.stored_at for record in listed] == times[:most]
         assert len({record.id for record in listed}) == most
         assert {record.topic for record in listed} <= {topic or SESSION_EVENTS, ATTEMPTS}
-    assert {record.topic for record in reader.all(ATTEMPTS)} == {ATTEMPTS}
+    assert {record.topic for record in reader.iterate_all(ATTEMPTS)} == {ATTEMPTS}
 
 
 async def test_one_is_found_by_its_id(kafka_cluster: KafkaCluster) -> None:
     reader = stored(kafka_cluster)
     async with kafka_cluster.producer() as producer:
         await producer.produce([invalid(7)])
-    [listed] = reader.newest(10)
+    [listed] = reader.list_newest(10)
     assert reader.find(listed.id) == listed
     assert (listed.key, listed.value, listed.headers) == (b"k7", b"junk", (("own", b"1"),))
     for unknown in ("0-99", "99-0"):
@@ -82,12 +82,12 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
         await producer.produce([invalid(7), foreign, short])
         service = InvalidRecordService(producer, audit, CLOCK, [SESSION_EVENTS, INVALID])
         progress: list[int] = []
-        replayed = await service.replay(stored(kafka_cluster).all(), progress.append, actor="cli:ada")
+        replayed = await service.replay(stored(kafka_cluster).iterate_all(), progress.append, actor="cli:ada")
         await until(lambda: len(seen.records) == 1)
     [record] = seen.records
     assert (record.key, record.value, record.headers) == (b"k7", b"junk", (("own", b"1"),))
     assert (replayed.count, progress) == (1, [3])
-    assert sorted(why.partition(";")[0] for why in replayed.left.values()) == [
+    assert sorted(why.partition(";")[0] for why in replayed.failures.values()) == [
         "its topic 'of-another-program' is not one of this deployment",
         "only its start is stored",
     ]
@@ -97,4 +97,4 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
 
 async def test_a_missing_topic_says_what_to_do(kafka_cluster: KafkaCluster) -> None:
     with pytest.raises(Unavailable, match="scorm-webhooks topics apply"):
-        KafkaInvalidRecords(kafka_cluster.properties, "nothing-here.").newest(1)
+        KafkaInvalidRecords(kafka_cluster.properties, "nothing-here.").list_newest(1)

@@ -24,7 +24,7 @@ from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.limits import RETRIES_OF_A_DELIVERY, UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
 from streams.ports import Prunable
@@ -52,7 +52,7 @@ async def finish(store: Store, job_id: str = "job_1") -> Job:
 
 async def test_a_job_counts_what_was_sent_too_often_as_failed(store: Store) -> None:
     await dead(store, 1)
-    often = delivery(event_id="evt_2", webhook_id="wh_crm", step=7, attempt=7, generation=RETRIES_OF_A_DELIVERY + 1)
+    often = delivery(event_id="evt_2", webhook_id="wh_crm", step=7, attempt=7, generation=MAX_RETRIES_PER_DELIVERY + 1)
     await store.recorder.record(fold([RecordedValue(dead_letter(delivery=often), NOON)]))
     await store.jobs.add(job(), ENTRY)
     finished = await finish(store)
@@ -69,7 +69,7 @@ async def test_the_same_job_is_added_once_by_requests_at_once(database: SqlStore
 
 
 async def test_an_account_has_20_unfinished_jobs_at_most(store: Store) -> None:
-    for number in range(UNFINISHED_JOBS_PER_ACCOUNT):
+    for number in range(MAX_UNFINISHED_JOBS_PER_ACCOUNT):
         await store.jobs.add(replace(job(), id=f"job_{number}"), replace(ENTRY, id=f"audit_{number}"))
     with pytest.raises(Conflict):
         await store.jobs.add(replace(job(), id="job_more"), replace(ENTRY, id="audit_more"))
@@ -81,21 +81,21 @@ async def test_an_account_has_20_unfinished_jobs_at_most(store: Store) -> None:
 async def test_jobs_at_once_do_not_exceed_the_limit(database: SqlStore) -> None:
     new = [(replace(job(), id=f"job_{n}"), replace(ENTRY, id=f"audit_{n}")) for n in range(30)]
     done = await asyncio.gather(*(database.jobs.add(*one) for one in new), return_exceptions=True)
-    assert sum(isinstance(result, Conflict) for result in done) == 30 - UNFINISHED_JOBS_PER_ACCOUNT
+    assert sum(isinstance(result, Conflict) for result in done) == 30 - MAX_UNFINISHED_JOBS_PER_ACCOUNT
 
 
 async def test_unfinished_jobs_are_read_account_by_account(store: Store) -> None:
     if isinstance(store, SqlStore):
         account, key = Account("globex", "Globex", (), NOON), ApiKey("key_2", "globex", "first", "sk_", "hash_2", NOON)
         await SqlAccounts(store.database).add(account, key)
-    for number in range(UNFINISHED_JOBS_PER_ACCOUNT):
+    for number in range(MAX_UNFINISHED_JOBS_PER_ACCOUNT):
         await store.jobs.add(replace(job(), id=f"job_{number:02}"), replace(ENTRY, id=f"audit_{number}"))
     other = replace(job(account_id="globex"), id="job_99", account_id="globex")
     await store.jobs.add(other, replace(ENTRY, id="audit_99", account_id="globex"))
-    first = await store.jobs.unfinished("")
-    assert [one.id for one in first] == [f"job_{number:02}" for number in range(UNFINISHED_JOBS_PER_ACCOUNT)]
-    assert await store.jobs.unfinished("acme") == [other]
-    assert await store.jobs.unfinished("globex") == []
+    first = await store.jobs.list_unfinished("")
+    assert [one.id for one in first] == [f"job_{number:02}" for number in range(MAX_UNFINISHED_JOBS_PER_ACCOUNT)]
+    assert await store.jobs.list_unfinished("acme") == [other]
+    assert await store.jobs.list_unfinished("globex") == []
 
 
 async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> None:
@@ -104,12 +104,12 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
     added = await store.jobs.add(job(), ENTRY)
     await dead(store, 5, seconds=1)
     assert (added.total, added.done) == (4, 0)
-    assert [one.id for one in await store.jobs.unfinished("")] == ["job_1"]
-    assert await store.jobs.unfinished("acme") == []
+    assert [one.id for one in await store.jobs.list_unfinished("")] == ["job_1"]
+    assert await store.jobs.list_unfinished("acme") == []
     done = await finish(store)
     assert (done.total, done.done, done.failed) == (4, 3, 1)
     assert await store.jobs.find("job_1") == done
-    assert await store.jobs.unfinished("") == []
+    assert await store.jobs.list_unfinished("") == []
     assert await store.jobs.advance("job_1") == done
     left = (await store.delivery_log.list(DeliveryFilter(state=State.DEAD))).rows
     assert {state.event_id for state in left} == {"evt_4", "evt_5"}
@@ -153,7 +153,7 @@ async def test_a_job_may_discard_and_keeps_to_its_filter(store: Store) -> None:
 
 
 async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION", 2)
+    monkeypatch.setattr(jobs_module, "PORTION_SIZE", 2)
     await dead(database, 1, 2, 3, 4, 5)
     await publish_all(database)
     await database.jobs.add(job(), ENTRY)
@@ -166,7 +166,7 @@ async def test_a_portion_and_its_count_are_one_transaction(database: SqlStore, m
 
 
 async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION", 2)
+    monkeypatch.setattr(jobs_module, "PORTION_SIZE", 2)
     ages = [timedelta(minutes=minutes) for minutes in (5, 4, 4, 4, 0)]
     dead = [
         delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
@@ -229,7 +229,7 @@ async def test_a_replay_sends_delivered_and_dead_ones_again(store: Store) -> Non
 
 async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION", 2)
+        monkeypatch.setattr(module, "PORTION_SIZE", 2)
     await publish_all(store)
     ids = await delivered(store, 1, 2, 3, 4, 5)
     await store.jobs.add(replay_job(), ENTRY)
@@ -284,7 +284,7 @@ async def test_a_second_replay_of_a_webhook_waits(store: Store) -> None:
 
 async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION", 1)
+        monkeypatch.setattr(module, "PORTION_SIZE", 1)
     ids = await delivered(store, 1, 2)
     await store.jobs.add(replay_job(), ENTRY)
     await store.jobs.advance("job_1")
@@ -293,7 +293,7 @@ async def test_a_cancelled_job_keeps_what_is_done(store: Store, monkeypatch: pyt
     assert (cancelled.status, cancelled.done) == (JobStatus.CANCELLED, 1)
     assert await store.jobs.cancel("job_1", replace(ENTRY, id="audit_3")) == cancelled
     assert await store.jobs.advance("job_1") == cancelled
-    assert await store.jobs.unfinished("") == []
+    assert await store.jobs.list_unfinished("") == []
     assert sorted(await generations(store, ids)) == [1, 2]
     assert await store.jobs.cancel("job_unknown", ENTRY) is None
 
@@ -313,7 +313,7 @@ async def begun(store: Store) -> Job:
     await publish_all(store)
     await store.jobs.add(replay_job(backfill=True), ENTRY)
     job = await store.jobs.advance("job_1")
-    assert job.reads_history
+    assert job.is_backfilling
     assert job.backfill is not None
     return await store.jobs.backfill(job, job.backfill.begin(Period(RANGES, NOON)), Batch())
 
@@ -323,35 +323,35 @@ async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
     assert (job.backfill.records, job.backfill.read, job.progress) == (6, 0, (0, 6))
-    job = await store.jobs.backfill(job, job.backfill.moved({0: 9}), fold([held(1), held(2)]))
+    job = await store.jobs.backfill(job, job.backfill.after_reading({0: 9}), fold([held(1), held(2)]))
     assert job.backfill is not None
     assert (job.backfill.added, job.backfill.skipped, job.backfill.read, job.finished_at) == (1, 1, 4, None)
     assert await store.jobs.find("job_1") == job
     assert await generations(store, [known]) == [1]
     [one] = await store.held.oldest("wh_crm", 10)
     assert (one.delivery.event_id, one.delivery.body) == ("evt_2", delivery().body)
-    job = await store.jobs.backfill(job, job.backfill.moved({1: 2}), Batch())
-    assert (job.finished_at, job.reads_history) == (None, False)
+    job = await store.jobs.backfill(job, job.backfill.after_reading({1: 2}), Batch())
+    assert (job.finished_at, job.is_backfilling) == (None, False)
     assert (await finish(store)).done == 0
 
 
 async def test_a_portion_of_a_backfill_is_stored_once(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
-    after = job.backfill.moved({0: 9})
+    after = job.backfill.after_reading({0: 9})
     stored = await store.jobs.backfill(job, after, fold([held(1)]))
     # Another publisher, which was frozen, comes with the same portion.
     assert await store.jobs.backfill(job, after, fold([held(1)])) == stored
     cancelled = await store.jobs.cancel("job_1", replace(ENTRY, id="audit_2"))
     assert stored.backfill is not None
-    assert await store.jobs.backfill(stored, stored.backfill.moved({1: 2}), fold([held(2)])) == cancelled
+    assert await store.jobs.backfill(stored, stored.backfill.after_reading({1: 2}), fold([held(2)])) == cancelled
     assert len(await store.held.oldest("wh_crm", 10)) == 1
 
 
 async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
-    await store.jobs.backfill(job, job.backfill.moved({0: 9}), fold([held(1)]))
+    await store.jobs.backfill(job, job.backfill.after_reading({0: 9}), fold([held(1)]))
     late = RecordedValue(delivery(event_id="evt_1"), NOON), RecordedValue(attempt(event_id="evt_1"), NOON)
     await store.recorder.record(fold(late))
     assert await store.held.oldest("wh_crm", 10) == []

@@ -80,7 +80,7 @@ class Run:
         job = Job(f"job_{self.number}", "acme", self.kind, wanted, self.began_at, backfill=backfill)
         job = await self.store.jobs.add(job, entry)
         for second in range(1, NEVER):
-            job = await (self._backfill(job) if job.reads_history else self.store.jobs.advance(job.id))
+            job = await (self._backfill(job) if job.is_backfilling else self.store.jobs.advance(job.id))
             if job.finished_at is not None:
                 return job
             # After the last payload nothing happens until the job gives up.
@@ -135,13 +135,13 @@ class Run:
         missing = [one._replace(trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY) for one in self.owed]
         at = job.filter.change_at(self.store.clock.now())
         batch = fold(RecordedValue(one, at) for one in missing)
-        return await self.store.jobs.backfill(job, job.backfill.moved({0: len(self.owed)}), batch)
+        return await self.store.jobs.backfill(job, job.backfill.after_reading({0: len(self.owed)}), batch)
 
 
 @pytest.fixture
 async def crm(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
     for module in (jobs_module, held_module):
-        monkeypatch.setattr(module, "PORTION", 2)
+        monkeypatch.setattr(module, "PORTION_SIZE", 2)
     await publish_all(store)
     return store
 

@@ -11,7 +11,7 @@ from contract.test_indexes import plans
 from streams.core.delivery import Trigger
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
-from streams.features.webhooks.latest_events import EVENTS_SHOWN, SqlLatestEvents
+from streams.features.webhooks.latest_events import MAX_EVENTS, SqlLatestEvents
 
 
 def recorded(number: int, **changes: object) -> list[RecordedValue]:
@@ -33,11 +33,11 @@ def recorded(number: int, **changes: object) -> list[RecordedValue]:
 
 
 async def test_the_newest_events_of_an_account_come_once(database: SqlStore) -> None:
-    values = [value for number in range(EVENTS_SHOWN + 5) for value in recorded(number)]
+    values = [value for number in range(MAX_EVENTS + 5) for value in recorded(number)]
     values += recorded(90, account_id="globex") + recorded(91, trigger=Trigger.TEST)
     await database.recorder.record(fold(values))
     bodies = await SqlLatestEvents(database.database).bodies("acme")
-    assert bodies == [render(event(id=f"evt_{number:05}")) for number in range(EVENTS_SHOWN + 4, 4, -1)]
+    assert bodies == [render(event(id=f"evt_{number:05}")) for number in range(MAX_EVENTS + 4, 4, -1)]
 
 
 async def test_they_are_found_by_an_index(database: SqlStore) -> None:

@@ -30,7 +30,7 @@ ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acm
 async def test_two_processes_of_one_job_send_each_delivery_once(
     database: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs_module, "PORTION", PORTION)
+    monkeypatch.setattr(jobs_module, "PORTION_SIZE", PORTION)
     dead = [delivery(event_id=f"evt_{number}", step=7, attempt=7) for number in range(MANY)]
     await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     wanted = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)
@@ -55,7 +55,7 @@ async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore
     overdue = SqlOverdueRetries(database.database, database.clock)
 
     async def send() -> int:
-        counts = [await overdue.send_again(NOON + timedelta(hours=1), PORTION) for _ in range(MANY)]
+        counts = [await overdue.resend(NOON + timedelta(hours=1), PORTION) for _ in range(MANY)]
         return sum(counts)
 
     assert sum(await asyncio.gather(send(), send())) == MANY

@@ -60,9 +60,9 @@ async def test_pages_of_a_pair_have_every_delivery_once(database: SqlStore) -> N
     wanted, listed = DeliveryFilter("acme", metadata=("department", "sales"), limit=2), list[DeliveryState]()
     page = await database.delivery_log.list(wanted)
     listed += page.rows
-    while page.next is not None:
+    while page.next_cursor is not None:
         page = await database.delivery_log.list(
-            DeliveryFilter("acme", metadata=wanted.metadata, limit=2, after=page.next)
+            DeliveryFilter("acme", metadata=wanted.metadata, limit=2, after=page.next_cursor)
         )
         listed += page.rows
     assert [row.event_id for row in listed] == [f"evt_{number}" for number in (4, 3, 2, 1, 0)]
@@ -116,7 +116,9 @@ async def test_a_released_delivery_keeps_the_hash_of_its_event(database: SqlStor
     await publish_all(database)
     await record(
         database,
-        event._replace(body=b"{}", event_hash=event_hash(event.body)).held(HoldReason.BUSY, None, attempted=False),
+        event._replace(body=b"{}", event_hash=event_hash(event.body)).to_held(
+            HoldReason.BUSY, None, is_attempted=False
+        ),
     )
     [held] = await database.held.oldest(event.webhook_id, 1)
     assert held.delivery.event_hash == event_hash(event.body)

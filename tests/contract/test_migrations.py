@@ -97,7 +97,7 @@ async def test_going_up_a_second_time_changes_nothing(url: URL) -> None:
 
 def test_the_migrations_lead_to_the_tables_as_declared(url: URL) -> None:
     migrate.upgrade(url)
-    migrate.differences(url)
+    migrate.check_migrations(url)
 
 
 def test_an_empty_database_names_the_command_to_run(url: URL) -> None:
@@ -136,10 +136,10 @@ def test_a_release_that_must_not_run_on_the_tables_says_so(url: URL, revision: s
 async def test_without_its_tables_a_stage_waits_and_drops_nothing(url: URL) -> None:
     database, message = Database(url), r"no such table|does not exist"
     with pytest.raises(Unavailable, match=message):
-        await SqlOutbox(database, FakeClock()).due(1)
+        await SqlOutbox(database, FakeClock()).list_due(1)
     assert re.search(message, database.readiness_problems()[0])
     migrate.upgrade(url)
-    assert await SqlOutbox(database, FakeClock()).due(1) == []
+    assert await SqlOutbox(database, FakeClock()).list_due(1) == []
     assert database.readiness_problems() == []
     await database.close()
 
@@ -196,15 +196,15 @@ async def test_a_database_that_was_away_is_used_again_when_it_is_back(own_postgr
     migrate.upgrade(url)
     database = Database(url)
     outbox = SqlOutbox(database, FakeClock())
-    assert await outbox.due(1) == []
+    assert await outbox.list_due(1) == []
     own_postgres.stop()
     with pytest.raises(Unavailable):
-        await outbox.due(1)
+        await outbox.list_due(1)
     with pytest.raises(Unavailable, match=r"^DATABASE_URL: "):
         schema_check.require_schema(url)
     assert database.readiness_problems()
     own_postgres.start()
-    assert await outbox.due(1) == []
+    assert await outbox.list_due(1) == []
     assert database.readiness_problems() == []
     await database.close()
 

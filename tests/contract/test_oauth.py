@@ -129,7 +129,7 @@ async def test_every_client_of_a_process_shares_one_token(
 ) -> None:
     asked = len(endpoint.forms)
     flow = Flow(SqlDeployment.from_environment({**environ, "SCORM_WEBHOOKS_FAN_OUT_CONSUMER": consumer}))
-    assert flow.deployment.topics_admin().existing() == {topic.name: topic.partitions for topic in TOPICS}
+    assert flow.deployment.topics_admin().partition_counts() == {topic.name: topic.partitions for topic in TOPICS}
     async with flow.running() as producer:
         await asyncio.wait_for(flow.produce(producer, 0.1), SECONDS)
         await until(flow.has_all, SECONDS)
@@ -185,7 +185,7 @@ async def test_a_stage_waits_for_its_first_token(environ: Environ, endpoint: Tok
     endpoint.instead = lambda: (401, b'{"error": "invalid_client"}')
     telemetry, notes = FakeTelemetry(), list[str]()
     deployment = SqlDeployment.from_environment(environ)
-    checks = StartupChecks([ATTEMPTS]).wait(deployment, deployment.outages(telemetry), notes.append)
+    checks = StartupChecks([ATTEMPTS]).wait_until_met(deployment, deployment.outages(telemetry), notes.append)
     waiting = asyncio.create_task(checks)
     await until(lambda: bool(telemetry.logged), SECONDS)
     assert telemetry.logged == [("kafka_token_unavailable", {"why": notes[0]})]
@@ -198,7 +198,7 @@ async def test_a_refused_token_is_an_outage(environ: Environ, endpoint: TokenEnd
     endpoint.audience = "another cluster"
     admin = SqlDeployment.from_environment(environ).topics_admin()
     with pytest.raises(Unavailable, match="SASL authentication error"):
-        await asyncio.to_thread(admin.existing, 3)
+        await asyncio.to_thread(admin.partition_counts, 3)
 
 
 def test_an_event_producer_says_why_it_has_no_token(environ: Environ, endpoint: TokenEndpoint) -> None:

@@ -12,7 +12,7 @@ from builders import NOON, webhook
 from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.event_filter import parse_filter
 from streams.core.webhook import Registration
 from streams.ports import DueChange
@@ -26,7 +26,7 @@ async def describe(store: Store, text: str, webhook_id: str = "wh_crm") -> int:
 
 
 async def due_ids(store: Store, limit: int = 10) -> Sequence[str]:
-    return [due.webhook_id for due in await store.outbox.due(limit)]
+    return [due.webhook_id for due in await store.outbox.list_due(limit)]
 
 
 # -- what people change ----------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ async def test_a_change_that_changes_nothing_has_no_version_of_its_own(store: St
 
 
 async def test_an_id_that_is_taken_is_refused(store: Store) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RowRefused):
         await store.webhooks.add(Registration(webhook(url="https://thief.example.com"), NOON))
     [known] = await store.webhooks.list()
     assert known.url == webhook().url
@@ -69,41 +69,41 @@ async def test_a_page_of_webhooks_stays_within_its_bytes(store: Store) -> None:
         )
         await store.webhooks.add(Registration(large, NOON, "\x01" * 500))
     page = await store.webhooks.page("acme", None, 500)
-    rest = await store.webhooks.page("acme", page.next, 500)
+    rest = await store.webhooks.page("acme", page.next_cursor, 500)
     found = [*page.rows, *rest.rows]
     assert 1 < len(page.rows) < 200
     assert [one.id for one in found] == ["wh_crm", *(f"wh_{number:03}" for number in reversed(range(200)))]
     assert (found[1].packages_count, found[1].dispatches_count, found[1].has_headers) == (100, 0, True)
-    assert list(await store.webhooks.with_ids("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
+    assert list(await store.webhooks.find_many("acme", ["wh_007"])) == [one for one in found if one.id == "wh_007"]
 
 
 async def test_a_deleted_webhook_is_due_as_a_tombstone(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
-    assert [due.webhook for due in await store.outbox.due(10)] == [None]
+    assert [due.webhook for due in await store.outbox.list_due(10)] == [None]
     assert await store.webhooks.list() == []
     assert await store.webhooks.change("wh_crm", lambda r: r) is None
 
 
 async def test_large_webhooks_are_due_in_portions(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await publish_all(database)
-    monkeypatch.setattr(outbox_module, "CHARACTERS_AT_ONCE", 3500)
+    monkeypatch.setattr(outbox_module, "MAX_BATCH_CHARACTERS", 3500)
     scope = frozenset(f"pkg_{number:0100}" for number in range(10))
     for number in range(6):
         await database.webhooks.add(Registration(webhook(id=f"wh_{number}", packages=scope), NOON))
     portions: list[list[str]] = []
-    while due := await database.outbox.due(5):
+    while due := await database.outbox.list_due(5):
         portions.append([one.webhook_id for one in due])
-        await database.outbox.published([(one, NOON) for one in due])
+        await database.outbox.mark_published([(one, NOON) for one in due])
     assert portions == [["wh_0", "wh_1", "wh_2"], ["wh_3", "wh_4", "wh_5"]]
 
 
 async def test_a_refused_version_is_not_due(store: Store) -> None:
     await store.webhooks.add(Registration(webhook(id="wh_new"), NOON))
-    [refused, other] = await store.outbox.due(10)
+    [refused, other] = await store.outbox.list_due(10)
     versions = {refused.webhook_id: refused.version}
-    assert await store.outbox.due(1, versions) == [other]
+    assert await store.outbox.list_due(1, versions) == [other]
     await describe(store, "new", refused.webhook_id)
-    assert len(await store.outbox.due(10, versions)) == 2
+    assert len(await store.outbox.list_due(10, versions)) == 2
 
 
 # -- what the publisher does -----------------------------------------------------------------------------------
@@ -127,10 +127,10 @@ async def test_the_oldest_change_is_due_first_up_to_the_limit(store: Store) -> N
 
 
 async def test_a_change_during_a_publication_stays_due(store: Store) -> None:
-    [older] = await store.outbox.due(10)
+    [older] = await store.outbox.list_due(10)
     await describe(store, "newer")
-    await store.outbox.published([(older, NOON)])
-    [newer] = await store.outbox.due(10)
+    await store.outbox.mark_published([(older, NOON)])
+    [newer] = await store.outbox.list_due(10)
     assert newer.version > older.version
     assert not await store.propagation.is_published("wh_crm")
 
@@ -138,35 +138,35 @@ async def test_a_change_during_a_publication_stays_due(store: Store) -> None:
 async def test_webhooks_published_together_are_not_due(store: Store) -> None:
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
-    first, *others = await store.outbox.due(10)
-    await store.outbox.published([(other, NOON) for other in others])
-    assert await store.outbox.due(10) == [first]
+    first, *others = await store.outbox.list_due(10)
+    await store.outbox.mark_published([(other, NOON) for other in others])
+    assert await store.outbox.list_due(10) == [first]
 
 
 async def test_the_first_record_of_a_webhook_sets_its_creation(store: Store) -> None:
-    [first] = await store.outbox.due(10)
+    [first] = await store.outbox.list_due(10)
     assert first.webhook
     assert first.webhook.created_at is None
-    await store.outbox.published([(first, NOON)])
+    await store.outbox.mark_published([(first, NOON)])
     await describe(store, "newer")
-    [second] = await store.outbox.due(10)
-    await store.outbox.published([(second, NOON + timedelta(hours=1))])
+    [second] = await store.outbox.list_due(10)
+    await store.outbox.mark_published([(second, NOON + timedelta(hours=1))])
     registration = await store.webhooks.find("wh_crm")
     assert registration
     assert registration.webhook.created_at == NOON
 
 
 async def test_a_comparison_makes_differences_due(store: Store) -> None:
-    [due] = await store.outbox.due(10)
+    [due] = await store.outbox.list_due(10)
     await publish_all(store)
     assert await store.outbox.compare({"wh_crm": due.version}, {}) == []
-    assert await store.outbox.due(10) == []
+    assert await store.outbox.list_due(10) == []
     assert await store.outbox.compare({"wh_ghost": 1}, {}) == ["wh_ghost"]
     assert await due_ids(store) == ["wh_crm"]
 
 
 async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
     monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
     for webhook_id in ("wh_a", "wh_b"):
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
@@ -180,7 +180,7 @@ async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeyp
 
 
 async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_module, "COMPARE_BATCH_ROWS", 2)
     monkeypatch.setattr(fake_webhooks, "ROWS_AT_ONCE", 2)
     for number in range(5):
         await store.webhooks.add(Registration(webhook(id=f"wh_{number}"), NOON))
@@ -191,31 +191,31 @@ async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypa
 
 async def test_a_deleted_webhook_still_on_the_topic_is_due_again(store: Store) -> None:
     await store.webhooks.change("wh_crm", lambda r: None)
-    [due] = await store.outbox.due(10)
+    [due] = await store.outbox.list_due(10)
     await publish_all(store)
     assert await store.outbox.compare({}, {}) == []
-    assert await store.outbox.due(10) == []
+    assert await store.outbox.list_due(10) == []
     await store.outbox.compare({"wh_crm": due.version}, {})
-    assert await store.outbox.due(10) == [due]
+    assert await store.outbox.list_due(10) == [due]
 
 
 async def test_a_change_ends_the_wait_for_changes(store: Store) -> None:
-    waiting = asyncio.create_task(store.outbox.changed())
+    waiting = asyncio.create_task(store.outbox.wait_for_changes())
     await describe(store, "changed")
     await asyncio.wait_for(waiting, 10)
 
 
 async def test_an_outage_ends_a_wait_for_changes(away: Store) -> None:
     with suppress(Unavailable):
-        await asyncio.wait_for(away.outbox.changed(), 10)
+        await asyncio.wait_for(away.outbox.wait_for_changes(), 10)
 
 
 async def test_a_database_that_is_away_says_so(away: Store) -> None:
     due = DueChange("wh_crm", 1, webhook())
     for work in (
-        away.outbox.due(10),
+        away.outbox.list_due(10),
         away.outbox.compare({}, {}),
-        away.outbox.published([(due, NOON)]),
+        away.outbox.mark_published([(due, NOON)]),
         away.propagation.is_published("wh_crm"),
         away.webhooks.list(),
         away.webhooks.add(Registration(webhook(), NOON)),
@@ -226,23 +226,23 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
 
 
 async def test_a_live_webhook_with_a_tombstone_gets_a_newer_version(store: Store) -> None:
-    [due] = await store.outbox.due(10)
+    [due] = await store.outbox.list_due(10)
     await publish_all(store)
     tombstone = due.version + 1000
     await store.outbox.compare({}, {"wh_crm": tombstone})
-    [again] = await store.outbox.due(10)
+    [again] = await store.outbox.list_due(10)
     assert again.version > tombstone
     assert again.webhook is not None
     assert again.webhook.version == again.version
 
 
 async def test_an_overtaken_webhook_is_due_in_a_newer_version(store: Store) -> None:
-    [due] = await store.outbox.due(10)
+    [due] = await store.outbox.list_due(10)
     await publish_all(store)
-    await store.outbox.owe({"wh_crm": due.version, "wh_ghost": 1})
-    assert [one.version for one in await store.outbox.due(10)] == [due.version]
-    await store.outbox.owe({"wh_crm": due.version + 1000})
-    [again] = await store.outbox.due(10)
+    await store.outbox.mark_dirty({"wh_crm": due.version, "wh_ghost": 1})
+    assert [one.version for one in await store.outbox.list_due(10)] == [due.version]
+    await store.outbox.mark_dirty({"wh_crm": due.version + 1000})
+    [again] = await store.outbox.list_due(10)
     assert again.version > due.version + 1000
 
 

@@ -6,7 +6,7 @@ from sqlalchemy import delete
 
 from builders import NOON, attempt, delivery
 from contract.stores import SqlStore, publish_all
-from streams.adapters.sql.overdue_retries import NO_PAYLOAD, SqlOverdueRetries
+from streams.adapters.sql.overdue_retries import NO_PAYLOAD_MESSAGE, SqlOverdueRetries
 from streams.adapters.sql.tables import events
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
@@ -22,7 +22,7 @@ async def failed(store: SqlStore, event_id: str, tier: str = "30s", at: datetime
 
 
 async def send_again(store: SqlStore, due_before: datetime, limit: int = 100) -> int:
-    return await SqlOverdueRetries(store.database, store.clock).send_again(due_before, limit)
+    return await SqlOverdueRetries(store.database, store.clock).resend(due_before, limit)
 
 
 async def states(store: SqlStore) -> dict[str, DeliveryState]:
@@ -69,11 +69,11 @@ async def test_a_retry_without_a_payload_is_a_dead_letter(database: SqlStore) ->
         await connection.execute(delete(events))
     assert await send_again(database, NOON + timedelta(hours=1)) == 1
     dead = (await states(database))["evt_old"]
-    assert (dead.state, dead.reason, dead.message) == (State.DEAD, DeathReason.EXPIRED, NO_PAYLOAD)
+    assert (dead.state, dead.reason, dead.message) == (State.DEAD, DeathReason.EXPIRED, NO_PAYLOAD_MESSAGE)
 
 
 async def test_waiting_retries_are_counted_by_tier(database: SqlStore) -> None:
     await failed(database, "evt_1")
     await failed(database, "evt_2", tier="2m")
     await failed(database, "evt_3", tier="2m")
-    assert await SqlOverdueRetries(database.database, database.clock).waiting() == {"30s": 1, "2m": 2}
+    assert await SqlOverdueRetries(database.database, database.clock).count_by_tier() == {"30s": 1, "2m": 2}

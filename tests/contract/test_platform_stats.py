@@ -28,7 +28,7 @@ async def test_accounts_are_paged_and_found_by_name_or_id(database: SqlStore) ->
     await add_account(database, "initech", "Initech", 2)
     stats = SqlPlatformStats(database.database)
     first = await stats.accounts(None, 2)
-    rest = await stats.accounts(first.next, 2)
+    rest = await stats.accounts(first.next_cursor, 2)
     assert [row.account.id for row in [*first.rows, *rest.rows]] == ["initech", "globex", "acme"]
     assert [(row.webhooks, row.paused) for row in rest.rows] == [(1, 0)]
     for text in ("globex", "GLOBEX", "0 %"):
@@ -53,13 +53,13 @@ async def test_failing_webhooks_of_all_accounts_come_newest_first(database: SqlS
         ),
     ]
     await database.recorder.record(fold([RecordedValue(one, NOON) for one in failures]))
-    found = await SqlPlatformStats(database.database).failing(10)
-    assert [(one.account_name, one.webhook_id, one.failing.failures) for one in found] == [
+    found = await SqlPlatformStats(database.database).list_failing(10)
+    assert [(one.account_name, one.webhook_id, one.failure_streak.failures) for one in found] == [
         ("Globex", "wh_other", 1),
         ("Acme", "wh_crm", 1),
     ]
-    assert (found[0].name, found[0].failing.last_message) == ("Warehouse", "refused")
-    slow = await SqlPlatformStats(database.database).slowest(NOON - timedelta(hours=1), 10)
+    assert (found[0].name, found[0].failure_streak.last_message) == ("Warehouse", "refused")
+    slow = await SqlPlatformStats(database.database).list_slowest(NOON - timedelta(hours=1), 10)
     assert [(one.webhook_id, one.mean_ms, one.attempts) for one in slow] == [
         ("wh_other", 1000.0, 1),
         ("wh_crm", 0.0, 1),

@@ -14,7 +14,7 @@ from streams.adapters.driver_queries import PostgresQueries, libpq_url
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
-from streams.adapters.sql.pooler import SessionsDiffer, give_sessions_settings, require_pooler
+from streams.adapters.sql.pooler import SessionsDiffer, require_pooler, store_session_settings
 from streams.core.errors import Misconfigured, Unavailable
 
 # More than psycopg runs before it prepares a statement, in each of the pooler's sessions.
@@ -78,7 +78,7 @@ def test_sessions_begin_with_the_settings_of_an_upgrade(place: URL, pooler: PgBo
     migrate.upgrade(url)
     with pytest.raises(SessionsDiffer, match=r"begin with jit=on, not off: run `scorm-webhooks db upgrade`"):
         require_pooler(url, behind_pooler=True)
-    give_sessions_settings(url)
+    store_session_settings(url)
     pooler.reconnect()
     require_pooler(url, behind_pooler=True)
 
@@ -88,6 +88,6 @@ def test_a_role_that_may_not_says_what_to_run(place: URL) -> None:
     with pytest.raises(
         Misconfigured, match=r'run as postgres or a superuser: ALTER ROLE "postgres" IN DATABASE ".*" SET "jit" = \'off'
     ):
-        give_sessions_settings(role, "postgres")
-    give_sessions_settings(place, "postgres")
-    give_sessions_settings(role, "postgres")
+        store_session_settings(role, "postgres")
+    store_session_settings(place, "postgres")
+    store_session_settings(role, "postgres")

@@ -61,7 +61,7 @@ def url(secured: Secured, monkeypatch: pytest.MonkeyPatch) -> str:
 async def test_a_verified_connection_is_encrypted(url: str) -> None:
     migrate.upgrade(database_url(url))
     database = Database(database_url(url))
-    async with database.reading() as connection:
+    async with database.read_transaction() as connection:
         encrypted = await connection.scalar(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
     await database.close()
     assert encrypted is True

@@ -27,16 +27,16 @@ class DenyingBroker(RefusingBroker):
 
     def __init__(self) -> None:
         super().__init__([Topic(ATTEMPTS, "webhook id", 1), Topic(DELIVERIES, "webhook id", 1)])
-        self._lib.rd_kafka_mock_topic_set_error.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+        self._library.rd_kafka_mock_topic_set_error.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
 
     def refuse_requests(self, count: int) -> None:
         self.refuse(PRODUCE_REQUEST, [REFUSED] * count)
 
     def deny_topic(self, topic: str) -> None:
-        self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), DENIED)
+        self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), DENIED)
 
     def allow_topic(self, topic: str) -> None:
-        self._lib.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), KafkaError.NO_ERROR)
+        self._library.rd_kafka_mock_topic_set_error(self._cluster, topic.encode(), KafkaError.NO_ERROR)
 
 
 @pytest.fixture

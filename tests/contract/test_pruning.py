@@ -116,7 +116,7 @@ def plans(store: SqlStore) -> Iterator[list[str]]:
             rows = connection.exec_driver_sql(f"{explained} {statement}", parameters)
             found.append("\n".join(str(row) for row in rows))
 
-    engines = {engine.sync_engine for engine in (store.database._engine, store.database._reader)}
+    engines = {engine.sync_engine for engine in (store.database._engine, store.database._read_engine)}
     for engine in engines:
         event.listen(engine, "after_cursor_execute", explain)
     yield found
@@ -129,7 +129,7 @@ async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database:
         pytest.skip("SQLite has no server")
     small, telemetry = Database(url, pool_size=5, pool_seconds=0.001), FakeTelemetry()
     try:
-        async with small.reading(), small.reading(), small.reading():
+        async with small.read_transaction(), small.read_transaction(), small.read_transaction():
             keep = dict.fromkeys(Prunable, MINUTE)
             running = asyncio.create_task(prune_regularly(SqlPruning(small), keep, database.clock, telemetry))
             behind = telemetry.replaced
@@ -184,7 +184,7 @@ async def test_a_webhook_stays_until_its_tombstone_is_published(database: SqlSto
     await database.webhooks.change("wh_crm", lambda _: None)
     pruning = SqlPruning(database.database)
     assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 0
-    assert [due.webhook for due in await database.outbox.due(10)] == [None]
+    assert [due.webhook for due in await database.outbox.list_due(10)] == [None]
     await publish_all(database)
     assert (await pruning.prune(Prunable.WEBHOOKS, LATER, 10)).rows == 1
 
@@ -197,8 +197,8 @@ async def test_a_removed_webhook_leaves_the_topic_as_it_is(database: SqlStore) -
     # The topic has no record of it, or its tombstone.
     for tombstones in ({}, {"wh_crm": version}):
         assert await database.outbox.compare({}, tombstones) == []
-        await database.outbox.owe(tombstones)
-        assert await database.outbox.due(10) == []
+        await database.outbox.mark_dirty(tombstones)
+        assert await database.outbox.list_due(10) == []
 
 
 async def test_a_record_of_a_removed_webhook_is_for_a_person(database: SqlStore) -> None:
@@ -207,7 +207,7 @@ async def test_a_record_of_a_removed_webhook_is_for_a_person(database: SqlStore)
     await forget_deliveries(database)
     await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
     assert await database.outbox.compare({"wh_crm": 1}, {}) == ["wh_crm"]
-    assert await database.outbox.due(10) == []
+    assert await database.outbox.list_due(10) == []
 
 
 async def test_the_id_of_a_removed_webhook_gets_a_newer_version(database: SqlStore) -> None:
@@ -221,7 +221,7 @@ async def test_the_id_of_a_removed_webhook_gets_a_newer_version(database: SqlSto
 
 
 async def versions(database: SqlStore) -> list[tuple[int]]:
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         return [(row.version,) for row in await connection.execute(select(webhooks.c.version))]
 
 

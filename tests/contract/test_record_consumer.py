@@ -66,7 +66,7 @@ class PausingHandler(RecordCollector):
         self.was_paused = False
         self.received_while_paused = 0
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.received_while_paused += any(record.partition == self.paused for record in records)
         for record in records:
             if (record.key, record.offset) == (self.key, self.offset) and not self.was_paused:
@@ -110,9 +110,9 @@ class BusyHandler(RecordCollector):
         self.received_while_paused = 0
         self.is_full = False
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.received_while_paused += self.is_full
-        super().received(records)
+        super().on_received(records)
         self.is_full = True
         for partition in self.committed:
             self.consumer.pause(partition)
@@ -156,7 +156,7 @@ class FailingHandler(RecordCollector):
 
     lists = 0
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.lists += 1
         raise RuntimeError("a bug")
 
@@ -176,7 +176,7 @@ async def test_a_failed_handler_ends_the_consumer(cluster: Cluster) -> None:
 class FailingRevocation(RecordCollector):
     """Fails when a partition is revoked."""
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         raise RuntimeError("a bug")
 
 
@@ -218,7 +218,7 @@ async def test_a_waiting_commit_does_not_hide_an_outage(own_kafka: Kafka) -> Non
         os.kill(own_kafka.pid, signal.SIGSTOP)
         try:
             committing = asyncio.create_task(consumer.commit({partition: Commit(1, "")}))
-            await until(lambda: bool(thread.under_way))
+            await until(lambda: bool(thread.pending_commits))
             own_kafka.kill()
             await until(lambda: bool(consumer.readiness_problems()))
             assert not committing.done()
@@ -272,10 +272,10 @@ class CommittingHandler(RecordCollector):
         self.consumer = consumer
         self.commits: list[asyncio.Task[None]] = []
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.commits.append(asyncio.create_task(self._commit({partition: Commit(1, "") for partition in partitions})))
         await asyncio.sleep(0)
-        return await super().revoked(partitions, is_lost=is_lost)
+        return await super().on_revoked(partitions, is_lost=is_lost)
 
     async def _commit(self, commits: Mapping[Partition, Commit]) -> None:
         with suppress(Unavailable):  # the commit may be too late
@@ -352,7 +352,7 @@ async def test_a_retry_is_not_handled_before_it_is_due(cluster: Cluster) -> None
     async def work(record: Record) -> None:
         due = record.appended_at + timedelta(seconds=1)
         late.append((datetime.now(UTC) - due).total_seconds())
-        taken.received([record])
+        taken.on_received([record])
 
     consumer = cluster.consumer(topic)
     async with (

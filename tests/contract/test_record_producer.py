@@ -75,7 +75,7 @@ async def test_a_record_too_large_is_refused_alone(cluster: Cluster) -> None:
         with pytest.raises(RecordsRefused) as refused:
             await producer.produce([*good[:10], too_large, *good[10:]])
         assert list(refused.value.reasons) == [10]
-        assert len(refused.value.appended) == 20
+        assert len(refused.value.append_times) == 20
         assert len(await producer.produce(good)) == 20
     handler = RecordCollector()
     async with running(cluster.consumer(ATTEMPTS).run(handler)):

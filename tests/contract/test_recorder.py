@@ -9,7 +9,7 @@ from contract.stores import Store, failed, history, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason, Status, Webhook
 
@@ -58,7 +58,7 @@ async def test_an_answer_of_any_bytes_is_stored(store: Store) -> None:
 
 async def test_a_batch_with_a_refused_row_records_nothing(store: Store) -> None:
     batch = fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(event_id="evt_odd", message=None), NOON)])
-    with pytest.raises(Refused):
+    with pytest.raises(RowRefused):
         await store.recorder.record(batch)
     assert (await store.delivery_log.list(DeliveryFilter())).rows == []
 
@@ -75,10 +75,10 @@ async def test_five_failures_pause_once_and_make_the_webhook_due(store: Store) -
     await publish_all(store)
     entries = [failed(number) for number in range(1, 8)]
     await store.recorder.record(fold(entries[:4]))
-    assert await store.outbox.due(10) == []
+    assert await store.outbox.list_due(10) == []
     for entry in entries[4:]:
         await store.recorder.record(fold([entry]))
-    [due] = await store.outbox.due(10)
+    [due] = await store.outbox.list_due(10)
     assert due.webhook
     assert due.webhook.pause
     assert (due.webhook.status, due.webhook.pause.reason) == (Status.PAUSED, PauseReason.FAILURES)
@@ -122,7 +122,7 @@ async def test_attempts_of_before_a_restore_pause_no_webhook(store: Store) -> No
     """A person enabled the webhook after the dump: the attempts have epochs that the database does not know."""
     await store.recorder.record(fold([failed(number) for number in range(1, 5)]))
     await store.outbox.restart_health()
-    assert [due.webhook_id for due in await store.outbox.due(10)] == ["wh_crm"]
+    assert [due.webhook_id for due in await store.outbox.list_due(10)] == ["wh_crm"]
     for epoch in (1, 2, 3):
         await store.recorder.record(fold([failed(10 * epoch + number, health_epoch=epoch) for number in range(9)]))
     restored = await only_webhook(store)
@@ -157,7 +157,7 @@ async def test_attempts_of_a_deleted_webhook_pause_nothing(store: Store) -> None
     await publish_all(store)
     await store.recorder.record(fold([failed(number) for number in range(1, 9)]))
     assert len((await store.delivery_log.list(DeliveryFilter())).rows) == 8
-    assert await store.outbox.due(10) == []
+    assert await store.outbox.list_due(10) == []
 
 
 async def test_a_manual_pause_stays_manual(store: Store) -> None:

@@ -61,7 +61,7 @@ async def waiting(store: SqlStore, count: int) -> None:
     """Wait until this many statements wait for a lock."""
     async with asyncio.timeout(10):
         while True:
-            async with store.database.reading() as connection:
+            async with store.database.read_transaction() as connection:
                 if await connection.scalar(WAITING) == count:
                     return
             await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ from streams.adapters.sql.tables import attempts
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery_state import RecordedValue, fold
-from streams.core.errors import Refused
+from streams.core.errors import RowRefused
 from streams.core.event import check_event, render
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 
@@ -48,7 +48,7 @@ async def test_a_refused_row_is_not_retried(database: SqlStore) -> None:
         await database.recorder.record(fold([RecordedValue(refused, NOON)]))
         assert await database.count(attempts) == 1
         return
-    with pytest.raises(Refused, match="unsupported Unicode"):
+    with pytest.raises(RowRefused, match="unsupported Unicode"):
         await database.recorder.record(fold([RecordedValue(refused, NOON)]))
     assert await database.count(attempts) == 0
 

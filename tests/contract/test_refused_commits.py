@@ -68,7 +68,7 @@ async def test_the_last_commit_of_an_owner_is_made(answers: list[int]) -> None:
 
 async def test_a_consumer_that_may_not_read_its_commits_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process starts again, and its readiness says why meanwhile. Without commits it would read everything."""
-    monkeypatch.setattr(consumer_thread, "TAKE_OVER_SECONDS", 1.5)
+    monkeypatch.setattr(consumer_thread, "TAKE_OVER_TIMEOUT_SECONDS", 1.5)
     with RefusingBroker([Topic(ATTEMPTS, "webhook id", 1)]) as broker:
         cluster = await cluster_with_records(broker)
         broker.refuse(OFFSET_FETCH_REQUEST, [DENIED] * 100)

@@ -12,7 +12,7 @@ from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Unavailable
-from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.outcome import OutcomeKind
 
 DEAD = DeliveryFilter(state=State.DEAD)
@@ -64,7 +64,7 @@ async def test_delivered_and_waiting_deliveries_can_be_replayed(store: Store) ->
 
 
 async def test_held_test_and_deleted_deliveries_are_not_replayed(store: Store) -> None:
-    await record(store, delivery(event_id="evt_1").held(HoldReason.BUSY, None, attempted=False))
+    await record(store, delivery(event_id="evt_1").to_held(HoldReason.BUSY, None, is_attempted=False))
     await record(
         store, delivery(event_id="evt_2", trigger=Trigger.TEST), attempt(event_id="evt_2", trigger=Trigger.TEST)
     )
@@ -75,10 +75,10 @@ async def test_held_test_and_deleted_deliveries_are_not_replayed(store: Store) -
 
 
 async def test_a_delivery_is_replayed_a_limited_number_of_times(store: Store) -> None:
-    last = dead(1).delivery._replace(generation=RETRIES_OF_A_DELIVERY)
+    last = dead(1).delivery._replace(generation=MAX_RETRIES_PER_DELIVERY)
     await record(store, replace(dead(1), delivery=last))
     assert await store.replays.replay(DEAD) == [last.id]
-    again = last._replace(generation=RETRIES_OF_A_DELIVERY + 1)
+    again = last._replace(generation=MAX_RETRIES_PER_DELIVERY + 1)
     await record(store, replace(dead(1), delivery=again))
     assert (await state(store, last.id)).state is State.DEAD
     assert await store.replays.replay(DEAD) == []

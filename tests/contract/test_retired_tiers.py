@@ -83,20 +83,20 @@ def test_a_plan_tells_how_many_wait_in_a_retired_tier(deployment: DeploymentTopi
 
 def test_an_empty_retired_tier_is_kept_by_default(deployment: DeploymentTopics) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s")))
-    assert RETIRED in deployment.admin.existing()
+    assert RETIRED in deployment.admin.partition_counts()
 
 
 def test_an_empty_retired_tier_is_removed_on_request(deployment: DeploymentTopics) -> None:
     deployment.wait([3, 4])
     deployment.commit([3, 4])
     deployment.remove()
-    assert deployment.admin.existing() == {topic.name: topic.partitions for topic in topics("1s")}
+    assert deployment.admin.partition_counts() == {topic.name: topic.partitions for topic in topics("1s")}
     assert deployment.plan() == {}
 
 
 def test_a_retired_tier_without_any_commit_is_removed(deployment: DeploymentTopics) -> None:
     deployment.remove()
-    assert RETIRED not in deployment.admin.existing()
+    assert RETIRED not in deployment.admin.partition_counts()
 
 
 @pytest.mark.parametrize(
@@ -112,15 +112,15 @@ def test_a_retired_tier_with_records_is_not_removed(
 ) -> None:
     deployment.wait([3, 4])
     deployment.commit(offsets, metadata, group)
-    before = deployment.admin.existing()
+    before = deployment.admin.partition_counts()
     with pytest.raises(Misconfigured, match=f"{RETIRED}: {left} in it"):
         deployment.admin.apply(deployment.admin.plan(topics("1s,9s"), remove_retired=True))
-    assert deployment.admin.existing() == before
+    assert deployment.admin.partition_counts() == before
 
 
 def test_a_tier_of_the_schedule_is_never_removed(deployment: DeploymentTopics) -> None:
     deployment.admin.apply(deployment.admin.plan(topics("1s,2s"), remove_retired=True))
-    assert RETIRED in deployment.admin.existing()
+    assert RETIRED in deployment.admin.partition_counts()
 
 
 def test_a_retired_tier_that_stays_grows_with_its_family(deployment: DeploymentTopics) -> None:
@@ -129,7 +129,7 @@ def test_a_retired_tier_that_stays_grows_with_its_family(deployment: DeploymentT
     assert action is Action.GROW
     assert message == "retired tier, grows with its family to 3 partitions; 7 records still wait in it"
     deployment.admin.apply(deployment.admin.plan(topics("1s", 3)))
-    assert deployment.admin.existing()[RETIRED] == 3
+    assert deployment.admin.partition_counts()[RETIRED] == 3
     assert "7 records" in deployment.plan(partitions=3)[RETIRED][1]
 
 
@@ -137,4 +137,4 @@ def test_records_deleted_by_retention_do_not_count(deployment: DeploymentTopics)
     deployment.wait([3, 4])
     deployment.forget([3, 4])
     deployment.remove()
-    assert RETIRED not in deployment.admin.existing()
+    assert RETIRED not in deployment.admin.partition_counts()

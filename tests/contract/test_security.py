@@ -65,12 +65,12 @@ class RecordCollector:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         self.records += records
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         return {}
 
 
@@ -109,7 +109,7 @@ async def log_of(deployment: SqlDeployment) -> AsyncIterator[KafkaRecordProducer
 
 
 def test_topics_are_made_and_seen(environ: Environ) -> None:
-    existing = SqlDeployment.from_environment(environ).topics_admin().existing()
+    existing = SqlDeployment.from_environment(environ).topics_admin().partition_counts()
     assert existing == {topic.name: topic.partitions for topic in TOPICS}
 
 
@@ -177,9 +177,9 @@ def test_a_stage_that_may_not_come_in_says_so_at_its_start(
     refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, message = refused
-    monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
+    monkeypatch.setattr(startup_checks, "START_TIMEOUT_SECONDS", 0.0)
     with pytest.raises(Unavailable, match=message) as raised:
-        startup_checks.StartupChecks([ATTEMPTS]).require(SqlDeployment.from_environment(environ))
+        startup_checks.StartupChecks([ATTEMPTS]).wait_or_raise(SqlDeployment.from_environment(environ))
     assert "\n" not in str(raised.value)
 
 
@@ -207,7 +207,7 @@ async def test_a_rejected_client_logs_the_reason_once_and_stops(
     run: Run, refused: tuple[Environ, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environ, message = refused
-    monkeypatch.setattr(record_producer, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(record_producer, "FLUSH_TIMEOUT_SECONDS", 1.0)
     telemetry = FakeTelemetry()
     async with in_background(run(SqlDeployment.from_environment(environ), telemetry)):
         await until(lambda: bool(telemetry.logged), SECONDS)

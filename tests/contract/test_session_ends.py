@@ -21,7 +21,7 @@ from streams.core.access import ApiKey
 from streams.core.account import Account
 from streams.core.event import Event
 from streams.features.course_sessions.changes import (
-    NewEvents,
+    EventContext,
     SessionChange,
     apply_commit,
     close,
@@ -40,8 +40,8 @@ ENDS_AT = NOON + timedelta(hours=1)
 LATER = ENDS_AT + timedelta(seconds=1)
 
 
-def new(at: datetime = NOON) -> NewEvents:
-    return NewEvents(at, lambda: f"evt_{next(NUMBERS)}")
+def new(at: datetime = NOON) -> EventContext:
+    return EventContext(at, lambda: f"evt_{next(NUMBERS)}")
 
 
 def sessions_of(database: SqlStore) -> SqlCourseSessions:
@@ -68,7 +68,7 @@ def token_of(name: str) -> str:
 
 async def events(database: SqlStore) -> list[Event]:
     """All events that wait to be sent, in their order."""
-    due = await SqlOutgoingEvents(database.database).due(10_000)
+    due = await SqlOutgoingEvents(database.database).list_due(10_000)
     return [event for one in due if isinstance(event := CODEC.decode(one.value), Event)]
 
 
@@ -78,7 +78,7 @@ async def ended(database: SqlStore) -> list[str]:
 
 
 async def end(sessions: SqlCourseSessions, after: str = "", at: datetime = LATER, limit: int = 10) -> str | None:
-    return await sessions.end_due(after, at, partial(end_if_due, new=new(at)), limit)
+    return await sessions.end_due(after, at, partial(end_if_due, context=new(at)), limit)
 
 
 def applying(number: int) -> Callable[[CourseSession, CommitUrl], SessionChange]:
@@ -92,7 +92,7 @@ async def test_commits_at_once_number_their_events(database: SqlStore, sessions:
     processes = [sessions_of(database) for _ in range(4)]
     await asyncio.gather(
         *(processes[number % 4].commit(token_of("s_1"), applying(number)) for number in range(40)),
-        processes[0].close("acme", "s_1", partial(close, new=new(LATER))),
+        processes[0].close("acme", "s_1", partial(close, context=new(LATER))),
     )
     numbers = [int(str(one.data["sequence"])) for one in await events(database)]
     assert len(numbers) > 5
@@ -132,7 +132,7 @@ async def test_a_session_ends_when_its_last_url_does(database: SqlStore, session
 async def test_sweeps_at_once_end_each_session_once(database: SqlStore, sessions: SqlCourseSessions) -> None:
     for number in range(30):
         await open_session(sessions, f"s_{number}")
-    closing = [sessions.close("acme", f"s_{number}", partial(close, new=new(LATER))) for number in range(0, 30, 3)]
+    closing = [sessions.close("acme", f"s_{number}", partial(close, context=new(LATER))) for number in range(0, 30, 3)]
     await asyncio.gather(*closing, *(end(sessions_of(database), limit=7) for _ in range(8)))
     while await end(sessions) is not None:
         pass

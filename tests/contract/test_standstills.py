@@ -80,13 +80,13 @@ class Owner(RecordCollector):
         super().__init__()
         self.owned: set[Partition] = set()
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        super().assigned(partitions)
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        super().on_assigned(partitions)
         self.owned.update(partitions)
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self.owned.difference_update(partitions)
-        return await super().revoked(partitions, is_lost=is_lost)
+        return await super().on_revoked(partitions, is_lost=is_lost)
 
 
 class WatchedConsumer:
@@ -117,7 +117,7 @@ def kafka4(request: pytest.FixtureRequest, kafka: Broker, topic_prefix: str) -> 
 
 def stop_fetching(consumer: KafkaRecordConsumer) -> None:
     """Stop the fetches of the real client, without the knowledge of our code."""
-    consumer._command(lambda client: client.pause(client.assignment()))
+    consumer._send_command(lambda client: client.pause(client.assignment()))
 
 
 @asynccontextmanager
@@ -267,16 +267,16 @@ async def test_a_probe_finds_records_behind_a_hole(kafka4: KafkaCluster) -> None
     # Right after a topic was made, a broker may not know its leader yet.
     await until_known(probe, places[0])
     # Offsets: 0 aborted, 1 its marker, 2 committed, 3 its marker.
-    assert await probe.readable({places[0]: 0, places[1]: 0, places[2]: 0}) == {places[1]}
-    assert await probe.readable({places[1]: 2}) == {places[1]}
-    assert await probe.readable({places[1]: 3}) == set()
+    assert await probe.find_readable({places[0]: 0, places[1]: 0, places[2]: 0}) == {places[1]}
+    assert await probe.find_readable({places[1]: 2}) == {places[1]}
+    assert await probe.find_readable({places[1]: 3}) == set()
 
 
 async def until_known(probe: RecordProbe, partition: Partition) -> None:
     async with asyncio.timeout(SECONDS):
         while True:
             with suppress(Unavailable):
-                await probe.readable({partition: 0})
+                await probe.find_readable({partition: 0})
                 return
             await asyncio.sleep(0.05)
 

@@ -48,7 +48,7 @@ async def test_webhooks_of_a_newer_release_are_a_readiness_problem(kafka_cluster
 async def test_many_events_ask_seldom_where_the_topic_ends(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, beyond = [], EndOffset.end_after
+    asked, beyond = [], EndOffset.find_end
 
     async def counted(self: EndOffset, read: int) -> int:
         asked.append(read)
@@ -58,7 +58,7 @@ async def test_many_events_ask_seldom_where_the_topic_ends(
     async with kafka_cluster.producer() as producer, running(reader.run()):
         await producer.produce([sentinel(0)])
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
-        monkeypatch.setattr(EndOffset, "end_after", counted)
+        monkeypatch.setattr(EndOffset, "find_end", counted)
         for _ in range(1000):
             await reader.catch_up(3600)
         assert len(asked) == 1
@@ -101,7 +101,7 @@ async def test_after_an_old_sentinel_a_stage_waits_for_the_next(
 async def test_a_stage_goes_on_without_a_publisher(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_clock, "NEXT_SENTINEL_SECONDS", 0.2)
+    monkeypatch.setattr(broker_clock, "SENTINEL_TIMEOUT_SECONDS", 0.2)
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
     reader = kafka_cluster.reader(clock=FastClock())
@@ -130,7 +130,7 @@ async def test_a_record_appended_during_a_question_is_harmless(
 
 
 async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(subscriptions_reader, "WATCH_INTERVAL_SECONDS", 0.2)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
     # A restart of a broker raises the leader epoch of its partitions. A recreated topic starts at the first epoch.
@@ -152,7 +152,7 @@ async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monk
 async def test_the_reader_is_not_ready_while_the_broker_is_away(
     own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(subscriptions_reader, "WATCH_INTERVAL_SECONDS", 0.2)
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
     async with cluster.producer() as producer:
@@ -168,7 +168,7 @@ async def test_the_reader_is_not_ready_while_the_broker_is_away(
 async def test_a_bug_in_the_thread_ends_the_reader(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions_thread, "RECORDS_AT_ONCE", None)
+    monkeypatch.setattr(subscriptions_thread, "MAX_POLL_RECORDS", None)
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
     with pytest.raises(TypeError):

@@ -10,8 +10,8 @@ from contract.clusters import CODEC, SECONDS, Cluster, until
 from fakes import NEWER_CODEC, quiet
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.subscriptions_table import (
-    ASK_EVERY_SECONDS,
-    KNOWN_AFTER_SECONDS,
+    END_CHECK_INTERVAL_SECONDS,
+    PROPAGATION_SECONDS,
     SENTINEL_KEY,
     VERSION_HEADER,
     Sentinel,
@@ -87,17 +87,17 @@ async def test_a_change_is_known_soon_while_events_keep_coming(topic: TopicFixtu
 
     async def events() -> None:
         while True:
-            await topic.table.catch_up(ASK_EVERY_SECONDS)
+            await topic.table.catch_up(END_CHECK_INTERVAL_SECONDS)
             await asyncio.sleep(0.001)
 
     coming = asyncio.create_task(events())
     try:
         for number in range(10):
             # Each time at another moment between two questions.
-            await asyncio.sleep(number * ASK_EVERY_SECONDS / 10)
+            await asyncio.sleep(number * END_CHECK_INTERVAL_SECONDS / 10)
             await topic.put(f"wh_{number}")
-            await asyncio.sleep(KNOWN_AFTER_SECONDS)
-            await asyncio.wait_for(topic.table.catch_up(ASK_EVERY_SECONDS), SECONDS)
+            await asyncio.sleep(PROPAGATION_SECONDS)
+            await asyncio.wait_for(topic.table.catch_up(END_CHECK_INTERVAL_SECONDS), SECONDS)
             assert topic.table.find(f"wh_{number}") is not None
     finally:
         coming.cancel()

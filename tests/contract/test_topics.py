@@ -35,12 +35,12 @@ def admin(empty: TopicsAdmin) -> TopicsAdmin:
 def test_a_plan_for_an_empty_cluster_creates_every_topic(empty: TopicsAdmin) -> None:
     plan = empty.plan(topics("1s,2s", 2))
     assert [(change.action, change.topic) for change in plan] == [(Action.CREATE, t) for t in topics("1s,2s", 2)]
-    assert empty.existing() == {}
+    assert empty.partition_counts() == {}
 
 
 def test_applied_topics_are_as_declared_and_stay(admin: TopicsAdmin) -> None:
     assert actions(admin.plan(topics("1s,2s", 2))) == {Action.KEEP}
-    assert admin.existing() == {topic.name: topic.partitions for topic in topics("1s,2s", 2)}
+    assert admin.partition_counts() == {topic.name: topic.partitions for topic in topics("1s,2s", 2)}
 
 
 def test_a_config_that_is_not_as_declared_is_named_and_set(admin: TopicsAdmin) -> None:
@@ -59,7 +59,7 @@ def test_more_partitions_grow_the_whole_family(admin: TopicsAdmin) -> None:
     assert {c.topic.name for c in plan if c.action is Action.CREATE} == {"deliveries.retry.5s"}
     admin.apply(plan)
     family = delivery_family(parse_schedule("1s,2s,5s").tiers)
-    assert {admin.existing()[name] for name in family} == {3}
+    assert {admin.partition_counts()[name] for name in family} == {3}
 
 
 def test_topics_are_visible_right_after_apply(empty: TopicsAdmin) -> None:
@@ -75,10 +75,10 @@ def test_a_tier_that_left_the_schedule_is_named_and_kept(admin: TopicsAdmin) -> 
 
 
 def test_fewer_partitions_are_refused_and_change_nothing(admin: TopicsAdmin) -> None:
-    before = admin.existing()
+    before = admin.partition_counts()
     with pytest.raises(Misconfigured, match="deliveries: has 2 partitions, more than the 1 in the settings"):
         admin.apply(admin.plan(topics("1s,2s,9s", 1)))
-    assert admin.existing() == before
+    assert admin.partition_counts() == before
 
 
 def test_a_plan_with_a_refusal_ends_with_2(kafka: Broker, topic_prefix: str, admin: TopicsAdmin) -> None:

@@ -27,13 +27,13 @@ async def test_a_new_retry_topic_is_read_without_a_restart(kafka_cluster: KafkaC
     consumer, handler = kafka_cluster.consumer(TEST_DELIVERIES), RecordCollector()
     admin = TopicsAdmin(kafka_cluster.properties, kafka_cluster.prefix)
     watch = TopicsWatch(
-        admin.existing, consumer.subscribe, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER]
+        admin.partition_counts, consumer.subscribe, lambda name: name == TEST_DELIVERIES or bool(tier_of(name)), [LATER]
     )
     async with kafka_cluster.producer() as producer, running(consumer.run(handler)), running(watch.run()):
         await producer.produce(numbered(TEST_DELIVERIES, 10))
-        await until(lambda: len(handler.records) == 10 and watch.missing == [LATER])
+        await until(lambda: len(handler.records) == 10 and watch.missing_topics == [LATER])
         create_later(kafka_cluster)
         await until(lambda: any(partition.topic == LATER for partition in handler.committed), WITHIN_SECONDS)
         await producer.produce([*numbered(LATER, 10), *numbered(TEST_DELIVERIES, 10)])
         await until(lambda: len(handler.records) == 30)
-        assert (handler.gone, watch.missing) == ([], [])
+        assert (handler.gone, watch.missing_topics) == ([], [])

@@ -43,7 +43,7 @@ async def test_events_of_an_account_are_added_up(stored: SqlUnknownAccounts) -> 
 
 
 async def test_the_newest_are_kept(stored: SqlUnknownAccounts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unknown_accounts, "ROWS_KEPT", 3)
+    monkeypatch.setattr(unknown_accounts, "MAX_ROWS", 3)
     for minute in range(5):
         await stored.add([unknown(f"acc_{minute}", 1, minute)])
     assert [one.account_id for one in await stored.newest(10)] == ["acc_4", "acc_3", "acc_2"]
@@ -59,7 +59,7 @@ async def test_two_processes_do_not_wait_for_each_other(
 ) -> None:
     if database.database.is_sqlite:
         pytest.skip("SQLite has one writer")
-    monkeypatch.setattr(unknown_accounts, "ROWS_KEPT", 1)
+    monkeypatch.setattr(unknown_accounts, "MAX_ROWS", 1)
     await stored.add([unknown("acc_old", 1, 1)])
     async with database.database.transaction() as other:
         await other.execute(text("UPDATE unknown_accounts SET events = 2"))

@@ -50,7 +50,7 @@ async def set_limit(database: SqlStore, limit: int | None) -> None:
 
 async def reported(database: SqlStore) -> list[tuple[int, int]]:
     """Percent and launches of the events that wait."""
-    events = [CODEC.decode(one.value) for one in await SqlOutgoingEvents(database.database).due(100)]
+    events = [CODEC.decode(one.value) for one in await SqlOutgoingEvents(database.database).list_due(100)]
     assert all(isinstance(one, Event) for one in events)
     return [(one.data["thresholdPercent"], one.data["launches"]) for one in events if isinstance(one, Event)]  # type: ignore[misc]
 
@@ -107,11 +107,11 @@ async def test_both_thresholds_of_one_batch_are_reported_once(database: SqlStore
     assert await reported(database) == [(80, 8), (100, 10)]
     await count(meter, [OffsetRange(0, 12, 13)], [launch(20)])
     assert len(await reported(database)) == 2
-    [first] = await SqlOutgoingEvents(database.database).due(1)
+    [first] = await SqlOutgoingEvents(database.database).list_due(1)
     assert isinstance(event := CODEC.decode(first.value), Event)
     assert event.occurred_at == launch(7).at
     outgoing = SqlOutgoingEvents(database.database)
-    await outgoing.remove([one.id for one in await outgoing.due(10)])
+    await outgoing.remove([one.id for one in await outgoing.list_due(10)])
     assert await reported(database) == []
 
 
@@ -120,7 +120,7 @@ async def test_a_raised_limit_does_not_repeat_a_threshold(database: SqlStore, me
     await count(meter, [OffsetRange(0, 0, 4)], [launch(number) for number in range(4)])
     await set_limit(database, 8)
     await count(meter, [OffsetRange(0, 4, 9)], [launch(number) for number in range(4, 9)])
-    async with database.database.reading() as connection:
+    async with database.database.read_transaction() as connection:
         rows = (await connection.execute(select(usage_notices).order_by(usage_notices.c.percent))).all()
     assert [(row.percent, row.launches, row.plan_limit) for row in rows] == [(80, 4, 5), (100, 8, 8)]
 

@@ -19,7 +19,7 @@ from streams.core.attempt import Attempt
 from streams.core.delivery import Trigger
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
-from streams.core.mail import MAX_TRIES, Mail, MailKind, due_again
+from streams.core.mail import MAX_ATTEMPTS, Mail, MailKind, next_due_at
 from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
 from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
@@ -29,9 +29,9 @@ from streams.features.mails.text import compose
 
 def test_a_key_is_valid_until_it_expires_or_is_revoked() -> None:
     key = ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, expires_at=NOON + timedelta(hours=1))
-    assert key.opens(NOON)
-    assert not key.opens(NOON + timedelta(hours=1))
-    assert not ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, revoked_at=NOON).opens(NOON)
+    assert key.is_valid(NOON)
+    assert not key.is_valid(NOON + timedelta(hours=1))
+    assert not ApiKey("key_1", "acme", "export", "sk_", digest("sk_1"), NOON, revoked_at=NOON).is_valid(NOON)
 
 
 def test_unknown_scopes_and_no_scopes_are_errors() -> None:
@@ -98,14 +98,14 @@ def test_a_token_bucket_never_exceeds_its_limit(limit: int, waits: list[float]) 
         passed += bucket.take(now)
         assert passed <= limit + now * limit / 60 + 1e-6
         assert 0 <= bucket.remaining <= limit
-        assert 0 <= bucket.full_in_seconds <= 60
+        assert 0 <= bucket.seconds_until_full <= 60
 
 
 def test_a_bucket_allows_one_call_after_the_wait_it_returns() -> None:
     bucket = TokenBucket.full(7, 0.0)
     while bucket.take(0.0):
         pass
-    wait = bucket.next_in_seconds
+    wait = bucket.seconds_until_token
     assert not bucket.take(wait - 1.0)
     assert bucket.take(float(wait))
 
@@ -115,7 +115,7 @@ def test_a_pace_allows_a_burst_of_half_a_second(per_second: int, looks: list[tup
     pace, now, went = Pace(per_second), 1e6, 0
     for wait, wanted in looks:
         now += wait
-        count = min(wanted, pace.room(now))
+        count = min(wanted, pace.allowance(now))
         pace.take(count)
         went += count
         assert went <= max(2, CATCH_UP_SECONDS * per_second) + (now - 1e6) * per_second + 1e-3
@@ -125,7 +125,7 @@ def test_a_pace_allows_a_burst_of_half_a_second(per_second: int, looks: list[tup
 def test_a_pace_holds_when_used_ten_times_a_second(per_second: int) -> None:
     pace, went = Pace(per_second), 0
     for look in range(101):
-        count = pace.room(1000 + look / 10)
+        count = pace.allowance(1000 + look / 10)
         pace.take(count)
         went += count
     assert abs(went - max(2, CATCH_UP_SECONDS * per_second) - 10 * per_second) <= 2
@@ -133,9 +133,9 @@ def test_a_pace_holds_when_used_ten_times_a_second(per_second: int) -> None:
 
 def test_a_pace_continues_when_the_clock_is_set_back() -> None:
     pace = Pace(100)
-    pace.take(pace.room(1000.0))
-    assert pace.room(400.0) == 0
-    assert pace.room(400.1) == pytest.approx(10, abs=1)
+    pace.take(pace.allowance(1000.0))
+    assert pace.allowance(400.0) == 0
+    assert pace.allowance(400.1) == pytest.approx(10, abs=1)
 
 
 # -- ids and numbers -------------------------------------------------------------------------------------------
@@ -237,13 +237,13 @@ def test_a_mail_about_dead_letters_has_their_number(count: int, reminder: bool, 
 
 
 def test_a_mail_is_retried_for_about_three_days() -> None:
-    first = [due_again(tries, NOON) for tries in range(1, 6)]
+    first = [next_due_at(tries, NOON) for tries in range(1, 6)]
     assert first == [NOON + timedelta(seconds=wait) for wait in (30, 120, 600, 3600, 3600)]
     now, tries = NOON, 0
-    while (again := due_again(tries := tries + 1, now)) is not None:
+    while (again := next_due_at(tries := tries + 1, now)) is not None:
         assert again > now
         now = again
-    assert tries == MAX_TRIES
+    assert tries == MAX_ATTEMPTS
     assert timedelta(days=2.9) < now - NOON < timedelta(days=3.1)
 
 

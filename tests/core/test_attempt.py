@@ -27,10 +27,10 @@ def test_the_duration_is_from_start_to_end() -> None:
 def test_the_next_record_keeps_id_and_body_and_raises_the_step() -> None:
     owed = delivery()
     for following in (
-        owed.retried(),
-        owed.diverted(attempted=True),
-        owed.held(HoldReason.BUSY, None, attempted=False),
-        owed.ended(attempted=False),
+        owed.to_retry(),
+        owed.to_fallback(is_attempted=True),
+        owed.to_held(HoldReason.BUSY, None, is_attempted=False),
+        owed.to_final(is_attempted=False),
     ):
         assert following.step == owed.step + 1
         assert (following.id, following.body) == (owed.id, owed.body)

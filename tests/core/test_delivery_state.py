@@ -18,7 +18,7 @@ from streams.core.delivery_state import (
     RecordedValue,
     delivery_state_of,
     fold,
-    stripped,
+    strip_details,
 )
 from streams.core.event import event_hash, subjects_of
 from streams.core.outcome import OutcomeKind
@@ -64,7 +64,7 @@ def test_a_delivered_attempt_is_a_delivered_delivery() -> None:
 
 @pytest.mark.parametrize("reason", list(HoldReason))
 def test_a_held_delivery_says_why(reason: HoldReason) -> None:
-    held = delivery_state(delivery().held(reason, "pause_1", attempted=False))
+    held = delivery_state(delivery().to_held(reason, "pause_1", is_attempted=False))
     assert (held.state, held.reason, held.pause_id) == (State.HELD, reason, "pause_1")
     assert held.message
 
@@ -200,7 +200,7 @@ def test_order_repeats_and_batches_do_not_matter(entries: list[RecordedValue], d
 
 
 def test_a_stripped_attempt_has_no_text_from_outside() -> None:
-    bare = stripped(entry(RETRIED)).value
+    bare = strip_details(entry(RETRIED)).value
     assert isinstance(bare, Attempt)
     assert (bare.id, bare.outcome, bare.status, bare.next_step) == (RETRIED.id, RETRIED.outcome, 500, NextStep.TIER)
     assert bare.response_body == b""
@@ -209,4 +209,4 @@ def test_a_stripped_attempt_has_no_text_from_outside() -> None:
 
 
 def test_a_stripped_delivery_is_unchanged() -> None:
-    assert stripped(entry(delivery())) == entry(delivery())
+    assert strip_details(entry(delivery())) == entry(delivery())

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON, event
-from streams.core.erasure import is_erased, learner_hash, redacted
+from streams.core.erasure import is_erased, learner_hash, mask_learner
 from streams.core.event import render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.request import MASK
-from streams.core.usage import THRESHOLD
+from streams.core.usage import THRESHOLD_TYPE
 
 SECOND = timedelta(seconds=1)
 
@@ -54,10 +54,10 @@ def test_a_hash_needs_the_key() -> None:
     ],
 )
 def test_a_text_that_names_a_learner_is_masked(text: str, learner: str) -> None:
-    found = redacted({"a": [text, 5, None, {"b": text}]}, learner)
+    found = mask_learner({"a": [text, 5, None, {"b": text}]}, learner)
     masked = text.replace(learner, MASK)
     assert found == {"a": [masked, 5, None, {"b": masked}]}
-    assert redacted(found, learner) == found
+    assert mask_learner(found, learner) == found
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_a_text_that_names_a_learner_is_masked(text: str, learner: str) -> None:
     ],
 )
 def test_a_part_of_another_word_is_kept(text: str, learner: str) -> None:
-    assert redacted([text], learner) == [text]
+    assert mask_learner([text], learner) == [text]
 
 
 def test_events_of_our_own_name_no_learner() -> None:
-    assert "learnerId" not in EVENT_TYPES[THRESHOLD]
+    assert "learnerId" not in EVENT_TYPES[THRESHOLD_TYPE]

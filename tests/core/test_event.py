@@ -71,7 +71,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 @st.composite
 def data_of(draw: st.DrawFn, type_: str) -> dict[str, Any]:
     fields = EVENT_TYPES[type_]
-    required = {name: VALUES[name] for name, field in fields.items() if field.required}
+    required = {name: VALUES[name] for name, field in fields.items() if field.is_required}
     if type_ == "session.scored":
         required["scoreRaw"] = VALUES["scoreRaw"]
     optional = {name: VALUES[name] for name in fields if name not in required}

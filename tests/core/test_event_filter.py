@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from builders import EXAMPLE, WIDEST
 from streams.core.errors import Invalid
-from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
-from streams.core.event_filter import Operator, UnknownOperator, filter_value, parse_filter, type_errors
-from streams.core.limits import FILTER_BYTES, FILTER_CONDITIONS, FILTER_VALUES
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.event_filter import Operator, UnknownOperator, parse_filter, parse_filter_json, type_errors
+from streams.core.limits import MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
 
 DATA = {**EXAMPLE, "scoreScaled": 0.92, "metadata": {"department": "sales", "cost.center": "7"}}
-BY_DEFAULT = EVENT_TYPES.keys() - NAMED_ONLY
+BY_DEFAULT = EVENT_TYPES.keys() - OPT_IN_TYPES
 
 
 def errors_of(value: object, types: frozenset[str] = frozenset(BY_DEFAULT)) -> dict[str, str]:
@@ -86,12 +86,12 @@ def test_a_filter_says_why_an_event_does_not_match(value: dict[str, Any], senten
         ({"scoreRaw": {"gte": float("nan")}}, "filter.scoreRaw", "gte is for numbers: must be a finite number"),
         ({"scoreRaw": {"exists": 1}}, "filter.scoreRaw", "exists must be true or false"),
         ({"scoreRaw": {"in": []}}, "filter.scoreRaw", "in must be a list of 1 to 50"),
-        ({"scoreRaw": {"in": list(range(FILTER_VALUES + 1))}}, "filter.scoreRaw", "in must be a list of 1 to 50"),
+        ({"scoreRaw": {"in": list(range(MAX_FILTER_VALUES + 1))}}, "filter.scoreRaw", "in must be a list of 1 to 50"),
         ({"totalTime": {"gte": 1}}, "filter.totalTime", "gte is for numbers"),
         ({"learnerId": "\ud800"}, "filter.learnerId", "must be a text"),
-        ({f"metadata.{n}": "x" for n in range(FILTER_CONDITIONS + 1)}, "filter", "at most 10 conditions"),
+        ({f"metadata.{n}": "x" for n in range(MAX_FILTER_CONDITIONS + 1)}, "filter", "at most 10 conditions"),
         ({f"metadata.{n}": {"eq": "x", "exists": True} for n in range(6)}, "filter", "at most 10 conditions"),
-        ({f"metadata.{n}": {"in": ["x" * 500]} for n in range(9)}, "filter", f"at most {FILTER_BYTES} bytes"),
+        ({f"metadata.{n}": {"in": ["x" * 500]} for n in range(9)}, "filter", f"at most {MAX_FILTER_BYTES} bytes"),
     ],
 )
 def test_a_wrong_filter_is_refused_by_its_field(value: object, field: str, words: str) -> None:
@@ -116,7 +116,7 @@ def test_a_field_of_a_type_that_must_be_named_needs_the_type() -> None:
 )
 def test_a_text_that_is_not_json_is_refused(text: str, words: str) -> None:
     with pytest.raises(Invalid) as refused:
-        filter_value(text)
+        parse_filter_json(text)
     assert words in str(refused.value)
 
 
@@ -132,7 +132,7 @@ def test_the_widest_values_can_be_filtered_by() -> None:
 
 
 def errors_of_bytes() -> str:
-    return f"must have at most {FILTER_BYTES} bytes as JSON without spaces"
+    return f"must have at most {MAX_FILTER_BYTES} bytes as JSON without spaces"
 
 
 # -- properties ----------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_filter_matches_as_the_documents_say(value: dict[str, Any], data: dict
 @given(FILTERS)
 def test_a_filter_is_the_same_after_its_text_is_read(value: dict[str, Any]) -> None:
     event_filter = parse_filter(value)
-    again = parse_filter(filter_value(event_filter.text))
+    again = parse_filter(parse_filter_json(event_filter.text))
     assert (again, again.value, again.conditions) == (
         event_filter,
         json.loads(json.dumps(value)),

@@ -20,29 +20,29 @@ def queue_of(owners: list[str]) -> FairQueue[tuple[str, int]]:
 
 def test_one_item_is_taken_before_the_rest_of_a_burst() -> None:
     queue = queue_of(["burst"] * 1000 + ["other"])
-    taken = queue.take(limit=100, turn=10, cost=lambda _: 1)
+    taken = queue.take(limit=100, max_turn_cost=10, cost=lambda _: 1)
     assert [owner for owner, _ in taken] == ["burst"] * 10 + ["other"] + ["burst"] * 89
 
 
 def test_a_lone_owner_has_the_whole_batch() -> None:
-    assert len(queue_of(["only"] * 1000).take(limit=500, turn=10, cost=lambda _: 1)) == 500
+    assert len(queue_of(["only"] * 1000).take(limit=500, max_turn_cost=10, cost=lambda _: 1)) == 500
 
 
 def test_an_owner_whose_items_cost_more_has_fewer_a_turn() -> None:
     queue = queue_of(["dear"] * 50 + ["cheap"] * 50)
-    taken = queue.take(limit=20, turn=10, cost={"dear": 5, "cheap": 1}.__getitem__)
+    taken = queue.take(limit=20, max_turn_cost=10, cost={"dear": 5, "cheap": 1}.__getitem__)
     assert [owner for owner, _ in taken] == ["dear"] * 2 + ["cheap"] * 10
 
 
 def test_an_item_larger_than_the_batch_is_taken_alone() -> None:
     queue = queue_of(["huge", "huge", "other"])
-    assert queue.take(limit=100, turn=10, cost=lambda _: 1000) == [("huge", 0)]
+    assert queue.take(limit=100, max_turn_cost=10, cost=lambda _: 1000) == [("huge", 0)]
 
 
 def test_an_empty_queue_gives_nothing() -> None:
     queue = queue_of([])
     assert not queue
-    assert queue.take(limit=10, turn=1, cost=lambda _: 1) == []
+    assert queue.take(limit=10, max_turn_cost=1, cost=lambda _: 1) == []
 
 
 @given(st.lists(OWNERS, max_size=60), st.integers(1, 50), st.integers(1, 20))
@@ -68,8 +68,8 @@ def test_nobody_waits_longer_than_a_turn_of_each_other(owners: list[str], limit:
 
 def test_items_that_are_not_kept_are_gone() -> None:
     queue = queue_of(["a", "b", "a"])
-    queue.keep(lambda item: item[1] == 2)
-    assert queue.take(limit=100, turn=10, cost=lambda _: 1) == [("a", 2)]
+    queue.retain(lambda item: item[1] == 2)
+    assert queue.take(limit=100, max_turn_cost=10, cost=lambda _: 1) == [("a", 2)]
     queue.put("b", ("b", 0))
-    queue.keep(lambda item: False)
+    queue.retain(lambda item: False)
     assert not queue

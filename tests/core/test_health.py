@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from builders import NOON
 from streams.core.delivery import Target, Trigger
 from streams.core.health import (
-    FAILING_FALLBACKS_KEPT,
     FAILURES_TO_PAUSE,
     FALLBACK_FAILURES_TO_REST,
     FALLBACK_REST_SECONDS,
-    NOT_COUNTED,
+    MAX_FAILING_FALLBACKS,
+    UNCOUNTED_OUTCOMES,
     FallbackHealth,
     Fallbacks,
     Health,
@@ -43,35 +43,37 @@ def in_a_row(count: int) -> list[HealthSample]:
 
 
 def test_five_failures_in_a_row_pause_the_webhook() -> None:
-    assert Health().after(in_a_row(4)).pause is None
-    health = Health().after(in_a_row(5))
+    assert Health().with_attempts(in_a_row(4)).pause is None
+    health = Health().with_attempts(in_a_row(5))
     assert health.pause is PauseReason.FAILURES
     assert (health.first_failed_at, health.last_failed_at) == (NOON, NOON + timedelta(seconds=5))
 
 
 def test_attempts_after_the_pause_do_not_count() -> None:
-    assert Health().after(in_a_row(9)) == Health().after(in_a_row(5))
+    assert Health().with_attempts(in_a_row(9)) == Health().with_attempts(in_a_row(5))
 
 
 def test_a_blip_with_eight_requests_in_flight_is_one_failure() -> None:
     blip = [attempted(start=number / 10, end=1 + number / 10) for number in range(8)]
-    assert Health().after(blip).failures == 1
+    assert Health().with_attempts(blip).failures == 1
 
 
 def test_a_failure_that_started_when_the_last_one_ended_counts() -> None:
-    assert Health().after([attempted(0, 1), attempted(1, 2)]).failures == 2
+    assert Health().with_attempts([attempted(0, 1), attempted(1, 2)]).failures == 2
 
 
 def test_a_success_ends_the_run() -> None:
-    health = Health().after([*in_a_row(4), attempted(4, 5, OutcomeKind.DELIVERED)])
+    health = Health().with_attempts([*in_a_row(4), attempted(4, 5, OutcomeKind.DELIVERED)])
     assert health == Health()
-    assert health.after(in_a_row(4)).pause is None
+    assert health.with_attempts(in_a_row(4)).pause is None
 
 
 def test_a_success_before_the_last_failure_does_not_reset() -> None:
     assert (
         Health()
-        .after([attempted(0, 10), attempted(0, 10, OutcomeKind.DELIVERED), attempted(0, 9, OutcomeKind.DELIVERED)])
+        .with_attempts(
+            [attempted(0, 10), attempted(0, 10, OutcomeKind.DELIVERED), attempted(0, 9, OutcomeKind.DELIVERED)]
+        )
         .failures
         == 1
     )
@@ -79,23 +81,23 @@ def test_a_success_before_the_last_failure_does_not_reset() -> None:
 
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_attempts_of_another_epoch_are_ignored(epoch: int) -> None:
-    health = Health(epoch=2).after(attempt._replace(health_epoch=epoch) for attempt in in_a_row(9))
+    health = Health(epoch=2).with_attempts(attempt._replace(health_epoch=epoch) for attempt in in_a_row(9))
     assert health == Health(epoch=2)
 
 
 def test_410_pauses_at_once() -> None:
-    assert Health().after([attempted(0, 1, OutcomeKind.GONE)]).pause is PauseReason.GONE
+    assert Health().with_attempts([attempted(0, 1, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
 def test_410_pauses_after_a_concurrent_failure() -> None:
-    assert Health().after([attempted(0, 2), attempted(1, 2, OutcomeKind.GONE)]).pause is PauseReason.GONE
+    assert Health().with_attempts([attempted(0, 2), attempted(1, 2, OutcomeKind.GONE)]).pause is PauseReason.GONE
 
 
-@pytest.mark.parametrize("kind", sorted(NOT_COUNTED))
+@pytest.mark.parametrize("kind", sorted(UNCOUNTED_OUTCOMES))
 def test_a_throttling_endpoint_does_not_count_as_failing(kind: OutcomeKind) -> None:
     asked = [attempted(second, second + 1, kind) for second in range(9)]
-    assert Health().after(asked) == Health()
-    assert Health().after([*in_a_row(4), *asked]).failures == 4
+    assert Health().with_attempts(asked) == Health()
+    assert Health().with_attempts([*in_a_row(4), *asked]).failures == 4
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,8 @@ def test_a_throttling_endpoint_does_not_count_as_failing(kind: OutcomeKind) -> N
 @pytest.mark.parametrize("kind", [OutcomeKind.SERVER_ERROR, OutcomeKind.GONE, OutcomeKind.DELIVERED])
 def test_only_events_at_the_primary_endpoint_count(changes: dict[str, Trigger | Target], kind: OutcomeKind) -> None:
     uncounted = attempted(10, 11, kind)._replace(**changes)  # type: ignore[arg-type]
-    failing = Health().after(in_a_row(4))
-    assert failing.after([uncounted]) == failing
+    failing = Health().with_attempts(in_a_row(4))
+    assert failing.with_attempts([uncounted]) == failing
 
 
 starts, durations = st.integers(0, 50), st.integers(0, 10)
@@ -118,13 +120,13 @@ attempts = st.lists(one_attempt, max_size=30)
 
 @given(attempts, st.integers(0, 30))
 def test_health_does_not_depend_on_batches(attempts: list[HealthSample], cut: int) -> None:
-    at_once = Health().after(attempts)
-    assert Health().after(attempts[:cut]).after(attempts[cut:]) == at_once
+    at_once = Health().with_attempts(attempts)
+    assert Health().with_attempts(attempts[:cut]).with_attempts(attempts[cut:]) == at_once
 
 
 @given(attempts)
 def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) -> None:
-    health = Health().after(attempts)
+    health = Health().with_attempts(attempts)
     assert 0 <= health.failures <= FAILURES_TO_PAUSE
     assert (health.pause is None) is (health.failures < FAILURES_TO_PAUSE)
     assert (health.first_failed_at is None) is (health.failures == 0)
@@ -136,43 +138,43 @@ def test_a_webhook_is_paused_exactly_at_the_limit(attempts: list[HealthSample]) 
 def test_a_limited_number_of_failing_fallbacks_is_kept() -> None:
     fallbacks = Fallbacks()
     for _ in range(5):
-        fallbacks.learn("wh_failing", False, NOON)
+        fallbacks.record_result("wh_failing", False, NOON)
     assert fallbacks.is_resting("wh_failing", NOON)
-    for number in range(FAILING_FALLBACKS_KEPT):
-        fallbacks.learn(f"wh_{number}", True, NOON)
+    for number in range(MAX_FAILING_FALLBACKS):
+        fallbacks.record_result(f"wh_{number}", True, NOON)
     assert fallbacks.is_resting("wh_failing", NOON)
-    for number in range(FAILING_FALLBACKS_KEPT):
-        fallbacks.learn(f"wh_{number}", False, NOON)
+    for number in range(MAX_FAILING_FALLBACKS):
+        fallbacks.record_result(f"wh_{number}", False, NOON)
     assert not fallbacks.is_resting("wh_failing", NOON)
 
 
 def test_a_fallback_url_is_skipped_after_five_failures() -> None:
     health = FallbackHealth()
     for _ in range(FALLBACK_FAILURES_TO_REST - 1):
-        health.learn(False, NOON)
-    health.learn(True, NOON)
+        health.record_result(False, NOON)
+    health.record_result(True, NOON)
     for _ in range(FALLBACK_FAILURES_TO_REST):
         assert not health.is_resting(NOON)
-        health.learn(False, NOON)
+        health.record_result(False, NOON)
     end = NOON + timedelta(seconds=FALLBACK_REST_SECONDS)
     assert health.is_resting(end - timedelta(seconds=1))
     assert not health.is_resting(end)
-    health.learn(False, end)
+    health.record_result(False, end)
     assert health.is_resting(end)
-    health.learn(True, end)
+    health.record_result(True, end)
     assert not health.is_resting(end)
 
 
 def test_old_failures_do_not_count() -> None:
     attempts = in_a_row(5)
     fifth = attempts[-1]
-    assert Health().after(attempts, oldest=fifth.ended_at).failures == 1
-    assert Health().after(attempts, oldest=attempts[0].ended_at).pause is PauseReason.FAILURES
+    assert Health().with_attempts(attempts, counted_since=fifth.ended_at).failures == 1
+    assert Health().with_attempts(attempts, counted_since=attempts[0].ended_at).pause is PauseReason.FAILURES
 
 
 def test_an_old_success_ends_a_streak() -> None:
     attempts = [*in_a_row(4), attempted(4, 5, OutcomeKind.DELIVERED)]
-    health = Health().after(in_a_row(4)).after(attempts[4:], oldest=NOON + timedelta(days=1))
+    health = Health().with_attempts(in_a_row(4)).with_attempts(attempts[4:], counted_since=NOON + timedelta(days=1))
     assert health.failures == 0
 
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.core.errors import Invalid
-from streams.core.invalid_record import StoredRecord, place_of, stored_record
+from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports import Outgoing, Partition, Record
-from streams.stages.invalid_records import START_BYTES, to_invalid_record, to_truncated_invalid_record
+from streams.stages.invalid_records import TRUNCATED_BYTES, to_invalid_record, to_truncated_invalid_record
 
 ADDED = ["origin-topic", "origin-partition", "origin-offset", "origin-appended-at", "error", "value-bytes"]
 names = st.text(max_size=8) | st.sampled_from(ADDED)
@@ -17,7 +17,7 @@ records = st.builds(
     st.builds(Partition, st.just("session-events"), st.integers(0, 100)),
     st.integers(0, 2**62),
     st.none() | st.binary(max_size=10),
-    st.none() | st.binary(max_size=2 * START_BYTES),
+    st.none() | st.binary(max_size=2 * TRUNCATED_BYTES),
     st.just(NOON),
     st.lists(st.tuples(names, st.binary(max_size=10)), max_size=8).map(tuple),
 )
@@ -41,7 +41,7 @@ def test_a_shortened_record_says_how_long_it_was(record: Record) -> None:
     found = read_back(to_truncated_invalid_record(record, "too large"))
     assert (found.error, found.is_whole, found.value_bytes) == ("too large", False, len(record.value or b""))
     assert (found.key, found.headers) == (None, ())
-    assert found.value == (record.value or b"")[:START_BYTES]
+    assert found.value == (record.value or b"")[:TRUNCATED_BYTES]
 
 
 def test_a_record_that_no_stage_stored_is_shown_too() -> None:
@@ -51,10 +51,10 @@ def test_a_record_that_no_stage_stored_is_shown_too() -> None:
 
 
 def test_an_id_names_a_place() -> None:
-    assert place_of("3-17") == (3, 17)
+    assert parse_record_id("3-17") == (3, 17)
 
 
 @pytest.mark.parametrize("text", ["", "3", "3-", "-1", "3-x", "3--1", "\u0663-1"])
 def test_a_wrong_id_is_refused_in_words(text: str) -> None:
     with pytest.raises(Invalid, match="is not an id such as 0-17"):
-        place_of(text)
+        parse_record_id(text)

@@ -22,7 +22,7 @@ def attempted(kind: OutcomeKind, webhooks: Sequence[int], second: float = 0, hos
 def network(*attempts: list[Attempt]) -> OwnNetwork:
     known = OwnNetwork()
     for some in attempts:
-        known.learn(some)
+        known.record_attempts(some)
     return known
 
 
@@ -52,7 +52,7 @@ def test_error_responses_are_not_an_outage_of_our_network() -> None:
 def test_an_outage_and_its_end_are_detected_at_once() -> None:
     known = network(attempted(OutcomeKind.DELIVERED, range(40)), attempted(OutcomeKind.REFUSED, range(20), second=5))
     assert known.is_down()
-    known.learn(attempted(OutcomeKind.DELIVERED, range(5), second=6))
+    known.record_attempts(attempted(OutcomeKind.DELIVERED, range(5), second=6))
     assert not known.is_down()
 
 
@@ -84,7 +84,7 @@ def test_during_an_outage_network_failures_do_not_count() -> None:
             for n in range(3)
             for a in attempted(kind, [1])
         ]
-        return Health().after(made, own_network_is_down=True).failures
+        return Health().with_attempts(made, own_network_is_down=True).failures
 
     assert failures(OutcomeKind.REFUSED) == 0
     assert failures(OutcomeKind.SERVER_ERROR) == 3

@@ -26,10 +26,10 @@ def is_complete_in(commit: Commit, offset: int) -> bool:
 
 
 def commit_if_pending(tracker: OffsetTracker, before: Commit) -> Commit:
-    commit = tracker.pending()
+    commit = tracker.next_commit()
     if commit is None:
         return before
-    tracker.committed(commit)
+    tracker.confirm_commit(commit)
     return commit
 
 
@@ -80,7 +80,7 @@ def test_metadata_has_complete_records_beyond_the_offset() -> None:
         tracker.open(offset)
     for offset in (101, 105, 109):
         tracker.complete(offset)
-    commit = tracker.pending()
+    commit = tracker.next_commit()
     assert commit is not None
     assert commit.offset == 100
     restarted = OffsetTracker(commit.offset, commit.metadata)
@@ -90,14 +90,14 @@ def test_metadata_has_complete_records_beyond_the_offset() -> None:
 def test_a_full_window_fits_into_commit_metadata() -> None:
     tracker = OffsetTracker()
     offset = 0
-    while tracker.has_room(offset):
+    while tracker.is_within_window(offset):
         tracker.open(offset)
         offset += 1
     assert offset == WINDOW_OFFSETS
     for odd in range(1, offset, 2):
         tracker.complete(odd)
     tracker.complete(offset - 2)
-    commit = tracker.pending()
+    commit = tracker.next_commit()
     assert commit is not None
     assert commit.offset == 0
     assert len(commit.metadata.encode()) <= MAX_METADATA_BYTES
@@ -107,22 +107,22 @@ def test_the_window_moves_when_the_first_open_record_completes() -> None:
     tracker = OffsetTracker(window=10)
     for offset in range(10):
         tracker.open(offset)
-    assert not tracker.has_room(10)
+    assert not tracker.is_within_window(10)
     tracker.complete(5)
-    assert not tracker.has_room(10)
+    assert not tracker.is_within_window(10)
     tracker.complete(0)
-    assert tracker.has_room(10)
-    assert not tracker.has_room(11)
+    assert tracker.is_within_window(10)
+    assert not tracker.is_within_window(11)
 
 
 def test_a_gap_of_offsets_leaves_nothing_open() -> None:
     tracker = OffsetTracker(5)
-    assert tracker.pending() is None
-    assert tracker.has_room(10**9)
+    assert tracker.next_commit() is None
+    assert tracker.is_within_window(10**9)
     tracker.open(10**9)
-    assert tracker.pending() == Commit(10**9, "")
+    assert tracker.next_commit() == Commit(10**9, "")
     tracker.complete(10**9)
-    assert tracker.pending() == Commit(10**9 + 1, "")
+    assert tracker.next_commit() == Commit(10**9 + 1, "")
 
 
 def test_a_complete_record_may_be_gone_after_a_restart() -> None:
@@ -130,22 +130,22 @@ def test_a_complete_record_may_be_gone_after_a_restart() -> None:
     for offset in range(4):
         before.open(offset)
     before.complete(2)
-    commit = before.pending()
+    commit = before.next_commit()
     assert commit is not None
     after = OffsetTracker(commit.offset, commit.metadata)
     assert after.open(3)
     after.complete(3)
-    assert after.pending() == Commit(4, "")
+    assert after.next_commit() == Commit(4, "")
 
 
 def test_an_acknowledged_commit_is_not_pending() -> None:
     tracker = OffsetTracker()
     tracker.open(0)
     tracker.complete(0)
-    commit = tracker.pending()
+    commit = tracker.next_commit()
     assert commit is not None
-    tracker.committed(commit)
-    assert tracker.pending() is None
+    tracker.confirm_commit(commit)
+    assert tracker.next_commit() is None
 
 
 def test_a_restart_has_nothing_to_commit() -> None:
@@ -153,9 +153,9 @@ def test_a_restart_has_nothing_to_commit() -> None:
     for offset in range(3):
         tracker.open(offset)
     tracker.complete(1)
-    commit = tracker.pending()
+    commit = tracker.next_commit()
     assert commit is not None
-    assert OffsetTracker(commit.offset, commit.metadata).pending() is None
+    assert OffsetTracker(commit.offset, commit.metadata).next_commit() is None
 
 
 def test_an_offset_cannot_be_opened_twice() -> None:
@@ -184,11 +184,11 @@ def test_a_topic_that_was_made_again_is_read_as_new() -> None:
     for offset in (100, 102):
         earlier.open(offset)
     earlier.complete(102)
-    commit = earlier.pending()
+    commit = earlier.next_commit()
     assert commit is not None
     tracker = OffsetTracker(commit.offset, commit.metadata)
-    assert tracker.was_complete(102)
+    assert tracker.is_restored(102)
     # An offset before the commit: the topic is another one now, and so is its record 102.
     tracker.open(0)
-    assert not tracker.was_complete(102)
+    assert not tracker.is_restored(102)
     assert tracker.open(102)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, judge, retry_after
+from streams.core.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, judge, parse_retry_after
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_2xx_is_a_success_and_everything_else_a_failure(
 ) -> None:
     outcome = judge(Response(status, headers), NOON, 10)
     assert outcome.kind is kind
-    assert outcome.delivered is (kind is OutcomeKind.DELIVERED)
+    assert outcome.is_delivered is (kind is OutcomeKind.DELIVERED)
     assert (outcome.retry_after is not None) is (kind is OutcomeKind.THROTTLED)
     assert str(status) in outcome.message
 
@@ -62,7 +62,7 @@ FAILURES = [
 def test_each_network_failure_has_a_message(kind: OutcomeKind) -> None:
     outcome = judge(Failure(kind, "{errno} 111"), NOON, 10)
     assert outcome.kind is kind
-    assert not outcome.delivered
+    assert not outcome.is_delivered
     assert " ({errno} 111)." in outcome.message
     assert judge(Failure(kind), NOON, 10).message.endswith(".")
 
@@ -99,23 +99,23 @@ def test_a_throttled_response_says_how_long_to_wait() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str, seconds: int) -> None:
-    assert retry_after(value, NOON) == timedelta(seconds=seconds)
+    assert parse_retry_after(value, NOON) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("value", [None, "", "-1", "1.5", "soon", "١٢", "Fri, 99 Apr 2026 12:00:00 GMT"])
 def test_an_invalid_retry_after_is_ignored(value: str | None) -> None:
-    assert retry_after(value, NOON) is None
+    assert parse_retry_after(value, NOON) is None
 
 
 @given(st.integers(0, 10**8))
 def test_any_number_of_seconds_is_accepted(seconds: int) -> None:
-    assert retry_after(str(seconds), NOON) == timedelta(seconds=seconds)
+    assert parse_retry_after(str(seconds), NOON) == timedelta(seconds=seconds)
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))
 def test_a_date_in_the_past_is_no_wait(moment: datetime) -> None:
     moment = moment.replace(microsecond=0)
-    assert retry_after(format_datetime(moment, usegmt=True), NOON) == max(moment - NOON, timedelta(0))
+    assert parse_retry_after(format_datetime(moment, usegmt=True), NOON) == max(moment - NOON, timedelta(0))
 
 
 dates = st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4,9}| GMT)?", fullmatch=True)
@@ -123,7 +123,7 @@ dates = st.from_regex(r"\w{3}, \d{1,3} \w{3} \d{1,5} \d\d:\d\d:\d\d( [+-]\d{4,9}
 
 @given(st.text() | st.text("0123456789 +-:,GMT") | dates)
 def test_any_text_is_a_wait_or_none(value: str) -> None:
-    wait = retry_after(value, NOON)
+    wait = parse_retry_after(value, NOON)
     assert wait is None or wait >= timedelta(0)
 
 

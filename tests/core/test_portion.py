@@ -5,7 +5,14 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.portion import MAX_ROWS, MIN_ROWS, SLIGHTLY_BEHIND, TARGET_SECONDS, Portion, rest_after
+from streams.core.portion import (
+    MAX_ROWS,
+    MAX_THROTTLED_BACKLOG_AGE,
+    MIN_ROWS,
+    TARGET_SECONDS,
+    Portion,
+    throttle_seconds,
+)
 
 seconds = st.floats(0, 1e6)
 
@@ -14,7 +21,7 @@ seconds = st.floats(0, 1e6)
 def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
     portion = Portion()
     for rows, took in measured:
-        following = portion.adapted(min(rows, portion.rows), took)
+        following = portion.adapt(min(rows, portion.rows), took)
         assert MIN_ROWS <= following.rows <= MAX_ROWS
         assert following.rows <= 2 * portion.rows
         assert following.rows >= portion.rows // 2
@@ -26,7 +33,7 @@ def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) ->
     """On a database whose statements take a fixed time and a time for each row."""
     portion = Portion(rows)
     for _ in range(12):
-        portion = portion.adapted(portion.rows, fixed + each * portion.rows)
+        portion = portion.adapt(portion.rows, fixed + each * portion.rows)
     took = fixed + each * portion.rows
     assert portion.rows == MIN_ROWS or took <= 1.2 * TARGET_SECONDS
     assert portion.rows == MAX_ROWS or took >= 0.8 * TARGET_SECONDS
@@ -34,13 +41,13 @@ def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) ->
 
 @given(st.integers(MIN_ROWS, MAX_ROWS), st.floats(0, TARGET_SECONDS))
 def test_the_last_rows_do_not_change_the_portion(rows: int, took: float) -> None:
-    assert Portion(rows).adapted(rows - 1, took) == Portion(rows)
+    assert Portion(rows).adapt(rows - 1, took) == Portion(rows)
 
 
 @given(seconds)
 def test_others_have_half_of_the_time_until_it_falls_behind(took: float) -> None:
-    late = SLIGHTLY_BEHIND + timedelta(seconds=1)
-    assert rest_after(took, timedelta(), is_only_writer=False) == took
-    assert rest_after(took, SLIGHTLY_BEHIND, is_only_writer=False) == took
-    assert rest_after(took, late, is_only_writer=False) == 0
-    assert rest_after(took, late, is_only_writer=True) == took
+    late = MAX_THROTTLED_BACKLOG_AGE + timedelta(seconds=1)
+    assert throttle_seconds(took, timedelta(), is_only_writer=False) == took
+    assert throttle_seconds(took, MAX_THROTTLED_BACKLOG_AGE, is_only_writer=False) == took
+    assert throttle_seconds(took, late, is_only_writer=False) == 0
+    assert throttle_seconds(took, late, is_only_writer=True) == took

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from builders import NOON, SECRET, attempt, dead_letter, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
-from streams.core.decision import after_attempt, before_attempt
+from streams.core.decision import decide_after_attempt, decide_before_attempt
 from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.delivery_state import RecordedValue, fold, stripped
+from streams.core.delivery_state import RecordedValue, fold, strip_details
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, check_event, render
 from streams.core.event_filter import EventFilter, parse_filter
-from streams.core.limits import PAYLOAD_BYTES
+from streams.core.limits import MAX_PAYLOAD_BYTES
 from streams.core.outcome import Response, judge
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.request import build_request
@@ -41,7 +41,7 @@ HUGE = 2**62
         ({"webhook_id": "wh\r\nx"}, "webhookId"),
         ({"account_id": "x" * 129}, "accountId"),
         ({"event_id": "a.b"}, "eventId"),
-        ({"body": bytes(PAYLOAD_BYTES + 1)}, "at most 65536"),
+        ({"body": bytes(MAX_PAYLOAD_BYTES + 1)}, "at most 65536"),
         ({"step": 2**31 - 1}, "is not a count"),
         ({"generation": 0}, "is not a count"),
         ({"attempt": HUGE}, "is not a count"),
@@ -147,24 +147,24 @@ def handle(value: RecordValue) -> None:
     match value:
         case Event():
             body = render(check_event(value, NOON))
-            assert len(body) <= PAYLOAD_BYTES
+            assert len(body) <= MAX_PAYLOAD_BYTES
             wants(webhook(), value)
         case Delivery():
             fold([RecordedValue(value, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
-            before_attempt(value, known, SCHEDULE)
+            decide_before_attempt(value, known, SCHEDULE)
             with suppress(ValueError):  # such an attempt reports that it cannot be sent
                 build_request(value, known.url, [SECRET], {}, 0, "X-Signature")
             for status in (200, 410, 429, 500):
                 outcome = judge(Response(status, {"retry-after": "9" * 400}), NOON, 10)
-                following = after_attempt(value, outcome, SCHEDULE, known)
+                following = decide_after_attempt(value, outcome, SCHEDULE, known)
                 if isinstance(following, object) and hasattr(following, "delivery"):
                     CODEC.encode(following.delivery)
         case Attempt() | DeadLetter():
             entries = [RecordedValue(value, NOON + timedelta(days=1))]
             batch = fold(entries)
             by_hour(batch.attempts)
-            fold([stripped(entry) for entry in entries])
+            fold([strip_details(entry) for entry in entries])
         case Webhook():
             value.valid_secrets(NOON)
             wants(value, event())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from builders import delivery, paused, webhook
 from streams.core.decision import (
     FALLBACK_RETRIES,
-    TEST_EXPIRES,
+    TEST_EXPIRY,
     Done,
     GiveUp,
     Hold,
@@ -18,12 +18,12 @@ from streams.core.decision import (
     SendNow,
     UseFallback,
     UsePrimary,
-    after_attempt,
-    before_attempt,
+    decide_after_attempt,
+    decide_before_attempt,
 )
 from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
 from streams.core.errors import Invalid
-from streams.core.limits import RETRY_TIERS
+from streams.core.limits import MAX_RETRY_TIERS
 from streams.core.outcome import Outcome, OutcomeKind
 from streams.core.schedule import Schedule, Tier, parse_schedule
 from streams.core.webhook import PauseReason, Status, Webhook
@@ -67,8 +67,8 @@ def test_the_error_of_a_wrong_schedule_shows_a_right_one(text: str, message: str
 
 
 def test_a_schedule_has_at_most_20_waits_of_at_most_366_days() -> None:
-    longest = [f"{day}d" for day in range(367 - RETRY_TIERS, 367)]
-    assert parse_schedule(",".join(longest)).attempts == RETRY_TIERS + 1 == 21
+    longest = [f"{day}d" for day in range(367 - MAX_RETRY_TIERS, 367)]
+    assert parse_schedule(",".join(longest)).attempts == MAX_RETRY_TIERS + 1 == 21
     with pytest.raises(Invalid, match="at most 20 waits"):
         parse_schedule(",".join(["1s", *longest]))
     with pytest.raises(Invalid, match="longer than 366 days"):
@@ -87,7 +87,7 @@ def test_n_tiers_make_n_plus_one_attempts(schedule: Schedule, data: st.DataObjec
     for number in range(1, schedule.attempts + 1):
         assert tried.attempt == number
         outcome = FAILED._replace(retry_after=data.draw(asked))
-        following = after_attempt(tried, outcome, schedule, webhook())
+        following = decide_after_attempt(tried, outcome, schedule, webhook())
         if isinstance(following, RetryLater):
             tried = following.delivery
     assert isinstance(following, GiveUp)
@@ -111,85 +111,89 @@ def test_retry_after_is_rounded_up_to_a_tier(schedule: Schedule, attempt: int, d
 
 def test_an_active_webhook_is_attempted() -> None:
     active = webhook(fallback_url=FALLBACK_URL)
-    assert before_attempt(delivery(), active, SCHEDULE) == SendNow(active, active.url)
-    assert before_attempt(delivery().diverted(attempted=True), active, SCHEDULE) == SendNow(active, FALLBACK_URL)
+    assert decide_before_attempt(delivery(), active, SCHEDULE) == SendNow(active, active.url)
+    assert decide_before_attempt(delivery().to_fallback(is_attempted=True), active, SCHEDULE) == SendNow(
+        active, FALLBACK_URL
+    )
 
 
 def test_a_delivery_of_a_deleted_webhook_is_a_dead_letter() -> None:
-    assert before_attempt(delivery(), None, SCHEDULE) == GiveUp(DeathReason.DELETED, delivery().ended(attempted=False))
+    assert decide_before_attempt(delivery(), None, SCHEDULE) == GiveUp(
+        DeathReason.DELETED, delivery().to_final(is_attempted=False)
+    )
 
 
 def test_a_test_is_sent_to_a_paused_webhook_until_it_expires() -> None:
     test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
-    assert before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRES) == SendNow(held, held.url)
-    too_late = before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRES + timedelta(seconds=1))
-    assert too_late == GiveUp(DeathReason.EXPIRED, test.ended(attempted=False))
+    assert decide_before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRY) == SendNow(held, held.url)
+    too_late = decide_before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRY + timedelta(seconds=1))
+    assert too_late == GiveUp(DeathReason.EXPIRED, test.to_final(is_attempted=False))
 
 
 @pytest.mark.parametrize("fallback_url", [None, FALLBACK_URL])
 def test_a_manual_pause_holds(fallback_url: str | None) -> None:
-    held = before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url), SCHEDULE)
-    assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+    held = decide_before_attempt(delivery(), paused(PauseReason.MANUAL, fallback_url=fallback_url), SCHEDULE)
+    assert held == Hold(delivery().to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
 def test_an_automatic_pause_holds_without_a_fallback_url(reason: PauseReason) -> None:
-    held = before_attempt(delivery(), paused(reason), SCHEDULE)
-    assert held == Hold(delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+    held = decide_before_attempt(delivery(), paused(reason), SCHEDULE)
+    assert held == Hold(delivery().to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
 
 
 @pytest.mark.parametrize("reason", AUTOMATIC)
 def test_an_automatic_pause_uses_the_fallback_url(reason: PauseReason) -> None:
     broken = paused(reason, fallback_url=FALLBACK_URL)
-    diverted = before_attempt(delivery(), broken, SCHEDULE)
-    assert diverted == UseFallback(delivery().diverted(attempted=False))
-    assert before_attempt(diverted.delivery, broken, SCHEDULE) == SendNow(broken, FALLBACK_URL)
+    diverted = decide_before_attempt(delivery(), broken, SCHEDULE)
+    assert diverted == UseFallback(delivery().to_fallback(is_attempted=False))
+    assert decide_before_attempt(diverted.delivery, broken, SCHEDULE) == SendNow(broken, FALLBACK_URL)
 
 
 def test_a_pause_without_a_reason_holds() -> None:
-    held = before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None), SCHEDULE)
-    assert held == Hold(delivery().held(HoldReason.PAUSED, None, attempted=False))
+    held = decide_before_attempt(delivery(), webhook(status=Status.PAUSED, pause=None), SCHEDULE)
+    assert held == Hold(delivery().to_held(HoldReason.PAUSED, None, is_attempted=False))
 
 
 def test_a_removed_fallback_leaves_the_attempts_at_the_primary() -> None:
     tried_twice = delivery(attempt=2, target_attempt=2, step=2)
-    on_its_way = tried_twice.diverted(attempted=True).retried()
-    following = before_attempt(on_its_way, webhook(), SCHEDULE)
+    on_its_way = tried_twice.to_fallback(is_attempted=True).to_retry()
+    following = decide_before_attempt(on_its_way, webhook(), SCHEDULE)
     assert isinstance(following, UsePrimary)
     back = following.delivery
     assert (back.target, back.target_attempt, back.attempt) == (Target.PRIMARY, 3, on_its_way.attempt)
     assert (back.step, back.hold_reason) == (on_its_way.step + 1, None)
     active = webhook()
-    assert before_attempt(back, active, SCHEDULE) == SendNow(active, active.url)
+    assert decide_before_attempt(back, active, SCHEDULE) == SendNow(active, active.url)
 
 
 def test_a_removed_fallback_after_the_last_attempt_is_exhausted() -> None:
-    on_its_way = delivery(attempt=6, target_attempt=6).diverted(attempted=True).retried()
-    following = before_attempt(on_its_way, webhook(), SCHEDULE)
-    assert following == GiveUp(DeathReason.EXHAUSTED, on_its_way.ended(attempted=False))
+    on_its_way = delivery(attempt=6, target_attempt=6).to_fallback(is_attempted=True).to_retry()
+    following = decide_before_attempt(on_its_way, webhook(), SCHEDULE)
+    assert following == GiveUp(DeathReason.EXHAUSTED, on_its_way.to_final(is_attempted=False))
     assert isinstance(following, GiveUp)
     assert following.message == "Every attempt at the webhook's URL failed, and its fallback URL was removed."
 
 
 @pytest.mark.parametrize("reason", list(PauseReason))
 def test_a_pause_holds_what_was_on_its_way_to_a_removed_fallback(reason: PauseReason) -> None:
-    on_its_way = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
-    held = before_attempt(on_its_way, paused(reason), SCHEDULE)
-    assert held == Hold(on_its_way.held(HoldReason.PAUSED, "pause_1", attempted=False))
+    on_its_way = delivery(attempt=6, target_attempt=6).to_fallback(is_attempted=True)
+    held = decide_before_attempt(on_its_way, paused(reason), SCHEDULE)
+    assert held == Hold(on_its_way.to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
 
 
 @given(schedules, st.integers(0, 10), st.integers(0, 2))
 def test_a_removed_fallback_ends_within_the_schedule(schedule: Schedule, primary: int, fallback: int) -> None:
-    at = delivery(attempt=primary + 1, target_attempt=primary + 1).diverted(attempted=False)
+    at = delivery(attempt=primary + 1, target_attempt=primary + 1).to_fallback(is_attempted=False)
     for _ in range(fallback):
-        at = at.retried()
-    following: object = before_attempt(at, webhook(), schedule)
+        at = at.to_retry()
+    following: object = decide_before_attempt(at, webhook(), schedule)
     sent = 0
     while not isinstance(following, GiveUp):
         assert isinstance(following, UsePrimary | RetryLater)
-        assert isinstance(before_attempt(following.delivery, webhook(), schedule), SendNow)
+        assert isinstance(decide_before_attempt(following.delivery, webhook(), schedule), SendNow)
         sent += 1
-        following = after_attempt(following.delivery, FAILED, schedule, webhook())
+        following = decide_after_attempt(following.delivery, FAILED, schedule, webhook())
     assert sent == max(0, schedule.attempts - primary)
 
 
@@ -198,39 +202,41 @@ def test_a_removed_fallback_ends_within_the_schedule(schedule: Schedule, primary
 
 @pytest.mark.parametrize("target", list(Target))
 def test_a_delivered_attempt_is_done(target: Target) -> None:
-    assert after_attempt(delivery(target=target), DELIVERED, SCHEDULE, webhook()) == Done()
+    assert decide_after_attempt(delivery(target=target), DELIVERED, SCHEDULE, webhook()) == Done()
 
 
 def test_a_failure_waits_in_the_next_tier() -> None:
-    first = after_attempt(delivery(), FAILED, SCHEDULE, webhook())
-    assert first == RetryLater(Tier("30s"), delivery().retried())
-    second = after_attempt(first.delivery, FAILED, SCHEDULE, webhook())
-    assert second == RetryLater(Tier("2m"), delivery().retried().retried())
+    first = decide_after_attempt(delivery(), FAILED, SCHEDULE, webhook())
+    assert first == RetryLater(Tier("30s"), delivery().to_retry())
+    second = decide_after_attempt(first.delivery, FAILED, SCHEDULE, webhook())
+    assert second == RetryLater(Tier("2m"), delivery().to_retry().to_retry())
 
 
 def test_the_last_failure_is_a_dead_letter() -> None:
     last = delivery(attempt=6, target_attempt=6, step=6)
-    assert after_attempt(last, FAILED, SCHEDULE, webhook()) == GiveUp(DeathReason.EXHAUSTED, last.ended(attempted=True))
+    assert decide_after_attempt(last, FAILED, SCHEDULE, webhook()) == GiveUp(
+        DeathReason.EXHAUSTED, last.to_final(is_attempted=True)
+    )
 
 
 def test_410_gone_gets_no_retry() -> None:
-    assert after_attempt(delivery(), GONE, SCHEDULE, webhook()) == GiveUp(
-        DeathReason.GONE, delivery().ended(attempted=True)
+    assert decide_after_attempt(delivery(), GONE, SCHEDULE, webhook()) == GiveUp(
+        DeathReason.GONE, delivery().to_final(is_attempted=True)
     )
 
 
 @pytest.mark.parametrize(("attempt", "outcome"), [(6, FAILED), (1, GONE)])
 def test_the_fallback_is_tried_before_a_dead_letter(attempt: int, outcome: Outcome) -> None:
     last = delivery(attempt=attempt, target_attempt=attempt)
-    following = after_attempt(last, outcome, SCHEDULE, webhook(fallback_url=FALLBACK_URL))
-    assert following == UseFallback(last.diverted(attempted=True))
+    following = decide_after_attempt(last, outcome, SCHEDULE, webhook(fallback_url=FALLBACK_URL))
+    assert following == UseFallback(last.to_fallback(is_attempted=True))
 
 
 def after_fallback(known: Webhook, outcomes: Sequence[Outcome]) -> list[object]:
-    tried = delivery(attempt=6, target_attempt=6).diverted(attempted=True)
+    tried = delivery(attempt=6, target_attempt=6).to_fallback(is_attempted=True)
     decisions: list[object] = []
     for outcome in outcomes:
-        following = after_attempt(tried, outcome, SCHEDULE, known)
+        following = decide_after_attempt(tried, outcome, SCHEDULE, known)
         decisions.append(following)
         if isinstance(following, RetryLater):
             tried = following.delivery
@@ -271,15 +277,15 @@ def test_a_held_delivery_resumes_at_the_attempt_that_was_due(moves: list[str], a
     for move in moves:
         attempted_first = move != "use fallback"
         if move == "retry":
-            after = at.retried()
+            after = at.to_retry()
         elif at.target is Target.PRIMARY:
-            after = at.diverted(attempted=attempted_first)
+            after = at.to_fallback(is_attempted=attempted_first)
         else:
             continue
         assert (after.step, after.attempt) == (at.step + 1, at.attempt + attempted_first)
         primary += attempted_first and at.target is Target.PRIMARY
         at = after
-    held = at.held(HoldReason.PAUSED, "pause_1", attempted=attempted)
+    held = at.to_held(HoldReason.PAUSED, "pause_1", is_attempted=attempted)
     primary += attempted and at.target is Target.PRIMARY
     assert (held.step, held.attempt) == (at.step + 1, at.attempt + attempted)
     assert (held.target, held.target_attempt) == (Target.PRIMARY, primary + 1)
@@ -288,5 +294,5 @@ def test_a_held_delivery_resumes_at_the_attempt_that_was_due(moves: list[str], a
 def test_fallback_attempts_do_not_use_the_primary_schedule() -> None:
     at = delivery()
     for _ in range(2):
-        at = at.diverted(attempted=False).held(HoldReason.PAUSED, "pause_1", attempted=True)
+        at = at.to_fallback(is_attempted=False).to_held(HoldReason.PAUSED, "pause_1", is_attempted=True)
     assert at.target_attempt == 1

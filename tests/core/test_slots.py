@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from streams.core import slots
 from streams.core.endpoint_queue import (
     MAX_WAIT_SECONDS,
+    MIN_OVERLOAD_SECONDS,
     SLOW_SECONDS,
     START_CAP,
-    STEADY_SECONDS,
     TEST_CAP,
     EndpointClass,
     Priority,
@@ -52,11 +52,11 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule(name=names, priority=st.sampled_from((Priority.FIRST, Priority.RETRY)), ceiling=st.integers(1, 10))
     def try_acquire(self, name: str, priority: Priority, ceiling: int) -> None:
-        waiting, waiter = self.slots.waiting(), len(self.asked)
+        waiting, waiter = self.slots.waiting_count(), len(self.asked)
         if self.slots.try_acquire(name, waiter, self.now, priority, ceiling):
             # Equal to enqueue and grant: no earlier waiter could have had this slot.
             assert self.slots.grant(self.now) == []
-            assert self.slots.waiting() == waiting
+            assert self.slots.waiting_count() == waiting
             self.asked[waiter] = name, priority
             self.ceilings[name] = ceiling
             self.granted.append(waiter)
@@ -96,15 +96,15 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_total_is_never_exceeded(self) -> None:
-        assert len(self.in_flight) + self.slots.free == TOTAL
+        assert len(self.in_flight) + self.slots.free_count == TOTAL
         assert sum(self.slots.in_use(endpoint_class) for endpoint_class in EndpointClass) == len(self.in_flight)
 
     @invariant()
     def only_waiters_of_a_full_process_are_short_of_slots(self) -> None:
-        short = set(self.slots.short_of_slots())
+        short = set(self.slots.starved_waiters())
         assert short.isdisjoint(self.granted)
         assert short.isdisjoint(self.shed_waiters)
-        assert not short or self.slots.free <= 1
+        assert not short or self.slots.free_count <= 1
 
     @invariant()
     def the_last_slot_is_for_tests(self) -> None:
@@ -135,8 +135,8 @@ class SlotsMachine(RuleBasedStateMachine):
             self._release(min(self.in_flight), False)
             self.grant()
         assert sorted(self.granted + self.shed_waiters) == sorted(self.asked)
-        assert self.slots.free == TOTAL
-        assert self.slots.waiting() == 0
+        assert self.slots.free_count == TOTAL
+        assert self.slots.waiting_count() == 0
 
 
 TestSlots = SlotsMachine.TestCase
@@ -315,7 +315,7 @@ def test_a_test_finds_a_slot_when_all_others_are_in_use() -> None:
     for name in "abc":
         fixture.enqueue(name, 100)
     fixture.grant()
-    assert fixture.slots.free == 1
+    assert fixture.slots.free_count == 1
     fixture.enqueue("a/test", priority=Priority.TEST)
     assert fixture.grant() == ["a/test"]
 
@@ -350,11 +350,11 @@ def test_waits_longer_than_five_seconds_are_shed() -> None:
     fixture.enqueue("slow", 1_000)
     fixture.grant()
     assert fixture.slots.shed(fixture.now) == []
-    fixture.now += STEADY_SECONDS
+    fixture.now += MIN_OVERLOAD_SECONDS
     shed_waiters = fixture.slots.shed(fixture.now)
     in_use = fixture.in_use("slow")
-    assert fixture.slots.waiting() == MAX_WAIT_SECONDS * 32
-    assert in_use + len(shed_waiters) + fixture.slots.waiting() == 1_000
+    assert fixture.slots.waiting_count() == MAX_WAIT_SECONDS * 32
+    assert in_use + len(shed_waiters) + fixture.slots.waiting_count() == 1_000
     # The oldest stay, the newest are held.
     assert shed_waiters[0].endswith(" 1008")
 
@@ -366,7 +366,7 @@ def test_a_hanging_endpoint_is_detected_at_its_first_requests() -> None:
     assert fixture.slots.shed(fixture.now) == []
     fixture.now = 4.0
     shed_waiters = fixture.slots.shed(fixture.now)
-    assert fixture.slots.waiting() == 10
+    assert fixture.slots.waiting_count() == 10
     assert len(shed_waiters) == 500 - 8 - 10
 
 
@@ -423,7 +423,7 @@ def test_a_busy_process_sheds_nothing() -> None:
     for number in range(8):
         fixture.enqueue(f"endpoint {number}", 1_000)
     fixture.grant()
-    assert fixture.slots.free == 1
+    assert fixture.slots.free_count == 1
     assert fixture.slots.shed(fixture.now) == []
 
 
@@ -446,7 +446,7 @@ def test_a_forgotten_endpoint_is_new_again() -> None:
 
 
 def test_the_endpoint_that_rests_longest_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "IDLE_QUEUES_KEPT", 2)
+    monkeypatch.setattr(slots, "MAX_IDLE_QUEUES", 2)
     fixture = SlotsFixture()
     for name in ("a", "b", "a"):
         fixture.respond_once(name)
@@ -464,15 +464,15 @@ def test_waiters_of_a_full_process_are_short_of_slots() -> None:
     fixture.respond_once("a", "b")
     fixture.enqueue("a", 4)
     fixture.grant()
-    assert list(fixture.slots.short_of_slots()) == []
+    assert list(fixture.slots.starved_waiters()) == []
     fixture.enqueue("b", 2)
     fixture.enqueue("b", priority=Priority.RETRY)
     assert fixture.grant() == []
     # The oldest of each kind.
-    assert list(fixture.slots.short_of_slots()) == ["b first 7", "b retry 9"]
+    assert list(fixture.slots.starved_waiters()) == ["b first 7", "b retry 9"]
     fixture.finish("a", 4)
     fixture.grant()
-    assert list(fixture.slots.short_of_slots()) == []
+    assert list(fixture.slots.starved_waiters()) == []
 
 
 def test_a_waiter_for_its_own_cap_is_not_short_of_slots() -> None:
@@ -480,14 +480,14 @@ def test_a_waiter_for_its_own_cap_is_not_short_of_slots() -> None:
     fixture.respond_once("a")
     fixture.enqueue("a", 3, ceiling=2)
     assert fixture.grant() == ["a", "a"]
-    assert list(fixture.slots.short_of_slots()) == []
+    assert list(fixture.slots.starved_waiters()) == []
 
 
 def test_a_waiter_for_its_classes_share_is_not_short_of_slots() -> None:
     fixture = SlotsFixture(total=9)
     fixture.enqueue("new", 6)
     assert len(fixture.grant()) == 4
-    assert list(fixture.slots.short_of_slots()) == []
+    assert list(fixture.slots.starved_waiters()) == []
 
 
 def test_a_suspect_endpoint_is_never_short_of_slots() -> None:
@@ -500,7 +500,7 @@ def test_a_suspect_endpoint_is_never_short_of_slots() -> None:
     fixture.grant()
     fixture.enqueue("failing")
     assert fixture.grant() == []
-    assert list(fixture.slots.short_of_slots()) == []
+    assert list(fixture.slots.starved_waiters()) == []
 
 
 def test_a_test_is_short_of_slots_when_none_at_all_is_free() -> None:
@@ -512,4 +512,4 @@ def test_a_test_is_short_of_slots_when_none_at_all_is_free() -> None:
     assert fixture.grant() == ["a/test"]
     fixture.enqueue("b/test", 1, Priority.TEST)
     assert fixture.grant() == []
-    assert list(fixture.slots.short_of_slots()) == ["b/test test 4"]
+    assert list(fixture.slots.starved_waiters()) == ["b/test test 4"]

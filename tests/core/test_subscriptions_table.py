@@ -22,9 +22,9 @@ A, B = webhook(id="wh_a"), webhook(id="wh_b")
 def table_of(*webhooks: Webhook, live: int | None = None) -> SubscriptionsTable:
     table = SubscriptionsTable()
     for offset, known in enumerate(webhooks):
-        table.put(offset, known, NOON)
+        table.apply_webhook(offset, known, NOON)
     if live is not None:
-        table.mark(len(webhooks), Sentinel("first", live))
+        table.apply_sentinel(len(webhooks), Sentinel("first", live))
     return table
 
 
@@ -50,16 +50,16 @@ def test_zero_webhooks_are_complete_if_the_sentinel_says_so() -> None:
 
 def test_a_deletion_after_the_sentinel_keeps_it_complete() -> None:
     table = table_of(A, B, live=2)
-    table.remove(3, A.id, 2)
+    table.apply_tombstone(3, A.id, 2)
     assert table.is_complete()
-    table.mark(4, Sentinel("first", 1))
+    table.apply_sentinel(4, Sentinel("first", 1))
     assert table.is_complete()
 
 
 def test_deletions_before_the_sentinel_do_not_count() -> None:
     table = table_of(A, B, live=2)
-    table.remove(3, A.id, 2)
-    table.mark(4, Sentinel("first", 2))
+    table.apply_tombstone(3, A.id, 2)
+    table.apply_sentinel(4, Sentinel("first", 2))
     assert not table.is_complete()
 
 
@@ -80,46 +80,46 @@ def test_an_older_version_is_ignored() -> None:
 
 def test_an_older_version_does_not_restore_a_webhook() -> None:
     table = table_of(replace(A, version=5))
-    table.remove(1, A.id, 6)
-    table.put(2, replace(A, version=5), NOON)
+    table.apply_tombstone(1, A.id, 6)
+    table.apply_webhook(2, replace(A, version=5), NOON)
     assert table.find(A.id) is None
     assert table.of_account("acme") == []
 
 
 def test_a_tombstone_of_an_older_version_deletes_nothing() -> None:
     table = table_of(replace(A, version=5))
-    table.remove(1, A.id, 4)
+    table.apply_tombstone(1, A.id, 4)
     assert table.find(A.id) is not None
 
 
 def test_a_limited_number_of_tombstones_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_table, "DELETIONS_KEPT", 2)
+    monkeypatch.setattr(subscriptions_table, "MAX_DELETIONS", 2)
     table = SubscriptionsTable()
     for offset, webhook_id in enumerate(["wh_a", "wh_b", "wh_a", "wh_c"]):
-        table.remove(offset, webhook_id, 6)
+        table.apply_tombstone(offset, webhook_id, 6)
     assert table.tombstones == {"wh_a": 6, "wh_c": 6}
 
 
 def test_a_tombstone_without_its_webhook_is_remembered() -> None:
     table = SubscriptionsTable()
-    table.remove(0, A.id, 6)
-    table.put(1, replace(A, version=5), NOON)
+    table.apply_tombstone(0, A.id, 6)
+    table.apply_webhook(1, replace(A, version=5), NOON)
     assert table.find(A.id) is None
 
 
 def test_an_older_tombstone_does_not_undo_a_newer_one() -> None:
     table = SubscriptionsTable()
-    table.remove(0, A.id, 6)
-    table.remove(1, A.id, 4)
-    table.put(2, replace(A, version=5), NOON)
+    table.apply_tombstone(0, A.id, 6)
+    table.apply_tombstone(1, A.id, 4)
+    table.apply_webhook(2, replace(A, version=5), NOON)
     assert table.find(A.id) is None
 
 
 def test_a_newer_tombstone_ends_an_overtaken_version() -> None:
     table = table_of(replace(A, version=5), replace(A, version=4))
-    assert table.overtaken == {A.id}
-    table.remove(2, A.id, 6)
-    assert table.overtaken == set()
+    assert table.outdated_ids == {A.id}
+    table.apply_tombstone(2, A.id, 6)
+    assert table.outdated_ids == set()
 
 
 def test_versions_are_those_of_the_topic() -> None:
@@ -128,11 +128,11 @@ def test_versions_are_those_of_the_topic() -> None:
 
 def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
     table = table_of(A)
-    table.put(1, replace(A, version=2), NOON + timedelta(hours=1))
+    table.apply_webhook(1, replace(A, version=2), NOON + timedelta(hours=1))
     found = table.find(A.id)
     assert found is not None
     assert (found.version, found.created_at) == (2, NOON)
-    table.put(2, replace(A, version=3, created_at=NOON - timedelta(days=1)), NOON)
+    table.apply_webhook(2, replace(A, version=3, created_at=NOON - timedelta(days=1)), NOON)
     found = table.find(A.id)
     assert found is not None
     assert found.created_at == NOON - timedelta(days=1)
@@ -141,19 +141,19 @@ def test_the_first_record_of_a_webhook_sets_its_creation() -> None:
 @pytest.mark.parametrize("newer", [False, True])
 def test_an_invalid_record_keeps_what_was_known(newer: bool) -> None:
     table = table_of(A, live=1)
-    table.spoil(7, A.id, newer=newer)
+    table.skip_invalid(7, A.id, is_newer_release=newer)
     assert table.position == 8
     assert table.find(A.id) == replace(A, created_at=NOON)
     # `publish` writes it again.
-    assert table.overtaken == {A.id}
+    assert table.outdated_ids == {A.id}
     assert table.is_readable() is not newer
-    table.put(8, replace(A, version=2), NOON)
-    assert (table.overtaken, table.is_readable()) == (set(), True)
+    table.apply_webhook(8, replace(A, version=2), NOON)
+    assert (table.outdated_ids, table.is_readable()) == (set(), True)
 
 
 def test_an_invalid_record_of_nobody_stops_nothing() -> None:
     table = table_of(A, live=1)
-    table.spoil(7, "wh_unknown", newer=True)
+    table.skip_invalid(7, "wh_unknown", is_newer_release=True)
     assert table.is_readable()
 
 
@@ -162,7 +162,7 @@ def test_an_invalid_record_of_nobody_stops_nothing() -> None:
 
 def test_a_position_is_reached_once_it_is_read() -> None:
     table = table_of(A, live=1)
-    assert table.reached == SubscriptionsPosition("first", 2)
+    assert table.reached_position == SubscriptionsPosition("first", 2)
     assert table.has_reached(SubscriptionsPosition("first", 2))
     assert not table.has_reached(SubscriptionsPosition("first", 3))
     table.skip(2)
@@ -198,13 +198,13 @@ class TopicRecord:
 
     def apply_to(self, table: SubscriptionsTable) -> None:
         if self.live is not None:
-            table.mark(self.offset, Sentinel("first", self.live))
+            table.apply_sentinel(self.offset, Sentinel("first", self.live))
         elif self.deleted:
-            table.remove(self.offset, self.key, self.version)
+            table.apply_tombstone(self.offset, self.key, self.version)
         else:
             # `publish` knows the creation time from the second version on.
             created_at = NOON if self.version > 1 else None
-            table.put(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
+            table.apply_webhook(self.offset, webhook(id=self.key, version=self.version, created_at=created_at), NOON)
 
 
 @st.composite
@@ -251,7 +251,7 @@ def test_compaction_does_not_change_the_table(data: st.DataObject) -> None:
     assert whole.is_complete()
     assert rest.is_complete()
     assert rest.versions() == whole.versions()
-    assert rest.reached == whole.reached
+    assert rest.reached_position == whole.reached_position
     for webhook_id in whole.versions():
         assert rest.find(webhook_id) == whole.find(webhook_id)
 

@@ -25,7 +25,7 @@ def test_ordinary_text_is_unchanged() -> None:
 
 
 def test_kept_characters_are_unchanged() -> None:
-    assert escape_controls("one\ntwo\x1b", keep="\n") == "one\ntwo\\x1b"
+    assert escape_controls("one\ntwo\x1b", allowed="\n") == "one\ntwo\\x1b"
 
 
 @given(st.recursive(TEXT, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner)))

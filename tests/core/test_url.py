@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.limits import URL_CHARACTERS
+from streams.core.limits import MAX_URL_CHARACTERS
 from streams.core.url import url_errors
 
 GOOD = [
@@ -24,7 +24,7 @@ GOOD = [
 
 BAD: dict[str, list[object]] = {
     "must be a URL": [None, 5, "", b"https://example.com"],
-    "at most 2048 characters": ["https://example.com/" + "a" * URL_CHARACTERS],
+    "at most 2048 characters": ["https://example.com/" + "a" * MAX_URL_CHARACTERS],
     "plain ASCII": [
         "https://bücher.example/",
         "https://example.com/a b",

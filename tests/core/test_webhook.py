@@ -11,7 +11,7 @@ from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
-from streams.core.webhook import ALL_EVENTS, Unmatched, Webhook, mismatch, takes, unmatched_reason, wants
+from streams.core.webhook import ALL_EVENTS, MismatchReason, Webhook, closest_mismatch, mismatch_reason, takes, wants
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
 NEITHER = event(type="usage.threshold", data={"period": "2026-04"})
@@ -64,21 +64,21 @@ FAILED = parse_filter({"successStatus": "failed"})
 @pytest.mark.parametrize(
     ("webhooks", "reason"),
     [
-        ([], Unmatched.NO_WEBHOOK),
-        ([webhook(account_id="globex")], Unmatched.NO_WEBHOOK),
-        ([webhook(event_types=OTHER_TYPE)], Unmatched.TYPE),
-        ([webhook(event_types=OTHER_TYPE, packages=OTHER_PACKAGE)], Unmatched.TYPE),
-        ([webhook(event_types=frozenset({event().type}), packages=OTHER_PACKAGE)], Unmatched.SCOPE),
-        ([webhook(event_types=OTHER_TYPE), webhook(packages=OTHER_PACKAGE)], Unmatched.SCOPE),
-        ([webhook(filter=FAILED), webhook(packages=OTHER_PACKAGE)], Unmatched.FILTER),
-        ([webhook(packages=OTHER_PACKAGE, filter=FAILED)], Unmatched.SCOPE),
-        ([webhook(filter=FAILED), webhook()], Unmatched.NEWCOMER),
+        ([], MismatchReason.NO_WEBHOOK),
+        ([webhook(account_id="globex")], MismatchReason.NO_WEBHOOK),
+        ([webhook(event_types=OTHER_TYPE)], MismatchReason.TYPE),
+        ([webhook(event_types=OTHER_TYPE, packages=OTHER_PACKAGE)], MismatchReason.TYPE),
+        ([webhook(event_types=frozenset({event().type}), packages=OTHER_PACKAGE)], MismatchReason.SCOPE),
+        ([webhook(event_types=OTHER_TYPE), webhook(packages=OTHER_PACKAGE)], MismatchReason.SCOPE),
+        ([webhook(filter=FAILED), webhook(packages=OTHER_PACKAGE)], MismatchReason.FILTER),
+        ([webhook(packages=OTHER_PACKAGE, filter=FAILED)], MismatchReason.SCOPE),
+        ([webhook(filter=FAILED), webhook()], MismatchReason.NEWCOMER),
         # It wants the event: only its late registration can be why it does not get it.
-        ([webhook(packages=OTHER_PACKAGE), webhook()], Unmatched.NEWCOMER),
+        ([webhook(packages=OTHER_PACKAGE), webhook()], MismatchReason.NEWCOMER),
     ],
 )
-def test_the_nearest_webhook_says_why_nobody_gets_an_event(webhooks: list[Webhook], reason: Unmatched) -> None:
-    assert unmatched_reason(mismatch(webhook, event()) for webhook in webhooks) is reason
+def test_the_nearest_webhook_says_why_nobody_gets_an_event(webhooks: list[Webhook], reason: MismatchReason) -> None:
+    assert closest_mismatch(mismatch_reason(webhook, event()) for webhook in webhooks) is reason
 
 
 # -- properties ----------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.shell.assets import text_on
+from api.shell.assets import text_color_on
 from api.webhooks.charts import HEIGHT, LABEL_HEIGHT, WIDTH, attempts_chart, times_chart
 from builders import NOON
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import BUCKETS_MS, Hour, ResponseTimes
+from streams.core.webhook_stats import BUCKETS_MS, HourlyAttempts, ResponseTimes
 
 HOURS = st.lists(
     st.tuples(st.integers(0, 30), st.sampled_from(OutcomeKind), st.integers(1, 10**9)),
@@ -19,9 +19,9 @@ HOURS = st.lists(
 )
 
 
-def hour_of(back: int, outcome: OutcomeKind, attempts: int) -> Hour:
+def hour_of(back: int, outcome: OutcomeKind, attempts: int) -> HourlyAttempts:
     start = NOON - timedelta(hours=back)
-    return Hour("wh_1", start, outcome, attempts, 0.0, 0.0, start)
+    return HourlyAttempts("wh_1", start, outcome, attempts, 0.0, 0.0, start)
 
 
 @given(HOURS)
@@ -68,5 +68,5 @@ def test_a_chart_of_nothing_is_empty() -> None:
 
 
 def test_the_text_of_a_button_is_easy_to_read() -> None:
-    assert text_on("#1f5fbf") == text_on("#000000") == "#fff"
-    assert text_on("#ffcc00") == text_on("#ffffff") == "#000"
+    assert text_color_on("#1f5fbf") == text_color_on("#000000") == "#fff"
+    assert text_color_on("#ffcc00") == text_color_on("#ffffff") == "#000"

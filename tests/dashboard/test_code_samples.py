@@ -32,7 +32,7 @@ BODIES = [
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_a_copied_command_sends_the_same_bytes(body: bytes, locale: str) -> None:
     command = curl("https://x.example", {"X-Name": "a\u202eb"}, body)
-    assert escape_controls(command, keep="\n") == command
+    assert escape_controls(command, allowed="\n") == command
     script = "curl() { printf '%s\\0' \"$@\"; }\n" + command
     done = subprocess.run(["bash", "-c", script], env={"LC_ALL": locale}, capture_output=True, check=True)
     assert done.stdout.split(b"\0")[-2:-1] == [body]

@@ -109,7 +109,7 @@ async def test_a_reason_is_a_sentence_on_every_page(api: ApiFixture, browser: Fa
     assert '<option value="exhausted">All attempts failed.</option>' in page.html
     letter = delivery(**mine, event_id="evt_1")
     assert "All 6 attempts failed." in (await browser.open(f"/deliveries/{letter.id}")).text
-    held = delivery(**mine, event_id="evt_2").held(HoldReason.PAUSED, "pause_1", attempted=False)
+    held = delivery(**mine, event_id="evt_2").to_held(HoldReason.PAUSED, "pause_1", is_attempted=False)
     await api.record(held)
     for path in ("/", "/deliveries?state=dead", "/deliveries?reason=exhausted"):
         assert "All 6 attempts failed." in (await browser.open(path)).text, path

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from jinja2 import Environment
 
-from api.shell.rendering import detail
+from api.shell.rendering import format_detail
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ from api.shell.rendering import detail
 def test_a_value_is_in_words(value: object, text: str) -> None:
     template = Environment().from_string("")
     context = template.new_context({"zone": ZoneInfo("Asia/Tokyo")})
-    assert detail(context, value) == text
+    assert format_detail(context, value) == text

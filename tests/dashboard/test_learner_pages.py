@@ -59,7 +59,7 @@ async def test_a_form_that_is_sent_twice_erases_once(api: ApiFixture, browser: F
 async def test_a_running_erasure_shows_its_progress(
     api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(service, "FINISH_WAIT_SECONDS", 0.0)
     page = await browser.confirm(await browser.send("/account/learners", learner=LEARNER))
     assert "A learner is being erased" in page.text
     assert "It goes on without this page." in page.text

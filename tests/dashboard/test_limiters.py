@@ -14,7 +14,7 @@ from dashboard.test_sign_in_pages import ADA, add_ada, mailed
 
 from fakes import FakeIdentityProvider
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
-from streams.core.session import GUESSES, MAX_OPEN_MAILS
+from streams.core.session import MAX_CODE_GUESSES, MAX_OPEN_MAILS
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ async def ask_for_mails(client: UntrustedClient) -> None:
 
 async def guess_codes(client: UntrustedClient) -> None:
     await client.browser.send("/sign-in", email=ADA)
-    for number in range(GUESSES + 2):
+    for number in range(MAX_CODE_GUESSES + 2):
         assert (await client.browser.send("/sign-in/code", code=f"9999 999{number}")).status == 403
 
 
@@ -76,7 +76,7 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
 _IS_LIMITER = re.compile(
-    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bWAITING_TESTS"
+    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bMAX_WAITING_TESTS"
 )
 
 

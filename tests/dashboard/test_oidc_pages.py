@@ -315,7 +315,7 @@ async def test_the_database_has_no_value_that_signs_in(opened: Open, provider: F
     async with opened() as api:
         browser = FakeBrowser(api)
         await begin(browser, "/sign-in/oidc?next=%2Fwebhooks")
-        async with api.database.reading() as connection:
+        async with api.database.read_transaction() as connection:
             [row] = (await connection.execute(text("SELECT * FROM pending_sign_ins"))).all()
         [request] = provider.requests
         secrets = [request.state, request.nonce, request.verifier, *dict(browser.client.cookies).values()]

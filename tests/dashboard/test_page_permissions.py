@@ -8,7 +8,7 @@ from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 from rest.test_permissions import is_page, walk
-from streams.core.access import MANAGE, OPERATOR, PERMISSIONS, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role, Scope
 
 OPEN, ANYBODY = "open", "anybody who is signed in"
 # What each page needs, repeated here so that a mistake in one of them fails a test.
@@ -56,12 +56,12 @@ NEEDS = {
     "GET /jobs/{job_id}": ANYBODY,
     "POST /jobs/{job_id}/cancel": Scope.DELIVERIES_WRITE,
     "GET /account": ANYBODY,
-    "POST /account/keys": MANAGE,
-    "POST /account/keys/{key_id}/revoke": MANAGE,
-    "POST /account/users": MANAGE,
-    "POST /account/users/{user_id}/role": MANAGE,
-    "POST /account/users/{user_id}/remove": MANAGE,
-    "POST /account/sessions/{session_id}/revoke": MANAGE,
+    "POST /account/keys": MANAGE_ACCOUNT,
+    "POST /account/keys/{key_id}/revoke": MANAGE_ACCOUNT,
+    "POST /account/users": MANAGE_ACCOUNT,
+    "POST /account/users/{user_id}/role": MANAGE_ACCOUNT,
+    "POST /account/users/{user_id}/remove": MANAGE_ACCOUNT,
+    "POST /account/sessions/{session_id}/revoke": MANAGE_ACCOUNT,
     "GET /account/learners": Scope.LEARNERS_ERASE,
     "POST /account/learners": Scope.LEARNERS_ERASE,
     "POST /account/learners/erase": Scope.LEARNERS_ERASE,

@@ -232,7 +232,7 @@ async def test_dead_letters_are_previewed_first(api: ApiFixture, browser: FakeBr
     assert 'action="/dead-letters/preview"' in (await browser.open("/dead-letters")).html
     page = await browser.open(f"/dead-letters/preview?act={act}&every=1")
     assert "3 dead letters match, of 2 webhooks; the oldest was first seen 10 Apr 2026, 11:57:00 UTC" in page.text
-    assert await api.jobs.unfinished("") == []
+    assert await api.jobs.list_unfinished("") == []
     page = await browser.open(f"/dead-letters/preview?{query(act=act, every=1, webhook=crm['id'])}")
     assert "2 dead letters match, of 1 webhook" in page.text
     job = await browser.confirm(page)

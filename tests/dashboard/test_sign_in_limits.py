@@ -7,7 +7,7 @@ import pytest
 from dashboard.pages import FakeBrowser, Page
 from dashboard.test_sign_in_pages import ADA, add_ada, mailed
 
-from api.sign_in.limits import ATTEMPTS_A_MINUTE
+from api.sign_in.limits import MAX_ATTEMPTS_PER_MINUTE
 from rest.api_fixture import OPERATOR_KEY, PUBLIC_URL, ApiFixture
 
 pytestmark = pytest.mark.slow
@@ -17,7 +17,7 @@ async def exhaust(api: ApiFixture, **headers: str) -> None:
     """Use up the attempts of this test's network, as an untrusted client behind the same proxy does."""
     untrusted = FakeBrowser(api)
     untrusted.client.headers.update(headers)
-    for _ in range(10 * ATTEMPTS_A_MINUTE):
+    for _ in range(10 * MAX_ATTEMPTS_PER_MINUTE):
         if "Too many attempts" in (await untrusted.send("/sign-in", email="nobody@acme.example")).text:
             break
     await untrusted.close()
@@ -71,7 +71,7 @@ async def test_an_operator_key_needs_no_attempt(api: ApiFixture) -> None:
 )
 async def test_wrong_guesses_of_a_network_are_limited(api: ApiFixture, path: str, field: str) -> None:
     browser, pages, guess = FakeBrowser(api), list[Page](), dict[str, Any]({field: "0000 0000"})
-    for _ in range(2 * ATTEMPTS_A_MINUTE):
+    for _ in range(2 * MAX_ATTEMPTS_PER_MINUTE):
         pages.append(await browser.send(path, **guess))
     assert {page.status for page in pages} == {403}
     assert ["Too many attempts" in page.text for page in (pages[0], pages[-1])] == [False, True]

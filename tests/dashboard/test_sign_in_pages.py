@@ -60,7 +60,7 @@ async def test_a_link_says_who_signs_in_and_where(api: ApiFixture) -> None:
     await FakeBrowser(api).send("/sign-in", email=ADA)
     mail = f"/sign-in/{(await mailed(api))['token']}"
     portal = (await api.operator.post(f"/v1/accounts/{acme}/portal-links", {"role": "viewer"}))["url"]
-    operator = (await api.sign_in.operator_link(actor="test")).url
+    operator = (await api.sign_in.create_operator_link(actor="test")).url
     for path, words in (
         (mail, f"Who {ADA} Account acme Role owner"),
         (portal.removeprefix(PUBLIC_URL), "Account acme Role viewer"),

@@ -5,7 +5,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from api.shell.times import from_zone, in_zone, zone_named
+from api.shell.times import from_zone, parse_zone, to_zone
 
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 EAST, WEST = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/Los_Angeles")
@@ -13,11 +13,11 @@ EAST, WEST = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/Los_Angeles")
 
 @pytest.mark.parametrize(("moment", "zone"), [(LAST, EAST), (FIRST, WEST)])
 def test_a_time_outside_the_calendar_is_shown_in_utc(moment: datetime, zone: ZoneInfo) -> None:
-    assert in_zone(moment, zone).isoformat() == moment.isoformat()
+    assert to_zone(moment, zone).isoformat() == moment.isoformat()
 
 
 def test_a_time_is_shown_in_the_zone() -> None:
-    assert in_zone(datetime(2026, 4, 10, 12, tzinfo=UTC), EAST).hour == 21
+    assert to_zone(datetime(2026, 4, 10, 12, tzinfo=UTC), EAST).hour == 21
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_a_time_of_a_form_is_in_the_zone() -> None:
     ids=ascii,
 )
 def test_a_name_of_no_zone_is_none(name: str) -> None:
-    assert zone_named(name) is None
+    assert parse_zone(name) is None
 
 
 @pytest.mark.parametrize("name", ["UTC", "Europe/Berlin"])
 def test_a_zone_has_its_name(name: str) -> None:
-    assert zone_named(name) == ZoneInfo(name)
+    assert parse_zone(name) == ZoneInfo(name)

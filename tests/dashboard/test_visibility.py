@@ -136,7 +136,7 @@ async def failures(api: ApiFixture, mine: Mapping[str, str]) -> str:
     letter = dead_letter(delivery=delivery(**mine, event_id="evt_dead"))
     await api.record(letter)
     api.clock.advance(2 * 86_400)
-    await SqlMails(api.database).owe_reminders(api.clock.now())
+    await SqlMails(api.database).enqueue_reminders(api.clock.now())
     return delivery(**mine, event_id="evt_1").id
 
 

@@ -120,10 +120,10 @@ async def test_few_deliveries_are_read(api: ApiFixture, browser: FakeBrowser, mo
         await delivered(api, number)
     test = delivery(account_id=api.acme.account_id, event_id="evt_test", trigger=Trigger.TEST)
     await api.record(test._replace(first_seen_at=NOON + timedelta(hours=1)))
-    monkeypatch.setattr(latest_events, "EVENTS_SHOWN", 2)
+    monkeypatch.setattr(latest_events, "MAX_EVENTS", 2)
     page = await browser.send("/webhooks/new", compare="1")
     assert re.findall(r"event=(evt_\w+)", page.html) == ["evt_4", "evt_3"]
-    monkeypatch.setattr(latest_events, "DELIVERIES_READ", 2)
+    monkeypatch.setattr(latest_events, "MAX_DELIVERIES_READ", 2)
     page = await browser.send("/webhooks/new", compare="1")
     assert re.findall(r"event=(evt_\w+)", page.html) == ["evt_4"]
 

@@ -14,8 +14,13 @@ from cryptography.fernet import Fernet
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
-from streams.runtime.background import BACKGROUND, BACKGROUND_STAGES, RUN_BACKGROUND, SEPARATE_STAGES
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.runtime.background import (
+    BACKGROUND_NAME,
+    BACKGROUND_STAGES,
+    RUN_BACKGROUND_ARGUMENTS,
+    SEPARATE_STAGE_REASONS,
+)
 from streams.runtime.startup import STAGES
 from streams.settings import PREFIX, load_settings, names
 
@@ -84,8 +89,8 @@ def test_the_small_variant_replaces_four_containers_by_one() -> None:
     small = yaml.safe_load(SMALL.read_text())["services"]
     left_out = {name for name, service in small.items() if service.get("profiles") == ["apart"]}
     assert left_out == set(BACKGROUND_STAGES)
-    background = small[BACKGROUND]
-    assert background["command"] == list(RUN_BACKGROUND)
+    background = small[BACKGROUND_NAME]
+    assert background["command"] == list(RUN_BACKGROUND_ARGUMENTS)
     # `notify` has all settings that the others have, and the mail server.
     assert background["extends"] == {"file": COMPOSE.name, "service": "notify"}
     settings = [services()[name]["environment"].items() for name in BACKGROUND_STAGES]
@@ -100,7 +105,7 @@ def test_prometheus_reads_the_processes_of_the_small_variant() -> None:
         for name in ("prometheus.yml", "prometheus.small.yml")
     )
     targets = small["static_configs"][0].pop("targets")
-    assert set(targets) == {f"{name}:9000" for name in (*SEPARATE_STAGES, BACKGROUND)}
+    assert set(targets) == {f"{name}:9000" for name in (*SEPARATE_STAGE_REASONS, BACKGROUND_NAME)}
     whole["static_configs"][0].pop("targets")
     assert small == whole
     assert small["honor_labels"] is True
@@ -154,7 +159,9 @@ def test_a_stage_accepts_its_settings(stage: str) -> None:
 
 
 def test_a_stage_has_the_time_that_any_attempt_needs() -> None:
-    assert int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(MAX_ATTEMPT).stop
+    assert (
+        int(services()["deliver"]["stop_grace_period"].removesuffix("s")) > TimeLimits(MAX_ATTEMPT_SECONDS).stop_seconds
+    )
 
 
 def test_a_stage_waits_for_topics_and_tables() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.settings import PREFIX, load_settings, names
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -60,7 +60,7 @@ def test_the_small_variant_changes_the_command_alone() -> None:
 def test_the_unit_gives_up_the_time_that_any_attempt_needs() -> None:
     unit = dict(re.findall(r"^(\w+)=(.*)$", (UNITS / "scorm-webhooks.service").read_text(), re.M))
     # `up` stops its embedded broker after its stages.
-    assert int(unit["TimeoutStopSec"]) >= TimeLimits(MAX_ATTEMPT).kill + 10
+    assert int(unit["TimeoutStopSec"]) >= TimeLimits(MAX_ATTEMPT_SECONDS).kill_seconds + 10
 
 
 def test_the_example_environment_has_known_settings() -> None:

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import run_forked
 from real.process import free_ports
-from streams.runtime.background import BACKGROUND, RUN_BACKGROUND
+from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 
 STAGES = ("publish", "fan-out", "deliver", "record")
 START_SECONDS = 60
@@ -168,7 +168,13 @@ class System:
         self._ports[stage] = port
         with (self.folder / f"{stage}.log").open("ab") as log:
             self._processes[stage] = subprocess.Popen(
-                [sys.executable, "-m", "streams", *(RUN_BACKGROUND if stage == BACKGROUND else (stage,)), *options],
+                [
+                    sys.executable,
+                    "-m",
+                    "streams",
+                    *(RUN_BACKGROUND_ARGUMENTS if stage == BACKGROUND_NAME else (stage,)),
+                    *options,
+                ],
                 env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -18,12 +18,12 @@ from e2e.system import System, until
 from real.pgbouncer import PgBouncer
 from real.postgres import Postgres
 from real.process import free_ports
-from streams.runtime.background import BACKGROUND
+from streams.runtime.background import BACKGROUND_NAME
 
 pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = (BACKGROUND, "fan-out", "deliver", "record", "api")
+PROCESSES = (BACKGROUND_NAME, "fan-out", "deliver", "record", "api")
 REGISTRATIONS = 20
 EVENTS = 20
 # To wait ten seconds for a connection of the pool is an outage.

@@ -100,7 +100,7 @@ class FakeEncryptionCheck:
     wrong: bool = False
     ciphertext: str = "encrypted:check 1"
 
-    async def verified(self) -> str:
+    async def verify(self) -> str:
         if self.wrong:
             raise WrongKeys
         return self.ciphertext

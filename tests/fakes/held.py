@@ -11,11 +11,11 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
-from streams.core.erasure import ERASED
+from streams.core.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
-from streams.core.held import Held, HeldChoice, ReleaseProgress
-from streams.core.job import PORTION, Job, JobKind
-from streams.core.limits import RETRIES_OF_A_DELIVERY, UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
+from streams.core.job import PORTION_SIZE, Job, JobKind
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 
 
 @dataclass
@@ -30,13 +30,13 @@ class FakeHeld:
         able = sorted(filter(self.recorder.webhooks.can_take, holding))
         return {webhook_id: sum(map(_is_under_way, self.recorder.of(webhook_id))) for webhook_id in able}
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
         self._check()
         delivery_states = [state for state in self._in_state(State.HELD) if state.webhook_id == webhook_id]
         delivery_states.sort(key=lambda state: (state.first_seen_at, state.delivery_id))
         choices = [(state, self._choice(state)) for state in delivery_states]
         able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
-        return [Held(self._delivery(state), choice) for state, choice in able[:limit]]
+        return [HeldDelivery(self._delivery(state), choice) for state, choice in able[:limit]]
 
     async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
         self._check()
@@ -105,8 +105,8 @@ class FakeReplays:
     def may_be_sent(self, state: DeliveryState) -> bool:
         """Whether it can be sent again, now or once its payload is stored."""
         lives = self.recorder.webhooks.live(state.webhook_id) is not None
-        is_fit = state.state is not State.HELD and state.reason != ERASED and state.trigger is not Trigger.TEST
-        return lives and is_fit and state.generation <= RETRIES_OF_A_DELIVERY
+        is_fit = state.state is not State.HELD and state.reason != ERASED_REASON and state.trigger is not Trigger.TEST
+        return lives and is_fit and state.generation <= MAX_RETRIES_PER_DELIVERY
 
     def _replay(self, state: DeliveryState, at: datetime) -> str:
         again = state._replace(
@@ -143,7 +143,7 @@ class FakeJobs:
         for other in mine:
             if job.kind is other.kind is JobKind.REPLAY and job.filter.webhook_id == other.filter.webhook_id:
                 raise Conflict(f"a replay of this webhook is under way, {other.id}")
-        if len(mine) >= UNFINISHED_JOBS_PER_ACCOUNT:
+        if len(mine) >= MAX_UNFINISHED_JOBS_PER_ACCOUNT:
             raise Conflict("too many jobs of the account are under way")
         self.jobs[job.id] = replace(job, total=len(await self.replays.matching(job.filter)))
         self.audit_trail.append(audit_entry)
@@ -152,25 +152,25 @@ class FakeJobs:
     async def find(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
 
-    async def unfinished(self, after: str) -> Sequence[Job]:
+    async def list_unfinished(self, after: str) -> Sequence[Job]:
         behind = [job for job in self.jobs.values() if job.finished_at is None and job.account_id > after]
         following = min((job.account_id for job in behind), default=None)
-        return [job for job in behind if job.account_id == following][:UNFINISHED_JOBS_PER_ACCOUNT]
+        return [job for job in behind if job.account_id == following][:MAX_UNFINISHED_JOBS_PER_ACCOUNT]
 
     async def advance(self, job_id: str) -> Job:
         job, now = self.jobs[job_id], self.replays.clock.now()
         if job.finished_at is not None:
             return job
         act = self.replays.discard if job.kind is JobKind.DISCARD else self.replays.replay
-        if ids := await act(replace(job.filter, limit=PORTION)):
+        if ids := await act(replace(job.filter, limit=PORTION_SIZE)):
             states = self.replays.recorder.delivery_states
-            job = job.advanced(len(ids), max(states[name].first_seen_at for name in ids))
-        elif job.backfill_is_next:
+            job = job.with_progress(len(ids), max(states[name].first_seen_at for name in ids))
+        elif job.has_pending_backfill:
             job = job.with_backfill_due()
         elif job.is_settled(now):
             left = await self.replays.matching(job.filter)
-            if job.gives_up(now) or not any(map(self.replays.may_be_sent, left)):
-                job = job.ended(now, len(left))
+            if job.has_given_up(now) or not any(map(self.replays.may_be_sent, left)):
+                job = job.to_finished(now, len(left))
         self.jobs[job_id] = job
         return job
 

@@ -155,7 +155,7 @@ class FakeRecordConsumer:
                 self._more.clear()
                 while records := self._fetch():
                     self.read += len(records)
-                    handler.received(records)
+                    handler.on_received(records)
                 await self._more.wait()
         finally:
             self._kafka.appended.remove(self._more.set)
@@ -172,7 +172,7 @@ class FakeRecordConsumer:
             # A commit beyond the end: start at the earliest, as auto.offset.reset says.
             end = len(self._kafka.records(partition))
             self._positions[partition] = commit.offset if commit and commit.offset <= end else 0
-        self._handler.assigned({partition: self.committed.get(partition) for partition in partitions})
+        self._handler.on_assigned({partition: self.committed.get(partition) for partition in partitions})
         self._more.set()
 
     async def revoke(self, partitions: Sequence[Partition], *, is_lost: bool = False) -> None:
@@ -180,14 +180,14 @@ class FakeRecordConsumer:
         for partition in partitions:
             del self._positions[partition]
             self.paused.discard(partition)
-        commits = await self._handler.revoked(partitions, is_lost=is_lost)
+        commits = await self._handler.on_revoked(partitions, is_lost=is_lost)
         assert set(commits) <= set(partitions)
         self.committed.update(commits)
 
     def hand_over(self, records: Sequence[Record]) -> None:
         """Hand over records that are not in the log."""
         assert self._handler
-        self._handler.received(records)
+        self._handler.on_received(records)
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         if self.away or self._handler is None:

@@ -13,11 +13,11 @@ from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.erasure import ERASED
-from streams.core.errors import Refused, Unavailable
-from streams.core.health import COUNTS_FOR, Health, HealthSample
-from streams.core.limits import ATTEMPT_BYTES_SHOWN, ATTEMPTS_SHOWN
-from streams.core.page import Cursor, Page, fitting
+from streams.core.erasure import ERASED_REASON
+from streams.core.errors import RowRefused, Unavailable
+from streams.core.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
+from streams.core.page import Cursor, Page, page_size
 from streams.core.webhook import Pause, Status
 
 
@@ -44,7 +44,7 @@ class FakeRecorder:
         if self.away:
             raise Unavailable("the database is away")
         if self.refuses(batch):
-            raise Refused("the database refuses this row")
+            raise RowRefused("the database refuses this row")
         for attempt in batch.attempts:
             if attempt.id not in self.attempts:
                 self.attempts[attempt.id] = attempt
@@ -87,8 +87,8 @@ class FakeRecorder:
         known = self.health.get(webhook.id)
         before = known if known and known.epoch == webhook.health_epoch else Health(webhook.health_epoch)
         attempted = HealthSample(**{name: getattr(attempt, name) for name in HealthSample._fields})
-        self.health[webhook.id] = after = before.after(
-            [attempted], oldest=self.clock.now() - COUNTS_FOR, own_network_is_down=own_network_is_down
+        self.health[webhook.id] = after = before.with_attempts(
+            [attempted], counted_since=self.clock.now() - MAX_FAILURE_AGE, own_network_is_down=own_network_is_down
         )
         if after.pause and webhook.status is Status.ACTIVE:
             self.webhooks.put(replace(webhook, status=Status.PAUSED, pause=Pause("pause_1", after.pause)))
@@ -113,16 +113,16 @@ class FakeDeliveryLog:
         if state is None:
             return None
         event = self.recorder.events.get((state.account_id, state.event_id))
-        newest = await self.attempts(delivery_id, None, ATTEMPTS_SHOWN)
+        newest = await self.attempts(delivery_id, None, MAX_ATTEMPTS_SHOWN)
         total = len(_attempts_of(self.recorder, delivery_id))
-        return DeliveryDetails(state, event.body if event else None, newest.rows[::-1], total, newest.next)
+        return DeliveryDetails(state, event.body if event else None, newest.rows[::-1], total, newest.next_cursor)
 
     async def attempts(self, delivery_id: str, after: Cursor | None, limit: int) -> Page[AttemptDetails]:
         found = _attempts_of(self.recorder, delivery_id)
         if after is not None:
             ids = [attempt.id for attempt in found]
             found = found[ids.index(after.id) + 1 :] if after.id in ids else []
-        rows = found[: fitting(map(_stored_bytes, found), limit, ATTEMPT_BYTES_SHOWN)]
+        rows = found[: page_size(map(_stored_bytes, found), limit, MAX_ATTEMPT_BYTES_SHOWN)]
         following = Cursor(rows[-1].started_at, rows[-1].id) if len(found) > len(rows) else None
         return Page([_seen(attempt) for attempt in rows], following)
 
@@ -160,7 +160,7 @@ def _is_wanted(state: DeliveryState, wanted: DeliveryFilter) -> bool:
     listed = (
         (wanted.states is None or state.state in wanted.states)
         and (wanted.event_types is None or state.event_type in wanted.event_types)
-        and not (wanted.without_tests and (state.trigger is Trigger.TEST or state.reason == ERASED))
+        and not (wanted.without_tests and (state.trigger is Trigger.TEST or state.reason == ERASED_REASON))
     )
     return named and listed and alike and in_time and (state.tier is not None or not wanted.in_tier)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeKafka
-from streams.adapters.kafka.subscription_records import apply
+from streams.adapters.kafka.subscription_records import apply_record
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscription_record import key_of
@@ -35,7 +35,7 @@ class FakeSubscriptions:
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
         await self._read_until(self._is_ready)
-        return self.table.reached
+        return self.table.reached_position
 
     async def wait_for(self, seen: SubscriptionsPosition) -> None:
         known = seen._replace(offset=min(seen.offset, len(self._kafka.topic(SUBSCRIPTIONS))))
@@ -66,6 +66,8 @@ class FakeSubscriptions:
             return
         for record in self._kafka.topic(SUBSCRIPTIONS)[self.table.position :]:
             try:
-                apply(self.table, self._codec, record)
+                apply_record(self.table, self._codec, record)
             except InvalidRecord as error:
-                self.table.spoil(record.offset, key_of(record.key), newer=isinstance(error, NewerRecord))
+                self.table.skip_invalid(
+                    record.offset, key_of(record.key), is_newer_release=isinstance(error, NewerRecord)
+                )

@@ -9,11 +9,11 @@ from itertools import count as counting
 from builders import NOON
 from fakes.clock import FakeClock
 from streams.core.audit import AuditEntry
-from streams.core.errors import Conflict, Refused, Unavailable
+from streams.core.errors import Conflict, RowRefused, Unavailable
 from streams.core.health import restore_epoch
 from streams.core.held import HeldChoice
-from streams.core.limits import LIST_BYTES
-from streams.core.page import Cursor, Page, fitting
+from streams.core.limits import MAX_LIST_BYTES
+from streams.core.page import Cursor, Page, page_size
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import DueChange
 
@@ -23,7 +23,7 @@ ROWS_AT_ONCE = 1000
 class FakeOutbox:
     """`Webhooks`, `Outbox` and `PublicationStatus`; each change raises a version."""
 
-    known_after = 0.0
+    propagation_seconds = 0.0
 
     def __init__(self) -> None:
         self._stored: dict[str, Registration] = {}
@@ -75,7 +75,7 @@ class FakeOutbox:
         if limit is not None and len(await self.list(registration.webhook.account_id)) >= limit:
             raise Conflict(f"at most {limit} webhooks")
         if registration.webhook.id in self._stored:
-            raise Refused("a webhook with this id exists")
+            raise RowRefused("a webhook with this id exists")
         self._note(audit_entry)
         return self._store(registration)
 
@@ -91,11 +91,11 @@ class FakeOutbox:
         newest_first = [found for found in await self.list(account_id) if status in (None, found.status)][::-1]
         at = [Cursor(found.created_at, found.id) for found in newest_first]
         begin = sum((cursor.at, cursor.id) >= (after.at, after.id) for cursor in at) if after else 0
-        limit = fitting((found.json_bytes for found in newest_first[begin:]), limit, LIST_BYTES)
+        limit = page_size((found.json_bytes for found in newest_first[begin:]), limit, MAX_LIST_BYTES)
         rows = newest_first[begin : begin + limit]
         return Page(rows, at[begin + limit - 1] if len(at) > begin + limit else None)
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         return [found for found in await self.list(account_id) if found.id in webhook_ids]
 
     async def find(self, webhook_id: str) -> Registration | None:
@@ -159,7 +159,7 @@ class FakeOutbox:
         live = [one for name in sorted(self._stored) if name > after_id and (one := self.live(name))]
         return {one.webhook.id: one.webhook.filter.text for one in live if one.webhook.filter}
 
-    async def owe(self, newest: Mapping[str, int]) -> None:
+    async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         self._check()
         for webhook_id in self._stored.keys() & newest.keys():
             version = self._stored[webhook_id].webhook.version
@@ -172,13 +172,13 @@ class FakeOutbox:
             self._stored[webhook_id] = stored
         self._dirty[webhook_id] = stored.webhook.version
 
-    async def due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
         self._check()
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
         due = [self._due(webhook_id) for webhook_id in oldest_first]
         return [one for one in due if (refused or {}).get(one.webhook_id) != one.version][:limit]
 
-    async def published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
+    async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         self._check()
         for due, appended_at in appended:
             self._has_published(due, appended_at)
@@ -191,7 +191,7 @@ class FakeOutbox:
             stored = self._stored[due.webhook_id]
             self._stored[due.webhook_id] = replace(stored, webhook=replace(stored.webhook, created_at=appended_at))
 
-    async def changed(self) -> None:
+    async def wait_for_changes(self) -> None:
         await self._changed.wait()
         self._changed.clear()
         self._check()

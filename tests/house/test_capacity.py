@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streams.adapters.compact_subscriptions import CACHE_BYTES
+from streams.adapters.compact_subscriptions import MAX_CACHE_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
-from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT, WEBHOOKS_PER_ACCOUNT
+from streams.core.limits import MAX_SCOPE_IDS_PER_ACCOUNT, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT, MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.subscriptions_table import SubscriptionsTable
 
 def resident():
@@ -37,10 +37,10 @@ def resident():
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 def full(account):
-    ids = SCOPE_IDS_PER_ACCOUNT // WEBHOOKS_PER_ACCOUNT
-    characters = WEBHOOK_CHARACTERS_PER_ACCOUNT // WEBHOOKS_PER_ACCOUNT
+    ids = MAX_SCOPE_IDS_PER_ACCOUNT // MAX_WEBHOOKS_PER_ACCOUNT
+    characters = MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT // MAX_WEBHOOKS_PER_ACCOUNT
     secret = ciphertext("s" * 100)
-    for number in range(WEBHOOKS_PER_ACCOUNT):
+    for number in range(MAX_WEBHOOKS_PER_ACCOUNT):
         yield webhook(
             id=f"wh_{account:013}{number:013}",
             account_id=f"acc_{account:026}",
@@ -54,14 +54,14 @@ def full(account):
 
 table = SubscriptionsTable(CompactSubscriptions(AvroCodec()))
 for known in full(0):
-    table.put(0, known, NOON)
+    table.apply_webhook(0, known, NOON)
 sizes = [resident()]
 for account in range(1, int(sys.argv[1]) + 1):
     for known in full(account):
-        table.put(0, known, NOON)
+        table.apply_webhook(0, known, NOON)
 sizes.append(resident())
 for account in range(int(sys.argv[1]) + 1):
-    assert len(table.of_account(f"acc_{account:026}")) == WEBHOOKS_PER_ACCOUNT
+    assert len(table.of_account(f"acc_{account:026}")) == MAX_WEBHOOKS_PER_ACCOUNT
 sizes.append(resident())
 print(json.dumps(sizes))
 """
@@ -71,7 +71,7 @@ def test_the_accounts_of_the_page_fit_the_memory_of_the_chart() -> None:
     [accounts] = re.findall(r"hold (\d+) accounts at every limit", PAGE)
     [account_bytes] = re.findall(r"An account at every limit takes (\d\.\d) MB", PAGE)
     [cache] = re.findall(r"(\d+) MiB of the webhooks that were used last", PAGE)
-    assert int(cache) * MIB == CACHE_BYTES
+    assert int(cache) * MIB == MAX_CACHE_BYTES
     loaded = subprocess.run(
         [sys.executable, "-c", LOAD, str(LOADED_ACCOUNTS)],
         cwd=ROOT,
@@ -82,7 +82,7 @@ def test_the_accounts_of_the_page_fit_the_memory_of_the_chart() -> None:
     )
     before, packed, cached = json.loads(loaded.stdout)
     assert (packed - before) / LOADED_ACCOUNTS <= float(account_bytes) * 1e6
-    assert cached - packed <= 1.25 * CACHE_BYTES
+    assert cached - packed <= 1.25 * MAX_CACHE_BYTES
     for stage in STAGES:
         limit = int(VALUES["stages"][stage]["resources"]["limits"]["memory"].removesuffix("Mi")) * MIB
-        assert EMPTY_BYTES + CACHE_BYTES + int(accounts) * float(account_bytes) * 1e6 <= limit, stage
+        assert EMPTY_BYTES + MAX_CACHE_BYTES + int(accounts) * float(account_bytes) * 1e6 <= limit, stage

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from streams.core.delivery_moves import MOVES
+from streams.core.delivery_moves import TRANSITIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "architecture.md"
 
 
 def picture() -> str:
-    moves = [f"    {state} --> {then} : {cause}" for (state, cause), then in MOVES.items()]
+    moves = [f"    {state} --> {then} : {cause}" for (state, cause), then in TRANSITIONS.items()]
     return "\n".join(["stateDiagram-v2", "    [*] --> waiting : fan-out", "    [*] --> held : backfill", *moves])
 
 

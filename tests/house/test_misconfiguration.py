@@ -158,7 +158,7 @@ def test_each_stage_refuses_a_wrong_value_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["scorm-webhooks", command])
-    monkeypatch.setattr("streams.cli.stages._run", lambda _: pytest.fail("the stage starts"))
+    monkeypatch.setattr("streams.cli.stages._run_async", lambda _: pytest.fail("the stage starts"))
     for value in WRONG[name]:
         monkeypatch.setenv(PREFIX + name, value)
         with pytest.raises(SystemExit) as ended:
@@ -201,7 +201,7 @@ MARKED = ("https://user:marker@[host", "ht://user:marker@host", "user:marker@hos
     [
         ("DATABASE_URL", lambda d: d.database_url),
         ("DATABASE_URL", lambda d: d.replay_lookup(FakeTelemetry())),
-        ("SMTP_URL", lambda d: d.transport()),
+        ("SMTP_URL", lambda d: d.mail_transport()),
         ("SCHEMA_REGISTRY_URL", lambda d: d.event_codec),
         ("SCORM_WEBHOOKS_PUBLIC_URL", lambda d: d.settings),
         ("SCORM_WEBHOOKS_OIDC_ISSUER", lambda d: d.settings),
@@ -241,12 +241,12 @@ def test_an_issuer_on_this_machine_may_use_http(issuer: str) -> None:
 
 
 def test_a_command_names_an_unreachable_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "START_SECONDS", 0.0)
-    monkeypatch.setattr(startup_checks, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(startup_checks, "START_TIMEOUT_SECONDS", 0.0)
+    monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_SECONDS", 0.1)
     deployment = SqlDeployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
     message = "KAFKA_BOOTSTRAP_SERVERS is 127.0.0.1:1 .*; gave up after 0 seconds"
     with pytest.raises(Unavailable, match=message):
-        startup_checks.StartupChecks(["session-events"]).require(deployment)
+        startup_checks.StartupChecks(["session-events"]).wait_or_raise(deployment)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -11,7 +11,7 @@ from streams.adapters.oidc.provider import OidcClient
 from streams.core.access import NewKey
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
-from streams.core.held import Held, HeldChoice
+from streams.core.held import HeldChoice, HeldDelivery
 from streams.core.mail import RenderedMail
 from streams.core.oidc import AuthorizationRequest, PendingSignIn
 from streams.core.outcome import Response
@@ -63,7 +63,7 @@ ENVIRON = {
         attempt(response_body=BYTES, request_headers={"X-Key": CANARY}),
         replace(dead_letter(), delivery=OWED),
         RecordedValue(OWED, NOON),
-        Held(OWED, HeldChoice.DELIVER),
+        HeldDelivery(OWED, HeldChoice.DELIVER),
         Batch(events={("acme", "evt_1"): RecordedEvent(NOON, BYTES)}),
         DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,), 1),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),

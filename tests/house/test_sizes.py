@@ -15,29 +15,29 @@ from streams.core.event import Event, EventSubjects, check_event, render
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
 from streams.core.limits import (
-    FILTER_CONDITIONS,
-    HEADER_NAME_CHARACTERS,
-    HEADER_VALUE_CHARACTERS,
-    HEADERS,
-    ID_CHARACTERS,
+    MAX_FILTER_CONDITIONS,
+    MAX_HEADER_NAME_CHARACTERS,
+    MAX_HEADER_VALUE_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_METADATA_PAIRS,
+    MAX_PAYLOAD_BYTES,
+    MAX_RESPONSE_BODY_BYTES,
+    MAX_SCOPE_IDS,
+    MAX_TEXT_CHARACTERS,
+    MAX_URL_CHARACTERS,
+    MAX_WEBHOOK_HEADERS,
     METADATA_HASH_BYTES,
-    METADATA_PAIRS,
-    PAYLOAD_BYTES,
-    RESPONSE_KEPT_BYTES,
-    SCOPE_IDS,
-    TEXT_CHARACTERS,
-    URL_CHARACTERS,
 )
 from streams.core.record_checks import check_attempt, check_delivery, check_webhook
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret
 from streams.features.webhooks.input import header_errors
 from streams.ports import Partition, Record
-from streams.stages.invalid_records import KEPT_BYTES, to_invalid_record
+from streams.stages.invalid_records import MAX_STORED_BYTES, to_invalid_record
 from streams.topics import BATCH_BYTES, INVALID, MAX_RECORD_BYTES, RECORD_BYTES
 
 CODEC = AvroCodec()
-ID = "i" * ID_CHARACTERS
+ID = "i" * MAX_ID_CHARACTERS
 # The overhead of a batch with one record: header, lengths, offset and time.
 BATCH_OVERHEAD_BYTES = 200
 
@@ -62,10 +62,10 @@ WIDEST_DELIVERY = check_delivery(
         event_id=ID,
         webhook_id=ID,
         pause_id=ID,
-        body=bytes(PAYLOAD_BYTES),
+        body=bytes(MAX_PAYLOAD_BYTES),
         trace_parent="0" * 55,
         subjects=EventSubjects(
-            ID, "\U0001f393" * TEXT_CHARACTERS, ID, ID, (bytes(METADATA_HASH_BYTES),) * METADATA_PAIRS
+            ID, "\U0001f393" * MAX_TEXT_CHARACTERS, ID, ID, (bytes(METADATA_HASH_BYTES),) * MAX_METADATA_PAIRS
         ),
         event_hash=bytes(32),
     )
@@ -73,12 +73,12 @@ WIDEST_DELIVERY = check_delivery(
 
 
 def fits(value: bytes) -> bool:
-    return len(value) + ID_CHARACTERS + BATCH_OVERHEAD_BYTES <= RECORD_BYTES
+    return len(value) + MAX_ID_CHARACTERS + BATCH_OVERHEAD_BYTES <= RECORD_BYTES
 
 
 def test_the_payload_of_the_largest_event_fits_its_limit() -> None:
     for widest in widest_events():
-        assert len(render(check_event(widest, NOON))) <= PAYLOAD_BYTES
+        assert len(render(check_event(widest, NOON))) <= MAX_PAYLOAD_BYTES
 
 
 def test_the_largest_event_fits_its_topic() -> None:
@@ -91,7 +91,9 @@ def test_the_largest_delivery_and_dead_letter_fit_their_topics() -> None:
 
 
 def test_the_largest_attempt_fits_its_topic() -> None:
-    names = {f"{n}{'n' * HEADER_NAME_CHARACTERS}"[:HEADER_NAME_CHARACTERS]: "•••" for n in range(HEADERS)}
+    names = {
+        f"{n}{'n' * MAX_HEADER_NAME_CHARACTERS}"[:MAX_HEADER_NAME_CHARACTERS]: "•••" for n in range(MAX_WEBHOOK_HEADERS)
+    }
     ours = {f"header-{n}": "v" * 512 for n in range(10)}
     # An invalid byte of a response header becomes a character of three bytes.
     answered = {f"{n}": "\ufffd" * (MAX_HEAD_BYTES // MAX_HEADERS) for n in range(MAX_HEADERS + 1)}
@@ -99,10 +101,10 @@ def test_the_largest_attempt_fits_its_topic() -> None:
         account_id=ID,
         event_id=ID,
         webhook_id=ID,
-        url="u" * URL_CHARACTERS,
+        url="u" * MAX_URL_CHARACTERS,
         request_headers=names | ours,
         response_headers=answered,
-        response_body=bytes(RESPONSE_KEPT_BYTES),
+        response_body=bytes(MAX_RESPONSE_BODY_BYTES),
         message="w" * 4096,
     )
     assert fits(CODEC.encode(check_attempt(widest)))
@@ -110,10 +112,10 @@ def test_the_largest_attempt_fits_its_topic() -> None:
 
 def test_the_largest_webhook_fits_its_topic() -> None:
     encryption = FernetEncryption([Fernet.generate_key().decode()])
-    own = {f"{n:0{HEADER_NAME_CHARACTERS}}": "v" * HEADER_VALUE_CHARACTERS for n in range(HEADERS)}
+    own = {f"{n:0{MAX_HEADER_NAME_CHARACTERS}}": "v" * MAX_HEADER_VALUE_CHARACTERS for n in range(MAX_WEBHOOK_HEADERS)}
     assert header_errors("headers", own) == []
-    ids = frozenset(f"{n:0{ID_CHARACTERS}}" for n in range(SCOPE_IDS))
-    url = "https://example.com/" + "u" * (URL_CHARACTERS - 20)
+    ids = frozenset(f"{n:0{MAX_ID_CHARACTERS}}" for n in range(MAX_SCOPE_IDS))
+    url = "https://example.com/" + "u" * (MAX_URL_CHARACTERS - 20)
     widest = webhook(
         id=ID,
         account_id=ID,
@@ -125,13 +127,13 @@ def test_the_largest_webhook_fits_its_topic() -> None:
         packages=ids,
         dispatches=ids,
         event_types=frozenset(EVENT_TYPES),
-        filter=parse_filter({f"metadata.{n}": "f" * 390 for n in range(FILTER_CONDITIONS)}),
+        filter=parse_filter({f"metadata.{n}": "f" * 390 for n in range(MAX_FILTER_CONDITIONS)}),
     )
     assert fits(CODEC.encode(check_webhook(widest)))
 
 
 def test_the_largest_whole_invalid_record_fits_its_topic() -> None:
-    value = bytes(KEPT_BYTES)
+    value = bytes(MAX_STORED_BYTES)
     outgoing = to_invalid_record(
         Record(Partition("deliveries.dead-letter", 10_000), 2**62, None, value, NOON), "e" * 100_000
     )

@@ -112,5 +112,5 @@ def test_the_registry_names_fields_that_exist() -> None:
 def test_the_document_has_every_rule() -> None:
     section = (ROOT / "docs" / "access.md").read_text().partition("## Who sees what")[2].partition("\n## ")[0]
     rows = [tuple(map(str.strip, row.strip("|").split("|"))) for row in section.splitlines() if row.startswith("|")]
-    rules = {(rule.what, rule.viewer, rule.member, rule.owner, rule.operator) for rule in FIELDS.values()}
+    rules = {(rule.description, rule.viewer, rule.member, rule.owner, rule.operator) for rule in FIELDS.values()}
     assert set(rows[2:]) == rules

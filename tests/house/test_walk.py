@@ -35,8 +35,8 @@ class Walk:
         # Kept, so that a coroutine that goes on is known.
         self._begun.add(frame)
         name = frame.f_code.co_name
-        if name in ("received", "revoked"):
-            self._is_on = name == "received"
+        if name in ("on_received", "on_revoked"):
+            self._is_on = name == "on_received"
         if self._is_on and (name == "<lambda>" or name[0] != "<") and name not in ("__init__", "__enter__"):
             caller = frame.f_back
             while caller is not None and caller not in self.entered:
@@ -68,7 +68,7 @@ async def test_a_record_takes_few_functions_to_its_commit() -> None:
         sys.setprofile(None)
     assert len(fixture.sender.requests) == 1
     names = walk.names
-    assert (names[0], names[-1]) == ("received", "commit")
-    assert {"read", "deliver", "acquire", "attempt", "_carry_out"} <= set(names)
+    assert (names[0], names[-1]) == ("on_received", "commit")
+    assert {"read", "deliver", "acquire", "attempt", "_produce_decision"} <= set(names)
     assert len(names) <= MAX_ENTERED, names
     assert len(walk.returns) <= MAX_RETURNS, walk.returns

@@ -12,7 +12,7 @@ from streams.core.time_limits import TimeLimits
 # The longest time between two commits, and a request before the commit.
 UNCOMMITTED_SECONDS = 1.1
 # `api` sleeps five seconds before its SIGTERM.
-END_SECONDS = TimeLimits(10).stop + 5
+END_SECONDS = TimeLimits(10).stop_seconds + 5
 
 
 @dataclass(frozen=True)

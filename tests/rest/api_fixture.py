@@ -34,14 +34,14 @@ from streams.core.errors import Unavailable
 from streams.core.job import Job
 from streams.core.mail import MailKind
 from streams.core.platform_stats import StageLag
-from streams.core.session import code_of
+from streams.core.session import format_code
 from streams.features.accounts.access import AccessService
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
 from streams.ports import DnsCheck, DnsResult, EventHistory, IdentityProvider, PublicationStatus, StageLags
-from streams.runtime.api_stage import site_of
+from streams.runtime.api_stage import make_site
 from streams.runtime.bootstrap import SqlDeployment
 
 OPERATOR_KEY = "operator-key-of-the-tests"
@@ -55,7 +55,7 @@ class FakePublisher:
     """A `PublicationStatus`: all is published, unless `works` is false."""
 
     works: bool = True
-    known_after: float = 0
+    propagation_seconds: float = 0
 
     async def is_published(self, webhook_id: str) -> bool:
         return self.works
@@ -163,13 +163,13 @@ class ApiFixture:
             yield
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(self.database, "_translated", away)
+            patch.setattr(self.database, "_open_transaction", away)
             yield
 
     async def sign_in_mails(self) -> list[tuple[str, str, str]]:
         """The address, the token and the code of each mail that is due, oldest first."""
         due = (mails.c.kind == MailKind.SIGN_IN) & mails.c.due_at.is_not(None)
-        async with self.database.reading() as connection:
+        async with self.database.read_transaction() as connection:
             query = select(mails.c.details).where(due).order_by(mails.c.created_at, mails.c.id)
             details = (await connection.scalars(query)).all()
         decrypt = self.app.state.services.encryption.decrypt
@@ -181,7 +181,7 @@ class ApiFixture:
         job = await self.jobs.find(job_id)
         assert job is not None
         while job.finished_at is None:
-            job = await (self.backfill.advance(job) if job.reads_history else self.jobs.advance(job.id))
+            job = await (self.backfill.advance(job) if job.is_backfilling else self.jobs.advance(job.id))
             self.clock.advance(1)
         return job
 
@@ -214,7 +214,7 @@ class ApiDeployment(SqlDeployment):
         return f"token-{next(self.numbers):037}"
 
     def new_code(self) -> str:
-        return code_of(next(self.numbers))
+        return format_code(next(self.numbers))
 
     def random_bytes(self, size: int) -> bytes:
         return next(self.numbers).to_bytes(size)
@@ -264,7 +264,7 @@ async def open_api(
         return problems
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
-    app = create_app(services, "1.2.3", requests_a_minute, site_of(deployment), events_a_second)
+    app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), events_a_second)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

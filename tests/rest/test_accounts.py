@@ -4,7 +4,7 @@ import pytest
 
 from rest.api_fixture import OTHER_OPERATOR_KEY, ApiClient, ApiFixture, errors_of
 from streams.core.access import digest
-from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 
 
 async def test_a_new_account_has_a_key_with_every_scope(api: ApiFixture) -> None:
@@ -128,7 +128,7 @@ async def test_operators_do_not_share_idempotency_keys(api: ApiFixture) -> None:
 
 async def test_an_account_has_200_users_at_most(api: ApiFixture) -> None:
     path = f"/v1/accounts/{api.acme.account_id}/users"
-    for number in range(USERS_PER_ACCOUNT):
+    for number in range(MAX_USERS_PER_ACCOUNT):
         await api.operator.post(path, {"email": f"user-{number}@acme.example"})
     refused = await api.operator.request("POST", path, {"email": "more@acme.example"})
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
@@ -145,17 +145,17 @@ async def test_an_account_has_100_active_keys_at_most(api: ApiFixture) -> None:
     new = {"name": "export", "scopes": ["webhooks:read"]}
     [first] = await api.operator.get(path)
     soon = await api.operator.post(path, {**new, "expiresAt": "2026-04-10T13:00:00Z"})
-    for _ in range(KEYS_PER_ACCOUNT - 2):
+    for _ in range(MAX_KEYS_PER_ACCOUNT - 2):
         await api.operator.post(path, new)
     refused = await api.operator.request("POST", path, new)
     assert (refused.status_code, refused.json()["type"]) == (409, "urn:scorm-webhooks:conflict")
     assert "has 100 API keys, and may have at most 100: revoke one first" in refused.json()["detail"]
     api.clock.advance(3600)
     # One has expired. Each revoked one makes room for another.
-    for _ in range(KEYS_LISTED):
+    for _ in range(MAX_KEYS_LISTED):
         made = await api.operator.post(path, new)
         await api.operator.delete(f"{path}/{made['id']}")
     keys = await api.operator.get(path)
-    assert len(keys) == KEYS_LISTED
+    assert len(keys) == MAX_KEYS_LISTED
     assert first["id"] in [key["id"] for key in keys]
     assert soon["id"] not in [key["id"] for key in keys]

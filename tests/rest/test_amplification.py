@@ -16,7 +16,7 @@ from api.shared_models import Input
 from api.webhooks import models as webhooks
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
-from streams.core.limits import ERRORS_SHOWN
+from streams.core.limits import MAX_ERRORS_SHOWN
 from streams.features.events.ingest import MAX_EVENTS
 
 pytestmark = pytest.mark.slow
@@ -81,7 +81,7 @@ def test_an_error_response_is_small(server: Server, method: str, path: str, body
     assert response.status_code in (400, 422), response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) <= MAX_ANSWER_BYTES
-    assert len(response.json().get("errors", [])) <= ERRORS_SHOWN
+    assert len(response.json().get("errors", [])) <= MAX_ERRORS_SHOWN
 
 
 @pytest.mark.parametrize(("method", "path", "body"), BODIES.values(), ids=BODIES.keys())
@@ -102,8 +102,8 @@ def test_a_large_request_does_not_block_the_loop(server: Server, method: str, pa
 async def test_a_response_says_how_many_errors_it_omits(api: ApiFixture) -> None:
     response = await api.acme.request("POST", "/v1/webhooks", {"url": URL, "packages": ["a b"] * 1000})
     assert response.status_code == 422
-    assert len(response.json()["errors"]) == ERRORS_SHOWN
-    assert response.json()["omittedErrors"] == 1000 - ERRORS_SHOWN
+    assert len(response.json()["errors"]) == MAX_ERRORS_SHOWN
+    assert response.json()["omittedErrors"] == 1000 - MAX_ERRORS_SHOWN
 
 
 async def test_deep_json_gets_a_clear_error(api: ApiFixture) -> None:

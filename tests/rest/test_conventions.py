@@ -15,7 +15,7 @@ from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of, open_api
 from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.core.errors import Misconfigured, Unavailable
-from streams.core.limits import ID_CHARACTERS, SCOPE_IDS
+from streams.core.limits import MAX_ID_CHARACTERS, MAX_SCOPE_IDS
 from streams.core.rate import RateLimits
 from streams.features.webhooks.service import WebhookService
 
@@ -123,13 +123,13 @@ async def test_a_repeated_idempotency_key_acts_once(api: ApiFixture) -> None:
 
 
 async def stored_bytes(api: ApiFixture) -> list[int]:
-    async with api.database.reading() as connection:
+    async with api.database.read_transaction() as connection:
         return [len(row.encrypted_response) for row in await connection.execute(select(idempotency_keys))]
 
 
 async def test_a_large_response_is_not_stored(api: ApiFixture) -> None:
     headers = {"Idempotency-Key": "register-crm"}
-    wide = {"url": URL, "packages": [f"{number:p>{ID_CHARACTERS}}" for number in range(SCOPE_IDS)]}
+    wide = {"url": URL, "packages": [f"{number:p>{MAX_ID_CHARACTERS}}" for number in range(MAX_SCOPE_IDS)]}
     first = await api.acme.request("POST", "/v1/webhooks", wide, headers=headers)
     again = await api.acme.request("POST", "/v1/webhooks", wide, headers=headers)
     assert (first.status_code, again.status_code) == (201, 409)

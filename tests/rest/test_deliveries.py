@@ -16,11 +16,11 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery
 from streams.core.job import PAYLOAD_WAIT
-from streams.core.limits import RETRIES_OF_A_DELIVERY
-from streams.core.mail import PAUSES_TOGETHER, MailKind
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
+from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.outcome import OutcomeKind
 from streams.features.mails.storage import SqlMails
-from streams.features.mails.text import together
+from streams.features.mails.text import group_pauses
 from streams.features.replays.stage import run_jobs
 from streams.topics import TEST_DELIVERIES
 
@@ -215,7 +215,7 @@ async def test_a_delivery_is_replayed_unless_it_is_held(api: ApiFixture) -> None
     assert (response.status_code, again["state"], again["reason"], again["generation"]) == (202, "held", "replay", 2)
     refused = await api.acme.request("POST", f"/v1/deliveries/{dead}/retry")
     assert "is sent without a replay" in errors_of(refused)["delivery"]
-    often = await dead_letter(api, 3, webhook_id=webhook["id"], generation=RETRIES_OF_A_DELIVERY + 1)
+    often = await dead_letter(api, 3, webhook_id=webhook["id"], generation=MAX_RETRIES_PER_DELIVERY + 1)
     refused = await api.acme.request("POST", f"/v1/deliveries/{often}/retry")
     assert "was sent again 100 times, the limit: repair the endpoint" in errors_of(refused)["delivery"]
     orphan = await dead_letter(api, 2, webhook_id="wh_gone")
@@ -307,7 +307,7 @@ async def test_an_unsent_mail_says_why(api: ApiFixture) -> None:
     for number in range(1, 6):
         await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
+    owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
     await mails.settle([replace(one, due_at=None, problem="No mail server is configured.") for one in owed.mails])
     [mail] = (await api.acme.get("/v1/notifications"))["data"]
@@ -321,9 +321,9 @@ async def test_pauses_in_one_mail_say_so(api: ApiFixture) -> None:
         for number in range(1, 6):
             await api.record(failure(api, webhook, number))
     mails = SqlMails(api.database)
-    owed = await mails.due(MailKind.PAUSED, "", api.clock.now() + PAUSES_TOGETHER)
+    owed = await mails.next_due(MailKind.PAUSED, "", api.clock.now() + PAUSE_GROUPING_WINDOW)
     assert owed is not None
-    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in together(owed.mails)])
+    await mails.settle([replace(one, due_at=None, sent_at=NOON) for one in group_pauses(owed.mails)])
     listed = (await api.acme.get("/v1/notifications"))["data"]
     [first] = [mail for mail in listed if "sentWith" not in mail]
     [other] = [mail for mail in listed if mail is not first]

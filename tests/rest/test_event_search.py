@@ -17,7 +17,7 @@ from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Invalid, NotFound
 from streams.core.event import Event
 from streams.core.page import Page
-from streams.core.webhook import Unmatched, Webhook
+from streams.core.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
 from streams.ports import Outgoing
@@ -43,7 +43,7 @@ class SearchFixture:
         assert (wanted.account_id, wanted.event_id) == ("acme", "evt_1")
         return Page(self.rows, None)
 
-    async def that_take(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
+    async def webhooks_taking(self, *_: object) -> dict[str, Sequence[Webhook]] | None:
         return None if self.webhooks is None else {"acme": self.webhooks}
 
     async def existing_accounts(self, account_ids: Sequence[str]) -> set[str]:
@@ -79,13 +79,13 @@ async def test_an_event_on_the_topic_has_the_webhooks_that_want_it(fixture: Sear
 @pytest.mark.parametrize(
     ("webhooks", "reason"),
     [
-        ([], Unmatched.NO_WEBHOOK),
-        ([webhook(event_types=("package.updated",))], Unmatched.TYPE),
-        ([webhook(packages=frozenset({"pkg_other"}))], Unmatched.SCOPE),
+        ([], MismatchReason.NO_WEBHOOK),
+        ([webhook(event_types=("package.updated",))], MismatchReason.TYPE),
+        ([webhook(packages=frozenset({"pkg_other"}))], MismatchReason.SCOPE),
     ],
 )
 async def test_an_event_that_no_webhook_wants_has_the_reason(
-    fixture: SearchFixture, webhooks: Sequence[Webhook], reason: Unmatched
+    fixture: SearchFixture, webhooks: Sequence[Webhook], reason: MismatchReason
 ) -> None:
     fixture.publish(id="evt_1")
     fixture.webhooks = webhooks
@@ -141,7 +141,7 @@ async def test_an_id_with_an_impossible_time_is_answered(api: ApiFixture, event_
 async def test_a_search_that_takes_too_long_says_what_to_do(
     fixture: SearchFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_search, "SEARCH_SECONDS", 0)
+    monkeypatch.setattr(event_search, "SEARCH_TIMEOUT_SECONDS", 0)
     fixture.publish(id="evt_1")
     with pytest.raises(NotFound, match="set `since` to when it was published"):
         await fixture.service.find("evt_1", "acme", NOON)

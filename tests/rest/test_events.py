@@ -125,7 +125,7 @@ async def test_a_customer_uses_nothing_of_the_operators_limit(tmp_path: Path) ->
 async def test_without_acknowledgement_a_repeat_has_the_same_ids(
     api: ApiFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "ACKNOWLEDGED_SECONDS", 0.05)
+    monkeypatch.setattr(ingest, "ACKNOWLEDGEMENT_TIMEOUT_SECONDS", 0.05)
     headers = {"Idempotency-Key": "order-7"}
     api.kafka.leave()
     first = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, COMPLETED]}, headers=headers)

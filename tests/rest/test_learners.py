@@ -101,7 +101,7 @@ async def test_a_first_key_may_erase_and_an_older_one_may_not(api: ApiFixture) -
 
 
 async def test_a_long_erasure_goes_on_after_its_request(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(service, "FINISH_WAIT_SECONDS", 0.0)
     await waiting(api)
     response = await api.acme.request("POST", "/v1/learners/erase", {"learnerId": LEARNER})
     erasure = response.json()

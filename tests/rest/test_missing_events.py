@@ -8,7 +8,7 @@ from fakes.history import FakeEventHistory
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period
-from streams.features.replays.missing_events import COUNTS_AT_ONCE, MissingEventCounter
+from streams.features.replays.missing_events import MAX_CONCURRENT_COUNTS, MissingEventCounter
 
 PERIOD = DeliveryFilter(since=NOON, until=NOON)
 
@@ -33,7 +33,7 @@ async def test_counts_of_an_account_wait_for_each_other() -> None:
     counts = [asyncio.create_task(counter.count(webhook(account_id="acme"), PERIOD)) for _ in range(9)]
     await until(lambda: history.begun == 1)
     counts.append(asyncio.create_task(counter.count(webhook(account_id="globex"), PERIOD)))
-    await until(lambda: history.begun == COUNTS_AT_ONCE)
+    await until(lambda: history.begun == MAX_CONCURRENT_COUNTS)
     history.finish.set()
     await asyncio.gather(*counts)
     assert history.begun == len(counts)

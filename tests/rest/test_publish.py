@@ -13,14 +13,14 @@ from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
 from api.auth import MayPublish
-from api.events.publish import as_written, events_of
+from api.events.publish import events_of, restore_field_names
 from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.adapters.sql.account_tables import api_keys
 from streams.core.errors import Invalid
-from streams.core.recently_found import FOUND_SECONDS
+from streams.core.recently_found import TTL_SECONDS
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = st.sampled_from(
@@ -55,7 +55,7 @@ def with_router(api: ApiFixture) -> ApiFixture:
         try:
             events = await api.app.state.services.ingest.publish(events_of(body), caller.account_id)
         except Invalid as error:
-            raise as_written(error, body) from None
+            raise restore_field_names(error, body) from None
         return {"ids": [event.id for event in events], "events": [{"id": event.id} for event in events]}
 
     api.app.include_router(router)
@@ -122,7 +122,7 @@ def statements(api: ApiFixture) -> Iterator[list[str]]:
     def record(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
         made.append(statement)
 
-    engines = {api.database._reader.sync_engine, api.database._engine.sync_engine}
+    engines = {api.database._read_engine.sync_engine, api.database._engine.sync_engine}
     for engine in engines:
         sql_event.listen(engine, "before_cursor_execute", record)
     yield made
@@ -155,7 +155,7 @@ async def test_a_key_revoked_elsewhere_opens_for_a_second_more(api: ApiFixture) 
     async with api.database.transaction() as connection:
         await connection.execute(update(api_keys).values(revoked_at=api.clock.now()).where(api_keys.c.id == key["id"]))
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
-    api.clock.advance(FOUND_SECONDS)
+    api.clock.advance(TTL_SECONDS)
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 401
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from builders import EXAMPLE
 from rest.api_fixture import URL, ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
-from streams.features.accounts.access import KNOWN_FOR
+from streams.features.accounts.access import OFFLINE_KEY_LIFETIME
 from streams.features.events import storage as account_webhooks
 
 
@@ -36,7 +36,7 @@ def queries(api: ApiFixture) -> Iterator[list[str]]:
         if "FROM webhooks" in statement and "account_id IN" in statement:
             made.append(statement)
 
-    engine = api.database._reader.sync_engine
+    engine = api.database._read_engine.sync_engine
     event.listen(engine, "before_cursor_execute", record)
     yield made
     event.remove(engine, "before_cursor_execute", record)
@@ -84,7 +84,7 @@ async def test_a_recent_key_publishes_without_the_database(api: ApiFixture) -> N
         assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
         assert (await api.globex.request("POST", "/v1/events", COMPLETED)).status_code == 503
         assert (await api.acme.request("GET", "/v1/webhooks")).status_code == 503
-        api.clock.advance(KNOWN_FOR.total_seconds() + 1)
+        api.clock.advance(OFFLINE_KEY_LIFETIME.total_seconds() + 1)
         assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 503
 
 

@@ -49,7 +49,7 @@ async def test_a_count_starts_nothing(api: ApiFixture) -> None:
     counted = response.json()
     assert counted.pop("seconds") < 1
     assert counted == {"count": 2, "oldestAt": "2026-04-10T11:58:00Z", "newestAt": "2026-04-10T11:59:00Z"}
-    assert await api.jobs.unfinished("") == []
+    assert await api.jobs.list_unfinished("") == []
 
 
 async def test_a_period_is_sent_again_with_the_same_ids(api: ApiFixture) -> None:
@@ -173,8 +173,8 @@ async def test_a_count_without_kafka_says_so(api: ApiFixture) -> None:
 
 
 async def test_a_count_that_takes_too_long_says_at_least(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(missing_events, "COUNTED_RECORDS", 2)
-    monkeypatch.setattr(missing_events, "RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr(missing_events, "MAX_COUNTED_RECORDS", 2)
+    monkeypatch.setattr(missing_events, "RECORDS_PER_READ", 2)
     made = await api.acme.webhook()
     for number in range(5):
         published(api, number)

@@ -13,12 +13,12 @@ from streams.adapters.sql import keyset
 from streams.core.access import make_key
 from streams.core.account import Account
 from streams.core.limits import (
-    EMAILS,
-    KEYS_PER_ACCOUNT,
-    NAME_CHARACTERS,
-    SCOPE_IDS_PER_ACCOUNT,
-    SESSIONS_LISTED,
-    USERS_PER_ACCOUNT,
+    MAX_EMAILS,
+    MAX_KEYS_PER_ACCOUNT,
+    MAX_NAME_CHARACTERS,
+    MAX_SCOPE_IDS_PER_ACCOUNT,
+    MAX_SESSIONS_LISTED,
+    MAX_USERS_PER_ACCOUNT,
 )
 from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
@@ -100,7 +100,7 @@ async def fill(api: ApiFixture) -> dict[str, str]:
     quotes, text = '"' * 1900, "\x01" * 500
     scope = [f"{number:p>128}" for number in range(1000)]
     widest = {"url": f"{URL}?{quotes}", "fallbackUrl": f"{URL}/spare?{quotes}", "description": text}
-    scopes = [scope] * (SCOPE_IDS_PER_ACCOUNT // 2 // len(scope)) + [[]] * WEBHOOKS
+    scopes = [scope] * (MAX_SCOPE_IDS_PER_ACCOUNT // 2 // len(scope)) + [[]] * WEBHOOKS
     made = [await api.acme.webhook(**widest, packages=ids, dispatches=ids) for ids in scopes[:WEBHOOKS]]
     for number in range(5 * WEBHOOKS):
         changes = {"url": f"{URL}/{number}?{quotes}", "fallbackUrl": f"{URL}/spare-{number}?{quotes}"}
@@ -118,14 +118,14 @@ async def fill(api: ApiFixture) -> dict[str, str]:
     answer = {"response_body": b"\x01'" * 2048, "response_headers": {"x": "'" * 4000}}
     await api.record(delivery(**theirs), *(attempt(**theirs, **answer, number=number) for number in range(1, 100)))
     path = f"/v1/accounts/{api.acme.account_id}"
-    for number in range(USERS_PER_ACCOUNT):
+    for number in range(MAX_USERS_PER_ACCOUNT):
         await api.operator.post(f"{path}/users", {"email": f"{number:u>60}@{'d' * 60}.{'e' * 60}.example"})
-    for number in range(KEYS_PER_ACCOUNT - 1):
+    for number in range(MAX_KEYS_PER_ACCOUNT - 1):
         await api.operator.post(f"{path}/keys", {"name": f"{number:'>200}", "scopes": ["webhooks:read"]})
-    emails = [f"{number:e>100}@{'d' * 60}.{'e' * 60}.example" for number in range(EMAILS)]
+    emails = [f"{number:e>100}@{'d' * 60}.{'e' * 60}.example" for number in range(MAX_EMAILS)]
     accounts = SqlAccounts(api.database)
     for number in range(ACCOUNTS):
-        account = Account(f"acc_{number}", "'" * NAME_CHARACTERS, tuple(emails), NOON)
+        account = Account(f"acc_{number}", "'" * MAX_NAME_CHARACTERS, tuple(emails), NOON)
         await accounts.add(account, make_key(f"key_{number}", account.id, "first", f"sk_{number}", NOON).key)
     job = await api.acme.post(f"/v1/webhooks/{made[0]['id']}/retry-waiting")
     erasure = await api.acme.post("/v1/learners/erase", {"learnerId": "someone"})
@@ -169,13 +169,13 @@ async def test_no_response_is_larger_than_a_megabyte(api: ApiFixture) -> None:
 
 
 async def test_the_newest_sessions_are_listed(api: ApiFixture) -> None:
-    for _ in range(SESSIONS_LISTED + 1):
+    for _ in range(MAX_SESSIONS_LISTED + 1):
         await (await signed_in(api)).close()
     path = f"/v1/accounts/{api.acme.account_id}/sessions"
     listed = await api.operator.get(path)
-    assert len(listed) == SESSIONS_LISTED
+    assert len(listed) == MAX_SESSIONS_LISTED
     await api.operator.delete(f"{path}/{listed[0]['id']}")
-    assert len({one["id"] for one in [*listed, *await api.operator.get(path)]}) == SESSIONS_LISTED + 1
+    assert len({one["id"] for one in [*listed, *await api.operator.get(path)]}) == MAX_SESSIONS_LISTED + 1
 
 
 async def test_all_accounts_are_on_some_page(api: ApiFixture) -> None:
@@ -196,9 +196,9 @@ async def test_all_accounts_are_on_some_page(api: ApiFixture) -> None:
 
 async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows are read in portions until the page is full."""
-    monkeypatch.setattr(keyset, "LIST_BYTES", 1)
+    monkeypatch.setattr(keyset, "MAX_LIST_BYTES", 1)
     webhook = await api.acme.webhook()
-    for number in range(2 * keyset.ROWS_AT_ONCE):
+    for number in range(2 * keyset.ROWS_PER_QUERY):
         await api.acme.patch(f"/v1/webhooks/{webhook['id']}", {"description": f"{number}"})
     asked: list[int] = []
     newest_first = keyset.newest_first
@@ -209,7 +209,7 @@ async def test_a_list_reads_no_more_than_it_shows(api: ApiFixture, monkeypatch: 
 
     monkeypatch.setattr(keyset, "newest_first", asking)
     page = await api.acme.get("/v1/account/audit", limit="500")
-    assert (len(page["data"]), asked) == (1, [keyset.ROWS_AT_ONCE])
+    assert (len(page["data"]), asked) == (1, [keyset.ROWS_PER_QUERY])
 
 
 async def test_short_pages_leave_no_row_out(api: ApiFixture) -> None:

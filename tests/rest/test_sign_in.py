@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
-from streams.core.access import MANAGE, Role, Scope
+from streams.core.access import MANAGE_ACCOUNT, Role, Scope
 from streams.core.errors import NotFound, Unauthorized
-from streams.core.session import GUESSES, IDLE_LASTS, MAX_OPEN_MAILS, SESSION_LASTS, code_of
+from streams.core.session import IDLE_TIMEOUT, MAX_CODE_GUESSES, MAX_OPEN_MAILS, SESSION_LIFETIME, format_code
 from streams.features.sign_in.service import Browser
 
 ADA = "ada@acme.example"
@@ -33,79 +33,79 @@ async def token_of(url: str) -> str:
 
 async def test_a_mailed_code_signs_in_once_in_the_browser_that_asked(api: ApiFixture) -> None:
     ada = await user(api)
-    browser = await api.sign_in.ask("Ada@Acme.example")
+    browser = await api.sign_in.send_sign_in_mail("Ada@Acme.example")
     [(email, _, code)] = await api.sign_in_mails()
     assert email == ADA
     with pytest.raises(Unauthorized, match="code is wrong"):
-        await api.sign_in.by_code("another browser", code, BROWSER)
-    opened = await api.sign_in.by_code(browser, code.replace(" ", ""), BROWSER)
+        await api.sign_in.sign_in_by_code("another browser", code, BROWSER)
+    opened = await api.sign_in.sign_in_by_code(browser, code.replace(" ", ""), BROWSER)
     assert (opened.session.user_id, opened.session.account_id) == (ada["id"], api.acme.account_id)
     assert (opened.session.address, opened.session.user_agent) == ("192.0.2.7", "Firefox")
     with pytest.raises(Unauthorized, match="used already"):
-        await api.sign_in.by_code(browser, code, BROWSER)
+        await api.sign_in.sign_in_by_code(browser, code, BROWSER)
     assert (await api.sessions.find(opened.token)).id == opened.session.id
 
 
 async def test_a_mailed_link_signs_in_once_in_any_browser(api: ApiFixture) -> None:
     await user(api)
-    browser = await api.sign_in.ask(ADA)
+    browser = await api.sign_in.send_sign_in_mail(ADA)
     [(_, token, code)] = await api.sign_in_mails()
-    assert (await api.sign_in.by_link(token, BROWSER)).session.email == ADA
-    for again in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
+    assert (await api.sign_in.sign_in_by_link(token, BROWSER)).session.email == ADA
+    for again in (api.sign_in.sign_in_by_link(token, BROWSER), api.sign_in.sign_in_by_code(browser, code, BROWSER)):
         with pytest.raises(Unauthorized, match="used already"):
             await again
 
 
 async def test_a_code_and_a_link_expire_after_15_minutes(api: ApiFixture) -> None:
     await user(api)
-    browser = await api.sign_in.ask(ADA)
+    browser = await api.sign_in.send_sign_in_mail(ADA)
     [(_, token, code)] = await api.sign_in_mails()
     api.clock.advance(15 * 60)
-    for late in (api.sign_in.by_link(token, BROWSER), api.sign_in.by_code(browser, code, BROWSER)):
+    for late in (api.sign_in.sign_in_by_link(token, BROWSER), api.sign_in.sign_in_by_code(browser, code, BROWSER)):
         with pytest.raises(Unauthorized, match="expired"):
             await late
 
 
 async def test_a_code_cannot_be_guessed(api: ApiFixture) -> None:
     await user(api)
-    browser = await api.sign_in.ask(ADA)
+    browser = await api.sign_in.send_sign_in_mail(ADA)
     [(_, _, code)] = await api.sign_in_mails()
-    for number in range(GUESSES):
+    for number in range(MAX_CODE_GUESSES):
         with pytest.raises(Unauthorized):
-            await api.sign_in.by_code(browser, code_of(90_000_000 + number), BROWSER)
+            await api.sign_in.sign_in_by_code(browser, format_code(90_000_000 + number), BROWSER)
     with pytest.raises(Unauthorized):
-        await api.sign_in.by_code(browser, code, BROWSER)
+        await api.sign_in.sign_in_by_code(browser, code, BROWSER)
 
 
 async def test_a_hundred_guesses_open_nothing(api: ApiFixture) -> None:
     await user(api)
     for _ in range(20):
-        browser = await api.sign_in.ask(ADA)
-        for guess in range(GUESSES):
+        browser = await api.sign_in.send_sign_in_mail(ADA)
+        for guess in range(MAX_CODE_GUESSES):
             with pytest.raises(Unauthorized):
-                await api.sign_in.by_code(browser, f"9999 999{guess}", BROWSER)
+                await api.sign_in.sign_in_by_code(browser, f"9999 999{guess}", BROWSER)
         # Even the right code is worth nothing after five wrong ones.
         for _, _, code in await api.sign_in_mails():
             with pytest.raises(Unauthorized):
-                await api.sign_in.by_code(browser, code, BROWSER)
+                await api.sign_in.sign_in_by_code(browser, code, BROWSER)
 
 
 async def test_asking_does_not_reveal_who_has_a_user(api: ApiFixture) -> None:
     await user(api)
-    known, unknown = await api.sign_in.ask(ADA), await api.sign_in.ask("eve@acme.example")
+    known, unknown = await api.sign_in.send_sign_in_mail(ADA), await api.sign_in.send_sign_in_mail("eve@acme.example")
     assert len(known) == len(unknown)
     assert [email for email, _, _ in await api.sign_in_mails()] == [ADA]
     with pytest.raises(Unauthorized):
-        await api.sign_in.by_code(unknown, "0000 0001", BROWSER)
+        await api.sign_in.sign_in_by_code(unknown, "0000 0001", BROWSER)
 
 
 async def test_nobody_fills_another_persons_mailbox(api: ApiFixture) -> None:
     await user(api)
     for _ in range(MAX_OPEN_MAILS + 3):
-        await api.sign_in.ask(ADA)
+        await api.sign_in.send_sign_in_mail(ADA)
     assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS
     api.clock.advance(15 * 60)
-    await api.sign_in.ask(ADA)
+    await api.sign_in.send_sign_in_mail(ADA)
     assert len(await api.sign_in_mails()) == MAX_OPEN_MAILS + 1
 
 
@@ -115,11 +115,11 @@ async def test_asking_for_mails_keeps_nobody_out(api: ApiFixture, every: int) ->
     await user(api)
     for minute in range(120):
         if minute % every == 0:
-            await api.sign_in.ask(ADA)
+            await api.sign_in.send_sign_in_mail(ADA)
         if minute % 7 == 0:
-            await api.sign_in.ask(ADA)
+            await api.sign_in.send_sign_in_mail(ADA)
             [*_, (_, newest, _)] = await api.sign_in_mails()
-            assert (await api.sign_in.by_link(newest, BROWSER)).session.email == ADA, minute
+            assert (await api.sign_in.sign_in_by_link(newest, BROWSER)).session.email == ADA, minute
         api.clock.advance(60)
 
 
@@ -127,38 +127,40 @@ async def test_without_a_mail_there_is_no_code(api: ApiFixture) -> None:
     """A code that is in no mail can only be guessed."""
     await user(api)
     for _ in range(MAX_OPEN_MAILS):
-        await api.sign_in.ask(ADA)
-    unmailed = await api.sign_in.ask(ADA)
+        await api.sign_in.send_sign_in_mail(ADA)
+    unmailed = await api.sign_in.send_sign_in_mail(ADA)
     codes = {code for _, _, code in await api.sign_in_mails()}
     for number in range(30):
-        if code_of(number) not in codes:
+        if format_code(number) not in codes:
             # Each with guesses of its own, as if the first digits were known.
             async with api.database.transaction() as connection:
-                await connection.execute(text(f"UPDATE sign_ins SET guesses_left = {GUESSES} WHERE guesses_left > 0"))
+                await connection.execute(
+                    text(f"UPDATE sign_ins SET guesses_left = {MAX_CODE_GUESSES} WHERE guesses_left > 0")
+                )
             with pytest.raises(Unauthorized):
-                await api.sign_in.by_code(unmailed, code_of(number), BROWSER)
+                await api.sign_in.sign_in_by_code(unmailed, format_code(number), BROWSER)
 
 
 async def test_only_sent_mails_count(api: ApiFixture) -> None:
     for _ in range(MAX_OPEN_MAILS + 3):
-        await api.sign_in.ask(ADA)
+        await api.sign_in.send_sign_in_mail(ADA)
     await user(api)
-    await api.sign_in.ask(ADA)
+    await api.sign_in.send_sign_in_mail(ADA)
     assert len(await api.sign_in_mails()) == 1
 
 
 async def test_sign_in_mails_are_not_shown_to_the_account(api: ApiFixture) -> None:
     await user(api)
-    await api.sign_in.ask(ADA)
+    await api.sign_in.send_sign_in_mail(ADA)
     assert (await api.acme.get("/v1/notifications"))["data"] == []
 
 
 async def test_a_person_of_several_accounts_chooses(api: ApiFixture) -> None:
     for account, role in (("acme", "viewer"), ("globex", "owner")):
         await user(api, account=account, role=role)
-    browser = await api.sign_in.ask(ADA)
+    browser = await api.sign_in.send_sign_in_mail(ADA)
     [(_, _, code)] = await api.sign_in_mails()
-    opened = await api.sign_in.by_code(browser, code, BROWSER)
+    opened = await api.sign_in.sign_in_by_code(browser, code, BROWSER)
     assert opened.session.caller is None
     choices = await api.sessions.choices(opened.session)
     assert {choice.account_id for choice in choices} == {api.acme.account_id, api.globex.account_id}
@@ -181,13 +183,13 @@ async def test_an_operators_link_signs_a_user_in_once(api: ApiFixture) -> None:
     link = await api.operator.post(f"{path}/{ada['id']}/sign-in-links")
     assert link["expiresAt"] == "2026-04-10T12:15:00Z"
     token = await token_of(link["url"])
-    assert (await api.sign_in.by_link(token, BROWSER)).session.user_id == ada["id"]
+    assert (await api.sign_in.sign_in_by_link(token, BROWSER)).session.user_id == ada["id"]
     with pytest.raises(Unauthorized, match="used already"):
-        await api.sign_in.by_link(token, BROWSER)
+        await api.sign_in.sign_in_by_link(token, BROWSER)
     left = await token_of((await api.operator.post(f"{path}/{ada['id']}/sign-in-links"))["url"])
     await api.operator.delete(f"{path}/{ada['id']}")
     with pytest.raises(Unauthorized):
-        await api.sign_in.by_link(left, BROWSER)
+        await api.sign_in.sign_in_by_link(left, BROWSER)
     assert (await api.operator.request("POST", f"{path}/{ada['id']}/sign-in-links")).status_code == 404
 
 
@@ -197,7 +199,7 @@ async def test_a_link_for_a_user_proves_no_address(api: ApiFixture) -> None:
     typed = await user(api, account="globex", role="viewer")
     path = f"/v1/accounts/{api.globex.account_id}/users/{typed['id']}/sign-in-links"
     token = await token_of((await api.operator.post(path))["url"])
-    opened = await api.sign_in.by_link(token, BROWSER)
+    opened = await api.sign_in.sign_in_by_link(token, BROWSER)
     session = await api.sessions.find(opened.token)
     assert await api.sessions.choices(session) == []
     with pytest.raises(NotFound):
@@ -208,9 +210,9 @@ async def test_a_link_for_a_user_proves_no_address(api: ApiFixture) -> None:
 async def test_a_mailed_link_proves_the_address(api: ApiFixture) -> None:
     for account in ("acme", "globex"):
         await user(api, account=account)
-    await api.sign_in.ask(ADA)
+    await api.sign_in.send_sign_in_mail(ADA)
     [(_, token, _)] = await api.sign_in_mails()
-    opened = await api.sign_in.by_link(token, BROWSER)
+    opened = await api.sign_in.sign_in_by_link(token, BROWSER)
     assert len(await api.sessions.choices(await api.sessions.find(opened.token))) == 2
     chosen = await api.sessions.choose(opened.session, api.acme.account_id)
     assert len(await api.sessions.choices(chosen)) == 2
@@ -220,9 +222,9 @@ async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> N
     """Its row does not say how the address was proved."""
     for account in ("acme", "globex"):
         await user(api, account=account)
-    await api.sign_in.ask(ADA)
+    await api.sign_in.send_sign_in_mail(ADA)
     [(_, token, _)] = await api.sign_in_mails()
-    opened = await api.sign_in.by_link(token, BROWSER)
+    opened = await api.sign_in.sign_in_by_link(token, BROWSER)
     async with api.database.transaction() as connection:
         await connection.execute(text("UPDATE sessions SET proved_email = NULL"))
     assert await api.sessions.choices(await api.sessions.find(opened.token)) == []
@@ -233,7 +235,7 @@ async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:
     wanted = {"role": "viewer", "minutes": 60, "returnUrl": "https://lms.example.com/settings"}
     link = await api.operator.post(path, wanted)
     assert link["expiresAt"] == "2026-04-10T13:00:00Z"
-    opened = await api.sign_in.by_link(await token_of(link["url"]), BROWSER)
+    opened = await api.sign_in.sign_in_by_link(await token_of(link["url"]), BROWSER)
     caller = opened.session.caller
     assert caller
     assert caller.account_id == api.acme.account_id
@@ -242,7 +244,7 @@ async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:
     late = await token_of((await api.operator.post(path))["url"])
     api.clock.advance(15 * 60)
     with pytest.raises(Unauthorized):
-        await api.sign_in.by_link(late, BROWSER)
+        await api.sign_in.sign_in_by_link(late, BROWSER)
     for wrong, field in (({"minutes": 0}, "minutes"), ({"minutes": 1441}, "minutes"), ({"role": "root"}, "role")):
         assert field in errors_of(await api.operator.request("POST", path, wrong))
     assert (await api.operator.request("POST", "/v1/accounts/acc_1/portal-links", {})).status_code == 404
@@ -273,7 +275,7 @@ async def test_a_return_url_leads_to_a_page(api: ApiFixture, url: str, message: 
 @pytest.mark.parametrize("url", ["http://localhost:3000/?a=b", "https://lms.example.com/#/settings"])
 async def test_a_return_url_may_have_a_fragment(api: ApiFixture, url: str) -> None:
     link = await api.operator.post(f"/v1/accounts/{api.acme.account_id}/portal-links", {"returnUrl": url})
-    opened = await api.sign_in.by_link(await token_of(link["url"]), BROWSER)
+    opened = await api.sign_in.sign_in_by_link(await token_of(link["url"]), BROWSER)
     assert opened.session.return_url == url
 
 
@@ -284,19 +286,19 @@ async def signed_in(api: ApiFixture, role: str = "owner") -> tuple[dict[str, str
     """A user, and the token of a session."""
     ada = await user(api, role=role)
     link = await api.operator.post(f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}/sign-in-links")
-    return ada, (await api.sign_in.by_link(await token_of(link["url"]), BROWSER)).token
+    return ada, (await api.sign_in.sign_in_by_link(await token_of(link["url"]), BROWSER)).token
 
 
 async def test_a_session_ends_when_it_is_idle_or_old(api: ApiFixture) -> None:
     _, token = await signed_in(api)
-    for _ in range(int(SESSION_LASTS / IDLE_LASTS)):
-        api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+    for _ in range(int(SESSION_LIFETIME / IDLE_TIMEOUT)):
+        api.clock.advance((IDLE_TIMEOUT - MINUTE).total_seconds())
         await api.sessions.find(token)
-    api.clock.advance((IDLE_LASTS - MINUTE).total_seconds())
+    api.clock.advance((IDLE_TIMEOUT - MINUTE).total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
         await api.sessions.find(token)
     _, idle = await signed_in(api)
-    api.clock.advance(IDLE_LASTS.total_seconds())
+    api.clock.advance(IDLE_TIMEOUT.total_seconds())
     with pytest.raises(Unauthorized, match="sign in again"):
         await api.sessions.find(idle)
     with pytest.raises(Unauthorized):
@@ -307,12 +309,12 @@ async def test_a_changed_role_and_a_removed_user_count_at_once(api: ApiFixture) 
     ada, token = await signed_in(api)
     caller = (await api.sessions.find(token)).caller
     assert caller
-    assert MANAGE in caller.permissions
+    assert MANAGE_ACCOUNT in caller.permissions
     path = f"/v1/accounts/{api.acme.account_id}/users/{ada['id']}"
     assert (await api.operator.patch(path, {"role": "member"}))["role"] == "member"
     caller = (await api.sessions.find(token)).caller
     assert caller
-    assert MANAGE not in caller.permissions
+    assert MANAGE_ACCOUNT not in caller.permissions
     await api.operator.delete(path)
     with pytest.raises(Unauthorized):
         await api.sessions.find(token)

@@ -80,7 +80,7 @@ async def test_a_lowered_limit_is_judged_at_once(api: ApiFixture) -> None:
     outgoing = SqlOutgoingEvents(api.database)
     for limit, expected in ((100, []), (10, [80]), (9, [80, 100]), (1000, [80, 100]), (9, [80, 100])):
         await api.operator.patch(path, {"planLimit": limit})
-        events = [AvroCodec().decode(one.value) for one in await outgoing.due(10)]
+        events = [AvroCodec().decode(one.value) for one in await outgoing.list_due(10)]
         assert sorted(int(str(one.data["thresholdPercent"])) for one in events) == expected  # type: ignore[union-attr]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from api.visibility import FIELDS, Visibility, visible
 from builders import NOON
-from streams.core.access import MANAGE, OPERATOR, PERMISSIONS, Role
+from streams.core.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role
 from streams.core.account import AttemptDetails
 from streams.core.audit import AuditEntry
 from streams.core.page import Page
@@ -63,7 +63,7 @@ def test_nobody_sees_more_with_fewer_permissions() -> None:
         by_field = [
             rule.visibility(VIEWER),
             rule.visibility(PERMISSIONS[Role.MEMBER]),
-            rule.visibility({MANAGE}),
+            rule.visibility({MANAGE_ACCOUNT}),
             rule.visibility({OPERATOR}),
         ]
         assert by_field == sorted(by_field, key=order.index), name

@@ -58,7 +58,7 @@ async def test_types_without_the_field_are_refused(api: ApiFixture) -> None:
 
 async def test_filters_count_like_urls(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await api.acme.webhook()
-    monkeypatch.setattr(room, "WEBHOOK_CHARACTERS_PER_ACCOUNT", len(URL) + 30)
+    monkeypatch.setattr(room, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", len(URL) + 30)
     response = await api.acme.request("PATCH", f"/v1/webhooks/{made['id']}", {"filter": {"learnerId": "x" * 30}})
     assert response.status_code == 409
     assert "URLs, headers and filters" in response.text

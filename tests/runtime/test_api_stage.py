@@ -47,7 +47,7 @@ async def test_the_server_knows_which_requests_it_cut(is_cut: bool) -> None:
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    observer = ConnectionObserver(closed=lambda reason: None, counted=lambda count: None)
+    observer = ConnectionObserver(on_close=lambda reason: None, on_count=lambda count: None)
     listening = listen("127.0.0.1", 0, "API")
     server = GracefulServer(server_config(app, ConnectionLimits(), observer, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -60,4 +60,4 @@ async def test_the_server_knows_which_requests_it_cut(is_cut: bool) -> None:
             answer.set()
         await serving
     writer.close()
-    assert server.cut_requests == is_cut
+    assert server.cut_request_count == is_cut

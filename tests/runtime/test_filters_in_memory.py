@@ -13,6 +13,6 @@ from streams.runtime.deployment import Deployment
 def test_the_table_keeps_the_filter_of_a_webhook(schemas: str) -> None:
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SCORM_WEBHOOKS_RECORD_SCHEMAS": schemas}
     table = Deployment.from_environment(environ).subscriptions_reader(FakeTelemetry()).table
-    table.put(0, webhook(filter=parse_filter({"successStatus": "failed"})), NOON)
+    table.apply_webhook(0, webhook(filter=parse_filter({"successStatus": "failed"})), NOON)
     [known] = table.of_account("acme")
     assert not wants(known, event())

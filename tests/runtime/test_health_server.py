@@ -17,12 +17,12 @@ from streams.runtime.sockets import listen
 
 @pytest_asyncio.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(health_server, "CONNECTION_SECONDS", 0.5)
+    monkeypatch.setattr(health_server, "CONNECTION_TIMEOUT_SECONDS", 0.5)
 
     async def ready() -> list[str]:
         return []
 
-    async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
+    async with health_server.serve_health(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
         yield port
 
 
@@ -51,7 +51,7 @@ async def test_slow_connections_below_the_limit_all_stay() -> None:
 
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(
-            health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry())
+            health_server.serve_health(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry())
         )
         connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
         for _, writer in connections:
@@ -67,7 +67,7 @@ async def test_slow_connections_below_the_limit_all_stay() -> None:
 async def test_idle_connections_do_not_keep_probes_out(port: int) -> None:
     with contextlib.ExitStack() as stack:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-            for _ in range(health_server.CONNECTIONS * 3):
+            for _ in range(health_server.MAX_CONNECTIONS * 3):
                 stack.enter_context(socket.create_connection(("127.0.0.1", port)))
                 assert (await client.get("/healthz")).status_code == 200
 
@@ -77,7 +77,7 @@ def test_it_serves_on_uvloop_too() -> None:
         async def ready() -> list[str]:
             return []
 
-        async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
+        async with health_server.serve_health(listen("127.0.0.1", 0, "HEALTH"), ready, CollectorRegistry()) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
             async with asyncio.timeout(5):
@@ -95,7 +95,7 @@ def test_it_serves_on_uvloop_too() -> None:
         (b"POST /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 405),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: " + b"a" * health_server.HEAD_BYTES, 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: " + b"a" * health_server.MAX_HEAD_BYTES, 431),
     ],
 )
 async def test_a_request_has_its_status(port: int, request_head: bytes, status: int) -> None:
@@ -112,7 +112,7 @@ async def test_a_page_that_fails_is_an_error_of_its_request(caplog: pytest.LogCa
     async def broken() -> list[str]:
         raise ValueError("broken")
 
-    async with health_server.serving(listen("127.0.0.1", 0, "HEALTH"), broken, CollectorRegistry()) as port:
+    async with health_server.serve_health(listen("127.0.0.1", 0, "HEALTH"), broken, CollectorRegistry()) as port:
         assert b" 500 " in await response_to(port, b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b" 200 " in await response_to(port, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
     assert "broken" in caplog.text

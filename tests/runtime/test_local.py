@@ -31,6 +31,6 @@ async def test_a_misconfigured_stage_is_named_after_a_slow_stop(
     monkeypatch.setattr(local, "Supervisor", SlowSupervisor)
     deployment = SqlDeployment.from_environment({"SCORM_WEBHOOKS_DATA_DIR": str(tmp_path)})
     with pytest.raises(Misconfigured, match="record cannot start"):
-        async with local.system(deployment, PrometheusTelemetry("up")):
+        async with local.run_system(deployment, PrometheusTelemetry("up")):
             pass
     await deployment.database.close()

@@ -14,7 +14,7 @@ from streams.runtime.deployment import Deployment
 async def test_what_deliver_reads_shares_the_outage_of_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replay_lookup_module, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
     path, telemetry = tmp_path / "scorm.db", FakeTelemetry()
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")

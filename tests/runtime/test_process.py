@@ -38,7 +38,7 @@ class StageThatDrains:
     ("error", "expected"), [(None, "drained"), (TimeoutError("records not finished: 2"), "drain_timed_out")]
 )
 async def test_a_cut_drain_is_logged(error: Exception | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "_end_in_time", lambda *_: None)
+    monkeypatch.setattr(process_module, "_exit_after", lambda *_: None)
     monkeypatch.setattr(process_module, "GARBAGE_THRESHOLDS", gc.get_threshold())
     telemetry = FakeTelemetry()
 
@@ -51,7 +51,7 @@ async def test_a_cut_drain_is_logged(error: Exception | None, expected: str, mon
         CollectorRegistry(),
         listen("127.0.0.1", 0, "HEALTH"),
         stop_seconds=25,
-        until_stdin_closes=False,
+        ends_with_stdin=False,
     )
     drains = [(event, fields.get("why")) for event, fields in telemetry.logged if event.startswith("drain")]
     assert drains == [("draining", None), (expected, str(error) if error else None)]

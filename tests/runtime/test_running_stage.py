@@ -47,16 +47,14 @@ class GroupFixture:
 
     def start(self) -> None:
         registry, listening = CollectorRegistry(), listen("127.0.0.1", 0, "HEALTH")
-        running = run_process(
-            self.stages, self.telemetry, registry, listening, stop_seconds=25, until_stdin_closes=False
-        )
+        running = run_process(self.stages, self.telemetry, registry, listening, stop_seconds=25, ends_with_stdin=False)
         self.running = asyncio.create_task(running)
 
     def newest(self, name: str) -> FakeStage:
         return self.made[name][-1]
 
     def problems(self) -> list[str]:
-        return process_module._problems(self.stages)
+        return process_module._readiness_problems(self.stages)
 
     def _new_telemetry(self, name: str) -> FakeTelemetry:
         self.telemetries[name].append(FakeTelemetry())
@@ -74,7 +72,7 @@ class GroupFixture:
 def frozen(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often the garbage collector was frozen."""
     calls: list[str] = []
-    monkeypatch.setattr(process_module, "_end_in_time", lambda *_: None)
+    monkeypatch.setattr(process_module, "_exit_after", lambda *_: None)
     monkeypatch.setattr(process_module, "GARBAGE_THRESHOLDS", gc.get_threshold())
     monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
     return calls

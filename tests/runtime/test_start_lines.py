@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from streams.runtime import start_lines
-from streams.runtime.start_lines import is_up, quiet_log
+from streams.runtime.start_lines import quiet_log_settings, wait_until_up
 
 
 class FakeStages:
@@ -27,13 +27,13 @@ class FakeStages:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start_lines, "is_on_terminal", lambda: True)
-    monkeypatch.setattr(start_lines, "START_NOTICE_SECONDS", 0)
-    monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "START_NOTICE_AFTER_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "CHECK_INTERVAL_SECONDS", 0)
 
 
 @pytest.mark.usefixtures("terminal")
 async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await is_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
     assert capsys.readouterr().out == (
         "Not ready yet: record: no broker \\x1b answers (http://a/readyz has all that is missing)\n"
     )
@@ -42,16 +42,16 @@ async def test_a_long_start_is_explained_once(capsys: pytest.CaptureFixture[str]
 async def test_without_a_terminal_nothing_is_explained(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(start_lines, "START_NOTICE_SECONDS", 0)
-    monkeypatch.setattr(start_lines, "LOOK_EVERY_SECONDS", 0)
-    assert await is_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
-    assert (capsys.readouterr().out, quiet_log()) == ("", {})
+    monkeypatch.setattr(start_lines, "START_NOTICE_AFTER_SECONDS", 0)
+    monkeypatch.setattr(start_lines, "CHECK_INTERVAL_SECONDS", 0)
+    assert await wait_until_up(FakeStages(5), asyncio.Event(), "http://a/readyz")
+    assert (capsys.readouterr().out, quiet_log_settings()) == ("", {})
 
 
 @pytest.mark.usefixtures("terminal")
 async def test_no_address_is_printed_after_an_end() -> None:
     stopping = asyncio.Event()
-    assert not await is_up(FakeStages(3, ends=True), stopping, "")
+    assert not await wait_until_up(FakeStages(3, ends=True), stopping, "")
     stopping.set()
-    assert not await is_up(FakeStages(0), stopping, "")
-    assert quiet_log() == {"SCORM_WEBHOOKS_LOG_LEVEL": "warning"}
+    assert not await wait_until_up(FakeStages(0), stopping, "")
+    assert quiet_log_settings() == {"SCORM_WEBHOOKS_LOG_LEVEL": "warning"}

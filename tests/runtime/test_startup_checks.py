@@ -17,12 +17,12 @@ SECONDS = 20
 
 
 async def test_a_missing_topic_is_waited_for_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
     telemetry, reasons = FakeTelemetry(), list[str]()
     with EmbeddedBroker() as broker:
         deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": broker.bootstrap})
         checks = StartupChecks(["deliveries"])
-        waiting = asyncio.create_task(checks.wait(deployment, Outages(telemetry), reasons.append))
+        waiting = asyncio.create_task(checks.wait_until_met(deployment, Outages(telemetry), reasons.append))
         async with asyncio.timeout(SECONDS):
             while len(reasons) < 3:
                 await asyncio.sleep(0.01)
@@ -33,11 +33,13 @@ async def test_a_missing_topic_is_waited_for_and_logged_once(monkeypatch: pytest
 
 
 async def test_a_broker_that_is_away_is_waited_for_and_logged_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(startup_checks, "REQUEST_SECONDS", 0.05)
+    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(startup_checks, "REQUEST_TIMEOUT_SECONDS", 0.05)
     telemetry, reasons = FakeTelemetry(), list[str]()
     deployment = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"})
-    waiting = asyncio.create_task(StartupChecks(["deliveries"]).wait(deployment, Outages(telemetry), reasons.append))
+    waiting = asyncio.create_task(
+        StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(telemetry), reasons.append)
+    )
     async with asyncio.timeout(SECONDS):
         while len(reasons) < 3:
             await asyncio.sleep(0.01)
@@ -47,8 +49,8 @@ async def test_a_broker_that_is_away_is_waited_for_and_logged_once(monkeypatch: 
 
 
 async def test_a_client_that_never_reaches_kafka_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(startup_checks, "CLIENT_SECONDS", 0.05)
+    monkeypatch.setattr(startup_checks, "RETRY_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(startup_checks, "CLIENT_RENEWAL_SECONDS", 0.05)
     reasons = list[str]()
     with EmbeddedBroker() as broker:
         broker.create("deliveries", 1)
@@ -56,25 +58,25 @@ async def test_a_client_that_never_reaches_kafka_is_replaced(monkeypatch: pytest
         clients = [NeverConnected(), deployment.topics_admin()]
         monkeypatch.setattr(Deployment, "topics_admin", lambda _: clients.pop(0))
         async with asyncio.timeout(SECONDS):
-            await StartupChecks(["deliveries"]).wait(deployment, Outages(FakeTelemetry()), reasons.append)
+            await StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(FakeTelemetry()), reasons.append)
     assert set(reasons) == {"no connection"}
     assert clients == []
 
 
 async def test_a_check_that_hangs_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup_checks, "HANGING_SECONDS", 0.05)
+    monkeypatch.setattr(startup_checks, "CHECK_TIMEOUT_SECONDS", 0.05)
     deployment, hanging = Deployment.from_environment({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}), Hanging()
     monkeypatch.setattr(Deployment, "topics_admin", lambda _: hanging)
     async with asyncio.timeout(SECONDS):
         with pytest.raises(ScormWebhooksError, match="did not end"):
-            await StartupChecks(["deliveries"]).wait(deployment, Outages(FakeTelemetry()), lambda _: None)
+            await StartupChecks(["deliveries"]).wait_until_met(deployment, Outages(FakeTelemetry()), lambda _: None)
     hanging.ended.set()
 
 
 class NeverConnected:
     """A client that Kafka never answers."""
 
-    def existing(self, seconds: float) -> dict[str, int]:
+    def partition_counts(self, seconds: float) -> dict[str, int]:
         raise Unavailable("no connection")
 
 
@@ -84,7 +86,7 @@ class Hanging:
     def __init__(self) -> None:
         self.ended = threading.Event()
 
-    def existing(self, seconds: float) -> dict[str, int]:
+    def partition_counts(self, seconds: float) -> dict[str, int]:
         self.ended.wait(SECONDS)
         return {}
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeKafka, FakeTelemetry
-from streams.adapters.kafka.record_producer import FLUSH_SECONDS
-from streams.core.time_limits import MAX_ATTEMPT, TimeLimits
+from streams.adapters.kafka.record_producer import FLUSH_TIMEOUT_SECONDS
+from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.stages import DeliverProcess
 from streams.settings import Settings, load_settings
-from streams.stages.consuming.partition_consumer import REVOKE_SECONDS
+from streams.stages.consuming.partition_consumer import REVOKE_TIMEOUT_SECONDS
 
 
 def settings(**changes: str) -> Settings:
@@ -19,13 +19,13 @@ def settings(**changes: str) -> Settings:
 
 @pytest.mark.parametrize(("seconds", "drain"), [("60", 62), ("2", 12)])
 def test_the_settings_have_the_limits(seconds: str, drain: float) -> None:
-    assert settings(ATTEMPT_TIMEOUT_SECONDS=seconds).time_limits.drain == drain
+    assert settings(ATTEMPT_TIMEOUT_SECONDS=seconds).time_limits.drain_seconds == drain
     assert settings().time_limits == TimeLimits(10)
 
 
 def test_the_end_after_a_drain_has_time_for_its_parts() -> None:
     limits = TimeLimits(10)
-    assert limits.stop - limits.drain >= REVOKE_SECONDS + FLUSH_SECONDS
+    assert limits.stop_seconds - limits.drain_seconds >= REVOKE_TIMEOUT_SECONDS + FLUSH_TIMEOUT_SECONDS
 
 
 def test_who_sends_a_test_waits_for_its_outcome(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, mo
         {
             "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
             "SCORM_WEBHOOKS_DATA_DIR": str(tmp_path),
-            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{MAX_ATTEMPT:g}",
+            "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": f"{MAX_ATTEMPT_SECONDS:g}",
         }
     )
     process = DeliverProcess(deployment, FakeTelemetry())
@@ -50,4 +50,4 @@ async def test_deliver_drains_for_as_long_as_an_attempt_takes(tmp_path: Path, mo
 
     monkeypatch.setattr(process._partition_consumer, "drain", drain)
     await process.drain()
-    assert drained == [MAX_ATTEMPT + 2]
+    assert drained == [MAX_ATTEMPT_SECONDS + 2]

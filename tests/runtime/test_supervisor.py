@@ -9,7 +9,7 @@ import pytest
 
 from fakes import FakeTelemetry
 from streams.core.errors import Misconfigured
-from streams.runtime.supervisor import Supervisor, causes
+from streams.runtime.supervisor import Supervisor, causes_with_stages
 
 SECONDS = 60.0
 OURS = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "SCORM_", "DATABASE_"))}
@@ -22,9 +22,9 @@ async def test_the_health_port_is_open_before_the_stage_starts(tmp_path: Path) -
     supervising = asyncio.create_task(supervisor.run())
     try:
         async with asyncio.timeout(SECONDS):
-            while not supervisor.children or not supervisor.children["deliver"].port:
+            while not supervisor.children or not supervisor.children["deliver"].health_port:
                 await asyncio.sleep(0)
-        _, connection = await asyncio.open_connection("127.0.0.1", supervisor.children["deliver"].port)
+        _, connection = await asyncio.open_connection("127.0.0.1", supervisor.children["deliver"].health_port)
         connection.close()
     finally:
         supervising.cancel()
@@ -54,7 +54,7 @@ def isolated_in(folder: Path) -> dict[str, str]:
 def test_a_cause_of_several_processes_is_named_once() -> None:
     lines = {"deliver": ["no broker answers", "a topic is missing"], "record": ["no broker answers"]}
     background = {"background": ["publish, meter: no broker answers", "is starting"]}
-    assert causes({**lines, **background}) == [
+    assert causes_with_stages({**lines, **background}) == [
         "deliver, record, publish, meter: no broker answers",
         "deliver: a topic is missing",
         "background: is starting",

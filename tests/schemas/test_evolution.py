@@ -20,7 +20,7 @@ from streams.core.delivery import Delivery
 from streams.core.event import parse_event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS
-from streams.core.limits import ID_CHARACTERS
+from streams.core.limits import MAX_ID_CHARACTERS
 from streams.core.webhook import Webhook
 
 EVENT_TYPES_BY_RECORD = {name.title().replace(".", ""): fields for name, fields in EVENT_TYPES.items()}
@@ -136,7 +136,7 @@ def test_the_schema_of_events_has_the_limit_of_each_text() -> None:
     for record in data["type"]:
         for field in record["fields"]:
             kind = EVENT_TYPES_BY_RECORD[record["name"]][field["name"]].kind
-            if kind.schema.get("pattern", "").endswith(f"{{1,{ID_CHARACTERS}}}$"):
+            if kind.schema.get("pattern", "").endswith(f"{{1,{MAX_ID_CHARACTERS}}}$"):
                 assert ID_WORDS in field["doc"], field
             elif "maxLength" in kind.schema:
                 assert f"{kind.schema['maxLength']} characters" in field["doc"], field

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
-from streams.core.backlog import Backlog, GroupOffsets, Waiting
+from streams.core.backlog import Backlog, GroupOffsets, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports import Partition
 from streams.stages import backlog_metrics
@@ -56,8 +56,8 @@ class Fixture:
 
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(backlog_metrics, "EVERY_SECONDS", 0)
-    monkeypatch.setattr(backlog_metrics, "TIMES_ITS_LENGTH", 0)
+    monkeypatch.setattr(backlog_metrics, "READ_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 0)
     yield Fixture()
     await cancel_others()
 
@@ -66,9 +66,9 @@ async def test_deliveries_are_exposed_by_tier_and_reason(fixture: Fixture) -> No
     ago = NOON - timedelta(hours=1)
     fixture.backlogs.backlog = Backlog(
         webhooks={"active": 3, "paused": 1},
-        retries={"30s": Waiting(5, NOON + timedelta(seconds=20)), "6h": Waiting(1, ago)},
-        held={"busy": Waiting(7, ago)},
-        dead={"exhausted": Waiting(2, ago)},
+        retries={"30s": WaitingCount(5, NOON + timedelta(seconds=20)), "6h": WaitingCount(1, ago)},
+        held={"busy": WaitingCount(7, ago)},
+        dead={"exhausted": WaitingCount(2, ago)},
     )
     fixture.start()
     await fixture.read_again()
@@ -83,20 +83,20 @@ async def test_deliveries_are_exposed_by_tier_and_reason(fixture: Fixture) -> No
 
 
 async def test_what_has_no_time_is_not_old(fixture: Fixture) -> None:
-    fixture.backlogs.backlog = Backlog({}, {"30s": Waiting(0, None)}, {}, {})
+    fixture.backlogs.backlog = Backlog({}, {"30s": WaitingCount(0, None)}, {}, {})
     fixture.start()
     await fixture.read_again()
     assert fixture.telemetry.replaced["retries_overdue_seconds"] == {("30s",): 0}
 
 
 async def test_a_quick_reading_is_soon_repeated(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog_metrics, "TIMES_ITS_LENGTH", 20)
+    monkeypatch.setattr(backlog_metrics, "INTERVAL_FACTOR", 20)
     fixture.start()
     await fixture.read_again()
 
 
 async def test_a_reason_that_is_over_is_no_longer_exposed(fixture: Fixture) -> None:
-    fixture.backlogs.backlog = Backlog({}, {}, {"busy": Waiting(7, NOON)}, {})
+    fixture.backlogs.backlog = Backlog({}, {}, {"busy": WaitingCount(7, NOON)}, {})
     fixture.start()
     await fixture.read_again()
     fixture.backlogs.backlog = Backlog({}, {}, {}, {})

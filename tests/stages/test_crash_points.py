@@ -105,8 +105,8 @@ async def records_without_a_sentinel(pipeline: Pipeline) -> Sequence[Outgoing]:
         lambda: "first",
         Outages(pipeline.telemetry),
     )
-    [due] = await pipeline.outbox.due(10)
-    return [publish._outgoing(due)]
+    [due] = await pipeline.outbox.list_due(10)
+    return [publish._encode_change(due)]
 
 
 # -- deliver: due → open → … → POST → produce → both acknowledged → complete → commit ------------------------------
@@ -207,10 +207,10 @@ async def test_record_crashes(pipeline: Pipeline, port: str, method: str, after:
 @pytest.mark.parametrize(
     ("port", "method", "after", "written_twice"),
     [
-        ("publish.outbox", "due", AFTER, 0),
+        ("publish.outbox", "list_due", AFTER, 0),
         ("publish.producer", "produce", BEFORE, 0),
         ("publish.producer", "produce", AFTER, 1),
-        ("publish.outbox", "published", AFTER, 0),
+        ("publish.outbox", "mark_published", AFTER, 0),
     ],
     ids=["read → produce", "before the produce", "acknowledged → clean", "clean → the sentinel"],
 )
@@ -224,14 +224,14 @@ async def test_publish_crashes(pipeline: Pipeline, port: str, method: str, after
     assert len(written) == 1 + written_twice
     assert pipeline.table.find("wh_crm") is not None
     assert pipeline.table.table.is_complete()
-    assert await pipeline.outbox.due(10) == []
+    assert await pipeline.outbox.list_due(10) == []
 
 
 # -- release_held: read → produce → acknowledged → recorded ---------------------------------------------
 
 
 async def test_release_held_crashes_between_two_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 1)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 1)
     await pipeline.register(paused())
     await pipeline.fan_out_events(*EVENTS)
     await pipeline.register(webhook(status=Status.ACTIVE))

@@ -11,7 +11,7 @@ from stages.pipeline import URL, Pipeline
 from stages.test_deliver import CODEC, DeliverFixture
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, State, Trigger
-from streams.core.delivery_moves import MOVES
+from streams.core.delivery_moves import TRANSITIONS
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.held import HeldChoice
 from streams.core.outcome import Response
@@ -29,7 +29,7 @@ LAST = delivery(step=2, attempt=2, target_attempt=2)
 DELIVERIES_OWED = [
     each._replace(trigger=trigger)
     for trigger in Trigger
-    for each in (delivery(), LAST, delivery().diverted(attempted=True), LAST.diverted(attempted=True))
+    for each in (delivery(), LAST, delivery().to_fallback(is_attempted=True), LAST.to_fallback(is_attempted=True))
 ]
 RESPONSES = [Response(status, {}) for status in (200, 410, 500)]
 # By the topic of what follows a record without an attempt.
@@ -61,7 +61,9 @@ async def move(known: Webhook | None, owed: Delivery, response: Response, *, lat
 
 
 def table(before: State, *causes: type[StrEnum]) -> set[tuple[StrEnum, State]]:
-    return {(cause, then) for (state, cause), then in MOVES.items() if state is before and isinstance(cause, causes)}
+    return {
+        (cause, then) for (state, cause), then in TRANSITIONS.items() if state is before and isinstance(cause, causes)
+    }
 
 
 async def test_deliver_makes_the_moves_of_the_table() -> None:

@@ -18,7 +18,7 @@ from streams.core.errors import Unavailable
 from streams.core.event import Event, render
 from streams.core.outcome import Response
 from streams.features.learners import stage
-from streams.features.learners.stage import TAKEN_OVER_AFTER, finish_erasures
+from streams.features.learners.stage import TAKEOVER_DELAY, finish_erasures
 from streams.topics import TEST_DELIVERIES, retry_topic
 
 LEARNER = str(EXAMPLE["learnerId"])
@@ -77,7 +77,7 @@ class FakeErasures:
     away: int = 0
     found: dict[str, Erasure] = field(default_factory=dict)
 
-    async def hash_of(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> str:
         return f"hash of {account_id}/{learner_id}"
 
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
@@ -87,7 +87,7 @@ class FakeErasures:
     async def find(self, erasure_id: str) -> Erasure | None:
         return self.found.get(erasure_id)
 
-    async def unfinished(self, before: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, before: datetime) -> Sequence[Erasure]:
         await asyncio.sleep(0)
         if self.away:
             self.away -= 1
@@ -105,19 +105,19 @@ class FakeErasures:
 
 
 async def test_publish_finishes_what_a_request_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOK_EVERY_SECONDS", "PORTION_PAUSE_SECONDS"):
+    for name in ("POLL_INTERVAL_SECONDS", "PORTION_PAUSE_SECONDS"):
         monkeypatch.setattr(stage, name, 0)
     clock, telemetry = FakeClock(), FakeTelemetry()
     erasures = FakeErasures({"ers_1": 3, "ers_2": 1}, away=2)
     # No key decrypts the first one.
-    for erasure_id, age in (("ers_0", TAKEN_OVER_AFTER), ("ers_1", TAKEN_OVER_AFTER), ("ers_2", timedelta(0))):
+    for erasure_id, age in (("ers_0", TAKEOVER_DELAY), ("ers_1", TAKEOVER_DELAY), ("ers_2", timedelta(0))):
         at = clock.now() - age - timedelta(seconds=1)
         erasures.found[erasure_id] = Erasure(erasure_id, "acme", "hash", at, at, "ada")
     task = asyncio.create_task(finish_erasures(erasures, clock, telemetry))
     await until(lambda: erasures.found["ers_1"].is_finished)
     # The second one's request is still at work.
     assert erasures.portions == {"ers_1": 0, "ers_2": 1}
-    clock.advance(TAKEN_OVER_AFTER.total_seconds())
+    clock.advance(TAKEOVER_DELAY.total_seconds())
     await until(lambda: erasures.found["ers_2"].is_finished)
     assert telemetry.logged_count("erasure_finished") == 2
     assert not task.done()

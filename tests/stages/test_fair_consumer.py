@@ -80,7 +80,7 @@ def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_consumer, "COMMIT_EVERY_SECONDS", 0)
+    monkeypatch.setattr(fair_consumer, "COMMIT_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(fair_batches, "GATHER_SECONDS", 0)
     monkeypatch.setattr(fair_batches, "REVOKE_SECONDS", 0.001)
 

@@ -182,7 +182,7 @@ async def test_one_query_asks_for_all_tests_that_wait(pipeline: Pipeline, monkey
 
 
 async def test_a_test_that_kafka_does_not_take_says_so(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synthetic_events_module, "PRODUCE_SECONDS", 0.05)
+    monkeypatch.setattr(synthetic_events_module, "PRODUCE_TIMEOUT_SECONDS", 0.05)
     await pipeline.register(webhook())
     pipeline.kafka.leave()
     with pytest.raises(Unavailable, match=r"Kafka did not accept the test within 0\.05 seconds\. It may still be sent"):
@@ -238,7 +238,7 @@ async def test_a_retry_waits_for_a_payload_not_yet_recorded(
 
 async def test_a_retry_waits_a_limited_time_for_a_payload(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 60)
-    monkeypatch.setattr(deliveries_module, "ASK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(deliveries_module, "PAYLOAD_CHECK_INTERVAL_SECONDS", 0)
     await pipeline.register(webhook())
     await pipeline.fan_out_events(event())
     with pytest.raises(Invalid, match="its payload is not kept"):
@@ -293,13 +293,18 @@ async def test_matching_dead_letters_are_handled_in_portions(
     await quiet()
     progress: list[int] = []
     service = deliveries(pipeline)
-    assert await service.retry_dead(DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada") == AffectedIds(
-        ()
-    )
+    assert await service.retry_dead_letters(
+        DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada"
+    ) == AffectedIds(())
     unknown = DeliveryFilter(ids=["unknown"])
-    assert await service.discard_dead(unknown, progress.append, actor="ada") == AffectedIds((), ("unknown",))
-    assert len((await service.retry_dead(DeliveryFilter(event_id="evt_0"), progress.append, actor="ada")).ids) == 1
-    assert len((await service.discard_dead(DeliveryFilter(webhook_id="wh_crm"), progress.append, actor="ada")).ids) == 4
+    assert await service.discard_dead_letters(unknown, progress.append, actor="ada") == AffectedIds((), ("unknown",))
+    assert (
+        len((await service.retry_dead_letters(DeliveryFilter(event_id="evt_0"), progress.append, actor="ada")).ids) == 1
+    )
+    assert (
+        len((await service.discard_dead_letters(DeliveryFilter(webhook_id="wh_crm"), progress.append, actor="ada")).ids)
+        == 4
+    )
     assert progress == [1, 2, 2]
 
 

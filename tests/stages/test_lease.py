@@ -29,7 +29,7 @@ class KeeperFixture:
 @pytest.fixture
 def fixture(monkeypatch: pytest.MonkeyPatch) -> KeeperFixture:
     monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(lease_module, "RENEW_EVERY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
     return KeeperFixture()
 
 

@@ -10,7 +10,7 @@ from builders import NOON
 from fakes import quiet
 from streams.core.endpoint_queue import SLOW_SECONDS, Priority
 from streams.core.slots import Slots
-from streams.stages.limiting.loop_clock import BEAT_SECONDS, LATE_SECONDS, LoopClock
+from streams.stages.limiting.loop_clock import TICK_SECONDS, TIMER_TOLERANCE_SECONDS, LoopClock
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
 
@@ -30,16 +30,16 @@ def counted(beats: Sequence[float]) -> float:
     loop_clock = LoopClock(real)
     for passed in beats:
         real.seconds += passed
-        loop_clock.beat()
+        loop_clock.tick()
     return loop_clock.now()
 
 
 def test_beats_in_time_count_in_full() -> None:
-    assert counted([BEAT_SECONDS, BEAT_SECONDS + LATE_SECONDS / 2]) == pytest.approx(0.0215)
+    assert counted([TICK_SECONDS, TICK_SECONDS + TIMER_TOLERANCE_SECONDS / 2]) == pytest.approx(0.0215)
 
 
 def test_a_late_beat_counts_for_a_fifth_of_its_time() -> None:
-    assert counted([BEAT_SECONDS, 0.02, 5.0, BEAT_SECONDS]) == pytest.approx(2 * BEAT_SECONDS + 5.02 / 5)
+    assert counted([TICK_SECONDS, 0.02, 5.0, TICK_SECONDS]) == pytest.approx(2 * TICK_SECONDS + 5.02 / 5)
 
 
 def test_a_busy_process_still_sees_a_slow_endpoint() -> None:
@@ -49,8 +49,8 @@ def test_a_busy_process_still_sees_a_slow_endpoint() -> None:
 def test_nothing_passes_between_two_beats() -> None:
     real = Stopwatch()
     loop_clock = LoopClock(real)
-    real.seconds += BEAT_SECONDS
-    loop_clock.beat()
+    real.seconds += TICK_SECONDS
+    loop_clock.tick()
     before = loop_clock.now()
     real.seconds += 1.0
     assert loop_clock.now() == before
@@ -66,7 +66,7 @@ async def test_a_busy_loop_counts_little_time() -> None:
     assert time.monotonic() - began_at < 10
     counted_idle, busy_until = loop_clock.now(), time.monotonic() + 0.3
     while time.monotonic() < busy_until:
-        piece = time.monotonic() + 2 * BEAT_SECONDS
+        piece = time.monotonic() + 2 * TICK_SECONDS
         while time.monotonic() < piece:
             pass
         await asyncio.sleep(0)
@@ -90,14 +90,14 @@ async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
     async def beat_for(beats: int, seconds: float) -> None:
         for _ in range(beats):
             real.seconds += seconds
-            loop_clock.beat()
+            loop_clock.tick()
         limiter.maintain()
         await quiet()
 
     sending = [asyncio.create_task(send()) for _ in range(500)]
     await beat_for(30, 0.05)
     assert shed == []
-    await beat_for(300, BEAT_SECONDS)
+    await beat_for(300, TICK_SECONDS)
     assert len(shed) > 400
     for one in sending:
         one.cancel()

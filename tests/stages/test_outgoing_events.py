@@ -19,7 +19,7 @@ class FakeOutgoingEvents:
     def __init__(self, *events: OutgoingEvent) -> None:
         self.rows = list(events)
 
-    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+    async def list_due(self, limit: int) -> Sequence[OutgoingEvent]:
         await asyncio.sleep(0)
         return self.rows[:limit]
 
@@ -33,7 +33,7 @@ class FakeOutgoingEvents:
 @pytest.mark.parametrize("at_once", [1, 500])
 async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing_events, "BATCH_SIZE", at_once)
-    monkeypatch.setattr(outgoing_events, "REFUSED_SECONDS", 0.1)
+    monkeypatch.setattr(outgoing_events, "REFUSED_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(outgoing_events, "RETRY_SECONDS", 0.01)
     kafka, telemetry = FakeKafka(FakeClock()), FakeTelemetry()
     kafka.most_bytes[SESSION_EVENTS] = 100

@@ -13,7 +13,7 @@ from fakes import FakeClock, FakeTelemetry
 from streams.core.backlog import GroupOffsets
 from streams.ports import Partition
 from streams.stages import overdue_retries
-from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, keeps_up, send_overdue_again
+from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, is_keeping_up, resend_overdue
 
 ATTEMPTS, DELIVERIES = Partition("delivery-attempts", 0), Partition("deliveries", 0)
 LONGEST = timedelta(hours=6)
@@ -25,10 +25,10 @@ def offsets(record: int, deliver: int, end: int = 10) -> Offsets:
 
 def test_a_group_keeps_up_that_committed_what_was_there_before() -> None:
     before = offsets(record=5, deliver=5, end=10)
-    assert keeps_up(before, offsets(record=10, deliver=12, end=20), "record")
-    assert not keeps_up(before, offsets(record=9, deliver=12, end=20), "record")
-    assert not keeps_up({}, before, "record")
-    assert not keeps_up(before, {"record": {}}, "record")
+    assert is_keeping_up(before, offsets(record=10, deliver=12, end=20), "record")
+    assert not is_keeping_up(before, offsets(record=9, deliver=12, end=20), "record")
+    assert not is_keeping_up({}, before, "record")
+    assert not is_keeping_up(before, {"record": {}}, "record")
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Overdue:
 
     asked: list[datetime] = field(default_factory=list)
 
-    async def send_again(self, due_before: datetime, limit: int) -> int:
+    async def resend(self, due_before: datetime, limit: int) -> int:
         self.asked.append(due_before)
         return 3
 
@@ -57,13 +57,13 @@ class Overdue:
 async def asked(looks: list[Offsets], longest_wait: timedelta, telemetry: FakeTelemetry) -> list[datetime]:
     overdue = Overdue()
     with suppress(asyncio.CancelledError):
-        await send_overdue_again(overdue, Lags(looks), longest_wait, FakeClock(), telemetry)
+        await resend_overdue(overdue, Lags(looks), longest_wait, FakeClock(), telemetry)
     return overdue.asked
 
 
 @pytest.fixture(autouse=True)
 def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overdue_retries, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(overdue_retries, "CHECK_INTERVAL_SECONDS", 0)
 
 
 async def test_overdue_retries_are_sent_again_and_logged() -> None:

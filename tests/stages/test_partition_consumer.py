@@ -17,8 +17,8 @@ from streams.ports import Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import partition_state
 from streams.stages.consuming.partition_consumer import (
-    RESUME_AT_ONCE,
-    RESUME_MORE_SECONDS,
+    MAX_RESUMED_PARTITIONS,
+    RESUME_INTERVAL_SECONDS,
     PartitionConsumer,
 )
 from streams.stages.consuming.partition_state import PartitionState
@@ -31,7 +31,7 @@ NEW, LATE = Partition(DELIVERIES, 0), Partition(RETRY, 0)
 
 @pytest.fixture(autouse=True)
 def _commits_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "COMMIT_EVERY_SECONDS", 0)
+    monkeypatch.setattr(partition_consumer_module, "COMMIT_INTERVAL_SECONDS", 0)
 
 
 class ConsumerFixture:
@@ -179,7 +179,7 @@ def _complete(offset: int) -> str:
     for one in range(offset + 1):
         tracker.open(one)
     tracker.complete(offset)
-    pending = tracker.pending()
+    pending = tracker.next_commit()
     assert pending
     return pending.metadata
 
@@ -248,7 +248,7 @@ async def test_a_record_read_early_is_not_read_again() -> None:
 async def test_many_early_records_are_each_handled_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partition_state, "NOT_DUE_KEPT", 3)
+    monkeypatch.setattr(partition_state, "MAX_NOT_DUE_RECORDS", 3)
     async with consumer_fixture() as fixture:
         for _ in range(10):
             fixture.add(topic=RETRY)
@@ -313,7 +313,7 @@ async def test_a_used_budget_loses_no_records() -> None:
         fixture.add(3)
         on_their_way = fixture.consumer._fetch()
         fixture.clock.advance(31)
-        fixture.partition_consumer.received(on_their_way)
+        fixture.partition_consumer.on_received(on_their_way)
         await quiet()
         fixture.finish(*range(5))
         await quiet()
@@ -481,8 +481,8 @@ async def test_records_of_one_fetch_are_handled_together() -> None:
 async def test_paused_partitions_resume_within_the_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
+    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
+    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
     async with consumer_fixture(max_open=8) as fixture:
         fixture.add(8)
         await until(lambda: len(fixture.begun) == 2)
@@ -522,14 +522,14 @@ async def test_after_a_pause_partitions_take_turns() -> None:
     partition_consumer = PartitionConsumer(
         consumer, FakeHandler(waiting), FakeKafka(clock), clock, telemetry, Outages(telemetry), 13, clock.later
     )
-    partition_consumer.assigned(dict.fromkeys(bulk))
-    partition_consumer.received([Record(one, 0, None, b"delivery", clock.now()) for one in bulk[:10]])
+    partition_consumer.on_assigned(dict.fromkeys(bulk))
+    partition_consumer.on_received([Record(one, 0, None, b"delivery", clock.now()) for one in bulk[:10]])
     finished.set()
-    await until(lambda: len(consumer.resumed) == RESUME_AT_ONCE)
+    await until(lambda: len(consumer.resumed) == MAX_RESUMED_PARTITIONS)
     assert consumer.resumed == list(range(10, 18))
-    clock.advance(RESUME_MORE_SECONDS)
-    assert consumer.resumed[RESUME_AT_ONCE:] == [18, 19, *range(6)]
-    clock.advance(RESUME_MORE_SECONDS)
+    clock.advance(RESUME_INTERVAL_SECONDS)
+    assert consumer.resumed[MAX_RESUMED_PARTITIONS:] == [18, 19, *range(6)]
+    clock.advance(RESUME_INTERVAL_SECONDS)
     assert sorted(consumer.resumed) == list(range(20))
 
 
@@ -563,7 +563,7 @@ async def test_a_burst_on_one_partition_does_not_block_the_others() -> None:
         await quiet()
         other = Partition(TEST_DELIVERIES, 0)
         burst = [Record(NEW, offset, None, b"delivery", fixture.clock.now()) for offset in range(400)]
-        fixture.partition_consumer.received([*burst, Record(other, 0, None, b"delivery", fixture.clock.now())])
+        fixture.partition_consumer.on_received([*burst, Record(other, 0, None, b"delivery", fixture.clock.now())])
         await until(lambda: len(fixture.begun) == 401)
         assert [record.partition for record in fixture.begun].index(other) < 8
 
@@ -585,7 +585,7 @@ async def test_a_revoked_partition_is_finished_and_committed() -> None:
 
 
 async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
+    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
     async with consumer_fixture(max_open=8) as fixture:
         begun = await started_of_eight(fixture, fixture.consumer.revoke([NEW]))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")
@@ -596,7 +596,7 @@ async def test_queued_records_are_left_to_the_next_owner(monkeypatch: pytest.Mon
 
 
 async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
+    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
     async with consumer_fixture() as fixture:
         fixture.add(2)
         await quiet()
@@ -608,13 +608,13 @@ async def test_a_revoked_partition_waits_for_a_limited_time(monkeypatch: pytest.
 
 @pytest.mark.parametrize("is_lost", [False, True])
 async def test_a_handler_can_tell_that_its_partition_is_gone(monkeypatch: pytest.MonkeyPatch, is_lost: bool) -> None:
-    monkeypatch.setattr(partition_consumer_module, "REVOKE_SECONDS", 0)
+    monkeypatch.setattr(partition_consumer_module, "REVOKE_TIMEOUT_SECONDS", 0)
     async with consumer_fixture() as fixture:
         fixture.add()
         await quiet()
-        assert not fixture.partition.revoked
+        assert not fixture.partition.is_revoked
         await fixture.consumer.revoke([NEW], is_lost=is_lost)
-        assert fixture.partition.revoked
+        assert fixture.partition.is_revoked
 
 
 async def test_a_lost_partition_is_not_committed() -> None:
@@ -696,7 +696,7 @@ async def test_a_drain_that_is_cut_commits_what_is_complete() -> None:
 
 
 async def test_a_drain_does_not_wait_for_a_commit_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "COMMIT_SECONDS", 0.01)
+    monkeypatch.setattr(partition_consumer_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
     async with consumer_fixture() as fixture:
         fixture.add(1)
         await quiet()
@@ -718,7 +718,7 @@ async def test_a_partition_assigned_during_a_drain_is_not_started() -> None:
 
 
 async def test_a_drain_leaves_queued_records_to_the_next_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(partition_consumer_module, "START_AT_ONCE", 1)
+    monkeypatch.setattr(partition_consumer_module, "TASKS_PER_ITERATION", 1)
     async with consumer_fixture() as fixture:
         begun = await started_of_eight(fixture, fixture.partition_consumer.drain(SECONDS))
         assert fixture.consumer.committed[NEW] == Commit(begun, "")

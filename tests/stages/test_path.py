@@ -26,7 +26,7 @@ from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
 from streams.ports import Outgoing
 from streams.stages import deliver as deliver_module
-from streams.stages.fan_out import SHARE_DELIVERIES
+from streams.stages.fan_out import ACCOUNT_SHARE_DELIVERIES
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import (
     BULK_DELIVERIES,
@@ -604,7 +604,7 @@ async def test_a_crash_of_fan_out_repeats_the_same_ids(pipeline: Pipeline) -> No
 
 
 async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver_module, "SHORTAGE_SECONDS", 0)
+    monkeypatch.setattr(deliver_module, "SHORTAGE_PAUSE_SECONDS", 0)
     short = True
 
     async def endpoint(_: Request) -> Response:
@@ -627,18 +627,18 @@ async def test_a_local_shortage_postpones_an_attempt(pipeline: Pipeline, monkeyp
 
 async def test_an_account_beyond_its_share_uses_the_bulk(pipeline: Pipeline) -> None:
     await pipeline.register(webhook(), webhook(id="wh_other", account_id="other", url="https://other.example.com"))
-    burst = [pipeline.publish_event(event(id=f"evt_{number}")) for number in range(SHARE_DELIVERIES + 20)]
+    burst = [pipeline.publish_event(event(id=f"evt_{number}")) for number in range(ACCOUNT_SHARE_DELIVERIES + 20)]
     other = pipeline.publish_event(event(id="evt_other", account_id="other"))
     await pipeline.fan_out.handle([*burst, other])
     by_topic = {
         topic: [one.account_id for one in pipeline.deliveries(topic)] for topic in (DELIVERIES, BULK_DELIVERIES)
     }
-    assert by_topic == {DELIVERIES: ["acme"] * SHARE_DELIVERIES + ["other"], BULK_DELIVERIES: ["acme"] * 20}
-    await until(lambda: len(pipeline.attempts()) == SHARE_DELIVERIES + 21)
+    assert by_topic == {DELIVERIES: ["acme"] * ACCOUNT_SHARE_DELIVERIES + ["other"], BULK_DELIVERIES: ["acme"] * 20}
+    await until(lambda: len(pipeline.attempts()) == ACCOUNT_SHARE_DELIVERIES + 21)
 
 
 async def test_all_deliveries_of_an_event_take_the_same_way(pipeline: Pipeline) -> None:
-    many = SHARE_DELIVERIES + 20
+    many = ACCOUNT_SHARE_DELIVERIES + 20
     await pipeline.register(
         *(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(many))
     )

@@ -13,10 +13,10 @@ from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.trace import SpanName
-from streams.core.webhook import Unmatched, Webhook, mismatch
+from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.ports import Outgoing
 from streams.stages import fan_out as fan_out_module
-from streams.stages.invalid_records import KEPT_BYTES, START_BYTES
+from streams.stages.invalid_records import MAX_STORED_BYTES, TRUNCATED_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
 
 OTHER = "https://other.example.com/hooks"
@@ -32,12 +32,12 @@ def sent_to(pipeline: Pipeline, url: str) -> list[str]:
 
 
 async def test_only_the_start_of_a_huge_record_is_stored(pipeline: Pipeline) -> None:
-    huge = b"{" + bytes(KEPT_BYTES)
+    huge = b"{" + bytes(MAX_STORED_BYTES)
     await pipeline.register(other())
     await pipeline.fan_out.handle([pipeline.publish_bytes(huge), pipeline.publish_event(event(account_id="globex"))])
     await quiet()
     ((value, headers),) = pipeline.invalid_records()
-    assert value == huge[:START_BYTES]
+    assert value == huge[:TRUNCATED_BYTES]
     assert headers["value-bytes"] == str(len(huge)).encode()
     assert headers["value-sha256"] == hashlib.sha256(huge).hexdigest().encode()
     assert headers["origin-topic"] == SESSION_EVENTS.encode()
@@ -45,11 +45,11 @@ async def test_only_the_start_of_a_huge_record_is_stored(pipeline: Pipeline) -> 
 
 
 async def test_huge_headers_of_an_invalid_record_are_dropped(pipeline: Pipeline) -> None:
-    record = pipeline.kafka.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * KEPT_BYTES, b"y")]))
+    record = pipeline.kafka.append(Outgoing(SESSION_EVENTS, b"k", b"junk", [("x" * MAX_STORED_BYTES, b"y")]))
     await pipeline.fan_out.handle([record])
     ((value, headers),) = pipeline.invalid_records()
     assert value == b"junk"
-    assert "x" * KEPT_BYTES not in headers
+    assert "x" * MAX_STORED_BYTES not in headers
 
 
 async def test_an_invalid_record_that_kafka_refuses_stops_no_other(pipeline: Pipeline) -> None:
@@ -88,13 +88,13 @@ async def test_an_event_that_breaks_fan_out_is_stored_as_invalid(
 ) -> None:
     tries: list[str] = []
 
-    def failing(known: Webhook, event: Event) -> Unmatched | None:
+    def failing(known: Webhook, event: Event) -> MismatchReason | None:
         if event.id == "evt_bad":
             tries.append(event.id)
             raise ZeroDivisionError("a defect")
-        return mismatch(known, event)
+        return mismatch_reason(known, event)
 
-    monkeypatch.setattr(fan_out_module, "mismatch", failing)
+    monkeypatch.setattr(fan_out_module, "mismatch_reason", failing)
     await pipeline.register(webhook(), other())
     await pipeline.fan_out_events(event(id="evt_bad"), event(account_id="globex"))
     ((value, headers),) = pipeline.invalid_records()
@@ -124,7 +124,7 @@ async def test_a_shortage_of_memory_makes_nothing_invalid(pipeline: Pipeline, mo
     def failing(*_: Any) -> bool:
         raise MemoryError
 
-    monkeypatch.setattr(fan_out_module, "mismatch", failing)
+    monkeypatch.setattr(fan_out_module, "mismatch_reason", failing)
     await pipeline.register(webhook())
     with pytest.raises(MemoryError):
         await pipeline.fan_out_events(event())

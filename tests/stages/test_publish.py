@@ -118,7 +118,7 @@ class PublisherFixture:
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PublisherFixture]:
     monkeypatch.setattr(publish_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(lease_module, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(lease_module, "RENEW_EVERY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
     yield PublisherFixture()
     await cancel_others()
 
@@ -170,7 +170,7 @@ async def test_the_sentinel_is_repeated_regularly(fixture: PublisherFixture, mon
     fixture.start()
     await quiet()
     # Stages compare their clocks with it.
-    monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "SENTINEL_INTERVAL_SECONDS", 0)
     fixture.outbox.put(webhook(id="wh_a"))
     await quiet()
     assert fixture.names[-1] == SENTINEL_KEY
@@ -309,7 +309,7 @@ async def test_a_second_publisher_waits_and_logs_it_once(fixture: PublisherFixtu
 async def test_a_renewal_without_an_answer_is_tried_again(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "RENEWAL_SECONDS", 0.01)
+    monkeypatch.setattr(lease_module, "RENEWAL_TIMEOUT_SECONDS", 0.01)
     renew, dead = fixture.lease.renew, [asyncio.Event(), asyncio.Event()]
 
     async def renew_over_a_dead_connection() -> bool:
@@ -335,7 +335,7 @@ async def test_a_lease_is_renewed_while_the_pool_is_busy(
     running = fixture.start()
     await quiet()
     # Every other query waits for a connection.
-    monkeypatch.setattr(fixture.keys, "verified", asyncio.Event().wait)
+    monkeypatch.setattr(fixture.keys, "verify", asyncio.Event().wait)
     clock, ends = fixture.lease.clock, fixture.lease.ends
     for _ in range(3):
         clock.advance(14)
@@ -439,7 +439,7 @@ async def test_what_is_overtaken_meanwhile_is_published_again_too(
         fixture.outbox.put(webhook(id=webhook_id))
     fixture.start()
     await quiet()
-    owe = fixture.outbox.owe
+    owe = fixture.outbox.mark_dirty
 
     async def owe_while_another_writes(newest: Mapping[str, int]) -> None:
         await owe(newest)
@@ -447,7 +447,7 @@ async def test_what_is_overtaken_meanwhile_is_published_again_too(
             write_as_another(fixture, version=1, id="wh_b", url="https://old.example.com")
             fixture.read()
 
-    monkeypatch.setattr(fixture.outbox, "owe", owe_while_another_writes)
+    monkeypatch.setattr(fixture.outbox, "mark_dirty", owe_while_another_writes)
     write_as_another(fixture, version=1, url="https://old.example.com")
     fixture.read()
     for changed in ("wh_c", "wh_d"):
@@ -476,7 +476,7 @@ async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture, monk
     fixture.start()
     await quiet()
     fixture.outbox.compared.clear()
-    monkeypatch.setattr(publish_module, "COMPARE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "COMPARE_INTERVAL_SECONDS", 0)
     for number in range(5):
         write_as_another(fixture, version=900, id=f"wh_{number}", url="https://other.example.com")
     fixture.read()
@@ -498,7 +498,7 @@ async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture
         asked.append(webhook_ids)
         return False
 
-    assert await fixture.reconcile(refuse) == ReconcileResult(published=1, deleted=0, left=1)
+    assert await fixture.reconcile(refuse) == ReconcileResult(published=1, deleted=0, kept=1)
     assert asked == [["wh_a"]]
     assert fixture.subscriptions().find("wh_a") is not None
 
@@ -506,12 +506,12 @@ async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture
 async def test_a_reconciled_topic_has_what_the_database_has(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_b"))
     write_as_another(fixture, version=9)
-    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=1, left=0)
+    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=1, kept=0)
     subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_a") is None
     assert subscriptions.find("wh_b") is not None
     assert subscriptions.table.sentinel == Sentinel("first", 1, fixture.keys.ciphertext)
-    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=0, left=0)
+    assert await fixture.reconcile(lambda webhook_ids: True) == ReconcileResult(published=1, deleted=0, kept=0)
 
 
 async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: PublisherFixture) -> None:
@@ -591,7 +591,7 @@ async def test_a_refused_webhook_is_tried_again_later(
     fixture.outbox.put(webhook(id="wh_small"))
     await quiet()
     assert not await fixture.outbox.is_published("wh_large")
-    monkeypatch.setattr(publish_module, "COMPARE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "COMPARE_INTERVAL_SECONDS", 0)
     fixture.outbox.put(webhook(id="wh_small"))
     await until(lambda: fixture.subscriptions().find("wh_large") is not None)
 
@@ -646,7 +646,7 @@ async def test_with_the_wrong_encryption_keys_nothing_is_published(fixture: Publ
 async def test_the_sentinel_carries_the_encryption_check(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish_module, "REPEAT_SENTINEL_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "SENTINEL_INTERVAL_SECONDS", 0)
     fixture.outbox.put(webhook(id="wh_a"))
     fixture.start()
     await quiet()
@@ -680,7 +680,7 @@ async def test_with_wrong_keys_the_lease_is_not_taken(fixture: PublisherFixture)
 async def test_a_publisher_with_wrong_keys_releases_the_lease(
     fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease_module, "RENEW_EVERY_SECONDS", 0)
+    monkeypatch.setattr(lease_module, "RENEW_INTERVAL_SECONDS", 0)
     running = fixture.start()
     await until(lambda: SENTINEL_KEY in fixture.names)
     fixture.keys.wrong = True

@@ -69,27 +69,29 @@ class RecordFixture:
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RecordFixture]:
     monkeypatch.setattr(record_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(write_buffer_module, "LINGER_SECONDS", 0)
     yield RecordFixture()
     await cancel_others()
 
 
 async def test_few_records_are_stored_in_batches_apart(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
     fixture.add(ATTEMPTS, attempt())
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
-    fixture.add(ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MANY_RECORDS - 1)])
+    fixture.add(
+        ATTEMPTS, *[attempt(webhook_id=f"wh_{number}") for number in range(batch_consumer.MIN_RECORDS_WITHOUT_WAIT - 1)]
+    )
     await quiet()
     assert fixture.committed(ATTEMPTS) == 1
     fixture.add(ATTEMPTS, attempt(webhook_id="wh_last"))
     await quiet()
-    assert fixture.committed(ATTEMPTS) == batch_consumer.MANY_RECORDS + 1
+    assert fixture.committed(ATTEMPTS) == batch_consumer.MIN_RECORDS_WITHOUT_WAIT + 1
 
 
 async def test_a_drain_ends_the_rest_between_batches(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 3600)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 3600)
     for _ in range(2):
         fixture.add(ATTEMPTS, attempt())
         await quiet()
@@ -109,7 +111,7 @@ async def test_a_delivery_its_attempts_and_its_body_become_visible(fixture: Reco
 
 
 async def test_held_and_dead_deliveries_become_visible(fixture: RecordFixture) -> None:
-    fixture.add(HELD, delivery(event_id="evt_1").held(HoldReason.PAUSED, "pause_1", attempted=False))
+    fixture.add(HELD, delivery(event_id="evt_1").to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
     fixture.add(DEAD_LETTERS, dead_letter(delivery=delivery(event_id="evt_2")))
     await quiet()
     states = {state.event_id: state.state for state in fixture.recorder.delivery_states.values()}
@@ -248,7 +250,7 @@ async def test_a_crash_before_invalid_records_are_stored_repeats_them(fixture: R
 
 
 async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
     monkeypatch.setattr(batch_consumer, "BATCH_RECORDS", 3)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(40)))
@@ -262,7 +264,7 @@ async def test_a_slow_database_pauses_the_consumer(fixture: RecordFixture, monke
 async def test_the_consumer_resumes_when_a_partition_is_revoked(
     fixture: RecordFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write_buffer_module, "HIGH_WATER", 8)
+    monkeypatch.setattr(write_buffer_module, "MAX_BUFFERED_RECORDS", 8)
     fixture.recorder.away = True
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(1010)))
     await quiet()
@@ -327,7 +329,7 @@ async def test_the_next_commit_includes_a_failed_one(fixture: RecordFixture) -> 
     await until(lambda: len(fixture.recorder.attempts) == 1)
     await quiet()
     fixture.consumer.away = False
-    fixture.add(HELD, delivery().held(HoldReason.PAUSED, "pause_1", attempted=False))
+    fixture.add(HELD, delivery().to_held(HoldReason.PAUSED, "pause_1", is_attempted=False))
     await until(lambda: fixture.committed(HELD) == 1)
     assert fixture.committed(ATTEMPTS) == 1
 

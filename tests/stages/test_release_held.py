@@ -13,7 +13,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery import DeathReason, State, Trigger
 from streams.core.errors import Unavailable
 from streams.core.event import Event
-from streams.core.held import FIRST_ROOM, HeldChoice
+from streams.core.held import START_RELEASE_WINDOW, HeldChoice
 from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.core.webhook import Pause, PauseReason, Status
@@ -75,17 +75,22 @@ async def test_the_oldest_leave_first_with_their_attempt_number(pipeline: Pipeli
 async def test_the_room_grows_with_the_attempts(pipeline: Pipeline) -> None:
     await hold(pipeline, 60)
     await pipeline.enable()
-    assert await release(pipeline, 4) == [FIRST_ROOM, 2 * FIRST_ROOM, 4 * FIRST_ROOM, 60 - 7 * FIRST_ROOM]
+    assert await release(pipeline, 4) == [
+        START_RELEASE_WINDOW,
+        2 * START_RELEASE_WINDOW,
+        4 * START_RELEASE_WINDOW,
+        60 - 7 * START_RELEASE_WINDOW,
+    ]
     assert states(pipeline) == {State.DELIVERED}
 
 
 async def test_one_cycle_releases_for_several_webhooks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 2)
-    monkeypatch.setattr(release_held_module, "ASK_AT_ONCE", 3)
-    names = await hold_each(pipeline, 5, FIRST_ROOM + 1)
+    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 2)
+    monkeypatch.setattr(release_held_module, "PROGRESS_BATCH_SIZE", 3)
+    names = await hold_each(pipeline, 5, START_RELEASE_WINDOW + 1)
     for name in names[:4]:
         await pipeline.enable(webhook_id=name)
-    assert await release(pipeline, 3) == [4 * FIRST_ROOM, 4, 0]
+    assert await release(pipeline, 3) == [4 * START_RELEASE_WINDOW, 4, 0]
     left = {(one.webhook_id, one.state) for one in pipeline.recorder.delivery_states.values()}
     assert left == {*((name, State.DELIVERED) for name in names[:4]), (names[4], State.HELD)}
 
@@ -94,7 +99,7 @@ async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
     pipeline.sender.put(URL, hang)
     await hold(pipeline, 60)
     await pipeline.enable()
-    assert await release(pipeline, 3) == [FIRST_ROOM, 0, 0]
+    assert await release(pipeline, 3) == [START_RELEASE_WINDOW, 0, 0]
     # The next process knows what is under way.
     await pipeline.crash()
     await quiet()
@@ -102,8 +107,8 @@ async def test_at_most_the_room_is_under_way(pipeline: Pipeline) -> None:
 
 
 async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 2)
-    monkeypatch.setattr(release_held_module, "CHUNKS", 4)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 2)
+    monkeypatch.setattr(release_held_module, "MAX_CHUNKS", 4)
     chunks: list[int] = []
     produce = pipeline.kafka.produce
 
@@ -112,18 +117,18 @@ async def test_many_are_released_in_chunks(pipeline: Pipeline, monkeypatch: pyte
             chunks.append(len(records))
         return await produce(records)
 
-    await hold(pipeline, FIRST_ROOM - 1)
+    await hold(pipeline, START_RELEASE_WINDOW - 1)
     await pipeline.enable()
     monkeypatch.setattr(pipeline.kafka, "produce", counted)
-    assert await release(pipeline) == [FIRST_ROOM - 1]
+    assert await release(pipeline) == [START_RELEASE_WINDOW - 1]
     assert chunks == [2, 2, 2, 1]
     assert states(pipeline) == {State.DELIVERED}
 
 
 async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_held_module, "WEBHOOKS_AT_ONCE", 1)
-    monkeypatch.setattr(release_held_module, "MIN_CHUNK", 1)
-    for name in await hold_each(pipeline, 3, FIRST_ROOM):
+    monkeypatch.setattr(release_held_module, "MAX_PORTION_WEBHOOKS", 1)
+    monkeypatch.setattr(release_held_module, "MIN_CHUNK_RECORDS", 1)
+    for name in await hold_each(pipeline, 3, START_RELEASE_WINDOW):
         await pipeline.enable(webhook_id=name)
     me, sleep = asyncio.current_task(), asyncio.sleep
     slept: list[float] = []
@@ -135,8 +140,8 @@ async def test_the_chunks_of_all_webhooks_share_one_cycle(pipeline: Pipeline, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(asyncio, "sleep", counted)
-        assert await pipeline.release_held.cycle() == 3 * FIRST_ROOM
-    assert len([seconds for seconds in slept if seconds]) == 3 * (FIRST_ROOM - 1)
+        assert await pipeline.release_held.cycle() == 3 * START_RELEASE_WINDOW
+    assert len([seconds for seconds in slept if seconds]) == 3 * (START_RELEASE_WINDOW - 1)
     assert sum(slept) <= release_held_module.CYCLE_SECONDS
 
 

@@ -10,10 +10,10 @@ import pytest_asyncio
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
 from streams.core.errors import Unavailable
-from streams.core.portion import MAX_ROWS, SLIGHTLY_BEHIND
+from streams.core.portion import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.ports import Prunable, PruneResult
 from streams.stages import retention
-from streams.stages.retention import STATEMENTS_AT_ONCE, prune_regularly
+from streams.stages.retention import MAX_CONCURRENT_STATEMENTS, prune_regularly
 
 MONTH, YEAR = timedelta(days=30), timedelta(days=365)
 KEEP = {Prunable.DELIVERIES: MONTH, Prunable.AUDIT: YEAR}
@@ -90,7 +90,7 @@ class Fixture:
 
 @pytest_asyncio.fixture
 async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fixture]:
-    monkeypatch.setattr(retention, "PRUNE_EVERY_SECONDS", 0)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 0)
     yield Fixture()
     await cancel_others()
 
@@ -138,7 +138,7 @@ async def test_kinds_use_few_connections(fixture: Fixture) -> None:
     pruning = FakePruning(rows)
     fixture.start(pruning, dict.fromkeys(Prunable, MONTH))
     await until(lambda: pruning.left == 0)
-    assert pruning.most_at_once == STATEMENTS_AT_ONCE
+    assert pruning.most_at_once == MAX_CONCURRENT_STATEMENTS
 
 
 async def test_a_rest_uses_no_connection(fixture: Fixture) -> None:
@@ -152,13 +152,13 @@ async def test_a_rest_uses_no_connection(fixture: Fixture) -> None:
 
 
 async def test_there_is_no_rest_while_it_falls_behind(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, SLIGHTLY_BEHIND * 2, 3000)}, seconds=900)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, MAX_THROTTLED_BACKLOG_AGE * 2, 3000)}, seconds=900)
     fixture.start(pruning)
     await until(lambda: pruning.left == 0)
 
 
 async def test_the_only_writer_rests_after_each_portion(fixture: Fixture) -> None:
-    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, SLIGHTLY_BEHIND * 2, 3000)}, seconds=900)
+    pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, MAX_THROTTLED_BACKLOG_AGE * 2, 3000)}, seconds=900)
     pruning.is_only_writer = True
     fixture.start(pruning)
     await until(lambda: len(pruning.portions) > 0)
@@ -182,7 +182,7 @@ async def test_it_says_how_far_it_is_behind_meanwhile(fixture: Fixture) -> None:
 
 
 async def test_a_rest_follows_when_it_keeps_up(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "PRUNE_EVERY_SECONDS", 900)
+    monkeypatch.setattr(retention, "PRUNE_INTERVAL_SECONDS", 900)
     pruning = FakePruning({Prunable.DELIVERIES: old(MONTH, YEAR)})
     fixture.start(pruning, {Prunable.DELIVERIES: MONTH})
     await until(lambda: fixture.behind == {("deliveries",): 0})

@@ -10,7 +10,7 @@ import pytest
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet
 from streams.core.endpoint_queue import Priority
-from streams.core.errors import Abandoned
+from streams.core.errors import RecordAbandoned
 from streams.core.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
@@ -47,7 +47,7 @@ class LimiterFixture:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
-                    turn.delivered = True
+                    turn.is_delivered = True
                 finally:
                     self.inside.remove(name)
         except EndpointBusy:
@@ -132,7 +132,7 @@ async def test_after_close_no_waiter_gets_a_slot() -> None:
         await quiet()
         fixture.limiter.close()
         await fixture.leave("a")
-        assert isinstance(waiting.exception(), Abandoned)
+        assert isinstance(waiting.exception(), RecordAbandoned)
         assert fixture.inside == []
 
 
@@ -141,7 +141,7 @@ async def test_after_close_a_new_waiter_fails_at_once() -> None:
         fixture.limiter.close()
         late = fixture.enter("a")
         await quiet()
-        assert isinstance(late.exception(), Abandoned)
+        assert isinstance(late.exception(), RecordAbandoned)
 
 
 async def test_after_close_a_holder_may_finish() -> None:

@@ -11,9 +11,9 @@ from streams.ports import Partition, Record, RecordConsumer
 from streams.stages.consuming.write_buffer import (
     BUSY_RECORDS,
     BUSY_SECONDS,
-    HIGH_WATER,
-    HIGH_WATER_BYTES,
     LINGER_SECONDS,
+    MAX_BUFFERED_BYTES,
+    MAX_BUFFERED_RECORDS,
     MAX_WAIT_SECONDS,
     WriteBuffer,
 )
@@ -58,9 +58,9 @@ def test_deliveries_wait_for_their_attempts() -> None:
     fixture.add(ATTEMPTS, 1, now=0.1)
     assert fixture.take(now=0.1) == [ATTEMPTS]
     assert fixture.take(now=0.1) == []
-    assert fixture.buffer.next_at() == LINGER_SECONDS
+    assert fixture.buffer.next_ready_at() == LINGER_SECONDS
     assert fixture.take(now=LINGER_SECONDS) == [DELIVERIES]
-    assert fixture.buffer.next_at() is None
+    assert fixture.buffer.next_ready_at() is None
 
 
 def test_many_attempts_limit_the_deliveries_taken() -> None:
@@ -71,7 +71,7 @@ def test_many_attempts_limit_the_deliveries_taken() -> None:
     assert fixture.take(now=2) == []
     fixture.add(ATTEMPTS, 5, now=2.5)
     assert fixture.take(now=2.5) == [ATTEMPTS] * 5 + [DELIVERIES] * 5
-    assert fixture.buffer.next_at() == 2 + BUSY_SECONDS
+    assert fixture.buffer.next_ready_at() == 2 + BUSY_SECONDS
     assert fixture.take(now=2 + BUSY_SECONDS) == [DELIVERIES] * (2 * BUSY_RECORDS - 5)
 
 
@@ -88,7 +88,7 @@ def test_overdue_deliveries_are_taken_among_many_attempts() -> None:
     soon_overdue = MAX_WAIT_SECONDS + LINGER_SECONDS / 2
     fixture.add(ATTEMPTS, BUSY_RECORDS, now=soon_overdue)
     assert fixture.take(now=soon_overdue) == [ATTEMPTS] * BUSY_RECORDS + [DELIVERIES] * BUSY_RECORDS
-    assert fixture.buffer.next_at() == LINGER_SECONDS + MAX_WAIT_SECONDS
+    assert fixture.buffer.next_ready_at() == LINGER_SECONDS + MAX_WAIT_SECONDS
     assert fixture.take(now=LINGER_SECONDS + MAX_WAIT_SECONDS) == [DELIVERIES] * 200
 
 
@@ -116,15 +116,15 @@ def test_a_closed_buffer_empties_and_accepts_nothing() -> None:
 
 def test_a_full_queue_pauses_its_topics_until_half_is_taken() -> None:
     fixture = BufferFixture()
-    fixture.add(DELIVERIES, HIGH_WATER, now=0)
+    fixture.add(DELIVERIES, MAX_BUFFERED_RECORDS, now=0)
     assert fixture.consumer.paused == {Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)}
-    fixture.take(now=LINGER_SECONDS, most=HIGH_WATER // 2)
+    fixture.take(now=LINGER_SECONDS, most=MAX_BUFFERED_RECORDS // 2)
     assert fixture.consumer.paused == set()
 
 
 def test_a_queue_of_large_records_is_full_by_its_bytes() -> None:
     fixture = BufferFixture()
-    half = bytes(HIGH_WATER_BYTES // 2)
+    half = bytes(MAX_BUFFERED_BYTES // 2)
     fixture.add(ATTEMPTS, 2, now=0, value=half)
     fixture.add(DELIVERIES, 1, now=0, value=half)
     assert fixture.consumer.paused == {Partition(ATTEMPTS, 0), Partition(ATTEMPTS, 1)}
@@ -132,7 +132,7 @@ def test_a_queue_of_large_records_is_full_by_its_bytes() -> None:
     assert fixture.consumer.paused == set()
     fixture.add(DELIVERIES, 1, now=0, number=1, value=half)
     assert len(fixture.consumer.paused) == 2
-    fixture.buffer.forget([Partition(DELIVERIES, 1)])
+    fixture.buffer.drop([Partition(DELIVERIES, 1)])
     assert fixture.consumer.paused == {Partition(DELIVERIES, 1)}
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_taken_of_a_forgotten_partition() -> None:
     for number in (0, 1):
         fixture.add(ATTEMPTS, 1, now=0, number=number)
         fixture.add(DELIVERIES, 1, now=0, number=number)
-    fixture.buffer.forget([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
+    fixture.buffer.drop([Partition(ATTEMPTS, 0), Partition(DELIVERIES, 0)])
     assert {record.partition.number for record in fixture.buffer.take(1000, now=LINGER_SECONDS)} == {1}
 
 
@@ -155,7 +155,7 @@ def test_every_record_leaves_once_and_each_partition_in_order(
         fixture.add(topic, count, second, number)
         taken += fixture.buffer.take(most, second)
     fixture.buffer.close()
-    taken += fixture.buffer.take(HIGH_WATER, len(steps))
+    taken += fixture.buffer.take(MAX_BUFFERED_RECORDS, len(steps))
     assert sorted(record.offset for record in taken) == list(range(sum(step[2] for step in steps)))
     for partition in {record.partition for record in taken}:
         offsets = [record.offset for record in taken if record.partition == partition]

@@ -17,7 +17,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook
 from streams.ports import RecordValue
 
-NEEDS_NEWEST = (
+FIELD_UNSUPPORTED_MESSAGE = (
     "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs; "
     'a producer of its own says record_schemas="newest"'
 )
@@ -26,7 +26,7 @@ OPTIONAL_FIELDS = frozenset({"sequence", "previousCompletionStatus", "previousSu
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 # Of an event only its account.
-_ACCOUNT: Any = parse_schema(
+_ACCOUNT_SCHEMA: Any = parse_schema(
     {
         "type": "record",
         "name": "SessionEvent",
@@ -70,18 +70,18 @@ class AvroCodec:
     ) -> None:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
-        self._newest: dict[str, Schema] = {}
+        self._newest_schemas: dict[str, Schema] = {}
         for name, schema_versions in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
             value, _, to_value = VALUES[name]
             schema_written = schema_versions[(versions_written or {}).get(name, len(schema_versions)) - 1]
             self._writers[value] = _writer(name, schema_written, schema_written is schema_versions[-1])
             if value is Webhook:
                 self._filter_writer = _writer(name, schema_versions[-1], is_newest=True)
-            self._newest[name] = newest = _parsed(schema_versions[-1])
+            self._newest_schemas[name] = newest = _parse(schema_versions[-1])
             for schema in schema_versions:
                 # The newest version needs no schema resolution, which saves a third of the time.
                 target = None if header(schema) == header(schema_versions[-1]) else newest
-                self._register(header(schema), _Reader(name, _parsed(schema), target, to_value))
+                self._register(header(schema), _Reader(name, _parse(schema), target, to_value))
 
     def writer_schema(self, name: str) -> Schema:
         """The schema that values of `name` are written with."""
@@ -89,9 +89,9 @@ class AvroCodec:
 
     def _register(self, header: bytes, reader: _Reader) -> None:
         existing = self._readers.setdefault(header, reader)
-        if _meaning(existing.writer_schema) != _meaning(reader.writer_schema):
+        if _without_docs(existing.writer_schema) != _without_docs(reader.writer_schema):
             raise ValueError(
-                f"{reader.name}: two versions have the fingerprint {_hex(header)} but different meanings; "
+                f"{reader.name}: two versions have the fingerprint {_fingerprint_text(header)} but different meanings; "
                 "a change of logicalType needs a new field"
             )
 
@@ -101,17 +101,17 @@ class AvroCodec:
         if isinstance(value, Webhook) and value.filter is not None:
             writer = self._filter_writer
         if isinstance(value, Event) and not writer.is_newest:
-            _require_held(value, writer.event_fields)
-        out = BytesIO()
-        out.write(writer.header)
+            _require_supported(value, writer.event_fields)
+        output = BytesIO()
+        output.write(writer.header)
         record = writer.to_record(value)
         try:
-            schemaless_writer(out, writer.parsed_schema, record, strict_allow_default=writer.is_newest)
+            schemaless_writer(output, writer.parsed_schema, record, strict_allow_default=writer.is_newest)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
             raise
-        return out.getvalue()
+        return output.getvalue()
 
     def decode(self, value: bytes) -> RecordValue:
         """Decode what any known version wrote.
@@ -120,7 +120,7 @@ class AvroCodec:
         """
         reader = self._readers.get(value[:HEADER_BYTES])
         if reader is None:
-            raise _unknown(value)
+            raise _unknown_schema_error(value)
         return _decode(value, HEADER_BYTES, reader)
 
     def account_of(self, value: bytes) -> str:
@@ -133,21 +133,21 @@ class AvroCodec:
 
         Raises `InvalidRecord`.
         """
-        return _decode(value, start, _Reader(name, schema, self._newest[name], VALUES[name][2]))
+        return _decode(value, start, _Reader(name, schema, self._newest_schemas[name], VALUES[name][2]))
 
 
 def _writer(name: str, schema: Schema, is_newest: bool) -> _Writer:
     event_fields = fields_by_type(schema) if name == EVENT else {}
-    return _Writer(schema, _parsed(schema), header(schema), VALUES[name][1], is_newest, event_fields)
+    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1], is_newest, event_fields)
 
 
-def _require_held(event: Event, event_fields: Mapping[str, Set[str]]) -> None:
+def _require_supported(event: Event, event_fields: Mapping[str, Set[str]]) -> None:
     """Raises `Invalid` if the schema that is written lacks a field, or the type."""
     if event.type in EVENT_TYPES and event.type not in event_fields:
-        raise Invalid(FieldError("type", f"{event.type} {NEEDS_NEWEST}"))
+        raise Invalid(FieldError("type", f"{event.type} {FIELD_UNSUPPORTED_MESSAGE}"))
     missing_fields = event.data.keys() - event_fields.get(event.type, event.data.keys()) - OPTIONAL_FIELDS
     if missing_fields:
-        raise Invalid(*(FieldError(f"data.{name}", NEEDS_NEWEST) for name in sorted(missing_fields)))
+        raise Invalid(*(FieldError(f"data.{name}", FIELD_UNSUPPORTED_MESSAGE) for name in sorted(missing_fields)))
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:
@@ -156,7 +156,7 @@ def account_of(value: bytes, start: int, schema: Schema) -> str:
     body.seek(start)
     try:
         # All other fields are skipped, not built.
-        record: Any = schemaless_reader(body, schema, _ACCOUNT)
+        record: Any = schemaless_reader(body, schema, _ACCOUNT_SCHEMA)
         return str(record["accountId"])
     except Exception:  # damaged bytes raise almost any exception; `decode` says what is wrong
         return ""
@@ -200,32 +200,34 @@ def header(schema: Schema) -> bytes:
     return MAGIC + bytes.fromhex(fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO"))
 
 
-def _parsed(schema: Schema) -> Any:
+def _parse(schema: Schema) -> Any:
     parsed_schema: Any = parse_schema(schema)
     return parsed_schema
 
 
-def _meaning(schema: Any) -> Any:
+def _without_docs(schema: Any) -> Any:
     """The schema without the attributes that do not change the bytes."""
     if isinstance(schema, list):
-        return [_meaning(part) for part in schema]
+        return [_without_docs(part) for part in schema]
     if isinstance(schema, dict):
         ignored_names = ("doc", "default", "aliases")
         return {
-            key: _meaning(part) for key, part in schema.items() if key not in ignored_names and not key.startswith("__")
+            key: _without_docs(part)
+            for key, part in schema.items()
+            if key not in ignored_names and not key.startswith("__")
         }
     return schema
 
 
-def _hex(header: bytes) -> str:
+def _fingerprint_text(header: bytes) -> str:
     return f"{int.from_bytes(header[2:HEADER_BYTES], 'little'):016x}"
 
 
-def _unknown(value: bytes) -> InvalidRecord:
+def _unknown_schema_error(value: bytes) -> InvalidRecord:
     if not value.startswith(MAGIC):
         start = value[:2].hex(" ") or "nothing"
         hint = "; 00 is Confluent's framing: set SCHEMA_REGISTRY_URL to read it" if value[:1] == b"\0" else ""
         return InvalidRecord(f"it begins with {start}, not with c3 01 (Avro single-object encoding){hint}")
     if len(value) < HEADER_BYTES:
         return InvalidRecord(f"it ends after {len(value)} bytes, within the schema's fingerprint")
-    return NewerRecord(f"no schema of this release has the fingerprint {_hex(value)}; a newer one may")
+    return NewerRecord(f"no schema of this release has the fingerprint {_fingerprint_text(value)}; a newer one may")

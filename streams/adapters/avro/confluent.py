@@ -15,19 +15,19 @@ from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.event import Event
 from streams.ports import RecordValue
 
-URL = "SCHEMA_REGISTRY_URL"
-PREFIX = "SCHEMA_REGISTRY_CONFIG_"
+URL_VARIABLE = "SCHEMA_REGISTRY_URL"
+PROPERTY_PREFIX = "SCHEMA_REGISTRY_CONFIG_"
 
 # The client's own default is no timeout, and several repeats. A request blocks the event loop of a stage.
-_DEFAULTS: Mapping[str, Any] = {"timeout": 3.0, "max.retries": 0}
+_DEFAULT_PROPERTIES: Mapping[str, Any] = {"timeout": 3.0, "max.retries": 0}
 # The client takes numbers only; an environment has texts.
-_NUMBERS = frozenset(
+_NUMBER_PROPERTIES = frozenset(
     {"timeout", "max.retries", "retries.wait.ms", "retries.max.wait.ms", "cache.capacity", "cache.latest.ttl.sec"}
 )
 
 _MAGIC = b"\0"
 _FRAME_BYTES = 5
-_UNKNOWN = (404, 40403)
+_NOT_FOUND_CODES = (404, 40403)
 
 
 class Registry(Protocol):
@@ -48,17 +48,19 @@ class ConfluentRegistry:
             from confluent_kafka.schema_registry import SchemaRegistryClient
         except ModuleNotFoundError as error:
             hint = "pip install 'scorm-webhooks[registry]'"
-            raise Misconfigured(f"{URL} is set, but the package {error.name} is missing: {hint}") from None
+            raise Misconfigured(f"{URL_VARIABLE} is set, but the package {error.name} is missing: {hint}") from None
         # The client's own message would show the whole URL.
         if not all(_is_url(part.strip()) for part in url.split(",")):
-            raise Misconfigured(f"{URL}: must be https://host or http://host:port, or several, separated by commas")
+            raise Misconfigured(
+                f"{URL_VARIABLE}: must be https://host or http://host:port, or several, separated by commas"
+            )
         try:
-            self._client = SchemaRegistryClient.new_client({"url": url, **_DEFAULTS, **properties})
+            self._client = SchemaRegistryClient.new_client({"url": url, **_DEFAULT_PROPERTIES, **properties})
         except (TypeError, ValueError) as error:
-            raise Misconfigured(f"{URL}: {error}") from None
+            raise Misconfigured(f"{URL_VARIABLE}: {error}") from None
 
     def schema(self, schema_id: int) -> Schema:
-        text = self._ask(lambda: self._client.get_schema(schema_id).schema_str, schema_id=schema_id)
+        text = self._request(lambda: self._client.get_schema(schema_id).schema_str, schema_id=schema_id)
         try:
             schema: Schema = json.loads(text)
         except ValueError:
@@ -69,7 +71,7 @@ class ConfluentRegistry:
         from confluent_kafka.schema_registry import Schema as RegistrySchema
 
         registered_schema = RegistrySchema(json.dumps(schema), "AVRO")
-        return int(self._ask(lambda: self._find_or_register(subject, registered_schema), subject=subject))
+        return int(self._request(lambda: self._find_or_register(subject, registered_schema), subject=subject))
 
     def _find_or_register(self, subject: str, schema: Any) -> int | None:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -78,24 +80,24 @@ class ConfluentRegistry:
             # To register even a known schema needs a permission that a producer may not have.
             schema_id: int | None = self._client.lookup_schema(subject, schema).schema_id
         except SchemaRegistryError as error:
-            if error.http_status_code not in _UNKNOWN:
+            if error.http_status_code not in _NOT_FOUND_CODES:
                 raise
             schema_id = self._client.register_schema(subject, schema)
         return schema_id
 
-    def _ask(self, ask: Callable[[], Any], schema_id: int | None = None, subject: str | None = None) -> Any:
+    def _request(self, request: Callable[[], Any], schema_id: int | None = None, subject: str | None = None) -> Any:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
-            return ask()
+            return request()
         except SchemaRegistryError as error:
             status, message = error.http_status_code, error.error_message
-            if schema_id is not None and (status in _UNKNOWN or error.error_code in _UNKNOWN):
+            if schema_id is not None and (status in _NOT_FOUND_CODES or error.error_code in _NOT_FOUND_CODES):
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
             if 400 <= status < 500 and status not in (408, 429):
                 subject_of_request = f"our schema for subject {subject}" if subject else "the request"
                 raise Misconfigured(
-                    f"{URL}: the registry rejects {subject_of_request} with {status}: {message}"
+                    f"{URL_VARIABLE}: the registry rejects {subject_of_request} with {status}: {message}"
                 ) from None
             raise Unavailable(f"the schema registry fails with {status}: {message}") from None
         except Exception as error:  # its HTTP client may raise anything
@@ -109,44 +111,44 @@ class ConfluentCodec:
     All other values stay in single-object encoding: only producers of events use a registry.
     """
 
-    def __init__(self, inner: AvroCodec, registry: Registry, subject: str | None = None) -> None:
-        self._inner = inner
+    def __init__(self, avro_codec: AvroCodec, registry: Registry, subject: str | None = None) -> None:
+        self._avro_codec = avro_codec
         self._registry = registry
         self._subject = subject
-        self._written: dict[int, Schema] = {}
-        self._frame: bytes | None = None
+        self._writer_schemas: dict[int, Schema] = {}
+        self._frame_prefix: bytes | None = None
 
     def encode(self, value: RecordValue) -> bytes:
-        encoded = self._inner.encode(value)
+        encoded = self._avro_codec.encode(value)
         if self._subject is None or not isinstance(value, Event):
             return encoded
-        if self._frame is None:
-            schema_id = self._registry.register(self._subject, self._inner.writer_schema(EVENT))
-            self._frame = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
-        return self._frame + encoded[HEADER_BYTES:]
+        if self._frame_prefix is None:
+            schema_id = self._registry.register(self._subject, self._avro_codec.writer_schema(EVENT))
+            self._frame_prefix = _MAGIC + schema_id.to_bytes(_FRAME_BYTES - 1, "big")
+        return self._frame_prefix + encoded[HEADER_BYTES:]
 
     def decode(self, value: bytes) -> RecordValue:
         """Decode a value. Raises `Unavailable` while the registry is away, which says nothing about the record."""
         if value[:1] != _MAGIC:
-            return self._inner.decode(value)
+            return self._avro_codec.decode(value)
         if len(value) < _FRAME_BYTES:
             raise InvalidRecord(f"it ends after {len(value)} bytes, within Confluent's framing")
         schema_id = int.from_bytes(value[1:_FRAME_BYTES], "big")
-        return self._inner.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
+        return self._avro_codec.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
 
     def account_of(self, value: bytes) -> str:
         """The account of an event; "" while its schema was not asked for yet."""
         if value[:1] != _MAGIC:
-            return self._inner.account_of(value)
-        schema = self._written.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
+            return self._avro_codec.account_of(value)
+        schema = self._writer_schemas.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
         return account_of(value, _FRAME_BYTES, schema) if schema else ""
 
     def _schema(self, schema_id: int) -> Schema:
-        schema = self._written.get(schema_id)
+        schema = self._writer_schemas.get(schema_id)
         if schema is None:
             registered_schema = self._registry.schema(schema_id)
             try:
-                schema = self._written[schema_id] = _parsed(registered_schema)
+                schema = self._writer_schemas[schema_id] = _parse(registered_schema)
             except (SchemaParseException, UnknownType, KeyError, TypeError) as error:
                 raise InvalidRecord(f"the registry's schema {schema_id} is not a valid Avro schema: {error}") from None
         return schema
@@ -162,7 +164,7 @@ def _is_url(text: str) -> bool:
     return is_web or text == "mock://"
 
 
-def _parsed(schema: Schema) -> Any:
+def _parse(schema: Schema) -> Any:
     return parse_schema(schema)
 
 
@@ -172,15 +174,15 @@ def registry_properties(environ: Mapping[str, str]) -> dict[str, Any]:
     Raises `Misconfigured` for a text where a number is due.
     """
     texts = {
-        name.removeprefix(PREFIX).lower().replace("_", "."): value
+        name.removeprefix(PROPERTY_PREFIX).lower().replace("_", "."): value
         for name, value in environ.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PROPERTY_PREFIX)
     }
-    return {name: _number(name, text) if name in _NUMBERS else text for name, text in texts.items()}
+    return {name: _parse_number(name, text) if name in _NUMBER_PROPERTIES else text for name, text in texts.items()}
 
 
-def _number(name: str, text: str) -> float:
+def _parse_number(name: str, text: str) -> float:
     try:
         return int(text) if text.isdecimal() else float(text)
     except ValueError:
-        raise Misconfigured(f"{PREFIX}{name.upper().replace('.', '_')}: must be a number") from None
+        raise Misconfigured(f"{PROPERTY_PREFIX}{name.upper().replace('.', '_')}: must be a number") from None

@@ -18,7 +18,7 @@ from streams.core.record_checks import (
     check_dead_letter,
     check_delivery,
     check_webhook,
-    recorded_filter,
+    parse_recorded_filter,
 )
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
@@ -38,12 +38,12 @@ class _Shape:
     def __init__(self, value: Any, **special: tuple[Convert, Convert]) -> None:
         is_tuple = not is_dataclass(value)
         names = value._fields if is_tuple else [field.name for field in fields(value)]
-        self._make: Convert = value._make if is_tuple else partial(_call, value)
-        self._parts: Convert = _same if is_tuple else attrgetter(*names)
-        self.fields = [_camel(name) for name in names]
+        self._make: Convert = value._make if is_tuple else partial(_construct, value)
+        self._parts: Convert = _identity if is_tuple else attrgetter(*names)
+        self.fields = [_to_camel_case(name) for name in names]
         self._values = itemgetter(*self.fields)
-        self._writes = [(_camel(name), write) for name, (write, _) in special.items() if write is not _same]
-        self._reads = [(_camel(name), convert_back) for name, (_, convert_back) in special.items()]
+        self._writes = [(_to_camel_case(name), write) for name, (write, _) in special.items() if write is not _identity]
+        self._reads = [(_to_camel_case(name), convert_back) for name, (_, convert_back) in special.items()]
 
     def to_record(self, value: Any) -> Record:
         record = dict(zip(self.fields, self._parts(value), strict=True))
@@ -57,16 +57,16 @@ class _Shape:
         return self._make(self._values(record))
 
 
-def _camel(name: str) -> str:
+def _to_camel_case(name: str) -> str:
     head, *parts = name.split("_")
     return head + "".join(word.title() for word in parts)
 
 
-def _same(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
-def _call(value: Callable[..., Any], parts: Any) -> Any:
+def _construct(value: Callable[..., Any], parts: Any) -> Any:
     return value(*parts)
 
 
@@ -80,7 +80,7 @@ def _enum(values: type[StrEnum]) -> tuple[Convert, Convert]:
         except KeyError:
             raise NewerRecord(f"{value[:40]!r} is not a {values.__name__}; known are {', '.join(members)}") from None
 
-    return _same, read
+    return _identity, read
 
 
 def _nested(shape: _Shape) -> tuple[Convert, Convert]:
@@ -89,11 +89,11 @@ def _nested(shape: _Shape) -> tuple[Convert, Convert]:
 
 def _optional(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
     write, convert_back = convert
-    maybe_write = write if write is _same else lambda value: None if value is None else write(value)
+    maybe_write = write if write is _identity else lambda value: None if value is None else write(value)
     return maybe_write, lambda value: None if value is None else convert_back(value)
 
 
-def _all(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
+def _tuple_of(convert: tuple[Convert, Convert]) -> tuple[Convert, Convert]:
     write, convert_back = convert
     return lambda values: [write(value) for value in values], lambda values: tuple(map(convert_back, values))
 
@@ -115,26 +115,26 @@ _ATTEMPT = _Shape(
 _DEAD_LETTER = _Shape(DeadLetter, delivery=_nested(_DELIVERY), reason=_enum(DeathReason))
 _WEBHOOK = _Shape(
     Webhook,
-    secrets=_all(_nested(_Shape(EncryptedSecret))),
+    secrets=_tuple_of(_nested(_Shape(EncryptedSecret))),
     event_types=_SET,
     packages=_SET,
     dispatches=_SET,
     status=_enum(Status),
     pause=_optional(_nested(_Shape(Pause, reason=_enum(PauseReason)))),
-    filter=_optional((attrgetter("text"), recorded_filter)),
+    filter=_optional((attrgetter("text"), parse_recorded_filter)),
 )
 
 
 # -- events ----------------------------------------------------------------------------------------------------
 
 # `session.launched` carries the record SessionLaunched, and so on.
-_DATA = {name: "scormwebhooks.v1." + name.title().replace(".", "") for name in EVENT_TYPES}
+_DATA_BRANCHES = {name: "scormwebhooks.v1." + name.title().replace(".", "") for name in EVENT_TYPES}
 
 
-def _event_record(event: Event) -> Record:
+def _to_event_record(event: Event) -> Record:
     errors = []
-    if event.type not in _DATA:
-        errors.append(FieldError("type", "must be one of: " + ", ".join(_DATA)))
+    if event.type not in _DATA_BRANCHES:
+        errors.append(FieldError("type", "must be one of: " + ", ".join(_DATA_BRANCHES)))
     if event.occurred_at.tzinfo is None:
         errors.append(FieldError("createdAt", "must be a time with a zone"))
     if event.test:
@@ -148,22 +148,25 @@ def _event_record(event: Event) -> Record:
         "occurredAt": event.occurred_at,
         "traceParent": event.trace_parent,
         # fastavro needs the name of the branch: some branches have the same fields.
-        "data": (_DATA[event.type], {name: value for name, value in event.data.items() if name not in _EVENT_FIELDS}),
+        "data": (
+            _DATA_BRANCHES[event.type],
+            {name: value for name, value in event.data.items() if name not in _EVENT_FIELDS},
+        ),
         "metadata": event.data.get("metadata", {}),
         "sequence": event.data.get("sequence"),
     }
 
 
-def _event(record: Record) -> Event:
-    type_, (branch, data) = record["type"], record["data"]
-    if _DATA.get(type_, branch) != branch:
-        raise InvalidRecord(f"type is {type_} but data is a {branch.rpartition('.')[2]}")
+def _to_event(record: Record) -> Event:
+    event_type, (branch, data) = record["type"], record["data"]
+    if _DATA_BRANCHES.get(event_type, branch) != branch:
+        raise InvalidRecord(f"type is {event_type} but data is a {branch.rpartition('.')[2]}")
     return Event(
         id=record["id"],
-        type=type_,
+        type=event_type,
         account_id=record["accountId"],
         occurred_at=record["occurredAt"],
-        data={name: value for name, value in data.items() if value is not None} | _of_event(record),
+        data={name: value for name, value in data.items() if value is not None} | _shared_event_data(record),
         trace_parent=record["traceParent"],
     )
 
@@ -172,7 +175,7 @@ def _event(record: Record) -> Event:
 _EVENT_FIELDS = ("sequence", "metadata")
 
 
-def _of_event(record: Record) -> dict[str, Any]:
+def _shared_event_data(record: Record) -> dict[str, Any]:
     values = {name: record[name] for name in _EVENT_FIELDS}
     return {name: value for name, value in values.items() if value not in (None, {})}
 
@@ -180,10 +183,10 @@ def _of_event(record: Record) -> dict[str, Any]:
 def fields_by_type(schema: Mapping[str, Any]) -> Mapping[str, Set[str]]:
     """The fields of `data` of each event type that a version of the events' schema has."""
     fields = {field["name"]: field["type"] for field in schema["fields"]}
-    common = {name for name in _EVENT_FIELDS if name in fields}
+    shared_fields = {name for name in _EVENT_FIELDS if name in fields}
     names = {record["name"]: {field["name"] for field in record["fields"]} for record in fields["data"]}
-    branches = {kind: branch.rpartition(".")[2] for kind, branch in _DATA.items()}
-    return {kind: names[branch] | common for kind, branch in branches.items() if branch in names}
+    branches = {event_type: branch.rpartition(".")[2] for event_type, branch in _DATA_BRANCHES.items()}
+    return {kind: names[branch] | shared_fields for kind, branch in branches.items() if branch in names}
 
 
 # -- by schema -------------------------------------------------------------------------------------------------
@@ -191,16 +194,16 @@ def fields_by_type(schema: Mapping[str, Any]) -> Mapping[str, Set[str]]:
 EVENT = "session_event"
 
 
-def _checked(shape: _Shape, check: Convert) -> Convert:
+def _with_check(shape: _Shape, check: Convert) -> Convert:
     """Convert a record to a value and check the value."""
     return lambda record: check(shape.to_value(record))
 
 
 # By the name of the schema: the type of its value, and the conversions to a record and back.
 VALUES: dict[str, tuple[type, Convert, Convert]] = {
-    EVENT: (Event, _event_record, _event),
-    "delivery": (Delivery, _DELIVERY.to_record, _checked(_DELIVERY, check_delivery)),
-    "attempt": (Attempt, _ATTEMPT.to_record, _checked(_ATTEMPT, check_attempt)),
-    "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _checked(_DEAD_LETTER, check_dead_letter)),
-    "webhook": (Webhook, _WEBHOOK.to_record, _checked(_WEBHOOK, check_webhook)),
+    EVENT: (Event, _to_event_record, _to_event),
+    "delivery": (Delivery, _DELIVERY.to_record, _with_check(_DELIVERY, check_delivery)),
+    "attempt": (Attempt, _ATTEMPT.to_record, _with_check(_ATTEMPT, check_attempt)),
+    "dead_letter": (DeadLetter, _DEAD_LETTER.to_record, _with_check(_DEAD_LETTER, check_dead_letter)),
+    "webhook": (Webhook, _WEBHOOK.to_record, _with_check(_WEBHOOK, check_webhook)),
 }

@@ -13,7 +13,7 @@ from streams.adapters.kafka.client_credentials import https_context
 from streams.adapters.kafka.config import variable
 from streams.adapters.kafka.security import SUPPORTED_OPTIONS, mechanism_of, token_source
 from streams.adapters.kafka.tokens import TokenSource
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.threads import run_in_daemon_thread
 from streams.core.errors import Misconfigured, TokenUnavailable
 
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
@@ -43,7 +43,7 @@ class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
 
     async def token(self) -> str:
         try:
-            return (await in_daemon_thread(self._source.token)).value
+            return (await run_in_daemon_thread(self._source.token)).value
         except TokenUnavailable as error:
             # aiokafka logs it, and tries again.
             raise KafkaConnectionError(str(error)) from None

@@ -12,7 +12,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 # A batch begins with its offset (8 bytes) and the length of the rest (4 bytes, big-endian).
-_LENGTH_AT, _BEGINS_BYTES = 8, 12
+_LENGTH_OFFSET, _PREFIX_BYTES = 8, 12
 
 
 def read_leniently() -> None:
@@ -36,8 +36,8 @@ class LenientRecords:
 
     def next_batch(self) -> "_LenientBatch":
         start = self._position
-        length_at = start + _LENGTH_AT
-        self._position += _BEGINS_BYTES + int.from_bytes(self._data[length_at : length_at + 4])
+        length_at = start + _LENGTH_OFFSET
+        self._position += _PREFIX_BYTES + int.from_bytes(self._data[length_at : length_at + 4])
         return _LenientBatch(self._records.next_batch(), self._data[start : self._position])
 
 
@@ -53,11 +53,11 @@ class _LenientBatch:
         try:
             records = list(self._batch)
         except UnicodeDecodeError:
-            records = list(_in_python(self._data))
+            records = list(_parse_in_python(self._data))
         return iter(records)
 
 
-def _in_python(data: memoryview) -> Any:
+def _parse_in_python(data: memoryview) -> Any:
     batch = _DefaultRecordBatchPy(data)
     batch._maybe_uncompress()
     batch._buffer = _Buffer(batch._buffer)
@@ -67,9 +67,9 @@ def _in_python(data: memoryview) -> Any:
 class _Buffer(bytearray):
     """Bytes whose slices always decode to text."""
 
-    def __getitem__(self, where: Any) -> Any:
-        value = super().__getitem__(where)
-        return _Slice(value) if isinstance(where, slice) else value
+    def __getitem__(self, index: Any) -> Any:
+        value = super().__getitem__(index)
+        return _Slice(value) if isinstance(index, slice) else value
 
 
 class _Slice(bytearray):

@@ -12,8 +12,8 @@ from typing import Any
 import faust
 from faust.tables import TableManager
 
-TAKE_RECORDS = 500
-LOOK_AGAIN_SECONDS = 1.0
+MAX_BATCH_EVENTS = 500
+FREE_CHECK_SECONDS = 1.0
 
 
 class NoTables(TableManager):
@@ -47,39 +47,39 @@ NO_BUFFER_LIMIT = 1_000_000_000
 class StreamBuffer:
     """The buffer between Faust's consumer and the agent; `queue` is None until the agent runs.
 
-    `room` is its limit of events: Faust's own is `NO_BUFFER_LIMIT`.
+    `max_events` is its limit of events: Faust's own is `NO_BUFFER_LIMIT`.
     """
 
-    def __init__(self, room: int = 4096) -> None:
+    def __init__(self, max_events: int = 4096) -> None:
         self.queue: asyncio.Queue[Any] | None = None
-        self.room = room
-        self._freed = asyncio.Event()
+        self.max_events = max_events
+        self._freed_event = asyncio.Event()
 
     @property
     def is_full(self) -> bool:
-        return self.queue is not None and self.queue.qsize() >= self.room
+        return self.queue is not None and self.queue.qsize() >= self.max_events
 
     @property
     def has_events(self) -> bool:
         return self.queue is not None and not self.queue.empty()
 
-    def free(self) -> None:
+    def notify_free(self) -> None:
         """Note that the agent took events out."""
-        self._freed.set()
+        self._freed_event.set()
 
-    async def hand_over_when_free(self, handing_over: Coroutine[Any, Any, Any]) -> None:
-        """Wait for room, then await `handing_over`.
+    async def hand_over_when_free(self, handover: Coroutine[Any, Any, Any]) -> None:
+        """Wait for room, then await `handover`.
 
         faust-streaming 0.15.3 empties the buffer without a signal when it seeks back: hence the limit on each wait.
         """
         try:
             while self.is_full:
-                self._freed.clear()
+                self._freed_event.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._freed.wait(), LOOK_AGAIN_SECONDS)
-            await handing_over
+                    await asyncio.wait_for(self._freed_event.wait(), FREE_CHECK_SECONDS)
+            await handover
         finally:
-            handing_over.close()
+            handover.close()
 
 
 def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
@@ -91,23 +91,23 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
     consumer: Any = app.consumer
     wait_first = consumer.wait_first
 
-    async def wait_first_without_tasks(*waits: Any, **limit: Any) -> Any:
+    async def wait_first_without_tasks(*awaitables: Any, **options: Any) -> Any:
         is_flowing = app.flow_control.is_active() and not consumer.suspend_flow.is_set()
-        if len(waits) != 2 or not is_flowing or buffer.queue is None:
-            return await wait_first(*waits, **limit)
-        handing_over, suspended = waits
+        if len(awaitables) != 2 or not is_flowing or buffer.queue is None:
+            return await wait_first(*awaitables, **options)
+        handover, suspension = awaitables
         if buffer.is_full:
-            return await wait_first(buffer.hand_over_when_free(handing_over), suspended, **limit)
-        suspended.close()
-        return await handing_over
+            return await wait_first(buffer.hand_over_when_free(handover), suspension, **options)
+        suspension.close()
+        return await handover
 
     consumer.wait_first = wait_first_without_tasks
 
 
-def seek_back_to_dropped_events(app: faust.App, note: Callable[[Mapping[Any, int | None]], None]) -> None:
+def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, int | None]], None]) -> None:
     """Seek to the beginning where nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
-    `note` takes the offsets from which the partitions are read, None for the beginning.
+    `on_seek` takes the offsets from which the partitions are read, None for the beginning.
     faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
     partition nowhere. When that seek fails it logs the error and goes on behind the gap. Ends when Faust seeks every
     assigned partition and stops on a failure.
@@ -130,7 +130,7 @@ def seek_back_to_dropped_events(app: faust.App, note: Callable[[Mapping[Any, int
             if partitions and partitions == consumer.assignment():
                 await app.crash(error)
             raise
-        note(committed)
+        on_seek(committed)
         return committed
 
     consumer.seek_to_committed = seek
@@ -211,7 +211,7 @@ async def commit(app: faust.App) -> None:
 
 
 async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
-    """Yield the events that have arrived, at most `TAKE_RECORDS` at once, none of them acknowledged.
+    """Yield the events that have arrived, at most `MAX_BATCH_EVENTS` at once, none of them acknowledged.
 
     `noack_take` of faust-streaming 0.15.3 waits at every batch, which delays each event at a low rate and limits a high
     one. Ends when `noack_take` yields at once what has arrived.
@@ -220,6 +220,6 @@ async def batches(stream: Any) -> AsyncIterator[list[faust.EventT[bytes]]]:
     events, queue = stream.events(), stream.channel.queue
     async for event in events:
         batch = [event]
-        while len(batch) < TAKE_RECORDS and not queue.empty():
+        while len(batch) < MAX_BATCH_EVENTS and not queue.empty():
             batch.append(await anext(events))
         yield batch

@@ -22,12 +22,12 @@ from streams.tasks import together
 
 SESSION_SECONDS = 10.0
 # Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
-REFRESH_MS = 30_000
+METADATA_REFRESH_MS = 30_000
 # Faust logs some of its failures and does nothing more. The process must end then.
-WATCH_SECONDS = 1.0
+WATCH_INTERVAL_SECONDS = 1.0
 # Faust's default.
 FETCH_WAIT_MS = 1500
-COMMIT_SECONDS = 3.0
+COMMIT_TIMEOUT_SECONDS = 3.0
 
 
 class FaustCrashed(ScormWebhooksError):
@@ -58,7 +58,9 @@ class FaustStage:
         self._topic = topic
         # The embedded broker answers a fetch after its whole wait, even when a record arrives: it needs a short one.
         self._fetch_wait_ms = int(properties.get("fetch.wait.max.ms", FETCH_WAIT_MS))
-        self._pace = FetchPace(lambda wait_ms, least: patches.set_fetch(self._app, wait_ms, least), self._fetch_wait_ms)
+        self._pace = FetchPace(
+            lambda wait_ms, min_bytes: patches.set_fetch(self._app, wait_ms, min_bytes), self._fetch_wait_ms
+        )
         self._app = patches.AppWithoutFolders(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
@@ -79,16 +81,16 @@ class FaustStage:
             TableManager=patches.NoTables,
             broker_credentials=faust_security(properties),
         )
-        self._watchdog = watchdog(group, self._to_read) if watchdog else None
+        self._watchdog = watchdog(group, self._positions_to_read) if watchdog else None
         # The next offset of each partition, since its last assignment.
-        self._next: dict[Partition, int] = {}
+        self._next_offsets: dict[Partition, int] = {}
         self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
         self._buffer = patches.StreamBuffer()
         self._stream: Any = None
         self._read_ahead = ReadAhead[faust.EventT[bytes]]()
         self._batches = FairBatches(self._read_ahead, self._acknowledge, telemetry)
         # Set when there is room.
-        self._freed = asyncio.Event()
+        self._freed_event = asyncio.Event()
         self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
 
     def readiness_problems(self) -> list[str]:
@@ -106,12 +108,16 @@ class FaustStage:
         self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failure))
         try:
             patches.hand_over_directly(self._app, self._buffer)
-            patches.seek_back_to_dropped_events(self._app, self._begin)
+            patches.seek_back_to_dropped_events(self._app, self._on_seek)
             patches.finish_before_revoke(self._app, self._finish)
             await self._start()
             patches.set_fetch(self._app, self._fetch_wait_ms, 1)
-            watching = [self._until_crashed, self._until_refused, *([self._watchdog.run] if self._watchdog else [])]
-            await together(lambda: failure, lambda: self._batches.run(handle, cost_of), *watching)
+            watchers = [
+                self._wait_until_crashed,
+                self._wait_until_refused,
+                *([self._watchdog.run] if self._watchdog else []),
+            ]
+            await together(lambda: failure, lambda: self._batches.run(handle, cost_of), *watchers)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -120,27 +126,27 @@ class FaustStage:
         """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""
         await self._batches.drain(seconds)
 
-    def _begin(self, offsets: Mapping[Any, int | None]) -> None:
+    def _on_seek(self, offsets: Mapping[Any, int | None]) -> None:
         """Note from where the partitions are read after an assignment."""
-        self._next = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
-        self._read_ahead.restart(self._next)
-        self._freed.set()
+        self._next_offsets = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
+        self._read_ahead.restart(self._next_offsets)
+        self._freed_event.set()
         if self._watchdog:
-            self._watchdog.forget(self._next)
+            self._watchdog.reset(self._next_offsets)
 
-    def _to_read(self) -> Mapping[Partition, int]:
+    def _positions_to_read(self) -> Mapping[Partition, int]:
         if self._batches.is_draining or len(self._read_ahead) or self.readiness_problems():
             return {}
         # An assigned partition of which the start was never found is not read either.
         partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
-        return {partition: self._next.get(partition, 0) for partition in partitions}
+        return {partition: self._next_offsets.get(partition, 0) for partition in partitions}
 
     async def _finish(self) -> None:
         """Finish the batch in hand and commit it, each for a limited time."""
         self._read_ahead.stop_all()
         await self._batches.finish()
         try:
-            await asyncio.wait_for(patches.commit(self._app), COMMIT_SECONDS)
+            await asyncio.wait_for(patches.commit(self._app), COMMIT_TIMEOUT_SECONDS)
         except TimeoutError:
             reason = "the broker did not answer in time"
             self._telemetry.warning(
@@ -152,12 +158,12 @@ class FaustStage:
             self._stream, self._buffer.queue = stream, stream.channel.queue
             try:
                 async for events in patches.batches(stream):
-                    self._buffer.free()
+                    self._buffer.notify_free()
                     await self._read(events, account_of)
             except Exception as error:
                 if not failure.done():
                     failure.set_exception(error)
-                await _forever()  # the process ends: nothing after this is acknowledged
+                await _wait_forever()  # the process ends: nothing after this is acknowledged
 
         return agent
 
@@ -166,44 +172,44 @@ class FaustStage:
         for event in events:
             record = _record(event, self._topic)
             self._read_ahead.add(event, record, account_of(record))
-            if record.partition in self._next:
-                self._next[record.partition] = record.offset + 1
-        self._pace.note(len(events))
+            if record.partition in self._next_offsets:
+                self._next_offsets[record.partition] = record.offset + 1
+        self._pace.add_events(len(events))
         # Some may have been handled before Faust read them again.
         await self._acknowledge(self._read_ahead.complete(()))
         self._batches.note_read(more=self._buffer.has_events)
         while self._read_ahead.is_full:
-            self._freed.clear()
-            await self._freed.wait()
+            self._freed_event.clear()
+            await self._freed_event.wait()
 
     async def _acknowledge(self, events: Sequence[faust.EventT[bytes]]) -> None:
         for event in events:
             await self._stream.ack(event)
-        self._freed.set()
+        self._freed_event.set()
 
     async def _start(self) -> None:
         try:
-            await together(self._app.start, self._until_refused)
+            await together(self._app.start, self._wait_until_refused)
         except KafkaError as error:
             raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
 
-    async def _until_crashed(self) -> None:
+    async def _wait_until_crashed(self) -> None:
         while not self._app.crashed and not self._app.consumer.should_stop:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
 
-    async def _until_refused(self) -> None:
+    async def _wait_until_refused(self) -> None:
         while not (error := patches.pending_error(self._app)):
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
         raise FaustCrashed(f"Faust: {error!r}") from error
 
 
-async def _forever() -> None:
+async def _wait_forever() -> None:
     await asyncio.Event().wait()
 
 
 def _refresh_ms(properties: Mapping[str, Any]) -> int:
-    milliseconds = int(properties.get("topic.metadata.refresh.interval.ms", REFRESH_MS))
-    return milliseconds if milliseconds > 0 else REFRESH_MS  # librdkafka's -1 is "never"
+    milliseconds = int(properties.get("topic.metadata.refresh.interval.ms", METADATA_REFRESH_MS))
+    return milliseconds if milliseconds > 0 else METADATA_REFRESH_MS  # librdkafka's -1 is "never"
 
 
 def _record(event: faust.EventT[bytes], topic: str) -> Record:

@@ -27,7 +27,7 @@ class BatchedWrites:
                 transport.write(request)
 
 
-class Expiring(Protocol):
+class Expirable(Protocol):
     """What a deadline ends."""
 
     def expire(self) -> None: ...
@@ -38,17 +38,17 @@ class Deadlines:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._deadlines: dict[Expiring, float] = {}
+        self._deadlines: dict[Expirable, float] = {}
         self._timer_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, expiring: Expiring, deadline: float) -> None:
+    def set(self, expiring: Expirable, deadline: float) -> None:
         """Let something expire at `deadline`, in the loop's time."""
         self._deadlines[expiring] = deadline
         if deadline < self._timer_at:
             self._set_timer(deadline)
 
-    def clear(self, expiring: Expiring) -> None:
+    def clear(self, expiring: Expirable) -> None:
         self._deadlines.pop(expiring, None)
 
     def _set_timer(self, deadline: float) -> None:

@@ -25,7 +25,7 @@ from streams.core.outcome import Response
 # Returns every address of a host name. Raises OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
-LOOKUP_KEPT_SECONDS = 10
+DNS_CACHE_SECONDS = 10
 # As many as slots. A name with silent servers blocks its thread for longer than an attempt lasts: a few of them would
 # block the small default pool of the event loop.
 LOOKUP_THREADS = 256
@@ -40,8 +40,8 @@ class ConnectTrace:
     """How far an attempt came, which aiohttp's errors do not say. `deadline` is in the loop's time."""
 
     deadline: float = math.inf
-    opening: bool = False
-    connected: bool = False
+    is_opening: bool = False
+    is_connected: bool = False
     handler: EndpointConnection | None = None
 
     @property
@@ -65,12 +65,12 @@ class GuardedConnector(TCPConnector):
         lookup: Lookup | None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guarded = _GuardedResolver(allowed_networks, lookup, monotonic)
+        self._guarded_resolver = _GuardedResolver(allowed_networks, lookup, monotonic)
         super().__init__(
             limit=0,
             ssl=tls,
-            resolver=self._guarded,
-            ttl_dns_cache=LOOKUP_KEPT_SECONDS,
+            resolver=self._guarded_resolver,
+            ttl_dns_cache=DNS_CACHE_SECONDS,
             socket_factory=partial(_open_socket, allowed_networks),
         )
         loop = asyncio.get_running_loop()
@@ -81,12 +81,12 @@ class GuardedConnector(TCPConnector):
     @property
     def lookup(self) -> Lookup:
         """The look-up of host names."""
-        return self._guarded.lookup
+        return self._guarded_resolver.lookup
 
     @property
     def resolved_at(self) -> float:
         """When a name last resolved, by the given clock."""
-        return self._guarded.resolved_at
+        return self._guarded_resolver.resolved_at
 
     async def open(self, client_request: ClientRequest, trace: ConnectTrace) -> Connection:
         """Open a new connection. Raises TimeoutError at the attempt's deadline."""
@@ -96,12 +96,12 @@ class GuardedConnector(TCPConnector):
 
     async def close(self, *, abort_ssl: bool = False) -> None:
         await super().close(abort_ssl=abort_ssl)
-        await self._guarded.close()
+        await self._guarded_resolver.close()
 
 
 def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlines: Deadlines) -> EndpointConnection:
     """The protocol of a connection, made when its socket is connected and before any TLS handshake."""
-    TRACE.get().connected = True
+    TRACE.get().is_connected = True
     return EndpointConnection(loop, writes, deadlines)
 
 
@@ -111,11 +111,11 @@ class _GuardedResolver(AbstractResolver):
     def __init__(
         self, allowed_networks: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]
     ) -> None:
-        self._opened = allowed_networks
+        self._allowed_networks = allowed_networks
         self._monotonic = monotonic
         self.resolved_at = -math.inf
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, "lookup")
-        self.lookup = lookup or self._ask_system
+        self.lookup = lookup or self._resolve_by_system
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -124,7 +124,7 @@ class _GuardedResolver(AbstractResolver):
         if not addresses:
             raise OSError("the name has no address")
         self.resolved_at = self._monotonic()
-        if not all(is_allowed(address, self._opened) for address in addresses):
+        if not all(is_allowed(address, self._allowed_networks) for address in addresses):
             raise ForbiddenAddress(host)
         return [
             ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=0)
@@ -134,7 +134,7 @@ class _GuardedResolver(AbstractResolver):
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _ask_system(self, host: str) -> Sequence[str]:
+    async def _resolve_by_system(self, host: str) -> Sequence[str]:
         ask = partial(socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         addresses = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         return [str(address[0]) for *_, address in addresses]
@@ -144,5 +144,5 @@ def _open_socket(allowed_networks: Sequence[Network], info: AddrInfoType) -> soc
     family, kind, protocol, _, address = info
     if not is_allowed(str(address[0]), allowed_networks):
         raise ForbiddenAddress(address[0])
-    TRACE.get().opening = True
+    TRACE.get().is_opening = True
     return socket.socket(family, kind, protocol)

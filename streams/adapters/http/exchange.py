@@ -18,9 +18,9 @@ from streams.core.headers import is_connection_header
 from streams.core.outcome import Response
 from streams.core.request import Request
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
+_TOKEN_PATTERN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 # A webhook's own headers replace these. Without the second one, an endpoint may compress its response.
-_DEFAULTS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
+_DEFAULT_HEADERS = {"accept": "Accept: */*\r\n", "accept-encoding": "Accept-Encoding: identity\r\n"}
 
 
 class _EndpointRequest(ClientRequest):
@@ -36,7 +36,7 @@ class RequestTarget:
 
     def __init__(self, url: URL) -> None:
         self.client_request = _EndpointRequest("POST", url)
-        self.begins = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.client_request.headers['Host']}\r\n"
+        self.request_start = f"POST {url.raw_path_qs} HTTP/1.1\r\nHost: {self.client_request.headers['Host']}\r\n"
 
 
 class PostExchange:
@@ -44,7 +44,7 @@ class PostExchange:
 
     aiohttp opens and checks connections, llhttp parses. aiohttp's session and pool repeat work for each request that
     costs more than all of this (decision 0002). No attempt begins on a connection older than `life_seconds`, and no
-    more than `most_connections` are open.
+    more than `max_connections` are open.
     """
 
     def __init__(
@@ -52,82 +52,84 @@ class PostExchange:
         connector: GuardedConnector,
         life_seconds: float,
         monotonic: Callable[[], float],
-        most_connections: int,
+        max_connections: int,
     ) -> None:
         self._connector = connector
-        self._idle = IdleConnections(life_seconds, monotonic)
+        self._idle_connections = IdleConnections(life_seconds, monotonic)
         self._monotonic = monotonic
-        self._most_connections = most_connections
-        self._in_use = 0
+        self._max_connections = max_connections
+        self._in_use_count = 0
 
-    async def ask(self, target: RequestTarget, request: Request, trace: ConnectTrace) -> Response:
+    async def send(self, target: RequestTarget, request: Request, trace: ConnectTrace) -> Response:
         """Send the request's bytes unchanged. Returns as much of the response as `EndpointConnection` keeps.
 
         Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change the end of the
         request, and `Unavailable` when all connections are in use.
         """
-        message = _head(target, request) + request.body
+        message = _build_head(target, request) + request.body
         key = target.client_request.connection_key
-        if (connection := self._idle.take(key)) is not None:
+        if (connection := self._idle_connections.take(key)) is not None:
             try:
-                return await self._ask(key, connection, message, trace)
+                return await self._send(key, connection, message, trace)
             except ClientConnectionError:
                 if trace.handler is None or trace.handler.received_bytes:
                     raise
                 # The endpoint closed the idle connection, which is not a failure: send again on a new one.
-                self._idle.forget(key)
+                self._idle_connections.close_host(key)
                 trace.handler = None
-        self._make_room()
+        self._free_connection()
         connection = await self._open(target, trace)
         cast(EndpointConnection, connection.protocol).opened_at = self._monotonic()
-        return await self._ask(key, connection, message, trace)
+        return await self._send(key, connection, message, trace)
 
     async def _open(self, target: RequestTarget, trace: ConnectTrace) -> Connection:
-        self._in_use += 1
+        self._in_use_count += 1
         try:
             return await self._connector.open(target.client_request, trace)
         finally:
-            self._in_use -= 1
+            self._in_use_count -= 1
 
-    def _make_room(self) -> None:
+    def _free_connection(self) -> None:
         """Close an idle connection if there is no room for another. Raises `Unavailable` when all are in use."""
-        if self._in_use >= self._most_connections:
-            raise Unavailable(f"all {self._most_connections} connections that this process may open are in use")
-        while self._idle.count and self._in_use + self._idle.count >= self._most_connections:
-            self._idle.close_one()
+        if self._in_use_count >= self._max_connections:
+            raise Unavailable(f"all {self._max_connections} connections that this process may open are in use")
+        while (
+            self._idle_connections.count and self._in_use_count + self._idle_connections.count >= self._max_connections
+        ):
+            self._idle_connections.close_one()
 
     async def close(self) -> None:
-        self._idle.close()
+        self._idle_connections.close()
         await self._connector.close()
 
-    async def _ask(self, key: ConnectionKey, connection: Connection, message: bytes, trace: ConnectTrace) -> Response:
+    async def _send(self, key: ConnectionKey, connection: Connection, message: bytes, trace: ConnectTrace) -> Response:
         trace.handler = handler = cast(EndpointConnection, connection.protocol)
-        self._in_use += 1
+        self._in_use_count += 1
         try:
-            return await handler.ask(message, trace.deadline)
+            return await handler.send(message, trace.deadline)
         finally:
-            self._in_use -= 1
+            self._in_use_count -= 1
             if handler.is_reusable:
-                self._idle.keep(key, connection)
+                self._idle_connections.add(key, connection)
             else:
                 # Unread bytes of this response, or unsent bytes of this request, would precede the next one.
                 connection.close()
 
 
-def _head(target: RequestTarget, request: Request) -> bytes:
+def _build_head(target: RequestTarget, request: Request) -> bytes:
     """The request line and all headers. Raises ValueError for a header that would change the end of the request.
 
     Customers with the same host share connections: no request may include the start of the next one.
     """
-    defaults: Collection[str] = _DEFAULTS.values()
-    if request.private:
-        for name in request.private:
-            if not _TOKEN.fullmatch(name) or is_connection_header(name):
+    defaults: Collection[str] = _DEFAULT_HEADERS.values()
+    if request.private_names:
+        for name in request.private_names:
+            if not _TOKEN_PATTERN.fullmatch(name) or is_connection_header(name):
                 raise ValueError(f"the header {name} cannot be set by a webhook")
-        own = {name.lower() for name in request.private}
-        defaults = [line for name, line in _DEFAULTS.items() if name not in own]
+        own_names = {name.lower() for name in request.private_names}
+        defaults = [line for name, line in _DEFAULT_HEADERS.items() if name not in own_names]
     headers = [f"{name}: {value}\r\n" for name, value in request.headers.items()]
-    text = f"{target.begins}{''.join(defaults)}{''.join(headers)}Content-Length: {len(request.body)}\r\n\r\n"
+    text = f"{target.request_start}{''.join(defaults)}{''.join(headers)}Content-Length: {len(request.body)}\r\n\r\n"
     # The request line, Host, Content-Length and the end.
     lines = 4 + len(defaults) + len(headers)
     if text.count("\n") != lines or text.count("\r") != lines or "\0" in text:

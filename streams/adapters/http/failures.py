@@ -16,18 +16,18 @@ from streams.core.outcome import Failure, OutcomeKind
 
 MAX_DETAIL_CHARACTERS = 200
 # What OpenSSL calls a response in plain text, by its version.
-_NOT_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
+_NOT_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
     """The failure that `error` means. `trace` says how far the attempt came."""
     match error:
         case ClientConnectorError():
-            return _no_connection(error)
+            return _connect_failure(error)
         case TimeoutError():
-            return _timed_out(trace)
+            return _timeout_failure(trace)
         case InvalidResponse():
-            return Failure(OutcomeKind.INVALID_RESPONSE, brief(str(error)))
+            return Failure(OutcomeKind.INVALID_RESPONSE, shorten_detail(str(error)))
         case EndlessResponse():
             return Failure(OutcomeKind.INVALID_RESPONSE, "headers or interim responses without end")
         case ClientPayloadError():
@@ -38,19 +38,19 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
         case ClientConnectionError():
             return Failure(OutcomeKind.RESET)
         case ValueError():
-            return Failure(OutcomeKind.UNSENDABLE, brief(str(error)))
+            return Failure(OutcomeKind.UNSENDABLE, shorten_detail(str(error)))
     # A bug of ours. The delivery is not lost, and its attempt shows the error.
-    return Failure(OutcomeKind.UNSENDABLE, brief(repr(error)))
+    return Failure(OutcomeKind.UNSENDABLE, shorten_detail(repr(error)))
 
 
-def _no_connection(error: ClientConnectorError) -> Failure:
+def _connect_failure(error: ClientConnectorError) -> Failure:
     reason = error.os_error
     match reason:
         case ForbiddenAddress():
             # The address itself would tell a customer about our own network.
             return Failure(OutcomeKind.FORBIDDEN_ADDRESS, error.host)
         case _ if isinstance(error, ClientConnectorDNSError):
-            return Failure(OutcomeKind.DNS, brief(reason.strerror or str(reason)))
+            return Failure(OutcomeKind.DNS, shorten_detail(reason.strerror or str(reason)))
         case ssl.SSLError() if isinstance(error, ClientSSLError):
             return Failure(OutcomeKind.TLS, _tls_message(reason))
         case ConnectionRefusedError():
@@ -59,29 +59,29 @@ def _no_connection(error: ClientConnectorError) -> Failure:
             # Only an open connection is reset: this was the TLS handshake.
             return Failure(OutcomeKind.TLS, "the connection was closed during the handshake")
     # No route to the host or network.
-    return Failure(OutcomeKind.CONNECT_TIMEOUT, brief(reason.strerror or str(reason)))
+    return Failure(OutcomeKind.CONNECT_TIMEOUT, shorten_detail(reason.strerror or str(reason)))
 
 
-def _timed_out(trace: ConnectTrace) -> Failure:
+def _timeout_failure(trace: ConnectTrace) -> Failure:
     if trace.handler is not None:
         return Failure(OutcomeKind.TIMEOUT, partial_response=trace.partial_response)
-    if trace.connected:
+    if trace.is_connected:
         # aiohttp has the connection only after the TLS handshake.
         return Failure(OutcomeKind.TLS, "the handshake did not end in time")
-    if trace.opening:
+    if trace.is_opening:
         return Failure(OutcomeKind.CONNECT_TIMEOUT)
     return Failure(OutcomeKind.DNS, "the name servers did not answer in time")
 
 
 def _tls_message(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return brief(error.verify_message)
-    if error.reason in _NOT_TLS:
+        return shorten_detail(error.verify_message)
+    if error.reason in _NOT_TLS_REASONS:
         return "this port does not speak TLS"
-    return brief((error.reason or str(error)).replace("_", " ").lower())
+    return shorten_detail((error.reason or str(error)).replace("_", " ").lower())
 
 
-def brief(text: str) -> str:
+def shorten_detail(text: str) -> str:
     """The first line of a text, printable and short."""
     line = text.strip().partition("\n")[0].rstrip(" :.")[:MAX_DETAIL_CHARACTERS]
     return printable(line)

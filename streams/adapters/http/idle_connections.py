@@ -22,13 +22,13 @@ class IdleConnections:
     def __init__(self, life_seconds: float, monotonic: Callable[[], float]) -> None:
         self._life_seconds = life_seconds
         self._monotonic = monotonic
-        self._waiting: dict[ConnectionKey, deque[tuple[Connection, float]]] = {}
+        self._connections: dict[ConnectionKey, deque[tuple[Connection, float]]] = {}
         self.count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def take(self, key: ConnectionKey) -> Connection | None:
         """Take a connection that is open and not too old, or None."""
-        idle, now = self._waiting.get(key), self._monotonic()
+        idle, now = self._connections.get(key), self._monotonic()
         while idle:
             connection, since = idle.pop()
             self.count -= 1
@@ -38,9 +38,9 @@ class IdleConnections:
             connection.close()
         return None
 
-    def keep(self, key: ConnectionKey, connection: Connection) -> None:
-        if (idle := self._waiting.get(key)) is None:
-            idle = self._waiting[key] = deque()
+    def add(self, key: ConnectionKey, connection: Connection) -> None:
+        if (idle := self._connections.get(key)) is None:
+            idle = self._connections[key] = deque()
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep)
         idle.append((connection, self._monotonic()))
@@ -48,31 +48,31 @@ class IdleConnections:
 
     def close_one(self) -> None:
         """Close the oldest connection of the first host. There must be one."""
-        key = next(key for key, idle in self._waiting.items() if idle)
-        self._close_oldest(self._waiting[key])
+        key = next(key for key, idle in self._connections.items() if idle)
+        self._close_oldest(self._connections[key])
 
     def _close_oldest(self, idle: deque[tuple[Connection, float]]) -> None:
         idle.popleft()[0].close()
         self.count -= 1
 
-    def forget(self, key: ConnectionKey) -> None:
+    def close_host(self, key: ConnectionKey) -> None:
         """Close the connections to this host, after one of them failed."""
-        idle = self._waiting.pop(key, deque())
+        idle = self._connections.pop(key, deque())
         while idle:
             self._close_oldest(idle)
 
     def close(self) -> None:
-        for key in [*self._waiting]:
-            self.forget(key)
+        for key in [*self._connections]:
+            self.close_host(key)
         if self._timer is not None:
             self._timer.cancel()
 
     def _sweep(self) -> None:
         idle_since = self._monotonic() - IDLE_SECONDS
-        for key, idle in [*self._waiting.items()]:
+        for key, idle in [*self._connections.items()]:
             while idle and idle[0][1] <= idle_since:
                 self._close_oldest(idle)
             if not idle:
-                del self._waiting[key]
-        again = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep) if self._waiting else None
-        self._timer = again
+                del self._connections[key]
+        timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._sweep) if self._connections else None
+        self._timer = timer

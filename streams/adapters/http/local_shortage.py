@@ -15,9 +15,9 @@ from streams.core.outcome import Failure, OutcomeKind
 # No endpoint can cause these: this machine has no descriptor, memory or buffer left.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 # A look-up opens a file and up to two sockets.
-DESCRIPTORS_OF_A_LOOKUP = 3
-CONTROL_KEPT_SECONDS = 5.0
-CONTROL_SECONDS = 2.0
+DESCRIPTORS_PER_LOOKUP = 3
+CONTROL_CACHE_SECONDS = 5.0
+CONTROL_TIMEOUT_SECONDS = 2.0
 
 
 def shortage_of(error: BaseException) -> str | None:
@@ -53,20 +53,20 @@ class ControlHost:
         self._lookup = lookup
         self._resolved_at = resolved_at
         self._monotonic = monotonic
-        self._asked_at = -math.inf
+        self._checked_at = -math.inf
         self._failing_since: float | None = None
 
-    async def our_fault(self, failure: Failure) -> str | None:
+    async def find_local_cause(self, failure: Failure) -> str | None:
         """Why the failure is ours. None when it is the endpoint's."""
         if failure.kind is not OutcomeKind.DNS:
             return None
-        if not _can_open(DESCRIPTORS_OF_A_LOOKUP):
+        if not _can_open(DESCRIPTORS_PER_LOOKUP):
             return "no file descriptor is left for a look-up"
         if self._name is None:
             return None
         now = self._monotonic()
-        if now - self._asked_at >= CONTROL_KEPT_SECONDS:
-            self._asked_at = now
+        if now - self._checked_at >= CONTROL_CACHE_SECONDS:
+            self._checked_at = now
             if await self._resolves(self._name):
                 self._failing_since = None
             elif self._failing_since is None:
@@ -77,7 +77,7 @@ class ControlHost:
 
     async def _resolves(self, name: str) -> bool:
         try:
-            async with asyncio.timeout(CONTROL_SECONDS):
+            async with asyncio.timeout(CONTROL_TIMEOUT_SECONDS):
                 return bool(await self._lookup(name))
         except (OSError, TimeoutError):
             return False

@@ -7,17 +7,17 @@ from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
-from streams.core.limits import RESPONSE_KEPT_BYTES
+from streams.core.limits import MAX_RESPONSE_BODY_BYTES
 from streams.core.outcome import Response
 
-RESPONSE_READ_BYTES = 64 * 1024
+MAX_BODY_READ_BYTES = 64 * 1024
 # Far more than a response needs. Only endless headers or interim responses reach it.
 MAX_RECEIVED_BYTES = 512 * 1024
 # Each header counts 32 bytes more, as in HTTP/2 (RFC 9113 §6.5.2).
 MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 32
 MAX_HEADER_CHARACTERS = 1024
-_FRAMED_BY = {"content-length", "transfer-encoding"}
+_FRAMING_HEADERS = {"content-length", "transfer-encoding"}
 
 
 class EndlessResponse(Exception):
@@ -47,7 +47,7 @@ class EndpointConnection(ResponseHandler):
         self._llhttp.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
-        self._is_whole = False
+        self._is_complete = False
         self._status: int | None = None
 
     @property
@@ -59,7 +59,7 @@ class EndpointConnection(ResponseHandler):
     def is_reusable(self) -> bool:
         """Whether the last request is sent and its response read to the end."""
         is_flushed = self.transport is not None and not self.transport.get_write_buffer_size()
-        return is_flushed and self._is_whole and self.is_open
+        return is_flushed and self._is_complete and self.is_open
 
     @property
     def partial_response(self) -> Response | None:
@@ -68,13 +68,13 @@ class EndpointConnection(ResponseHandler):
             return None
         return Response(self._status, self._headers, self._body)
 
-    def ask(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
-        """Send a request. Reads 64 KiB of the response's body, and keeps `RESPONSE_KEPT_BYTES`.
+    def send(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
+        """Send a request. Reads 64 KiB of the response's body, and keeps `MAX_RESPONSE_BODY_BYTES`.
 
         The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
         """
-        self._is_whole, self._status, self.received_bytes = False, None, 0
+        self._is_complete, self._status, self.received_bytes = False, None, 0
         self._response = self._loop.create_future()
         if self.transport is None:
             self._response.set_exception(ServerDisconnectedError())
@@ -121,7 +121,7 @@ class EndpointConnection(ResponseHandler):
         self._head_bytes = 0
         self._is_framed = False
         self._body = b""
-        self._read_bytes = 0
+        self._body_bytes = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._status is not None:
@@ -130,7 +130,7 @@ class EndpointConnection(ResponseHandler):
         if self._head_bytes > MAX_HEAD_BYTES:
             self._fail(InvalidResponse(f"more than {MAX_HEAD_BYTES // 1024} KiB of headers"))
         key = _text(name).lower()
-        self._is_framed = self._is_framed or key in _FRAMED_BY
+        self._is_framed = self._is_framed or key in _FRAMING_HEADERS
         if len(self._headers) < MAX_HEADERS or key == "retry-after":
             self._headers.setdefault(key, _text(value))
 
@@ -144,14 +144,14 @@ class EndpointConnection(ResponseHandler):
             self._fail(InvalidResponse(f"status {status}"))
 
     def on_body(self, data: bytes) -> None:
-        self._read_bytes += len(data)
-        self._body += data[: RESPONSE_KEPT_BYTES - len(self._body)]
-        if self._read_bytes >= RESPONSE_READ_BYTES:
+        self._body_bytes += len(data)
+        self._body += data[: MAX_RESPONSE_BODY_BYTES - len(self._body)]
+        if self._body_bytes >= MAX_BODY_READ_BYTES:
             self._respond()
 
     def on_message_complete(self) -> None:
         if self._status is not None and self._llhttp is not None:
-            self._is_whole = self._llhttp.should_keep_alive()
+            self._is_complete = self._llhttp.should_keep_alive()
             self._respond()
 
     # ----------------------------------------------------------------------------------------------------------

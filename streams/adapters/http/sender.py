@@ -9,7 +9,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from streams.adapters.certificates import trust
+from streams.adapters.certificates import trust_ca_file
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
 from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 10.0
 # No attempt begins on an older connection: with the default timeout, none is used after 60 seconds. It does not depend
 # on the timeout, so that connections are kept alive with any.
 CONNECTION_LIFE_SECONDS = 50.0
-TARGETS_KEPT = 1024
+MAX_CACHED_TARGETS = 1024
 # In use and idle together. The limit of open files may lower it.
 MAX_CONNECTIONS = 4096
 
@@ -49,14 +49,14 @@ class HttpSender:
         connections: int = MAX_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._opened = allowed_networks
+        self._allowed_networks = allowed_networks
         self._timeout_seconds = timeout_seconds
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
         self._control_host = control_host
         self._connections = connections
         self._monotonic = monotonic
-        self._target = lru_cache(TARGETS_KEPT)(_target)
+        self._cached_target = lru_cache(MAX_CACHED_TARGETS)(_to_target)
 
     async def send(self, request: Request) -> Response | Failure:
         """Send a request. Returns the endpoint's response, or why there is none.
@@ -65,33 +65,33 @@ class HttpSender:
         """
         trace = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
         try:
-            return await self._exchanges.ask(self._target(request.url), request, trace)
+            return await self._exchange.send(self._cached_target(request.url), request, trace)
         except Unavailable:
             raise
         except Exception as error:
             if shortage := shortage_of(error):
                 raise Unavailable(shortage) from error
             failure = failure_of(error, trace)
-        if shortage := await self._control.our_fault(failure):
+        if shortage := await self._control_host_check.find_local_cause(failure):
             raise Unavailable(shortage)
         return failure
 
     async def close(self) -> None:
         """Close all connections. Call it when every attempt has ended."""
-        if "_exchanges" in self.__dict__:
-            await self._exchanges.close()
+        if "_exchange" in self.__dict__:
+            await self._exchange.close()
 
     @cached_property
-    def _exchanges(self) -> PostExchange:
+    def _exchange(self) -> PostExchange:
         # Needs the running loop, so the first attempt makes it.
         return PostExchange(self._connector, CONNECTION_LIFE_SECONDS, self._monotonic, self._connections)
 
     @cached_property
     def _connector(self) -> GuardedConnector:
-        return GuardedConnector(self._opened, self._tls, self._lookup, self._monotonic)
+        return GuardedConnector(self._allowed_networks, self._tls, self._lookup, self._monotonic)
 
     @cached_property
-    def _control(self) -> ControlHost:
+    def _control_host_check(self) -> ControlHost:
         connector = self._connector
         return ControlHost(self._control_host, connector.lookup, lambda: connector.resolved_at, self._monotonic)
 
@@ -101,11 +101,11 @@ def _tls_context(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    trust(context, ca_file)
+    trust_ca_file(context, ca_file)
     return context
 
 
-def _target(url: str) -> RequestTarget:
+def _to_target(url: str) -> RequestTarget:
     """The target of a URL, which stays exactly as registered. Raises ValueError for an invalid URL."""
     if errors := url_errors("url", url, allow_http=True):
         raise ValueError(f"the URL {errors[0].message}")

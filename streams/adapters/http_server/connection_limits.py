@@ -23,7 +23,7 @@ class ConnectionLimits:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionObserver:
-    """`closed` takes the reason of each connection that a limit closes, `counted` the number of open connections."""
+    """`on_close` takes the reason of each connection that a limit closes, `on_count` the number of open connections."""
 
-    closed: Callable[[str], None] = lambda reason: None
-    counted: Callable[[int], None] = lambda count: None
+    on_close: Callable[[str], None] = lambda reason: None
+    on_count: Callable[[int], None] = lambda count: None

@@ -13,7 +13,7 @@ from streams.adapters.http_server.connection_limits import ConnectionLimits, Con
 from streams.adapters.http_server.refusals import Refusal
 
 # Refused connections that may stay open for a moment, so that the client can read why.
-LINGERING_CONNECTIONS = 16
+MAX_LINGERING_CONNECTIONS = 16
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]+")
 
 
@@ -47,12 +47,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.observer.counted(len(self.connections))
-        self._expect(_Part.HEADERS, self.limits.header_seconds)
+        self.observer.on_count(len(self.connections))
+        self._start_part(_Part.HEADERS, self.limits.header_seconds)
         excess = len(self.connections) - self.limits.connections
         if excess > 0:
             self._refuse(refusals.TOO_MANY_CONNECTIONS)
-        if excess > LINGERING_CONNECTIONS:
+        if excess > MAX_LINGERING_CONNECTIONS:
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -61,7 +61,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
-        self.observer.counted(len(self.connections))
+        self.observer.on_count(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -86,7 +86,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._part is not _Part.HEADERS:
-            self._expect(_Part.HEADERS, self.limits.header_seconds)
+            self._start_part(_Part.HEADERS, self.limits.header_seconds)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._part is _Part.BODY:
@@ -98,15 +98,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_headers()
         super().on_headers_complete()
-        self._expect(_Part.BODY, self.limits.body_seconds)
+        self._start_part(_Part.BODY, self.limits.body_seconds)
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         # After an early response, no timer runs.
-        is_answered = self.cycle.response_complete
-        self._expect(_Part.NOTHING, self.limits.idle_seconds if is_answered else None)
+        is_responded = self.cycle.response_complete
+        self._start_part(_Part.NOTHING, self.limits.idle_seconds if is_responded else None)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -120,7 +120,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         if self._part is _Part.NOTHING:
-            self._expect(_Part.HEADERS, self.limits.header_seconds)
+            self._start_part(_Part.HEADERS, self.limits.header_seconds)
         self._part_bytes += len(data)
         try:
             self.parser.feed_data(data)
@@ -155,16 +155,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._refusal = refusal
         raise ValueError(refusal.title)
 
-    def _expect(self, part: _Part, seconds: float | None) -> None:
+    def _start_part(self, part: _Part, seconds: float | None) -> None:
         """Start the timer in which the client must send the rest of this part."""
         self._part, self._part_bytes = part, 0
         if self._read_timer is not None:
             self._read_timer.cancel()
-        self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._late, seconds)
+        self._read_timer = None if seconds is None else self.loop.call_later(seconds, self._on_read_timeout, seconds)
 
-    def _late(self, seconds: float) -> None:
+    def _on_read_timeout(self, seconds: float) -> None:
         if self.flow.read_paused:  # the application is slow, not the client
-            self._read_timer = self.loop.call_later(seconds, self._late, seconds)
+            self._read_timer = self.loop.call_later(seconds, self._on_read_timeout, seconds)
         elif self._part is _Part.NOTHING or (self._part is _Part.HEADERS and not self._part_bytes):
             self._close()
         else:
@@ -173,10 +173,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _limit_write(self) -> None:
         """Start the timer in which the client must read what was sent. Then its memory is freed."""
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.limits.write_seconds, self._drop)
+            self._write_timer = self.loop.call_later(self.limits.write_seconds, self._abort_slow_reader)
 
-    def _drop(self) -> None:
-        self.observer.closed("slow_reader")
+    def _abort_slow_reader(self) -> None:
+        self.observer.on_close("slow_reader")
         self.transport.abort()
 
     def _close(self) -> None:
@@ -185,23 +185,23 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Respond, unless an earlier request has no response yet, and close the connection."""
-        self.observer.closed(refusal.reason)
+        self.observer.on_close(refusal.reason)
         self._ignores_input = True
         if self._read_timer is not None:
             self._read_timer.cancel()
-        cycle, in_body = self.cycle, self._part is _Part.BODY
+        cycle, is_in_body = self.cycle, self._part is _Part.BODY
         if cycle is None or cycle.response_complete:
-            self._end(None if in_body else refusal)
-        elif in_body and not cycle.response_started and not self.pipeline:
+            self._close_slowly(None if is_in_body else refusal)
+        elif is_in_body and not cycle.response_started and not self.pipeline:
             cycle.disconnected = True
             cycle.message_event.set()
-            self._end(refusal)
-        elif in_body:
+            self._close_slowly(refusal)
+        elif is_in_body:
             self._close()
         else:
             cycle.keep_alive = False  # the response to an earlier request closes the connection
 
-    def _end(self, refusal: Refusal | None) -> None:
+    def _close_slowly(self, refusal: Refusal | None) -> None:
         """Close slowly: a reset would keep the client from reading the response."""
         if refusal is not None:
             self.transport.write(refusal.response(self.server_state.default_headers))

@@ -7,20 +7,20 @@ from datetime import datetime
 # Receivers reject timestamps that are five minutes off. A fast clock would end a tier early.
 MAX_SKEW_SECONDS = 60.0
 # The sentinel is repeated every ten seconds.
-NEXT_SENTINEL_SECONDS = 20.0
+SENTINEL_TIMEOUT_SECONDS = 20.0
 
 
 class BrokerClock:
     """Compares the clocks at each sentinel. At the end of the topic its append time is the broker's time now.
 
-    An older sentinel can only show that this clock is slow. `changed` is called when a doubt ends without a sentinel.
+    An older sentinel can only show that this clock is slow. `on_change` is called when a doubt ends without a sentinel.
     """
 
     def __init__(self, now: Callable[[], datetime], on_change: Callable[[], None]) -> None:
         self._now = now
-        self._changed = on_change
+        self._on_change = on_change
         self._skew_seconds = 0.0
-        self._sentinel_is_old = False
+        self._is_sentinel_old = False
         self._is_doubted = False
 
     @property
@@ -41,20 +41,20 @@ class BrokerClock:
             return ["the last sentinel is old: either this machine's clock is fast or `publish` is away"]
         return []
 
-    def compare(self, appended_at: datetime, *, at_end: bool) -> None:
+    def compare(self, appended_at: datetime, *, is_at_end: bool) -> None:
         """Take a sentinel."""
         skew = (self._now() - appended_at).total_seconds()
-        self._sentinel_is_old = skew > MAX_SKEW_SECONDS
-        self._skew_seconds = skew if at_end else min(skew, 0.0)
+        self._is_sentinel_old = skew > MAX_SKEW_SECONDS
+        self._skew_seconds = skew if is_at_end else min(skew, 0.0)
         self._is_doubted = False
 
     def reach_end(self) -> None:
         """Note that the end of the topic is reached for the first time."""
-        if self._sentinel_is_old:
+        if self._is_sentinel_old:
             # The next sentinel tells which. Without one `publish` is away, and the stage goes on.
             self._is_doubted = True
-            asyncio.get_running_loop().call_later(NEXT_SENTINEL_SECONDS, self._trust)
+            asyncio.get_running_loop().call_later(SENTINEL_TIMEOUT_SECONDS, self._trust)
 
     def _trust(self) -> None:
         self._is_doubted = False
-        self._changed()
+        self._on_change()

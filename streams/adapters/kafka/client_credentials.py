@@ -58,28 +58,28 @@ class ClientCredentials:
 def parse_response(status: int, body: bytes) -> Token:
     """The token of a response. Raises `TokenUnavailable`, and never shows a text of the response but its error code."""
     try:
-        document = json.loads(body)
+        response_fields = json.loads(body)
     except (ValueError, RecursionError):
-        document = None
-    if status in (400, 401) and isinstance(document, Mapping) and isinstance(document.get("error"), str):
-        code = escape_controls(document["error"][:MAX_ERROR_CHARACTERS])
+        response_fields = None
+    if status in (400, 401) and isinstance(response_fields, Mapping) and isinstance(response_fields.get("error"), str):
+        code = escape_controls(response_fields["error"][:MAX_ERROR_CHARACTERS])
         raise TokenUnavailable(f"{ENDPOINT_NAME} refuses this client: {code}")
     if status != 200:
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers with status {status}")
-    if not isinstance(document, Mapping):
+    if not isinstance(response_fields, Mapping):
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers with something else than a JSON object")
-    value = document.get("access_token")
+    value = response_fields.get("access_token")
     if not isinstance(value, str) or not value:
         raise TokenUnavailable(f"{ENDPOINT_NAME} answers without an access_token")
-    seconds = _number(document.get("expires_in"))
-    return Token(value, seconds if seconds is not None else _end(value) - time.time())
+    seconds = _parse_number(response_fields.get("expires_in"))
+    return Token(value, seconds if seconds is not None else _expiry_of(value) - time.time())
 
 
-def _end(token: str) -> float:
+def _expiry_of(token: str) -> float:
     """The `exp` of a JWT, whose signature is the broker's to check. Raises `TokenUnavailable`."""
     try:
         claims: Any = json.loads(urlsafe_b64decode(token.split(".")[1] + "=="))
-        end = _number(claims["exp"])
+        end = _parse_number(claims["exp"])
     except (ValueError, IndexError, KeyError, TypeError, RecursionError):
         end = None
     if end is None:
@@ -89,7 +89,7 @@ def _end(token: str) -> float:
     return end
 
 
-def _number(value: object) -> float | None:
+def _parse_number(value: object) -> float | None:
     """Some providers write numbers as texts."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan

@@ -6,18 +6,18 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.adapters.kafka.msk import REGION, msk_of
-from streams.adapters.kafka.security import mechanism_of, secured
+from streams.adapters.kafka.msk import REGION_VARIABLE, msk_of
+from streams.adapters.kafka.security import mechanism_of, with_token_source
 from streams.core.errors import Misconfigured
 from streams.topics import BATCH_BYTES, MAX_RECORD_BYTES
 
 Properties = dict[str, Any]
 
-SERVERS = "KAFKA_BOOTSTRAP_SERVERS"
-PREFIX = "KAFKA_CONFIG_"
+SERVERS_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
+PROPERTY_PREFIX = "KAFKA_CONFIG_"
 
 # They keep records from being lost, repeated, or produced to another partition.
-_PRODUCER = {
+_PRODUCER_PROPERTIES = {
     "enable.idempotence": True,
     "acks": "all",
     "partitioner": "murmur2_random",
@@ -26,7 +26,7 @@ _PRODUCER = {
     # A batch of many records is never larger than the largest record.
     "batch.size": BATCH_BYTES,
 }
-_CONSUMER = {
+_CONSUMER_PROPERTIES = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     # A group's offsets expire, and "latest" would skip records.
@@ -34,8 +34,8 @@ _CONSUMER = {
 }
 OWN_PROPERTIES = frozenset(
     {
-        *_PRODUCER,
-        *_CONSUMER,
+        *_PRODUCER_PROPERTIES,
+        *_CONSUMER_PROPERTIES,
         "bootstrap.servers",
         "enable.partition.eof",
         "group.id",
@@ -54,12 +54,12 @@ OWN_PROPERTIES = frozenset(
 
 # Owned properties, by the variables that have their place.
 _VARIABLE_OF = {
-    "bootstrap.servers": SERVERS,
+    "bootstrap.servers": SERVERS_VARIABLE,
     "group.instance.id": "SCORM_WEBHOOKS_INSTANCE_ID",
     "group.protocol": "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL",
 }
 
-_PREFETCH = {
+_PREFETCH_PROPERTIES = {
     # A pause drops the records that are fetched ahead.
     "queued.min.messages": 500,
     "queued.max.messages.kbytes": 2_048,
@@ -76,7 +76,11 @@ _PREFETCH = {
 BULK_WAIT_MS = 250
 
 # A consumer of a whole topic fills its queue at once, and librdkafka does not return this memory.
-_SMALL = {"queued.min.messages": 1_000, "queued.max.messages.kbytes": 1_024, "fetch.message.max.bytes": 131_072}
+_SMALL_QUEUE_PROPERTIES = {
+    "queued.min.messages": 1_000,
+    "queued.max.messages.kbytes": 1_024,
+    "fetch.message.max.bytes": 131_072,
+}
 
 
 def without_consumer_properties(base: Mapping[str, Any]) -> Properties:
@@ -91,30 +95,37 @@ def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Propert
     """
     base = without_consumer_properties(base)
     defaults = {"linger.ms": linger_ms, "compression.type": "lz4", "message.timeout.ms": 300_000}
-    return {**defaults, **base, **_PRODUCER}
+    return {**defaults, **base, **_PRODUCER_PROPERTIES}
 
 
 def consumer_config(
-    base: Mapping[str, Any], group: str, instance_id: str | None = None, *, in_bulk: bool = False
+    base: Mapping[str, Any], group: str, instance_id: str | None = None, *, is_bulk: bool = False
 ) -> Properties:
     """Properties of a member of `group` that commits explicitly, without those of the group's protocol.
 
-    `instance_id` is a name that survives a restart. With `in_bulk`, a fetch waits for more records, which saves the
+    `instance_id` is a name that survives a restart. With `is_bulk`, a fetch waits for more records, which saves the
     broker requests.
     """
-    static = {"group.instance.id": instance_id} if instance_id else {}
-    bulk = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": BULK_WAIT_MS} if in_bulk else {}
-    return {**_PREFETCH, **bulk, **base, **_CONSUMER, "group.id": group, **static}
+    static_membership = {"group.instance.id": instance_id} if instance_id else {}
+    bulk_properties = {"fetch.min.bytes": 262_144, "fetch.wait.max.ms": BULK_WAIT_MS} if is_bulk else {}
+    return {
+        **_PREFETCH_PROPERTIES,
+        **bulk_properties,
+        **base,
+        **_CONSUMER_PROPERTIES,
+        "group.id": group,
+        **static_membership,
+    }
 
 
 def subscriptions_config(base: Mapping[str, Any]) -> Properties:
     """Properties of a consumer that assigns its partitions itself, reads from the start, and never commits."""
     # librdkafka requires a group name. A consumer that only assigns never joins the group.
     return {
-        **_PREFETCH,
-        **_SMALL,
+        **_PREFETCH_PROPERTIES,
+        **_SMALL_QUEUE_PROPERTIES,
         **base,
-        **_CONSUMER,
+        **_CONSUMER_PROPERTIES,
         "group.id": "scorm-webhooks.view",
         "enable.partition.eof": True,
     }
@@ -126,49 +137,51 @@ def kafka_properties(environ: Mapping[str, str]) -> Properties:
     `KAFKA_CONFIG_SECURITY_PROTOCOL` is `security.protocol`. With OAuth they have a token source, which the clients
     share. Raises `Misconfigured`, naming the variable.
     """
-    servers = environ.get(SERVERS, "").strip()
+    servers = environ.get(SERVERS_VARIABLE, "").strip()
     if not servers:
-        raise Misconfigured(f"{SERVERS} is not set: give one or more host:port, separated by commas")
+        raise Misconfigured(f"{SERVERS_VARIABLE} is not set: give one or more host:port, separated by commas")
     properties: Properties = {
-        name.removeprefix(PREFIX).lower().replace("_", "."): value
+        name.removeprefix(PROPERTY_PREFIX).lower().replace("_", "."): value
         for name, value in environ.items()
-        if name.startswith(PREFIX)
+        if name.startswith(PROPERTY_PREFIX)
     }
     if owned_names := sorted(OWN_PROPERTIES & properties.keys()):
         reason = f"this program's guarantees depend on its value of {owned_names[0]}"
         if replacement := _VARIABLE_OF.get(owned_names[0]):
             reason = f"set {replacement} instead"
         raise Misconfigured(f"{variable(owned_names[0])} cannot be set: {reason}")
-    complete = secured(_for_msk(properties, environ), variable)
-    _try(properties)
-    return {"bootstrap.servers": servers, **complete}
+    secured_properties = with_token_source(_with_msk(properties, environ), variable)
+    _validate(properties)
+    return {"bootstrap.servers": servers, **secured_properties}
 
 
 def variable(property_name: str) -> str:
     """The environment variable that sets a property."""
-    return PREFIX + property_name.upper().replace(".", "_")
+    return PROPERTY_PREFIX + property_name.upper().replace(".", "_")
 
 
-def _for_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
+def _with_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
     """The properties with those of Amazon MSK, where `KAFKA_MSK_REGION` is set."""
     conflicts = [name for name in properties if name.startswith("sasl.")]
     if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
         conflicts.append("security.protocol")
-    if conflicts and environ.get(REGION):
-        raise Misconfigured(f"{variable(conflicts[0])} cannot be set together with {REGION}, which sets it")
+    if conflicts and environ.get(REGION_VARIABLE):
+        raise Misconfigured(f"{variable(conflicts[0])} cannot be set together with {REGION_VARIABLE}, which sets it")
     return {**properties, **msk_of(environ)}
 
 
-def _try(properties: Properties) -> None:
+def _validate(properties: Properties) -> None:
     """Let librdkafka check names and values, with a client that does not connect. Raises `Misconfigured`."""
     # A client with OAuth would fetch a token at once, and its end would wait for it. GSSAPI has better words elsewhere.
-    passive = {"security.protocol": "plaintext"} if mechanism_of(properties) in ("GSSAPI", "OAUTHBEARER") else {}
-    valid = properties.get("security.protocol", "plaintext").lower().startswith("sasl_")
+    check_properties = (
+        {"security.protocol": "plaintext"} if mechanism_of(properties) in ("GSSAPI", "OAUTHBEARER") else {}
+    )
+    is_sasl = properties.get("security.protocol", "plaintext").lower().startswith("sasl_")
     try:
-        AdminClient({**properties, **(passive if valid else {}), "log_level": 0})
+        AdminClient({**properties, **(check_properties if is_sasl else {}), "log_level": 0})
     except KafkaException as error:
         message = error.args[0].str().strip()
         names = [variable(name) for name in properties if name in message]
-        raise Misconfigured(f"{', '.join(names) or PREFIX + '*'}: {message}") from None
+        raise Misconfigured(f"{', '.join(names) or PROPERTY_PREFIX + '*'}: {message}") from None
     except (AttributeError, TypeError, ValueError) as error:  # a callback cannot be a text
-        raise Misconfigured(f"{PREFIX}*: {error}") from None
+        raise Misconfigured(f"{PROPERTY_PREFIX}*: {error}") from None

@@ -11,26 +11,26 @@ from streams.core.errors import Unavailable
 _COUNTS = re.compile(r"\s*\(after \d+ms(?:[^()]|\([^()]*\))*\)")
 
 
-def unreachable(servers: str, reason: KafkaError) -> Unavailable:
+def unreachable_error(servers: str, reason: KafkaError) -> Unavailable:
     """The error for brokers that do not answer: which ones, and why."""
     reason_text = _COUNTS.sub("", reason.str())
     return Unavailable(f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is {servers} ({reason_text})")
 
 
 class ConnectionErrors:
-    """An `error_cb`. It keeps the last error, and calls `away` with it when no broker is left."""
+    """An `error_cb`. It keeps the last error, and calls `on_outage` with it when no broker is left."""
 
-    def __init__(self, away: Callable[[KafkaError], object] | None = None) -> None:
-        self._away = away
-        self.last: KafkaError | None = None
+    def __init__(self, on_outage: Callable[[KafkaError], object] | None = None) -> None:
+        self._on_outage = on_outage
+        self.last_error: KafkaError | None = None
 
     def __call__(self, error: KafkaError) -> None:
         # One lost connection is normal. The loss of all brokers is an outage.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.last = error
-        elif self._away:
-            self._away(self.last or error)
+            self.last_error = error
+        elif self._on_outage:
+            self._on_outage(self.last_error or error)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Forget the last error, after a broker answered."""
-        self.last = None
+        self.last_error = None

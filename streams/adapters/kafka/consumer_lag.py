@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
+from streams.adapters.kafka.transient_errors import repeat_if_transient, require_accepted
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
 from streams.ports import Partition
@@ -26,8 +26,8 @@ def consumer_lag(
 def lag_by_topic(topics: Iterable[str], offsets: Mapping[Partition, GroupOffsets]) -> dict[str, int]:
     """How many records are uncommitted in each of these topics."""
     lag = dict.fromkeys(topics, 0)
-    for partition, at in offsets.items():
-        lag[partition.topic] += at.end - at.committed
+    for partition, offsets_of_partition in offsets.items():
+        lag[partition.topic] += offsets_of_partition.end - offsets_of_partition.committed
     return lag
 
 
@@ -40,21 +40,23 @@ def group_offsets(
     # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
     consumer = Consumer({**properties, "group.id": group, "enable.auto.commit": False})
 
-    def edge(spec: OffsetSpec) -> dict[TopicPartition, int]:
+    def list_offsets(spec: OffsetSpec) -> dict[TopicPartition, int]:
         responses = admin.list_offsets(dict.fromkeys(partitions, spec))
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
     # The end last, so that records appended meanwhile count.
     try:
-        committed_partitions = repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds)
-        starts = repeat_if_transient(lambda: edge(OffsetSpec.earliest()), seconds)
-        ends = repeat_if_transient(lambda: edge(OffsetSpec.latest()), seconds)
+        committed_partitions = repeat_if_transient(
+            lambda: require_accepted(consumer.committed(partitions, seconds)), seconds
+        )
+        starts = repeat_if_transient(lambda: list_offsets(OffsetSpec.earliest()), seconds)
+        ends = repeat_if_transient(lambda: list_offsets(OffsetSpec.latest()), seconds)
     except KafkaException as error:
         raise Unavailable(error.args[0].str()) from None
     finally:
         consumer.close()
     # Without a commit the offset is negative. Records that retention deleted do not count.
     return {
-        Partition(at.topic, at.partition): GroupOffsets(max(at.offset, starts[at]), ends[at])
-        for at in committed_partitions
+        Partition(commit.topic, commit.partition): GroupOffsets(max(commit.offset, starts[commit]), ends[commit])
+        for commit in committed_partitions
     }

@@ -12,26 +12,26 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.group_protocol import GroupProtocol, has_consumer_protocol
 from streams.adapters.kafka.last_commits import read_commits, write_commits
-from streams.adapters.kafka.messages import LIBRDKAFKA, commit_of, to_record
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER, commit_of, to_record
 from streams.core.errors import ScormWebhooksError
 from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
 POLL_SECONDS = 0.02
 # The event loop handles a whole batch before it does anything else.
-RECORDS_AT_ONCE = 100
+MAX_POLL_RECORDS = 100
 RETRY_SECONDS = 1.0
-ASK_SECONDS = 5.0
+PROTOCOL_TIMEOUT_SECONDS = 5.0
 # The time for a handler to finish revoked partitions, plus the time for the commit after it.
-REVOKE_SECONDS = 8.0
+REVOKE_TIMEOUT_SECONDS = 8.0
 # Longer than the time between two heartbeats.
-READ_COMMITS_SECONDS = 10.0
+READ_COMMITS_TIMEOUT_SECONDS = 10.0
 # Shorter than the time after which librdkafka takes a thread that does not poll for dead.
-TAKE_OVER_SECONDS = 120.0
-LAST_COMMIT_SECONDS = 6.0
+TAKE_OVER_TIMEOUT_SECONDS = 120.0
+LAST_COMMIT_TIMEOUT_SECONDS = 6.0
 
 # The first one is a broker's whose release has the protocol, while its cluster is not finally upgraded.
-_NO_SUCH_PROTOCOL = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
+_NO_SUCH_PROTOCOL_CODES = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 
 Command = Callable[[Consumer], None]
 # Takes the result of a commit.
@@ -61,18 +61,21 @@ class ThreadOwner(Protocol):
     def ask_handler(
         self, partitions: Sequence[Partition], *, is_lost: bool, seconds: float
     ) -> Mapping[Partition, Commit]: ...
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
-    def received(self, records: Sequence[Record]) -> None: ...
-    def available(self) -> None: ...
-    def unavailable(self, error: KafkaError) -> None: ...
-    def instance_id_in_use(self) -> None: ...
-    def joins_by_classic(self) -> None: ...
-    def last_commit_failed(self, error: str) -> None: ...
-    def finished(self, error: Exception | None) -> None: ...
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None: ...
+    def on_received(self, records: Sequence[Record]) -> None: ...
+    def on_available(self) -> None: ...
+    def on_unavailable(self, error: KafkaError) -> None: ...
+    def on_instance_id_in_use(self) -> None: ...
+    def on_classic_protocol(self) -> None: ...
+    def on_last_commit_failed(self, error: str) -> None: ...
+    def on_finished(self, error: Exception | None) -> None: ...
 
 
 class ConsumerThread:
-    """The thread's body is `run`. Any thread may append to `commands`; `under_way` holds the unanswered commits."""
+    """The thread's body is `run`.
+
+    Any thread may append to `commands`; `pending_commits` holds the unanswered commits.
+    """
 
     def __init__(
         self,
@@ -87,30 +90,30 @@ class ConsumerThread:
         self._topics = topics
         self._prefix = prefix
         self._owner = owner
-        self._fatal: KafkaError | None = None
-        self._reasons = ConnectionErrors(lambda reason: owner.tell_loop(owner.unavailable, reason))
-        self._check_at = 0.0
+        self._fatal_error: KafkaError | None = None
+        self._connection_errors = ConnectionErrors(lambda reason: owner.tell_loop(owner.on_unavailable, reason))
+        self._next_check_at = 0.0
         # A new batch is read only when the last one is taken: memory stays bounded, and pauses take effect at once.
-        self._taken = threading.Event()
-        self._taken.set()
-        self.under_way: list[tuple[frozenset[PartitionEnd], Settle]] = []
+        self._batch_taken = threading.Event()
+        self._batch_taken.set()
+        self.pending_commits: list[tuple[frozenset[PartitionEnd], Settle]] = []
         self.commands: deque[Command] = deque()
-        self.stopping = False
+        self.is_stopping = False
 
     def stop(self) -> None:
         """Ask the thread to leave the group and end."""
-        self.stopping = True
+        self.is_stopping = True
 
     def run(self) -> None:
         outcome: Exception | None = None
         try:
-            while not self.stopping:
+            while not self.is_stopping:
                 try:
                     if self._protocol.is_decided or self._decide_protocol():
                         self._consume()
                 except _InstanceInUse:
                     # The last process with this id was killed. The broker keeps its place for a session timeout.
-                    self._owner.tell_loop(self._owner.instance_id_in_use)
+                    self._owner.tell_loop(self._owner.on_instance_id_in_use)
                     time.sleep(RETRY_SECONDS)
                 except _NoSuchProtocol:
                     if self._protocol.is_classic:
@@ -121,15 +124,15 @@ class ConsumerThread:
         except Exception as error:
             # If the thread only ended, the process would stay ready and read nothing.
             outcome = error
-        self._owner.tell_loop(self._owner.finished, outcome)
+        self._owner.tell_loop(self._owner.on_finished, outcome)
 
     def _decide_protocol(self) -> bool:
         """Ask a broker which protocol it has. False when none answers."""
-        config = {**self._config, "error_cb": self._reasons}
+        config = {**self._config, "error_cb": self._connection_errors}
         try:
-            has_consumer = has_consumer_protocol(config, self._prefix + self._topics[0], ASK_SECONDS)
+            has_consumer = has_consumer_protocol(config, self._prefix + self._topics[0], PROTOCOL_TIMEOUT_SECONDS)
         except KafkaException as error:
-            self._owner.tell_loop(self._owner.unavailable, self._reasons.last or error.args[0])
+            self._owner.tell_loop(self._owner.on_unavailable, self._connection_errors.last_error or error.args[0])
             time.sleep(RETRY_SECONDS)
             return False
         self._decide(has_consumer=has_consumer)
@@ -138,29 +141,29 @@ class ConsumerThread:
     def _decide(self, *, has_consumer: bool) -> None:
         self._protocol.decide(has_consumer=has_consumer)
         if not has_consumer:
-            self._owner.tell_loop(self._owner.joins_by_classic)
+            self._owner.tell_loop(self._owner.on_classic_protocol)
 
     def _consume(self) -> None:
-        self._fatal = None
-        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA}
+        self._fatal_error = None
+        callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA_LOGGER}
         consumer = Consumer({**self._config, **self._protocol.properties, **callbacks})
         try:
             self.subscribe(consumer, self._topics)
-            while not self.stopping:
-                is_handed_over = self._taken.wait(POLL_SECONDS)
+            while not self.is_stopping:
+                is_batch_taken = self._batch_taken.wait(POLL_SECONDS)
                 self._run_commands(consumer)
-                if is_handed_over:
+                if is_batch_taken:
                     self._read(consumer)
                 self._check_outage(consumer)
-                if self._fatal is not None:
-                    raise _failure(self._fatal)
+                if self._fatal_error is not None:
+                    raise _failure(self._fatal_error)
             self._run_commands(consumer)
         finally:
             consumer.close()
             # A commit that was dropped needs a result, too: its caller waits.
-            for _, settle in self.under_way:
+            for _, settle in self.pending_commits:
                 settle(KafkaError(KafkaError._DESTROY))
-            self.under_way.clear()
+            self.pending_commits.clear()
 
     def subscribe(self, consumer: Consumer, topics: Sequence[str]) -> None:
         """Subscribe to these topics. With the `consumer` protocol this revokes no partitions of topics that stay."""
@@ -182,60 +185,60 @@ class ConsumerThread:
         first = consumer.poll(POLL_SECONDS)
         if first is None:
             return
-        messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
+        messages = [first, *consumer.consume(MAX_POLL_RECORDS - 1, 0)]
         records = [to_record(message, self._prefix) for message in messages if self._is_record(message)]
         if records:
-            self._taken.clear()
+            self._batch_taken.clear()
             self._owner.tell_loop(self._hand_over, records)
 
     def _hand_over(self, records: Sequence[Record]) -> None:
         try:
-            self._owner.received(records)
+            self._owner.on_received(records)
         finally:
-            self._taken.set()
+            self._batch_taken.set()
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
         if error is None:
             return True
         if error.fatal() or error.code() == KafkaError._FATAL:
-            self._fatal = error
+            self._fatal_error = error
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise ConsumerFailed(str(error))
         else:
-            self._owner.tell_loop(self._owner.unavailable, error)
+            self._owner.tell_loop(self._owner.on_unavailable, error)
         return False
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._FATAL:
-            self._fatal = error
+            self._fatal_error = error
         else:
-            self._reasons(error)
+            self._connection_errors(error)
 
     def _check_outage(self, consumer: Consumer) -> None:
         """Ask for metadata during an outage: no other event tells that the broker is back."""
-        if self._owner.is_away and time.monotonic() >= self._check_at:
-            self._check_at = time.monotonic() + RETRY_SECONDS
+        if self._owner.is_away and time.monotonic() >= self._next_check_at:
+            self._next_check_at = time.monotonic() + RETRY_SECONDS
             with suppress(KafkaException):
                 consumer.list_topics(timeout=RETRY_SECONDS)
-                self._reasons.forget()
-                self._owner.tell_loop(self._owner.available)
+                self._connection_errors.clear()
+                self._owner.tell_loop(self._owner.on_available)
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
         """Start a commit, and read on meanwhile. `settle` takes its result, which may take minutes in an outage."""
-        self.under_way.append((_partition_ends(ends), settle))
+        self.pending_commits.append((_partition_ends(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
         except KafkaException as error:
-            self.under_way.pop()
+            self.pending_commits.pop()
             settle(error.args[0])
 
     def _on_commit(self, error: KafkaError | None, ends: list[TopicPartition]) -> None:
         partition_ends, errors = _partition_ends(ends), (end.error for end in ends if end.error)
         # librdkafka retries commits: results may come out of order.
-        for place, (names, settle) in enumerate(self.under_way):
+        for index, (names, settle) in enumerate(self.pending_commits):
             if names == partition_ends:
-                del self.under_way[place]
+                del self.pending_commits[index]
                 settle(error or next(errors, None))
                 return
 
@@ -253,36 +256,36 @@ class ConsumerThread:
             self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
         self.commands.appendleft(lambda consumer: consumer.resume(partitions))
-        self._owner.tell_loop(self._owner.assigned, last_commits)
+        self._owner.tell_loop(self._owner.on_assigned, last_commits)
 
     def _commits_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.
 
         Returns nothing when the thread is to stop.
         """
-        deadline = time.monotonic() + TAKE_OVER_SECONDS
+        deadline = time.monotonic() + TAKE_OVER_TIMEOUT_SECONDS
         while True:
             try:
-                return read_commits(consumer, partitions, READ_COMMITS_SECONDS)
+                return read_commits(consumer, partitions, READ_COMMITS_TIMEOUT_SECONDS)
             except KafkaException as error:
                 kafka_error = error.args[0]
-            if self.stopping:
+            if self.is_stopping:
                 return []
             if time.monotonic() > deadline:
                 raise ConsumerFailed(f"the last commits cannot be read: {kafka_error.str()}")
-            self._owner.tell_loop(self._owner.unavailable, kafka_error)
+            self._owner.tell_loop(self._owner.on_unavailable, kafka_error)
             time.sleep(RETRY_SECONDS)
 
     def _on_revoke(self, consumer: Consumer, topic_partitions: list[TopicPartition], *, is_lost: bool) -> None:
         partitions = [self._partition(tp) for tp in topic_partitions]
         try:
-            commits = self._owner.ask_handler(partitions, is_lost=is_lost, seconds=REVOKE_SECONDS)
+            commits = self._owner.ask_handler(partitions, is_lost=is_lost, seconds=REVOKE_TIMEOUT_SECONDS)
             # Older commits go first, so that they do not overwrite the last one.
             self._run_commands(consumer)
             if commits and not is_lost:
-                write_commits(consumer, offsets(self._prefix, commits), LAST_COMMIT_SECONDS)
+                write_commits(consumer, offsets(self._prefix, commits), LAST_COMMIT_TIMEOUT_SECONDS)
         except (TimeoutError, KafkaException) as error:
-            self._owner.tell_loop(self._owner.last_commit_failed, str(error))
+            self._owner.tell_loop(self._owner.on_last_commit_failed, str(error))
 
     def _partition(self, tp: TopicPartition) -> Partition:
         return Partition(tp.topic.removeprefix(self._prefix), tp.partition)
@@ -292,7 +295,7 @@ def _failure(fatal: KafkaError) -> ConsumerFailed:
     reason = fatal.str()
     if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in reason:
         return _InstanceInUse(fatal)
-    if any(KafkaError(code).str() in reason for code in _NO_SUCH_PROTOCOL):
+    if any(KafkaError(code).str() in reason for code in _NO_SUCH_PROTOCOL_CODES):
         return _NoSuchProtocol(fatal)
     return ConsumerFailed(fatal)
 

@@ -8,7 +8,7 @@ from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.ports import Partition, Telemetry
 
 # Comparisons within the time of a standstill.
-ROUNDS = 3
+CHECKS_PER_STANDSTILL = 3
 
 Positions = Callable[[], Mapping[Partition, int]]
 
@@ -20,12 +20,12 @@ class ConsumerStandsStill(ScormWebhooksError):
 class Probe(Protocol):
     """Looks with another client whether there are records."""
 
-    async def readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+    async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         """The partitions that have a record at this offset or later. Raises `Unavailable`."""
 
 
 class ConsumerWatchdog:
-    """Compares where a consumer stands with what another client can read, `ROUNDS` times in `seconds`.
+    """Compares where a consumer stands with what another client can read, `CHECKS_PER_STANDSTILL` times in `seconds`.
 
     `positions` has the next offset of each partition that should be read now: assigned, not paused, with nothing in
     hand, and with a broker that answers. With 0 seconds it does nothing. `on_standstill` is called before it raises: a
@@ -47,11 +47,11 @@ class ConsumerWatchdog:
         self._telemetry = telemetry
         self._seconds = seconds
         self._on_standstill = on_standstill
-        self._looked_at = 0.0
-        self._last: Mapping[Partition, int] = {}
+        self._checked_at = 0.0
+        self._last_positions: Mapping[Partition, int] = {}
         # Since when there has been a record that was not read, in seconds of the loop's clock.
         self._unread_since: dict[Partition, float] = {}
-        self._forgotten: set[Partition] = set()
+        self._reset_partitions: set[Partition] = set()
 
     async def run(self) -> None:
         """Watch until cancelled. Raises `ConsumerStandsStill`."""
@@ -59,44 +59,46 @@ class ConsumerWatchdog:
         if not self._seconds:
             await asyncio.Event().wait()
         while True:
-            await asyncio.sleep(self._seconds / ROUNDS)
-            await self.look(loop.time())
+            await asyncio.sleep(self._seconds / CHECKS_PER_STANDSTILL)
+            await self.check(loop.time())
 
-    def forget(self, partitions: Iterable[Partition]) -> None:
+    def reset(self, partitions: Iterable[Partition]) -> None:
         """Start the time of these partitions again: they were assigned, or resumed after a pause."""
-        self._forgotten.update(partitions)
+        self._reset_partitions.update(partitions)
 
-    async def look(self, now: float) -> None:
+    async def check(self, now: float) -> None:
         """Compare once. A partition that moves costs no request."""
-        if now - self._looked_at > 2 * self._seconds / ROUNDS:
+        if now - self._checked_at > 2 * self._seconds / CHECKS_PER_STANDSTILL:
             # This process was frozen or starved: its consumer has only now gone on.
-            self._last, self._unread_since = {}, {}
-        self._looked_at = now
-        self._last = {position: at for position, at in self._last.items() if position not in self._forgotten}
-        self._forgotten.clear()
-        unmoved_partitions = self._unmoved()
+            self._last_positions, self._unread_since = {}, {}
+        self._checked_at = now
+        self._last_positions = {
+            position: at for position, at in self._last_positions.items() if position not in self._reset_partitions
+        }
+        self._reset_partitions.clear()
+        unmoved_partitions = self._unmoved_positions()
         try:
-            unread = await self._probe.readable(unmoved_partitions)
+            unread_partitions = await self._probe.find_readable(unmoved_partitions)
         except Unavailable:
             # Without a broker that answers, nobody can say whether there are records.
-            unread = set()
+            unread_partitions = set()
         # What was read, paused or revoked during the question stands still no more.
-        unread &= self._unmoved().keys() - self._forgotten
-        self._last = self._positions()
-        self._unread_since = {position: self._unread_since.get(position, now) for position in unread}
-        oldest = min(self._unread_since, key=self._unread_since.__getitem__, default=None)
-        seconds = now - self._unread_since[oldest] if oldest else 0.0
+        unread_partitions &= self._unmoved_positions().keys() - self._reset_partitions
+        self._last_positions = self._positions()
+        self._unread_since = {position: self._unread_since.get(position, now) for position in unread_partitions}
+        oldest_partition = min(self._unread_since, key=self._unread_since.__getitem__, default=None)
+        seconds = now - self._unread_since[oldest_partition] if oldest_partition else 0.0
         self._telemetry.gauge("consumer_standstill_seconds", seconds, consumer=self._name)
-        if oldest and seconds >= self._seconds:
-            self._stands_still(oldest, seconds)
+        if oldest_partition and seconds >= self._seconds:
+            self._fail(oldest_partition, seconds)
 
-    def _unmoved(self) -> dict[Partition, int]:
+    def _unmoved_positions(self) -> dict[Partition, int]:
         """The partitions that stand where they stood at the last look."""
-        return {position: at for position, at in self._positions().items() if self._last.get(position) == at}
+        return {position: at for position, at in self._positions().items() if self._last_positions.get(position) == at}
 
-    def _stands_still(self, partition: Partition, seconds: float) -> None:
+    def _fail(self, partition: Partition, seconds: float) -> None:
         topic, number = partition
-        offset = self._last[partition]
+        offset = self._last_positions[partition]
         self._telemetry.error(
             "consumer_stands_still", topic=topic, partition=number, offset=offset, seconds=round(seconds)
         )

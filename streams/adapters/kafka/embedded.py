@@ -12,12 +12,12 @@ from typing import Self
 from streams.core.errors import Misconfigured
 from streams.topics import Topic
 
-_PRODUCER = 0
-_TEXT_BYTES = 512
+_PRODUCER_TYPE = 0
+_ERROR_TEXT_BYTES = 512
 _HEARTBEAT_MS = 500
 # A killed member keeps its partitions for this long.
 _SESSION_MS = 6_000
-_BETWEEN_COMMANDS_SECONDS = 0.002
+_COMMAND_INTERVAL_SECONDS = 0.002
 
 
 class EmbeddedBroker:
@@ -26,40 +26,40 @@ class EmbeddedBroker:
     brokers = 1
 
     def __init__(self, topics: Iterable[Topic] = (), prefix: str = "") -> None:
-        self._lib = _library()
-        error = ctypes.create_string_buffer(_TEXT_BYTES)
-        conf = self._lib.rd_kafka_conf_new()
-        self._lib.rd_kafka_conf_set(conf, b"log_level", b"2", error, _TEXT_BYTES)
-        with _signals_for_others():
-            self._client = self._lib.rd_kafka_new(_PRODUCER, conf, error, _TEXT_BYTES)
+        self._library = _load_library()
+        error = ctypes.create_string_buffer(_ERROR_TEXT_BYTES)
+        conf = self._library.rd_kafka_conf_new()
+        self._library.rd_kafka_conf_set(conf, b"log_level", b"2", error, _ERROR_TEXT_BYTES)
+        with _block_signals():
+            self._client = self._library.rd_kafka_new(_PRODUCER_TYPE, conf, error, _ERROR_TEXT_BYTES)
             if not self._client:
                 raise Misconfigured(f"the embedded broker did not start: {error.value.decode(errors='replace')}")
-            self._cluster = self._lib.rd_kafka_mock_cluster_new(self._client, self.brokers)
+            self._cluster = self._library.rd_kafka_mock_cluster_new(self._client, self.brokers)
         # By default the first rebalance waits three seconds for more members.
-        self._lib.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
+        self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         # With the default of three seconds, a rebalance takes too long.
-        self._lib.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
-        self._lib.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
+        self._library.rd_kafka_mock_set_group_consumer_heartbeat_interval_ms(self._cluster, _HEARTBEAT_MS)
+        self._library.rd_kafka_mock_set_group_consumer_session_timeout_ms(self._cluster, _SESSION_MS)
         for topic in topics:
             self.create(prefix + topic.name, topic.partitions)
 
     @property
     def bootstrap(self) -> str:
         """`host:port`, on loopback."""
-        servers: bytes = self._lib.rd_kafka_mock_cluster_bootstraps(self._cluster)
+        servers: bytes = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster)
         return servers.decode()
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a topic. A second call changes nothing."""
         # The mock cluster handles a command that follows another one at once only a second later.
-        time.sleep(_BETWEEN_COMMANDS_SECONDS)
-        self._lib.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
+        time.sleep(_COMMAND_INTERVAL_SECONDS)
+        self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
 
     def close(self) -> None:
         """Stop the broker. Its records are lost."""
         if self._client:
-            self._lib.rd_kafka_mock_cluster_destroy(self._cluster)
-            self._lib.rd_kafka_destroy(self._client)
+            self._library.rd_kafka_mock_cluster_destroy(self._cluster)
+            self._library.rd_kafka_destroy(self._client)
             self._client = None
 
     def __enter__(self) -> Self:
@@ -72,7 +72,7 @@ class EmbeddedBroker:
 
 
 @contextmanager
-def _signals_for_others() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """Block signals in threads that start here: the broker's thread logs an error for an interrupted call."""
     previous_mask = signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -83,7 +83,7 @@ def _signals_for_others() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
-def _library() -> ctypes.CDLL:
+def _load_library() -> ctypes.CDLL:
     """The librdkafka in the confluent-kafka wheel."""
     libraries = [file for file in files("confluent-kafka") or () if "librdkafka" in file.name and ".so" in file.name]
     libraries += [

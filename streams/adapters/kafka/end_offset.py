@@ -6,13 +6,13 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.adapters.kafka.messages import LIBRDKAFKA
-from streams.adapters.threads import THREADS, in_worker_thread
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
+from streams.adapters.threads import THREADS, run_in_worker_thread
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import BROKER, Outages
 from streams.topics import SUBSCRIPTIONS
 
-ASK_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 
 
@@ -24,14 +24,14 @@ class EndOffset:
     """Asks with a separate client. On the client that reads, a question waits half a second behind the fetch."""
 
     def __init__(self, config: Mapping[str, Any], prefix: str, outages: Outages) -> None:
-        self._client = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA})
+        self._client = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA_LOGGER})
         self._topic = prefix + SUBSCRIPTIONS
         self._outages = outages
         self._has_lost_leader = False
         # Whether the last question has no answer yet.
         self.is_away = False
 
-    async def end_after(self, position: int) -> int:
+    async def find_end(self, position: int) -> int:
         """Ask for the next offset that will be written. Waits through an outage.
 
         Raises `SubscriptionsReaderFailed` when the end is before `position`.
@@ -47,9 +47,9 @@ class EndOffset:
     async def _ask(self) -> int:
         try:
             if self._has_lost_leader:
-                await in_worker_thread(self._find_leader)
+                await run_in_worker_thread(self._find_leader)
                 self._has_lost_leader = False
-            return await in_worker_thread(self._latest)
+            return await run_in_worker_thread(self._request_end)
         except KafkaException as error:
             self.is_away = self._has_lost_leader = True
             raise Unavailable(error.args[0].str()) from None
@@ -57,9 +57,9 @@ class EndOffset:
             self.is_away = True
             raise
 
-    def _latest(self) -> int:
+    def _request_end(self) -> int:
         # One request. `get_watermark_offsets` sends two.
-        [latest] = self._client.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], ASK_SECONDS)
+        [latest] = self._client.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], REQUEST_SECONDS)
         if latest.error is not None or latest.offset < 0:
             raise KafkaException(latest.error or KafkaError(KafkaError._NO_OFFSET))
         return int(latest.offset)
@@ -67,4 +67,4 @@ class EndOffset:
     def _find_leader(self) -> None:
         # Without an assignment, this client asks a dead broker for minutes. A metadata request finds the new leader.
         with suppress(KafkaException):
-            self._client.list_topics(self._topic, timeout=ASK_SECONDS)
+            self._client.list_topics(self._topic, timeout=REQUEST_SECONDS)

@@ -12,19 +12,19 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from streams.adapters.kafka.lone_consumers import LoneConsumers
 from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
-from streams.adapters.kafka.transient_errors import accepted
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.kafka.transient_errors import require_accepted
+from streams.adapters.threads import run_in_daemon_thread
 from streams.core.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
 from streams.ports import HistoryPortion, Record
 from streams.topics import SESSION_EVENTS
 
-SECONDS = 10.0
+REQUEST_SECONDS = 10.0
 # A portion that takes longer ends early.
-PORTION_SECONDS = 2.0
-PORTION_BYTES = 4 * 1024 * 1024
+MAX_PORTION_SECONDS = 2.0
+MAX_PORTION_BYTES = 4 * 1024 * 1024
 # Another leader's clock may be behind, so that a record of the period comes after one that is later.
-CLOCKS_DIFFER = timedelta(minutes=1)
+MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 Bounds = Mapping[int, tuple[int, int]]
 
@@ -38,10 +38,10 @@ class KafkaEventHistory:
         self._topic = prefix + SESSION_EVENTS
 
     async def period(self, since: datetime, until: datetime) -> Period:
-        return await in_daemon_thread(partial(self._period, since, until + CLOCKS_DIFFER))
+        return await run_in_daemon_thread(partial(self._period, since, until + MAX_CLOCK_DIFFERENCE))
 
     async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
-        return await in_daemon_thread(partial(self._read, ranges, limit))
+        return await run_in_daemon_thread(partial(self._read, ranges, limit))
 
     # -- a period --------------------------------------------------------------------------------------------------
 
@@ -50,49 +50,51 @@ class KafkaEventHistory:
             bounds = {number: ends for number, ends in self._bounds(consumer).items() if ends[0] < ends[1]}
             if not bounds:
                 return Period((), None)
-            starts, ends = self._first_at(consumer, since, bounds), self._first_at(consumer, until, bounds)
+            starts, ends = self._first_offsets(consumer, since, bounds), self._first_offsets(consumer, until, bounds)
             ranges = tuple(
                 # The embedded broker knows no times: the period is all that it has.
                 OffsetRange(number, starts.get(number, low), ends.get(number, high))
                 for number, (low, high) in bounds.items()
             )
-            return Period(ranges, self._oldest(consumer, bounds))
+            return Period(ranges, self._oldest_append_time(consumer, bounds))
 
     def _bounds(self, consumer: Consumer) -> Bounds:
         return partition_bounds(consumer, self._topic)
 
-    def _first_at(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
+    def _first_offsets(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
         """The first offset of each partition that was appended then or later; its end when there is none.
 
         Without the partitions of a broker that knows no times.
         """
-        offsets = self._ask(consumer, ceil(at.timestamp() * 1000), bounds)
-        at_end = [number for number, offset in offsets.items() if offset == OFFSET_END]
+        offsets = self._offsets_for_time(consumer, ceil(at.timestamp() * 1000), bounds)
+        end_partitions = [number for number, offset in offsets.items() if offset == OFFSET_END]
         # Each partition has a record since 1970, unless the broker says "none" to every question.
-        knows = self._ask(consumer, 0, at_end) if at_end else {}
-        for number in at_end:
+        earliest_offsets = self._offsets_for_time(consumer, 0, end_partitions) if end_partitions else {}
+        for number in end_partitions:
             offsets.pop(number)
-            if knows[number] != OFFSET_END:
+            if earliest_offsets[number] != OFFSET_END:
                 offsets[number] = bounds[number][1]
         return offsets
 
-    def _ask(self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds) -> dict[int, int]:
+    def _offsets_for_time(
+        self, consumer: Consumer, milliseconds: int, numbers: Sequence[int] | Bounds
+    ) -> dict[int, int]:
         partition_times = [TopicPartition(self._topic, number, milliseconds) for number in numbers]
-        answers = accepted(consumer.offsets_for_times(partition_times, SECONDS))
+        answers = require_accepted(consumer.offsets_for_times(partition_times, REQUEST_SECONDS))
         return {answer.partition: int(answer.offset) for answer in answers}
 
-    def _oldest(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
+    def _oldest_append_time(self, consumer: Consumer, bounds: Bounds) -> datetime | None:
         """The append time of the oldest record. Where retention has deleted some, of the latest partition to begin."""
-        lows = {number: low for number, (low, _) in bounds.items()}
-        first: dict[int, datetime] = {}
-        for message in self._messages(consumer, lows, time.monotonic() + SECONDS):
+        start_offsets = {number: low for number, (low, _) in bounds.items()}
+        first_times: dict[int, datetime] = {}
+        for message in self._messages(consumer, start_offsets, time.monotonic() + REQUEST_SECONDS):
             if (record := self._record(message)) is not None:
-                first.setdefault(number := record.partition.number, record.appended_at)
+                first_times.setdefault(number := record.partition.number, record.appended_at)
                 consumer.pause([TopicPartition(self._topic, number)])
-            if len(first) == len(bounds):
+            if len(first_times) == len(bounds):
                 break
-        cut = [at for number, at in first.items() if lows[number] > 0]
-        return max(cut) if cut else min(first.values(), default=None)
+        truncated_times = [at for number, at in first_times.items() if start_offsets[number] > 0]
+        return max(truncated_times) if truncated_times else min(first_times.values(), default=None)
 
     # -- records ---------------------------------------------------------------------------------------------------
 
@@ -121,11 +123,11 @@ class KafkaEventHistory:
     ) -> list[Record]:
         """Records of several partitions. Sets the next offset of each in `positions`."""
         records: list[Record] = []
-        size, unread = 0, set(starts)
-        for message in self._messages(consumer, starts, time.monotonic() + PORTION_SECONDS):
+        size, unread_partitions = 0, set(starts)
+        for message in self._messages(consumer, starts, time.monotonic() + MAX_PORTION_SECONDS):
             number, record = message.partition(), self._record(message)
             assert number is not None
-            if number not in unread:
+            if number not in unread_partitions:
                 continue
             if record is None or record.offset >= ends[number]:
                 positions[number] = ends[number]
@@ -134,15 +136,15 @@ class KafkaEventHistory:
                 positions[number] = record.offset + 1
                 size += len(record.value or b"")
             if positions[number] >= ends[number]:
-                unread.discard(number)
-            if not unread or len(records) >= limit or size >= PORTION_BYTES:
+                unread_partitions.discard(number)
+            if not unread_partitions or len(records) >= limit or size >= MAX_PORTION_BYTES:
                 break
         return records
 
     def _messages(self, consumer: Consumer, starts: Mapping[int, int], deadline: float) -> Iterator[Message]:
         """Messages and ends of partitions from these offsets. The first has more time than the deadline."""
         consumer.assign([TopicPartition(self._topic, number, start) for number, start in starts.items()])
-        if (first := consumer.poll(SECONDS)) is None:
+        if (first := consumer.poll(REQUEST_SECONDS)) is None:
             raise Unavailable(f"Kafka does not return the records of {self._topic}")
         yield first
         while time.monotonic() < deadline:

@@ -7,14 +7,14 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.adapters.kafka.config import without_consumer_properties
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable_error
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 
 REQUEST_SECONDS = 5.0
 # The client id of Faust is this and its version.
-FAUST = "faust-"
+FAUST_CLIENT_PREFIX = "faust-"
 # The embedded broker describes no groups. Where a permission is missing, the consumer itself says so better.
-_NO_ANSWER = frozenset(
+_NO_ANSWER_CODES = frozenset(
     {
         KafkaError._UNSUPPORTED_FEATURE,
         KafkaError.UNSUPPORTED_VERSION,
@@ -31,7 +31,7 @@ class GroupMembers:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
         admin_properties = without_consumer_properties(properties)
-        config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA_LOGGER}
         self._admin = AdminClient(config)
         self._group = group
 
@@ -42,8 +42,8 @@ class GroupMembers:
             members = futures[self._group].result().members
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
-            if kafka_error.code() in _NO_ANSWER:
+            if kafka_error.code() in _NO_ANSWER_CODES:
                 return []
-            raise unreachable(self._servers, self._errors.last or kafka_error) from None
-        self._errors.forget()
+            raise unreachable_error(self._servers, self._errors.last_error or kafka_error) from None
+        self._errors.clear()
         return [str(member.client_id) for member in members]

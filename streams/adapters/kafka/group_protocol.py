@@ -24,7 +24,7 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
     },
 }
 # With an older version librdkafka repeats its request and reports no error. Its log has the version of the broker.
-_VERSIONS = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
+_VERSION_PATTERN = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
 _MIN_VERSION = 1
 
 
@@ -62,7 +62,7 @@ class GroupProtocol:
             consumer.incremental_assign(partitions)
 
 
-class _Versions(logging.Handler):
+class _VersionLogHandler(logging.Handler):
     """Finds the newest version of `ConsumerGroupHeartbeat` in librdkafka's log."""
 
     def __init__(self) -> None:
@@ -70,13 +70,13 @@ class _Versions(logging.Handler):
         self.newest = -1
 
     def emit(self, record: logging.LogRecord) -> None:
-        if match := _VERSIONS.search(record.getMessage()):
+        if match := _VERSION_PATTERN.search(record.getMessage()):
             self.newest = max(self.newest, int(match[1]))
 
 
 def has_consumer_protocol(config: Mapping[str, Any], topic: str, seconds: float) -> bool:
     """Ask a broker whether it has KIP-848, with a consumer of `config` that joins no group. Raises `KafkaException`."""
-    versions, log = _Versions(), logging.Logger("versions")
+    versions, log = _VersionLogHandler(), logging.Logger("versions")
     log.addHandler(versions)
     consumer = Consumer({**config, "debug": "feature", "logger": log})
     try:

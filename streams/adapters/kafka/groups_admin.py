@@ -7,12 +7,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from streams.adapters.kafka.topics_admin import REQUEST_SECONDS, TopicsAdmin
-from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
+from streams.adapters.kafka.transient_errors import repeat_if_transient, require_accepted
 from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.ports import Partition
 
 # What Kafka answers while the group has members, by its protocol.
-_HAS_MEMBERS = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
+_HAS_MEMBERS_CODES = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 
 
 class GroupsAdmin(TopicsAdmin):
@@ -24,40 +24,47 @@ class GroupsAdmin(TopicsAdmin):
         Returns how many records are read again. Raises `Conflict` while the group has members.
         """
         committed_offsets = self.offsets(group, topics)
-        first = self._first_since(committed_offsets, since)
+        first_offsets = self._first_since(committed_offsets, since)
         # Also what does not move: Kafka says only at a commit whether the group has members.
-        targets = {at: min(first.get(at, old.committed), old.committed) for at, old in committed_offsets.items()}
-        self._commit(group, targets)
-        return sum(old.committed - targets[at] for at, old in committed_offsets.items())
+        new_offsets = {
+            partition: min(first_offsets.get(partition, old.committed), old.committed)
+            for partition, old in committed_offsets.items()
+        }
+        self._commit(group, new_offsets)
+        return sum(old.committed - new_offsets[partition] for partition, old in committed_offsets.items())
 
-    def skip(self, group: str, at: Partition, offset: int) -> None:
+    def skip(self, group: str, partition: Partition, offset: int) -> None:
         """Commit the record behind `offset`, which the group reads next.
 
         Raises `Conflict` when it reads another one next, or has members, and `NotFound` without such a partition.
         """
-        current = self.offsets(group, [at.topic]).get(at)
-        if current is None:
-            raise NotFound(f"{at.topic} has no partition {at.number}")
-        if current.committed != offset:
+        current_offsets = self.offsets(group, [partition.topic]).get(partition)
+        if current_offsets is None:
+            raise NotFound(f"{partition.topic} has no partition {partition.number}")
+        if current_offsets.committed != offset:
             raise Conflict(
-                f"{group} reads {current.committed} next in partition {at.number} of {at.topic}, not {offset}"
+                f"{group} reads {current_offsets.committed} next in partition {partition.number} of {partition.topic}, "
+                f"not {offset}"
             )
-        if current.end <= offset:
-            raise Conflict(f"partition {at.number} of {at.topic} has no record {offset}: it ends at {current.end}")
-        self._commit(group, {at: offset + 1})
+        if current_offsets.end <= offset:
+            raise Conflict(
+                f"partition {partition.number} of {partition.topic} has no record {offset}: "
+                f"it ends at {current_offsets.end}"
+            )
+        self._commit(group, {partition: offset + 1})
 
     def _first_since(self, partitions: Iterable[Partition], start_time: datetime) -> Mapping[Partition, int]:
         """The offset of the first record since a time in each partition that has one."""
         # Kafka reads a negative time as the start or the end.
-        since = OffsetSpec.for_timestamp(max(0, int(start_time.timestamp() * 1000)))
-        specs = {self._topic_partition(at): since for at in partitions}
+        offset_spec = OffsetSpec.for_timestamp(max(0, int(start_time.timestamp() * 1000)))
+        specs = {self._topic_partition(at): offset_spec for at in partitions}
 
-        def ask() -> dict[TopicPartition, int]:
+        def request() -> dict[TopicPartition, int]:
             answers = self._admin.list_offsets(specs)
             return {partition: answer.result(REQUEST_SECONDS).offset for partition, answer in answers.items()}
 
         try:
-            offsets = repeat_if_transient(ask, REQUEST_SECONDS)
+            offsets = repeat_if_transient(request, REQUEST_SECONDS)
         except KafkaException as error:
             raise Unavailable(error.args[0].str()) from None
         return {
@@ -66,14 +73,14 @@ class GroupsAdmin(TopicsAdmin):
             if offset >= 0
         }
 
-    def _commit(self, group: str, targets: Mapping[Partition, int]) -> None:
+    def _commit(self, group: str, new_offsets: Mapping[Partition, int]) -> None:
         """Commit without joining the group, which Kafka accepts only while it has no members."""
         consumer = Consumer({**self._config, "group.id": self._prefix + group, "enable.auto.commit": False})
-        offsets = [self._topic_partition(at, offset) for at, offset in targets.items()]
+        offsets = [self._topic_partition(partition, offset) for partition, offset in new_offsets.items()]
         try:
-            accepted(consumer.commit(offsets=offsets, asynchronous=False) or [])
+            require_accepted(consumer.commit(offsets=offsets, asynchronous=False) or [])
         except KafkaException as error:
-            if error.args[0].code() in _HAS_MEMBERS:
+            if error.args[0].code() in _HAS_MEMBERS_CODES:
                 raise Conflict(
                     f"the group {self._prefix}{group} has members: stop every process of {group} first; one of a "
                     "StatefulSet stays in it for 45 seconds after its end"
@@ -82,5 +89,5 @@ class GroupsAdmin(TopicsAdmin):
         finally:
             consumer.close()
 
-    def _topic_partition(self, at: Partition, offset: int = -1001) -> TopicPartition:
-        return TopicPartition(self._prefix + at.topic, at.number, offset)
+    def _topic_partition(self, partition: Partition, offset: int = -1001) -> TopicPartition:
+        return TopicPartition(self._prefix + partition.topic, partition.number, offset)

@@ -9,11 +9,11 @@ from streams.adapters.kafka.lone_consumers import LoneConsumers
 from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
-from streams.core.invalid_record import StoredRecord, place_of, stored_record
+from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports import Record
 from streams.topics import INVALID
 
-SECONDS = 10.0
+REQUEST_SECONDS = 10.0
 BATCH_SIZE = 500
 
 
@@ -24,11 +24,11 @@ class KafkaInvalidRecords:
         self._consumers = LoneConsumers(properties)
         self._prefix = prefix
 
-    def newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
+    def list_newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
         """Up to `limit` records, newest first; with `topic` only those that came from it."""
         with self._consumers.open() as consumer:
             records: list[StoredRecord] = []
-            for number, (start, end) in self._ends(consumer).items():
+            for number, (start, end) in self._bounds(consumer).items():
                 newest_records: list[StoredRecord] = []
                 # Backwards in portions, because only the newest ones are wanted.
                 while end > start and len(newest_records) < limit:
@@ -41,35 +41,35 @@ class KafkaInvalidRecords:
                 records += newest_records[-limit:]
         return sorted(records, key=lambda record: record.stored_at, reverse=True)[:limit]
 
-    def all(self, topic: str | None = None) -> Iterator[StoredRecord]:
+    def iterate_all(self, topic: str | None = None) -> Iterator[StoredRecord]:
         """Every record that is stored now, in the order of each partition."""
         with self._consumers.open() as consumer:
-            for number, (start, end) in self._ends(consumer).items():
+            for number, (start, end) in self._bounds(consumer).items():
                 for record in self._read(consumer, number, start, end):
                     if topic in (None, record.topic):
                         yield record
 
     def find(self, record_id: str) -> StoredRecord:
         """Raises `Invalid` for a malformed id, and `NotFound`."""
-        number, offset = place_of(record_id)
+        number, offset = parse_record_id(record_id)
         with self._consumers.open() as consumer:
-            start, end = self._ends(consumer).get(number, (0, 0))
+            start, end = self._bounds(consumer).get(number, (0, 0))
             if start <= offset < end:
                 for record in self._read(consumer, number, offset, offset + 1):
                     return record
         raise NotFound(f"there is no invalid record {record_id}: retention may have deleted it")
 
-    def _ends(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
+    def _bounds(self, consumer: Consumer) -> dict[int, tuple[int, int]]:
         return partition_bounds(consumer, self._prefix + INVALID)
 
     def _read(self, consumer: Consumer, number: int, start: int, end: int) -> Iterator[StoredRecord]:
         """The records of a partition from one offset up to another."""
         partition = TopicPartition(self._prefix + INVALID, number, start)
         consumer.assign([partition])
-        at = start
-        while at < end:
+        position = start
+        while position < end:
             # `consume` alone would wait for the whole number of records.
-            first = consumer.poll(SECONDS)
+            first = consumer.poll(REQUEST_SECONDS)
             if first is None:
                 raise Unavailable(f"Kafka does not return the records of {partition.topic}")
             for message in [first, *consumer.consume(BATCH_SIZE - 1, 0)]:
@@ -80,11 +80,11 @@ class KafkaInvalidRecords:
                 if error is not None:
                     raise KafkaException(error)
                 record = to_record(message, self._prefix)
-                at = record.offset + 1
+                position = record.offset + 1
                 if record.offset < end:
-                    yield _stored(record)
+                    yield _to_stored_record(record)
 
 
-def _stored(record: Record) -> StoredRecord:
+def _to_stored_record(record: Record) -> StoredRecord:
     place = record.partition.number, record.offset
     return stored_record(*place, record.appended_at, record.key, record.value, record.headers)

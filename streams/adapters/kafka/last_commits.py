@@ -2,9 +2,9 @@
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from streams.adapters.kafka.transient_errors import accepted, repeat_if_transient
+from streams.adapters.kafka.transient_errors import repeat_if_transient, require_accepted
 
-_TRANSIENT = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
         # Until a heartbeat has told the client its newer epoch. librdkafka itself asks again only for the offsets from
         # which it reads.
@@ -21,9 +21,13 @@ _TRANSIENT = frozenset(
 
 def read_commits(consumer: Consumer, partitions: list[TopicPartition], seconds: float) -> list[TopicPartition]:
     """The commits of these partitions. Asks again for up to `seconds`; raises `KafkaException`."""
-    return repeat_if_transient(lambda: accepted(consumer.committed(partitions, seconds)), seconds, _TRANSIENT)
+    return repeat_if_transient(
+        lambda: require_accepted(consumer.committed(partitions, seconds)), seconds, _TRANSIENT_CODES
+    )
 
 
 def write_commits(consumer: Consumer, ends: list[TopicPartition], seconds: float) -> None:
     """Commit, and wait for the answer. Tries again for up to `seconds`; raises `KafkaException`."""
-    repeat_if_transient(lambda: accepted(consumer.commit(offsets=ends, asynchronous=False)), seconds, _TRANSIENT)
+    repeat_if_transient(
+        lambda: require_accepted(consumer.commit(offsets=ends, asynchronous=False)), seconds, _TRANSIENT_CODES
+    )

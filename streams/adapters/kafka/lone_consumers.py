@@ -7,8 +7,8 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException
 
 from streams.adapters.kafka.config import subscriptions_config
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable_error
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.adapters.kafka.security import require_token
 
 
@@ -18,7 +18,7 @@ class LoneConsumers:
     def __init__(self, properties: Mapping[str, Any]) -> None:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
-        own_properties = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        own_properties = {"auto.offset.reset": "earliest", "error_cb": self._errors, "logger": LIBRDKAFKA_LOGGER}
         self._config = {**subscriptions_config(properties), **own_properties}
 
     @contextmanager
@@ -29,6 +29,6 @@ class LoneConsumers:
         try:
             yield consumer
         except KafkaException as error:
-            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+            raise unreachable_error(self._servers, self._errors.last_error or error.args[0]) from None
         finally:
             consumer.close()

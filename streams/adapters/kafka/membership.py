@@ -12,11 +12,11 @@ JOIN_SECONDS = 15.0
 class Membership:
     """Counts the partitions of this member. Not thread-safe."""
 
-    def __init__(self, *, sole_member: bool) -> None:
-        self._sole_member = sole_member
+    def __init__(self, *, is_sole_member: bool) -> None:
+        self._is_sole_member = is_sole_member
         self._partitions: set[Partition] = set()
-        self._expected = 0
-        self._joined = False
+        self._expected_count = 0
+        self._has_joined = False
         self._begun_at: float | None = None
 
     def begin(self) -> None:
@@ -24,22 +24,22 @@ class Membership:
 
     def expect(self, count: int) -> None:
         """Note how many partitions the topics have."""
-        self._expected = count
+        self._expected_count = count
 
-    def assigned(self, partitions: Iterable[Partition]) -> None:
-        self._joined = True
+    def on_assigned(self, partitions: Iterable[Partition]) -> None:
+        self._has_joined = True
         self._partitions.update(partitions)
 
-    def revoked(self, partitions: Iterable[Partition]) -> None:
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
         self._partitions.difference_update(partitions)
 
     def readiness_problems(self) -> list[str]:
         """Why this member does not read all of its partitions yet."""
-        if not self._joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
+        if not self._has_joined and (self._begun_at is None or time.monotonic() - self._begun_at < JOIN_SECONDS):
             return ["has no partitions yet: its group assigns them"]
-        if self._sole_member and len(self._partitions) < max(1, self._expected):
+        if self._is_sole_member and len(self._partitions) < max(1, self._expected_count):
             return [
-                f"reads {len(self._partitions)} of {self._expected} partitions; a member that was killed keeps the "
-                "others until its session ends"
+                f"reads {len(self._partitions)} of {self._expected_count} partitions; a member that was killed "
+                "keeps the others until its session ends"
             ]
         return []

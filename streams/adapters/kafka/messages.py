@@ -13,7 +13,7 @@ from streams.core.offset_tracker import Commit
 from streams.ports import Partition, Record
 
 # Without a logger, librdkafka writes to standard error in its own format.
-LIBRDKAFKA = logging.getLogger("librdkafka")
+LIBRDKAFKA_LOGGER = logging.getLogger("librdkafka")
 
 
 def to_record(message: Message, prefix: str) -> Record:
@@ -47,14 +47,14 @@ def append_time(seconds: float) -> datetime:
 
 # For a header name that is not UTF-8, confluent-kafka returns with an exception set. A specialised call of the
 # interpreter misses it and raises it later, anywhere. This call from C raises it here.
-_HEADERS_OF = methodcaller("headers")
+_get_headers = methodcaller("headers")
 # Replaces headers that cannot be read. The record itself may be valid.
 INVALID_HEADERS = (("invalid-headers", b"true"),)
 
 
 def _headers(message: Message) -> tuple[tuple[str, bytes], ...]:
     try:
-        pairs: Any = _HEADERS_OF(message) or ()
+        pairs: Any = _get_headers(message) or ()
     except (SystemError, UnicodeError):
         return INVALID_HEADERS
     return headers_of(pairs)

@@ -9,8 +9,8 @@ from typing import Any
 from streams.adapters.kafka.tokens import Token, TokenSource
 from streams.core.errors import Misconfigured, TokenUnavailable
 
-REGION = "KAFKA_MSK_REGION"
-ROLE_ARN = "KAFKA_MSK_ROLE_ARN"
+REGION_VARIABLE = "KAFKA_MSK_REGION"
+ROLE_ARN_VARIABLE = "KAFKA_MSK_ROLE_ARN"
 
 STS_SECONDS = 3.0
 ROLE_SESSION = "scorm-webhooks"
@@ -18,10 +18,10 @@ ROLE_SESSION = "scorm-webhooks"
 
 def msk_of(environ: Mapping[str, str]) -> dict[str, Any]:
     """librdkafka's properties for MSK; none without `KAFKA_MSK_REGION`. Raises `Misconfigured`."""
-    region, role = environ.get(REGION, "").strip(), environ.get(ROLE_ARN, "").strip()
+    region, role = environ.get(REGION_VARIABLE, "").strip(), environ.get(ROLE_ARN_VARIABLE, "").strip()
     if role and not region:
-        raise Misconfigured(f"{ROLE_ARN} is set, but {REGION} is not")
-    return msk_properties(region, role or None, REGION) if region else {}
+        raise Misconfigured(f"{ROLE_ARN_VARIABLE} is set, but {REGION_VARIABLE} is not")
+    return msk_properties(region, role or None, REGION_VARIABLE) if region else {}
 
 
 def msk_properties(region: str, role_arn: str | None = None, name: str = "region") -> dict[str, Any]:
@@ -53,7 +53,7 @@ class MskTokens:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            provider = _provider(self._credentials())
+            provider = _to_provider(self._credentials())
             value, end_ms = MSKAuthTokenProvider.generate_auth_token_from_credentials_provider(self._region, provider)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "an unknown error")
@@ -67,10 +67,10 @@ class MskTokens:
 
         if self._session is None:
             self._session = botocore.session.Session()
-        own = self._session.get_credentials()
-        if own is None:
+        own_credentials = self._session.get_credentials()
+        if own_credentials is None:
             raise TokenUnavailable("AWS's libraries find no credentials: give this process a role, or access keys")
-        return self._assume_role() if self._role_arn else own
+        return self._assume_role() if self._role_arn else own_credentials
 
     def _assume_role(self) -> Any:
         from botocore.config import Config
@@ -82,7 +82,7 @@ class MskTokens:
         return Credentials(credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"])
 
 
-def _provider(credentials: Any) -> Any:
+def _to_provider(credentials: Any) -> Any:
     """Credentials in the form that AWS's signer takes."""
     from botocore.credentials import CredentialProvider
 

@@ -14,7 +14,7 @@ class ProduceError(Enum):
 
 
 # Errors of the record itself.
-_REFUSED = frozenset(
+_REFUSED_CODES = frozenset(
     {
         KafkaError.INVALID_MSG_SIZE,
         KafkaError.INVALID_RECORD,
@@ -61,4 +61,4 @@ def class_of(error: KafkaError) -> ProduceError:
     """
     if error.fatal() or error.code() in _FATAL_CODES:
         return ProduceError.OURS
-    return ProduceError.REFUSED if error.code() in _REFUSED else ProduceError.AWAY
+    return ProduceError.REFUSED if error.code() in _REFUSED_CODES else ProduceError.AWAY

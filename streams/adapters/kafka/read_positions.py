@@ -10,30 +10,30 @@ class ReadPositions:
     """The next offset of each assigned partition, and which of them are paused. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._next: dict[Partition, int] = {}
+        self._next_offsets: dict[Partition, int] = {}
         self._paused: set[Partition] = set()
 
-    def to_read(self) -> Mapping[Partition, int]:
+    def readable_positions(self) -> Mapping[Partition, int]:
         """The next offset of each partition that is not paused; 0 stands for the beginning."""
-        return {partition: offset for partition, offset in self._next.items() if partition not in self._paused}
+        return {partition: offset for partition, offset in self._next_offsets.items() if partition not in self._paused}
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        self._next |= {partition: commit.offset if commit else 0 for partition, commit in partitions.items()}
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self._next_offsets |= {partition: commit.offset if commit else 0 for partition, commit in partitions.items()}
         self._paused.difference_update(partitions)
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         ends = {record.partition: record.offset + 1 for record in records}
         # A record may arrive after its partition was revoked.
-        self._next |= {partition: end for partition, end in ends.items() if partition in self._next}
+        self._next_offsets |= {partition: end for partition, end in ends.items() if partition in self._next_offsets}
 
-    def revoked(self, partitions: Iterable[Partition]) -> None:
+    def on_revoked(self, partitions: Iterable[Partition]) -> None:
         for partition in partitions:
-            self._next.pop(partition, None)
+            self._next_offsets.pop(partition, None)
 
-    def paused(self, partition: Partition, rewind_to: int | None) -> None:
+    def pause(self, partition: Partition, rewind_to: int | None) -> None:
         self._paused.add(partition)
-        if rewind_to is not None and partition in self._next:
-            self._next[partition] = rewind_to
+        if rewind_to is not None and partition in self._next_offsets:
+            self._next_offsets[partition] = rewind_to
 
-    def resumed(self, partition: Partition) -> None:
+    def resume(self, partition: Partition) -> None:
         self._paused.discard(partition)

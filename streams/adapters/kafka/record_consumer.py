@@ -24,7 +24,7 @@ Message = TypeVar("Message")
 class KafkaRecordConsumer:
     """A `RecordConsumer` of `topics`, whose names get `prefix`.
 
-    With `sole_member`, the process is the only member of its group: it is not ready until it has every partition.
+    With `is_sole_member`, the process is the only member of its group: it is not ready until it has every partition.
     `protocol` is the group's: `auto`, `consumer` or `classic`.
     """
 
@@ -36,7 +36,7 @@ class KafkaRecordConsumer:
         telemetry: Telemetry,
         outages: Outages,
         *,
-        sole_member: bool = False,
+        is_sole_member: bool = False,
         watchdog: NewWatchdog | None = None,
         protocol: str = AUTO,
     ) -> None:
@@ -48,9 +48,11 @@ class KafkaRecordConsumer:
         self._thread: ConsumerThread | None = None
         self._broker = outages[BROKER]
         self._is_id_in_use = False
-        self._membership = Membership(sole_member=sole_member)
+        self._membership = Membership(is_sole_member=is_sole_member)
         self._positions = ReadPositions()
-        self._watchdog = watchdog(self._config["group.id"].removeprefix(prefix), self._to_read) if watchdog else None
+        self._watchdog = (
+            watchdog(self._config["group.id"].removeprefix(prefix), self._readable_positions) if watchdog else None
+        )
 
     async def run(self, handler: RecordHandler) -> None:
         """Pass records to `handler` until cancelled, then leave the group.
@@ -64,13 +66,13 @@ class KafkaRecordConsumer:
         self._thread = ConsumerThread(self._config, self._protocol, self._topics, self._prefix, self)
         thread = threading.Thread(target=self._thread.run, name="kafka-consumer", daemon=True)
         thread.start()
-        watching = asyncio.create_task(self._watch())
+        watch_task = asyncio.create_task(self._watch())
         try:
             await asyncio.shield(self._finished)
         finally:
-            watching.cancel()
+            watch_task.cancel()
             self._thread.stop()
-            await _uninterrupted(asyncio.to_thread(thread.join))
+            await _wait_uninterrupted(asyncio.to_thread(thread.join))
 
     async def _watch(self) -> None:
         if self._watchdog is None:
@@ -78,10 +80,10 @@ class KafkaRecordConsumer:
         try:
             await self._watchdog.run()
         except Exception as error:
-            self.finished(error)
+            self.on_finished(error)
 
-    def _to_read(self) -> Mapping[Partition, int]:
-        return {} if self.is_away else self._positions.to_read()
+    def _readable_positions(self) -> Mapping[Partition, int]:
+        return {} if self.is_away else self._positions.readable_positions()
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
@@ -98,12 +100,12 @@ class KafkaRecordConsumer:
             return
         self._topics = topics
         if thread := self._thread:
-            self._command(lambda consumer: thread.subscribe(consumer, topics))
+            self._send_command(lambda consumer: thread.subscribe(consumer, topics))
 
     # -- commands for the thread -----------------------------------------------------------------------------------
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
-        self._positions.paused(partition, rewind_to)
+        self._positions.pause(partition, rewind_to)
         target = TopicPartition(self._prefix + partition.topic, partition.number)
         if rewind_to is not None:
             target.offset = rewind_to
@@ -113,14 +115,14 @@ class KafkaRecordConsumer:
             if rewind_to is not None:
                 consumer.seek(target)
 
-        self._command(command)
+        self._send_command(command)
 
     def resume(self, partition: Partition) -> None:
-        self._positions.resumed(partition)
+        self._positions.resume(partition)
         if self._watchdog:
-            self._watchdog.forget([partition])
+            self._watchdog.reset([partition])
         target = TopicPartition(self._prefix + partition.topic, partition.number)
-        self._command(lambda consumer: consumer.resume([target]))
+        self._send_command(lambda consumer: consumer.resume([target]))
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         """Commit and wait for the broker's response. Raises `Unavailable` when it refuses."""
@@ -131,16 +133,16 @@ class KafkaRecordConsumer:
                 commit_future.set_exception(Unavailable(error.str())) if error else commit_future.set_result(None)
 
         thread, ends = self._thread, offsets(self._prefix, commits)
-        if self._finished.done() or thread is None or thread.stopping:
+        if self._finished.done() or thread is None or thread.is_stopping:
             raise Unavailable("the consumer is closed")
-        self._command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
+        self._send_command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
         # A thread that ends meanwhile runs no more commands.
         await asyncio.wait({commit_future, self._finished}, return_when=asyncio.FIRST_COMPLETED)
         if not commit_future.done():
             raise Unavailable("the consumer is closed")
         await commit_future
 
-    def _command(self, command: Callable[[Consumer], None]) -> None:
+    def _send_command(self, command: Callable[[Consumer], None]) -> None:
         if self._thread is not None:
             self._thread.commands.append(command)
 
@@ -154,27 +156,27 @@ class KafkaRecordConsumer:
     ) -> Mapping[Partition, Commit]:
         """Wait for the handler to finish with these partitions. Returns the last commits."""
         self.tell_loop(self._revoked, partitions)
-        finishing = asyncio.run_coroutine_threadsafe(self._handler.revoked(partitions, is_lost=is_lost), self._loop)
-        return finishing.result(seconds)
+        revocation = asyncio.run_coroutine_threadsafe(self._handler.on_revoked(partitions, is_lost=is_lost), self._loop)
+        return revocation.result(seconds)
 
     # -- called on the event loop ----------------------------------------------------------------------------------
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._is_id_in_use = False
-        self._membership.assigned(partitions)
-        self._positions.assigned(partitions)
+        self._membership.on_assigned(partitions)
+        self._positions.on_assigned(partitions)
         if self._watchdog:
-            self._watchdog.forget(partitions)
-        self._call_handler(self._handler.assigned, partitions)
+            self._watchdog.reset(partitions)
+        self._call_handler(self._handler.on_assigned, partitions)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
-        self._membership.revoked(partitions)
-        self._positions.revoked(partitions)
+        self._membership.on_revoked(partitions)
+        self._positions.on_revoked(partitions)
 
-    def received(self, records: Sequence[Record]) -> None:
-        self._positions.received(records)
-        self._call_handler(self._handler.received, records)
-        self.available()
+    def on_received(self, records: Sequence[Record]) -> None:
+        self._positions.on_received(records)
+        self._call_handler(self._handler.on_received, records)
+        self.on_available()
 
     def _call_handler(self, call: Callable[[Message], None], message: Message) -> None:
         # After a failure of the handler, a later commit would include what it missed.
@@ -183,24 +185,24 @@ class KafkaRecordConsumer:
         try:
             call(message)
         except Exception as error:
-            self.finished(error)
+            self.on_finished(error)
 
-    def available(self) -> None:
+    def on_available(self) -> None:
         self._broker.end(self)
 
     @property
     def is_away(self) -> bool:
         return self in self._broker
 
-    def unavailable(self, error: KafkaError) -> None:
+    def on_unavailable(self, error: KafkaError) -> None:
         self._broker.begin(self, error.str())
 
-    def instance_id_in_use(self) -> None:
+    def on_instance_id_in_use(self) -> None:
         if not self._is_id_in_use:
             self._is_id_in_use = True
             self._telemetry.warning("instance_id_in_use")
 
-    def joins_by_classic(self) -> None:
+    def on_classic_protocol(self) -> None:
         self._telemetry.warning(
             "group_protocol_classic",
             group=self._config["group.id"],
@@ -208,19 +210,19 @@ class KafkaRecordConsumer:
             effect="each rebalance stops all members of the group for a moment",
         )
 
-    def last_commit_failed(self, error: str) -> None:
+    def on_last_commit_failed(self, error: str) -> None:
         self._telemetry.warning(
             "last_commit_failed", why=error, effect="the records of revoked partitions are repeated"
         )
 
-    def finished(self, error: Exception | None) -> None:
+    def on_finished(self, error: Exception | None) -> None:
         if not self._finished.done():
             self._finished.set_exception(error) if error else self._finished.set_result(None)
 
 
-async def _uninterrupted(ending: Awaitable[None]) -> None:
+async def _wait_uninterrupted(awaitable: Awaitable[None]) -> None:
     """Wait even while this task is cancelled: the thread needs the event loop to leave the group."""
-    task = asyncio.ensure_future(ending)
+    task = asyncio.ensure_future(awaitable)
     while not task.done():
         try:
             await asyncio.shield(task)

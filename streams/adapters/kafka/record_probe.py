@@ -8,12 +8,12 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka.lone_consumers import LoneConsumers
-from streams.adapters.kafka.transient_errors import accepted
-from streams.adapters.threads import in_daemon_thread
+from streams.adapters.kafka.transient_errors import require_accepted
+from streams.adapters.threads import run_in_daemon_thread
 from streams.ports import Partition
 
-ASK_SECONDS = 5.0
-READ_SECONDS = 5.0
+REQUEST_SECONDS = 5.0
+MAX_READ_SECONDS = 5.0
 
 
 class RecordProbe:
@@ -27,22 +27,22 @@ class RecordProbe:
         self._consumers = LoneConsumers(properties)
         self._prefix = prefix
 
-    async def readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
+    async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         """The partitions that have a record at this offset or later. Raises `Unavailable`."""
-        return await in_daemon_thread(partial(self._readable, positions)) if positions else set()
+        return await run_in_daemon_thread(partial(self._readable, positions)) if positions else set()
 
     def _readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         names = {(self._prefix + partition.topic, partition.number): partition for partition in positions}
         with self._consumers.open() as consumer:
             partition_ends = [TopicPartition(topic, number, OFFSET_END) for topic, number in names]
-            ends = accepted(consumer.offsets_for_times(partition_ends, ASK_SECONDS))
-            empty = [names[end.topic, end.partition] for end in ends]
-            unread = {
+            ends = require_accepted(consumer.offsets_for_times(partition_ends, REQUEST_SECONDS))
+            partitions = [names[end.topic, end.partition] for end in ends]
+            unread_offsets = {
                 partition: positions[partition]
-                for partition, end in zip(empty, ends, strict=True)
+                for partition, end in zip(partitions, ends, strict=True)
                 if end.offset > positions[partition]
             }
-            readable = self._partitions_with_records(consumer, unread) if unread else ()
+            readable = self._partitions_with_records(consumer, unread_offsets) if unread_offsets else ()
             return {names[topic, number] for topic, number in readable}
 
     def _partitions_with_records(
@@ -56,7 +56,7 @@ class RecordProbe:
                 for partition, at in starts.items()
             ]
         )
-        deadline = time.monotonic() + READ_SECONDS
+        deadline = time.monotonic() + MAX_READ_SECONDS
         while open_partitions and time.monotonic() < deadline:
             if (message := consumer.poll(0.1)) is None:
                 continue

@@ -5,18 +5,18 @@ from datetime import datetime
 
 from streams.adapters.kafka.broker_clock import BrokerClock
 from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
-from streams.core.encryption import WRONG_KEYS
+from streams.core.encryption import WRONG_KEYS_MESSAGE
 from streams.core.subscriptions_table import Sentinel
 from streams.outage import ENCRYPTION_KEYS, Outages
 from streams.topics import SUBSCRIPTIONS
 
 
 class SentinelCheck:
-    """The last sentinel's verdict. `opens_check` says whether a key of this process decrypts the check text."""
+    """The last sentinel's verdict. `can_decrypt_check` says whether a key of this process decrypts the check text."""
 
-    def __init__(self, clock: BrokerClock, opens_check: Callable[[str], bool], outages: Outages) -> None:
+    def __init__(self, clock: BrokerClock, can_decrypt_check: Callable[[str], bool], outages: Outages) -> None:
         self._clock = clock
-        self._opens_check = opens_check
+        self._can_decrypt_check = can_decrypt_check
         self._keys = outages[ENCRYPTION_KEYS]
         self._incarnation = ""
         self.is_at_end = False
@@ -33,7 +33,7 @@ class SentinelCheck:
 
     def problems(self) -> list[str]:
         """Why a stage must not send anything at the moment."""
-        return [*([WRONG_KEYS] if self in self._keys else []), *self._clock.problems()]
+        return [*([WRONG_KEYS_MESSAGE] if self in self._keys else []), *self._clock.problems()]
 
     def reach_end(self) -> None:
         """Note that every record of the topic is read. Later sentinels are new."""
@@ -46,8 +46,8 @@ class SentinelCheck:
         if self.is_at_end and self._incarnation not in ("", sentinel.incarnation):
             raise SubscriptionsReaderFailed(f"{SUBSCRIPTIONS} has another incarnation: the topic was recreated")
         self._incarnation = sentinel.incarnation
-        self._clock.compare(appended_at, at_end=self.is_at_end)
-        if sentinel.check is not None and not self._opens_check(sentinel.check):
-            self._keys.begin(self, WRONG_KEYS)
+        self._clock.compare(appended_at, is_at_end=self.is_at_end)
+        if sentinel.check is not None and not self._can_decrypt_check(sentinel.check):
+            self._keys.begin(self, WRONG_KEYS_MESSAGE)
         else:
             self._keys.end(self)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.adapters.threads import in_worker_thread
+from streams.adapters.threads import run_in_worker_thread
 from streams.core.backlog import GroupOffsets
 from streams.core.platform_stats import StageLag
 from streams.ports import Partition
@@ -22,10 +22,10 @@ class KafkaStageLags:
         self._groups = groups
 
     async def lags(self) -> Sequence[StageLag]:
-        return await in_worker_thread(self._lags)
+        return await run_in_worker_thread(self._lags)
 
     async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
-        return await in_worker_thread(self._offsets)
+        return await run_in_worker_thread(self._offsets)
 
     def _offsets(self) -> dict[str, dict[Partition, GroupOffsets]]:
         return {group: self._admin.offsets(group, topics) for group, topics in self._groups.items()}

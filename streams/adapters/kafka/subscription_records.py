@@ -1,16 +1,16 @@
 """Apply a record of `subscriptions` to the table of webhooks."""
 
-from streams.core.subscription_record import Tombstone, read
+from streams.core.subscription_record import Tombstone, decode_record
 from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
 from streams.ports import Codec, Record
 
 
-def apply(table: SubscriptionsTable, codec: Codec, record: Record) -> None:
+def apply_record(table: SubscriptionsTable, codec: Codec, record: Record) -> None:
     """Apply a webhook, a tombstone or a sentinel. Raises `InvalidRecord` for any other record."""
-    match read(record.key, record.value, record.headers, record.appended_at, codec.decode):
+    match decode_record(record.key, record.value, record.headers, record.appended_at, codec.decode):
         case Sentinel() as sentinel:
-            table.mark(record.offset, sentinel)
+            table.apply_sentinel(record.offset, sentinel)
         case Tombstone(webhook_id, version):
-            table.remove(record.offset, webhook_id, version)
+            table.apply_tombstone(record.offset, webhook_id, version)
         case webhook:
-            table.put(record.offset, webhook, record.appended_at)
+            table.apply_webhook(record.offset, webhook, record.appended_at)

@@ -14,7 +14,7 @@ from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.end_offset import EndOffset, SubscriptionsReaderFailed
 from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.sentinel_check import SentinelCheck
-from streams.adapters.kafka.subscription_records import apply
+from streams.adapters.kafka.subscription_records import apply_record
 from streams.adapters.kafka.subscriptions_thread import SubscriptionsThread
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
@@ -26,13 +26,13 @@ from streams.ports import Clock, Codec, Partition, Record, Telemetry
 from streams.tasks import together
 from streams.topics import SUBSCRIPTIONS
 
-WATCH_SECONDS = 5.0
+WATCH_INTERVAL_SECONDS = 5.0
 
 
 class SubscriptionsReader:
     """`Subscriptions` on Kafka.
 
-    A stage that signs passes `opens_check`: it is not ready until one of its keys decrypts the check text.
+    A stage that signs passes `can_decrypt_check`: it is not ready until one of its keys decrypts the check text.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SubscriptionsReader:
         telemetry: Telemetry,
         clock: Clock,
         outages: Outages,
-        opens_check: Callable[[str], bool] = lambda ciphertext: True,
+        can_decrypt_check: Callable[[str], bool] = lambda ciphertext: True,
         watchdog: NewWatchdog | None = None,
     ) -> None:
         self.table = SubscriptionsTable(CompactSubscriptions(codec))
@@ -51,13 +51,13 @@ class SubscriptionsReader:
         self._codec = codec
         self._telemetry = telemetry
         self._broker = outages[BROKER]
-        self._sentinel = SentinelCheck(BrokerClock(clock.now, self._notify_soon), opens_check, outages)
-        self._thread = SubscriptionsThread(config, prefix + SUBSCRIPTIONS, self._received, self._unreachable)
+        self._sentinel = SentinelCheck(BrokerClock(clock.now, self._notify_soon), can_decrypt_check, outages)
+        self._thread = SubscriptionsThread(config, prefix + SUBSCRIPTIONS, self._on_messages, self._on_outage)
         self._end = EndOffset(config, prefix, outages)
-        self._watchdog = watchdog(SUBSCRIPTIONS, self._to_read) if watchdog else None
-        self._moved = asyncio.Condition()
+        self._watchdog = watchdog(SUBSCRIPTIONS, self._readable_positions) if watchdog else None
+        self._table_changed = asyncio.Condition()
         # When the question was asked up to whose answer everything is read.
-        self._caught_up_at = -math.inf
+        self._caught_up_asked_at = -math.inf
 
     @property
     def is_ready(self) -> bool:
@@ -73,8 +73,8 @@ class SubscriptionsReader:
         """Why the table cannot be relied on at the moment."""
         if problems := self._sentinel.problems():
             return problems
-        if not self.is_ready and (newer := len(self.table.newer)):
-            return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer} webhooks; upgrade this stage"]
+        if not self.is_ready and (newer_count := len(self.table.newer_release_ids)):
+            return [f"{SUBSCRIPTIONS}: a newer release wrote the records of {newer_count} webhooks; upgrade this stage"]
         if not self.is_ready:
             return [f"the webhooks are not all read yet (topic {SUBSCRIPTIONS})"]
         return [BROKER_AWAY] if self._end.is_away else []
@@ -98,13 +98,13 @@ class SubscriptionsReader:
         """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
         await self.wait_until_ready()
         asked_at = time.monotonic()
-        if asked_at - self._caught_up_at >= ago:
+        if asked_at - self._caught_up_asked_at >= ago:
             end = await self._end_offset()
             # A record that was read meanwhile may be one of a newer release.
             if not self.is_ready or self.table.position < end:
                 await self._wait_until(lambda: self.is_ready and self.table.position >= end)
-            self._caught_up_at = asked_at
-        return self.table.reached
+            self._caught_up_asked_at = asked_at
+        return self.table.reached_position
 
     async def wait_for(self, position: SubscriptionsPosition) -> None:
         """Wait until the table knows all that the writer of a delivery can have known."""
@@ -132,49 +132,49 @@ class SubscriptionsReader:
         """Ask for the end again and again: it is before the position after the topic was recreated."""
         await self.wait_until_read()
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(WATCH_INTERVAL_SECONDS)
             await self._end_offset()
 
-    def _to_read(self) -> Mapping[Partition, int]:
+    def _readable_positions(self) -> Mapping[Partition, int]:
         return {} if self in self._broker else {Partition(SUBSCRIPTIONS, 0): self.table.position}
 
     async def _end_offset(self) -> int:
         # The position is read before the question: what is appended meanwhile is no sign of another topic.
-        end = await self._end.end_after(self.table.position)
+        end = await self._end.find_end(self.table.position)
         # A consumer at the end of the topic hears nothing that would tell it that the broker is back.
         self._broker.end(self)
         return end
 
     async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        async with self._moved:
-            await self._moved.wait_for(condition)
+        async with self._table_changed:
+            await self._table_changed.wait_for(condition)
 
     def _notify_soon(self) -> None:
         task = asyncio.get_running_loop().create_task(self._notify())
         task.add_done_callback(lambda done_task: done_task.exception())
 
     async def _notify(self) -> None:
-        async with self._moved:
-            self._moved.notify_all()
+        async with self._table_changed:
+            self._table_changed.notify_all()
 
     # -- what the thread reads -------------------------------------------------------------------------------------
 
-    def _unreachable(self, error: KafkaError) -> None:
+    def _on_outage(self, error: KafkaError) -> None:
         self._broker.begin(self, error.str())
 
-    def _received(self, messages: Sequence[Message]) -> None:
+    def _on_messages(self, messages: Sequence[Message]) -> None:
         try:
             for message in messages:
-                self._receive(message)
+                self._handle_message(message)
         finally:
             self._telemetry.gauge("subscriptions_webhooks", len(self.table))
             self._notify_soon()
 
-    def _receive(self, message: Message) -> None:
+    def _handle_message(self, message: Message) -> None:
         error = message.error()
         if error is None:
             self._broker.end(self)
-            self._put(to_record(message, self._prefix))
+            self._apply(to_record(message, self._prefix))
         elif error.code() == KafkaError._PARTITION_EOF:
             self._broker.end(self)
             self.table.skip((message.offset() or 0) - 1)
@@ -182,12 +182,12 @@ class SubscriptionsReader:
         elif error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise SubscriptionsReaderFailed(f"{SUBSCRIPTIONS}: {error}; the topic was recreated")
 
-    def _put(self, record: Record) -> None:
+    def _apply(self, record: Record) -> None:
         try:
-            apply(self.table, self._codec, record)
+            apply_record(self.table, self._codec, record)
         except InvalidRecord as error:
             key = key_of(record.key)
-            self.table.spoil(record.offset, key, newer=isinstance(error, NewerRecord))
+            self.table.skip_invalid(record.offset, key, is_newer_release=isinstance(error, NewerRecord))
             self._telemetry.count("subscriptions_invalid_total")
             self._telemetry.warning("subscription_invalid", webhook_id=key, offset=record.offset, why=str(error))
             return

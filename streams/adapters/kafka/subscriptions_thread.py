@@ -9,17 +9,17 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
 from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.topics import SUBSCRIPTIONS
 
 POLL_SECONDS = 0.1
-RECORDS_AT_ONCE = 500
+MAX_POLL_RECORDS = 500
 
 
 class SubscriptionsThread:
     """Polls the topic and hands its messages to the event loop, one batch at a time.
 
-    `received` takes a batch, which may hold errors of single messages. `unreachable` takes the reason when no broker
+    `on_messages` takes a batch, which may hold errors of single messages. `on_outage` takes the reason when no broker
     answers. Both run on the event loop.
     """
 
@@ -28,18 +28,18 @@ class SubscriptionsThread:
         config: Mapping[str, Any],
         topic: str,
         on_messages: Callable[[Sequence[Message]], None],
-        unreachable: Callable[[KafkaError], None],
+        on_outage: Callable[[KafkaError], None],
     ) -> None:
         self._config = dict(config)
         self._topic = topic
-        self._received = on_messages
-        self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(unreachable, reason))
+        self._on_messages = on_messages
+        self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(on_outage, reason))
         # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
-        self._taken = threading.Event()
-        self._stopping = False
+        self._batch_taken = threading.Event()
+        self._is_stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled. Raises what `received` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
+        """Read until cancelled. Raises what `on_messages` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name="kafka-subscriptions", daemon=True)
@@ -47,7 +47,7 @@ class SubscriptionsThread:
         try:
             await asyncio.shield(self._finished)
         finally:
-            self._stopping = True
+            self._is_stopping = True
             await asyncio.shield(asyncio.to_thread(thread.join))
 
     def _serve(self) -> None:
@@ -62,34 +62,34 @@ class SubscriptionsThread:
         self._loop.call_soon_threadsafe(self._finish, outcome)
 
     def _read(self) -> None:
-        own_properties = {"auto.offset.reset": "error", "error_cb": self._errors, "logger": LIBRDKAFKA}
+        own_properties = {"auto.offset.reset": "error", "error_cb": self._errors, "logger": LIBRDKAFKA_LOGGER}
         consumer = Consumer({**self._config, **own_properties})
         consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
-        while not self._stopping:
+        while not self._is_stopping:
             first = consumer.poll(POLL_SECONDS)
             if first is not None:
-                messages = [first, *consumer.consume(RECORDS_AT_ONCE - 1, 0)]
+                messages = [first, *consumer.consume(MAX_POLL_RECORDS - 1, 0)]
                 self._loop.call_soon_threadsafe(self._hand_over, messages)
                 self._wait_until_taken()
         consumer.close()
 
     def _wait_until_taken(self) -> None:
-        while not self._taken.wait(POLL_SECONDS) and not self._stopping:
+        while not self._batch_taken.wait(POLL_SECONDS) and not self._is_stopping:
             pass
-        self._taken.clear()
+        self._batch_taken.clear()
 
     # -- on the event loop -----------------------------------------------------------------------------------------
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         # The thread fetches the next batch while the loop applies this one.
-        self._taken.set()
+        self._batch_taken.set()
         # After a failure nothing more is applied: the batch that failed would be missing.
         if self._finished.done():
             return
         if any(message.error() is None for message in messages):
-            self._errors.forget()
+            self._errors.clear()
         try:
-            self._received(messages)
+            self._on_messages(messages)
         except Exception as error:
             self._finish(error)
 

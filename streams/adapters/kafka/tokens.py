@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from streams.adapters.threads import THREADS, in_daemon_thread
+from streams.adapters.threads import THREADS, run_in_daemon_thread
 from streams.core.errors import TokenUnavailable
 from streams.outage import KAFKA_TOKEN, Outages
 
 # librdkafka looks for a new token each second, and authenticates again after 90 % of the time that a token is valid.
-RENEW_AFTER = 0.6
+RENEWAL_SHARE = 0.6
 # The part of a token's time after which librdkafka asks for the next.
 REFRESH_SHARE = 0.8
-FETCH_SECONDS = 10.0
+FETCH_TIMEOUT_SECONDS = 10.0
 # confluent-kafka waits ten seconds for the token of a new client, and fails then.
-CALLBACK_SECONDS = 6.0
+CALLBACK_TIMEOUT_SECONDS = 6.0
 RETRY_SECONDS = 2.0
 MAX_TOKEN_CHARACTERS = 64 * 1024
 
@@ -48,7 +48,7 @@ class TokenSource:
         fetch: Fetch,
         extensions: Mapping[str, str] | None = None,
         now: Callable[[], float] = time.monotonic,
-        fetch_seconds: float = FETCH_SECONDS,
+        fetch_seconds: float = FETCH_TIMEOUT_SECONDS,
     ) -> None:
         self.extensions = dict(extensions or {})
         self._fetch = fetch
@@ -56,7 +56,7 @@ class TokenSource:
         self._fetch_seconds = fetch_seconds
         self._lock = threading.Lock()
         # Set when the current fetch has ended.
-        self._fetching: threading.Event | None = None
+        self._fetch_ended: threading.Event | None = None
         self._token: Token | None = None
         self._fetched_at = 0.0
         self._failed_at = 0.0
@@ -64,28 +64,28 @@ class TokenSource:
 
     def token(self, wait_seconds: float | None = None) -> Token:
         """A token that is valid. Raises `TokenUnavailable`."""
-        fetching = self._begin_if_due()
-        if self._seconds_left() <= 0 and fetching:
-            self._wait(fetching, wait_seconds)
+        fetch_ended = self._begin_if_due()
+        if self._seconds_left() <= 0 and fetch_ended:
+            self._wait(fetch_ended, wait_seconds)
         with self._lock:
             seconds_left = self._seconds_left()
             if self._token is None or seconds_left <= 0:
-                raise TokenUnavailable(self._problem or self._too_slow())
+                raise TokenUnavailable(self._problem or self._timeout_message())
             return Token(self._token.value, seconds_left)
 
     def problem(self) -> str | None:
         """Why there is no valid token. None while there is one."""
         with self._lock:
-            return None if self._seconds_left() > 0 else self._problem or self._too_slow()
+            return None if self._seconds_left() > 0 else self._problem or self._timeout_message()
 
     def renew(self) -> float:
         """Fetch a token if it is time for one. Returns the seconds until the next. Raises `TokenUnavailable`.
 
         It raises while the last token is valid, too: somebody should know before it ends.
         """
-        fetching = self._begin_if_due()
-        if fetching and not self._wait(fetching):
-            raise TokenUnavailable(self._too_slow())
+        fetch_ended = self._begin_if_due()
+        if fetch_ended and not self._wait(fetch_ended):
+            raise TokenUnavailable(self._timeout_message())
         with self._lock:
             if self._problem:
                 raise TokenUnavailable(self._problem)
@@ -97,7 +97,7 @@ class TokenSource:
         It must not raise: confluent-kafka 2.16 then ends the call that makes a consumer with a `SystemError`.
         """
         try:
-            token = self.token(CALLBACK_SECONDS)
+            token = self.token(CALLBACK_TIMEOUT_SECONDS)
         except TokenUnavailable:
             token = self._token or Token("unavailable", 0)
         # It shall ask when the next one is there: the end that it is told is earlier than that of the token.
@@ -108,33 +108,33 @@ class TokenSource:
         return self._token.seconds - (self._now() - self._fetched_at) if self._token else 0.0
 
     def _seconds_until_renewal(self) -> float:
-        return self._seconds_left() - (1 - RENEW_AFTER) * self._token.seconds if self._token else 0.0
+        return self._seconds_left() - (1 - RENEWAL_SHARE) * self._token.seconds if self._token else 0.0
 
     def _begin_if_due(self) -> threading.Event | None:
         """The fetch that is under way, perhaps since now."""
         with self._lock:
-            failed_now = self._problem is not None and self._now() - self._failed_at < RETRY_SECONDS
-            if self._fetching is None and self._seconds_until_renewal() <= 0 and not failed_now:
+            has_just_failed = self._problem is not None and self._now() - self._failed_at < RETRY_SECONDS
+            if self._fetch_ended is None and self._seconds_until_renewal() <= 0 and not has_just_failed:
                 stop_event = threading.Event()
                 try:
                     threading.Thread(target=self._run, args=(stop_event,), name="kafka-token", daemon=True).start()
                 except RuntimeError as error:  # this machine starts no thread
                     self._problem, self._failed_at = f"no token for Kafka: {error}", self._now()
                 else:
-                    self._fetching = stop_event
-            return self._fetching
+                    self._fetch_ended = stop_event
+            return self._fetch_ended
 
-    def _wait(self, fetching: threading.Event, seconds: float | None = None) -> bool:
-        return fetching.wait(self._fetch_seconds if seconds is None else seconds)
+    def _wait(self, fetch_ended: threading.Event, seconds: float | None = None) -> bool:
+        return fetch_ended.wait(self._fetch_seconds if seconds is None else seconds)
 
-    def _too_slow(self) -> str:
+    def _timeout_message(self) -> str:
         return f"no token for Kafka came within {self._fetch_seconds:g} seconds"
 
     def _run(self, stop_event: threading.Event) -> None:
         started_at = self._now()
-        token, problem = _attempt(self._fetch)
+        token, problem = _try_fetch(self._fetch)
         with self._lock:
-            self._fetching, self._problem = None, problem
+            self._fetch_ended, self._problem = None, problem
             if token is not None:
                 self._token, self._fetched_at = token, started_at
             else:
@@ -142,17 +142,17 @@ class TokenSource:
         stop_event.set()
 
 
-def _attempt(fetch: Fetch) -> tuple[Token | None, str | None]:
+def _try_fetch(fetch: Fetch) -> tuple[Token | None, str | None]:
     """A new token, or why there is none."""
     try:
-        return checked(fetch()), None
+        return check_token(fetch()), None
     except TokenUnavailable as error:
         return None, str(error)
     except Exception as error:  # the libraries that fetch may raise anything, and their texts may hold secrets
         return None, f"no token for Kafka: {type(error).__name__}"
 
 
-def checked(token: Token) -> Token:
+def check_token(token: Token) -> Token:
     """The token. Raises `TokenUnavailable` for one that cannot be sent in a SASL message."""
     if not token.value.isascii() or not token.value.isprintable() or " " in token.value or not token.value:
         raise TokenUnavailable("the token for Kafka is not one word of ASCII")
@@ -166,6 +166,6 @@ def checked(token: Token) -> Token:
 async def keep_token(source: TokenSource, outages: Outages) -> None:
     """Renew the token in time until cancelled. A failure is an outage, although the last token may still be valid."""
     while True:
-        seconds = await outages.retry(partial(in_daemon_thread, source.renew), RETRY_SECONDS, THREADS, KAFKA_TOKEN)
+        seconds = await outages.retry(partial(run_in_daemon_thread, source.renew), RETRY_SECONDS, THREADS, KAFKA_TOKEN)
         # A provider may say that its tokens end at once.
         await asyncio.sleep(max(seconds, RETRY_SECONDS))

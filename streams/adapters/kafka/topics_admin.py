@@ -15,9 +15,9 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.adapters.kafka.config import without_consumer_properties
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable
+from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable_error
 from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets, lag_by_topic
-from streams.adapters.kafka.messages import LIBRDKAFKA
+from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.adapters.kafka.security import require_token
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Misconfigured, Unavailable
@@ -51,7 +51,7 @@ class TopicChange:
     message: str
 
     @property
-    def is_to_be_made(self) -> bool:
+    def is_pending(self) -> bool:
         return self.action not in (Action.KEEP, Action.RETIRED, Action.REFUSE)
 
     @property
@@ -66,7 +66,7 @@ class TopicsAdmin:
         self._errors = ConnectionErrors()
         self._servers = str(properties["bootstrap.servers"])
         admin_properties = without_consumer_properties(properties)
-        self._config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA}
+        self._config: dict[str, Any] = {**admin_properties, "error_cb": self._errors, "logger": LIBRDKAFKA_LOGGER}
         self._prefix = prefix
 
     @cached_property
@@ -74,7 +74,7 @@ class TopicsAdmin:
         require_token(self._config)
         return AdminClient(self._config)
 
-    def existing(self, seconds: float = REQUEST_SECONDS) -> dict[str, int]:
+    def partition_counts(self, seconds: float = REQUEST_SECONDS) -> dict[str, int]:
         """The partition counts of the cluster's topics with our prefix, by name without the prefix."""
         return {
             name.removeprefix(self._prefix): len(topic.partitions)
@@ -87,19 +87,19 @@ class TopicsAdmin:
             metadata = self._admin.list_topics(timeout=seconds)
         except KafkaException as error:
             self._admin.poll(0)  # calls the error callback
-            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
-        self._errors.forget()
+            raise unreachable_error(self._servers, self._errors.last_error or error.args[0]) from None
+        self._errors.clear()
         return metadata
 
     def plan(self, declared_topics: Sequence[Topic], *, remove_retired: bool = False) -> list[TopicChange]:
         """The change for each declared topic and each retired retry tier. Retired ones stay unless `remove_retired`."""
-        existing = self.existing()
+        existing = self.partition_counts()
         names = {topic.name for topic in declared_topics}
         retired_topics = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
         lag_by_topic = self._lag_by_topic(retired_topics)
         family = next(topic for topic in declared_topics if topic.name == DELIVERIES)
         return self._compare(declared_topics, existing) + [
-            _retired(replace(family, name=name), partitions, lag_by_topic[name], remove_retired)
+            _plan_retired(replace(family, name=name), partitions, lag_by_topic[name], remove_retired)
             for name, partitions in retired_topics.items()
         ]
 
@@ -107,50 +107,50 @@ class TopicsAdmin:
         """Apply a plan. Raises `Misconfigured` before the first change when a part of the plan is refused."""
         if refused_changes := [change for change in plan if change.is_refused]:
             raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused_changes))
-        copies = replication or min(3, len(self._metadata().brokers))
-        durable = {"min.insync.replicas": str(max(1, copies - 1))}
-        creates = [
+        replication_factor = replication or min(3, len(self._metadata().brokers))
+        durable_config = {"min.insync.replicas": str(max(1, replication_factor - 1))}
+        new_topics = [
             NewTopic(
                 self._prefix + change.topic.name,
                 num_partitions=change.topic.partitions,
-                replication_factor=copies,
-                config={**change.topic.config, **durable},
+                replication_factor=replication_factor,
+                config={**change.topic.config, **durable_config},
             )
             for change in plan
             if change.action is Action.CREATE
         ]
-        grows = [
+        new_partitions = [
             NewPartitions(self._prefix + change.topic.name, change.topic.partitions)
             for change in plan
             if change.action is Action.GROW
         ]
-        sets = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
-        removes = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
+        config_resources = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
+        removed_names = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
         # First: the sooner after the plan, the less likely that the tier has new records.
-        _await(self._admin.delete_topics(removes) if removes else {})
-        _await(self._admin.create_topics(creates) if creates else {})
-        _await(self._admin.create_partitions(grows) if grows else {})
-        _await(self._admin.incremental_alter_configs(sets) if sets else {})
-        self._wait_until_shown([change for change in plan if change.is_to_be_made])
+        _wait_for_all(self._admin.delete_topics(removed_names) if removed_names else {})
+        _wait_for_all(self._admin.create_topics(new_topics) if new_topics else {})
+        _wait_for_all(self._admin.create_partitions(new_partitions) if new_partitions else {})
+        _wait_for_all(self._admin.incremental_alter_configs(config_resources) if config_resources else {})
+        self._wait_until_shown([change for change in plan if change.is_pending])
 
     def _wait_until_shown(self, changes: Sequence[TopicChange]) -> None:
         """Wait until the brokers' metadata shows the changes of the controller: the next command relies on it."""
         deadline = time.monotonic() + REQUEST_SECONDS
-        while not self._shows(changes):
+        while not self._is_shown(changes):
             if time.monotonic() > deadline:
                 raise Unavailable("the cluster took the changes, but its brokers do not show them yet")
             time.sleep(POLL_SECONDS)
 
-    def _shows(self, changes: Sequence[TopicChange]) -> bool:
+    def _is_shown(self, changes: Sequence[TopicChange]) -> bool:
         try:
-            existing = self.existing()
+            existing = self.partition_counts()
             differences = self._compare(
                 [change.topic for change in changes if change.action is not Action.REMOVE], existing
             )
         except Unavailable:  # a broker does not know a new topic yet
             return False
         removed_topics = {change.topic.name for change in changes if change.action is Action.REMOVE}
-        return removed_topics.isdisjoint(existing) and not any(change.is_to_be_made for change in differences)
+        return removed_topics.isdisjoint(existing) and not any(change.is_pending for change in differences)
 
     def incarnation(self, topic: str) -> str:
         """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
@@ -162,7 +162,7 @@ class TopicsAdmin:
         try:
             return f"{cluster}/{description.result(REQUEST_SECONDS).topic_id}"
         except KafkaException as error:
-            raise unreachable(self._servers, self._errors.last or error.args[0]) from None
+            raise unreachable_error(self._servers, self._errors.last_error or error.args[0]) from None
         except TimeoutError:
             raise Unavailable("the broker does not answer") from None
 
@@ -173,7 +173,7 @@ class TopicsAdmin:
 
     def offsets(self, group: str, topics: Iterable[str]) -> dict[Partition, GroupOffsets]:
         """How far a group has committed these topics. Raises `Unavailable`."""
-        existing = self.existing()
+        existing = self.partition_counts()
         counts = {self._prefix + name: existing[name] for name in topics if name in existing}
         committed_offsets = group_offsets(self._admin, self._config, self._prefix + group, counts, REQUEST_SECONDS)
         return {
@@ -190,7 +190,7 @@ class TopicsAdmin:
 
     def _compare(self, declared_topics: Sequence[Topic], existing: Mapping[str, int]) -> list[TopicChange]:
         configs = self._configs(topic.name for topic in declared_topics if topic.name in existing)
-        return [_change(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared_topics]
+        return [_plan_topic(topic, existing.get(topic.name), configs.get(topic.name, {})) for topic in declared_topics]
 
     def _resource(self, topic: Topic) -> ConfigResource:
         entries = [
@@ -212,7 +212,7 @@ class TopicsAdmin:
             raise Unavailable(str(error.args[0].str())) from None
 
 
-def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> TopicChange:
+def _plan_topic(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> TopicChange:
     if partitions is None:
         return TopicChange(Action.CREATE, topic, f"{topic.partitions} partitions")
     if partitions > topic.partitions:
@@ -223,15 +223,15 @@ def _change(topic: Topic, partitions: int | None, config: Mapping[str, str]) -> 
         return TopicChange(Action.REFUSE, topic, message)
     if partitions < topic.partitions:
         return TopicChange(Action.GROW, topic, f"from {partitions} to {topic.partitions} partitions")
-    different = [
+    config_differences = [
         f"{name} {config.get(name)} → {value}" for name, value in topic.config.items() if config.get(name) != value
     ]
-    if different:
-        return TopicChange(Action.CONFIGURE, topic, ", ".join(different))
+    if config_differences:
+        return TopicChange(Action.CONFIGURE, topic, ", ".join(config_differences))
     return TopicChange(Action.KEEP, topic, f"{partitions} partitions")
 
 
-def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChange:
+def _plan_retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChange:
     records_left = "1 record still waits in it" if lag == 1 else f"{lag or 'no'} records still wait in it"
     if remove and lag:
         return TopicChange(Action.REFUSE, topic, f"{records_left}; remove it when they are attempted")
@@ -244,7 +244,7 @@ def _retired(topic: Topic, partitions: int, lag: int, remove: bool) -> TopicChan
     return TopicChange(Action.RETIRED, topic, f"no longer in the schedule, but still read; {records_left}")
 
 
-def _await(futures: Mapping[Any, Any]) -> None:
+def _wait_for_all(futures: Mapping[Any, Any]) -> None:
     for future in futures.values():
         try:
             future.result(REQUEST_SECONDS)

@@ -8,7 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 RETRY_SECONDS = 0.1
 
-_TRANSIENT = frozenset(
+_TRANSIENT_CODES = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -22,20 +22,22 @@ _TRANSIENT = frozenset(
 Response = TypeVar("Response")
 
 
-def repeat_if_transient(ask: Callable[[], Response], seconds: float, transient: Set[int] = _TRANSIENT) -> Response:
+def repeat_if_transient(
+    request: Callable[[], Response], seconds: float, transient_codes: Set[int] = _TRANSIENT_CODES
+) -> Response:
     """Repeat a request while the code of its error is transient. Raises its `KafkaException` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            return ask()
+            return request()
         except KafkaException as error:
             kafka_error: KafkaError = error.args[0]
-            if kafka_error.code() not in transient or time.monotonic() > deadline:
+            if kafka_error.code() not in transient_codes or time.monotonic() > deadline:
                 raise
             time.sleep(RETRY_SECONDS)
 
 
-def accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
+def require_accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
     """The answer. Raises the first partition's error as `KafkaException`."""
     if error := next((partition.error for partition in answer if partition.error), None):
         raise KafkaException(error)

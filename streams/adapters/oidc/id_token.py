@@ -20,7 +20,7 @@ LEEWAY_SECONDS = 60
 MAX_TOKEN_CHARACTERS = 256 * 1024
 
 
-def validated_claims(
+def validate_claims(
     token: Mapping[str, Any], keys: KeySet, metadata: Metadata, client_id: str, nonce: str, now: datetime
 ) -> Mapping[str, object]:
     """The claims of a token response (OpenID Connect Core §3.1.3.7).

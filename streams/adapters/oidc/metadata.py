@@ -87,6 +87,6 @@ def _url(document: Mapping[str, object], name: str, issuer: str) -> str:
     return parts.geturl()
 
 
-def _texts(document: Mapping[str, object], name: str, otherwise: str) -> tuple[str, ...]:
-    value = document.get(name, [otherwise])
+def _texts(document: Mapping[str, object], name: str, default: str) -> tuple[str, ...]:
+    value = document.get(name, [default])
     return tuple(text for text in value if isinstance(text, str)) if isinstance(value, list) else ()

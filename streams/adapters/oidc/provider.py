@@ -14,7 +14,7 @@ from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError
 from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
-from streams.adapters.oidc.id_token import validated_claims
+from streams.adapters.oidc.id_token import validate_claims
 from streams.adapters.oidc.limited_transport import LimitedTransport, limited_time
 from streams.adapters.oidc.metadata import DISCOVERY_PATH, Metadata, parse_keys, parse_metadata
 from streams.core.errors import ProviderFailed
@@ -22,9 +22,9 @@ from streams.core.oidc import EMAIL_CLAIMS, AuthorizationRequest, SignInRefused
 from streams.ports import Clock
 
 # Providers change keys and endpoints rarely, and withdraw a key when it is stolen.
-DOCUMENTS_LAST = timedelta(hours=1)
+DOCUMENT_LIFETIME = timedelta(hours=1)
 # A token with an unknown key makes the keys be fetched again, at most this often.
-KEYS_FETCHED_EVERY = timedelta(minutes=1)
+MIN_KEY_FETCH_INTERVAL = timedelta(minutes=1)
 _TOKEN_TEXTS = ("access_token", "token_type", "id_token", "error")
 
 
@@ -68,8 +68,8 @@ class OidcProvider:
             claims = await self._validate(session, metadata, token, request.nonce)
             if claim_names <= claims.keys() or metadata.userinfo_endpoint is None or not token.get("access_token"):
                 return claims
-            userinfo = await _get(session, metadata.userinfo_endpoint, token["access_token"])
-        return _merged(claims, userinfo)
+            userinfo = await _get_json(session, metadata.userinfo_endpoint, token["access_token"])
+        return _merge_claims(claims, userinfo)
 
     def _session(self) -> Any:
         """An HTTP client for one sign-in: it follows no redirect, and asks no proxy of the environment."""
@@ -83,24 +83,24 @@ class OidcProvider:
             trust_env=False,
             follow_redirects=False,
         )
-        session.register_client_auth_method(("client_secret_basic", _encoded_basic))
-        session.register_compliance_hook("access_token_response", _checked)
+        session.register_client_auth_method(("client_secret_basic", _encode_basic_auth))
+        session.register_compliance_hook("access_token_response", _filter_token_response)
         return session
 
     async def _find_metadata(self, session: Any) -> Metadata:
         async with limited_time("the provider's metadata"), self._lock:
             now = self._clock.now()
-            if self._metadata is None or now - self._metadata[1] >= DOCUMENTS_LAST:
+            if self._metadata is None or now - self._metadata[1] >= DOCUMENT_LIFETIME:
                 url = self._client.issuer.rstrip("/") + DISCOVERY_PATH
-                self._metadata = parse_metadata(await _get(session, url), self._client.issuer), now
+                self._metadata = parse_metadata(await _get_json(session, url), self._client.issuer), now
             return self._metadata[0]
 
-    async def _find_keys(self, session: Any, metadata: Metadata, lasts: timedelta) -> KeySet:
-        """The keys, no older than `lasts`."""
+    async def _find_keys(self, session: Any, metadata: Metadata, max_age: timedelta) -> KeySet:
+        """The keys, no older than `max_age`."""
         async with limited_time("the provider's key set"), self._lock:
             now = self._clock.now()
-            if self._keys is None or now - self._keys[1] >= lasts:
-                self._keys = parse_keys(await _get(session, metadata.jwks_uri)), now
+            if self._keys is None or now - self._keys[1] >= max_age:
+                self._keys = parse_keys(await _get_json(session, metadata.jwks_uri)), now
             return self._keys[0]
 
     async def _fetch_token(
@@ -125,27 +125,27 @@ class OidcProvider:
     async def _validate(
         self, session: Any, metadata: Metadata, token: Mapping[str, Any], nonce: str
     ) -> Mapping[str, object]:
-        for lasts in (DOCUMENTS_LAST, KEYS_FETCHED_EVERY):
-            keys = await self._find_keys(session, metadata, lasts)
+        for max_age in (DOCUMENT_LIFETIME, MIN_KEY_FETCH_INTERVAL):
+            keys = await self._find_keys(session, metadata, max_age)
             try:
-                return validated_claims(token, keys, metadata, self._client.client_id, nonce, self._clock.now())
+                return validate_claims(token, keys, metadata, self._client.client_id, nonce, self._clock.now())
             except InvalidKeyIdError:
                 continue
         raise SignInRefused("the id token is signed with a key that the provider does not publish")
 
 
-def _merged(claims: Mapping[str, object], userinfo: object) -> Mapping[str, object]:
+def _merge_claims(claims: Mapping[str, object], userinfo: object) -> Mapping[str, object]:
     """The claims of an id token, with those that only the userinfo endpoint has. Raises `ProviderFailed`."""
     if not isinstance(userinfo, Mapping) or userinfo.get("sub") != claims["sub"]:
         raise ProviderFailed("the provider's userinfo endpoint does not answer about the person who signed in")
-    own = claims
+    id_token_claims = claims
     if not claims.keys() >= EMAIL_CLAIMS and "email" in userinfo:
         # An address and whether it is verified come from one place.
-        own = {name: value for name, value in claims.items() if name not in EMAIL_CLAIMS}
-    return {**userinfo, **own}
+        id_token_claims = {name: value for name, value in claims.items() if name not in EMAIL_CLAIMS}
+    return {**userinfo, **id_token_claims}
 
 
-async def _get(session: Any, url: str, access_token: str | None = None) -> object:
+async def _get_json(session: Any, url: str, access_token: str | None = None) -> object:
     """The JSON of a response. Raises `ProviderFailed`."""
     headers = {"Accept": "application/json"}
     if access_token is not None:
@@ -155,10 +155,10 @@ async def _get(session: Any, url: str, access_token: str | None = None) -> objec
         response = await session.request("GET", url, headers=headers, withhold_token=True)
     if response.status_code != 200:
         raise ProviderFailed(f"{host} answers with status {response.status_code}")
-    return _json(response, host)
+    return _parse_json(response, host)
 
 
-def _json(response: httpx2.Response, source: str) -> object:
+def _parse_json(response: httpx2.Response, source: str) -> object:
     try:
         document: object = response.json()
     except (ValueError, RecursionError):
@@ -166,13 +166,13 @@ def _json(response: httpx2.Response, source: str) -> object:
     return document
 
 
-def _checked(response: httpx2.Response) -> httpx2.Response:
+def _filter_token_response(response: httpx2.Response) -> httpx2.Response:
     """The texts of a token response that a sign-in needs, and nothing else for Authlib to fail at."""
     source = "the provider's token endpoint"
     # An error has status 400 or 401 (RFC 6749 §5.2).
     if response.status_code not in (200, 400, 401):
         raise ProviderFailed(f"{source} answers with status {response.status_code}")
-    document = _json(response, source)
+    document = _parse_json(response, source)
     answer = document if isinstance(document, Mapping) else {}
     texts = {name: answer[name] for name in _TOKEN_TEXTS if isinstance(answer.get(name), str)}
     if response.status_code != 200:
@@ -180,7 +180,7 @@ def _checked(response: httpx2.Response) -> httpx2.Response:
     return httpx2.Response(200, json=texts)
 
 
-def _encoded_basic(client: Any, method: str, uri: str, headers: Any, body: str) -> tuple[str, Any, str]:
+def _encode_basic_auth(client: Any, method: str, uri: str, headers: Any, body: str) -> tuple[str, Any, str]:
     """HTTP Basic with an encoded id and secret (RFC 6749 §2.3.1); Authlib does not encode them."""
     text = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
     headers["Authorization"] = f"Basic {b64encode(text.encode()).decode()}"

@@ -13,7 +13,7 @@ from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.page import Cursor, Page, json_bytes
 
 
-async def note(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
+async def write_entry(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:
     """Write an entry, if there is one."""
     if audit_entry is not None:
         await connection.execute(insert(audit_log).values(asdict(audit_entry)))
@@ -24,22 +24,22 @@ class SqlAuditLog(SqlStorage):
 
     async def add(self, audit_entry: AuditEntry) -> None:
         async with self._database.transaction() as connection:
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def list(self, audit_filter: AuditFilter, cursor: Cursor | None, limit: int) -> Page[AuditEntry]:
         columns = audit_log.c
-        equal = (
+        equal_values = (
             (columns.account_id, audit_filter.account_id),
             (columns.actor, audit_filter.actor),
             (columns.action, audit_filter.action),
             (columns.object_id, audit_filter.object_id),
         )
-        query = select(audit_log).where(*(column == value for column, value in equal if value is not None))
+        query = select(audit_log).where(*(column == value for column, value in equal_values if value is not None))
         if audit_filter.since is not None:
             query = query.where(columns.at >= audit_filter.since)
         if audit_filter.until is not None:
             query = query.where(columns.at < audit_filter.until)
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await read_page(connection, query, columns.at, columns.id, cursor, limit, _entry, _response_bytes)
 
 

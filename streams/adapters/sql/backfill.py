@@ -35,7 +35,7 @@ class MissingDeliveries:
         ids = sorted(batch.webhook_ids())
         await connection.execute(select(webhooks.c.id).where(webhooks.c.id.in_(ids)).with_for_update())
         erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
-        erased_keys = await self._erased_events.among(connection, batch.events, erasing_accounts)
+        erased_keys = await self._erased_events.find_erased(connection, batch.events, erasing_accounts)
         batch = await without_erased(connection, batch, erased_keys, erasing_accounts)
         remaining = [
             delivery_state
@@ -51,8 +51,8 @@ class MissingDeliveries:
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
         """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
         rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
-        is_theirs = is_one_of_pairs(connection, key, sorted(batch.events))
-        lock = select(*key).where(is_theirs).order_by(*key)
+        is_event = is_one_of_pairs(connection, key, sorted(batch.events))
+        lock = select(*key).where(is_event).order_by(*key)
         while True:
             await _EVENTS.run(connection, rows)
             locked_rows = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()

@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Select, func, select
 
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
-from streams.core.backlog import Backlog, Waiting
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, webhooks
+from streams.core.backlog import Backlog, WaitingCount
 from streams.core.delivery import State
 
-_NONE = "none"
+_NO_REASON = "none"
 
 
 class SqlBacklogs(SqlStorage):
@@ -28,7 +28,7 @@ class SqlBacklogs(SqlStorage):
         )
         held_by_reason = _select_waiting(State.HELD, delivery_columns.reason, delivery_columns.changed_at)
         dead = _select_waiting(State.DEAD, delivery_columns.reason, delivery_columns.changed_at)
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return Backlog(
                 webhooks={row.status: row.number for row in await connection.execute(by_status)},
                 retries=_by_name(await connection.execute(retries)),
@@ -40,10 +40,10 @@ class SqlBacklogs(SqlStorage):
 def _select_waiting(state: State, name: Any, since: Any) -> Select[Any]:
     return (
         select(name.label("name"), func.count().label("number"), func.min(since).label("since"))
-        .where(NOT_DELIVERED & (deliveries.c.state == state))
+        .where(IS_NOT_DELIVERED & (deliveries.c.state == state))
         .group_by(name)
     )
 
 
-def _by_name(rows: Any) -> Mapping[str, Waiting]:
-    return {row.name or _NONE: Waiting(row.number, row.since) for row in rows}
+def _by_name(rows: Any) -> Mapping[str, WaitingCount]:
+    return {row.name or _NO_REASON: WaitingCount(row.number, row.since) for row in rows}

@@ -26,7 +26,7 @@ class Bulk:
     ) -> None:
         @cache  # To make a statement takes 20 ms.
         def statement(for_sqlite: bool) -> Any:
-            statement = on_conflict(insert(table) if for_sqlite else _from_json(table))
+            statement = on_conflict(insert(table) if for_sqlite else _insert_from_json(table))
             return statement.returning(*returning) if returning else statement
 
         self._statement = statement
@@ -34,12 +34,12 @@ class Bulk:
     async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> Iterable[Any]:
         """Insert rows, each with every column of the table."""
         for_sqlite = is_sqlite(connection)
-        parameters: Any = rows if for_sqlite else {"rows": orjson.dumps(rows, default=_base64).decode()}
+        parameters: Any = rows if for_sqlite else {"rows": orjson.dumps(rows, default=_encode_bytes).decode()}
         result: Iterable[Any] = await connection.execute(self._statement(for_sqlite), parameters)
         return result
 
 
-def _from_json(table: Table) -> Any:
+def _insert_from_json(table: Table) -> Any:
     # This takes a fifth of the CPU time of a statement for each row, and two fifths of that of arrays.
     document = cast(bindparam("rows", type_=Text), JSON)
     rows = (
@@ -59,7 +59,7 @@ def _json_column(target_column: Column[Any]) -> Any:
     return column(target_column.name, Text if isinstance(target_column.type, LargeBinary) else target_column.type)
 
 
-def _base64(value: Any) -> str:
+def _encode_bytes(value: Any) -> str:
     if isinstance(value, bytes):
         return b64encode(value).decode()
     raise TypeError(f"{type(value).__name__} cannot be stored")

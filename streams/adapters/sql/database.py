@@ -13,8 +13,8 @@ from sqlalchemy.pool import QueuePool
 
 from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, connect_options, libpq_url
 from streams.adapters.sql.pooler import SESSION_SETTINGS
-from streams.adapters.sql.sqlite_file import BUSY_SECONDS, SqliteConnections
-from streams.core.errors import Misconfigured, Refused, Unavailable
+from streams.adapters.sql.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnections
+from streams.core.errors import Misconfigured, RowRefused, Unavailable
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -52,69 +52,69 @@ class Database:
 
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
-        self._users = 0
-        self._away: str | None = None
+        self._user_count = 0
+        self._problem: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
         if self._connections:
-            self._engine = self._apart = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
-            self._reader = _sqlite_engine(url, self._connections, "BEGIN")
+            self._engine = self._separate_engine = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
+            self._read_engine = _sqlite_engine(url, self._connections, "BEGIN")
         else:
-            self._engine = self._reader = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
+            self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
             # One stays open. Others are for the time in which it is dead without a sign.
-            self._apart = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
+            self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
         address = url.render_as_string(hide_password=False)
         self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(address), behind_pooler)
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
-        return [f"the database does not answer: {self._away}"] if self._away else []
+        return [f"the database does not answer: {self._problem}"] if self._problem else []
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction that may write. Raises `Refused` for a row that the database rejects, and `Unavailable`."""
-        return self._translated(self._engine)
+        """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
+        return self._open_transaction(self._engine)
 
-    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    def read_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads. On SQLite it takes no write lock."""
-        return self._translated(self._reader)
+        return self._open_transaction(self._read_engine)
 
     async def rows(self, query: Executable) -> Sequence[Any]:
         """The rows of a query that is alone in its transaction."""
-        async with self.reading() as connection:
+        async with self.read_transaction() as connection:
             return (await connection.execute(query)).all()
 
     async def row(self, query: Executable) -> Any:
         """The first of them; None without one."""
-        async with self.reading() as connection:
+        async with self.read_transaction() as connection:
             return (await connection.execute(query)).first()
 
     async def scalar(self, query: Executable) -> Any:
         """The value of the first one; None without a row."""
-        async with self.reading() as connection:
+        async with self.read_transaction() as connection:
             return await connection.scalar(query)
 
-    def apart(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    def separate_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction on a connection beside the pool: it waits for no other work of this process."""
-        return self._translated(self._apart)
+        return self._open_transaction(self._separate_engine)
 
     @asynccontextmanager
-    async def _translated(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async def _open_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         try:
             async with engine.begin() as connection:
                 yield connection
         except (DataError, IntegrityError) as error:
-            raise Refused(_message(error)) from error
+            raise RowRefused(_message(error)) from error
         except (DBAPIError, OSError, PoolTimeout) as error:
             # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
-            self._away = _message(error)
-            raise Unavailable(self._away) from error
+            self._problem = _message(error)
+            raise Unavailable(self._problem) from error
         except StatementError as error:  # a value that the driver cannot convert
-            raise Refused(_message(error)) from error
-        self._away = None
+            raise RowRefused(_message(error)) from error
+        self._problem = None
 
     def pool_use(self) -> PoolUse:
         """How many connections are open, and how many there may be."""
-        engines = (self._engine, self._reader) if self.is_sqlite else (self._engine,)
+        engines = (self._engine, self._read_engine) if self.is_sqlite else (self._engine,)
         pools = [cast(QueuePool, engine.pool) for engine in engines]
         return PoolUse(
             size=sum(pool.size() for pool in pools),
@@ -124,37 +124,37 @@ class Database:
 
     async def ping(self) -> None:
         """Raises `Unavailable` when the database does not answer."""
-        async with self.reading() as connection:
+        async with self.read_transaction() as connection:
             await connection.execute(select(1))
 
     async def has_any(self, table: Table) -> bool:
         """Whether a table has a row. Raises `Unavailable`."""
         query = select(literal(1)).select_from(table).limit(1)
         if self._driver is None:
-            async with self.reading() as connection:
+            async with self.read_transaction() as connection:
                 return (await connection.execute(query)).first() is not None
         # By the driver, on a connection of its own, this costs a quarter: it is asked many times a second.
         try:
             rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
         except DRIVER_ERRORS as error:
-            self._away = _message(error)
-            raise Unavailable(self._away) from error
-        self._away = None
+            self._problem = _message(error)
+            raise Unavailable(self._problem) from error
+        self._problem = None
         return bool(rows)
 
-    def shared(self) -> "Database":
+    def share(self) -> "Database":
         """The same for one more stage of this process."""
-        self._users += 1
+        self._user_count += 1
         return self
 
     async def close(self) -> None:
         """Close the connections, once the last stage that shares them does."""
-        self._users -= 1
-        if self._users > 0:
+        self._user_count -= 1
+        if self._user_count > 0:
             return
         if self._driver:
             await self._driver.close()
-        for engine in {self._engine, self._reader, self._apart}:
+        for engine in {self._engine, self._read_engine, self._separate_engine}:
             await engine.dispose()
         if self._connections:
             await self._connections.wait_until_ended()
@@ -214,7 +214,7 @@ def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: st
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"busy_timeout={BUSY_SECONDS * 1000}",
+            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -7,15 +7,15 @@ from sqlalchemy import func, select
 
 from streams.adapters.sql.attempts_shown import newest_attempts
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.delivery_walk import matching, walk_of
-from streams.adapters.sql.keyset import page_of
+from streams.adapters.sql.delivery_walk import filter_conditions, to_walk
+from streams.adapters.sql.keyset import to_page
 from streams.adapters.sql.replays import HAS_PAYLOAD
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import attempts, deliveries, events, webhooks
 from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
 from streams.core.delivery import State, Target, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.limits import ATTEMPTS_SHOWN
+from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
@@ -23,18 +23,18 @@ class SqlDeliveryLog(SqlStorage):
     """A `DeliveryLog` in SQL."""
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
-        walk = walk_of(delivery_filter)
+        walk = to_walk(delivery_filter)
         query = walk.newest_first(
             walk.select(deliveries, walk.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
             rows = (await connection.execute(query)).all()
-        page = page_of(rows, delivery_filter.limit, lambda row: Cursor(row.seen_at, row.id))
-        return Page([to_delivery_state(row) for row in page.rows], page.next)
+        page = to_page(rows, delivery_filter.limit, lambda row: Cursor(row.seen_at, row.id))
+        return Page([to_delivery_state(row) for row in page.rows], page.next_cursor)
 
     async def find(self, delivery_id: str) -> DeliveryDetails | None:
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             row = (await connection.execute(select(deliveries).where(deliveries.c.id == delivery_id))).one_or_none()
             if row is None:
                 return None
@@ -42,11 +42,11 @@ class SqlDeliveryLog(SqlStorage):
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
             total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
-            newest = await newest_attempts(connection, delivery_id, None, ATTEMPTS_SHOWN)
-        return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next)
+            newest = await newest_attempts(connection, delivery_id, None, MAX_ATTEMPTS_SHOWN)
+        return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next_cursor)
 
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await newest_attempts(connection, delivery_id, cursor, limit)
 
     async def count_states(self) -> Mapping[str, Sequence[StateCount]]:
@@ -70,7 +70,7 @@ class SqlDeliveryLog(SqlStorage):
             func.max(first_seen),
             func.count().filter(deliveries.c.webhook_id.in_(deleted_webhooks)),
         )
-        return DeliverySummary(*await self._database.row(select(*figures).where(*matching(delivery_filter))))
+        return DeliverySummary(*await self._database.row(select(*figures).where(*filter_conditions(delivery_filter))))
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
         query = select(deliveries.c.id).where(deliveries.c.id.in_(delivery_ids))

@@ -8,15 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
-from streams.adapters.sql.keyset import prefer_index_order, prefer_look_ups
+from streams.adapters.sql.keyset import prefer_index_order, prefer_lookups
 from streams.adapters.sql.tables import (
+    IS_NOT_DELIVERED,
     LEARNER_PREFIX,
-    NOT_DELIVERED,
     attempts,
     deliveries,
     event_metadata,
     events,
-    failed,
+    is_failed,
     learner_prefix,
 )
 from streams.core.account import DeliveryFilter
@@ -44,7 +44,7 @@ class Walk:
     async def prepare(self, connection: AsyncConnection) -> None:
         """Keep the planner to this walk, in this transaction."""
         if not self.is_direct:
-            await prefer_look_ups(connection)
+            await prefer_lookups(connection)
         elif self.has_index:
             await prefer_index_order(connection)
 
@@ -59,7 +59,7 @@ class Walk:
         return query.where(is_older) if self.is_direct else query.where(self.at <= moment, is_older)
 
 
-def walk_of(delivery_filter: DeliveryFilter) -> Walk:
+def to_walk(delivery_filter: DeliveryFilter) -> Walk:
     """How to find the matches, newest first.
 
     A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries: it
@@ -68,47 +68,52 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
     account_id = delivery_filter.account_id
     if account_id is not None and delivery_filter.metadata is not None:
         pairs = event_metadata.c
-        lead = (
+        leading_rows = (
             select(pairs.first_seen_at, pairs.event_id)
             .where(pairs.account_id == account_id, pairs.hash == metadata_hash(*delivery_filter.metadata))
             .order_by(pairs.first_seen_at.desc(), pairs.event_id.desc())
             .subquery()
         )
-        of_account = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
-        conditions = matching(replace(delivery_filter, metadata=None))
-        return Walk(lead.join(deliveries, of_account), lead.c.first_seen_at, conditions, is_direct=False)
+        is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
+        conditions = filter_conditions(replace(delivery_filter, metadata=None))
+        return Walk(
+            leading_rows.join(deliveries, is_of_event), leading_rows.c.first_seen_at, conditions, is_direct=False
+        )
     if account_id is not None and (subjects := subject_conditions(delivery_filter.subjects)):
         columns = events.c
-        lead = (
+        leading_rows = (
             select(columns.first_seen_at, columns.event_id)
             .where(columns.account_id == account_id, *subjects)
             .order_by(columns.first_seen_at.desc(), columns.event_id.desc())
             .subquery()
         )
-        of_account = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == lead.c.event_id)
+        is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
         remaining_filter = replace(delivery_filter, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
         return Walk(
-            lead.join(deliveries, of_account), lead.c.first_seen_at, matching(remaining_filter), is_direct=False
+            leading_rows.join(deliveries, is_of_event),
+            leading_rows.c.first_seen_at,
+            filter_conditions(remaining_filter),
+            is_direct=False,
         )
     if account_id is not None and (failures := _failure_conditions(delivery_filter)):
         attempt_columns, other_attempts = attempts.c, attempts.alias("other")
         # Of an event that was published again, attempts may have several times: the delivery is listed by the newest.
-        newer = exists().where(
+        has_newer_attempt = exists().where(
             other_attempts.c.delivery_id == attempt_columns.delivery_id,
             other_attempts.c.first_seen_at > attempt_columns.first_seen_at,
             *_failure_conditions(delivery_filter, other_attempts.c),
         )
-        lead = (
+        leading_rows = (
             select(attempt_columns.first_seen_at, attempt_columns.delivery_id)
-            .where(*failures, ~newer)
+            .where(*failures, ~has_newer_attempt)
             .group_by(attempt_columns.first_seen_at, attempt_columns.delivery_id)
             .order_by(attempt_columns.first_seen_at.desc(), attempt_columns.delivery_id.desc())
             .subquery()
         )
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
-        joined_rows = lead.join(deliveries, deliveries.c.id == lead.c.delivery_id)
-        return Walk(joined_rows, lead.c.first_seen_at, matching(remaining_filter), is_direct=False)
-    first_seen_at, conditions = deliveries.c.first_seen_at, matching(delivery_filter)
+        joined_rows = leading_rows.join(deliveries, deliveries.c.id == leading_rows.c.delivery_id)
+        return Walk(joined_rows, leading_rows.c.first_seen_at, filter_conditions(remaining_filter), is_direct=False)
+    first_seen_at, conditions = deliveries.c.first_seen_at, filter_conditions(delivery_filter)
     if account_id is None and delivery_filter.event_id is not None:
         # The index on events' ids begins with the account: one look-up for each account, not a read of all deliveries.
         of_account = deliveries.c.account_id == accounts.c.id
@@ -118,18 +123,18 @@ def walk_of(delivery_filter: DeliveryFilter) -> Walk:
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
     """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
-    few = (
+    selective_values = (
         delivery_filter.event_id,
         delivery_filter.ids,
         delivery_filter.outcome,
         delivery_filter.status_class,
     )
-    return delivery_filter.subjects.is_empty and all(value is None for value in few)
+    return delivery_filter.subjects.is_empty and all(value is None for value in selective_values)
 
 
-def matching(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
+def filter_conditions(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
     """The conditions of a filter on `deliveries`, without its limit and cursor."""
-    equal = (
+    equal_values = (
         (deliveries.c.account_id, delivery_filter.account_id),
         (deliveries.c.webhook_id, delivery_filter.webhook_id),
         (deliveries.c.event_id, delivery_filter.event_id),
@@ -137,13 +142,13 @@ def matching(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
         (deliveries.c.state, delivery_filter.state),
         (deliveries.c.reason, delivery_filter.reason),
     )
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal_values if value is not None]
     if delivery_filter.state is not None and delivery_filter.state is not State.DELIVERED:
-        conditions.append(NOT_DELIVERED)
+        conditions.append(IS_NOT_DELIVERED)
     if delivery_filter.states is not None:
         conditions.append(deliveries.c.state.in_(delivery_filter.states))
         if State.DELIVERED not in delivery_filter.states:
-            conditions.append(NOT_DELIVERED)
+            conditions.append(IS_NOT_DELIVERED)
     if delivery_filter.event_types is not None:
         conditions.append(deliveries.c.event_type.in_(delivery_filter.event_types))
     if delivery_filter.without_tests:
@@ -169,13 +174,13 @@ def matching(delivery_filter: DeliveryFilter) -> list[ColumnElement[bool]]:
 def subject_conditions(subjects: EventSubjects) -> list[ColumnElement[bool]]:
     """The conditions of a filter on `events`."""
     columns = events.c
-    equal = (
+    equal_values = (
         (columns.session_id, subjects.session_id),
         (columns.learner_id, subjects.learner_id),
         (columns.package_id, subjects.package_id),
         (columns.dispatch_id, subjects.dispatch_id),
     )
-    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal if value is not None]
+    conditions: list[ColumnElement[bool]] = [column == value for column, value in equal_values if value is not None]
     if subjects.learner_id is not None:
         conditions.append(learner_prefix(columns.learner_id) == subjects.learner_id[:LEARNER_PREFIX])
     for pair in subjects.metadata:
@@ -188,7 +193,7 @@ def _failure_conditions(delivery_filter: DeliveryFilter, columns: Any = attempts
     """The conditions of a filter on the columns of `attempts`; empty when it asks for no failure."""
     if delivery_filter.outcome is None and delivery_filter.status_class is None:
         return []
-    conditions: list[ColumnElement[bool]] = [failed(columns.outcome)]
+    conditions: list[ColumnElement[bool]] = [is_failed(columns.outcome)]
     if delivery_filter.account_id is not None:
         conditions.append(columns.account_id == delivery_filter.account_id)
     if delivery_filter.outcome is not None:

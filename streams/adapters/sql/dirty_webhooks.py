@@ -8,12 +8,12 @@ from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.tables import dirty_webhooks
 
 
-def version_after(old: int, now: datetime) -> int:
+def next_version(old_version: int, now: datetime) -> int:
     """max(now in milliseconds, old + 1): a version grows even when the clock stands still or goes back."""
-    return max(int(now.timestamp() * 1000), old + 1)
+    return max(int(now.timestamp() * 1000), old_version + 1)
 
 
-async def make_dirty(connection: AsyncConnection, webhook_id: str, version: int) -> None:
+async def mark_webhook_dirty(connection: AsyncConnection, webhook_id: str, version: int) -> None:
     """Make this version of a webhook due for the topic, unless a newer one is due."""
     statement = insert(dirty_webhooks).values(webhook_id=webhook_id, version=version)
     await connection.execute(

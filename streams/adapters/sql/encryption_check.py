@@ -10,11 +10,11 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.learner_hash import reencrypt_learners
 from streams.adapters.sql.tables import encryption_check, webhooks
-from streams.core.encryption import CHECK_TEXT, WRONG_KEYS, WrongKeys
+from streams.core.encryption import CHECK_TEXT, WRONG_KEYS_MESSAGE, WrongKeys
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 
-CHECK_EVERY_SECONDS = 5.0
+CHECK_INTERVAL_SECONDS = 5.0
 _ONLY_ROW = 1
 _SELECT_CHECK = select(encryption_check.c.ciphertext)
 
@@ -27,11 +27,11 @@ class SqlEncryptionCheck:
         self._encryption = encryption
         self._problem: str | None = "the encryption keys are not checked yet"
 
-    async def verified(self) -> str:
+    async def verify(self) -> str:
         # Nearly always the text is there, and reading it needs no write lock.
         ciphertext = await self._database.scalar(_SELECT_CHECK)
         if ciphertext is not None:
-            return self._checked(ciphertext)
+            return self._require_decryptable(ciphertext)
         async with self._database.transaction() as connection:
             return await self.verify_in(connection)
 
@@ -40,14 +40,14 @@ class SqlEncryptionCheck:
         ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one_or_none()
         if ciphertext is None:
             await self._require_readable_secrets(connection)
-            first = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
-            await connection.execute(first.on_conflict_do_nothing())
+            insertion = insert(encryption_check).values(id=_ONLY_ROW, ciphertext=self._encryption.encrypt(CHECK_TEXT))
+            await connection.execute(insertion.on_conflict_do_nothing())
             ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one()
-        return self._checked(ciphertext)
+        return self._require_decryptable(ciphertext)
 
-    def _checked(self, ciphertext: str) -> str:
-        if not self._encryption.opens_check(ciphertext):
-            self._problem = WRONG_KEYS
+    def _require_decryptable(self, ciphertext: str) -> str:
+        if not self._encryption.can_decrypt_check(ciphertext):
+            self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
         self._problem = None
         return ciphertext
@@ -57,7 +57,7 @@ class SqlEncryptionCheck:
         query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
         secrets = (await connection.execute(query)).scalar_one_or_none()
         if secrets and not any(self._encryption.can_decrypt(secret["ciphertext"]) for secret in secrets):
-            self._problem = WRONG_KEYS
+            self._problem = WRONG_KEYS_MESSAGE
             raise WrongKeys
 
     async def reencrypt(self) -> None:
@@ -69,12 +69,12 @@ class SqlEncryptionCheck:
     async def watch(self, outages: Outages) -> None:
         """Check every few seconds, for `problems`, until cancelled."""
         while True:
-            await outages.retry(self._check, CHECK_EVERY_SECONDS, ENCRYPTION_KEYS, DATABASE)
-            await asyncio.sleep(CHECK_EVERY_SECONDS)
+            await outages.retry(self._check, CHECK_INTERVAL_SECONDS, ENCRYPTION_KEYS, DATABASE)
+            await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 
     async def _check(self) -> None:
         try:
-            await self.verified()
+            await self.verify()
         except Unavailable as error:
             self._problem = str(error)
             raise

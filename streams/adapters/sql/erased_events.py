@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import stored_key
+from streams.adapters.sql.learner_hash import find_key
 from streams.adapters.sql.redaction import redact_messages
 from streams.adapters.sql.tables import attempts, deliveries
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, EventKey, RecordedEvent
-from streams.core.erasure import ERASED, ERASED_MESSAGE, ErasedKind, erased_attempt, is_erased, learner_hash
+from streams.core.erasure import ERASED_MESSAGE, ERASED_REASON, ErasedKind, erase_response, is_erased, learner_hash
 from streams.ports import Encryption
 
 # Account id, learner's hash.
@@ -28,11 +28,11 @@ class SqlErasedEvents:
     def __init__(self, encryption: Encryption) -> None:
         self._encryption = encryption
 
-    async def among(
+    async def find_erased(
         self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], erasing_accounts: Collection[str]
     ) -> set[EventKey]:
-        """Those of these events that are erased; `affected` are the accounts that have erasures. Raises `WrongKeys`."""
-        key = await stored_key(connection, self._encryption) if erasing_accounts else None
+        """Those of these events that are erased; `erasing_accounts` have erasures. Raises `WrongKeys`."""
+        key = await find_key(connection, self._encryption) if erasing_accounts else None
         if key is None:
             return set()
         learners: dict[EventKey, _Learner] = {
@@ -54,10 +54,10 @@ async def without_erased(
     """The batch without these events, and without the responses to attempts at erased deliveries."""
     events = {key: event for key, event in batch.events.items() if key not in erased_keys}
     ids = {attempt.delivery_id for attempt in batch.attempts if attempt.account_id in erasing_accounts}
-    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.reason == ERASED)
+    query = select(deliveries.c.id).where(deliveries.c.id.in_(ids), deliveries.c.reason == ERASED_REASON)
     delivery_ids = set(await connection.scalars(query)) if ids else set()
     attempts = [
-        erased_attempt(attempt)
+        erase_response(attempt)
         if attempt.delivery_id in delivery_ids or (attempt.account_id, attempt.event_id) in erased_keys
         else attempt
         for attempt in batch.attempts
@@ -88,8 +88,8 @@ async def accounts_with_erasures(connection: AsyncConnection, account_ids: Colle
     """Those of these accounts in which a learner was erased."""
     if not account_ids:
         return set()
-    any_erasure = exists().where(erasures.c.account_id == accounts.c.id)
-    query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), any_erasure)
+    has_erasure = exists().where(erasures.c.account_id == accounts.c.id)
+    query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), has_erasure)
     return set(await connection.scalars(query))
 
 
@@ -102,7 +102,7 @@ async def _erased_at(connection: AsyncConnection, learners: Collection[_Learner]
     return {(account_id, learner_hash): at for account_id, learner_hash, at in await connection.execute(query)}
 
 
-IS_NOT_ERASED = deliveries.c.reason.is_distinct_from(ERASED)
+IS_NOT_ERASED = deliveries.c.reason.is_distinct_from(ERASED_REASON)
 _IS_UNFINISHED = deliveries.c.state.in_((State.WAITING, State.HELD, State.DEAD))
 _ERASED_ATTEMPT = {"response_headers": {}, "response_body": b"", "message": ERASED_MESSAGE}
 
@@ -125,7 +125,7 @@ async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now:
         "state": case((_IS_UNFINISHED, State.DISCARDED), else_=columns.state),
         "changed_at": case((_IS_UNFINISHED, now), else_=columns.changed_at),
         "generation": columns.generation + 1,
-        "reason": ERASED,
+        "reason": ERASED_REASON,
         "message": ERASED_MESSAGE,
         "tier": None,
         "due_at": None,

@@ -10,10 +10,10 @@ from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.event import EventSubjects, event_hash
-from streams.core.held import Held, HeldChoice, ReleaseProgress
+from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
-_RELEASABLE = text(
+_SELECT_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (
         SELECT min(webhook_id) FROM deliveries WHERE state = 'held'
@@ -33,19 +33,19 @@ _RELEASABLE = text(
 )
 
 
-_SUBJECTS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
+_SUBJECT_COLUMNS = (events.c.session_id, events.c.learner_id, events.c.package_id, events.c.dispatch_id)
 
 
 class SqlHeldDeliveries(SqlStorage):
     """A `HeldDeliveries` in SQL."""
 
     async def webhooks(self) -> Mapping[str, int]:
-        return {row.id: row.under_way for row in await self._database.rows(_RELEASABLE)}
+        return {row.id: row.under_way for row in await self._database.rows(_SELECT_RELEASABLE)}
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[Held]:
+    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
         columns = deliveries.c
         query = (
-            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECTS, pauses.c.choice)
+            select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
             .join(events, (events.c.account_id == columns.account_id) & (events.c.event_id == columns.event_id))
             .outerjoin(pauses, pauses.c.id == columns.pause_id)
             .where(columns.webhook_id == webhook_id, columns.state == State.HELD)
@@ -54,7 +54,7 @@ class SqlHeldDeliveries(SqlStorage):
             .order_by(columns.first_seen_at, columns.id)
             .limit(limit)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
             return [_to_held(row) for row in await connection.execute(query)]
 
@@ -65,7 +65,7 @@ class SqlHeldDeliveries(SqlStorage):
         return [ReleaseProgress(name, State(state), generation, step) for name, state, generation, step in rows]
 
 
-def _to_held(row: Any) -> Held:
+def _to_held(row: Any) -> HeldDelivery:
     delivery = Delivery(
         account_id=row.account_id,
         event_id=row.event_id,
@@ -86,4 +86,4 @@ def _to_held(row: Any) -> Held:
         subjects=EventSubjects(row.session_id, row.learner_id, row.package_id, row.dispatch_id),
         event_hash=row.hash or event_hash(row.body),
     )
-    return Held(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))
+    return HeldDelivery(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))

@@ -10,13 +10,13 @@ from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import jobs
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_walk import matching
+from streams.adapters.sql.delivery_walk import filter_conditions
 from streams.adapters.sql.dialects import insert
-from streams.adapters.sql.replays import HAS_PAYLOAD, IS_DEAD, MAY_BE_SENT, discard, replay
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.replays import CAN_BE_SENT, HAS_PAYLOAD, IS_DEAD, discard, replay
+from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
@@ -24,11 +24,11 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
 from streams.core.delivery_state import Batch
 from streams.core.errors import Conflict
-from streams.core.job import PORTION, Job, JobKind
-from streams.core.limits import UNFINISHED_JOBS_PER_ACCOUNT
+from streams.core.job import PORTION_SIZE, Job, JobKind
+from streams.core.limits import MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.ports import Clock, Encryption
 
-_TOO_MANY = (
+_TOO_MANY_MESSAGE = (
     "{count} jobs of the account are under way, and at most {limit} may be: wait for the end of one, or cancel it"
 )
 
@@ -45,30 +45,32 @@ class SqlJobs:
         async with self._database.transaction() as connection:
             await _lock_webhook(connection, job)
             if row := (await connection.execute(select(jobs).where(jobs.c.id == job.id))).one_or_none():
-                return _job(row)
+                return _to_job(row)
             if job.kind is JobKind.REPLAY:
-                await _require_no_other(connection, job)
+                await _require_only_replay(connection, job)
             # The same request at the same moment is no further job.
             is_unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
-            await require_room(connection, job.account_id, jobs, is_unfinished, UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY)
+            await require_row_limit(
+                connection, job.account_id, jobs, is_unfinished, MAX_UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY_MESSAGE
+            )
             job = replace(job, total=await _count(connection, job.filter))
-            statement = insert(jobs).values(_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
+            statement = insert(jobs).values(_to_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
                 # The same request at the same moment was first.
-                return _job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
-            await note(connection, audit_entry)
+                return _to_job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
+            await write_entry(connection, audit_entry)
         return job
 
     async def find(self, job_id: str) -> Job | None:
         row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
-        return _job(row) if row else None
+        return _to_job(row) if row else None
 
-    async def unfinished(self, after_id: str) -> Sequence[Job]:
+    async def list_unfinished(self, after_id: str) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)
-        following = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after_id)
-        query = select(jobs).where(is_unfinished, jobs.c.account_id == following.scalar_subquery())
-        query = query.order_by(jobs.c.created_at, jobs.c.id).limit(UNFINISHED_JOBS_PER_ACCOUNT)
-        return [_job(row) for row in await self._database.rows(query)]
+        next_account_id = select(func.min(jobs.c.account_id)).where(is_unfinished, jobs.c.account_id > after_id)
+        query = select(jobs).where(is_unfinished, jobs.c.account_id == next_account_id.scalar_subquery())
+        query = query.order_by(jobs.c.created_at, jobs.c.id).limit(MAX_UNFINISHED_JOBS_PER_ACCOUNT)
+        return [_to_job(row) for row in await self._database.rows(query)]
 
     async def advance(self, job_id: str) -> Job:
         now = self._clock.now()
@@ -78,11 +80,11 @@ class SqlJobs:
             if job.finished_at is not None:
                 return job
             if ids := await _do_portion(connection, job, now):
-                job = job.advanced(len(ids), await _newest(connection, ids))
-            elif job.backfill_is_next:
+                job = job.with_progress(len(ids), await _newest_seen_at(connection, ids))
+            elif job.has_pending_backfill:
                 job = job.with_backfill_due()
             elif job.is_settled(now) and (remaining := await _count_remaining(connection, job, now)) is not None:
-                job = job.ended(now, remaining)
+                job = job.to_finished(now, remaining)
             else:
                 return job
             await _store(connection, job)
@@ -109,17 +111,17 @@ class SqlJobs:
                 return job
             job = replace(job, finished_at=self._clock.now(), cancelled=True)
             await _store(connection, job)
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
             return job
 
 
 async def _lock(connection: AsyncConnection, job_id: str) -> Job | None:
     row = (await connection.execute(select(jobs).where(jobs.c.id == job_id).with_for_update())).one_or_none()
-    return _job(row) if row else None
+    return _to_job(row) if row else None
 
 
 async def _store(connection: AsyncConnection, job: Job) -> None:
-    changes = {name: value for name, value in _row(job).items() if name in _PROGRESS_COLUMNS}
+    changes = {name: value for name, value in _to_row(job).items() if name in _PROGRESS_COLUMNS}
     await connection.execute(update(jobs).where(jobs.c.id == job.id).values(changes))
 
 
@@ -131,30 +133,30 @@ async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
     await connection.execute(select(webhooks.c.id).where(webhooks.c.id == job.filter.webhook_id).with_for_update())
 
 
-async def _require_no_other(connection: AsyncConnection, job: Job) -> None:
+async def _require_only_replay(connection: AsyncConnection, job: Job) -> None:
     unfinished_replays = (
         jobs.c.finished_at.is_(None),
         jobs.c.kind == JobKind.REPLAY,
         jobs.c.account_id == job.account_id,
     )
     for row in await connection.execute(select(jobs).where(*unfinished_replays)):
-        if (other_job := _job(row)).filter.webhook_id == job.filter.webhook_id:
+        if (other_job := _to_job(row)).filter.webhook_id == job.filter.webhook_id:
             raise Conflict(f"a replay of this webhook is under way, {other_job.id}: wait for its end, or cancel it")
 
 
 async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> Sequence[str]:
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
-    portion_filter = replace(job.filter, limit=PORTION)
-    act = discard if job.kind is JobKind.DISCARD else replay
+    portion_filter = replace(job.filter, limit=PORTION_SIZE)
+    apply_action = discard if job.kind is JobKind.DISCARD else replay
     # Go on where the last portion ended: rows that it changed stay in the index until a vacuum.
-    ids = await act(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
+    ids = await apply_action(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
     if not ids and job.reached:
         # A delivery or payload that was recorded late may be older.
-        ids = await act(connection, portion_filter, now)
+        ids = await apply_action(connection, portion_filter, now)
     return ids
 
 
-async def _newest(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
+async def _newest_seen_at(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
     """When the newest of these deliveries was first seen."""
     query = select(func.max(deliveries.c.first_seen_at)).where(deliveries.c.id.in_(ids))
     newest: datetime = (await connection.execute(query)).scalar_one()
@@ -163,17 +165,21 @@ async def _newest(connection: AsyncConnection, ids: Sequence[str]) -> datetime:
 
 async def _count_remaining(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
     """How many deliveries match that the job can never change. None while it may still change another one."""
-    fit = IS_DEAD if job.kind is JobKind.DISCARD else MAY_BE_SENT
-    if job.kind is not JobKind.DISCARD and job.gives_up(now):
-        fit &= HAS_PAYLOAD
+    is_changeable = IS_DEAD if job.kind is JobKind.DISCARD else CAN_BE_SENT
+    if job.kind is not JobKind.DISCARD and job.has_given_up(now):
+        is_changeable &= HAS_PAYLOAD
     # One query, because a payload may be stored between two.
-    query = select(func.count(), func.count().filter(fit)).select_from(deliveries).where(*matching(job.filter))
-    remaining, fit_ones = (await connection.execute(query)).one()
-    return None if fit_ones else int(remaining)
+    query = (
+        select(func.count(), func.count().filter(is_changeable))
+        .select_from(deliveries)
+        .where(*filter_conditions(job.filter))
+    )
+    remaining, changeable_count = (await connection.execute(query)).one()
+    return None if changeable_count else int(remaining)
 
 
 async def _count(connection: AsyncConnection, delivery_filter: DeliveryFilter) -> int:
-    query = select(func.count()).select_from(deliveries).where(*matching(delivery_filter))
+    query = select(func.count()).select_from(deliveries).where(*filter_conditions(delivery_filter))
     return int(await connection.scalar(query) or 0)
 
 
@@ -181,11 +187,11 @@ _FILTER = TypeAdapter(DeliveryFilter)
 _BACKFILL = TypeAdapter(Backfill | None)
 
 
-def _row(job: Job) -> dict[str, Any]:
+def _to_row(job: Job) -> dict[str, Any]:
     delivery_filter = _FILTER.dump_python(job.filter, mode="json", exclude={"after", "limit"}, exclude_none=True)
     return {**asdict(job), "filter": delivery_filter, "backfill": _BACKFILL.dump_python(job.backfill, mode="json")}
 
 
-def _job(row: Any) -> Job:
+def _to_job(row: Any) -> Job:
     delivery_filter, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)
     return to_value(Job, row, kind=JobKind(row.kind), filter=delivery_filter, backfill=backfill)

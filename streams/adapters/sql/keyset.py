@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Select, literal, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.core.limits import LIST_BYTES
+from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page
 
 Row = TypeVar("Row")
 
 # Of an audit entry with the longest URLs and ids these are 2 MB.
-ROWS_AT_ONCE = 100
+ROWS_PER_QUERY = 100
 
 
 async def prefer_index_order(connection: AsyncConnection) -> None:
@@ -25,7 +25,7 @@ async def prefer_index_order(connection: AsyncConnection) -> None:
         await connection.execute(text("SET LOCAL enable_sort = off"))
 
 
-async def prefer_look_ups(connection: AsyncConnection) -> None:
+async def prefer_lookups(connection: AsyncConnection) -> None:
     """Make the planner look up each row that another table leads to, in its order, in this transaction."""
     if connection.dialect.name == "postgresql":
         settings = (f"set_config('enable_{name}', 'off', true)" for name in ("hashjoin", "mergejoin", "seqscan"))
@@ -52,27 +52,27 @@ async def read_page(
     to_value: Callable[[Any], Row],
     json_bytes: Callable[[Row], int],
 ) -> Page[Row]:
-    """Read a page of at most `limit` rows and `LIST_BYTES`, newest first.
+    """Read a page of at most `limit` rows and `MAX_LIST_BYTES`, newest first.
 
     Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
     """
     values: list[Row] = []
-    size, last = 0, cursor
+    size, last_cursor = 0, cursor
     while True:
-        portion = min(limit - len(values), ROWS_AT_ONCE)
-        rows = (await connection.execute(newest_first(query, at, name, last, portion))).all()
+        portion = min(limit - len(values), ROWS_PER_QUERY)
+        rows = (await connection.execute(newest_first(query, at, name, last_cursor, portion))).all()
         for row in rows[:portion]:
             value = to_value(row)
             size += json_bytes(value)
-            if values and size > LIST_BYTES:
-                return Page(values, last)
+            if values and size > MAX_LIST_BYTES:
+                return Page(values, last_cursor)
             values.append(value)
-            last = Cursor(getattr(row, at.name), getattr(row, name.name))
+            last_cursor = Cursor(getattr(row, at.name), getattr(row, name.name))
         if len(rows) <= portion or len(values) == limit:
-            return Page(values, last if len(rows) > portion else None)
+            return Page(values, last_cursor if len(rows) > portion else None)
 
 
-def page_of(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
+def to_page(fetched_rows: Sequence[Row], limit: int, cursor: Callable[[Row], Cursor]) -> Page[Row]:
     """The first `limit` rows of the result of `newest_first`."""
     rows = fetched_rows[:limit]
     return Page(rows, cursor(rows[-1]) if len(fetched_rows) > limit else None)

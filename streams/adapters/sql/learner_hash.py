@@ -15,18 +15,18 @@ _ONLY_ROW = 1
 _SELECT_KEY = select(learner_hash_key.c.ciphertext)
 
 
-async def stored_key(connection: AsyncConnection, encryption: Encryption) -> bytes | None:
+async def find_key(connection: AsyncConnection, encryption: Encryption) -> bytes | None:
     """The key; None before the first erasure. Raises `WrongKeys`."""
     ciphertext = (await connection.execute(_SELECT_KEY)).scalar_one_or_none()
-    return None if ciphertext is None else _decrypted(ciphertext, encryption)
+    return None if ciphertext is None else _decrypt_key(ciphertext, encryption)
 
 
-async def ensured_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
+async def ensure_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
     """The key, which is `new_key` if there was none. Raises `WrongKeys`."""
     ciphertext = encryption.encrypt(base64.b64encode(new_key).decode())
-    first = insert(learner_hash_key).values(id=_ONLY_ROW, ciphertext=ciphertext)
-    await connection.execute(first.on_conflict_do_nothing())
-    return _decrypted((await connection.execute(_SELECT_KEY)).scalar_one(), encryption)
+    insertion = insert(learner_hash_key).values(id=_ONLY_ROW, ciphertext=ciphertext)
+    await connection.execute(insertion.on_conflict_do_nothing())
+    return _decrypt_key((await connection.execute(_SELECT_KEY)).scalar_one(), encryption)
 
 
 async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption) -> None:
@@ -41,7 +41,7 @@ async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption
         await connection.execute(erasures.update().where(columns.id == row.id).values(values))
 
 
-def _decrypted(ciphertext: str, encryption: Encryption) -> bytes:
+def _decrypt_key(ciphertext: str, encryption: Encryption) -> bytes:
     try:
         return base64.b64decode(encryption.decrypt(ciphertext))
     except InvalidRecord:

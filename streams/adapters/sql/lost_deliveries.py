@@ -7,7 +7,7 @@ from streams.adapters.sql.tables import deliveries
 from streams.core.delivery import DeathReason, State, Trigger
 from streams.ports import Clock
 
-MESSAGE = "The embedded broker ended while the delivery waited in it. It stores nothing on disk."
+LOST_MESSAGE = "The embedded broker ended while the delivery waited in it. It stores nothing on disk."
 
 
 class SqlLostDeliveries:
@@ -17,7 +17,7 @@ class SqlLostDeliveries:
         self._database = database
         self._clock = clock
 
-    async def end(self) -> int:
+    async def end_all(self) -> int:
         """Make each waiting delivery a dead letter, which a person may retry. Tests have failed. Returns the count."""
         columns = deliveries.c
         statement = (
@@ -27,7 +27,7 @@ class SqlLostDeliveries:
                 step=columns.step + 1,
                 state=case((columns.trigger == Trigger.TEST, State.FAILED), else_=State.DEAD),
                 reason=DeathReason.BROKER_RESTARTED,
-                message=MESSAGE,
+                message=LOST_MESSAGE,
                 tier=None,
                 due_at=None,
                 changed_at=self._clock.now(),

@@ -15,7 +15,7 @@ from streams.adapters.sql.schema_check import MIGRATIONS, connection_to, is_know
 from streams.core.errors import Misconfigured
 
 # An advisory lock, so that only one process migrates.
-_LOCK = 5_271_009
+_LOCK_KEY = 5_271_009
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
@@ -24,14 +24,14 @@ def upgrade(url: URL, revision: str = "head") -> None:
     Raises `SchemaDiffers` for the database of a release beside which this one does not run.
     """
 
-    def verb(config: Config) -> None:
+    def upgrade_schema(config: Config) -> None:
         old_revision = stored_revision(config.attributes["connection"])
         if is_known(old_revision):
             command.upgrade(config, revision)
         else:
             require_revision(old_revision)
 
-    run(url, verb)
+    run_command(url, upgrade_schema)
 
 
 def grant(url: URL, role: str) -> None:
@@ -59,22 +59,22 @@ def grant(url: URL, role: str) -> None:
 
 def downgrade(url: URL, revision: str) -> None:
     """Migrate down to `revision`. `base` removes every table."""
-    run(url, lambda config: command.downgrade(config, revision))
+    run_command(url, lambda config: command.downgrade(config, revision))
 
 
-def differences(url: URL) -> None:
+def check_migrations(url: URL) -> None:
     """Raises alembic's CommandError when the migrations do not produce the declared tables."""
-    run(url, command.check)
+    run_command(url, command.check)
 
 
-def run(url: URL, verb: Callable[[Config], object]) -> None:
+def run_command(url: URL, command_function: Callable[[Config], object]) -> None:
     """Run a command of alembic on the database, one process at a time."""
     config = _config()
     with connection_to(url) as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         config.attributes["connection"] = connection
-        verb(config)
+        command_function(config)
 
 
 def _config() -> Config:

@@ -47,7 +47,7 @@ class SqlOutgoingEvents:
         self._database = database
         self._watch = RowWatch(database, outgoing_events)
 
-    async def due(self, limit: int) -> Sequence[OutgoingEvent]:
+    async def list_due(self, limit: int) -> Sequence[OutgoingEvent]:
         columns = outgoing_events.c
         query = select(outgoing_events).order_by(columns.created_at, columns.id).limit(limit)
         return [OutgoingEvent(row.id, row.key, row.value) for row in await self._database.rows(query)]

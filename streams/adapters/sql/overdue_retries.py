@@ -7,14 +7,14 @@ from sqlalchemy import and_, case, func, literal, select, update
 
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.replays import HAS_PAYLOAD, NEW_GENERATION
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, newest_change
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, newest_change
 from streams.core.delivery import DeathReason, State
 from streams.ports import Clock
 
-NO_PAYLOAD = "Its retry was lost, and its payload is not stored any more."
-_EXPIRED_VALUES = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD}
+NO_PAYLOAD_MESSAGE = "Its retry was lost, and its payload is not stored any more."
+_EXPIRED_VALUES = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD_MESSAGE}
 _columns = deliveries.c
-_IS_RETRY = and_(NOT_DELIVERED, _columns.state == State.WAITING, _columns.tier.is_not(None))
+_IS_RETRY = and_(IS_NOT_DELIVERED, _columns.state == State.WAITING, _columns.tier.is_not(None))
 
 
 class SqlOverdueRetries:
@@ -24,7 +24,7 @@ class SqlOverdueRetries:
         self._database = database
         self._clock = clock
 
-    async def send_again(self, due_before: datetime, limit: int) -> int:
+    async def resend(self, due_before: datetime, limit: int) -> int:
         overdue = select(_columns.id).where(_IS_RETRY, _columns.due_at < due_before).limit(limit)
         async with self._database.transaction() as connection:
             delivery_ids = [row.id for row in await connection.execute(overdue)]
@@ -39,7 +39,7 @@ class SqlOverdueRetries:
             await connection.execute(update(deliveries).where(_columns.id.in_(ids)).values(values))
             return len(ids)
 
-    async def waiting(self) -> Mapping[str, int]:
+    async def count_by_tier(self) -> Mapping[str, int]:
         """The number of deliveries that wait in each tier."""
         query = select(_columns.tier, func.count().label("number")).where(_IS_RETRY).group_by(_columns.tier)
         return {row.tier: row.number for row in await self._database.rows(query)}

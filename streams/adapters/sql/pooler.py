@@ -18,9 +18,9 @@ from streams.core.errors import Misconfigured, Unavailable
 # read the last hours of the year 9999.
 SESSION_SETTINGS = {"jit": "off", "TimeZone": "UTC"}
 # A busy pooler may give the session to another client between two looks.
-_CHECKS = 3
+_SESSION_CHECKS = 3
 
-_STORED_SETTINGS = """
+_SELECT_STORED_SETTINGS = """
     SELECT unnest(setconfig) FROM pg_db_role_setting
     LEFT JOIN pg_database ON pg_database.oid = setdatabase LEFT JOIN pg_roles ON pg_roles.oid = setrole
     WHERE coalesce(datname, current_database()) = current_database() AND coalesce(rolname, %s) = %s
@@ -31,7 +31,7 @@ class SessionsDiffer(Misconfigured):
     """The sessions of the pooler do not begin with our settings."""
 
 
-def give_sessions_settings(url: URL, role: str | None = None) -> None:
+def store_session_settings(url: URL, role: str | None = None) -> None:
     """Let each session of a role, or of this URL's own, begin with our settings. A second call changes nothing.
 
     Raises `Unavailable`, and `Misconfigured` with the commands to run for a role that may not do it.
@@ -41,7 +41,7 @@ def give_sessions_settings(url: URL, role: str | None = None) -> None:
     with _connection(url) as connection:
         [(database, user)] = connection.execute("SELECT current_database(), current_user").fetchall()
         role = role or user
-        stored_settings = {setting for (setting,) in connection.execute(_STORED_SETTINGS, (role, role))}
+        stored_settings = {setting for (setting,) in connection.execute(_SELECT_STORED_SETTINGS, (role, role))}
         commands = [
             sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}").format(
                 sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
@@ -87,15 +87,17 @@ def _shares_sessions(url: URL) -> bool:
     """Whether two open connections use the same session, as in transaction mode."""
     with _connection(url) as first:
         # A pooler does not tell its clients the number of PostgreSQL's process.
-        if _session(first) == first.info.backend_pid:
+        if _session_pid(first) == first.info.backend_pid:
             return False
         with _connection(url) as second:
             # In turn, two connections could get two sessions in turn.
-            firsts, seconds = ({_session(connection) for _ in range(_CHECKS)} for connection in (first, second))
-            return len(firsts) > 1 or len(seconds) > 1 or firsts == seconds
+            first_pids, second_pids = (
+                {_session_pid(connection) for _ in range(_SESSION_CHECKS)} for connection in (first, second)
+            )
+            return len(first_pids) > 1 or len(second_pids) > 1 or first_pids == second_pids
 
 
-def _session(connection: psycopg.Connection[Any]) -> int:
+def _session_pid(connection: psycopg.Connection[Any]) -> int:
     [(pid,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
     return int(pid)
 

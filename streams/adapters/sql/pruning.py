@@ -23,8 +23,8 @@ from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.many_keys import is_one_of, is_one_of_pairs
 from streams.adapters.sql.tables import (
-    DONE,
-    NOT_DELIVERED,
+    IS_DONE,
+    IS_NOT_DELIVERED,
     attempts,
     deliveries,
     dirty_webhooks,
@@ -53,10 +53,10 @@ class SqlPruning:
     ) -> PruneResult:
         kind = _KINDS[prunable]
         async with self._database.transaction() as connection:
-            began = time.monotonic()
-            await _prefer_indexes(connection, in_order=True)
+            started_at = time.monotonic()
+            await _prefer_indexes(connection, is_in_order=True)
             ages = await kind.delete(connection, kind, kind.oldest_rows(cutoff, limit, since))
-            seconds = time.monotonic() - began
+            seconds = time.monotonic() - started_at
         reached_at = kind.to_time(max(ages)) if ages and kind.is_in_order else None
         return PruneResult(len(ages), reached_at, seconds)
 
@@ -87,19 +87,19 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
         return []
     ids = [row.id for row in rows]
     pairs = sorted({(row.account_id, row.event_id) for row in rows})
-    is_theirs = is_one_of_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
-    await _prefer_indexes(connection, in_order=False)
+    is_event_of_rows = is_one_of_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
+    await _prefer_indexes(connection, is_in_order=False)
     # Waits for a backfill that adds deliveries of these events: the last query then sees them.
-    lock = select(events.c.event_id).where(is_theirs).order_by(events.c.account_id, events.c.event_id)
+    lock = select(events.c.event_id).where(is_event_of_rows).order_by(events.c.account_id, events.c.event_id)
     await connection.execute(lock.with_for_update())
     await connection.execute(delete(attempts).where(is_one_of(connection, attempts.c.delivery_id, ids)))
     await connection.execute(delete(deliveries).where(is_one_of(connection, delivery_columns.id, ids)))
     is_referenced = exists().where(
         delivery_columns.account_id == events.c.account_id, delivery_columns.event_id == events.c.event_id
     )
-    deletion = delete(events).where(is_theirs, ~is_referenced).returning(events.c.account_id, events.c.event_id)
-    if deleted := (await connection.execute(deletion)).all():
-        await delete_metadata(connection, [(row.account_id, row.event_id) for row in deleted])
+    deletion = delete(events).where(is_event_of_rows, ~is_referenced).returning(events.c.account_id, events.c.event_id)
+    if deleted_events := (await connection.execute(deletion)).all():
+        await delete_metadata(connection, [(row.account_id, row.event_id) for row in deleted_events])
     return [row.age for row in rows]
 
 
@@ -111,8 +111,8 @@ async def _delete_course_sessions(
     deletion = delete(course_sessions).where(tuple_(*keys).in_(rows_to_delete)).returning(*keys, kind.age.label("age"))
     rows = (await connection.execute(deletion)).all()
     if pairs := [(row.account_id, row.id) for row in rows]:
-        is_theirs = is_one_of_pairs(connection, (states.account_id, states.session_id), pairs)
-        await connection.execute(delete(player_states).where(is_theirs))
+        is_state_of_rows = is_one_of_pairs(connection, (states.account_id, states.session_id), pairs)
+        await connection.execute(delete(player_states).where(is_state_of_rows))
     return [row.age for row in rows]
 
 
@@ -128,22 +128,22 @@ async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", rows_to_d
     return [row.age for row in rows]
 
 
-async def _prefer_indexes(connection: AsyncConnection, *, in_order: bool) -> None:
+async def _prefer_indexes(connection: AsyncConnection, *, is_in_order: bool) -> None:
     """Make the planner look up each row, in this transaction: its statistics may be of before these rows came.
 
-    With `in_order` it also reads an index instead of sorting, which is wrong for the few rows that are to be locked.
+    With `is_in_order` it also reads an index instead of sorting, which is wrong for the few rows that are to be locked.
     """
     if connection.dialect.name == "postgresql":
-        values = {"seqscan": "off", "hashjoin": "off", "mergejoin": "off", "sort": "off" if in_order else "on"}
+        values = {"seqscan": "off", "hashjoin": "off", "mergejoin": "off", "sort": "off" if is_in_order else "on"}
         settings = ", ".join(f"set_config('enable_{name}', '{value}', true)" for name, value in values.items())
         await connection.execute(text(f"SELECT {settings}"))
 
 
-def _same(moment: datetime) -> datetime:
+def _identity(moment: datetime) -> datetime:
     return moment
 
 
-def _end_of(month: str) -> datetime:
+def _end_of_month(month: str) -> datetime:
     """The last moment of a month: then its rows begin to age."""
     year, number = map(int, month.split("-"))
     first_of_next = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
@@ -157,8 +157,8 @@ class _Kind(NamedTuple):
     where: ColumnElement[bool] | None = None
     # False where no index has this order, and there may be many rows.
     is_in_order: bool = True
-    to_column: Callable[[datetime], Any] = _same
-    to_time: Callable[[Any], datetime] = _same
+    to_column: Callable[[datetime], Any] = _identity
+    to_time: Callable[[Any], datetime] = _identity
     delete: Callable[[AsyncConnection, "_Kind", Select[Any]], Any] = _delete
 
     @property
@@ -166,21 +166,21 @@ class _Kind(NamedTuple):
         return list(self.age.table.primary_key.columns)
 
     def is_old(self, cutoff: datetime, since: datetime | None) -> ColumnElement[bool]:
-        old: ColumnElement[bool] = self.age < self.to_column(cutoff)
+        is_old_row: ColumnElement[bool] = self.age < self.to_column(cutoff)
         if since is not None:
-            old &= self.age >= self.to_column(since)
-        return old if self.where is None else old & self.where
+            is_old_row &= self.age >= self.to_column(since)
+        return is_old_row if self.where is None else is_old_row & self.where
 
     def oldest_rows(self, cutoff: datetime, limit: int, since: datetime | None) -> Select[Any]:
         query = select(*self.keys).where(self.is_old(cutoff, since)).limit(limit)
         return query.order_by(self.age) if self.is_in_order else query
 
 
-_OF_WEBHOOK = exists().where(deliveries.c.webhook_id == webhooks.c.id)
-_IS_DUE = exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id)
-_IS_DEAD = NOT_DELIVERED & (deliveries.c.state == State.DEAD)
+_HAS_DELIVERY = exists().where(deliveries.c.webhook_id == webhooks.c.id)
+_IS_DIRTY = exists().where(dirty_webhooks.c.webhook_id == webhooks.c.id)
+_IS_DEAD = IS_NOT_DELIVERED & (deliveries.c.state == State.DEAD)
 _KINDS: dict[Prunable, _Kind] = {
-    Prunable.DELIVERIES: _Kind(deliveries.c.changed_at, DONE, delete=_delete_deliveries),
+    Prunable.DELIVERIES: _Kind(deliveries.c.changed_at, IS_DONE, delete=_delete_deliveries),
     Prunable.DEAD_LETTERS: _Kind(deliveries.c.changed_at, _IS_DEAD, is_in_order=False, delete=_delete_deliveries),
     Prunable.AUDIT: _Kind(audit_log.c.at),
     Prunable.RESPONSES: _Kind(idempotency_keys.c.begun_at),
@@ -189,7 +189,7 @@ _KINDS: dict[Prunable, _Kind] = {
     Prunable.JOBS: _Kind(jobs.c.finished_at),
     Prunable.MAILS: _Kind(mails.c.created_at, mails.c.due_at.is_(None)),
     Prunable.SIGN_INS: _Kind(sign_ins.c.expires_at),
-    Prunable.COUNTED_LAUNCHES: _Kind(counted_launches.c.month, to_column=month_of, to_time=_end_of),
+    Prunable.COUNTED_LAUNCHES: _Kind(counted_launches.c.month, to_column=month_of, to_time=_end_of_month),
     Prunable.PENDING_SIGN_INS: _Kind(pending_sign_ins.c.expires_at),
     Prunable.COURSE_SESSIONS: _Kind(
         course_sessions.c.expires_at,
@@ -199,5 +199,5 @@ _KINDS: dict[Prunable, _Kind] = {
     Prunable.COMMIT_URLS: _Kind(commit_urls.c.expires_at),
     Prunable.ERASURES: _Kind(erasures.c.finished_at),
     Prunable.SESSIONS: _Kind(sessions.c.expires_at),
-    Prunable.WEBHOOKS: _Kind(webhooks.c.deleted_at, ~_OF_WEBHOOK & ~_IS_DUE, delete=_delete_webhooks),
+    Prunable.WEBHOOKS: _Kind(webhooks.c.deleted_at, ~_HAS_DELIVERY & ~_IS_DIRTY, delete=_delete_webhooks),
 }

@@ -58,17 +58,17 @@ class SqlRecorder:
         async with self._database.transaction() as connection:
             epochs = await self._lock(connection, sorted(batch.webhook_ids()))
             erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
-            erased_keys = await self._erased_events.among(connection, batch.events, erasing_accounts)
-            received_batch, batch = batch, await without_erased(connection, batch, erased_keys, erasing_accounts)
-            new = await self._insert_attempts(connection, batch.attempts)
+            erased_keys = await self._erased_events.find_erased(connection, batch.events, erasing_accounts)
+            original_batch, batch = batch, await without_erased(connection, batch, erased_keys, erasing_accounts)
+            new_ids = await self._insert_attempts(connection, batch.attempts)
             conflicts = await self._insert_events(connection, batch)
             await self._update_deliveries(connection, batch.delivery_states)
-            await erase_stored(connection, received_batch, erased_keys, self._clock.now())
-            if new:
+            await erase_stored(connection, original_batch, erased_keys, self._clock.now())
+            if new_ids:
                 # A duplicate within the batch counts once.
-                attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new}
+                attempts_by_id = {attempt.id: attempt for attempt in reversed(batch.attempts) if attempt.id in new_ids}
                 await self._add_stats(connection, list(attempts_by_id.values()))
-                pauses = await self._health.count(connection, batch, new, epochs)
+                pauses = await self._health.count(connection, batch, new_ids, epochs)
         for pause in pauses:
             self._telemetry.count("webhooks_paused_total", reason=pause["reason"])
             self._telemetry.warning("webhook_paused", **pause)
@@ -89,8 +89,8 @@ class SqlRecorder:
     async def _insert_attempts(self, connection: AsyncConnection, attempts_of_batch: Sequence[Attempt]) -> set[str]:
         if not attempts_of_batch:
             return set()
-        first = {attempt.id: _attempt_row(attempt) for attempt in reversed(attempts_of_batch)}
-        return {row.id for row in await _ATTEMPTS.run(connection, list(first.values()))}
+        rows_by_id = {attempt.id: _attempt_row(attempt) for attempt in reversed(attempts_of_batch)}
+        return {row.id for row in await _ATTEMPTS.run(connection, list(rows_by_id.values()))}
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
         """Store each event once. Returns the ids of events that are stored with other data."""
@@ -98,35 +98,37 @@ class SqlRecorder:
         if not rows:
             return ()
         key = events.c.account_id, events.c.event_id
-        new = {tuple(row) for row in await _EVENTS.run(connection, rows)}
-        await insert_metadata(connection, batch, new)
+        new_keys = {tuple(row) for row in await _EVENTS.run(connection, rows)}
+        await insert_metadata(connection, batch, new_keys)
         # Nearly always the same body, of an event for several webhooks.
-        existing = sorted(batch.events.keys() - new)
+        existing = sorted(batch.events.keys() - new_keys)
         if not existing:
             return ()
         # SQLite uses no index for a list of rows.
-        is_known = is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
+        is_existing = (
+            is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
+        )
         # Rows of the release before have no hash.
         body = case((events.c.hash.is_(None), events.c.body))
         stored_hashes = {
             (row.account_id, row.event_id): row.hash or event_hash(row.body)
-            for row in await connection.execute(select(*key, events.c.hash, body.label("body")).where(is_known))
+            for row in await connection.execute(select(*key, events.c.hash, body.label("body")).where(is_existing))
         }
         return {event_key for event_key in existing if stored_hashes.get(event_key) != batch.events[event_key].hash}
 
-    async def _add_stats(self, connection: AsyncConnection, new: Sequence[Attempt]) -> None:
-        if hours := by_hour(new):
+    async def _add_stats(self, connection: AsyncConnection, new_attempts: Sequence[Attempt]) -> None:
+        if hours := by_hour(new_attempts):
             await _HOURS.run(connection, [asdict(hour) for hour in hours])
-        if times := response_times_of(new):
+        if times := response_times_of(new_attempts):
             await _TIMES.run(connection, [asdict(sample) for sample in times])
 
     async def _update_deliveries(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
-        first: list[dict[str, Any]] = []
-        changed_later: list[dict[str, Any]] = []
+        first_states: list[dict[str, Any]] = []
+        later_states: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
-            (first if delivery_state.is_first else changed_later).append(delivery_row(delivery_state))
+            (first_states if delivery_state.is_first else later_states).append(delivery_row(delivery_state))
         # A first state need not lock and compare the stored one.
-        for bulk, rows in ((_FIRST_STATES, first), (_LATER_STATES, changed_later)):
+        for bulk, rows in ((_FIRST_STATES, first_states), (_LATER_STATES, later_states)):
             if rows:
                 await bulk.run(connection, rows)
 
@@ -145,8 +147,8 @@ def _add_hours(statement: Any) -> Any:
     )
 
 
-def _latest(stored: Any, new: Any) -> Any:
-    return case((new > stored, new), else_=stored)
+def _latest(stored_value: Any, new_value: Any) -> Any:
+    return case((new_value > stored_value, new_value), else_=stored_value)
 
 
 def _add_times(statement: Any) -> Any:
@@ -161,18 +163,18 @@ def _add_times(statement: Any) -> Any:
 def _insert_newer(statement: Any) -> Any:
     """An insert that changes a stored row only if the new state supersedes it."""
     new, current = statement.excluded, deliveries.c
-    same_generation = new.generation == current.generation
-    higher = or_(
+    is_same_generation = new.generation == current.generation
+    is_higher = or_(
         new.generation > current.generation,
-        and_(same_generation, new.step > current.step),
-        and_(same_generation, new.state == State.DELIVERED),
+        and_(is_same_generation, new.step > current.step),
+        and_(is_same_generation, new.state == State.DELIVERED),
     )
     # The same rule as `DeliveryState.supersedes`.
-    wins = and_(higher, ~and_(same_generation, current.state == State.DELIVERED))
-    keep = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
-    changes = {column.name: new[column.name] for column in current if column.name not in keep}
+    is_superseding = and_(is_higher, ~and_(is_same_generation, current.state == State.DELIVERED))
+    unchanged_columns = {"id", "account_id", "event_id", "event_type", "webhook_id", "first_seen_at"}
+    changes = {column.name: new[column.name] for column in current if column.name not in unchanged_columns}
     changes["changed_at"] = newest_change(new.changed_at)
-    return statement.on_conflict_do_update(index_elements=[current.id], set_=changes, where=wins)
+    return statement.on_conflict_do_update(index_elements=[current.id], set_=changes, where=is_superseding)
 
 
 _ATTEMPTS = Bulk(attempts, returning=[attempts.c.id])

@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
 from streams.adapters.sql.tables import webhook_health
-from streams.core.erasure import redacted
+from streams.core.erasure import mask_learner
 from streams.core.mail import MailKind
 
 # Who signs in is a user of the account.
-NAMES_LEARNERS = mails.c.kind != MailKind.SIGN_IN
+MAY_NAME_LEARNERS = mails.c.kind != MailKind.SIGN_IN
 
 
 async def redact(
@@ -23,7 +23,7 @@ async def redact(
     count = 0
     for row in rows:
         old_values = {column.name: getattr(row, column.name) for column in columns}
-        new_values = redacted(old_values, learner_id)
+        new_values = mask_learner(old_values, learner_id)
         if new_values != old_values:
             await connection.execute(update(table).where(key == getattr(row, key.name)).values(new_values))
             count += 1
@@ -44,5 +44,5 @@ async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_
     """The same in the messages and mails of these webhooks."""
     health = select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids))
     await redact_last_messages(connection, learner_id, (await connection.execute(health)).all())
-    sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), NAMES_LEARNERS)
+    sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), MAY_NAME_LEARNERS)
     await redact_mails(connection, learner_id, (await connection.execute(sent_mails)).all())

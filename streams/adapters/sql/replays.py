@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_walk import has_ordered_index, matching
+from streams.adapters.sql.delivery_walk import filter_conditions, has_ordered_index
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, newest_change, webhooks
@@ -17,7 +17,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
-from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.ports import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
@@ -42,11 +42,11 @@ class SqlReplays:
 _columns = deliveries.c
 HAS_PAYLOAD = exists().where(events.c.account_id == _columns.account_id, events.c.event_id == _columns.event_id)
 # A held delivery is released anyway, and a person sends a new test instead.
-MAY_BE_SENT = and_(
+CAN_BE_SENT = and_(
     _columns.state != State.HELD,
     _columns.trigger != Trigger.TEST,
     # The first generation is fan-out's; each other one is a retry.
-    _columns.generation <= RETRIES_OF_A_DELIVERY,
+    _columns.generation <= MAX_RETRIES_PER_DELIVERY,
     IS_NOT_ERASED,
     exists().where(webhooks.c.id == _columns.webhook_id, webhooks.c.deleted_at.is_(None)),
 )
@@ -73,45 +73,45 @@ async def replay(
     now: datetime,
     audit_entry: AuditEntry | None = None,
 ) -> Sequence[str]:
-    """Start a new generation of up to `wanted.limit` matches, oldest first. Returns their ids."""
+    """Start a new generation of up to `delivery_filter.limit` matches, oldest first. Returns their ids."""
     new_values = {**NEW_GENERATION, "trigger": Trigger.MANUAL}
-    return await _change(connection, delivery_filter, MAY_BE_SENT & HAS_PAYLOAD, new_values, now, audit_entry)
+    return await _change(connection, delivery_filter, CAN_BE_SENT & HAS_PAYLOAD, new_values, now, audit_entry)
 
 
 async def discard(
     connection: AsyncConnection, delivery_filter: DeliveryFilter, now: datetime, audit_entry: AuditEntry | None = None
 ) -> Sequence[str]:
-    """Discard up to `wanted.limit` matching dead letters, oldest first. Returns their ids."""
-    end = {"step": deliveries.c.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE}
-    return await _change(connection, delivery_filter, IS_DEAD, end, now, audit_entry)
+    """Discard up to `delivery_filter.limit` matching dead letters, oldest first. Returns their ids."""
+    end_values = {"step": deliveries.c.step + 1, "state": State.DISCARDED, "message": DISCARDED_MESSAGE}
+    return await _change(connection, delivery_filter, IS_DEAD, end_values, now, audit_entry)
 
 
 async def _change(
     connection: AsyncConnection,
     delivery_filter: DeliveryFilter,
-    fit: ColumnElement[bool],
+    condition: ColumnElement[bool],
     values: dict[str, Any],
     now: datetime,
     audit_entry: AuditEntry | None,
 ) -> Sequence[str]:
     # Checked again on the locked row, after a wait for an erasure.
-    wanted_now = [*matching(delivery_filter), fit]
+    conditions = [*filter_conditions(delivery_filter), condition]
     oldest = (
         select(deliveries.c.id)
-        .where(*wanted_now)
+        .where(*conditions)
         .order_by(deliveries.c.first_seen_at, deliveries.c.id)
         .limit(delivery_filter.limit)
     )
     if has_ordered_index(delivery_filter):
         await prefer_index_order(connection)
     ids: list[str] = []
-    while not ids and (ids_found := [row.id for row in await connection.execute(oldest)]):
+    while not ids and (candidate_ids := [row.id for row in await connection.execute(oldest)]):
         # The recorder locks in id order. Another order could deadlock.
-        lock = select(deliveries.c.id).where(deliveries.c.id.in_(ids_found), *wanted_now).order_by(deliveries.c.id)
+        lock = select(deliveries.c.id).where(deliveries.c.id.in_(candidate_ids), *conditions).order_by(deliveries.c.id)
         ids = [row.id for row in await connection.execute(lock.with_for_update())]
     if ids:
-        at = literal(delivery_filter.change_at(now), deliveries.c.changed_at.type)
-        changes = {**values, "changed_at": newest_change(at)}
+        changed_at = literal(delivery_filter.change_at(now), deliveries.c.changed_at.type)
+        changes = {**values, "changed_at": newest_change(changed_at)}
         await connection.execute(update(deliveries).where(deliveries.c.id.in_(ids)).values(changes))
-        await note(connection, audit_entry)
+        await write_entry(connection, audit_entry)
     return ids

@@ -7,48 +7,55 @@ from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import TEXT_CHARACTERS
 from streams.core.errors import Conflict
-from streams.core.limits import SCOPE_IDS_PER_ACCOUNT, WEBHOOK_CHARACTERS_PER_ACCOUNT
+from streams.core.limits import MAX_SCOPE_IDS_PER_ACCOUNT, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT
 from streams.core.webhook import Webhook
 
-_TOO_MANY_SCOPE_IDS = (
+_TOO_MANY_SCOPE_IDS_MESSAGE = (
     "the account's webhooks would have {count} scope ids together, and may have at most {limit}: "
     "name fewer packages and dispatches"
 )
-_TOO_LONG = (
+_TOO_LONG_MESSAGE = (
     "the account's webhooks would have URLs, headers and filters of {count} characters together, "
     "and may have at most {limit}: use shorter ones, or delete a webhook first"
 )
 
 
-async def require_room(
-    connection: AsyncConnection, account_id: str, table: Table, counts: ColumnElement[bool], limit: int, message: str
+async def require_row_limit(
+    connection: AsyncConnection,
+    account_id: str,
+    table: Table,
+    is_counted: ColumnElement[bool],
+    limit: int,
+    message: str,
 ) -> None:
     """Raise `Conflict` when the account has `limit` of these rows. `message` has `{count}` and `{limit}`."""
     await _lock(connection, account_id)
-    own_rows = select(func.count()).select_from(table).where(table.c.account_id == account_id, counts)
+    own_rows = select(func.count()).select_from(table).where(table.c.account_id == account_id, is_counted)
     if (count := (await connection.execute(own_rows)).scalar_one()) >= limit:
         raise Conflict(message.format(count=count, limit=limit))
 
 
-async def require_room_for(connection: AsyncConnection, webhook: Webhook, previous: Webhook | None = None) -> None:
+async def require_webhook_limits(
+    connection: AsyncConnection, webhook: Webhook, previous: Webhook | None = None
+) -> None:
     """Raise `Conflict` when this webhook, or its change, makes the account's webhooks too large together.
 
     What has more, from an earlier release, may stay, and change in any other way.
     """
-    more_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
-    more_characters = webhook.text_characters - (previous.text_characters if previous else 0)
-    if more_ids <= 0 and more_characters <= 0:
+    added_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
+    added_characters = webhook.text_characters - (previous.text_characters if previous else 0)
+    if added_ids <= 0 and added_characters <= 0:
         return
     await _lock(connection, webhook.account_id)
     own_webhooks = webhooks.c.account_id == webhook.account_id, webhooks.c.deleted_at.is_(None)
     ids, characters = (
         await connection.execute(select(_SCOPE_IDS, func.sum(TEXT_CHARACTERS)).where(*own_webhooks))
     ).one()
-    for more, present, limit, message in (
-        (more_ids, ids, SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS),
-        (more_characters, characters, WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG),
+    for added, existing, limit, message in (
+        (added_ids, ids, MAX_SCOPE_IDS_PER_ACCOUNT, _TOO_MANY_SCOPE_IDS_MESSAGE),
+        (added_characters, characters, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT, _TOO_LONG_MESSAGE),
     ):
-        if more > 0 and (count := (present or 0) + more) > limit:
+        if added > 0 and (count := (existing or 0) + added) > limit:
             raise Conflict(message.format(count=count, limit=limit))
 
 

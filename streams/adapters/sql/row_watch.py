@@ -7,11 +7,11 @@ from sqlalchemy import Table
 
 from streams.adapters.sql.database import Database
 
-BUSY_LOOK_SECONDS = 0.05
+BUSY_POLL_SECONDS = 0.05
 # Where nothing was found for a while. A look costs a process as much as handling an event.
-IDLE_LOOK_SECONDS = 0.2
+IDLE_POLL_SECONDS = 0.2
 BUSY_SECONDS = 60.0
-WAIT_SECONDS = 1.0
+MAX_WAIT_SECONDS = 1.0
 
 
 class RowWatch:
@@ -24,9 +24,9 @@ class RowWatch:
 
     async def wait(self) -> None:
         """Wait until there is one, up to a second. Raises `Unavailable`."""
-        ends = time.monotonic() + WAIT_SECONDS
-        while (now := time.monotonic()) < ends:
-            await asyncio.sleep(BUSY_LOOK_SECONDS if now < self._busy_until else IDLE_LOOK_SECONDS)
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        while (now := time.monotonic()) < deadline:
+            await asyncio.sleep(BUSY_POLL_SECONDS if now < self._busy_until else IDLE_POLL_SECONDS)
             if await self._database.has_any(self._table):
                 self._busy_until = time.monotonic() + BUSY_SECONDS
                 return

@@ -5,7 +5,9 @@ from typing import Any, TypeVar
 Value = TypeVar("Value")
 
 
-def to_value(kind: type[Value], row: Any, /, **converted_fields: Any) -> Value:
+def to_value(value_type: type[Value], row: Any, /, **converted_fields: Any) -> Value:
     """A dataclass or named tuple; `converted_fields` are those that no column holds as they are."""
-    names: Any = kind.__match_args__  # type: ignore[attr-defined]
-    return kind(**{name: getattr(row, name) for name in names if name not in converted_fields}, **converted_fields)
+    names: Any = value_type.__match_args__  # type: ignore[attr-defined]
+    return value_type(
+        **{name: getattr(row, name) for name in names if name not in converted_fields}, **converted_fields
+    )

@@ -14,9 +14,9 @@ from streams.adapters.sql.sqlite_file import make_private_file
 from streams.core.errors import Misconfigured, Unavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-CONNECT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS = 5
 _REVISION = re.compile(r"(?P<number>\d{4})(\.(?P<oldest>\d{4}))?")
-_DECLARED = re.compile(r'^revision = "([\d.]+)"$', re.MULTILINE)
+_DECLARED_REVISION = re.compile(r'^revision = "([\d.]+)"$', re.MULTILINE)
 
 
 class SchemaDiffers(Misconfigured):
@@ -60,19 +60,19 @@ def is_known(revision: str | None) -> bool:
 def revisions() -> tuple[str, ...]:
     """The revisions of this release, oldest first. Their files are numbered."""
     files = sorted((MIGRATIONS / "versions").glob("[0-9]*.py"))
-    return tuple(revision for file in files for revision in _DECLARED.findall(file.read_text()))
+    return tuple(revision for file in files for revision in _DECLARED_REVISION.findall(file.read_text()))
 
 
 @contextmanager
 def connection_to(url: URL) -> Iterator[Connection]:
     """One transaction of a database. Raises `Unavailable` and `Misconfigured`."""
-    sync = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
+    sync_url = url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url
     # Behind a pooler no statement stays prepared.
-    postgres = {"connect_timeout": CONNECT_SECONDS, "prepare_threshold": None}
-    options = postgres if sync.get_backend_name() == "postgresql" else {}
-    if sync.get_backend_name() == "sqlite":
+    postgres_options = {"connect_timeout": CONNECT_TIMEOUT_SECONDS, "prepare_threshold": None}
+    options = postgres_options if sync_url.get_backend_name() == "postgresql" else {}
+    if sync_url.get_backend_name() == "sqlite":
         make_private_file(url)
-    engine = create_engine(sync, hide_parameters=True, connect_args=options)
+    engine = create_engine(sync_url, hide_parameters=True, connect_args=options)
     try:
         with engine.begin() as connection:
             yield connection
@@ -86,5 +86,10 @@ def connection_to(url: URL) -> Iterator[Connection]:
 
 def _runs_on(revision: str | None, head: str) -> bool:
     """Whether a release of schema `head` runs on a schema that it does not know."""
-    newer, own = _REVISION.fullmatch(revision or ""), _REVISION.fullmatch(head)
-    return bool(newer and own and newer["oldest"] and newer["oldest"] <= own["number"] < newer["number"])
+    newer_revision, own_revision = _REVISION.fullmatch(revision or ""), _REVISION.fullmatch(head)
+    return bool(
+        newer_revision
+        and own_revision
+        and newer_revision["oldest"]
+        and newer_revision["oldest"] <= own_revision["number"] < newer_revision["number"]
+    )

@@ -10,8 +10,8 @@ from weakref import WeakSet
 import aiosqlite
 from sqlalchemy.engine import URL
 
-BUSY_SECONDS = 30
-THREADS_SECONDS = 5.0
+BUSY_TIMEOUT_SECONDS = 30
+THREADS_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.002
 
 
@@ -38,7 +38,7 @@ class SqliteConnections:
     async def open(self) -> aiosqlite.Connection:
         """For SQLAlchemy's `async_creator`."""
         make_private_file(self._url)
-        connection = aiosqlite.connect(self._path, **{**self._options, "timeout": BUSY_SECONDS})
+        connection = aiosqlite.connect(self._path, **{**self._options, "timeout": BUSY_TIMEOUT_SECONDS})
         connection._thread.daemon = True
         self._threads.add(connection._thread)
         return await connection
@@ -48,6 +48,6 @@ class SqliteConnections:
 
         A thread that outlives the event loop cannot return its last result, and ends with a traceback.
         """
-        deadline = time.monotonic() + THREADS_SECONDS
+        deadline = time.monotonic() + THREADS_TIMEOUT_SECONDS
         while any(thread.is_alive() for thread in self._threads) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)

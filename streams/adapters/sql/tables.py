@@ -153,20 +153,20 @@ def _index_some(name: str, where: ColumnElement[bool], *columns: Column[Any]) ->
     Index(f"ix_deliveries_{name}", *columns, postgresql_where=where, sqlite_where=where)
 
 
-_states = deliveries.c.state
-_by_age = (deliveries.c.first_seen_at, deliveries.c.id)
-_index_some("held", _states == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
+_state = deliveries.c.state
+_seen_order = (deliveries.c.first_seen_at, deliveries.c.id)
+_index_some("held", _state == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
 # Released by `publish` and not yet attempted. A record of fan-out has step 1, and one that waits has a tier.
-IS_UNDER_WAY = (_states == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
+IS_UNDER_WAY = (_state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
 _index_some("under_way", IS_UNDER_WAY, deliveries.c.webhook_id)
 # Nearly all are delivered, so that a list of those needs no index on the state. A query uses these indexes only with
 # this very expression: the planner cannot know that a parameter has another value than 'delivered'.
-NOT_DELIVERED = _states != literal_column("'delivered'")
-_index_some("webhook_state", NOT_DELIVERED, deliveries.c.webhook_id, _states, *_by_age)
-_index_some("account_state", NOT_DELIVERED, deliveries.c.account_id, _states, *_by_age)
+IS_NOT_DELIVERED = _state != literal_column("'delivered'")
+_index_some("webhook_state", IS_NOT_DELIVERED, deliveries.c.webhook_id, _state, *_seen_order)
+_index_some("account_state", IS_NOT_DELIVERED, deliveries.c.account_id, _state, *_seen_order)
 # The deliveries that retention may delete.
-DONE = _states.in_((literal_column("'delivered'"), literal_column("'discarded'"), literal_column("'failed'")))
-_index_some("done", DONE, deliveries.c.changed_at)
+IS_DONE = _state.in_((literal_column("'delivered'"), literal_column("'discarded'"), literal_column("'failed'")))
+_index_some("done", IS_DONE, deliveries.c.changed_at)
 
 
 def newest_change(at: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -214,16 +214,16 @@ attempts = Table(
 
 
 # Few attempts fail, and people look for these.
-def failed(outcome: ColumnElement[str]) -> ColumnElement[bool]:
+def is_failed(outcome: ColumnElement[str]) -> ColumnElement[bool]:
     """The very condition of the indexes: a planner cannot know that a parameter has this value."""
     return outcome != literal_column("'delivered'")
 
 
-FAILED = failed(attempts.c.outcome)
+IS_FAILED = is_failed(attempts.c.outcome)
 
 
 def _index_failed(name: str, *columns: Column[Any]) -> None:
-    Index(f"ix_attempts_{name}", *columns, postgresql_where=FAILED, sqlite_where=FAILED)
+    Index(f"ix_attempts_{name}", *columns, postgresql_where=IS_FAILED, sqlite_where=IS_FAILED)
 
 
 _attempt = attempts.c

@@ -9,22 +9,22 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import mails
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.dialects import insert
-from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import pauses, webhook_health, webhooks
 from streams.core.attempt import Attempt
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import Batch
-from streams.core.health import COUNTS_FOR, Health, HealthSample
-from streams.core.mail import PAUSES_TOGETHER, MailKind
+from streams.core.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.times import format_time
 from streams.core.webhook import Status
 from streams.ids import new_id
 from streams.ports import Clock
 
-_HEALTH = [column.name for column in webhook_health.c if column.name != "webhook_id"]
+_HEALTH_COLUMNS = [column.name for column in webhook_health.c if column.name != "webhook_id"]
 
 
 class WebhookHealth:
@@ -34,22 +34,26 @@ class WebhookHealth:
         self._clock = clock
 
     async def count(
-        self, connection: AsyncConnection, batch: Batch, new: Collection[str], epochs: Mapping[str, int]
+        self, connection: AsyncConnection, batch: Batch, new_ids: Collection[str], epochs: Mapping[str, int]
     ) -> list[dict[str, str]]:
         """Count the new attempts. Returns the pauses that they caused, as fields of log lines."""
         by_webhook: dict[str, list[Attempt]] = defaultdict(list)
         for attempt in batch.attempts:
-            if attempt.id in new and attempt.webhook_id in epochs:
+            if attempt.id in new_ids and attempt.webhook_id in epochs:
                 by_webhook[attempt.webhook_id].append(attempt)
-        stored_health = await self._stored(connection, sorted(by_webhook), epochs)
-        oldest, is_down = self._clock.now() - COUNTS_FOR, batch.own_network_is_down
+        stored_health = await self._read_health(connection, sorted(by_webhook), epochs)
+        counted_since, is_down = self._clock.now() - MAX_FAILURE_AGE, batch.own_network_is_down
         pauses = []
         changed_health = []
         for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
             previous = stored_health[webhook_id]
-            health = previous.after(map(_sample, attempts_of_webhook), oldest=oldest, own_network_is_down=is_down)
+            health = previous.with_attempts(
+                map(_sample, attempts_of_webhook), counted_since=counted_since, own_network_is_down=is_down
+            )
             if health != previous:
-                changed_health.append({"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH}})
+                changed_health.append(
+                    {"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH_COLUMNS}}
+                )
             if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
                 pauses.append(pause)
         if changed_health:
@@ -57,13 +61,13 @@ class WebhookHealth:
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[webhook_health.c.webhook_id],
-                    set_={name: statement.excluded[name] for name in _HEALTH},
+                    set_={name: statement.excluded[name] for name in _HEALTH_COLUMNS},
                 ),
                 changed_health,
             )
         return pauses
 
-    async def _stored(
+    async def _read_health(
         self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
     ) -> dict[str, Health]:
         rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
@@ -88,21 +92,21 @@ class WebhookHealth:
         row = (await connection.execute(select(webhooks).where(condition))).one_or_none()
         if row is None:
             return None
-        version = version_after(row.version, now)
+        version = next_version(row.version, now)
         await connection.execute(
             update(webhooks)
             .where(condition)
             .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
         )
-        await make_dirty(connection, webhook_id, version)
+        await mark_webhook_dirty(connection, webhook_id, version)
         await connection.execute(
             pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
         )
-        await connection.execute(mails.insert().values(self._mail(row, health, pause_id, now)))
+        await connection.execute(mails.insert().values(self._mail_row(row, health, pause_id, now)))
         audit_entry = AuditEntry(
             new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
         )
-        await note(connection, audit_entry)
+        await write_entry(connection, audit_entry)
         return {
             "webhook_id": webhook_id,
             "account_id": row.account_id,
@@ -110,7 +114,7 @@ class WebhookHealth:
             "reason": reason,
         }
 
-    def _mail(self, webhook: Any, health: Health, pause_id: str, now: datetime) -> dict[str, Any]:
+    def _mail_row(self, webhook: Any, health: Health, pause_id: str, now: datetime) -> dict[str, Any]:
         details = {
             "reason": str(health.pause),
             "url": webhook.url,
@@ -129,7 +133,7 @@ class WebhookHealth:
             "kind": MailKind.PAUSED,
             "details": {name: value for name, value in details.items() if value is not None},
             "created_at": now,
-            "due_at": now + PAUSES_TOGETHER,
+            "due_at": now + PAUSE_GROUPING_WINDOW,
         }
 
 

@@ -8,13 +8,13 @@ from sqlalchemy import Text, cast, func, literal
 
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import webhooks
-from streams.core.record_checks import recorded_filter
+from streams.core.record_checks import parse_recorded_filter
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 
 # Fields that a column has as they are: a new one needs no line here.
-_CONVERTED = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at", "filter"}
-_PLAIN = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED]
-_OF_REGISTRATION = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
+_CONVERTED_FIELDS = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at", "filter"}
+_PLAIN_FIELDS = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED_FIELDS]
+_REGISTRATION_FIELDS = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
 
 
 def to_webhook(row: Any) -> Webhook:
@@ -23,7 +23,7 @@ def to_webhook(row: Any) -> Webhook:
         Webhook,
         row,
         secrets=tuple(
-            EncryptedSecret(secret["ciphertext"], _moment(secret.get("valid_until"))) for secret in row.secrets
+            EncryptedSecret(secret["ciphertext"], _parse_moment(secret.get("valid_until"))) for secret in row.secrets
         ),
         event_types=frozenset(row.event_types),
         packages=frozenset(row.packages),
@@ -31,7 +31,7 @@ def to_webhook(row: Any) -> Webhook:
         status=Status(row.status),
         pause=_pause(row),
         created_at=row.published_at,
-        filter=recorded_filter(row.filter) if row.filter else None,
+        filter=parse_recorded_filter(row.filter) if row.filter else None,
     )
 
 
@@ -40,10 +40,10 @@ def to_registration(row: Any) -> Registration:
     return to_value(Registration, row, webhook=to_webhook(row))
 
 
-_NOT_LISTED = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
+_UNLISTED_COLUMNS = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
 # The columns of a list: not the ids of scopes, which may be 260 KiB of one webhook, and not the headers.
 LIST_COLUMNS = (
-    *(column for column in webhooks.c if column.name not in _NOT_LISTED),
+    *(column for column in webhooks.c if column.name not in _UNLISTED_COLUMNS),
     func.json_array_length(webhooks.c.packages).label("packages_count"),
     func.json_array_length(webhooks.c.dispatches).label("dispatches_count"),
     webhooks.c.encrypted_headers.is_not(None).label("has_headers"),
@@ -53,7 +53,7 @@ LIST_COLUMNS = (
 
 def to_listed(row: Any) -> ListedWebhook:
     """The webhook of a row of `LIST_COLUMNS`."""
-    ends = (_moment(secret.get("valid_until")) for secret in row.secrets)
+    ends = (_parse_moment(secret.get("valid_until")) for secret in row.secrets)
     return to_value(
         ListedWebhook,
         row,
@@ -66,8 +66,8 @@ def to_listed(row: Any) -> ListedWebhook:
 
 # The sizes of what a customer chooses, so that a query can count before it reads.
 SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
-_TEXTS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter")
-TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXTS), literal(0))
+_TEXT_COLUMNS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter")
+TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXT_COLUMNS), literal(0))
 FILTER_CHARACTERS = func.length(func.coalesce(webhooks.c.filter, ""))
 
 
@@ -79,8 +79,8 @@ def from_registration(registration: Registration) -> dict[str, Any]:
     """The columns that a person or a stage may change. Only `publish` writes `published_at`."""
     webhook = registration.webhook
     return {
-        **{name: getattr(webhook, name) for name in _PLAIN},
-        **{name: getattr(registration, name) for name in _OF_REGISTRATION},
+        **{name: getattr(webhook, name) for name in _PLAIN_FIELDS},
+        **{name: getattr(registration, name) for name in _REGISTRATION_FIELDS},
         "event_types": sorted(webhook.event_types),
         "packages": sorted(webhook.packages),
         "dispatches": sorted(webhook.dispatches),
@@ -98,5 +98,5 @@ def from_registration(registration: Registration) -> dict[str, Any]:
     }
 
 
-def _moment(text: str | None) -> datetime | None:
+def _parse_moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None

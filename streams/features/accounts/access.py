@@ -21,7 +21,7 @@ from streams.core.access import (
 )
 from streams.core.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
-from streams.core.recently_found import RecentlyFound
+from streams.core.recently_found import TtlCache
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
@@ -29,12 +29,12 @@ from streams.features.shared.names import name_errors
 from streams.ids import new_id
 from streams.ports import Clock
 
-MAX_KEY = timedelta(days=36_525)
+MAX_KEY_LIFETIME = timedelta(days=36_525)
 # The use of a key is stored at most this often.
-USE_NOTED_EVERY = timedelta(minutes=1)
+USE_UPDATE_INTERVAL = timedelta(minutes=1)
 # A database outage does not keep events out: this many keys are known without it, for this long.
-KNOWN_FOR = timedelta(minutes=5)
-KNOWN_KEYS = 10_000
+OFFLINE_KEY_LIFETIME = timedelta(minutes=5)
+MAX_REMEMBERED_KEYS = 10_000
 
 
 class AccessService:
@@ -55,9 +55,9 @@ class AccessService:
         self._clock = clock
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
-        self._found: RecentlyFound[ApiKey] = RecentlyFound()
-        self._recent: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
-        self._noting: dict[str, asyncio.Task[None]] = {}
+        self._key_cache: TtlCache[ApiKey] = TtlCache()
+        self._recent_keys: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
+        self._use_updates: dict[str, asyncio.Task[None]] = {}
 
     async def caller(self, token: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
@@ -68,7 +68,7 @@ class AccessService:
             return Caller(f"operator:{operators[0].name}", permissions)
         now = self._clock.now()
         key = await self._find_key(sha256, now)
-        if key is None or not key.opens(now):
+        if key is None or not key.is_valid(now):
             raise Unauthorized("the API key is unknown, revoked or expired")
         return Caller(f"key:{key.id}", key.scopes, key.account_id)
 
@@ -81,23 +81,23 @@ class AccessService:
 
         So a key that another process revoked opens for at most another second.
         """
-        if api_key := self._found.get(sha256, now.timestamp()):
+        if api_key := self._key_cache.get(sha256, now.timestamp()):
             return api_key
         try:
             key = await self._keys.find(sha256)
         except Unavailable:
-            recent, seen_at = self._recent.get(sha256, (None, now))
-            if recent is None or now - seen_at > KNOWN_FOR:
+            recent_key, seen_at = self._recent_keys.get(sha256, (None, now))
+            if recent_key is None or now - seen_at > OFFLINE_KEY_LIFETIME:
                 raise
-            return recent
+            return recent_key
         self._remember(sha256, key, now)
-        if key and key.opens(now) and (key.last_used_at is None or now - key.last_used_at >= USE_NOTED_EVERY):
-            self._note_use(key.id, now)
+        if key and key.is_valid(now) and (key.last_used_at is None or now - key.last_used_at >= USE_UPDATE_INTERVAL):
+            self._store_use(key.id, now)
         return key
 
-    def _note_use(self, key_id: str, now: datetime) -> None:
+    def _store_use(self, key_id: str, now: datetime) -> None:
         """Store it without a wait: no request needs it."""
-        if key_id in self._noting or len(self._noting) >= KNOWN_KEYS:
+        if key_id in self._use_updates or len(self._use_updates) >= MAX_REMEMBERED_KEYS:
             return
 
         async def store() -> None:
@@ -105,17 +105,17 @@ class AccessService:
                 with contextlib.suppress(Unavailable):
                     await self._keys.touch(key_id, now)
             finally:
-                del self._noting[key_id]
+                del self._use_updates[key_id]
 
-        self._noting[key_id] = asyncio.create_task(store())
+        self._use_updates[key_id] = asyncio.create_task(store())
 
     def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
-        self._recent.pop(sha256, None)
+        self._recent_keys.pop(sha256, None)
         if key is not None:
-            self._found.put(sha256, key, now.timestamp())
-            self._recent[sha256] = key, now
-            if len(self._recent) > KNOWN_KEYS:
-                self._recent.popitem(last=False)
+            self._key_cache.put(sha256, key, now.timestamp())
+            self._recent_keys[sha256] = key, now
+            if len(self._recent_keys) > MAX_REMEMBERED_KEYS:
+                self._recent_keys.popitem(last=False)
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,7 @@ class AccessService:
         """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
         now = self._clock.now()
         errors = name_errors(name) + scope_errors(scopes)
-        if expires_at is not None and not now < expires_at <= now + MAX_KEY:
+        if expires_at is not None and not now < expires_at <= now + MAX_KEY_LIFETIME:
             errors.append(FieldError("expiresAt", "must be in the next 100 years, or absent for a key without an end"))
         if errors:
             raise Invalid(*errors)
@@ -150,9 +150,9 @@ class AccessService:
             account_id, key_id, new_entry(self._clock, actor, "key.revoked", key_id, account_id)
         ):
             raise NotFound(f"this account has no key {key_id}")
-        for sha256 in [sha256 for sha256, (key, _) in self._recent.items() if key.id == key_id]:
-            del self._recent[sha256]
-            self._found.forget(sha256)
+        for sha256 in [sha256 for sha256, (key, _) in self._recent_keys.items() if key.id == key_id]:
+            del self._recent_keys[sha256]
+            self._key_cache.discard(sha256)
 
     # -- users --------------------------------------------------------------------------------------------------
 

@@ -41,12 +41,12 @@ class AccountService:
         """Create an account with a first key, which has every scope. Raises `Invalid`."""
         now = self._clock.now()
         account = Account(new_id("acc"), name.strip(), tuple(emails), now, plan_limit)
-        account = _checked(account)
-        first = make_key(new_id("key"), account.id, "first key", self._new_token(), now)
+        account = _check_account(account)
+        first_key = make_key(new_id("key"), account.id, "first key", self._new_token(), now)
         await self._accounts.add(
-            account, first.key, new_entry(self._clock, actor, "account.opened", account.id, account.id)
+            account, first_key.key, new_entry(self._clock, actor, "account.opened", account.id, account.id)
         )
-        return OpenedAccount(account, first.api_key)
+        return OpenedAccount(account, first_key.api_key)
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
@@ -59,22 +59,22 @@ class AccountService:
     async def change(self, account_id: str, changes: Mapping[str, Any], *, actor: str) -> Account:
         """Set some of `name`, `emails`, `plan_limit`, `weekly_digest`. Raises `Invalid` and `NotFound`."""
 
-        def changed(account: Account) -> Account:
+        def apply_changes(account: Account) -> Account:
             updated = replace(account, **changes)
-            return _checked(replace(updated, name=updated.name.strip(), emails=tuple(updated.emails)))
+            return _check_account(replace(updated, name=updated.name.strip(), emails=tuple(updated.emails)))
 
         def audit(previous: Account, updated: Account) -> AuditEntry:
             changed_values = differences(asdict(previous), asdict(updated))
             return new_entry(self._clock, actor, "account.changed", account_id, account_id, changes=changed_values)
 
-        account = await self._accounts.change(account_id, changed, audit)
+        account = await self._accounts.change(account_id, apply_changes, audit)
         if "plan_limit" in changes:
             # If the process dies before, the next launch tells.
-            await self._limits.judge(account_id, account.plan_limit, self._clock.now())
+            await self._limits.check_limit(account_id, account.plan_limit, self._clock.now())
         return account
 
 
-def _checked(account: Account) -> Account:
+def _check_account(account: Account) -> Account:
     """The account as it is stored. Raises `Invalid`."""
     if errors := account_errors(account):
         raise Invalid(*errors)

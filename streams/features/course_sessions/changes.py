@@ -6,22 +6,22 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.event import Data, Event
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.core.times import format_time
-from streams.core.usage import LAUNCHED
+from streams.core.usage import LAUNCHED_TYPE
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.player_state import StoredState, has_state, state_of
+from streams.features.course_sessions.player_state import StoredState, has_state, to_player_state
 from streams.features.course_sessions.progress import Progress, Step, advance
 from streams.features.course_sessions.scorm_time import format_length
-from streams.features.course_sessions.session import EVENTS_KEPT, SCORED, CourseSession, SessionEvent
+from streams.features.course_sessions.session import MAX_SESSION_EVENTS, SCORED_TYPE, CourseSession, SessionEvent
 
-COMPLETED = "session.completed"
+COMPLETED_TYPE = "session.completed"
 # The release before cannot read these.
-ENDED, RESET = "session.ended", "session.reset"
+ENDED_TYPE, RESET_TYPE = "session.ended", "session.reset"
 
 
 @dataclass(frozen=True, slots=True)
-class NewEvents:
+class EventContext:
     """What the events of one change share. Without `is_newest`, only what the release before reads is written."""
 
     now: datetime
@@ -37,39 +37,39 @@ class SessionChange(NamedTuple):
     state: str | None = None
 
     def with_event(
-        self, new: NewEvents, event_type: str, data: Mapping[str, str | float], at: datetime | None = None
+        self, context: EventContext, event_type: str, data: Mapping[str, str | float], at: datetime | None = None
     ) -> "SessionChange":
         """The change with one more event. Each is sent after the ones before, whatever the clock does."""
         session = self.session
         sequence, sent_at = session.sequence + 1, session.sent_at
-        sent_at = new.now if sent_at is None else max(new.now, sent_at + timedelta(microseconds=1))
-        full: Data = {**_subjects(session), **data, "sequence": sequence}
-        if session.metadata and new.is_newest:
-            full = {**full, "metadata": session.metadata}
-        event = Event(new.new_id(), event_type, session.account_id, at or new.now, full)
-        newest = (*session.events, SessionEvent(event.id, event.type, event.occurred_at))[-EVENTS_KEPT:]
-        session = replace(session, events=newest, sent_at=sent_at, sequence=sequence)
+        sent_at = context.now if sent_at is None else max(context.now, sent_at + timedelta(microseconds=1))
+        event_data: Data = {**_subjects(session), **data, "sequence": sequence}
+        if session.metadata and context.is_newest:
+            event_data = {**event_data, "metadata": session.metadata}
+        event = Event(context.new_id(), event_type, session.account_id, at or context.now, event_data)
+        newest_events = (*session.events, SessionEvent(event.id, event.type, event.occurred_at))[-MAX_SESSION_EVENTS:]
+        session = replace(session, events=newest_events, sent_at=sent_at, sequence=sequence)
         return self._replace(session=session, events=[*self.events, (event, sent_at)])
 
 
-def launch(session: CourseSession, new: NewEvents) -> SessionChange:
+def launch(session: CourseSession, context: EventContext) -> SessionChange:
     """Launch a new session."""
     session = replace(session, end_due_at=session.expires_at)
-    return SessionChange(session).with_event(new, LAUNCHED, {}, session.launched_at)
+    return SessionChange(session).with_event(context, LAUNCHED_TYPE, {}, session.launched_at)
 
 
-def apply_commit(session: CourseSession, commit: PlayerCommit, new: NewEvents) -> SessionChange:
+def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventContext) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
     previous, step = session.progress, advance(session.progress, commit)
-    session = replace(session, progress=step.progress, last_commit_at=new.now)
-    if step.is_completed or new.now >= (due_at := session.next_score_at(new.now)):
-        change = report_score(session, new)
+    session = replace(session, progress=step.progress, last_commit_at=context.now)
+    if step.is_completed or context.now >= (due_at := session.next_score_at(context.now)):
+        change = report_score(session, context)
     else:
         change = SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
-    if step.is_reset and new.is_newest:
-        change = change.with_event(new, RESET, {**_statuses(step.progress), **_previous(previous)})
+    if step.is_reset and context.is_newest:
+        change = change.with_event(context, RESET_TYPE, {**_statuses(step.progress), **_previous_statuses(previous)})
     if step.is_completed:
-        change = change.with_event(new, COMPLETED, {**_result(step.progress), **_previous(previous)})
+        change = change.with_event(context, COMPLETED_TYPE, {**_result(step.progress), **_previous_statuses(previous)})
     return _with_state(change, commit, step)
 
 
@@ -80,57 +80,57 @@ def _with_state(change: SessionChange, commit: PlayerCommit, step: Step) -> Sess
         return change
     if step.is_stale or not step.progress.is_for_the_record:
         return change
-    state = state_of(commit.data, step.progress.total_time)
+    state = to_player_state(commit.data, step.progress.total_time)
     stored_state = StoredState.TOO_LARGE if state is None else StoredState.STORED
     return change._replace(session=replace(session, stored_state=stored_state), state=state)
 
 
-def report_score(session: CourseSession, new: NewEvents) -> SessionChange:
+def report_score(session: CourseSession, context: EventContext) -> SessionChange:
     """Report the newest score, if there is a new one."""
     session = replace(session, score_due_at=None)
     if not session.progress.has_new_score:
         return SessionChange(session)
     session = replace(session, progress=session.progress.with_score_reported())
-    return SessionChange(session).with_event(new, SCORED, _score(session.progress.score))
+    return SessionChange(session).with_event(context, SCORED_TYPE, _score(session.progress.score))
 
 
-def close(session: CourseSession, new: NewEvents) -> SessionChange:
+def close(session: CourseSession, context: EventContext) -> SessionChange:
     """Close an open session, and report its end."""
-    return _end(replace(session, closed_at=new.now), new)
+    return _end(replace(session, closed_at=context.now), context)
 
 
-def end_if_due(session: CourseSession, new: NewEvents) -> SessionChange:
+def end_if_due(session: CourseSession, context: EventContext) -> SessionChange:
     """Report the end of a session whose last commit URL has ended. A further one may have been made meanwhile."""
-    if session.expires_at > new.now:
+    if session.expires_at > context.now:
         return SessionChange(replace(session, end_due_at=session.expires_at))
-    return _end(session, new)
+    return _end(session, context)
 
 
-def _end(session: CourseSession, new: NewEvents) -> SessionChange:
+def _end(session: CourseSession, context: EventContext) -> SessionChange:
     """Report the end of a session, after its last score. A session ends once, though later commits may follow."""
-    change = report_score(session, new)
-    ended_session = replace(change.session, end_due_at=None, ended_at=session.ended_at or new.now)
+    change = report_score(session, context)
+    ended_session = replace(change.session, end_due_at=None, ended_at=session.ended_at or context.now)
     change = change._replace(session=ended_session)
-    if session.ended_at is not None or not new.is_newest:
+    if session.ended_at is not None or not context.is_newest:
         return change
-    return change.with_event(new, ENDED, _end_result(ended_session))
+    return change.with_event(context, ENDED_TYPE, _end_result(ended_session))
 
 
 def has_last_score(change: SessionChange) -> bool:
     """Whether it reports the last score that its session may report."""
-    is_last = change.session.progress.scores_reported == SCORES_PER_SESSION
-    return is_last and any(event.type == SCORED for event, _ in change.events)
+    is_last = change.session.progress.scores_reported == MAX_SCORES_PER_SESSION
+    return is_last and any(event.type == SCORED_TYPE for event, _ in change.events)
 
 
 def _end_result(session: CourseSession) -> dict[str, str | float]:
-    progress, last = session.progress, session.last_commit_at
-    score = _score(progress.score) if progress.score.exists else {}
+    progress, last_commit_at = session.progress, session.last_commit_at
+    score = _score(progress.score) if progress.score.has_value else {}
     time = {"totalTime": format_length(progress.total_time)} if progress.total_time else {}
-    commit = {"lastCommitAt": format_time(last)} if last else {}
-    return {"reported": _reported(session), **_statuses(progress), **score, **time, **commit}
+    commit = {"lastCommitAt": format_time(last_commit_at)} if last_commit_at else {}
+    return {"reported": _reported_level(session), **_statuses(progress), **score, **time, **commit}
 
 
-def _reported(session: CourseSession) -> str:
+def _reported_level(session: CourseSession) -> str:
     """How much the player said for the record."""
     progress = session.progress
     if session.last_commit_at is None or not progress.is_for_the_record:
@@ -140,7 +140,7 @@ def _reported(session: CourseSession) -> str:
 
 
 def _result(progress: Progress) -> dict[str, str | float]:
-    score = _score(progress.score) if progress.score.exists else {}
+    score = _score(progress.score) if progress.score.has_value else {}
     return {**_statuses(progress), **score, "totalTime": format_length(progress.total_time)}
 
 
@@ -148,7 +148,7 @@ def _statuses(progress: Progress) -> dict[str, str]:
     return {"completionStatus": progress.completion.value, "successStatus": progress.success.value}
 
 
-def _previous(progress: Progress) -> dict[str, str]:
+def _previous_statuses(progress: Progress) -> dict[str, str]:
     """The statuses before a commit, where they are known."""
     previous = {"previousCompletionStatus": progress.completion, "previousSuccessStatus": progress.success}
     return {name: status.value for name, status in previous.items() if status.value != "unknown"}

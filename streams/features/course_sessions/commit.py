@@ -33,13 +33,13 @@ class Score(NamedTuple):
     scaled: float | None = None
 
     @property
-    def exists(self) -> bool:
+    def has_value(self) -> bool:
         """SCORM 1.2's `max` is 100 by default: alone it is no score, and nor is `min`."""
         return self.raw is not None or self.scaled is not None
 
-    def merged(self, news: "Score") -> "Score":
+    def merge(self, newer: "Score") -> "Score":
         """This score with the parts of a newer one."""
-        return Score(*(old if new is None else new for old, new in zip(self, news, strict=True)))
+        return Score(*(old if new is None else new for old, new in zip(self, newer, strict=True)))
 
 
 NO_SCORE = Score()
@@ -83,8 +83,8 @@ LESSON_STATUSES: Mapping[str, tuple[Completion, Success]] = {
     "not attempted": (Completion.NOT_ATTEMPTED, Success.UNKNOWN),
 }
 
-FIRST_KEPT = 64
-NEWEST_KEPT = 16
+MAX_FIRST_SEQUENCES = 64
+MAX_NEWEST_SEQUENCES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,13 @@ class SequenceLog:
             return self.digests[number] == digest
         return bool(self.digests) and number < max(self.digests)
 
-    def noted(self, number: int, digest: str) -> "SequenceLog":
+    def with_commit(self, number: int, digest: str) -> "SequenceLog":
         """The log with this commit. The same number with other bytes is a new instance, which begins a new log."""
         if self.digests.get(number, digest) != digest:
             return SequenceLog({number: digest})
         digests = {**self.digests, number: digest}
-        order = sorted(digests)
-        selection = {*order[:FIRST_KEPT], *order[-NEWEST_KEPT:]}
-        return SequenceLog({kept_number: digests[kept_number] for kept_number in order if kept_number in selection})
+        sequence_numbers = sorted(digests)
+        kept_numbers = {*sequence_numbers[:MAX_FIRST_SEQUENCES], *sequence_numbers[-MAX_NEWEST_SEQUENCES:]}
+        return SequenceLog(
+            {kept_number: digests[kept_number] for kept_number in sequence_numbers if kept_number in kept_numbers}
+        )

@@ -7,14 +7,14 @@ from typing import Any
 
 import orjson
 
-from streams.core.limits import PLAYER_STATE_BYTES
+from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.features.course_sessions.scorm_time import format_length, format_timespan
 
 # No element of SCORM has a longer name, or more parts in it.
 MAX_NAME_CHARACTERS = 128
 MAX_NAME_PARTS = 8
 # An element takes six bytes of a state, or more. A learner may send a megabyte of anything, while all callers wait.
-MAX_ELEMENTS = PLAYER_STATE_BYTES // 6
+MAX_ELEMENTS = MAX_PLAYER_STATE_BYTES // 6
 
 
 class StoredState(StrEnum):
@@ -22,7 +22,7 @@ class StoredState(StrEnum):
 
     NOTHING = "nothing"
     STORED = "stored"
-    # The newest one is larger than `PLAYER_STATE_BYTES`: the one before, if any, stays.
+    # The newest one is larger than `MAX_PLAYER_STATE_BYTES`: the one before, if any, stays.
     TOO_LARGE = "too large"
 
 
@@ -30,11 +30,11 @@ def has_state(data: Mapping[str, Any] | None) -> bool:
     """Whether a commit has all of a course's data, and not only some elements."""
     if data is None:
         return False
-    inner = data.get("cmi")
-    return "suspend_data" in inner if isinstance(inner, Mapping) else "cmi.suspend_data" in data
+    cmi = data.get("cmi")
+    return "suspend_data" in cmi if isinstance(cmi, Mapping) else "cmi.suspend_data" in data
 
 
-def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
+def to_player_state(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     """The JSON that `loadFromJSON` of scorm-again takes; None when it is too large.
 
     A new session begins without the time and the exit of the one before, and with the total time so far.
@@ -46,39 +46,39 @@ def state_of(data: Mapping[str, Any], total_time: Decimal) -> str | None:
     core = cmi.get("core")
     if isinstance(core, Mapping):
         kept_values = {name: value for name, value in core.items() if name not in _SESSION_ELEMENTS}
-        cmi["core"] = {**kept_values, "entry": _entry(core), "total_time": format_timespan(total_time)}
+        cmi["core"] = {**kept_values, "entry": _entry_value(core), "total_time": format_timespan(total_time)}
     else:
-        cmi |= {"entry": _entry(elements), "total_time": format_length(total_time)}
+        cmi |= {"entry": _entry_value(elements), "total_time": format_length(total_time)}
     try:
         state = orjson.dumps({"cmi": cmi})
     except orjson.JSONEncodeError:  # it has more levels than a player makes
         return None
-    return state.decode() if len(state) <= PLAYER_STATE_BYTES else None
+    return state.decode() if len(state) <= MAX_PLAYER_STATE_BYTES else None
 
 
 _SESSION_ELEMENTS = frozenset({"session_time", "exit"})
 
 
-def _entry(elements: Mapping[str, Any]) -> str:
+def _entry_value(elements: Mapping[str, Any]) -> str:
     """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab says no exit."""
     return "" if elements.get("exit") in ("normal", "logout") else "resume"
 
 
 def _elements(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """The elements below `cmi`, by their names' first part."""
-    inner = data.get("cmi")
-    if isinstance(inner, Mapping):
-        return inner
+    cmi = data.get("cmi")
+    if isinstance(cmi, Mapping):
+        return cmi
     tree: dict[str, Any] = {}
     for name, value in data.items():
         if name.startswith("cmi.") and len(name) <= MAX_NAME_CHARACTERS:
-            *parents, last = name.split(".")[1:]
+            *parents, leaf = name.split(".")[1:]
             if len(parents) >= MAX_NAME_PARTS:
                 continue
-            at = tree
+            node = tree
             for part in parents:
-                if not isinstance(at.get(part), dict):
-                    at[part] = {}
-                at = at[part]
-            at[last] = value
+                if not isinstance(node.get(part), dict):
+                    node[part] = {}
+                node = node[part]
+            node[leaf] = value
     return tree

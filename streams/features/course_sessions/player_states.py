@@ -36,18 +36,22 @@ class SqlPlayerStates:
 
     async def newest(self, account_id: str, learner_id: str, package_id: str) -> tuple[CourseSession, str] | None:
         """What a player stored last for a learner in a package, with its session. Deletes the older ones."""
-        is_theirs = (
+        is_same_course = (
             (course_sessions.c.account_id == account_id)
             & (course_sessions.c.learner_id == learner_id)
             & (course_sessions.c.package_id == package_id)
             & HAS_STATE
         )
         states = player_states.c
-        is_of = (states.account_id == course_sessions.c.account_id) & (states.session_id == course_sessions.c.id)
-        query = select(course_sessions, states.committed_at, states.encrypted_state).join(player_states, is_of)
-        rows = await self._database.rows(query.where(is_theirs).order_by(states.committed_at.desc()).limit(2))
+        is_same_session = (states.account_id == course_sessions.c.account_id) & (
+            states.session_id == course_sessions.c.id
+        )
+        query = select(course_sessions, states.committed_at, states.encrypted_state).join(
+            player_states, is_same_session
+        )
+        rows = await self._database.rows(query.where(is_same_course).order_by(states.committed_at.desc()).limit(2))
         if len(rows) > 1:
-            await self._delete_older(is_theirs, rows[0])
+            await self._delete_older(is_same_course, rows[0])
         try:
             return (to_session(rows[0]), self._encryption.decrypt(rows[0].encrypted_state)) if rows else None
         except InvalidRecord:

@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
-from streams.core.limits import SCORES_PER_SESSION
+from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.commit import (
     LESSON_STATUSES,
     NO_SCORE,
@@ -16,7 +16,7 @@ from streams.features.course_sessions.commit import (
     SequenceLog,
     Success,
 )
-from streams.features.course_sessions.scorm_time import as_seconds
+from streams.features.course_sessions.scorm_time import to_seconds
 
 
 class Reported(StrEnum):
@@ -60,7 +60,7 @@ _REPORTED = {
 }
 
 # Modes in which nothing is for the record (RTE 1.2 §3.4.4; RTE 2004 §4.2.12).
-_OFF_THE_RECORD = frozenset({"browse", "review"})
+_MODES_WITHOUT_RECORD = frozenset({"browse", "review"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Progress:
 
     @property
     def is_for_the_record(self) -> bool:
-        return self.mode not in _OFF_THE_RECORD and self.credit != "no-credit"
+        return self.mode not in _MODES_WITHOUT_RECORD and self.credit != "no-credit"
 
     @property
     def has_new_score(self) -> bool:
         """Whether its score is to be reported."""
-        is_new = self.score.exists and self.score != self.known_score
-        return is_new and self.is_for_the_record and self.scores_reported < SCORES_PER_SESSION
+        is_new = self.score.has_value and self.score != self.known_score
+        return is_new and self.is_for_the_record and self.scores_reported < MAX_SCORES_PER_SESSION
 
     def with_launch_time(self, total_time: Decimal) -> "Progress":
         """Begin at this total time, unless one is known."""
@@ -105,7 +105,7 @@ class Progress:
         return replace(self, known_score=self.score, scores_reported=self.scores_reported + 1)
 
 
-def launched(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
+def new_progress(completion: Completion, success: Success, score: Score, total_time: Decimal) -> Progress:
     """The progress of a new session; what earlier sessions reached counts as reported."""
     return Progress(
         completion=completion,
@@ -118,9 +118,9 @@ def launched(completion: Completion, success: Success, score: Score, total_time:
     )
 
 
-def resumed(progress: Progress) -> Progress:
+def continue_progress(progress: Progress) -> Progress:
     """The progress of a new session that goes on with what an earlier one reached."""
-    return launched(progress.completion, progress.success, progress.score, progress.total_time)
+    return new_progress(progress.completion, progress.success, progress.score, progress.total_time)
 
 
 class Step(NamedTuple):
@@ -137,19 +137,19 @@ def advance(progress: Progress, commit: PlayerCommit) -> Step:
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
             return Step(progress, is_stale=True)
-        progress = replace(progress, sequences=progress.sequences.noted(commit.sequence, commit.digest))
-    previous, progress = progress, _merged(progress, commit)
+        progress = replace(progress, sequences=progress.sequences.with_commit(commit.sequence, commit.digest))
+    previous, progress = progress, _merge(progress, commit)
     progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
     if not progress.is_for_the_record:
         return Step(progress)
     with_resets = _with_resets(previous, progress)
-    return _reported(with_resets)._replace(is_reset=with_resets != progress)
+    return _report(with_resets)._replace(is_reset=with_resets != progress)
 
 
-def _merged(progress: Progress, commit: PlayerCommit) -> Progress:
+def _merge(progress: Progress, commit: PlayerCommit) -> Progress:
     return replace(
         progress,
-        score=progress.score.merged(commit.score),
+        score=progress.score.merge(commit.score),
         total_time=_total_time(progress, commit),
         progress_measure=_newer(progress.progress_measure, commit.progress_measure),
         completion_threshold=_newer(progress.completion_threshold, commit.completion_threshold),
@@ -168,7 +168,7 @@ def _total_time(progress: Progress, commit: PlayerCommit) -> Decimal:
         return commit.total_time
     if commit.session_time is None:
         return progress.total_time
-    total = as_seconds(progress.launch_time + commit.session_time)
+    total = to_seconds(progress.launch_time + commit.session_time)
     return progress.total_time if total is None else total
 
 
@@ -192,11 +192,11 @@ def _success(progress: Progress, commit: PlayerCommit) -> Success:
     if status := LESSON_STATUSES.get(commit.lesson_status or ""):
         return status[1]
     # RTE 2004 §4.2.22.1: with both values the score decides, whatever the course says.
-    scaled, passing = progress.score.scaled, progress.scaled_passing_score
-    if scaled is not None and passing is not None:
+    scaled, passing_score = progress.score.scaled, progress.scaled_passing_score
+    if scaled is not None and passing_score is not None:
         news = commit.success_status, commit.score.scaled, commit.scaled_passing_score
         if any(value is not None for value in news):
-            return Success.PASSED if scaled >= passing else Success.FAILED
+            return Success.PASSED if scaled >= passing_score else Success.FAILED
     return commit.success_status or progress.success
 
 
@@ -211,7 +211,7 @@ def _with_resets(previous: Progress, progress: Progress) -> Progress:
     )
 
 
-def _reported(progress: Progress) -> Step:
+def _report(progress: Progress) -> Step:
     news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
     if news is None:
         return Step(progress)

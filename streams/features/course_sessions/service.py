@@ -9,31 +9,34 @@ from typing import Any
 
 import orjson
 
-from streams.adapters.avro.codec import NEEDS_NEWEST
+from streams.adapters.avro.codec import FIELD_UNSUPPORTED_MESSAGE
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
 from streams.core.event_data import metadata_problem
-from streams.core.limits import LEARNER_BYTES
-from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit, close, launch
+from streams.core.limits import MAX_LEARNER_BYTES
+from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit, close, launch
 from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.player_state import StoredState
-from streams.features.course_sessions.progress import Progress, resumed
+from streams.features.course_sessions.progress import Progress, continue_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession, token_hash
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.shared.accounts import SqlAccounts
 from streams.ids import new_id
 from streams.ports import Clock
 
-DEFAULT_LIFE = timedelta(hours=24)
-MAX_LIFE = timedelta(days=30)
+DEFAULT_LIFETIME = timedelta(hours=24)
+MAX_LIFETIME = timedelta(days=30)
 # The course waits for the answer, and nothing in its window moves meanwhile.
-COMMIT_SECONDS = 3.0
+COMMIT_TIMEOUT_SECONDS = 3.0
 COMMIT_PATH = "/runtime/commit/"
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLaunch:
-    """A session to open. `known` is what earlier sessions of the learner reached; None if the platform does not say."""
+    """A session to open.
+
+    `known_progress` is what earlier sessions of the learner reached; None if the platform does not say.
+    """
 
     package_id: str
     learner_id: str
@@ -41,7 +44,7 @@ class SessionLaunch:
     session_id: str | None = None
     launched_at: datetime | None = None
     expires_at: datetime | None = None
-    known: Progress | None = None
+    known_progress: Progress | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     keeps_state: bool = False
 
@@ -75,41 +78,44 @@ class CourseSessionService:
     _is_newest: bool
     _public_url: str | None = None
 
-    async def open(self, account_id: str, new: SessionLaunch) -> OpenedSession:
+    async def open(self, account_id: str, launch_request: SessionLaunch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.
 
         Raises `Invalid`, and `Conflict` for a session with another package or learner, or for a closed one.
         """
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
-        if len(new.learner_id.encode(errors="replace")) > LEARNER_BYTES:
-            raise Invalid(FieldError("learnerId", f"must have at most {LEARNER_BYTES} bytes in UTF-8"))
-        if new.metadata and (problem := self._metadata_problem(new.metadata)):
+        if len(launch_request.learner_id.encode(errors="replace")) > MAX_LEARNER_BYTES:
+            raise Invalid(FieldError("learnerId", f"must have at most {MAX_LEARNER_BYTES} bytes in UTF-8"))
+        if launch_request.metadata and (problem := self._metadata_problem(launch_request.metadata)):
             raise Invalid(FieldError("metadata", problem))
         previous_state = None
-        if new.keeps_state:
-            previous_state = await self._sessions.states.newest(account_id, new.learner_id, new.package_id)
-        before = resumed(previous_state[0].progress) if previous_state else Progress()
-        # The course begins with the state's total time, also where the platform says what is known.
-        known_progress = new.known.with_launch_time(before.total_time) if new.known else before
+        if launch_request.keeps_state:
+            previous_state = await self._sessions.states.newest(
+                account_id, launch_request.learner_id, launch_request.package_id
+            )
+        progress = continue_progress(previous_state[0].progress) if previous_state else Progress()
+        if launch_request.known_progress:
+            # The course begins with the state's total time, also where the platform says what is known.
+            progress = launch_request.known_progress.with_launch_time(progress.total_time)
         now = self._clock.now()
         session = CourseSession(
             account_id,
-            new.session_id or new_id("sess"),
-            new.package_id,
-            new.learner_id,
-            new.launched_at or now,
-            _expiry(new.expires_at, now),
-            new.dispatch_id,
-            known_progress,
-            metadata=new.metadata,
-            stored_state=StoredState.NOTHING if new.keeps_state else None,
+            launch_request.session_id or new_id("sess"),
+            launch_request.package_id,
+            launch_request.learner_id,
+            launch_request.launched_at or now,
+            _expiry(launch_request.expires_at, now),
+            launch_request.dispatch_id,
+            progress,
+            metadata=launch_request.metadata,
+            stored_state=StoredState.NOTHING if launch_request.keeps_state else None,
         )
-        launch_change = launch(session, self._new_events(now))
-        _check(launch_change, now)
+        launch_change = launch(session, self._event_context(now))
+        _check_launch(launch_change, now)
         token = self._new_token()
         url = CommitUrl(token_hash(token), account_id, session.id, session.expires_at)
-        stored_session = await self._sessions.open(launch_change, url, partial(_check_known, session))
+        stored_session = await self._sessions.open(launch_change, url, partial(_check_existing, session))
         state = orjson.loads(previous_state[1]) if previous_state and stored_session.stored_state is not None else None
         return OpenedSession(stored_session, token, url.expires_at, state, self._public_url)
 
@@ -119,8 +125,10 @@ class CourseSessionService:
 
     async def close(self, account_id: str, session_id: str) -> CourseSession:
         """End the commit URLs, after the time that a late commit needs. Raises `NotFound`."""
-        new = self._new_events(self._clock.now())
-        return _require_session(await self._sessions.close(account_id, session_id, partial(close, new=new)), session_id)
+        context = self._event_context(self._clock.now())
+        return _require_session(
+            await self._sessions.close(account_id, session_id, partial(close, context=context)), session_id
+        )
 
     async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
@@ -132,32 +140,32 @@ class CourseSessionService:
         def apply(session: CourseSession, url: CommitUrl) -> SessionChange:
             if now >= url.ends_at(session.closed_at):
                 raise Ended("this commit URL has ended: open the session again at the platform")
-            return apply_commit(session, commit, self._new_events(now))
+            return apply_commit(session, commit, self._event_context(now))
 
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 is_known = await self._sessions.commit(token_hash(token), apply)
         except TimeoutError:
             raise Unavailable("the database did not store a commit in time") from None
         if not is_known:
             raise NotFound("no session has this commit URL")
 
-    def _new_events(self, now: datetime) -> NewEvents:
-        return NewEvents(now, lambda: new_id("evt"), self._is_newest)
+    def _event_context(self, now: datetime) -> EventContext:
+        return EventContext(now, lambda: new_id("evt"), self._is_newest)
 
     def _metadata_problem(self, metadata: Mapping[str, str]) -> str | None:
-        return metadata_problem(metadata) or (None if self._is_newest else NEEDS_NEWEST)
+        return metadata_problem(metadata) or (None if self._is_newest else FIELD_UNSUPPORTED_MESSAGE)
 
 
 def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:
     if requested_expiry is None:
-        return now + DEFAULT_LIFE
-    if not now < requested_expiry <= now + MAX_LIFE:
+        return now + DEFAULT_LIFETIME
+    if not now < requested_expiry <= now + MAX_LIFETIME:
         raise Invalid(FieldError("expiresAt", "must be a time to come, within 30 days"))
     return requested_expiry
 
 
-def _check(launch_change: SessionChange, now: datetime) -> None:
+def _check_launch(launch_change: SessionChange, now: datetime) -> None:
     """Raises `Invalid`, with the names that the request has."""
     [(event, _)] = launch_change.events
     try:
@@ -167,7 +175,7 @@ def _check(launch_change: SessionChange, now: datetime) -> None:
         raise Invalid(*errors) from None
 
 
-def _check_known(requested_session: CourseSession, existing: CourseSession) -> None:
+def _check_existing(requested_session: CourseSession, existing: CourseSession) -> None:
     for name, requested_value, existing_value in (
         ("package", requested_session.package_id, existing.package_id),
         ("learner", requested_session.learner_id, existing.learner_id),

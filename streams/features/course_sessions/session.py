@@ -10,12 +10,12 @@ from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.progress import Progress
 
 # A closed tab sends its last commit when the platform may have closed the session already.
-GRACE = timedelta(minutes=15)
-SCORED = "session.scored"
+LATE_COMMIT_GRACE = timedelta(minutes=15)
+SCORED_TYPE = "session.scored"
 # As many as a person looks at; the deliveries of a session find all.
-EVENTS_KEPT = 20
+MAX_SESSION_EVENTS = 20
 # A course may commit each change of its score: the newest one is reported at most this often.
-SCORE_EVERY = timedelta(seconds=5)
+MIN_SCORE_INTERVAL = timedelta(seconds=5)
 
 
 class SessionEvent(NamedTuple):
@@ -55,12 +55,12 @@ class CourseSession:
     stored_state: StoredState | None = None
 
     def next_score_at(self, now: datetime) -> datetime:
-        """When a score may be reported, so that there is at most one within `SCORE_EVERY`."""
+        """When a score may be reported, so that there is at most one within `MIN_SCORE_INTERVAL`."""
         if self.score_due_at is not None:
             return self.score_due_at
-        score_times = [event.at for event in self.events if event.type == SCORED]
+        score_times = [event.at for event in self.events if event.type == SCORED_TYPE]
         # The last one may have the time of another clock, which is ahead.
-        return min(score_times[-1], now) + SCORE_EVERY if score_times else now
+        return min(score_times[-1], now) + MIN_SCORE_INTERVAL if score_times else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class CommitUrl:
 
     def ends_at(self, closed_at: datetime | None) -> datetime:
         """When it stops to take commits."""
-        return self.expires_at if closed_at is None else min(self.expires_at, closed_at + GRACE)
+        return self.expires_at if closed_at is None else min(self.expires_at, closed_at + LATE_COMMIT_GRACE)
 
 
 def token_hash(token: str) -> str:

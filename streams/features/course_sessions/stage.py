@@ -3,18 +3,18 @@
 import asyncio
 from functools import partial
 
-from streams.features.course_sessions.changes import NewEvents, SessionChange, end_if_due, report_score
+from streams.features.course_sessions.changes import EventContext, SessionChange, end_if_due, report_score
 from streams.features.course_sessions.session import CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ids import new_id
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock
 
-LOOK_EVERY_SECONDS = 1.0
+POLL_INTERVAL_SECONDS = 1.0
 BATCH_SIZE = 100
 RETRY_SECONDS = 1.0
 # A look for ends reads one entry of an index for each account.
-LOOK_FOR_ENDS_EVERY_SECONDS = 5.0
+END_POLL_INTERVAL_SECONDS = 5.0
 # Between two accounts' turns: the events of a million ends must not delay those of commits.
 TURN_PAUSE_SECONDS = 0.1
 
@@ -35,31 +35,31 @@ class DueReports:
         """Serve until cancelled."""
         while True:
             count = await self._outages.retry(self._report_scores, RETRY_SECONDS, DATABASE)
-            await asyncio.sleep(0 if count == BATCH_SIZE else LOOK_EVERY_SECONDS)
+            await asyncio.sleep(0 if count == BATCH_SIZE else POLL_INTERVAL_SECONDS)
 
     async def report_ends(self) -> None:
         """Serve until cancelled. Accounts take turns."""
         account_id, has_ended = "", False
         while True:
-            next_account = await self._outages.retry(partial(self._end, account_id), RETRY_SECONDS, DATABASE)
+            next_account = await self._outages.retry(partial(self._end_sessions, account_id), RETRY_SECONDS, DATABASE)
             if next_account is not None:
                 account_id, has_ended = next_account, True
                 await asyncio.sleep(TURN_PAUSE_SECONDS)
                 continue
             # A round is over. While sessions still ended in it, the next one begins at once.
-            await asyncio.sleep(TURN_PAUSE_SECONDS if has_ended else LOOK_FOR_ENDS_EVERY_SECONDS)
+            await asyncio.sleep(TURN_PAUSE_SECONDS if has_ended else END_POLL_INTERVAL_SECONDS)
             account_id, has_ended = "", False
 
     async def _report_scores(self) -> int:
         return await self._sessions.report_due(
-            self._clock.now(), lambda session: report_score(session, self._new()), BATCH_SIZE
+            self._clock.now(), lambda session: report_score(session, self._event_context()), BATCH_SIZE
         )
 
-    async def _end(self, last_account: str) -> str | None:
+    async def _end_sessions(self, last_account: str) -> str | None:
         def end(session: CourseSession) -> SessionChange:
-            return end_if_due(session, self._new())
+            return end_if_due(session, self._event_context())
 
         return await self._sessions.end_due(last_account, self._clock.now(), end, BATCH_SIZE)
 
-    def _new(self) -> NewEvents:
-        return NewEvents(self._clock.now(), lambda: new_id("evt"), self._is_newest)
+    def _event_context(self) -> EventContext:
+        return EventContext(self._clock.now(), lambda: new_id("evt"), self._is_newest)

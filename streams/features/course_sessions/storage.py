@@ -30,12 +30,12 @@ _SESSIONS = Bulk(
         index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _MUTABLE_COLUMNS}
     ),
 )
-Apply = Callable[[CourseSession, CommitUrl], SessionChange]
-Change = Callable[[CourseSession], SessionChange]
+ApplyCommit = Callable[[CourseSession, CommitUrl], SessionChange]
+ChangeSession = Callable[[CourseSession], SessionChange]
 
-COMMITS_AT_ONCE = 100
+MAX_COMMITS_PER_BATCH = 100
 # A transaction costs more than the commits in it: under load they share one.
-COMMITS_APART_SECONDS = 0.01
+COMMIT_BATCH_WAIT_SECONDS = 0.01
 # In one order, so that two processes do not wait for each other.
 _SESSIONS_BY_TOKEN = (
     select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
@@ -58,7 +58,7 @@ class SqlCourseSessions:
         self._telemetry = telemetry
         self.states = SqlPlayerStates(database, encryption, telemetry)
         self._events = StoredEvents(codec)
-        self._commits = Batches(self._commit_all, COMMITS_AT_ONCE, COMMITS_APART_SECONDS)
+        self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS)
 
     async def open(
         self, launch_change: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
@@ -67,33 +67,33 @@ class SqlCourseSessions:
 
         `check` gets a known session, and raises what stops this.
         """
-        new = launch_change.session
-        insertion = insert(course_sessions).values(to_row(new)).on_conflict_do_nothing()
+        new_session = launch_change.session
+        insertion = insert(course_sessions).values(to_row(new_session)).on_conflict_do_nothing()
         async with self._database.transaction() as connection:
             while (await connection.execute(insertion.returning(course_sessions.c.id))).first() is None:
-                existing = await _locked(connection, new.account_id, new.id)
+                existing = await _lock_session(connection, new_session.account_id, new_session.id)
                 if existing is None:  # It was pruned in between.
                     continue
                 check(existing)
                 end = max(existing.expires_at, url.expires_at)
                 # A session ends once.
-                ends = {"expires_at": end, "end_due_at": end if existing.ended_at is None else None}
-                await connection.execute(update(course_sessions).where(_is_session(existing)).values(ends))
+                end_values = {"expires_at": end, "end_due_at": end if existing.ended_at is None else None}
+                await connection.execute(update(course_sessions).where(_is_session(existing)).values(end_values))
                 await connection.execute(insert(commit_urls).values(asdict(url)))
-                return replace(existing, expires_at=end, end_due_at=ends["end_due_at"])
+                return replace(existing, expires_at=end, end_due_at=end_values["end_due_at"])
             await connection.execute(insert(commit_urls).values(asdict(url)))
             await self._events.store(connection, launch_change.events)
-        return new
+        return new_session
 
     async def find(self, account_id: str, session_id: str) -> CourseSession | None:
         query = select(course_sessions).where(_has_id(account_id, session_id))
         row = await self._database.row(query)
         return to_session(row) if row else None
 
-    async def close(self, account_id: str, session_id: str, close: Change) -> CourseSession | None:
+    async def close(self, account_id: str, session_id: str, close: ChangeSession) -> CourseSession | None:
         """Change an open session by `close`. A second time changes nothing."""
         async with self._database.transaction() as connection:
-            existing = await _locked(connection, account_id, session_id)
+            existing = await _lock_session(connection, account_id, session_id)
             if existing is None or existing.closed_at is not None:
                 return existing
             change = close(existing)
@@ -101,14 +101,14 @@ class SqlCourseSessions:
         self._log_last_scores([change])
         return change.session
 
-    async def commit(self, token_sha256: str, apply: Apply) -> bool:
+    async def commit(self, token_sha256: str, apply: ApplyCommit) -> bool:
         """Change a session by `apply`, one commit after the other. False when no URL has this token.
 
         What `apply` raises changes nothing.
         """
         return await self._commits.result((token_sha256, apply))
 
-    async def _commit_all(self, commits: Sequence[tuple[str, Apply]]) -> Sequence[bool | Exception]:
+    async def _commit_all(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
         """Whether each token is known, or what its `apply` raised."""
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_SESSIONS_BY_TOKEN, {"tokens": [token for token, _ in commits]})).all()
@@ -117,12 +117,12 @@ class SqlCourseSessions:
                 for row in rows
             }
             sessions = {(row.account_id, row.id): to_session(row) for row in rows}
-            changes, results = _applied(commits, urls, sessions)
+            changes, results = _apply_all(commits, urls, sessions)
             await self._store(connection, changes)
         self._log_last_scores(changes)
         return results
 
-    async def report_due(self, now: datetime, report: Change, limit: int) -> int:
+    async def report_due(self, now: datetime, report: ChangeSession, limit: int) -> int:
         """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
         is_due = course_sessions.c.score_due_at <= now
         if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
@@ -131,19 +131,19 @@ class SqlCourseSessions:
             select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at), report, limit
         )
 
-    async def end_due(self, last_account: str, now: datetime, end: Change, limit: int) -> str | None:
+    async def end_due(self, last_account: str, now: datetime, end: ChangeSession, limit: int) -> str | None:
         """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `last_account`.
 
         Returns that account; None when none behind has such a session.
         """
-        account_id: str | None = await self._database.scalar(_next_to_end(last_account, now))
+        account_id: str | None = await self._database.scalar(_next_account_to_end(last_account, now))
         if account_id is not None:
             is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
             query = select(course_sessions).where(is_due).order_by(course_sessions.c.end_due_at)
             await self._change(query, end, limit)
         return account_id
 
-    async def _change(self, query: Select[tuple[object, ...]], change: Change, limit: int) -> int:
+    async def _change(self, query: Select[tuple[object, ...]], change: ChangeSession, limit: int) -> int:
         """Change the first sessions of a query. One that is locked has a commit, or an erasure."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(query.limit(limit).with_for_update(skip_locked=True))
@@ -166,13 +166,13 @@ class SqlCourseSessions:
             self._telemetry.warning("session_scores_ended", account_id=session.account_id, session_id=session.id)
 
 
-def _applied(
-    commits: Sequence[tuple[str, Apply]],
+def _apply_all(
+    commits: Sequence[tuple[str, ApplyCommit]],
     urls: Mapping[str, CommitUrl],
     sessions: Mapping[tuple[str, str], CourseSession],
 ) -> tuple[Sequence[SessionChange], Sequence[bool | Exception]]:
     """What changes, in the order of the commits, and the result of each."""
-    newest, changes, results = dict(sessions), list[SessionChange](), list[bool | Exception]()
+    newest_sessions, changes, results = dict(sessions), list[SessionChange](), list[bool | Exception]()
     for token, apply in commits:
         url = urls.get(token)
         if url is None:
@@ -180,22 +180,24 @@ def _applied(
             continue
         key = url.account_id, url.session_id
         try:
-            change = apply(newest[key], url)
+            change = apply(newest_sessions[key], url)
         except Exception as error:  # its caller gets it, and no other
             results.append(error)
             continue
-        newest[key] = change.session
+        newest_sessions[key] = change.session
         changes.append(change)
         results.append(True)
     return changes, results
 
 
-def _next_to_end(last_account: str, now: datetime) -> Select[tuple[str]]:
+def _next_account_to_end(last_account: str, now: datetime) -> Select[tuple[str]]:
     """The next account behind `last_account` with a session to end: one look into the index for each account."""
-    of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
+    is_of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     due_at = course_sessions.c.end_due_at
-    first = select(due_at).where(of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
-    return select(accounts.c.id).where(accounts.c.id > last_account, first <= now).order_by(accounts.c.id).limit(1)
+    first_due_at = select(due_at).where(is_of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
+    return (
+        select(accounts.c.id).where(accounts.c.id > last_account, first_due_at <= now).order_by(accounts.c.id).limit(1)
+    )
 
 
 def _has_id(account_id: str, session_id: str) -> ColumnElement[bool]:
@@ -206,7 +208,7 @@ def _is_session(session: CourseSession) -> ColumnElement[bool]:
     return _has_id(session.account_id, session.id)
 
 
-async def _locked(connection: AsyncConnection, account_id: str, session_id: str) -> CourseSession | None:
+async def _lock_session(connection: AsyncConnection, account_id: str, session_id: str) -> CourseSession | None:
     query = select(course_sessions).where(_has_id(account_id, session_id)).with_for_update()
     row = (await connection.execute(query)).one_or_none()
     return to_session(row) if row else None

@@ -48,10 +48,10 @@ class DeliverySearchService:
         """A page of the matches, newest first."""
         page, count = await asyncio.gather(
             self._deliveries.list(delivery_filter),
-            self._search.count(replace(delivery_filter, after=None), _most(delivery_filter)),
+            self._search.count(replace(delivery_filter, after=None), _count_limit(delivery_filter)),
         )
         attempts = await self._search.last_attempts([row.delivery_id for row in page.rows])
-        return SearchResult(page, attempts, count, count >= _most(delivery_filter))
+        return SearchResult(page, attempts, count, count >= _count_limit(delivery_filter))
 
     async def last_attempts(self, rows: Sequence[DeliveryState]) -> Mapping[str, LastAttempt]:
         """The last attempt of each of these deliveries, by its id."""
@@ -63,20 +63,20 @@ class DeliverySearchService:
 
     async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
         """What the filter could be narrowed to, by the newest deliveries without these three fields."""
-        base = replace(delivery_filter, state=None, event_type=None, webhook_id=None, after=None)
+        base_filter = replace(delivery_filter, state=None, event_type=None, webhook_id=None, after=None)
         states: Counter[str] = Counter()
         types: Counter[str] = Counter()
         webhooks: Counter[str] = Counter()
         total = 0
-        sample = _sample(delivery_filter)
-        for facet in await self._search.facets(base, sample):
+        sample = _sample_size(delivery_filter)
+        for facet in await self._search.facets(base_filter, sample):
             total += facet.count
-            of_state = delivery_filter.state in (None, facet.state)
-            of_type = delivery_filter.event_type in (None, facet.event_type)
-            of_webhook = delivery_filter.webhook_id in (None, facet.webhook_id)
-            states[facet.state] += facet.count * (of_type and of_webhook)
-            types[facet.event_type] += facet.count * (of_state and of_webhook)
-            webhooks[facet.webhook_id] += facet.count * (of_state and of_type)
+            is_of_state = delivery_filter.state in (None, facet.state)
+            is_of_type = delivery_filter.event_type in (None, facet.event_type)
+            is_of_webhook = delivery_filter.webhook_id in (None, facet.webhook_id)
+            states[facet.state] += facet.count * (is_of_type and is_of_webhook)
+            types[facet.event_type] += facet.count * (is_of_state and is_of_webhook)
+            webhooks[facet.webhook_id] += facet.count * (is_of_state and is_of_type)
         return Facets(states, types, webhooks, sample if total >= sample else None)
 
     async def by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
@@ -84,15 +84,15 @@ class DeliverySearchService:
         counts: Counter[str] = Counter()
         for facet in await self._search.facets(delivery_filter, MAX_SAMPLED):
             counts[facet.webhook_id] += facet.count
-        is_whole = counts.total() < MAX_SAMPLED
-        return {webhook_id: count if is_whole else None for webhook_id, count in counts.most_common()}
+        is_complete = counts.total() < MAX_SAMPLED
+        return {webhook_id: count if is_complete else None for webhook_id, count in counts.most_common()}
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What an id names: a delivery, an event, a session, a learner, a package or a dispatch of the account."""
         return await self._search.kind_of(account_id, text) if is_storable(text) else None
 
 
-def _is_looked_up(delivery_filter: DeliveryFilter) -> bool:
+def _needs_lookup(delivery_filter: DeliveryFilter) -> bool:
     """Whether another table leads to the matches."""
     return (
         not delivery_filter.subjects.is_empty
@@ -101,10 +101,10 @@ def _is_looked_up(delivery_filter: DeliveryFilter) -> bool:
     )
 
 
-def _most(delivery_filter: DeliveryFilter) -> int:
+def _count_limit(delivery_filter: DeliveryFilter) -> int:
     """Up to where to count."""
-    return MAX_LOOKED_UP if _is_looked_up(delivery_filter) else MAX_COUNTED
+    return MAX_LOOKED_UP if _needs_lookup(delivery_filter) else MAX_COUNTED
 
 
-def _sample(delivery_filter: DeliveryFilter) -> int:
-    return MAX_LOOKED_UP if _is_looked_up(delivery_filter) else MAX_SAMPLED
+def _sample_size(delivery_filter: DeliveryFilter) -> int:
+    return MAX_LOOKED_UP if _needs_lookup(delivery_filter) else MAX_SAMPLED

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.delivery_walk import subject_conditions, walk_of
+from streams.adapters.sql.delivery_walk import subject_conditions, to_walk
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -18,27 +18,29 @@ from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAtt
 class SqlDeliverySearch(SqlStorage):
     """`DeliverySearch` in SQL."""
 
-    async def count(self, delivery_filter: DeliveryFilter, most: int) -> int:
-        """How many match; `most` when there are at least as many."""
-        walk = walk_of(delivery_filter)
-        portion = walk.select(deliveries.c.id).limit(most).subquery()
-        async with self._database.reading() as connection:
+    async def count(self, delivery_filter: DeliveryFilter, limit: int) -> int:
+        """How many match; `limit` when there are at least as many."""
+        walk = to_walk(delivery_filter)
+        portion = walk.select(deliveries.c.id).limit(limit).subquery()
+        async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
             return int(await connection.scalar(select(func.count()).select_from(portion)) or 0)
 
-    async def facets(self, delivery_filter: DeliveryFilter, most: int) -> Sequence[FacetCount]:
-        """Counts of the newest `most` matches."""
-        columns, walk = deliveries.c, walk_of(delivery_filter)
+    async def facets(self, delivery_filter: DeliveryFilter, limit: int) -> Sequence[FacetCount]:
+        """Counts of the newest `limit` matches."""
+        columns, walk = deliveries.c, to_walk(delivery_filter)
         newest = (
             walk.select(columns.state, columns.event_type, columns.webhook_id)
             .order_by(walk.at.desc(), columns.id.desc())
-            .limit(most)
+            .limit(limit)
             .subquery()
         )
-        place = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
-        async with self._database.reading() as connection:
+        group_columns = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
+        async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
-            rows = await connection.execute(select(*place, func.count().label("how_many")).group_by(*place))
+            rows = await connection.execute(
+                select(*group_columns, func.count().label("how_many")).group_by(*group_columns)
+            )
             return [FacetCount(State(row.state), row.event_type, row.webhook_id, row.how_many) for row in rows]
 
     async def last_attempts(self, delivery_ids: Sequence[str]) -> Mapping[str, LastAttempt]:
@@ -64,24 +66,24 @@ class SqlDeliverySearch(SqlStorage):
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
         """What this id names in an account."""
-        async with self._database.reading() as connection:
-            for kind, condition in _places(account_id, text):
+        async with self._database.read_transaction() as connection:
+            for kind, condition in _id_conditions(account_id, text):
                 if await _exists(connection, condition):
                     return kind
         return None
 
 
-def _places(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool]]]:
+def _id_conditions(account_id: str, text: str) -> list[tuple[IdKind, ColumnElement[bool]]]:
     columns = events.c
-    of_account = columns.account_id == account_id
-    places = [
+    is_of_account = columns.account_id == account_id
+    conditions = [
         (IdKind.DELIVERY, and_(deliveries.c.id == text, deliveries.c.account_id == account_id)),
-        (IdKind.EVENT, and_(of_account, columns.event_id == text)),
+        (IdKind.EVENT, and_(is_of_account, columns.event_id == text)),
     ]
     for kind in (IdKind.SESSION, IdKind.LEARNER, IdKind.PACKAGE, IdKind.DISPATCH):
         subjects = EventSubjects(**{f"{kind}_id": text})  # type: ignore[arg-type]
-        places.append((kind, and_(of_account, *subject_conditions(subjects))))
-    return places
+        conditions.append((kind, and_(is_of_account, *subject_conditions(subjects))))
+    return conditions
 
 
 async def _exists(connection: AsyncConnection, condition: Any) -> bool:

@@ -9,11 +9,11 @@ from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.erasure import ERASED
+from streams.core.erasure import ERASED_REASON
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
 from streams.core.job import Job, JobKind, JobStatus
-from streams.core.limits import RETRIES_OF_A_DELIVERY
+from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
@@ -21,9 +21,9 @@ from streams.ports import Clock, DeliveryLog, Jobs, Replays
 
 BATCH_SIZE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.
-ASK_TIMES = 30
-ASK_EVERY_SECONDS = 0.1
-RECENT = timedelta(seconds=30)
+MAX_PAYLOAD_CHECKS = 30
+PAYLOAD_CHECK_INTERVAL_SECONDS = 0.1
+RECENT_PERIOD = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,44 +71,48 @@ class DeliveryService:
 
         Raises `NotFound`, or `Invalid` when it cannot be sent again.
         """
-        delivery_state = (await self._find_whole(delivery_id, account_id)).delivery_state
+        delivery_state = (await self._find_with_payload(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
             raise Invalid(FieldError("delivery", f"is held and is sent without a replay: {delivery_state.message}"))
         audit_entry = new_entry(self._clock, actor, "delivery.retried", delivery_id, delivery_state.account_id)
         if not await self._replays.replay(DeliveryFilter(ids=[delivery_id]), audit_entry):
-            raise Invalid(FieldError("delivery", _why_not(delivery_state)))
+            raise Invalid(FieldError("delivery", _retry_problem(delivery_state)))
         return (await self.find(delivery_id)).delivery_state
 
-    async def _find_whole(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
+    async def _find_with_payload(self, delivery_id: str, account_id: str | None) -> DeliveryDetails:
         """A delivery with its payload. Waits a moment for the payload of a recent delivery."""
         details = await self.find(delivery_id, account_id)
-        for _ in range(ASK_TIMES):
+        for _ in range(MAX_PAYLOAD_CHECKS):
             row = details.delivery_state
-            if details.body is not None or row.reason == ERASED or self._clock.now() - row.changed_at > RECENT:
+            if (
+                details.body is not None
+                or row.reason == ERASED_REASON
+                or self._clock.now() - row.changed_at > RECENT_PERIOD
+            ):
                 break
-            await asyncio.sleep(ASK_EVERY_SECONDS)
+            await asyncio.sleep(PAYLOAD_CHECK_INTERVAL_SECONDS)
             details = await self.find(delivery_id, account_id)
         return details
 
     # -- dead letters -------------------------------------------------------------------------------------------
 
-    async def retry_dead(
+    async def retry_dead_letters(
         self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> AffectedIds:
         """Replay every dead letter that matches. `on_progress` is called with the size of each portion."""
-        return await self._change_dead(
+        return await self._change_dead_letters(
             self._replays.replay, "dead_letters.retried", delivery_filter, on_progress, actor
         )
 
-    async def discard_dead(
+    async def discard_dead_letters(
         self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
     ) -> AffectedIds:
         """Discard every dead letter that matches."""
-        return await self._change_dead(
+        return await self._change_dead_letters(
             self._replays.discard, "dead_letters.discarded", delivery_filter, on_progress, actor
         )
 
-    async def _change_dead(
+    async def _change_dead_letters(
         self,
         change: Callable[[DeliveryFilter, AuditEntry], Awaitable[Sequence[str]]],
         action: str,
@@ -119,14 +123,14 @@ class DeliveryService:
         affected_ids: list[str] = []
         # Without ids, a dead letter that comes after this does not match: no person has seen it.
         changed_until = delivery_filter.changed_until or (None if delivery_filter.ids else self._clock.now())
-        dead = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=BATCH_SIZE)
+        dead_filter = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=BATCH_SIZE)
         webhook, account_id = delivery_filter.webhook_id or "*", delivery_filter.account_id
-        while ids := await change(dead, new_entry(self._clock, actor, action, webhook, account_id)):
+        while ids := await change(dead_filter, new_entry(self._clock, actor, action, webhook, account_id)):
             affected_ids += ids
             on_progress(len(ids))
-        return AffectedIds(tuple(affected_ids), await self._unknown(delivery_filter, affected_ids))
+        return AffectedIds(tuple(affected_ids), await self._find_unknown(delivery_filter, affected_ids))
 
-    async def _unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
+    async def _find_unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
         affected_set = set(affected_ids)
         unaffected_ids = [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected_set]
@@ -145,14 +149,22 @@ class DeliveryService:
         return await self._deliveries.summary(delivery_filter)
 
     async def start(
-        self, kind: JobKind, delivery_filter: DeliveryFilter, account_id: str, *, actor: str, once: str | None = None
+        self,
+        kind: JobKind,
+        delivery_filter: DeliveryFilter,
+        account_id: str,
+        *,
+        actor: str,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Start a job on every dead letter of the account that matches now; `maintain` does the work.
 
-        A second call with the same `once` returns the same job.
+        A second call with the same `idempotency_key` returns the same job.
         """
-        dead = replace(delivery_filter, state=State.DEAD)
-        return await self._start(kind, dead, account_id, actor, f"dead_letters.{_PAST_TENSE[kind]}", once)
+        dead_filter = replace(delivery_filter, state=State.DEAD)
+        return await self._start(
+            kind, dead_filter, account_id, actor, f"dead_letters.{_PAST_TENSE[kind]}", idempotency_key
+        )
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, actor: str) -> Job:
         """Start a job that sends everything that waits in a tier for this webhook."""
@@ -187,13 +199,17 @@ class DeliveryService:
         account_id: str,
         actor: str,
         action: str,
-        once: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it is one of these again.
         delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=now, after=None)
         job = Job(
-            derived_id("job", account_id, once) if once else new_id("job"), account_id, kind, delivery_filter, now
+            derived_id("job", account_id, idempotency_key) if idempotency_key else new_id("job"),
+            account_id,
+            kind,
+            delivery_filter,
+            now,
         )
         return await self._jobs.add(
             job, new_entry(self._clock, actor, action, job.id, account_id, webhook=delivery_filter.webhook_id)
@@ -203,14 +219,14 @@ class DeliveryService:
 _PAST_TENSE = {JobKind.RETRY: "retried", JobKind.DISCARD: "discarded"}
 
 
-def _why_not(delivery_state: DeliveryState) -> str:
+def _retry_problem(delivery_state: DeliveryState) -> str:
     if delivery_state.trigger is Trigger.TEST:
         return "is a test, which is not sent again: send a new one"
-    if delivery_state.reason == ERASED:
+    if delivery_state.reason == ERASED_REASON:
         return "cannot be sent again: its learner was erased"
-    if delivery_state.generation > RETRIES_OF_A_DELIVERY:
+    if delivery_state.generation > MAX_RETRIES_PER_DELIVERY:
         return (
-            f"was sent again {RETRIES_OF_A_DELIVERY} times, the limit: repair the endpoint, test it with a test event, "
-            "and publish the event again with another id"
+            f"was sent again {MAX_RETRIES_PER_DELIVERY} times, the limit: repair the endpoint, "
+            "test it with a test event, and publish the event again with another id"
         )
     return "cannot be sent again: its webhook was deleted, or its payload is not kept"

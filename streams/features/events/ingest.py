@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from streams.core.errors import FieldError, Invalid, NotAcknowledged, RecordsRefused
-from streams.core.event import Event, parse_event, partition_key, traced
+from streams.core.event import Event, parse_event, partition_key, with_trace_parent
 from streams.core.ids import derived_id
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id
@@ -15,9 +15,9 @@ from streams.ports import Clock, Codec, Outgoing, RecordProducer
 from streams.topics import SESSION_EVENTS
 
 MAX_EVENTS = 500
-ACKNOWLEDGED_SECONDS = 10.0
+ACKNOWLEDGEMENT_TIMEOUT_SECONDS = 10.0
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Converted = TypeVar("Converted")
 
 
 @dataclass
@@ -33,21 +33,21 @@ class IngestService:
         self,
         items: Sequence[Mapping[str, Any]],
         account_id: str | None,
-        repeat_key: str | None = None,
+        idempotency_key: str | None = None,
         trace_parent: str | None = None,
     ) -> Sequence[Event]:
         """Check all events, then produce all. Returns when all are acknowledged.
 
-        Without an `account_id` each event names its own account. With a `repeat_key` an event without an id gets the
-        same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names each
-        item by index and field, and `NotAcknowledged` when Kafka does not acknowledge in ten seconds: some events may
-        be on the topic then; send the same ids again. While the database is away, the accounts of events are not
+        Without an `account_id` each event names its own account. With a `idempotency_key` an event without an id gets
+        the same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names
+        each item by index and field, and `NotAcknowledged` when Kafka does not acknowledge in ten seconds: some events
+        may be on the topic then; send the same ids again. While the database is away, the accounts of events are not
         checked.
         """
         check_count(items)
-        now, id_of = self._clock.now(), self._ids(repeat_key)
+        now, id_of = self._clock.now(), self._id_factory(idempotency_key)
         parsed_events = _convert_all(items, lambda index, item: _parse(item, account_id, id_of(index), now))
-        events = [traced(parsed_event, trace_parent) for parsed_event in parsed_events]
+        events = [with_trace_parent(parsed_event, trace_parent) for parsed_event in parsed_events]
         if account_id is None:
             fields = [f"events[{index}].accountId" for index in range(len(events))]
             await self._recipients.require_accounts(events, fields)
@@ -57,7 +57,7 @@ class IngestService:
             for event, value in zip(events, values, strict=True)
         ]
         try:
-            async with asyncio.timeout(ACKNOWLEDGED_SECONDS):
+            async with asyncio.timeout(ACKNOWLEDGEMENT_TIMEOUT_SECONDS):
                 await self._producer.produce(records)
         except TimeoutError:
             raise NotAcknowledged(
@@ -67,14 +67,17 @@ class IngestService:
         except RecordsRefused as error:
             # The topic accepts less than `topics plan` asks for; all other events are accepted.
             raise Invalid(
-                *(FieldError(f"events[{n}]", f"Kafka refuses it: {reason}") for n, reason in error.reasons.items())
+                *(
+                    FieldError(f"events[{index}]", f"Kafka refuses it: {reason}")
+                    for index, reason in error.reasons.items()
+                )
             ) from None
         return events
 
-    def _ids(self, repeat_key: str | None) -> Callable[[int], str]:
-        if repeat_key is None:
+    def _id_factory(self, idempotency_key: str | None) -> Callable[[int], str]:
+        if idempotency_key is None:
             return lambda index: new_id("evt")
-        return lambda index: derived_id("evt", repeat_key, str(index))
+        return lambda index: derived_id("evt", idempotency_key, str(index))
 
 
 def check_count(items: Sequence[object]) -> None:
@@ -83,14 +86,16 @@ def check_count(items: Sequence[object]) -> None:
         raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS} events"))
 
 
-def _convert_all(items: Iterable[Item], make: Callable[[int, Item], Made]) -> list[Made]:
-    """What `make` makes of each item. Raises `Invalid`, which names the index of each wrong one."""
+def _convert_all(items: Iterable[Item], convert: Callable[[int, Item], Converted]) -> list[Converted]:
+    """What `convert` makes of each item. Raises `Invalid`, which names the index of each wrong one."""
     results, errors = [], []
     for index, item in enumerate(items):
         try:
-            results.append(make(index, item))
+            results.append(convert(index, item))
         except Invalid as error:
-            errors += [FieldError(f"events[{index}].{wrong.field}", wrong.message) for wrong in error.errors]
+            errors += [
+                FieldError(f"events[{index}].{field_error.field}", field_error.message) for field_error in error.errors
+            ]
     if errors:
         raise Invalid(*errors)
     return results

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event
-from streams.core.recently_found import RecentlyFound
+from streams.core.recently_found import TtlCache
 from streams.core.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
 # The count is a hint for people: an event does not wait longer for it.
-LOOK_UP_SECONDS = 2.0
+LOOKUP_TIMEOUT_SECONDS = 2.0
 # The comparison blocks the loop: with filters, this many take a few milliseconds.
-COMPARISONS_AT_ONCE = 1_000
+COMPARISONS_PER_TURN = 1_000
 
 
 class RecipientService:
@@ -22,25 +22,25 @@ class RecipientService:
     def __init__(self, webhooks: SqlAccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
         self._webhooks = webhooks
         self._now = now
-        self._existing: RecentlyFound[bool] = RecentlyFound()
+        self._existing_accounts: TtlCache[bool] = TtlCache()
 
     async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
         """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
         now = self._now()
-        unknown = {event.account_id for event in events if not self._existing.get(event.account_id, now)}
-        if not unknown:
+        unchecked_ids = {event.account_id for event in events if not self._existing_accounts.get(event.account_id, now)}
+        if not unchecked_ids:
             return
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
-                existing = await self._webhooks.existing_accounts(unknown)
+            async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
+                existing = await self._webhooks.existing_accounts(unchecked_ids)
         except (Unavailable, TimeoutError):
             return
         for account_id in existing:
-            self._existing.put(account_id, True, now)
+            self._existing_accounts.put(account_id, True, now)
         if errors := [
             FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
             for event, field in zip(events, fields, strict=True)
-            if event.account_id in unknown and event.account_id not in existing
+            if event.account_id in unchecked_ids and event.account_id not in existing
         ]:
             raise Invalid(*errors)
 
@@ -51,8 +51,8 @@ class RecipientService:
         """
         accounts = {event.account_id for event in events}
         try:
-            async with asyncio.timeout(LOOK_UP_SECONDS):
-                webhooks_by_account = await self._webhooks.that_take(accounts, {event.type for event in events})
+            async with asyncio.timeout(LOOKUP_TIMEOUT_SECONDS):
+                webhooks_by_account = await self._webhooks.webhooks_taking(accounts, {event.type for event in events})
         except (Unavailable, TimeoutError):
             return None
         if webhooks_by_account is None:
@@ -65,7 +65,7 @@ async def _count_all(events: Sequence[Event], candidates: Sequence[Sequence[Webh
     comparisons = 0
     for event, webhooks in zip(events, candidates, strict=True):
         comparisons += len(webhooks)
-        if comparisons > COMPARISONS_AT_ONCE:
+        if comparisons > COMPARISONS_PER_TURN:
             comparisons = 0
             await asyncio.sleep(0)
         counts.append(sum(wants(webhook, event) for webhook in webhooks))

@@ -8,29 +8,29 @@ from datetime import UTC, datetime, timedelta
 from ulid import ULID
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import advanced, not_empty
+from streams.core.backfill import remaining_ranges, without_empty
 from streams.core.delivery_state import DeliveryState
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
-from streams.core.webhook import Unmatched, Webhook, mismatch, unmatched_reason
+from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns
-from streams.features.shared.in_turns import in_turns
+from streams.features.shared.in_turns import iterate_in_turns
 from streams.ports import Codec, DeliveryLog, EventHistory, HistoryPortion, Record
 
-DELIVERIES_SHOWN = 100
-WEBHOOKS_SHOWN = 100
+MAX_DELIVERIES = 100
+MAX_WEBHOOK_IDS = 100
 # A person waits for the answer.
-SEARCH_SECONDS = 2.0
-SEARCHES_AT_ONCE = 2
-RECORDS_AT_ONCE = 2000
+SEARCH_TIMEOUT_SECONDS = 2.0
+MAX_CONCURRENT_SEARCHES = 2
+RECORDS_PER_READ = 2000
 # An event is published soon after its id was made; clocks differ.
-AFTER_ITS_ID, BEFORE_ITS_ID = timedelta(minutes=10), timedelta(minutes=1)
-AFTER_SINCE = timedelta(hours=1)
+SEARCH_AFTER_ID, SEARCH_BEFORE_ID = timedelta(minutes=10), timedelta(minutes=1)
+SEARCH_AFTER_SINCE = timedelta(hours=1)
 # No event of another time is on a topic, and no broker knows times far beyond.
-EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+EARLIEST_TIME, LATEST_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class PublishedEvent:
     event: Event
     appended_at: datetime
     webhook_ids: Sequence[str] | None
-    reason: Unmatched | None
+    reason: MismatchReason | None
     detail: str | None = None
 
 
@@ -63,7 +63,7 @@ class EventSearchService:
     _webhooks: SqlAccountWebhooks
     _history: Callable[[], EventHistory]
     _codec: Codec
-    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(SEARCHES_AT_ONCE))
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(MAX_CONCURRENT_SEARCHES))
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
@@ -71,49 +71,53 @@ class EventSearchService:
         Without deliveries the topic is read for two seconds: an hour of it from `since` on, or the minutes around the
         time in an id of ours. Raises `Invalid` when neither tells where to look, `NotFound` and `Unavailable`.
         """
-        delivery_filter = DeliveryFilter(account_id=account_id, event_id=event_id, limit=DELIVERIES_SHOWN)
+        delivery_filter = DeliveryFilter(account_id=account_id, event_id=event_id, limit=MAX_DELIVERIES)
         if rows := (await self._deliveries.list(delivery_filter)).rows:
             return FoundEvent(rows)
-        begins, ends = self._period(event_id, since)
+        start, end = self._period(event_id, since)
         async with self._turns.turn(account_id):
-            record, event = await self._on_topic(event_id, account_id, begins, ends)
-        return FoundEvent((), await self._published(record, event))
+            record, event = await self._search_topic(event_id, account_id, start, end)
+        return FoundEvent((), await self._describe_event(record, event))
 
     def _period(self, event_id: str, since: datetime | None) -> tuple[datetime, datetime]:
         if since is not None:
-            if not EARLIEST <= since <= LATEST:
+            if not EARLIEST_TIME <= since <= LATEST_TIME:
                 raise Invalid(FieldError("since", "must be when the event was published: the topic keeps days"))
-            return since, since + AFTER_SINCE
-        made_at = _made_at(event_id)
-        if made_at is None or not EARLIEST <= made_at <= LATEST:
+            return since, since + SEARCH_AFTER_SINCE
+        made_at = _time_of_id(event_id)
+        if made_at is None or not EARLIEST_TIME <= made_at <= LATEST_TIME:
             message = (
                 "is needed, such as 2026-04-10T14:32:00Z: the event has no deliveries, and its id "
                 "does not tell when it was published"
             )
             raise Invalid(FieldError("since", message))
-        return made_at - BEFORE_ITS_ID, made_at + AFTER_ITS_ID
+        return made_at - SEARCH_BEFORE_ID, made_at + SEARCH_AFTER_ID
 
-    async def _on_topic(self, event_id: str, account_id: str, begins: datetime, ends: datetime) -> tuple[Record, Event]:
+    async def _search_topic(
+        self, event_id: str, account_id: str, start: datetime, end: datetime
+    ) -> tuple[Record, Event]:
         loop, history = asyncio.get_running_loop(), self._history()
-        deadline = loop.time() + SEARCH_SECONDS
-        ranges = not_empty((await history.period(begins, ends)).ranges)
+        deadline = loop.time() + SEARCH_TIMEOUT_SECONDS
+        ranges = without_empty((await history.period(start, end)).ranges)
         while ranges and loop.time() < deadline:
-            portion = await history.read(ranges, RECORDS_AT_ONCE)
-            if event := await self._among(portion, event_id, account_id):
+            portion = await history.read(ranges, RECORDS_PER_READ)
+            if event := await self._search_portion(portion, event_id, account_id):
                 return event
-            ranges = advanced(ranges, portion.positions)
-        period = f"between {format_time(begins)} and {format_time(ends)}"
+            ranges = remaining_ranges(ranges, portion.positions)
+        period = f"between {format_time(start)} and {format_time(end)}"
         if ranges:
             raise NotFound(f"the search for {event_id} {period} took too long: set `since` to when it was published")
         raise NotFound(f"the account has no delivery of {event_id}, and session-events has no such event {period}")
 
-    async def _among(self, portion: HistoryPortion, event_id: str, account_id: str) -> tuple[Record, Event] | None:
-        async for record in in_turns(portion.records):
-            if event := self._event(record, event_id, account_id):
+    async def _search_portion(
+        self, portion: HistoryPortion, event_id: str, account_id: str
+    ) -> tuple[Record, Event] | None:
+        async for record in iterate_in_turns(portion.records):
+            if event := self._decode_match(record, event_id, account_id):
                 return record, event
         return None
 
-    def _event(self, record: Record, event_id: str, account_id: str) -> Event | None:
+    def _decode_match(self, record: Record, event_id: str, account_id: str) -> Event | None:
         """The event of a record, if it is this one."""
         # Most records are of other events: their bytes tell, without a decoding.
         if event_id.encode() not in (record.value or b""):
@@ -126,27 +130,27 @@ class EventSearchService:
             return value
         return None
 
-    async def _published(self, record: Record, event: Event) -> PublishedEvent:
-        of_account = await self._webhooks.that_take({event.account_id}, EVENT_TYPES)
-        if of_account is None:
+    async def _describe_event(self, record: Record, event: Event) -> PublishedEvent:
+        webhooks_by_account = await self._webhooks.webhooks_taking({event.account_id}, EVENT_TYPES)
+        if webhooks_by_account is None:
             return PublishedEvent(event, record.appended_at, None, None)
-        webhooks = of_account.get(event.account_id, ())
-        mismatches = [mismatch(webhook, event) for webhook in webhooks]
+        webhooks = webhooks_by_account.get(event.account_id, ())
+        mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
         ids = [webhook.id for webhook, reason in zip(webhooks, mismatches, strict=True) if reason is None]
-        reason = None if ids else unmatched_reason(mismatches)
+        reason = None if ids else closest_mismatch(mismatches)
         if not webhooks and not await self._webhooks.existing_accounts([event.account_id]):
-            reason = Unmatched.NO_ACCOUNT
-        detail = _detail(webhooks[mismatches.index(reason)], event) if reason is Unmatched.FILTER else None
-        return PublishedEvent(event, record.appended_at, ids[:WEBHOOKS_SHOWN], reason, detail)
+            reason = MismatchReason.NO_ACCOUNT
+        detail = _filter_detail(webhooks[mismatches.index(reason)], event) if reason is MismatchReason.FILTER else None
+        return PublishedEvent(event, record.appended_at, ids[:MAX_WEBHOOK_IDS], reason, detail)
 
 
-def _detail(webhook: Webhook, event: Event) -> str:
+def _filter_detail(webhook: Webhook, event: Event) -> str:
     """Which condition of the filter of this webhook does not hold."""
     assert webhook.filter is not None
     return f"{webhook.id}: {webhook.filter.explain(event.data)}"
 
 
-def _made_at(event_id: str) -> datetime | None:
+def _time_of_id(event_id: str) -> datetime | None:
     """The time in an id of ours; None for any other id."""
     try:
         return ULID.from_str(event_id.removeprefix("evt_")).datetime.astimezone(UTC)

@@ -12,20 +12,20 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.tables import webhooks
 from streams.adapters.sql.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
 from streams.core.event_filter import EventFilter
-from streams.core.record_checks import recorded_filter
+from streams.core.record_checks import parse_recorded_filter
 from streams.core.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
-IDS_AT_ONCE = 1000
+IDS_PER_QUERY = 1000
 # Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
 MAX_WEBHOOKS = 10_000
 # Of scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
 MAX_CHARACTERS = 4_000_000
 # Every other caller waits while rows are parsed: a few milliseconds for this many.
-ROWS_AT_ONCE = 250
-CHARACTERS_AT_ONCE = 100_000
+ROWS_PER_TURN = 250
+CHARACTERS_PER_TURN = 100_000
 
-_NO_CHARACTERS = len("[][]")
+_EMPTY_SCOPE_CHARACTERS = len("[][]")
 
 
 class SqlAccountWebhooks(SqlStorage):
@@ -34,12 +34,12 @@ class SqlAccountWebhooks(SqlStorage):
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
         """Those of these accounts that exist."""
         existing: set[str] = set()
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             for portion in _portions(sorted(account_ids)):
                 existing.update(await connection.scalars(select(accounts.c.id).where(accounts.c.id.in_(portion))))
         return existing
 
-    async def that_take(
+    async def webhooks_taking(
         self, account_ids: Collection[str], event_types: Collection[str]
     ) -> Mapping[str, Sequence[Webhook]] | None:
         """The webhooks that take one of the types, by account, with the fields that `wants` reads.
@@ -48,7 +48,7 @@ class SqlAccountWebhooks(SqlStorage):
         """
         rows: list[Any] = []
         webhook_count = characters = 0
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             async for row in _live_webhooks(connection, account_ids):
                 webhook_count += 1
                 if not row.event_types or not {ALL_EVENTS, *event_types}.isdisjoint(row.event_types):
@@ -59,13 +59,15 @@ class SqlAccountWebhooks(SqlStorage):
             scopes = await _scopes(connection, rows)
         webhooks_by_account: dict[str, list[Webhook]] = {}
         for row in rows:
-            webhooks_by_account.setdefault(row.account_id, []).append(_webhook(row, *scopes.get(row.id, _EVERYTHING)))
+            webhooks_by_account.setdefault(row.account_id, []).append(
+                _to_webhook(row, *scopes.get(row.id, _EMPTY_SCOPE))
+            )
         return webhooks_by_account
 
 
 # Packages, dispatches and the filter.
 Scope = tuple[frozenset[str], frozenset[str], EventFilter | None]
-_EVERYTHING: Scope = (frozenset(), frozenset(), None)
+_EMPTY_SCOPE: Scope = (frozenset(), frozenset(), None)
 
 
 async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[str]) -> AsyncIterator[Any]:
@@ -76,7 +78,7 @@ async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[st
         webhooks.c.event_types,
         (SCOPE_CHARACTERS + FILTER_CHARACTERS).label("characters"),
     )
-    query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_AT_ONCE)
+    query = select(*columns).where(webhooks.c.deleted_at.is_(None)).order_by(webhooks.c.id).limit(ROWS_PER_TURN)
     for portion in _portions(sorted(account_ids)):
         last_id = ""
         while True:
@@ -84,7 +86,7 @@ async def _live_webhooks(connection: AsyncConnection, account_ids: Collection[st
             rows = (await connection.execute(page)).all()
             for row in rows:
                 yield row
-            if len(rows) < ROWS_AT_ONCE:
+            if len(rows) < ROWS_PER_TURN:
                 break
             last_id = rows[-1].id
             await asyncio.sleep(0)
@@ -96,24 +98,24 @@ async def _scopes(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[s
     scopes: dict[str, Scope] = {}
     for ids in _portions_by_scope(rows):
         for row in await connection.execute(query.where(webhooks.c.id.in_(ids))):
-            event_filter = recorded_filter(row.filter) if row.filter else None
+            event_filter = parse_recorded_filter(row.filter) if row.filter else None
             scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches), event_filter)
         await asyncio.sleep(0)
     return scopes
 
 
 def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[start : start + IDS_AT_ONCE]
+    for start in range(0, len(ids), IDS_PER_QUERY):
+        yield ids[start : start + IDS_PER_QUERY]
 
 
 def _portions_by_scope(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
     ids: list[str] = []
     characters = 0
     for row in rows:
-        if row.characters <= _NO_CHARACTERS:
+        if row.characters <= _EMPTY_SCOPE_CHARACTERS:
             continue
-        if ids and (characters + row.characters > CHARACTERS_AT_ONCE or len(ids) == ROWS_AT_ONCE):
+        if ids and (characters + row.characters > CHARACTERS_PER_TURN or len(ids) == ROWS_PER_TURN):
             yield ids
             ids, characters = [], 0
         ids.append(row.id)
@@ -122,7 +124,7 @@ def _portions_by_scope(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
         yield ids
 
 
-def _webhook(
+def _to_webhook(
     row: Any, packages: frozenset[str], dispatches: frozenset[str], event_filter: EventFilter | None
 ) -> Webhook:
     return Webhook(

@@ -17,7 +17,7 @@ class ReplayResult:
     """The number of records that were produced again, and why others were not, by id."""
 
     count: int = 0
-    left: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -39,28 +39,28 @@ class InvalidRecordService:
         result = ReplayResult()
         for portion in _portions(records):
             await self._replay(portion, result, actor)
-            on_progress(result.count + len(result.left))
+            on_progress(result.count + len(result.failures))
         return result
 
     async def _replay(self, portion: Sequence[StoredRecord], result: ReplayResult, actor: str) -> None:
         outgoing: dict[str, Outgoing] = {}
         for record in portion:
             try:
-                outgoing[record.id] = self._again(record)
+                outgoing[record.id] = self._to_outgoing(record)
             except Conflict as error:
-                result.left[record.id] = str(error)
+                result.failures[record.id] = str(error)
         ids = list(outgoing)
         try:
             await self._producer.produce(list(outgoing.values()))
         except RecordsRefused as error:
-            result.left |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in error.reasons.items()}
-        if produced_ids := [record_id for record_id in ids if record_id not in result.left]:
+            result.failures |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in error.reasons.items()}
+        if produced_ids := [record_id for record_id in ids if record_id not in result.failures]:
             await self._audit.add(
                 new_entry(self._clock, actor, "invalid_records.replayed", produced_ids[0], count=len(produced_ids))
             )
         result.count += len(produced_ids)
 
-    def _again(self, record: StoredRecord) -> Outgoing:
+    def _to_outgoing(self, record: StoredRecord) -> Outgoing:
         if record.topic not in self._topics:
             raise Conflict(f"its topic {record.topic!r} is not one of this deployment")
         if not record.is_whole:

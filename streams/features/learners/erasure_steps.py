@@ -16,18 +16,18 @@ from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
 from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.keyset import prefer_index_order
-from streams.adapters.sql.redaction import NAMES_LEARNERS, redact, redact_last_messages, redact_mails
+from streams.adapters.sql.redaction import MAY_NAME_LEARNERS, redact, redact_last_messages, redact_mails
 from streams.adapters.sql.schema import Moment
 from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import outgoing_events
-from streams.core.erasure import ErasedKind, redacted
+from streams.core.erasure import ErasedKind, mask_learner
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
 from streams.ports import Encryption
 
-EVENTS_AT_ONCE = 500
-DELIVERIES_AT_ONCE = 2000
-ROWS_AT_ONCE = 500
+EVENTS_PER_PORTION = 500
+DELIVERIES_PER_PORTION = 2000
+ROWS_PER_PORTION = 500
 
 # The key of the last row that a step has seen, as JSON.
 Place = list[str]
@@ -58,15 +58,15 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
     if not rows:
         return ErasurePortion({})
     event_ids = [row.event_id for row in rows]
-    of_these = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
-    remaining = select(deliveries.c.id).where(of_these, IS_NOT_ERASED).limit(DELIVERIES_AT_ONCE)
-    ids = list(await connection.scalars(remaining))
+    has_event = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
+    remaining_query = select(deliveries.c.id).where(has_event, IS_NOT_ERASED).limit(DELIVERIES_PER_PORTION)
+    ids = list(await connection.scalars(remaining_query))
     counts = await erase_deliveries(connection, ids, learner.now)
-    if len(ids) == DELIVERIES_AT_ONCE:
+    if len(ids) == DELIVERIES_PER_PORTION:
         # There may be more of the same events.
         return ErasurePortion(counts, place)
-    these = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
-    counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(these))).rowcount
+    is_listed_event = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
+    counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(is_listed_event))).rowcount
     await delete_metadata(connection, [(learner.account_id, event_id) for event_id in event_ids])
     return ErasurePortion(counts, [rows[-1].first_seen_at.isoformat()])
 
@@ -81,7 +81,7 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
         *condition, columns.first_seen_at <= learner.erased_at
     )
     await prefer_index_order(connection)
-    ordered_query = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_AT_ONCE)
+    ordered_query = query.order_by(columns.first_seen_at, columns.event_id).limit(EVENTS_PER_PORTION)
     return (await connection.execute(ordered_query)).all()
 
 
@@ -90,9 +90,9 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
     columns = course_sessions.c
     condition = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
     # One that was launched later is new. It is the launch that counts: its commits follow.
-    query = select(columns.id).where(condition, columns.launched_at <= learner.erased_at).limit(ROWS_AT_ONCE)
+    query = select(columns.id).where(condition, columns.launched_at <= learner.erased_at).limit(ROWS_PER_PORTION)
     ids = list(await connection.scalars(query.with_for_update()))
-    for of_sessions in (
+    for statement in (
         delete(outgoing_events).where(
             outgoing_events.c.account_id == learner.account_id, outgoing_events.c.key.in_(ids)
         ),
@@ -102,18 +102,18 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
         ),
         delete(course_sessions).where(columns.account_id == learner.account_id, columns.id.in_(ids)),
     ):
-        await connection.execute(of_sessions)
-    return ErasurePortion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_AT_ONCE else None)
+        await connection.execute(statement)
+    return ErasurePortion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_PER_PORTION else None)
 
 
 async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
     columns = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
-    is_theirs = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
-    query = select(idempotency_keys).where(is_theirs, columns.encrypted_response.is_not(None))
-    rows = await _next(connection, query, place, columns.caller, columns.key)
-    named_rows = [row for row in rows if _names(row.encrypted_response, learner)]
+    is_relevant_caller = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
+    query = select(idempotency_keys).where(is_relevant_caller, columns.encrypted_response.is_not(None))
+    rows = await _next_rows(connection, query, place, columns.caller, columns.key)
+    named_rows = [row for row in rows if _names_learner(row.encrypted_response, learner)]
     for row in named_rows:
         empty = learner.encryption.encrypt(json.dumps(["", {}]))
         condition = (columns.caller == row.caller) & (columns.key == row.key)
@@ -121,20 +121,20 @@ async def erase_responses(connection: AsyncConnection, learner: Learner, place: 
     return _portion(ErasedKind.RESPONSES, len(named_rows), rows, lambda row: [row.caller, row.key])
 
 
-def _names(encrypted_text: str, learner: Learner) -> bool:
+def _names_learner(encrypted_text: str, learner: Learner) -> bool:
     try:
         content = learner.encryption.decrypt(encrypted_text)
     except InvalidRecord:
         # Nobody can read it any more.
         return False
-    values = _parsed(content)
+    values = _parse_json(content)
     if isinstance(values, list) and values and isinstance(values[0], str):
         # A response of the API: its body and its headers. Others are the address that a page leads to.
-        values = [_parsed(values[0]), *values[1:]]
-    return bool(redacted(values, learner.id) != values)
+        values = [_parse_json(values[0]), *values[1:]]
+    return bool(mask_learner(values, learner.id) != values)
 
 
-def _parsed(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
@@ -143,17 +143,17 @@ def _parsed(text: str) -> Any:
 
 async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in mails."""
-    condition = (mails.c.account_id == learner.account_id) & NAMES_LEARNERS
-    rows = await _next(connection, select(mails).where(condition), place, mails.c.created_at, mails.c.id)
+    condition = (mails.c.account_id == learner.account_id) & MAY_NAME_LEARNERS
+    rows = await _next_rows(connection, select(mails).where(condition), place, mails.c.created_at, mails.c.id)
     count = await redact_mails(connection, learner.id, rows)
     return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
 
 
 async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in the last message of each webhook's endpoint."""
-    of_account = select(webhooks.c.id).where(webhooks.c.account_id == learner.account_id)
-    query = select(webhook_health).where(webhook_health.c.webhook_id.in_(of_account))
-    rows = await _next(connection, query, place, webhook_health.c.webhook_id)
+    account_webhook_ids = select(webhooks.c.id).where(webhooks.c.account_id == learner.account_id)
+    query = select(webhook_health).where(webhook_health.c.webhook_id.in_(account_webhook_ids))
+    rows = await _next_rows(connection, query, place, webhook_health.c.webhook_id)
     count = await redact_last_messages(connection, learner.id, rows)
     return _portion(ErasedKind.WEBHOOKS, count, rows, lambda row: [row.webhook_id])
 
@@ -161,7 +161,7 @@ async def erase_last_messages(connection: AsyncConnection, learner: Learner, pla
 async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
     """Mask the learner's id in the values of the account's audit log."""
     query = select(audit_log).where(audit_log.c.account_id == learner.account_id)
-    rows = await _next(connection, query, place, audit_log.c.at, audit_log.c.id)
+    rows = await _next_rows(connection, query, place, audit_log.c.at, audit_log.c.id)
     count = await redact(connection, learner.id, audit_log, rows, audit_log.c.details)
     return _portion(ErasedKind.AUDIT_ENTRIES, count, rows, lambda row: [row.at.isoformat(), row.id])
 
@@ -182,17 +182,17 @@ STEPS: Mapping[str, Step] = {
 # -- walks ---------------------------------------------------------------------------------------------------------
 
 
-async def _next(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
+async def _next_rows(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
     """The next rows behind a place, in the order of their key."""
     if place:
-        place_values = [literal(_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
+        place_values = [literal(_key_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
         query = query.where(tuple_(*key) > tuple_(*place_values))
-    return list((await connection.execute(query.order_by(*key).limit(ROWS_AT_ONCE))).all())
+    return list((await connection.execute(query.order_by(*key).limit(ROWS_PER_PORTION))).all())
 
 
-def _value(part: str, column: Column[Any]) -> Any:
+def _key_value(part: str, column: Column[Any]) -> Any:
     return datetime.fromisoformat(part) if isinstance(column.type, Moment) else part
 
 
 def _portion(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> ErasurePortion:
-    return ErasurePortion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_AT_ONCE else None)
+    return ErasurePortion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_PER_PORTION else None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from streams.core.erasure import Erasure
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.event_data import is_storable
-from streams.core.limits import TEXT_CHARACTERS
+from streams.core.limits import MAX_TEXT_CHARACTERS
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
@@ -15,7 +15,7 @@ from streams.ports import Clock, Erasures
 from streams.topics import TopicRetention
 
 # A request waits this long for the end of its erasure. `maintain` finishes a longer one.
-WAIT_SECONDS = 5.0
+FINISH_WAIT_SECONDS = 5.0
 
 
 @dataclass
@@ -29,8 +29,8 @@ class LearnerService:
 
     def check(self, learner_id: str) -> None:
         """Raises `Invalid` for a text that no learner's id can be."""
-        if not (0 < len(learner_id) <= TEXT_CHARACTERS and is_storable(learner_id)):
-            limits = f"must be a text of 1 to {TEXT_CHARACTERS} characters, without the character NUL"
+        if not (0 < len(learner_id) <= MAX_TEXT_CHARACTERS and is_storable(learner_id)):
+            limits = f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
 
     async def start(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
@@ -41,7 +41,7 @@ class LearnerService:
         self.check(learner_id)
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
-        learner_hash, now = await self._erasures.hash_of(account_id, learner_id), self._clock.now()
+        learner_hash, now = await self._erasures.hash_learner(account_id, learner_id), self._clock.now()
         erasure = Erasure(new_id("ers"), account_id, learner_hash, now, now, actor)
         # The audit log must not bring the id back.
         audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=learner_hash)
@@ -51,19 +51,19 @@ class LearnerService:
         self,
         erasure: Erasure,
         seconds: float | None = None,
-        progress: Callable[[Erasure], None] = lambda erasure: None,
+        on_progress: Callable[[Erasure], None] = lambda erasure: None,
     ) -> Erasure:
-        """Erase portion by portion until the end, or for some seconds. `progress` is called after each portion."""
+        """Erase portion by portion until the end, or for some seconds. `on_progress` is called after each portion."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds is not None else float("inf")
         while not erasure.is_finished and loop.time() < deadline:
             erasure = await self._erasures.advance(erasure.id)
-            progress(erasure)
+            on_progress(erasure)
         return erasure
 
     async def erase(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
         """Begin an erasure, and wait some seconds for its end. Raises `Invalid`."""
-        return await self.finish(await self.start(account_id, learner_id, actor=actor), WAIT_SECONDS)
+        return await self.finish(await self.start(account_id, learner_id, actor=actor), FINISH_WAIT_SECONDS)
 
     async def find(self, erasure_id: str, account_id: str | None = None) -> Erasure:
         """Raises `NotFound`."""

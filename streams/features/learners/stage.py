@@ -9,11 +9,11 @@ from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.ports import Clock, Erasures, Telemetry
 
-LOOK_EVERY_SECONDS = 2.0
+POLL_INTERVAL_SECONDS = 2.0
 # The pause between two portions, so that `publish` and `record` do not wait.
 PORTION_PAUSE_SECONDS = 0.05
 # Until then the request erases by itself.
-TAKEN_OVER_AFTER = timedelta(seconds=8)
+TAKEOVER_DELAY = timedelta(seconds=8)
 
 
 async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry) -> None:
@@ -21,7 +21,7 @@ async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry
     while True:
         unfinished_erasures: Sequence[Erasure] = ()
         with suppress(Unavailable):  # The lease logs it.
-            unfinished_erasures = await erasures.unfinished(clock.now() - TAKEN_OVER_AFTER)
+            unfinished_erasures = await erasures.list_unfinished(clock.now() - TAKEOVER_DELAY)
         advanced_count = 0
         for unfinished_erasure in unfinished_erasures:
             with suppress(Unavailable):
@@ -29,4 +29,4 @@ async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry
                 advanced_count += 1
                 if erasure.is_finished:
                     telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else LOOK_EVERY_SECONDS)
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)

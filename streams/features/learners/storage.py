@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import ensured_key
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.learner_hash import ensure_key
+from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
@@ -25,13 +25,15 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
-from streams.core.limits import ERASURES_PER_DAY
+from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
 from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
-_FIRST = next(iter(STEPS))
-_TOO_MANY = "the account has erased {count} learners in the last 24 hours, and may erase at most {limit}: go on later"
+_FIRST_STEP = next(iter(STEPS))
+_TOO_MANY_MESSAGE = (
+    "the account has erased {count} learners in the last 24 hours, and may erase at most {limit}: go on later"
+)
 
 
 class SqlErasures:
@@ -55,33 +57,35 @@ class SqlErasures:
         self._keys = keys
         self._erased_events = SqlErasedEvents(encryption)
 
-    async def hash_of(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> str:
         async with self._database.transaction() as connection:
             if self._keys is not None:
                 await self._keys.verify_in(connection)
-            key = await ensured_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
+            key = await ensure_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
         return learner_hash(key, account_id, learner_id)
 
     async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
         async with self._database.transaction() as connection:
             await _lock_webhooks(connection, erasure.account_id)
-            recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
-            await require_room(connection, erasure.account_id, erasures, recent, ERASURES_PER_DAY, _TOO_MANY)
-            newest = await _newest(connection, erasure.account_id, learner_id)
+            is_recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
+            await require_row_limit(
+                connection, erasure.account_id, erasures, is_recent, MAX_ERASURES_PER_DAY, _TOO_MANY_MESSAGE
+            )
+            newest_seen_at = await _newest_seen_at(connection, erasure.account_id, learner_id)
             # The broker's clock, which dates events, may be ahead of ours.
-            erasure = replace(erasure, erased_at=max(erasure.erased_at, newest or erasure.erased_at))
-            secret = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST}
-            await connection.execute(insert(erasures).values(**asdict(erasure), **secret))
-            await note(connection, audit_entry)
+            erasure = replace(erasure, erased_at=max(erasure.erased_at, newest_seen_at or erasure.erased_at))
+            secret_columns = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST_STEP}
+            await connection.execute(insert(erasures).values(**asdict(erasure), **secret_columns))
+            await write_entry(connection, audit_entry)
         return erasure
 
     async def find(self, erasure_id: str) -> Erasure | None:
         row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
         return to_value(Erasure, row) if row else None
 
-    async def unfinished(self, started_before: datetime) -> Sequence[Erasure]:
-        these = erasures.c.finished_at.is_(None) & (erasures.c.created_at < started_before)
-        rows = await self._database.rows(select(erasures).where(these).order_by(erasures.c.created_at))
+    async def list_unfinished(self, started_before: datetime) -> Sequence[Erasure]:
+        is_unfinished = erasures.c.finished_at.is_(None) & (erasures.c.created_at < started_before)
+        rows = await self._database.rows(select(erasures).where(is_unfinished).order_by(erasures.c.created_at))
         return [to_value(Erasure, row) for row in rows]
 
     async def advance(self, erasure_id: str) -> Erasure:
@@ -90,7 +94,9 @@ class SqlErasures:
             row = (await connection.execute(query)).one()
             if row.finished_at is not None:
                 return to_value(Erasure, row)
-            learner = Learner(row.account_id, self._decrypted(row), row.erased_at, self._clock.now(), self._encryption)
+            learner = Learner(
+                row.account_id, self._decrypt_learner(row), row.erased_at, self._clock.now(), self._encryption
+            )
             portion = await STEPS[row.step](connection, learner, row.place or [])
             erasure = replace(to_value(Erasure, row), counts=dict(Counter(row.counts) + Counter(portion.counts)))
             step = row.step if portion.place is not None else _step_after(row.step)
@@ -98,22 +104,22 @@ class SqlErasures:
             if step is None:
                 erasure = replace(erasure, finished_at=learner.now)
                 changes |= {"finished_at": learner.now, "encrypted_learner": None}
-                await note(connection, self._end(erasure))
+                await write_entry(connection, self._end_entry(erasure))
             await connection.execute(update(erasures).where(erasures.c.id == erasure_id).values(changes))
             return erasure
 
-    async def erased_among(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
-        async with self._database.reading() as connection:
+    async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
+        async with self._database.read_transaction() as connection:
             erasing_accounts = await accounts_with_erasures(connection, {account_id for account_id, _ in events})
-            return await self._erased_events.among(connection, events, erasing_accounts)
+            return await self._erased_events.find_erased(connection, events, erasing_accounts)
 
-    def _decrypted(self, row: Any) -> str:
+    def _decrypt_learner(self, row: Any) -> str:
         try:
             return self._encryption.decrypt(row.encrypted_learner)
         except InvalidRecord:
             raise WrongKeys from None
 
-    def _end(self, erasure: Erasure) -> AuditEntry:
+    def _end_entry(self, erasure: Erasure) -> AuditEntry:
         """The entry of the end of an erasure. Who asked for it also ends it."""
         now, details = self._clock.now(), {"learnerHash": erasure.learner_hash, "erased": dict(erasure.erased)}
         action = "learner.erasure_finished"
@@ -123,11 +129,11 @@ class SqlErasures:
 
 async def _lock_webhooks(connection: AsyncConnection, account_id: str) -> None:
     """Wait for the batches that may be storing events of the learner: later ones know of the erasure."""
-    of_account = select(webhooks.c.id).where(webhooks.c.account_id == account_id)
-    await connection.execute(of_account.order_by(webhooks.c.id).with_for_update())
+    account_webhook_ids = select(webhooks.c.id).where(webhooks.c.account_id == account_id)
+    await connection.execute(account_webhook_ids.order_by(webhooks.c.id).with_for_update())
 
 
-async def _newest(connection: AsyncConnection, account_id: str, learner_id: str) -> datetime | None:
+async def _newest_seen_at(connection: AsyncConnection, account_id: str, learner_id: str) -> datetime | None:
     condition = subject_conditions(EventSubjects(learner_id=learner_id))
     query = select(func.max(events.c.first_seen_at)).where(events.c.account_id == account_id, *condition)
     newest: datetime | None = await connection.scalar(query)

@@ -26,4 +26,4 @@ class MailService:
     async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[MailDetails]:
         """The mails to an account, sent and owed; newest first."""
         page = await self._mails.list(account_id, cursor, limit)
-        return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next)
+        return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next_cursor)

@@ -13,33 +13,33 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, webhooks
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
-from streams.core.mail import MAILS_TOGETHER, PAUSES_TOGETHER, Mail, MailKind, OtherPauses
+from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
 from streams.ids import new_id
 from streams.ports import OwedMail
 
-REMIND_AFTER = timedelta(days=1)
-WEEK = timedelta(days=7)
+REMINDER_DELAY = timedelta(days=1)
+REMINDER_INTERVAL = timedelta(days=7)
 
 
 class SqlMails(SqlStorage):
     """`Mails` in SQL."""
 
     async def list(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first. A page ends early when its rows have more than `LIST_BYTES`."""
+        """Newest first. A page ends early when its rows have more than `MAX_LIST_BYTES`."""
         # Who signs in is nothing for everybody in the account.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         place = mails.c.created_at, mails.c.id
-        async with self._database.reading() as connection:
-            return await read_page(connection, query, *place, cursor, limit, _mail, _response_bytes)
+        async with self._database.read_transaction() as connection:
+            return await read_page(connection, query, *place, cursor, limit, _to_mail, _response_bytes)
 
-    async def due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
-        """The oldest due mail of the next account behind `after`, in the order of ids; behind the last comes the first.
+    async def next_due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
+        """The oldest due mail of the account behind `last_account`, by id. Behind the last one comes the first.
 
-        A pause comes with the others of the account that are due within `PAUSES_TOGETHER`.
+        A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.
         """
         query = (
             select(mails, accounts.c.emails)
@@ -48,14 +48,14 @@ class SqlMails(SqlStorage):
             .order_by(mails.c.account_id, mails.c.due_at, mails.c.id)
             .limit(1)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             row = (await connection.execute(query, {"after": last_account})).first()
             if row is None and last_account:
                 row = (await connection.execute(query, {"after": ""})).first()
             if row is None:
                 return None
-            first = _mail(row)
-            mails_due = [first] if kind is not MailKind.PAUSED else await _pauses(connection, first, now)
+            first = _to_mail(row)
+            mails_due = [first] if kind is not MailKind.PAUSED else await _due_pauses(connection, first, now)
             return OwedMail(mails_due, _recipients(row))
 
     async def settle(self, settled_mails: Sequence[Mail]) -> None:
@@ -69,24 +69,29 @@ class SqlMails(SqlStorage):
                 statement, [{"mail_id": row["id"], **{name: row[name] for name in names}} for row in rows]
             )
 
-    async def owe_reminders(self, now: datetime) -> int:
+    async def enqueue_reminders(self, now: datetime) -> int:
         """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
-        dead = deliveries.c
+        delivery_columns = deliveries.c
         earlier_mails = (
             select(mails.c.webhook_id, func.max(mails.c.created_at).label("mailed_at"))
             .where(mails.c.kind == MailKind.DEAD_LETTERS)
             .group_by(mails.c.webhook_id)
             .subquery()
         )
-        of_webhook = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
-        more = (accounts.c.weekly_digest, earlier_mails.c.mailed_at)
+        webhook_columns = (webhooks.c.id, webhooks.c.account_id, webhooks.c.url, webhooks.c.description)
+        reminder_columns = (accounts.c.weekly_digest, earlier_mails.c.mailed_at)
         query = (
-            select(*of_webhook, *more, func.min(dead.changed_at).label("since"), func.count().label("how_many"))
-            .join(webhooks, webhooks.c.id == dead.webhook_id)
+            select(
+                *webhook_columns,
+                *reminder_columns,
+                func.min(delivery_columns.changed_at).label("since"),
+                func.count().label("how_many"),
+            )
+            .join(webhooks, webhooks.c.id == delivery_columns.webhook_id)
             .join(accounts, accounts.c.id == webhooks.c.account_id)
             .outerjoin(earlier_mails, earlier_mails.c.webhook_id == webhooks.c.id)
-            .where(NOT_DELIVERED, dead.state == State.DEAD, webhooks.c.deleted_at.is_(None))
-            .group_by(*of_webhook, *more)
+            .where(IS_NOT_DELIVERED, delivery_columns.state == State.DEAD, webhooks.c.deleted_at.is_(None))
+            .group_by(*webhook_columns, *reminder_columns)
         )
         rows = await self._database.rows(query)
         reminders = [asdict(self._reminder(row, now)) for row in rows if _needs_mail(row, now)]
@@ -97,13 +102,13 @@ class SqlMails(SqlStorage):
             return len((await connection.execute(statement, reminders)).all())
 
     def _reminder(self, row: Any, now: datetime) -> Mail:
-        again = row.mailed_at is not None and row.since <= row.mailed_at
+        is_repeated = row.mailed_at is not None and row.since <= row.mailed_at
         details = {
             "url": row.url,
             "description": row.description or None,
             "count": row.how_many,
             "since": format_time(row.since),
-            "reminder": again or None,
+            "reminder": is_repeated or None,
         }
         return Mail(
             id=new_id("mail"),
@@ -118,14 +123,14 @@ class SqlMails(SqlStorage):
         )
 
 
-async def _pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
+async def _due_pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
     """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
-    query = select(mails).where(condition, mails.c.due_at <= now + PAUSES_TOGETHER)
-    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAILS_TOGETHER)
-    due_mails = map(_mail, await connection.execute(query))
-    alike = [mail for mail in due_mails if mail.unreached == first.unreached]
-    return sorted(alike, key=lambda mail: (mail.created_at, mail.id))
+    query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
+    query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)
+    due_mails = map(_to_mail, await connection.execute(query))
+    same_recipients = [mail for mail in due_mails if mail.unreached == first.unreached]
+    return sorted(same_recipients, key=lambda mail: (mail.created_at, mail.id))
 
 
 def _recipients(row: Any) -> tuple[str, ...]:
@@ -134,13 +139,13 @@ def _recipients(row: Any) -> tuple[str, ...]:
 
 def _needs_mail(row: Any, now: datetime) -> bool:
     """Dead letters a day old without a mail need one. Older ones need a mail each week, if the account wants that."""
-    if row.since > now - REMIND_AFTER:
+    if row.since > now - REMINDER_DELAY:
         return False
-    news = row.mailed_at is None or row.since > row.mailed_at
-    return news or (row.weekly_digest and row.mailed_at <= now - WEEK)
+    is_new = row.mailed_at is None or row.since > row.mailed_at
+    return is_new or (row.weekly_digest and row.mailed_at <= now - REMINDER_INTERVAL)
 
 
-def _mail(row: Any) -> Mail:
+def _to_mail(row: Any) -> Mail:
     return to_value(
         Mail,
         row,

@@ -10,17 +10,18 @@ from streams.core.text import escape_controls
 from streams.core.url import without_query
 
 # What one mail names of the webhooks that are paused.
-WEBHOOKS_LISTED = 20
-LISTED_NAME_CHARACTERS = 100
+MAX_LISTED_WEBHOOKS = 20
+MAX_LISTED_NAME_CHARACTERS = 100
 
 
-def together(mails: Sequence[Mail]) -> Sequence[Mail]:
+def group_pauses(mails: Sequence[Mail]) -> Sequence[Mail]:
     """These mails about pauses of one account, to be sent as one."""
     first, *others = mails
     if not others:
         return [replace(first, others=None, sent_with=None)]
     rows = [
-        [_name(other_mail)[:LISTED_NAME_CHARACTERS], _why(other_mail)] for other_mail in others[: WEBHOOKS_LISTED - 1]
+        [_name(other_mail)[:MAX_LISTED_NAME_CHARACTERS], _pause_cause(other_mail)]
+        for other_mail in others[: MAX_LISTED_WEBHOOKS - 1]
     ]
     return [
         replace(first, others=OtherPauses(rows, len(others) - len(rows)), sent_with=None),
@@ -53,14 +54,14 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     """
     base = (public_url or "").rstrip("/")
     if mail.others is not None:
-        return _rendered(_paused_together(mail, mail.others, base), f"{base}/webhooks" if base else None)
+        return _render(_grouped_pause_parts(mail, mail.others, base), f"{base}/webhooks" if base else None)
     link = f"{base}/webhooks/{mail.webhook_id}" if base else None
-    printable = replace(mail, details={name: _printable(name, entry) for name, entry in mail.details.items()})
+    printable_mail = replace(mail, details={name: _printable(name, entry) for name, entry in mail.details.items()})
     if mail.kind is MailKind.PAUSED:
-        parts = _paused(printable, _name(mail))
+        parts = _paused_parts(printable_mail, _name(mail))
         call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
     else:
-        parts = _dead_letters(printable, _name(mail))
+        parts = _dead_letter_parts(printable_mail, _name(mail))
         call = f"POST {base}/v1/dead-letters/retry"
     parts.paragraphs.append(f"By the API: {call}")
     if link is None:
@@ -70,7 +71,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
         )
     if mail.sent_with is not None:
         parts.paragraphs.append(f"Sent in one mail with other pauses of the same minute: {mail.sent_with}.")
-    return _rendered(parts, link)
+    return _render(parts, link)
 
 
 def _name(mail: Mail) -> str:
@@ -79,7 +80,7 @@ def _name(mail: Mail) -> str:
     return str(_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
 
 
-def _why(mail: Mail) -> str:
+def _pause_cause(mail: Mail) -> str:
     if mail.details.get("reason") == "gone":
         return "its endpoint responded with 410 Gone"
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
@@ -105,7 +106,7 @@ class _Parts(NamedTuple):
     table: Sequence[Sequence[str]]
 
 
-_NOTHING_LOST = (
+_NOTHING_LOST_MESSAGE = (
     "Nothing is lost: what happens meanwhile is held. When you enable the webhook you decide whether it is sent, "
     "kept as dead letters, or discarded."
 )
@@ -115,13 +116,13 @@ _PAUSE_ADVICE = (
 )
 
 
-def _paused(mail: Mail, name: str) -> _Parts:
+def _paused_parts(mail: Mail, name: str) -> _Parts:
     details = mail.details
     if details.get("reason") == "gone":
         reason = "Its endpoint responded with 410 Gone, which asks for no more events, so we stopped at once."
         advice = "If that was not meant: let it respond with 2xx again, send a test event, enable the webhook."
     else:
-        reason = f"{_why(mail)}, so we stopped sending."
+        reason = f"{_pause_cause(mail)}, so we stopped sending."
         advice = _PAUSE_ADVICE
     table = {
         "Endpoint": details.get("url"),
@@ -130,13 +131,13 @@ def _paused(mail: Mail, name: str) -> _Parts:
         "Last status": details.get("lastStatus"),
         "What happened": details.get("lastMessage"),
     }
-    paragraphs = [f"The webhook “{name}” is paused. {reason}", _NOTHING_LOST, advice]
-    return _Parts(f"Webhook paused: {name}", paragraphs, _present(table))
+    paragraphs = [f"The webhook “{name}” is paused. {reason}", _NOTHING_LOST_MESSAGE, advice]
+    return _Parts(f"Webhook paused: {name}", paragraphs, _table_rows(table))
 
 
-def _paused_together(mail: Mail, others: OtherPauses, base: str) -> _Parts:
+def _grouped_pause_parts(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     count = 1 + len(others.listed) + others.more
-    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST, _PAUSE_ADVICE]
+    paragraphs = [f"{count} webhooks are paused. We stopped sending to them.", _NOTHING_LOST_MESSAGE, _PAUSE_ADVICE]
     if others.more:
         paragraphs.insert(1, f"… and {others.more} more.")
     paragraphs.append(
@@ -145,10 +146,10 @@ def _paused_together(mail: Mail, others: OtherPauses, base: str) -> _Parts:
     if not base:
         paragraphs.append("By the command line: `scorm-webhooks webhooks list`.")
     subject = f"{count} webhooks paused: {_name(mail)} and {count - 1} more"
-    return _Parts(subject, paragraphs, [(_name(mail), _why(mail)), *others.listed])
+    return _Parts(subject, paragraphs, [(_name(mail), _pause_cause(mail)), *others.listed])
 
 
-def _dead_letters(mail: Mail, name: str) -> _Parts:
+def _dead_letter_parts(mail: Mail, name: str) -> _Parts:
     details = mail.details
     count = details.get("count", 1)
     events = f"{count} events" if count != 1 else "1 event"
@@ -158,21 +159,21 @@ def _dead_letters(mail: Mail, name: str) -> _Parts:
         "They are kept. Repair the endpoint and send them again, one, some or all of them, or discard them.",
     ]
     table = {"Endpoint": details.get("url"), "Oldest since": details.get("since")}
-    return _Parts(subject, paragraphs, _present(table))
+    return _Parts(subject, paragraphs, _table_rows(table))
 
 
-def _present(table: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+def _table_rows(table: Mapping[str, Any]) -> Sequence[Sequence[str]]:
     return [(name, str(value)) for name, value in table.items() if value is not None]
 
 
-def _rendered(parts: _Parts, link: str | None) -> RenderedMail:
+def _render(parts: _Parts, link: str | None) -> RenderedMail:
     return RenderedMail(_one_line(parts.subject), _text(parts, link), _html(parts, link))
 
 
 def _text(parts: _Parts, link: str | None) -> str:
     rows = "\n".join(f"  {name + ':':<15} {value}" for name, value in parts.table)
-    last = [f"See it and act: {link}"] if link else []
-    return "\n\n".join([parts.paragraphs[0], rows, *parts.paragraphs[1:], *last]) + "\n"
+    closing = [f"See it and act: {link}"] if link else []
+    return "\n\n".join([parts.paragraphs[0], rows, *parts.paragraphs[1:], *closing]) + "\n"
 
 
 def _html(parts: _Parts, link: str | None) -> str:

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from streams.core.event_data import is_storable
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, StageLag, WebhookTrouble
+from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
 from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
 from streams.ports import Clock, StageLags
 
 MAX_WEBHOOKS = 50
-MAX_UNKNOWN = 20
+MAX_UNKNOWN_ACCOUNTS = 20
 SLOW_HOURS = 2
 
 
@@ -30,18 +30,18 @@ class PlatformService:
         """Newest first; with `name` those whose name or id contains it."""
         return await self._stats.accounts(cursor, limit, name if name and is_storable(name) else None)
 
-    async def failing(self) -> Sequence[WebhookTrouble]:
+    async def list_failing(self) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
-        return await self._stats.failing(MAX_WEBHOOKS)
+        return await self._stats.list_failing(MAX_WEBHOOKS)
 
-    async def slowest(self) -> Sequence[WebhookTrouble]:
+    async def list_slowest(self) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt in the last hours."""
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
-        return await self._stats.slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
+        return await self._stats.list_slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
 
     async def unknown_accounts(self) -> Sequence[UnknownAccount]:
         """Accounts that events named and that do not exist, the newest event first."""
-        return await self._unknown_accounts(MAX_UNKNOWN)
+        return await self._unknown_accounts(MAX_UNKNOWN_ACCOUNTS)
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier, the shortest wait first; '' is for those about to be sent."""

@@ -8,10 +8,10 @@ from sqlalchemy import Select, func, or_, select
 
 from streams.adapters.sql.account_tables import accounts
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.tables import NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
+from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
 from streams.core.delivery import State
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, WebhookTrouble
+from streams.core.platform_stats import AccountSummary, WebhookProblem
 from streams.core.webhook import PauseReason, Status
 from streams.core.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
@@ -23,7 +23,7 @@ class SqlPlatformStats(SqlStorage):
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
         columns = webhooks.c
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             page = await accounts_page(connection, cursor, limit, name)
             counters = (
                 select(columns.account_id, columns.status, func.count().label("how_many"))
@@ -33,24 +33,24 @@ class SqlPlatformStats(SqlStorage):
             counts: dict[str, dict[str, int]] = {}
             for row in await connection.execute(counters):
                 counts.setdefault(row.account_id, {})[row.status] = row.how_many
-        return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next)
+        return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next_cursor)
 
-    async def failing(self, limit: int) -> Sequence[WebhookTrouble]:
+    async def list_failing(self, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         health, columns = webhook_health.c, webhooks.c
-        automatic = [reason for reason in PauseReason if reason.automatic]
+        automatic_reasons = [reason for reason in PauseReason if reason.is_automatic]
         query = (
             _select_webhooks(
                 health.failures, health.first_failed_at, health.last_failed_at, health.last_status, health.last_message
             )
             .outerjoin(webhook_health, (health.webhook_id == columns.id) & (health.epoch == columns.health_epoch))
-            .where(columns.deleted_at.is_(None), or_(health.failures > 0, columns.pause_reason.in_(automatic)))
+            .where(columns.deleted_at.is_(None), or_(health.failures > 0, columns.pause_reason.in_(automatic_reasons)))
             .order_by(health.last_failed_at.desc().nulls_last(), columns.id)
             .limit(limit)
         )
-        return [_trouble(row, failing=_streak(row)) for row in await self._database.rows(query)]
+        return [_to_problem(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
 
-    async def slowest(self, since: datetime, limit: int) -> Sequence[WebhookTrouble]:
+    async def list_slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt since an hour."""
         columns = hourly_attempts.c
         sums = (
@@ -71,14 +71,14 @@ class SqlPlatformStats(SqlStorage):
             .limit(limit)
         )
         rows = await self._database.rows(query)
-        return [_trouble(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
+        return [_to_problem(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
         columns = deliveries.c
         query = (
             select(columns.tier, func.count().label("how_many"))
-            .where(NOT_DELIVERED & (columns.state == State.WAITING))
+            .where(IS_NOT_DELIVERED & (columns.state == State.WAITING))
             .group_by(columns.tier)
         )
         return {row.tier or "": row.how_many for row in await self._database.rows(query)}
@@ -99,9 +99,9 @@ def _select_webhooks(*columns: Any) -> Select[Any]:
     )
 
 
-def _trouble(row: Any, **more: Any) -> WebhookTrouble:
+def _to_problem(row: Any, **fields: Any) -> WebhookProblem:
     name = row.description or row.url
-    return WebhookTrouble(row.account_id, row.account_name, row.id, name, row.paused_at, **more)
+    return WebhookProblem(row.account_id, row.account_name, row.id, name, row.paused_at, **fields)
 
 
 def _streak(row: Any) -> FailureStreak:

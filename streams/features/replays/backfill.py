@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 
-from streams.core.backfill import SETTLED_AFTER, Backfill
+from streams.core.backfill import MIN_EVENT_AGE, Backfill
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import Unavailable
 from streams.core.job import Job
@@ -12,8 +12,8 @@ from streams.features.replays.missing_events import deliveries_of
 from streams.outage import EVENT_HISTORY, Outages
 from streams.ports import Clock, Codec, EventHistory, HistoryPortion, Jobs, Record, Webhooks
 
-RECORDS_AT_ONCE = 2000
-REST_SECONDS = 1.0
+RECORDS_PER_READ = 2000
+RETRY_PAUSE_SECONDS = 1.0
 
 
 class HistoryBackfill:
@@ -32,15 +32,15 @@ class HistoryBackfill:
         self._clock = clock
         self._outage = outages[EVENT_HISTORY]
         # When a job that found nothing to do looks again, by its id.
-        self._rests: dict[str, float] = {}
+        self._paused_until: dict[str, float] = {}
 
     async def advance(self, job: Job) -> Job:
         """Do one more portion. A job whose topic does not answer stays as it is."""
         now = asyncio.get_running_loop().time()
-        if now < self._rests.get(job.id, 0.0):
+        if now < self._paused_until.get(job.id, 0.0):
             return job
         # A job that ended meanwhile does not come again.
-        self._rests = {job_id: pause_end for job_id, pause_end in self._rests.items() if now < pause_end}
+        self._paused_until = {job_id: pause_end for job_id, pause_end in self._paused_until.items() if now < pause_end}
         try:
             progress = await self._advance(job)
         except Unavailable as error:
@@ -49,7 +49,7 @@ class HistoryBackfill:
         else:
             self._outage.end(self)
         if progress == job:
-            self._rests[job.id] = now + REST_SECONDS
+            self._paused_until[job.id] = now + RETRY_PAUSE_SECONDS
         return progress
 
     async def _advance(self, job: Job) -> Job:
@@ -67,26 +67,26 @@ class HistoryBackfill:
         return await self._read_portion(job, progress, webhook.webhook)
 
     async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
-        portion = self._settled(await self._history.read(progress.ranges or (), RECORDS_AT_ONCE))
-        progress_now = progress.moved(portion.positions)
-        if progress_now == progress:
+        portion = self._drop_young_records(await self._history.read(progress.ranges or (), RECORDS_PER_READ))
+        new_progress = progress.after_reading(portion.positions)
+        if new_progress == progress:
             return job
         missing_deliveries = await deliveries_of(portion.records, self._codec, webhook, job.filter)
         at = job.filter.change_at(self._clock.now())
         return await self._jobs.backfill(
-            job, progress_now, fold(RecordedValue(delivery, at) for delivery in missing_deliveries)
+            job, new_progress, fold(RecordedValue(delivery, at) for delivery in missing_deliveries)
         )
 
-    def _settled(self, portion: HistoryPortion) -> HistoryPortion:
+    def _drop_young_records(self, portion: HistoryPortion) -> HistoryPortion:
         """The portion up to the first record of each partition that is too young."""
-        young_since = self._clock.now() - SETTLED_AFTER
+        young_since = self._clock.now() - MIN_EVENT_AGE
         positions, records = dict(portion.positions), list[Record]()
         for record in portion.records:
-            number = record.partition.number
-            if record.offset >= positions[number]:
+            partition = record.partition.number
+            if record.offset >= positions[partition]:
                 continue
             if record.appended_at > young_since:
-                positions[number] = record.offset
+                positions[partition] = record.offset
             else:
                 records.append(record)
         return HistoryPortion(records, positions)

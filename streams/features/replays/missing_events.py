@@ -5,23 +5,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import Period, advanced, backfilled, not_empty
+from streams.core.backfill import Period, backfill_delivery, remaining_ranges, without_empty
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
 from streams.features.shared.account_turns import AccountTurns
-from streams.features.shared.in_turns import in_turns
+from streams.features.shared.in_turns import iterate_in_turns
 from streams.ports import Codec, DeliveryLog, ErasedEvents, EventHistory, HistoryPortion, Record
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
-COUNTED_RECORDS = 100_000
-COUNTING_SECONDS = 5.0
-RECORDS_AT_ONCE = 2000
-IDS_AT_ONCE = 500
+MAX_COUNTED_RECORDS = 100_000
+MAX_COUNTING_SECONDS = 5.0
+RECORDS_PER_READ = 2000
+IDS_PER_QUERY = 500
 # Each count reads a topic in this process.
-COUNTS_AT_ONCE = 2
+MAX_CONCURRENT_COUNTS = 2
 
 
 @dataclass
@@ -32,7 +32,7 @@ class MissingEventCounter:
     _deliveries: DeliveryLog
     _erased: ErasedEvents
     _codec: Codec
-    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(COUNTS_AT_ONCE))
+    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(MAX_CONCURRENT_COUNTS))
 
     async def count(self, webhook: Webhook, delivery_filter: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
@@ -47,12 +47,12 @@ class MissingEventCounter:
         self, history: EventHistory, period: Period, webhook: Webhook, delivery_filter: DeliveryFilter
     ) -> MissingEvents:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + COUNTING_SECONDS
-        ranges, count, records_read = not_empty(period.ranges), 0, 0
-        while ranges and records_read < COUNTED_RECORDS and loop.time() < deadline:
-            portion = await history.read(ranges, RECORDS_AT_ONCE)
+        deadline = loop.time() + MAX_COUNTING_SECONDS
+        ranges, count, records_read = without_empty(period.ranges), 0, 0
+        while ranges and records_read < MAX_COUNTED_RECORDS and loop.time() < deadline:
+            portion = await history.read(ranges, RECORDS_PER_READ)
             count += await self._count_missing(portion, webhook, delivery_filter)
-            ranges, records_read = advanced(ranges, portion.positions), records_read + len(portion.records)
+            ranges, records_read = remaining_ranges(ranges, portion.positions), records_read + len(portion.records)
         return MissingEvents(count, bool(ranges), period.oldest_available)
 
     async def _count_missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
@@ -61,13 +61,13 @@ class MissingEventCounter:
         by_key = {(delivery.account_id, delivery.event_id): delivery for delivery in deliveries}
         if not by_key:
             return 0
-        erased_keys = await self._erased.erased_among(
+        erased_keys = await self._erased.find_erased(
             {key: recorded_event(delivery) for key, delivery in by_key.items()}
         )
-        ids, existing = sorted(delivery.id for key, delivery in by_key.items() if key not in erased_keys), 0
-        for start in range(0, len(ids), IDS_AT_ONCE):
-            existing += len(await self._deliveries.existing(ids[start : start + IDS_AT_ONCE]))
-        return len(ids) - existing
+        ids, existing_count = sorted(delivery.id for key, delivery in by_key.items() if key not in erased_keys), 0
+        for start in range(0, len(ids), IDS_PER_QUERY):
+            existing_count += len(await self._deliveries.existing(ids[start : start + IDS_PER_QUERY]))
+        return len(ids) - existing_count
 
 
 async def deliveries_of(
@@ -75,9 +75,11 @@ async def deliveries_of(
 ) -> list[Delivery]:
     """The deliveries of these records that the webhook would have got, whether it has them or not."""
     deliveries = []
-    async for record in in_turns(records):
+    async for record in iterate_in_turns(records):
         try:
-            delivery = backfilled(codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter)
+            delivery = backfill_delivery(
+                codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter
+            )
         except (InvalidRecord, Invalid):
             # fan-out has stored it as invalid.
             continue

@@ -50,8 +50,8 @@ class ReplayRequest:
             errors.append(FieldError("since", "must be in the past"))
         if self.until is not None and self.until <= self.since:
             errors.append(FieldError("until", "must be later than since"))
-        if unknown := sorted(set(self.event_types) - EVENT_TYPES.keys()):
-            errors.append(FieldError("eventTypes", f"{unknown[0]!r} is not one of: {', '.join(EVENT_TYPES)}"))
+        if unknown_types := sorted(set(self.event_types) - EVENT_TYPES.keys()):
+            errors.append(FieldError("eventTypes", f"{unknown_types[0]!r} is not one of: {', '.join(EVENT_TYPES)}"))
         if set(self.states) - set(REPLAYABLE):
             states = ", ".join(REPLAYABLE)
             errors.append(FieldError("states", f"must be of: {states}; held and waiting deliveries are sent anyway"))

@@ -26,7 +26,7 @@ class ReplayService:
     _deliveries: DeliveryLog
     _jobs: Jobs
     _median_ms: Callable[[Webhook], Awaitable[float | None]]
-    _missing: MissingEventCounter
+    _missing_events: MissingEventCounter
     _clock: Clock
     _per_second: int
 
@@ -34,18 +34,20 @@ class ReplayService:
         """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
         delivery_filter = request.to_filter(webhook.account_id, self._clock.now())
         summary = await self._deliveries.summary(delivery_filter)
-        missing_events = await self._missing.count(webhook, delivery_filter) if request.backfill else None
+        missing_events = await self._missing_events.count(webhook, delivery_filter) if request.backfill else None
         count = summary.count + (missing_events.count if missing_events else 0)
         return ReplayCount(summary, missing_events, await self._seconds(webhook, count))
 
-    async def start(self, webhook: Webhook, request: ReplayRequest, *, actor: str, once: str | None = None) -> Job:
-        """Start a job; `maintain` does the work. A second call with the same `once` returns the same job.
+    async def start(
+        self, webhook: Webhook, request: ReplayRequest, *, actor: str, idempotency_key: str | None = None
+    ) -> Job:
+        """Start a job; `maintain` does the work. A second call with the same `idempotency_key` returns the same job.
 
         Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
         """
         now, account_id = self._clock.now(), webhook.account_id
         delivery_filter = request.to_filter(account_id, now)
-        job_id = derived_id("job", account_id, once) if once else new_id("job")
+        job_id = derived_id("job", account_id, idempotency_key) if idempotency_key else new_id("job")
         backfill = Backfill() if request.backfill else None
         job = Job(job_id, account_id, JobKind.REPLAY, delivery_filter, now, backfill=backfill)
         return await self._jobs.add(job, self._audit(request, job, actor))

@@ -10,7 +10,7 @@ from streams.features.replays.backfill import HistoryBackfill
 from streams.outage import JOB, Outage
 from streams.ports import Jobs, Telemetry
 
-LOOK_EVERY_SECONDS = 0.5
+POLL_INTERVAL_SECONDS = 0.5
 # The pause between two portions, so that other stages do not wait for the database.
 PORTION_PAUSE_SECONDS = 0.2
 
@@ -22,8 +22,8 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
     """
     turns = _JobTurns(jobs, backfill, telemetry)
     while True:
-        advanced_count = await turns.round()
-        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else LOOK_EVERY_SECONDS)
+        advanced_count = await turns.run_round()
+        await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)
 
 
 class _JobTurns:
@@ -34,38 +34,38 @@ class _JobTurns:
         self._backfill = backfill
         self._telemetry = telemetry
         self._rounds = 0
-        self._postponed: dict[str, Outage] = {}
+        self._job_outages: dict[str, Outage] = {}
 
-    async def round(self) -> int:
+    async def run_round(self) -> int:
         """Returns how many jobs advanced."""
         self._rounds += 1
         advanced_count, outages, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
-            while jobs_of_account := await self._jobs.unfinished(account_id):
+            while jobs_of_account := await self._jobs.list_unfinished(account_id):
                 account_id = jobs_of_account[0].account_id
-                advanced_count += await self._turn(jobs_of_account)
-                outages |= {job.id: self._postponed[job.id] for job in jobs_of_account if job.id in self._postponed}
+                advanced_count += await self._run_turn(jobs_of_account)
+                outages |= {job.id: self._job_outages[job.id] for job in jobs_of_account if job.id in self._job_outages}
             # Forget jobs that were cancelled.
-            self._postponed = outages
+            self._job_outages = outages
         return advanced_count
 
-    async def _turn(self, jobs_of_account: Sequence[Job]) -> bool:
+    async def _run_turn(self, jobs_of_account: Sequence[Job]) -> bool:
         """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
-        first = self._rounds % len(jobs_of_account)
-        for job in (*jobs_of_account[first:], *jobs_of_account[:first]):
-            if await self._advances(job):
+        first_index = self._rounds % len(jobs_of_account)
+        for job in (*jobs_of_account[first_index:], *jobs_of_account[:first_index]):
+            if await self._advance_job(job):
                 return True
         return False
 
-    async def _advances(self, job: Job) -> bool:
+    async def _advance_job(self, job: Job) -> bool:
         try:
-            job_after = await (self._backfill.advance(job) if job.reads_history else self._jobs.advance(job.id))
+            job_after = await (self._backfill.advance(job) if job.is_backfilling else self._jobs.advance(job.id))
         except Unavailable as error:
-            outage = self._postponed.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
+            outage = self._job_outages.setdefault(job.id, Outage(self._telemetry, JOB, {"job_id": job.id}))
             outage.begin(job.id, str(error))
             return False
-        if job.id in self._postponed:
-            self._postponed.pop(job.id).end(job.id)
+        if job.id in self._job_outages:
+            self._job_outages.pop(job.id).end(job.id)
         if job_after.finished_at is not None:
             _log_end(job_after, self._telemetry)
         return job_after != job

@@ -7,15 +7,15 @@ from weakref import WeakValueDictionary
 
 
 class AccountTurns:
-    """At most `at_once` turns, and one of an account at a time."""
+    """At most `limit` turns, and one of an account at a time."""
 
-    def __init__(self, at_once: int) -> None:
-        self._at_once = asyncio.Semaphore(at_once)
+    def __init__(self, limit: int) -> None:
+        self._semaphore = asyncio.Semaphore(limit)
         # Unused locks vanish.
         self._accounts: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
     async def turn(self, account_id: str) -> AsyncIterator[None]:
-        of_account = self._accounts.setdefault(account_id, asyncio.Lock())
-        async with of_account, self._at_once:
+        account_lock = self._accounts.setdefault(account_id, asyncio.Lock())
+        async with account_lock, self._semaphore:
             yield

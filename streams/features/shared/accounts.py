@@ -10,22 +10,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts, api_keys, users
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_room
+from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User
 from streams.core.audit import AuditEntry
 from streams.core.errors import NotFound
-from streams.core.limits import KEYS_LISTED, KEYS_PER_ACCOUNT, USERS_PER_ACCOUNT
+from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
 
-KEYS_AT_ONCE = 500
-_TOO_MANY_KEYS = "the account has {count} API keys, and may have at most {limit}: revoke one first"
-_TOO_MANY_USERS = "the account has {count} users, and may have at most {limit}: remove one first"
+KEYS_PER_QUERY = 500
+_TOO_MANY_KEYS_MESSAGE = "the account has {count} API keys, and may have at most {limit}: revoke one first"
+_TOO_MANY_USERS_MESSAGE = "the account has {count} users, and may have at most {limit}: remove one first"
 
 
 class SqlAccounts(SqlStorage):
@@ -35,7 +35,7 @@ class SqlAccounts(SqlStorage):
         async with self._database.transaction() as connection:
             await connection.execute(insert(accounts).values(_account_row(account)))
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def find(self, account_id: str) -> Account | None:
         row = await self._database.row(select(accounts).where(accounts.c.id == account_id))
@@ -47,7 +47,7 @@ class SqlAccounts(SqlStorage):
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
         """Newest first."""
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await accounts_page(connection, cursor, limit)
 
     async def change(
@@ -64,7 +64,7 @@ class SqlAccounts(SqlStorage):
             updated = change(previous)
             if updated != previous:
                 await connection.execute(update(accounts).where(condition).values(_account_row(updated)))
-                await note(connection, audit(previous, updated) if audit else None)
+                await write_entry(connection, audit(previous, updated) if audit else None)
             return updated
 
 
@@ -85,29 +85,36 @@ async def accounts_page(
 
 
 class SqlApiKeys:
-    """`ApiKeys` in SQL. Look-ups have one connection between them, so that strangers cannot take all; uses one."""
+    """`ApiKeys` in SQL.
+
+    All look-ups share one connection, so that unknown callers cannot take the others. So do all uses.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_ups = Batches(self._find_all, KEYS_AT_ONCE)
-        self._uses = Batches(self._store_uses, KEYS_AT_ONCE)
+        self._look_ups = Batches(self._find_all, KEYS_PER_QUERY)
+        self._uses = Batches(self._store_uses, KEYS_PER_QUERY)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
-        """Raises `Conflict` when the account has `KEYS_PER_ACCOUNT` active ones."""
-        active = api_keys.c.revoked_at.is_(None) & (
+        """Raises `Conflict` when the account has `MAX_KEYS_PER_ACCOUNT` active ones."""
+        is_active = api_keys.c.revoked_at.is_(None) & (
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
         async with self._database.transaction() as connection:
-            await require_room(connection, key.account_id, api_keys, active, KEYS_PER_ACCOUNT, _TOO_MANY_KEYS)
+            await require_row_limit(
+                connection, key.account_id, api_keys, is_active, MAX_KEYS_PER_ACCOUNT, _TOO_MANY_KEYS_MESSAGE
+            )
             await connection.execute(insert(api_keys).values(_key_row(key)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
-        """Those that are active, and the last that ended: `KEYS_LISTED` at most, oldest first."""
-        end = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
+        """Those that are active, and the last that ended: `MAX_KEYS_LISTED` at most, oldest first."""
+        ended_at = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
         # What has no end, or ends last: so an active key comes before each that has ended.
-        newest = (end.is_(None).desc(), end.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
-        query = select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest).limit(KEYS_LISTED)
+        newest_first = (ended_at.is_(None).desc(), ended_at.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
+        query = (
+            select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest_first).limit(MAX_KEYS_LISTED)
+        )
         rows = [_key(row) for row in await self._database.rows(query)]
         return sorted(rows, key=lambda key: (key.created_at, key.id))
 
@@ -126,16 +133,16 @@ class SqlApiKeys:
             row = (await connection.execute(select(api_keys).where(condition).with_for_update())).one_or_none()
             if row is not None and row.revoked_at is None:
                 await connection.execute(update(api_keys).where(condition).values(revoked_at=audit_entry.at))
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return row is not None
 
     async def touch(self, key_id: str, at: datetime) -> None:
         await self._uses.result((key_id, at))
 
     async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
-        used_keys = api_keys.c.id.in_({key_id for key_id, _ in uses})
+        is_used = api_keys.c.id.in_({key_id for key_id, _ in uses})
         async with self._database.transaction() as connection:
-            await connection.execute(update(api_keys).where(used_keys).values(last_used_at=max(at for _, at in uses)))
+            await connection.execute(update(api_keys).where(is_used).values(last_used_at=max(at for _, at in uses)))
         return [None] * len(uses)
 
 
@@ -145,7 +152,7 @@ class SqlUsers(SqlStorage):
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
         """Returns the account's user with this e-mail address, who may have existed before.
 
-        Raises `Conflict` when the account has `USERS_PER_ACCOUNT`.
+        Raises `Conflict` when the account has `MAX_USERS_PER_ACCOUNT`.
         """
         statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         columns = (users.c.account_id == user.account_id) & (users.c.email == user.email)
@@ -154,9 +161,11 @@ class SqlUsers(SqlStorage):
                 return _user(row)
             # The same request at the same moment is no further user.
             is_other = users.c.email != user.email
-            await require_room(connection, user.account_id, users, is_other, USERS_PER_ACCOUNT, _TOO_MANY_USERS)
+            await require_row_limit(
+                connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS_MESSAGE
+            )
             if (await connection.execute(statement)).first() is not None:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return _user((await connection.execute(select(users).where(columns))).one())
 
     async def list(self, account_id: str) -> Sequence[User]:
@@ -170,14 +179,14 @@ class SqlUsers(SqlStorage):
                 await connection.execute(delete(users).where(condition).returning(users.c.id))
             ).first() is not None
             if is_removed:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return is_removed
 
     async def find(self, user_id: str) -> User | None:
         row = await self._database.row(select(users).where(users.c.id == user_id))
         return _user(row) if row else None
 
-    async def with_email(self, email: str) -> Sequence[User]:
+    async def find_by_email(self, email: str) -> Sequence[User]:
         """The users with this address, of any account; oldest first."""
         query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
         return [_user(row) for row in await self._database.rows(query)]
@@ -189,7 +198,7 @@ class SqlUsers(SqlStorage):
             statement = update(users).where(condition).values(role=role).returning(users)
             row = (await connection.execute(statement)).one_or_none()
             if row is not None:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return _user(row) if row else None
 
 

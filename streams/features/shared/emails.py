@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from email_validator import EmailNotValidError, validate_email
 
 from streams.core.errors import FieldError
-from streams.core.limits import EMAILS
+from streams.core.limits import MAX_EMAILS
 
 
 def normalize_email(text: str) -> str:
@@ -24,8 +24,8 @@ def normalize_email(text: str) -> str:
 
 def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
     """Which of these are not e-mail addresses, and why."""
-    if len(emails) > EMAILS:
-        return [FieldError(field, f"must have at most {EMAILS} addresses")]
+    if len(emails) > MAX_EMAILS:
+        return [FieldError(field, f"must have at most {MAX_EMAILS} addresses")]
     errors = []
     for email in emails:
         try:

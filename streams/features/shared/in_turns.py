@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Iterable
 
 from streams.ports import Record
 
-RECORDS_IN_A_ROW = 50
+RECORDS_PER_TURN = 50
 
 
-async def in_turns(records: Iterable[Record]) -> AsyncIterator[Record]:
+async def iterate_in_turns(records: Iterable[Record]) -> AsyncIterator[Record]:
     """Yield records. Other work of the process gets its turn between so many."""
     for count, record in enumerate(records, 1):
         yield record
-        if count % RECORDS_IN_A_ROW == 0:
+        if count % RECORDS_PER_TURN == 0:
             await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from streams.core.access import digest
 from streams.core.errors import InvalidRecord, ProviderFailed, Unauthorized
 from streams.core.oidc import (
-    PENDING_LASTS,
+    PENDING_LIFETIME,
     AccountIdentity,
     AuthorizationRequest,
     EmailIdentity,
@@ -28,9 +28,9 @@ from streams.features.sign_in.storage import SqlPendingSignIns
 from streams.ports import Clock, Encryption, IdentityProvider, Telemetry
 
 # The path of the dashboard that the provider sends browsers back to.
-OIDC_CALLBACK = "/sign-in/oidc/callback"
+OIDC_CALLBACK_PATH = "/sign-in/oidc/callback"
 # An error code of the provider, as the browser brings it, in a log line.
-LOGGED_CHARACTERS = 100
+MAX_LOGGED_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class StartedSignIn:
 class FinishedSignIn:
     """A new session, and the page to go to."""
 
-    opened: OpenedSignIn
-    next: str
+    opened_sign_in: OpenedSignIn
+    next_page: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class OidcService:
         try:
             url = await self._provider.authorization_url(request)
         except ProviderFailed as error:
-            self._note_failure(error)
+            self._record_failure(error)
             raise
         secrets = {"nonce": request.nonce, "verifier": request.verifier, "next": next_page}
         await self._pending.add(
@@ -93,7 +93,7 @@ class OidcService:
                 digest(browser_token),
                 self._encryption.encrypt(json.dumps(secrets)),
                 now,
-                now + PENDING_LASTS,
+                now + PENDING_LIFETIME,
             )
         )
         return StartedSignIn(url, browser_token)
@@ -107,7 +107,7 @@ class OidcService:
             self._telemetry.info("oidc_sign_in_refused", why=str(error))
             raise
         except ProviderFailed as error:
-            self._note_failure(error)
+            self._record_failure(error)
             raise
         self._telemetry.count("oidc_sign_ins_total", outcome="signed_in")
         return finished_sign_in
@@ -118,7 +118,7 @@ class OidcService:
         if pending is None:
             raise SignInRefused("the state is unknown, used, expired, or of another browser")
         if not answer.code:
-            raise ProviderRefused(answer.error[:LOGGED_CHARACTERS] or "no code and no error")
+            raise ProviderRefused(answer.error[:MAX_LOGGED_CHARACTERS] or "no code and no error")
         secrets = self._decrypt_secrets(pending)
         request = AuthorizationRequest(answer.state, secrets["nonce"], secrets["verifier"])
         claims = await self._provider.claims(answer.code, request, self._rules.claims)
@@ -134,23 +134,23 @@ class OidcService:
     async def _open(self, identity: Identity, browser: Browser) -> OpenedSignIn:
         match identity:
             case OperatorIdentity(actor, email):
-                return await self._sign_in.as_operator(actor, browser, SignInMethod.OIDC, email)
+                return await self._sign_in.sign_in_operator(actor, browser, SignInMethod.OIDC, email)
             case EmailIdentity(_, email):
                 return await self._open_by_email(email, browser)
             case AccountIdentity(actor, email, account_ids, role):
-                existing = [
+                existing_ids = [
                     account_id for account_id in account_ids if await self._accounts.find(account_id) is not None
                 ]
-                if not existing:
+                if not existing_ids:
                     raise NotAdmitted("none of the accounts that the provider names exists")
-                return await self._sign_in.as_member_of(actor, existing, role, email, browser)
+                return await self._sign_in.sign_in_member(actor, existing_ids, role, email, browser)
 
     async def _open_by_email(self, email: str, browser: Browser) -> OpenedSignIn:
         try:
-            return await self._sign_in.as_users_with(normalize_email(email).lower(), browser)
+            return await self._sign_in.sign_in_by_email(normalize_email(email).lower(), browser)
         except (ValueError, Unauthorized):
             raise NotAdmitted("no user has the e-mail address") from None
 
-    def _note_failure(self, error: ProviderFailed) -> None:
+    def _record_failure(self, error: ProviderFailed) -> None:
         self._telemetry.count("oidc_sign_ins_total", outcome="failed")
         self._telemetry.warning("oidc_provider_failed", why=str(error))

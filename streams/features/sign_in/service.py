@@ -11,13 +11,13 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
 from streams.core.mail import Mail, MailKind
 from streams.core.session import (
-    GUESSES,
-    LINK_LASTS,
-    MAX_LINK,
+    LINK_LIFETIME,
+    MAX_CODE_GUESSES,
+    MAX_LINK_LIFETIME,
     MAX_OPEN_MAILS,
-    OIDC_SESSION_LASTS,
-    OPERATOR_SESSION_LASTS,
-    SESSION_LASTS,
+    OIDC_SESSION_LIFETIME,
+    OPERATOR_SESSION_LIFETIME,
+    SESSION_LIFETIME,
     Session,
     SignIn,
     SignInMethod,
@@ -27,14 +27,14 @@ from streams.core.url import page_url_errors
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
-from streams.features.sign_in.sessions import session_begun
+from streams.features.sign_in.sessions import session_begun_entry
 from streams.features.sign_in.storage import SqlSessions, SqlSignIns
 from streams.ids import new_id
 from streams.ports import Clock, Encryption
 
-USER_AGENT_CHARACTERS = 300
-_WRONG_LINK = "the link was used already, or has expired: ask for a new one"
-_WRONG_CODE = (
+MAX_USER_AGENT_CHARACTERS = 300
+_WRONG_LINK_MESSAGE = "the link was used already, or has expired: ask for a new one"
+_WRONG_CODE_MESSAGE = (
     "the code is wrong, was used already, has expired, or was asked for in another browser: "
     "check it, or open the link of the mail"
 )
@@ -93,7 +93,7 @@ class SignInService:
 
     # -- ways in ------------------------------------------------------------------------------------------------
 
-    async def ask(self, email: str) -> str:
+    async def send_sign_in_mail(self, email: str) -> str:
         """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
 
         No mail is sent while enough links of earlier ones still work. The work is the same for an address without a
@@ -102,18 +102,18 @@ class SignInService:
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
         email, now = normalize_email(email).lower(), self._clock.now()
-        token, browser, code = self._new_token(), self._new_token(), self._new_code()
+        token, browser_token, code = self._new_token(), self._new_token(), self._new_code()
         sign_in = SignIn(
-            digest(token), f"email:{email}", now, now + LINK_LASTS, email=email, browser_sha256=digest(browser)
+            digest(token), f"email:{email}", now, now + LINK_LIFETIME, email=email, browser_sha256=digest(browser_token)
         )
-        mail = self._mail(await self._users.with_email(email), email, token, code, now)
+        mail = self._mail(await self._users.find_by_email(email), email, token, code, now)
         if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
             mail = None
         if mail is not None:
             # Without a mail there is no code: one that is in no mail can only be guessed.
-            sign_in = replace(sign_in, code_sha256=code_digest(browser, code), guesses_left=GUESSES)
+            sign_in = replace(sign_in, code_sha256=code_digest(browser_token, code), guesses_left=MAX_CODE_GUESSES)
         await self._sign_ins.add(sign_in, mail=mail)
-        return browser
+        return browser_token
 
     def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:
         # Encrypted, because a reader of the database must not be able to sign in.
@@ -131,44 +131,44 @@ class SignInService:
             due_at=now,
         )
 
-    async def link_for(self, account_id: str, user_id: str, *, actor: str) -> Link:
+    async def create_user_link(self, account_id: str, user_id: str, *, actor: str) -> Link:
         """Make a link by which a user signs in once, within 15 minutes. Raises `NotFound`."""
         user = await self._users.find(user_id)
         if user is None or user.account_id != account_id:
             raise NotFound(f"this account has no user {user_id}")
         token, now = self._new_token(), self._clock.now()
         audit_entry = new_entry(self._clock, actor, "user.sign_in_token_made", user_id, account_id)
-        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, user_id=user_id)
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LIFETIME, user_id=user_id)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
-    async def portal_link(
+    async def create_portal_link(
         self,
         account_id: str,
         role: Role = Role.MEMBER,
-        lasts: timedelta = LINK_LASTS,
+        lifetime: timedelta = LINK_LIFETIME,
         return_url: str | None = None,
         *,
         actor: str,
     ) -> Link:
         """Make a link that signs one browser in to an account, once. Raises `Invalid` and `NotFound`."""
-        if not timedelta(minutes=1) <= lasts <= MAX_LINK:
-            raise Invalid(FieldError("minutes", f"must be from 1 to {MAX_LINK // timedelta(minutes=1)}"))
+        if not timedelta(minutes=1) <= lifetime <= MAX_LINK_LIFETIME:
+            raise Invalid(FieldError("minutes", f"must be from 1 to {MAX_LINK_LIFETIME // timedelta(minutes=1)}"))
         if return_url is not None and (errors := page_url_errors("returnUrl", return_url)):
             raise Invalid(*errors)
         await self._accounts.require(account_id)
         token, now = self._new_token(), self._clock.now()
         sign_in = SignIn(
-            digest(token), actor, now, now + lasts, account_id=account_id, role=role, return_url=return_url
+            digest(token), actor, now, now + lifetime, account_id=account_id, role=role, return_url=return_url
         )
         audit_entry = new_entry(self._clock, actor, "portal_link.made", account_id, account_id, role=role)
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
 
-    async def operator_link(self, *, actor: str) -> Link:
+    async def create_operator_link(self, *, actor: str) -> Link:
         """Make a link by which an operator signs in once, within 15 minutes."""
         token, now = self._new_token(), self._clock.now()
-        sign_in = SignIn(digest(token), actor, now, now + LINK_LASTS, is_operator=True)
+        sign_in = SignIn(digest(token), actor, now, now + LINK_LIFETIME, is_operator=True)
         audit_entry = new_entry(self._clock, actor, "operator.sign_in_link_made", "operator")
         await self._sign_ins.add(sign_in, audit_entry=audit_entry)
         return self._link(token, sign_in)
@@ -178,36 +178,36 @@ class SignInService:
 
     # -- in -----------------------------------------------------------------------------------------------------
 
-    async def holder(self, token: str) -> LinkHolder:
+    async def find_link_holder(self, token: str) -> LinkHolder:
         """Whom a link signs in; it stays unused. Raises `Unauthorized`."""
         sign_in = await self._sign_ins.find(digest(token), self._clock.now())
         if sign_in is None:
-            raise Unauthorized(_WRONG_LINK)
+            raise Unauthorized(_WRONG_LINK_MESSAGE)
         if sign_in.is_operator:
             return LinkHolder("operator")
         if sign_in.account_id is not None:
             return LinkHolder(sign_in.role, account=(await self._accounts.require(sign_in.account_id)).name)
         users = await self._users_of(sign_in)
         if not users:
-            raise Unauthorized(_WRONG_LINK)
+            raise Unauthorized(_WRONG_LINK_MESSAGE)
         user = users[0]
         if len(users) > 1:
             return LinkHolder(None, user.email, accounts=len(users))
         return LinkHolder(user.role, user.email, (await self._accounts.require(user.account_id)).name)
 
-    async def by_link(self, token: str, browser: Browser) -> OpenedSignIn:
+    async def sign_in_by_link(self, token: str, browser: Browser) -> OpenedSignIn:
         """Redeem a one-time token. Raises `Unauthorized`."""
         sign_in = await self._sign_ins.redeem(digest(token), self._clock.now())
         method = SignInMethod.PORTAL_LINK if sign_in and sign_in.role else SignInMethod.LINK
-        return await self._open(sign_in, browser, method, _WRONG_LINK)
+        return await self._open(sign_in, browser, method, _WRONG_LINK_MESSAGE)
 
-    async def by_code(self, browser_token: str, code: str, browser: Browser) -> OpenedSignIn:
+    async def sign_in_by_code(self, browser_token: str, code: str, browser: Browser) -> OpenedSignIn:
         """Redeem a typed code, in the browser that asked for it. Raises `Unauthorized`."""
         digests = digest(browser_token), code_digest(browser_token, code)
         sign_in = await self._sign_ins.guess(*digests, self._clock.now())
-        return await self._open(sign_in, browser, SignInMethod.CODE, _WRONG_CODE)
+        return await self._open(sign_in, browser, SignInMethod.CODE, _WRONG_CODE_MESSAGE)
 
-    async def as_operator(
+    async def sign_in_operator(
         self,
         actor: str,
         browser: Browser,
@@ -218,44 +218,44 @@ class SignInService:
 
         `email` is for the audit log.
         """
-        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LASTS), is_operator=True)
-        return await self._begin(session, session_begun(self._clock, session, method, email=email))
+        session = replace(self._new_session(actor, browser, OPERATOR_SESSION_LIFETIME), is_operator=True)
+        return await self._begin(session, session_begun_entry(self._clock, session, method, email=email))
 
-    async def as_users_with(self, email: str, browser: Browser) -> OpenedSignIn:
+    async def sign_in_by_email(self, email: str, browser: Browser) -> OpenedSignIn:
         """Open a session of a person whose address a provider has verified: of every user with it.
 
         Raises `Unauthorized`.
         """
-        users = await self._users.with_email(email)
+        users = await self._users.find_by_email(email)
         if not users:
             raise Unauthorized("no user has this address")
         session = replace(
-            self._new_session(f"email:{email}", browser, OIDC_SESSION_LASTS), email=email, proved_email=email
+            self._new_session(f"email:{email}", browser, OIDC_SESSION_LIFETIME), email=email, proved_email=email
         )
         return await self._begin_of_users(session, users, SignInMethod.OIDC)
 
-    async def as_member_of(
+    async def sign_in_member(
         self, actor: str, account_ids: Sequence[str], role: Role, email: str | None, browser: Browser
     ) -> OpenedSignIn:
         """Open a session of a person whom a provider gives a role in these accounts, which exist."""
         session = replace(
-            self._new_session(actor, browser, OIDC_SESSION_LASTS),
+            self._new_session(actor, browser, OIDC_SESSION_LIFETIME),
             account_id=account_ids[0] if len(account_ids) == 1 else None,
             role=role,
             email=email,
             account_ids=tuple(account_ids),
         )
-        return await self._begin(session, session_begun(self._clock, session, SignInMethod.OIDC))
+        return await self._begin(session, session_begun_entry(self._clock, session, SignInMethod.OIDC))
 
     async def _open(
-        self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, otherwise: str
+        self, sign_in: SignIn | None, browser: Browser, method: SignInMethod, error_message: str
     ) -> OpenedSignIn:
         if sign_in is None:
-            raise Unauthorized(otherwise)
+            raise Unauthorized(error_message)
         if sign_in.is_operator:
-            return await self.as_operator(sign_in.actor, browser, method)
+            return await self.sign_in_operator(sign_in.actor, browser, method)
         session = replace(
-            self._new_session(sign_in.actor, browser, SESSION_LASTS),
+            self._new_session(sign_in.actor, browser, SESSION_LIFETIME),
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
@@ -264,20 +264,22 @@ class SignInService:
             return_url=sign_in.return_url,
         )
         if sign_in.account_id is not None:
-            return await self._begin(session, session_begun(self._clock, session, method))
+            return await self._begin(session, session_begun_entry(self._clock, session, method))
         users = await self._users_of(sign_in)
         if not users:
-            raise Unauthorized(otherwise)
+            raise Unauthorized(error_message)
         return await self._begin_of_users(session, users, method)
 
-    def _new_session(self, actor: str, browser: Browser, lasts: timedelta) -> Session:
-        now, user_agent = self._clock.now(), browser.user_agent[:USER_AGENT_CHARACTERS]
-        return Session(new_id("session"), actor, now, now, now + lasts, address=browser.address, user_agent=user_agent)
+    def _new_session(self, actor: str, browser: Browser, lifetime: timedelta) -> Session:
+        now, user_agent = self._clock.now(), browser.user_agent[:MAX_USER_AGENT_CHARACTERS]
+        return Session(
+            new_id("session"), actor, now, now, now + lifetime, address=browser.address, user_agent=user_agent
+        )
 
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> OpenedSignIn:
         """A person of one account is in it. A person of several chooses."""
-        session = session.of_user(users[0]) if len(users) == 1 else session
-        return await self._begin(session, session_begun(self._clock, session, method))
+        session = session.for_user(users[0]) if len(users) == 1 else session
+        return await self._begin(session, session_begun_entry(self._clock, session, method))
 
     async def _begin(self, session: Session, audit_entry: AuditEntry) -> OpenedSignIn:
         token = self._new_token()
@@ -286,6 +288,6 @@ class SignInService:
 
     async def _users_of(self, sign_in: SignIn) -> Sequence[User]:
         if sign_in.email is not None:
-            return await self._users.with_email(sign_in.email)
+            return await self._users.find_by_email(sign_in.email)
         user = await self._users.find(sign_in.user_id) if sign_in.user_id else None
         return [user] if user else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from streams.core.access import Role, digest
 from streams.core.audit import AuditEntry
 from streams.core.errors import Forbidden, NotFound, Unauthorized
-from streams.core.session import USE_NOTED_EVERY, Session, SignInMethod
+from streams.core.session import USE_UPDATE_INTERVAL, Session, SignInMethod
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.sign_in.storage import SqlSessions
@@ -26,7 +26,7 @@ class SessionService:
         session = await self._sessions.find(digest(token))
         if session is None or not session.is_valid(now):
             raise Unauthorized("the session has ended: sign in again")
-        if now - session.used_at >= USE_NOTED_EVERY:
+        if now - session.used_at >= USE_UPDATE_INTERVAL:
             # Only the time: the browser may be choosing another account at this moment.
             await self._sessions.touch(session.id, now)
             session = replace(session, used_at=now)
@@ -41,14 +41,14 @@ class SessionService:
             return [replace(session, account_id=account_id) for account_id in session.account_ids]
         if session.is_operator or session.proved_email is None:
             return []
-        return [session.of_user(user) for user in await self._users.with_email(session.proved_email)]
+        return [session.for_user(user) for user in await self._users.find_by_email(session.proved_email)]
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""
         choice = next((choice for choice in await self.choices(session) if choice.account_id == account_id), None)
         if choice is None:
             raise NotFound(f"there is no account {account_id}")
-        await self._sessions.change(choice, session_begun(self._clock, choice, SignInMethod.ACCOUNT_CHOICE))
+        await self._sessions.change(choice, session_begun_entry(self._clock, choice, SignInMethod.ACCOUNT_CHOICE))
         return choice
 
     async def sign_out(self, session: Session) -> None:
@@ -64,7 +64,7 @@ class SessionService:
         if not await self._sessions.remove(session_id, account_id, audit_entry):
             raise NotFound(f"this account has no session {session_id}")
 
-    async def enter(self, session: Session, account_id: str, role: Role) -> Session:
+    async def enter_account(self, session: Session, account_id: str, role: Role) -> Session:
         """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
         if not session.is_operator:
             raise Forbidden("only an operator opens the view of another account")
@@ -74,7 +74,7 @@ class SessionService:
         await self._sessions.change(entered_session, audit_entry)
         return entered_session
 
-    async def leave(self, session: Session) -> Session:
+    async def leave_account(self, session: Session) -> Session:
         """Go back from an account's view to the operator's pages."""
         if not session.is_operator:
             raise Forbidden("only an operator leaves an account's view")
@@ -83,7 +83,7 @@ class SessionService:
         return operator_session
 
 
-def session_begun(clock: Clock, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
+def session_begun_entry(clock: Clock, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
     """The audit entry of a session that begins, or that goes on in an account."""
     return new_entry(
         clock,

@@ -8,15 +8,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
-from streams.core.limits import SESSIONS_LISTED
+from streams.core.limits import MAX_SESSIONS_LISTED
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
-from streams.core.session import IDLE_LASTS, LINK_LASTS, Session, SignIn
+from streams.core.session import IDLE_TIMEOUT, LINK_LIFETIME, Session, SignIn
 
 
 class SqlSignIns(SqlStorage):
@@ -28,19 +28,19 @@ class SqlSignIns(SqlStorage):
             await connection.execute(insert(sign_ins).values(asdict(sign_in)))
             if mail is not None:
                 await connection.execute(insert(mails).values(asdict(mail)))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def count_open_mails(self, email: str, now: datetime) -> int:
         """How many were mailed to an address, and may still be used."""
         is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
         # By the time of creation, for the index.
-        is_open = (sign_ins.c.created_at > now - LINK_LASTS) & sign_ins.c.used_at.is_(None)
+        is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)
         query = select(func.count()).where(is_mailed & is_open)
         return int(await self._database.scalar(query))
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
         """A link that may still be used."""
-        row = await self._database.row(select(sign_ins).where(_usable(sha256, now)))
+        row = await self._database.row(select(sign_ins).where(_is_usable(sha256, now)))
         return _sign_in(row) if row else None
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
@@ -49,18 +49,20 @@ class SqlSignIns(SqlStorage):
         if await self.find(sha256, now) is None:
             return None
         # One statement: of two requests with one link only one changes the row.
-        statement = update(sign_ins).where(_usable(sha256, now)).values(used_at=now).returning(sign_ins)
+        statement = update(sign_ins).where(_is_usable(sha256, now)).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             return _sign_in(row) if row else None
 
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
         """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
-        is_mine = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
-        valid = is_mine & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
-        if await self._database.row(select(sign_ins.c.sha256).where(valid)) is None:
+        is_of_browser = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
+        is_valid = is_of_browser & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
+        if await self._database.row(select(sign_ins.c.sha256).where(is_valid)) is None:
             return None
-        statement = update(sign_ins).where(valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        statement = (
+            update(sign_ins).where(is_valid).values(guesses_left=sign_ins.c.guesses_left - 1).returning(sign_ins)
+        )
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             if row is None or row.code_sha256 != code_sha256:
@@ -93,7 +95,7 @@ class SqlSessions(SqlStorage):
     async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
             await connection.execute(insert(sessions).values(**asdict(session), sha256=sha256))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
@@ -102,10 +104,10 @@ class SqlSessions(SqlStorage):
         return _session(row) if row else None
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
-        """Those that are valid then, newest first, `SESSIONS_LISTED` at most."""
-        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_LASTS)
+        """Those that are valid then, newest first, `MAX_SESSIONS_LISTED` at most."""
+        is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_TIMEOUT)
         query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
-        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(SESSIONS_LISTED)
+        query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(MAX_SESSIONS_LISTED)
         return [_session(row) for row in await self._database.rows(query)]
 
     async def change(self, session: Session, audit_entry: AuditEntry | None = None) -> None:
@@ -113,7 +115,7 @@ class SqlSessions(SqlStorage):
         values = {name: getattr(session, name) for name in ("actor", "account_id", "role", "user_id")}
         async with self._database.transaction() as connection:
             await connection.execute(update(sessions).where(sessions.c.id == session.id).values(values))
-            await note(connection, audit_entry)
+            await write_entry(connection, audit_entry)
 
     async def touch(self, session_id: str, at: datetime) -> None:
         """Note the last use of a session."""
@@ -130,7 +132,7 @@ class SqlSessions(SqlStorage):
                 await connection.execute(delete(sessions).where(condition).returning(sessions.c.id))
             ).first() is not None
             if is_removed:
-                await note(connection, audit_entry)
+                await write_entry(connection, audit_entry)
             return is_removed
 
 
@@ -145,7 +147,7 @@ def _session(row: Any) -> Session:
     return to_value(Session, row, role=Role(row.role) if row.role else None, account_ids=tuple(row.account_ids))
 
 
-def _usable(sha256: str, now: datetime) -> ColumnElement[bool]:
+def _is_usable(sha256: str, now: datetime) -> ColumnElement[bool]:
     return (sign_ins.c.sha256 == sha256) & sign_ins.c.used_at.is_(None) & (sign_ins.c.expires_at > now)
 
 

@@ -11,12 +11,12 @@ from streams.outage import DATABASE, Outages
 from streams.ports import Telemetry, UnknownAccounts
 
 RETRY_SECONDS = 1.0
-LOG_EVERY_SECONDS = 60.0
+LOG_INTERVAL_SECONDS = 60.0
 # Ids of existing accounts in memory: 3 MB. Accounts are never deleted.
 MAX_EXISTING_IDS = 20_000
 # Of one batch: a producer may name a new account in each event.
 MAX_UNKNOWN_PER_BATCH = 100
-MAX_LOGGED = 5
+MAX_LOGGED_ACCOUNTS = 5
 
 
 class AccountCheck:
@@ -36,42 +36,42 @@ class AccountCheck:
         self._telemetry = telemetry
         self._outages = outages
         self._now = now
-        self._known: set[str] = set()
+        self._existing_ids: set[str] = set()
         self._logged_at: float | None = None
-        self._not_logged = 0
+        self._unlogged_count = 0
 
-    async def note(self, events: Iterable[tuple[Event, datetime]]) -> None:
+    async def record_unknown(self, events: Iterable[tuple[Event, datetime]]) -> None:
         """Note the unknown accounts of these events, which have the time of their record each."""
         accounts_by_id = _by_account(
-            (event.account_id, at) for event, at in events if event.account_id not in self._known
+            (event.account_id, at) for event, at in events if event.account_id not in self._existing_ids
         )
         if not accounts_by_id:
             return
         existing = await self._outages.retry(
             lambda: self._accounts.existing(list(accounts_by_id)), RETRY_SECONDS, DATABASE
         )
-        if len(self._known) + len(existing) > MAX_EXISTING_IDS:
-            self._known.clear()
-        self._known.update(list(existing)[:MAX_EXISTING_IDS])
-        unknown = [value for value in accounts_by_id.values() if value.account_id not in existing]
-        if unknown:
-            newest = sorted(unknown, key=lambda value: value.last_at)[-MAX_UNKNOWN_PER_BATCH:]
-            await self._outages.retry(lambda: self._accounts.add(newest), RETRY_SECONDS, DATABASE)
-            self._report(unknown)
+        if len(self._existing_ids) + len(existing) > MAX_EXISTING_IDS:
+            self._existing_ids.clear()
+        self._existing_ids.update(list(existing)[:MAX_EXISTING_IDS])
+        unknown_accounts = [value for value in accounts_by_id.values() if value.account_id not in existing]
+        if unknown_accounts:
+            newest_accounts = sorted(unknown_accounts, key=lambda value: value.last_at)[-MAX_UNKNOWN_PER_BATCH:]
+            await self._outages.retry(lambda: self._accounts.add(newest_accounts), RETRY_SECONDS, DATABASE)
+            self._log_unknown(unknown_accounts)
 
-    def _report(self, unknown: Sequence[UnknownAccount]) -> None:
-        count = sum(account.events for account in unknown)
+    def _log_unknown(self, unknown_accounts: Sequence[UnknownAccount]) -> None:
+        count = sum(account.events for account in unknown_accounts)
         self._telemetry.count("events_of_unknown_accounts_total", count)
-        self._not_logged += count
+        self._unlogged_count += count
         now = self._now()
-        if self._logged_at is None or now - self._logged_at >= LOG_EVERY_SECONDS:
+        if self._logged_at is None or now - self._logged_at >= LOG_INTERVAL_SECONDS:
             self._telemetry.warning(
                 "events_of_unknown_accounts",
-                events=self._not_logged,
-                accounts=", ".join(account.account_id for account in unknown[:MAX_LOGGED]),
+                events=self._unlogged_count,
+                accounts=", ".join(account.account_id for account in unknown_accounts[:MAX_LOGGED_ACCOUNTS]),
                 effect="nobody gets them; scorm-webhooks accounts list --unknown",
             )
-            self._logged_at, self._not_logged = now, 0
+            self._logged_at, self._unlogged_count = now, 0
 
 
 def _by_account(events: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:

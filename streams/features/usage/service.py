@@ -10,7 +10,7 @@ from streams.features.usage.storage import SqlUsage
 from streams.ports import Clock
 
 MAX_MONTHS = 120
-READ_AT_ONCE = 5_000
+ROWS_PER_READ = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class UsageSummary:
     """
 
     months: Sequence[UsageMonth]
-    present: UsageMonth
+    current_month: UsageMonth
     plan_limit: int | None
 
 
@@ -30,7 +30,7 @@ class UsagePage:
     """A part of a month, and where the next one begins; None on the last page."""
 
     rows: Sequence[UsageDetail]
-    next: UsagePlace | None
+    next_place: UsagePlace | None
 
 
 @dataclass
@@ -48,32 +48,34 @@ class UsageService:
         account = await self._accounts.require(account_id)
         usage_by_month = {usage.month: usage for usage in await self._usage.months(account_id, months)}
         this_month = month_of(self._clock.now())
-        present = usage_by_month.setdefault(this_month, UsageMonth(this_month, 0))
-        newest = sorted(usage_by_month.values(), reverse=True)[:months]
-        return UsageSummary(newest, present, account.plan_limit)
+        current_month = usage_by_month.setdefault(this_month, UsageMonth(this_month, 0))
+        newest_months = sorted(usage_by_month.values(), reverse=True)[:months]
+        return UsageSummary(newest_months, current_month, account.plan_limit)
 
     async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> UsagePage:
         """A page of a month's launches by package and dispatch. Raises `Invalid`."""
-        rows = await self._usage.details(account_id, _checked(month), place, limit + 1)
-        last = rows[limit - 1] if len(rows) > limit else None
-        return UsagePage(rows[:limit], UsagePlace(last.package_id or "", last.dispatch_id or "") if last else None)
+        rows = await self._usage.details(account_id, _check_month(month), place, limit + 1)
+        last_row = rows[limit - 1] if len(rows) > limit else None
+        return UsagePage(
+            rows[:limit], UsagePlace(last_row.package_id or "", last_row.dispatch_id or "") if last_row else None
+        )
 
     async def all_details(self, account_id: str, month: str) -> AsyncIterator[UsageDetail]:
         """All of a month, read in pages. Raises `Invalid`."""
         place: UsagePlace | None = None
         while True:
-            page = await self.details(account_id, month, place, READ_AT_ONCE)
+            page = await self.details(account_id, month, place, ROWS_PER_READ)
             for row in page.rows:
                 yield row
-            if (place := page.next) is None:
+            if (place := page.next_place) is None:
                 return
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
         """The packages and dispatches with the most launches of a month. Raises `Invalid`."""
-        return await self._usage.largest(account_id, _checked(month), limit)
+        return await self._usage.largest(account_id, _check_month(month), limit)
 
 
-def _checked(month: str) -> str:
+def _check_month(month: str) -> str:
     if not is_month(month):
         raise Invalid(FieldError("month", "must be a month such as 2026-04"))
     return month

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.backfill import OffsetRange
-from streams.core.errors import Invalid, InvalidRecord, Refused
+from streams.core.errors import Invalid, InvalidRecord, RowRefused
 from streams.core.event import Event, check_event
 from streams.core.pure import pure
-from streams.core.usage import LAUNCHED, launches_of
+from streams.core.usage import LAUNCHED_TYPE, launches_of
 from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
@@ -66,7 +66,7 @@ class Meter:
             return
         try:
             await self._store(records, self._events(records))
-        except Refused as error:
+        except RowRefused as error:
             if len(records) > 1:
                 # Its record alone must not stop the others.
                 middle = len(records) // 2
@@ -82,33 +82,35 @@ class Meter:
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
         # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
         moves = [OffsetRange(item.number, start, ends[item]) for item, start in starts.items() if start is not None]
-        new = await self._outages.retry(
+        new_launches = await self._outages.retry(
             lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE
         )
-        if new is None:
+        if new_launches is None:
             # Another member counted these, or the topic was made again.
             self._batches.reopen(list(ends))
             return
-        self._telemetry.count("usage_launches_total", new.launches)
-        self._telemetry.count("usage_late_launches_total", new.late)
-        self._telemetry.count("usage_duplicates_total", len(batch.launches) + len(batch.late) - sum(new))
-        self._batches.stored(ends)
-        await self._accounts.note(events)
+        self._telemetry.count("usage_launches_total", new_launches.launches)
+        self._telemetry.count("usage_late_launches_total", new_launches.late_launches)
+        self._telemetry.count(
+            "usage_duplicates_total", len(batch.launches) + len(batch.late_launches) - sum(new_launches)
+        )
+        self._batches.mark_stored(ends)
+        await self._accounts.record_unknown(events)
 
     def _events(self, records: Sequence[Record]) -> list[tuple[Event, datetime]]:
         return [(event, record.appended_at) for record in records if (event := self._event(record)) is not None]
 
     def _event(self, record: Record) -> Event | None:
         try:
-            return self._checked(record)
+            return self._decode_event(record)
         except (InvalidRecord, Invalid):
             # fan-out stores it as invalid.
             return None
 
     @pure
-    def _checked(self, record: Record) -> Event | None:
+    def _decode_event(self, record: Record) -> Event | None:
         value = self._codec.decode(record.value or b"")
         if not isinstance(value, Event):
             return None
         # Of others only the account is read.
-        return check_event(value, record.appended_at) if value.type == LAUNCHED else value
+        return check_event(value, record.appended_at) if value.type == LAUNCHED_TYPE else value

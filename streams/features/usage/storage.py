@@ -28,11 +28,11 @@ from streams.core.usage import (
     UsageMonth,
     UsageNotice,
     UsagePlace,
-    crossed,
+    crossed_thresholds,
     launches_by_key,
     month_of,
     notice_event,
-    reached,
+    reached_thresholds,
 )
 from streams.ports import Codec
 
@@ -61,40 +61,42 @@ class SqlUsageMeter:
     async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         async with self._database.transaction() as connection:
             for move in sorted(moves):
-                if not await _move(connection, incarnation, move):
+                if not await _move_position(connection, incarnation, move):
                     await connection.rollback()
                     return None
-            new = await self._insert_launches(connection, batch.launches)
-            late_launches = await self._insert_launches(connection, batch.late)
-            if new or late_launches:
-                await self._add(connection, new, late_launches)
-            return NewLaunches(len(new), len(late_launches))
+            new_launches = await self._insert_launches(connection, batch.launches)
+            late_launches = await self._insert_launches(connection, batch.late_launches)
+            if new_launches or late_launches:
+                await self._add(connection, new_launches, late_launches)
+            return NewLaunches(len(new_launches), len(late_launches))
 
-    async def judge(self, account_id: str, limit: int | None, now: datetime) -> None:
+    async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
         columns, month = usage_months.c, month_of(now)
         async with self._database.transaction() as connection:
             query = select(columns.launches).where(columns.account_id == account_id, columns.month == month)
             launches = await connection.scalar(query) or 0
-            notices = reached(account_id, month, limit, launches, now)
+            notices = reached_thresholds(account_id, month, limit, launches, now)
             await self._store_notices(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
         """Those that were not counted before, in their order."""
-        first = {(launche.account_id, launche.event_id): launche for launche in reversed(launches)}
-        if not first:
+        launch_by_key = {(launch.account_id, launch.event_id): launch for launch in reversed(launches)}
+        if not launch_by_key:
             return []
         # In one order, so that two owners do not wait for each other.
         rows = [
-            {"account_id": launche.account_id, "event_id": launche.event_id, "month": launche.month}
-            for _, launche in sorted(first.items())
+            {"account_id": launch.account_id, "event_id": launch.event_id, "month": launch.month}
+            for _, launch in sorted(launch_by_key.items())
         ]
-        new = {tuple(row) for row in await _LAUNCHES.run(connection, rows)}
-        in_order = {(launche.account_id, launche.event_id): launche for launche in launches}
-        return [first[name] for name in in_order if name in new]
+        new_keys = {tuple(row) for row in await _LAUNCHES.run(connection, rows)}
+        ordered_keys = {(launch.account_id, launch.event_id): launch for launch in launches}
+        return [launch_by_key[name] for name in ordered_keys if name in new_keys]
 
-    async def _add(self, connection: AsyncConnection, new: Sequence[Launch], late_launches: Sequence[Launch]) -> None:
+    async def _add(
+        self, connection: AsyncConnection, new_launches: Sequence[Launch], late_launches: Sequence[Launch]
+    ) -> None:
         by_month: dict[tuple[str, str], list[Launch]] = {}
-        for launch in new:
+        for launch in new_launches:
             by_month.setdefault((launch.account_id, launch.month), []).append(launch)
         late_by_month = Counter((launch.account_id, launch.month) for launch in late_launches)
         months = [
@@ -106,16 +108,18 @@ class SqlUsageMeter:
             }
             for key in sorted(by_month.keys() | late_by_month.keys())
         ]
-        details = [{**key._asdict(), "launches": number} for key, number in sorted(launches_by_key(new).items())]
+        details = [
+            {**key._asdict(), "launches": number} for key, number in sorted(launches_by_key(new_launches).items())
+        ]
         totals = {(row.account_id, row.month): row.launches for row in await _MONTHS.run(connection, months)}
-        if not new:
+        if not new_launches:
             return
         await _DETAILS.run(connection, details)
         limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
         notices = [
             notice
-            for key, of_month in sorted(by_month.items())
-            for notice in crossed(limits.get(key[0]), totals[key] - len(of_month), of_month)
+            for key, month_launches in sorted(by_month.items())
+            for notice in crossed_thresholds(limits.get(key[0]), totals[key] - len(month_launches), month_launches)
         ]
         await self._store_notices(connection, notices)
 
@@ -134,14 +138,14 @@ class SqlUsageMeter:
             }
             for notice in notices
         ]
-        new = {tuple(row) for row in await _NOTICES.run(connection, rows)}
+        new_keys = {tuple(row) for row in await _NOTICES.run(connection, rows)}
         events = [
-            notice_event(notice) for notice in notices if (notice.account_id, notice.month, notice.percent) in new
+            notice_event(notice) for notice in notices if (notice.account_id, notice.month, notice.percent) in new_keys
         ]
-        await self._events.store(connection, [(notice, notice.occurred_at) for notice in events])
+        await self._events.store(connection, [(event, event.occurred_at) for event in events])
 
 
-def _adding(statement: Any) -> Any:
+def _add_on_conflict(statement: Any) -> Any:
     """An insert that adds to the stored numbers."""
     table = statement.table
     key = list(table.primary_key.columns)
@@ -151,18 +155,18 @@ def _adding(statement: Any) -> Any:
 
 _POSITIONS = Bulk(usage_positions)
 _LAUNCHES = Bulk(counted_launches, returning=counted_launches.primary_key.columns)
-_MONTHS, _DETAILS = Bulk(usage_months, _adding, usage_months.c), Bulk(usage_details, _adding)
+_MONTHS, _DETAILS = Bulk(usage_months, _add_on_conflict, usage_months.c), Bulk(usage_details, _add_on_conflict)
 _NOTICES = Bulk(usage_notices, returning=usage_notices.primary_key.columns)
 
 
-async def _move(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
+async def _move_position(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:
     columns = usage_positions.c
-    is_mine = (
+    is_unmoved = (
         (columns.partition == move.partition)
         & (columns.incarnation == incarnation)
         & (columns.next_offset == move.start)
     )
-    result = await connection.execute(update(usage_positions).where(is_mine).values(next_offset=move.end))
+    result = await connection.execute(update(usage_positions).where(is_unmoved).values(next_offset=move.end))
     return result.rowcount == 1
 
 

@@ -12,7 +12,7 @@ from streams.adapters.sql.many_keys import is_one_of
 from streams.adapters.sql.usage_tables import unknown_accounts
 from streams.core.usage import UnknownAccount
 
-ROWS_KEPT = 100
+MAX_ROWS = 100
 _NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_id)
 
 
@@ -20,28 +20,28 @@ class SqlUnknownAccounts(SqlStorage):
     """`UnknownAccounts` in SQL."""
 
     async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             query = select(accounts.c.id).where(is_one_of(connection, accounts.c.id, account_ids))
             return set(await connection.scalars(query))
 
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
         key = unknown_accounts.c.account_id
-        newest = select(key).order_by(*_NEWEST_FIRST).limit(ROWS_KEPT)
+        newest_ids = select(key).order_by(*_NEWEST_FIRST).limit(MAX_ROWS)
         # One that another process writes to at the moment stays: to wait for it could deadlock.
-        older = select(key).where(key.not_in(newest)).with_for_update(skip_locked=True)
+        older_ids = select(key).where(key.not_in(newest_ids)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
             # In one order, so that two processes do not wait for each other.
             await _ACCOUNTS.run(connection, [account._asdict() for account in sorted(accounts)])
-            await connection.execute(delete(unknown_accounts).where(key.in_(older)))
+            await connection.execute(delete(unknown_accounts).where(key.in_(older_ids)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
         """Those of which the last event is newest. One that was created since is known."""
-        is_known = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
-        query = select(unknown_accounts).where(~is_known).order_by(*_NEWEST_FIRST).limit(limit)
+        is_existing = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
+        query = select(unknown_accounts).where(~is_existing).order_by(*_NEWEST_FIRST).limit(limit)
         return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]
 
 
-def _adding(statement: Any) -> Any:
+def _add_on_conflict(statement: Any) -> Any:
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=[unknown_accounts.c.account_id],
@@ -49,4 +49,4 @@ def _adding(statement: Any) -> Any:
     )
 
 
-_ACCOUNTS = Bulk(unknown_accounts, _adding)
+_ACCOUNTS = Bulk(unknown_accounts, _add_on_conflict)

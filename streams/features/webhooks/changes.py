@@ -7,7 +7,7 @@ from typing import Any
 
 from streams.core.webhook import Pause, Registration, Status
 from streams.features.shared.audit_trail import Masked
-from streams.features.webhooks.input import webhook_input
+from streams.features.webhooks.input import to_webhook_input
 
 
 def to_paused(registration: Registration, pause: Pause, now: datetime) -> Registration:
@@ -24,13 +24,13 @@ def to_active(registration: Registration) -> Registration:
     webhook = registration.webhook
     if webhook.status is Status.ACTIVE:
         return registration
-    awake = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
-    return replace(registration, webhook=awake, paused_at=None)
+    active_webhook = replace(webhook, status=Status.ACTIVE, pause=None, health_epoch=webhook.health_epoch + 1)
+    return replace(registration, webhook=active_webhook, paused_at=None)
 
 
 def audited_values(registration: Registration) -> Mapping[str, Any]:
     """What the audit log shows of a webhook: its input and its status, with its headers masked."""
-    webhook, entered_input = registration.webhook, webhook_input(registration)
+    webhook, entered_input = registration.webhook, to_webhook_input(registration)
     values = {attribute.name: getattr(entered_input, attribute.name) for attribute in fields(entered_input)}
     return {
         **values,

@@ -5,22 +5,29 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, NAMED_ONLY
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import parse_filter, type_errors
 from streams.core.headers import is_connection_header
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
-    CONCURRENCY,
-    DESCRIPTION_CHARACTERS,
-    HEADER_NAME_CHARACTERS,
-    HEADER_VALUE_CHARACTERS,
-    HEADERS,
-    SCOPE_IDS,
+    MAX_CONCURRENCY,
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_HEADER_NAME_CHARACTERS,
+    MAX_HEADER_VALUE_CHARACTERS,
+    MAX_SCOPE_IDS,
+    MAX_WEBHOOK_HEADERS,
 )
 from streams.core.url import url_errors
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration, Webhook, entered_types, types_of
+from streams.core.webhook import (
+    ALL_EVENTS,
+    DEFAULT_MAX_CONCURRENCY,
+    Registration,
+    Webhook,
+    to_entered_types,
+    to_event_types,
+)
 
-_TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+_TOKEN_CHARACTERS = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 _RESERVED_HEADERS = frozenset({"user-agent", "traceparent"})
 
 
@@ -42,44 +49,44 @@ class WebhookInput:
 
 
 # The fields of an input that a webhook has by the same name, and those that a registration has.
-_OF_WEBHOOK = [
+_WEBHOOK_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
     if attribute.name in {attribute.name for attribute in fields(Webhook)}
 ]
-_OF_REGISTRATION = [
+_REGISTRATION_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
     if attribute.name in {attribute.name for attribute in fields(Registration)}
 ]
-_SCOPES = ("packages", "dispatches")
+_SCOPE_FIELDS = ("packages", "dispatches")
 
 
-def webhook_input(registration: Registration) -> WebhookInput:
+def to_webhook_input(registration: Registration) -> WebhookInput:
     """The input that makes this registration, without its headers, which are encrypted."""
     webhook = registration.webhook
-    values = {name: getattr(webhook, name) for name in _OF_WEBHOOK} | {
-        name: getattr(registration, name) for name in _OF_REGISTRATION
+    values = {name: getattr(webhook, name) for name in _WEBHOOK_FIELDS} | {
+        name: getattr(registration, name) for name in _REGISTRATION_FIELDS
     }
-    values |= {name: sorted(values[name]) for name in _SCOPES}
+    values |= {name: sorted(values[name]) for name in _SCOPE_FIELDS}
     values["filter"] = webhook.filter.value if webhook.filter else None
-    return WebhookInput(**values, events=entered_types(webhook.event_types))
+    return WebhookInput(**values, events=to_entered_types(webhook.event_types))
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the webhook that this input makes, without its headers."""
-    values = {name: getattr(webhook_input, name) for name in _OF_WEBHOOK}
+    values = {name: getattr(webhook_input, name) for name in _WEBHOOK_FIELDS}
     return {
         **values,
-        **{name: frozenset(values[name]) for name in _SCOPES},
-        "event_types": types_of(webhook_input.events),
+        **{name: frozenset(values[name]) for name in _SCOPE_FIELDS},
+        "event_types": to_event_types(webhook_input.events),
         "filter": None if webhook_input.filter is None else parse_filter(webhook_input.filter),
     }
 
 
 def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
     """The fields of the registration that this input makes."""
-    return {name: getattr(webhook_input, name) for name in _OF_REGISTRATION}
+    return {name: getattr(webhook_input, name) for name in _REGISTRATION_FIELDS}
 
 
 def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[FieldError]:
@@ -104,16 +111,16 @@ def input_errors(webhook_input: WebhookInput, allow_http: bool = False) -> list[
         if not is_id(value)
     ]
     errors += [
-        FieldError(scope, f"at most {SCOPE_IDS} ids")
+        FieldError(scope, f"at most {MAX_SCOPE_IDS} ids")
         for scope, values in (("packages", webhook_input.packages), ("dispatches", webhook_input.dispatches))
-        if len(values) > SCOPE_IDS
+        if len(values) > MAX_SCOPE_IDS
     ]
-    if len(webhook_input.description) > DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
+    if len(webhook_input.description) > MAX_DESCRIPTION_CHARACTERS or "\0" in webhook_input.description:
         errors.append(
-            FieldError("description", f"must have at most {DESCRIPTION_CHARACTERS} characters, none of them NUL")
+            FieldError("description", f"must have at most {MAX_DESCRIPTION_CHARACTERS} characters, none of them NUL")
         )
-    if not 1 <= webhook_input.max_concurrency <= CONCURRENCY:
-        errors.append(FieldError("maxConcurrency", f"must be from 1 to {CONCURRENCY}"))
+    if not 1 <= webhook_input.max_concurrency <= MAX_CONCURRENCY:
+        errors.append(FieldError("maxConcurrency", f"must be from 1 to {MAX_CONCURRENCY}"))
     errors += _filter_errors(webhook_input)
     errors += header_errors("headers", webhook_input.headers)
     return errors + header_errors("fallbackHeaders", webhook_input.fallback_headers)
@@ -124,7 +131,7 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
     if webhook_input.filter is None:
         return []
     events = set(webhook_input.events)
-    types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in NAMED_ONLY)]
+    types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in OPT_IN_TYPES)]
     try:
         return type_errors(parse_filter(webhook_input.filter), types)
     except Invalid as error:
@@ -133,20 +140,26 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
 
 def header_errors(field: str, headers: Mapping[str, str]) -> list[FieldError]:
     """What is wrong with a customer's own headers (RFC 9110 §5); they cannot replace ours."""
-    errors = [FieldError(field, f"at most {HEADERS} headers")] if len(headers) > HEADERS else []
+    errors = [FieldError(field, f"at most {MAX_WEBHOOK_HEADERS} headers")] if len(headers) > MAX_WEBHOOK_HEADERS else []
     for name, value in headers.items():
-        lower = name.lower()
-        if len(name) > HEADER_NAME_CHARACTERS:
-            start = name[:HEADER_NAME_CHARACTERS]
-            errors.append(FieldError(field, f"the name {start!r}… has more than {HEADER_NAME_CHARACTERS} characters"))
+        lower_name = name.lower()
+        if len(name) > MAX_HEADER_NAME_CHARACTERS:
+            start = name[:MAX_HEADER_NAME_CHARACTERS]
+            errors.append(
+                FieldError(field, f"the name {start!r}… has more than {MAX_HEADER_NAME_CHARACTERS} characters")
+            )
             continue
-        if not name or not set(lower) <= _TOKEN:
+        if not name or not set(lower_name) <= _TOKEN_CHARACTERS:
             errors.append(FieldError(field, f"{name!r} is not a valid header name"))
         elif is_connection_header(name):
             errors.append(FieldError(field, f"{name} belongs to the connection and cannot be set"))
-        elif lower in _RESERVED_HEADERS or lower.startswith(("content-", "webhook-")) or "-signature" in lower:
+        elif (
+            lower_name in _RESERVED_HEADERS
+            or lower_name.startswith(("content-", "webhook-"))
+            or "-signature" in lower_name
+        ):
             errors.append(FieldError(field, f"{name} is a header that we set"))
-        if not all(" " <= character <= "~" for character in value) or len(value) > HEADER_VALUE_CHARACTERS:
-            message = f"must be printable ASCII, at most {HEADER_VALUE_CHARACTERS} characters"
+        if not all(" " <= character <= "~" for character in value) or len(value) > MAX_HEADER_VALUE_CHARACTERS:
+            message = f"must be printable ASCII, at most {MAX_HEADER_VALUE_CHARACTERS} characters"
             errors.append(FieldError(field, f"the value of {name!r} {message}"))
     return errors

@@ -13,13 +13,13 @@ from streams.adapters.sql.tables import deliveries, events
 from streams.core.delivery import Trigger
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event, parse_event
-from streams.core.webhook import Unmatched, Webhook, mismatch
+from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
 from streams.ports import Clock
 
-EVENTS_SHOWN = 50
+MAX_EVENTS = 50
 # An event with many webhooks has as many deliveries: fewer events are found then.
-DELIVERIES_READ = 2_000
+MAX_DELIVERIES_READ = 2_000
 # What decides which events a webhook gets.
 _MATCHING_FIELDS = ("events", "packages", "dispatches", "filter")
 
@@ -29,7 +29,7 @@ class ComparedEvent:
     """An event, and why the webhook would not get it. None when it would."""
 
     event: Event
-    why_not: str | None
+    mismatch: str | None
 
 
 class SqlLatestEvents(SqlStorage):
@@ -37,19 +37,19 @@ class SqlLatestEvents(SqlStorage):
 
     async def bodies(self, account_id: str) -> Sequence[bytes]:
         """The newest events of an account, newest first."""
-        newest = (
+        newest_deliveries = (
             select(deliveries.c.event_id, deliveries.c.first_seen_at)
             .where(deliveries.c.account_id == account_id, deliveries.c.trigger != Trigger.TEST, IS_NOT_ERASED)
             .order_by(deliveries.c.first_seen_at.desc(), deliveries.c.id.desc())
-            .limit(DELIVERIES_READ)
+            .limit(MAX_DELIVERIES_READ)
             .subquery()
         )
-        seen_at = func.max(newest.c.first_seen_at).label("seen_at")
+        seen_at = func.max(newest_deliveries.c.first_seen_at).label("seen_at")
         portion = (
-            select(newest.c.event_id, seen_at)
-            .group_by(newest.c.event_id)
-            .order_by(seen_at.desc(), newest.c.event_id)
-            .limit(EVENTS_SHOWN)
+            select(newest_deliveries.c.event_id, seen_at)
+            .group_by(newest_deliveries.c.event_id)
+            .order_by(seen_at.desc(), newest_deliveries.c.event_id)
+            .limit(MAX_EVENTS)
             .subquery()
         )
         query = (
@@ -65,19 +65,19 @@ class SqlLatestEvents(SqlStorage):
 class LatestEventService:
     """Says which of the latest events a webhook would get."""
 
-    _latest: SqlLatestEvents
+    _latest_events: SqlLatestEvents
     _clock: Clock
 
     async def compare(self, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
         """Newest first. Raises `Invalid` for wrong types, scopes and filters."""
-        if errors := [error for error in input_errors(webhook_input) if _decides(error)]:
+        if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
             raise Invalid(*errors)
         account_id = webhook_input.account_id
         webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
         compared_events = []
-        for body in await self._latest.bodies(account_id):
+        for body in await self._latest_events.bodies(account_id):
             if (event := self._event(body, account_id)) is not None:
-                compared_events.append(ComparedEvent(event, _why_not(webhook, event)))
+                compared_events.append(ComparedEvent(event, _mismatch_text(webhook, event)))
             # A body may have 64 KiB: other callers have their turn between two.
             await asyncio.sleep(0)
         return compared_events
@@ -90,17 +90,17 @@ class LatestEventService:
             return None
 
 
-def _decides(error: FieldError) -> bool:
+def _affects_matching(error: FieldError) -> bool:
     return error.field.partition(".")[0] in _MATCHING_FIELDS
 
 
-def _why_not(webhook: Webhook, event: Event) -> str | None:
-    match mismatch(webhook, event):
+def _mismatch_text(webhook: Webhook, event: Event) -> str | None:
+    match mismatch_reason(webhook, event):
         case None:
             return None
-        case Unmatched.FILTER if webhook.filter is not None:
+        case MismatchReason.FILTER if webhook.filter is not None:
             return webhook.filter.explain(event.data)
-        case Unmatched.SCOPE:
+        case MismatchReason.SCOPE:
             return "its package and its dispatch are not listed"
         case _:
             return f"the webhook does not take {event.type}"

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from streams.core.errors import Conflict
-from streams.core.limits import WAITING_TESTS_PER_ACCOUNT, WAITING_TESTS_PER_WEBHOOK
+from streams.core.limits import MAX_WAITING_TESTS_PER_ACCOUNT, MAX_WAITING_TESTS_PER_WEBHOOK
 from streams.core.webhook import Webhook
 from streams.ports import DeliveryLog
 
-ASK_EVERY_SECONDS = 0.05
+POLL_INTERVAL_SECONDS = 0.05
 
 
 class OutcomeWatch:
@@ -18,57 +18,57 @@ class OutcomeWatch:
 
     def __init__(self, deliveries: DeliveryLog) -> None:
         self._deliveries = deliveries
-        self._places: Counter[tuple[str, str]] = Counter()
-        self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._asking: asyncio.Task[None] | None = None
+        self._running_tests: Counter[tuple[str, str]] = Counter()
+        self._futures: dict[str, asyncio.Future[None]] = {}
+        self._poll_task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def place(self, webhook: Webhook) -> Iterator[None]:
+    def reserve(self, webhook: Webhook) -> Iterator[None]:
         """The place of a test among those that wait. Raises `Conflict` when its webhook or account has no more."""
         limits = {
-            ("this webhook", webhook.id): WAITING_TESTS_PER_WEBHOOK,
-            ("this account", webhook.account_id): WAITING_TESTS_PER_ACCOUNT,
+            ("this webhook", webhook.id): MAX_WAITING_TESTS_PER_WEBHOOK,
+            ("this account", webhook.account_id): MAX_WAITING_TESTS_PER_ACCOUNT,
         }
-        for (whose, holder), limit in limits.items():
-            if self._places[whose, holder] >= limit:
+        for (owner_kind, owner_id), limit in limits.items():
+            if self._running_tests[owner_kind, owner_id] >= limit:
                 raise Conflict(
-                    f"{limit} tests of {whose} wait for their outcome, and no more may: wait for one of them"
+                    f"{limit} tests of {owner_kind} wait for their outcome, and no more may: wait for one of them"
                 )
-        self._places.update(limits.keys())
+        self._running_tests.update(limits.keys())
         try:
             yield
         finally:
-            self._places.subtract(limits.keys())
+            self._running_tests.subtract(limits.keys())
             # Forget who has no test.
-            self._places += Counter()
+            self._running_tests += Counter()
 
     async def wait(self, delivery_id: str) -> None:
         """Return when a test has an outcome. Raises `Unavailable`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[delivery_id] = future
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+        self._futures[delivery_id] = future
+        if self._poll_task is None:
+            self._poll_task = asyncio.create_task(self._poll())
         try:
             await future
         finally:
-            del self._waiting[delivery_id]
+            del self._futures[delivery_id]
 
-    async def _ask(self) -> None:
+    async def _poll(self) -> None:
         try:
-            while self._waiting:
-                waiters = dict(self._waiting)
+            while self._futures:
+                waiters = dict(self._futures)
                 try:
                     ended_deliveries = await self._deliveries.with_outcome(tuple(waiters))
                 except Exception as error:
-                    _settle(waiters.values(), error)
+                    _resolve_all(waiters.values(), error)
                 else:
-                    _settle((waiters[delivery_id] for delivery_id in ended_deliveries), None)
-                await asyncio.sleep(ASK_EVERY_SECONDS)
+                    _resolve_all((waiters[delivery_id] for delivery_id in ended_deliveries), None)
+                await asyncio.sleep(POLL_INTERVAL_SECONDS)
         finally:
-            self._asking = None
+            self._poll_task = None
 
 
-def _settle(futures: Iterable[asyncio.Future[None]], error: Exception | None) -> None:
+def _resolve_all(futures: Iterable[asyncio.Future[None]], error: Exception | None) -> None:
     for future in futures:
         if future.done():
             continue

@@ -19,11 +19,11 @@ DEFAULT_OVERLAP_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """A webhook with its new secret; the old secret is valid until `old_until`, if at all."""
+    """A webhook with its new secret; the old secret is valid until `old_valid_until`, if at all."""
 
-    changed: ChangeResult
+    change: ChangeResult
     secret: str = field(repr=False)
-    old_until: datetime | None
+    old_valid_until: datetime | None
 
 
 @dataclass
@@ -31,7 +31,7 @@ class SecretService:
     """`_new_key` makes random bytes. `actor` is the caller; `account_id` limits it to one account."""
 
     _webhooks: WebhookService
-    _stored: Webhooks
+    _webhook_store: Webhooks
     _encryption: Encryption
     _check: EncryptionCheck
     _audit: AuditLog
@@ -65,28 +65,28 @@ class SecretService:
             raise Invalid(FieldError("overlapHours", f"must be from 0 to {MAX_OVERLAP_HOURS}"))
         now = self._clock.now()
         secret = make_secret(self._new_key(SECRET_BYTES))
-        new = EncryptedSecret(self._encryption.encrypt(secret))
-        old_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
+        new_secret = EncryptedSecret(self._encryption.encrypt(secret))
+        old_valid_until = now + timedelta(hours=overlap_hours) if overlap_hours else None
 
-        def rotated(registration: Registration) -> Registration:
-            valid = registration.webhook.valid_secrets(now)
-            if old_until is None:
-                return _with_secrets(registration, new)
-            if len(valid) > 1:
-                overlap_end = format_time(valid[0].valid_until) if valid[0].valid_until else ""
+        def apply_rotation(registration: Registration) -> Registration:
+            valid_secrets = registration.webhook.valid_secrets(now)
+            if old_valid_until is None:
+                return _replace_secrets(registration, new_secret)
+            if len(valid_secrets) > 1:
+                overlap_end = format_time(valid_secrets[0].valid_until) if valid_secrets[0].valid_until else ""
                 raise Conflict(f"a rotation lasts until {overlap_end}: finish it first, or rotate without an overlap")
-            return _with_secrets(registration, replace(valid[-1], valid_until=old_until), new)
+            return _replace_secrets(registration, replace(valid_secrets[-1], valid_until=old_valid_until), new_secret)
 
-        changed = await self._webhooks.alter(
-            webhook_id, rotated, actor, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
+        change = await self._webhooks.update(
+            webhook_id, apply_rotation, actor, "webhook.secret_rotated", account_id, overlap_hours=overlap_hours
         )
-        return RotationResult(changed, secret, old_until)
+        return RotationResult(change, secret, old_valid_until)
 
     async def finish_rotation(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
-        return await self._webhooks.alter(
+        return await self._webhooks.update(
             webhook_id,
-            lambda registration: _with_secrets(registration, registration.webhook.secrets[-1]),
+            lambda registration: _replace_secrets(registration, registration.webhook.secrets[-1]),
             actor,
             "webhook.secret_rotation_finished",
             account_id,
@@ -103,14 +103,14 @@ class SecretService:
                 self._clock, actor, "webhook.reencrypted", previous.webhook.id, previous.webhook.account_id
             )
 
-        registrations = await self._stored.list()
+        registrations = await self._webhook_store.list()
         for count, registration in enumerate(registrations, 1):
-            await self._stored.change(registration.id, self._resealed, audit=audit)
+            await self._webhook_store.change(registration.id, self._reencrypt_registration, audit=audit)
             on_progress(count, len(registrations))
         await self._check.reencrypt()
         return len(registrations)
 
-    def _resealed(self, registration: Registration) -> Registration:
+    def _reencrypt_registration(self, registration: Registration) -> Registration:
         webhook, reencrypt = registration.webhook, self._encryption.reencrypt
         headers, fallback_headers = webhook.encrypted_headers, webhook.encrypted_fallback_headers
         return replace(
@@ -124,5 +124,5 @@ class SecretService:
         )
 
 
-def _with_secrets(registration: Registration, *secrets: EncryptedSecret) -> Registration:
+def _replace_secrets(registration: Registration, *secrets: EncryptedSecret) -> Registration:
     return replace(registration, webhook=replace(registration.webhook, secrets=secrets))

@@ -9,7 +9,7 @@ from typing import Any
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
 from streams.core.held import HeldChoice
-from streams.core.limits import WEBHOOKS_PER_ACCOUNT
+from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.url import host_of
@@ -22,34 +22,35 @@ from streams.features.webhooks.input import (
     input_errors,
     to_registration_fields,
     to_webhook_fields,
-    webhook_input,
+    to_webhook_input,
 )
 from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
-FILTER_NEEDS_NEWEST = (
+FILTER_UNSUPPORTED_MESSAGE = (
     "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs"
 )
 PROPAGATION_SECONDS = 2.0
-ASK_EVERY_SECONDS = 0.02
+POLL_INTERVAL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
     """A webhook after a change; `propagated` says whether the stages know the change already.
 
-    `unresolved` are hosts of its new URLs that do not resolve.
+    `unresolved_hosts` are hosts of its new URLs that do not resolve.
     """
 
     registration: Registration
     propagated: bool
-    unresolved: tuple[str, ...] = ()
+    unresolved_hosts: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> Sequence[str] | None:
         """A sentence for each host that does not resolve; None without any."""
         return [
-            f'The host "{host}" does not resolve. Events fail until it does: check the URL.' for host in self.unresolved
+            f'The host "{host}" does not resolve. Events fail until it does: check the URL.'
+            for host in self.unresolved_hosts
         ] or None
 
 
@@ -57,7 +58,7 @@ class ChangeResult:
 class RegistrationResult:
     """A new webhook with its signing secret."""
 
-    changed: ChangeResult
+    change: ChangeResult
     secret: str = field(repr=False)
 
 
@@ -76,7 +77,7 @@ class WebhookService:
     _clock: Clock
     _new_key: Callable[[int], bytes]
     _allow_http: bool = False
-    _webhooks_per_account: int = WEBHOOKS_PER_ACCOUNT
+    _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
     # Whether records are written with the newest schemas: an older one has no filter.
     _takes_filters: bool = True
 
@@ -97,10 +98,10 @@ class WebhookService:
         audit_entry = new_entry(
             self._clock, actor, "webhook.created", webhook.id, webhook_input.account_id, url=webhook_input.url
         )
-        new = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
-        registration = await self._webhooks.add(new, audit_entry, self._webhooks_per_account)
-        changed = replace(await self._changed(registration), unresolved=unresolved_hosts)
-        return RegistrationResult(changed, secret)
+        new_registration = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
+        registration = await self._webhooks.add(new_registration, audit_entry, self._webhooks_per_account)
+        change = replace(await self._wait_until_published(registration), unresolved_hosts=unresolved_hosts)
+        return RegistrationResult(change, secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
@@ -109,20 +110,20 @@ class WebhookService:
         """Newest first."""
         return await self._webhooks.page(account_id, cursor, limit)
 
-    async def paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
+    async def list_paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
         """The paused webhooks of an account."""
         return await self._webhooks.page(account_id, None, limit, Status.PAUSED)
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
         """Those of these webhooks that the account has, or had, by id."""
-        registrations = await self._webhooks.with_ids(account_id, webhook_ids) if webhook_ids else []
+        registrations = await self._webhooks.find_many(account_id, webhook_ids) if webhook_ids else []
         return {registration.id: registration for registration in registrations}
 
     async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
         """Raises `NotFound`."""
         registration = await self._webhooks.find(webhook_id)
         if registration is None or account_id not in (None, registration.webhook.account_id):
-            raise _unknown(webhook_id)
+            raise _not_found(webhook_id)
         return registration
 
     async def change(
@@ -143,29 +144,29 @@ class WebhookService:
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         unresolved_hosts = await self._unresolved_hosts(new_values.get("url"), new_values.get("fallback_url"))
 
-        def changed(registration: Registration) -> Registration:
+        def apply_changes(registration: Registration) -> Registration:
             if version is not None and registration.webhook.version != version:
                 raise Stale(f"webhook {webhook_id} has changed since it was read: read it again")
-            previous = webhook_input(registration)
+            previous = to_webhook_input(registration)
             updated = replace(previous, **new_values)
             # Fields that were valid at registration stay valid when the rules change.
-            already = input_errors(previous, self._allow_http)
-            errors = [error for error in input_errors(updated, self._allow_http) if error not in already]
+            existing_errors = input_errors(previous, self._allow_http)
+            errors = [error for error in input_errors(updated, self._allow_http) if error not in existing_errors]
             if errors := [*errors, *self._filter_errors(updated, previous)]:
                 raise Invalid(*errors)
-            result = self._revised(registration, updated, new_values)
+            result = self._revise(registration, updated, new_values)
             if status is Status.PAUSED:
                 return to_paused(result, pause, now)
             return to_active(result) if status is Status.ACTIVE else result
 
-        changed_webhook = await self.alter(webhook_id, changed, actor, "webhook.changed", account_id)
-        return replace(changed_webhook, unresolved=unresolved_hosts)
+        changed_webhook = await self.update(webhook_id, apply_changes, actor, "webhook.changed", account_id)
+        return replace(changed_webhook, unresolved_hosts=unresolved_hosts)
 
     async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
         now = self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
-        return await self.alter(
+        return await self.update(
             webhook_id,
             lambda registration: to_paused(registration, pause, now),
             actor,
@@ -186,15 +187,15 @@ class WebhookService:
 
         A second time changes nothing.
         """
-        return await self.alter(
+        return await self.update(
             webhook_id, to_active, actor, "webhook.enabled", account_id, held_choice, held=str(held_choice)
         )
 
     async def delete(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Delete a webhook. Deliveries that it was still owed become dead letters."""
-        return await self.alter(webhook_id, lambda registration: None, actor, "webhook.deleted", account_id)
+        return await self.update(webhook_id, lambda registration: None, actor, "webhook.deleted", account_id)
 
-    async def alter(
+    async def update(
         self,
         webhook_id: str,
         change: Callable[[Registration], Registration | None],
@@ -214,21 +215,21 @@ class WebhookService:
 
         registration = await self._webhooks.change(webhook_id, change, choice, audit)
         if registration is None:
-            raise _unknown(webhook_id)
-        return await self._changed(registration)
+            raise _not_found(webhook_id)
+        return await self._wait_until_published(registration)
 
-    async def _changed(self, registration: Registration) -> ChangeResult:
+    async def _wait_until_published(self, registration: Registration) -> ChangeResult:
         """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
         try:
             async with asyncio.timeout(PROPAGATION_SECONDS):
                 while not await self._propagation.is_published(registration.webhook.id):
-                    await asyncio.sleep(ASK_EVERY_SECONDS)
+                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
         except (TimeoutError, Unavailable):
             return ChangeResult(registration, propagated=False)
-        await asyncio.sleep(self._propagation.known_after)
+        await asyncio.sleep(self._propagation.propagation_seconds)
         return ChangeResult(registration, propagated=True)
 
-    def _revised(
+    def _revise(
         self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]
     ) -> Registration:
         webhook = registration.webhook
@@ -256,7 +257,7 @@ class WebhookService:
     def _filter_errors(self, webhook_input: WebhookInput, previous: WebhookInput | None) -> Sequence[FieldError]:
         """A new filter needs the newest schemas: without it, the webhook would get events that nobody asked for."""
         is_new = webhook_input.filter is not None and (previous is None or webhook_input.filter != previous.filter)
-        return [FieldError("filter", FILTER_NEEDS_NEWEST)] if is_new and not self._takes_filters else []
+        return [FieldError("filter", FILTER_UNSUPPORTED_MESSAGE)] if is_new and not self._takes_filters else []
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
@@ -271,5 +272,5 @@ class WebhookService:
         return self._encryption.encrypt(json.dumps(dict(headers))) if headers else None
 
 
-def _unknown(webhook_id: str) -> NotFound:
+def _not_found(webhook_id: str) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")

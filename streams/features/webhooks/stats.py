@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from streams.core.errors import FieldError, Invalid
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import ListedWebhook, Registration, Webhook
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, WebhookStats, percentile_ms
+from streams.core.webhook_stats import FailedAttempt, FailureStreak, HourlyAttempts, WebhookStats, percentile_ms
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports import Clock
 
 MAX_HOURS = 24 * 31
 # The response times that tell an endpoint's pace.
-PACE_OF = timedelta(hours=24)
+PACE_PERIOD = timedelta(hours=24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class HealthDetails:
     """A webhook with its failure streak, and when it last got an event."""
 
     registration: Registration
-    failing: FailureStreak
+    failure_streak: FailureStreak
     last_delivered_at: datetime | None
 
 
@@ -35,7 +35,7 @@ class WebhookStatsService:
 
     async def health(self, registration: Registration) -> HealthDetails:
         webhook_id = registration.webhook.id
-        failure_streak = await self._stats.failing(webhook_id)
+        failure_streak = await self._stats.failure_streak(webhook_id)
         return HealthDetails(registration, failure_streak, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
 
     async def stats(self, registration: Registration, hours: int = 24) -> WebhookStats:
@@ -55,9 +55,9 @@ class WebhookStatsService:
 
     async def median_ms(self, webhook: Webhook) -> float | None:
         """The median of its response times of the last day; None when there are none."""
-        return percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_OF), 0.5)
+        return percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_PERIOD), 0.5)
 
-    async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[Hour]:
+    async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[HourlyAttempts]:
         """Attempts of an account by the hour and the outcome, oldest first."""
         return await self._stats.account_hours(account_id, self._since(hours))
 

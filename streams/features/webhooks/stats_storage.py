@@ -10,8 +10,8 @@ from sqlalchemy import Select, func, select
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import (
-    FAILED,
-    NOT_DELIVERED,
+    IS_FAILED,
+    IS_NOT_DELIVERED,
     attempts,
     deliveries,
     hourly_attempts,
@@ -22,13 +22,20 @@ from streams.adapters.sql.tables import (
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
 from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, Hour, ResponseTimes, WebhookStats, WebhookSummary
+from streams.core.webhook_stats import (
+    FailedAttempt,
+    FailureStreak,
+    HourlyAttempts,
+    ResponseTimes,
+    WebhookStats,
+    WebhookSummary,
+)
 
 
 class SqlWebhookStats(SqlStorage):
     """`WebhookStats` in SQL."""
 
-    async def failing(self, webhook_id: str) -> FailureStreak:
+    async def failure_streak(self, webhook_id: str) -> FailureStreak:
         """Its failure streak in the current health epoch."""
         row = await self._database.row(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))
         return to_value(FailureStreak, row) if row else FailureStreak()
@@ -53,13 +60,13 @@ class SqlWebhookStats(SqlStorage):
         )
         unfinished_query = (
             select(current.webhook_id, current.state, func.count().label("how_many"))
-            .where(current.webhook_id.in_(webhook_ids), NOT_DELIVERED & current.state.in_(_UNFINISHED))
+            .where(current.webhook_id.in_(webhook_ids), IS_NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES))
             .group_by(current.webhook_id, current.state)
         )
-        parts_by_id = {webhook_id: _Parts() for webhook_id in webhook_ids}
-        async with self._database.reading() as connection:
+        parts_by_id = {webhook_id: _SummaryParts() for webhook_id in webhook_ids}
+        async with self._database.read_transaction() as connection:
             for row in await connection.execute(_STREAKS.where(webhook_health.c.webhook_id.in_(webhook_ids))):
-                parts_by_id[row.webhook_id].failing = to_value(FailureStreak, row)
+                parts_by_id[row.webhook_id].failure_streak = to_value(FailureStreak, row)
             for row in await connection.execute(counts):
                 parts_by_id[row.webhook_id].attempts[row.outcome] = int(row.how_many)
                 if row.outcome == OutcomeKind.DELIVERED:
@@ -71,7 +78,12 @@ class SqlWebhookStats(SqlStorage):
                 parts_by_id[row.webhook_id].unfinished[State(row.state)] = row.how_many
         return {
             webhook_id: WebhookSummary(
-                parts.attempts, parts.response_times, parts.unfinished, parts.failing, parts.last_delivered_at, since
+                parts.attempts,
+                parts.response_times,
+                parts.unfinished,
+                parts.failure_streak,
+                parts.last_delivered_at,
+                since,
             )
             for webhook_id, parts in parts_by_id.items()
         }
@@ -79,15 +91,15 @@ class SqlWebhookStats(SqlStorage):
     async def stats(self, webhook_id: str, since: datetime) -> WebhookStats:
         """Attempts and response times by the hour since an hour, oldest first, and what is not finished now."""
         hourly, current = hourly_attempts.c, deliveries.c
-        place = (current.state, current.tier, current.reason)
+        group_columns = (current.state, current.tier, current.reason)
         hours = select(hourly_attempts).where(hourly.webhook_id == webhook_id, hourly.hour >= since)
-        unfinished_query = select(*place, func.count().label("how_many")).where(
-            current.webhook_id == webhook_id, NOT_DELIVERED & current.state.in_(_UNFINISHED)
+        unfinished_query = select(*group_columns, func.count().label("how_many")).where(
+            current.webhook_id == webhook_id, IS_NOT_DELIVERED & current.state.in_(_UNFINISHED_STATES)
         )
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             rows = await connection.execute(hours.order_by(hourly.hour, hourly.outcome))
-            by_hour = [Hour(*row) for row in rows]
-            counts = await connection.execute(unfinished_query.group_by(*place))
+            by_hour = [HourlyAttempts(*row) for row in rows]
+            counts = await connection.execute(unfinished_query.group_by(*group_columns))
             state_counts = [StateCount(State(row.state), row.tier, row.reason, row.how_many) for row in counts]
             histogram = [ResponseTimes(*row) for row in await connection.execute(_histogram(webhook_id, since))]
             streak = (await connection.execute(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))).one_or_none()
@@ -117,11 +129,11 @@ class SqlWebhookStats(SqlStorage):
             attempt_columns.message,
         )
         # A test tells nothing about the endpoint's events.
-        condition = (attempt_columns.webhook_id == webhook_id) & FAILED & (attempt_columns.trigger != Trigger.TEST)
+        condition = (attempt_columns.webhook_id == webhook_id) & IS_FAILED & (attempt_columns.trigger != Trigger.TEST)
         query = select(*columns).where(condition).order_by(attempt_columns.started_at.desc()).limit(limit)
-        return [_failed(row) for row in await self._database.rows(query)]
+        return [_to_failed_attempt(row) for row in await self._database.rows(query)]
 
-    async def account_hours(self, account_id: str, since: datetime) -> Sequence[Hour]:
+    async def account_hours(self, account_id: str, since: datetime) -> Sequence[HourlyAttempts]:
         """Attempts of an account by the hour and the outcome, oldest first; without a webhook id."""
         hourly = hourly_attempts.c
         query = (
@@ -140,17 +152,17 @@ class SqlWebhookStats(SqlStorage):
         )
         rows = await self._database.rows(query)
         return [
-            Hour("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
+            HourlyAttempts("", row.hour, row.outcome, int(row.attempts), row.milliseconds, row.slowest_ms, row.last_at)
             for row in rows
         ]
 
 
 @dataclass(slots=True)
-class _Parts:
+class _SummaryParts:
     attempts: dict[str, int] = field(default_factory=dict)
     response_times: list[ResponseTimes] = field(default_factory=list)
     unfinished: dict[State, int] = field(default_factory=dict)
-    failing: FailureStreak = field(default_factory=FailureStreak)
+    failure_streak: FailureStreak = field(default_factory=FailureStreak)
     last_delivered_at: datetime | None = None
 
 
@@ -166,9 +178,9 @@ def _histogram(webhook_id: str, since: datetime) -> Select[Any]:
     return query.order_by(columns.hour, columns.up_to_ms)
 
 
-def _failed(row: Any) -> FailedAttempt:
+def _to_failed_attempt(row: Any) -> FailedAttempt:
     milliseconds = (row.ended_at - row.started_at).total_seconds() * 1000
     return FailedAttempt(row.delivery_id, row.started_at, milliseconds, row.status, row.message)
 
 
-_UNFINISHED = (State.WAITING, State.HELD, State.DEAD)
+_UNFINISHED_STATES = (State.WAITING, State.HELD, State.DEAD)

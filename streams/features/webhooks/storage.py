@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.audit import note
+from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.dirty_webhooks import make_dirty, version_after
+from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_room, require_room_for
+from streams.adapters.sql.room import require_row_limit, require_webhook_limits
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry
@@ -22,7 +22,7 @@ from streams.core.page import Cursor, Page
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports import Clock
 
-_TOO_MANY = "the account has {count} webhooks, and may have at most {limit}: delete one first"
+_TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"
 
 
 class SqlWebhooks:
@@ -36,20 +36,22 @@ class SqlWebhooks:
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
-        version = version_after(0, self._clock.now())
+        version = next_version(0, self._clock.now())
         registration = replace(registration, webhook=replace(registration.webhook, version=version))
-        async with self._changing() as connection:
+        async with self._transaction() as connection:
             if limit is not None:
-                live = webhooks.c.deleted_at.is_(None)
-                await require_room(connection, registration.webhook.account_id, webhooks, live, limit, _TOO_MANY)
-            await require_room_for(connection, registration.webhook)
+                is_live = webhooks.c.deleted_at.is_(None)
+                await require_row_limit(
+                    connection, registration.webhook.account_id, webhooks, is_live, limit, _TOO_MANY_MESSAGE
+                )
+            await require_webhook_limits(connection, registration.webhook)
             await connection.execute(insert(webhooks).values(from_registration(registration)))
-            await make_dirty(connection, registration.webhook.id, version)
-            await note(connection, audit_entry)
+            await mark_webhook_dirty(connection, registration.webhook.id, version)
+            await write_entry(connection, audit_entry)
         return registration
 
     @asynccontextmanager
-    async def _changing(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction. It stores nothing that the other processes cannot decrypt."""
         async with self._database.transaction() as connection:
             if self._keys is not None:
@@ -71,12 +73,12 @@ class SqlWebhooks:
         if status is not None:
             query = query.where(webhooks.c.status == status)
         place = webhooks.c.created_at, webhooks.c.id
-        async with self._database.reading() as connection:
+        async with self._database.read_transaction() as connection:
             return await read_page(
                 connection, query, *place, cursor, limit, to_listed, lambda webhook: webhook.json_bytes
             )
 
-    async def with_ids(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
+    async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
         query = select(*LIST_COLUMNS).where(webhooks.c.account_id == account_id, webhooks.c.id.in_(webhook_ids))
         return [to_listed(row) for row in await self._database.rows(query)]
 
@@ -94,7 +96,7 @@ class SqlWebhooks:
     ) -> Registration | None:
         now = self._clock.now()
         condition = (webhooks.c.id == webhook_id) & webhooks.c.deleted_at.is_(None)
-        async with self._changing() as connection:
+        async with self._transaction() as connection:
             row = (await connection.execute(select(webhooks).where(condition).with_for_update())).one_or_none()
             if row is None:
                 return None
@@ -103,17 +105,17 @@ class SqlWebhooks:
             if updated == previous:
                 return previous
             if updated is not None:
-                await require_room_for(connection, updated.webhook, previous.webhook)
-            version = version_after(row.version, now)
+                await require_webhook_limits(connection, updated.webhook, previous.webhook)
+            version = next_version(row.version, now)
             kept_webhook = updated or previous
             kept_webhook = replace(kept_webhook, webhook=replace(kept_webhook.webhook, version=version))
             deletion = {} if updated else {"deleted_at": now}
             await connection.execute(
                 update(webhooks).where(condition).values(**from_registration(kept_webhook), **deletion)
             )
-            await make_dirty(connection, webhook_id, version)
+            await mark_webhook_dirty(connection, webhook_id, version)
             await _record_pauses(connection, previous.webhook, updated.webhook if updated else None, held_choice, now)
-            await note(connection, audit(previous, updated) if audit else None)
+            await write_entry(connection, audit(previous, updated) if audit else None)
         return kept_webhook
 
 
@@ -121,10 +123,12 @@ async def _record_pauses(
     connection: AsyncConnection, previous: Webhook, updated: Webhook | None, held_choice: HeldChoice, now: datetime
 ) -> None:
     """Record the pause that ends, with the choice for its held deliveries, and the pause that begins."""
-    old, new = previous.pause, updated.pause if updated else None
-    if old is not None and (new is None or new.id != old.id):
-        ending = update(pauses).where(pauses.c.id == old.id).values(ended_at=now, choice=held_choice)
-        await connection.execute(ending)
-    if new is not None and (old is None or new.id != old.id):
-        new_pause = insert(pauses).values(id=new.id, webhook_id=previous.id, reason=new.reason, began_at=now)
-        await connection.execute(new_pause)
+    old_pause, begun_pause = previous.pause, updated.pause if updated else None
+    if old_pause is not None and (begun_pause is None or begun_pause.id != old_pause.id):
+        end_statement = update(pauses).where(pauses.c.id == old_pause.id).values(ended_at=now, choice=held_choice)
+        await connection.execute(end_statement)
+    if begun_pause is not None and (old_pause is None or begun_pause.id != old_pause.id):
+        insert_statement = insert(pauses).values(
+            id=begun_pause.id, webhook_id=previous.id, reason=begun_pause.reason, began_at=now
+        )
+        await connection.execute(insert_statement)

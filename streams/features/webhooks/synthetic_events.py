@@ -17,7 +17,7 @@ from streams.ids import new_id
 from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
-PRODUCE_SECONDS = 10.0
+PRODUCE_TIMEOUT_SECONDS = 10.0
 DEFAULT_TYPE = "session.completed"
 
 
@@ -54,7 +54,7 @@ class SyntheticEventService:
         if registration is None or account_id not in (None, registration.webhook.account_id):
             raise NotFound(f"there is no webhook {webhook_id}")
         owner, now = registration.webhook.account_id, self._clock.now()
-        event_type = event_type or _wanted_type(registration.webhook)
+        event_type = event_type or _choose_type(registration.webhook)
         event = sample_event(event_type, new_id("evt"), owner, now)
         delivery = Delivery(
             account_id=owner,
@@ -67,17 +67,17 @@ class SyntheticEventService:
             body=render(event),
             trigger=Trigger.TEST,
         )
-        with self._outcomes.place(registration.webhook):
+        with self._outcomes.reserve(registration.webhook):
             await self._produce(Outgoing(TEST_DELIVERIES, webhook_id.encode(), self._codec.encode(delivery)))
             return await self._outcome(delivery.id)
 
-    async def _produce(self, test: Outgoing) -> None:
+    async def _produce(self, outgoing: Outgoing) -> None:
         try:
-            async with asyncio.timeout(PRODUCE_SECONDS):
-                await self._producer.produce([test])
+            async with asyncio.timeout(PRODUCE_TIMEOUT_SECONDS):
+                await self._producer.produce([outgoing])
         except TimeoutError:
             raise Unavailable(
-                f"Kafka did not accept the test within {PRODUCE_SECONDS:g} seconds. It may still be sent: "
+                f"Kafka did not accept the test within {PRODUCE_TIMEOUT_SECONDS:g} seconds. It may still be sent: "
                 "wait for Kafka, then send another one"
             ) from None
 
@@ -97,6 +97,6 @@ class SyntheticEventService:
         )
 
 
-def _wanted_type(webhook: Webhook) -> str:
+def _choose_type(webhook: Webhook) -> str:
     """The default type if the webhook wants it, else the first that it wants."""
     return next(name for name in (DEFAULT_TYPE, *EVENT_TYPES) if takes(webhook, name))

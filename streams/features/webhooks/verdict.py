@@ -31,7 +31,7 @@ class Verdict:
     details: str = ""
 
 
-PAUSE_WORDS = {
+PAUSE_CAUSES = {
     PauseReason.MANUAL: "by a person",
     PauseReason.FAILURES: f"after {FAILURES_TO_PAUSE} failures in a row",
     PauseReason.GONE: "because its endpoint responded with 410 Gone",
@@ -40,28 +40,28 @@ PAUSE_WORDS = {
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     """The verdict of a webhook by what happened within the summary's hours."""
-    failure_streak = summary.failing
+    failure_streak = summary.failure_streak
     backlog = _backlog_text(summary)
     if webhook.status is Status.PAUSED:
         reason = webhook.pause.reason if webhook.pause else PauseReason.MANUAL
-        level = Level.BAD if reason.automatic else Level.WARNING
+        level = Level.BAD if reason.is_automatic else Level.WARNING
         # The reason says what the endpoint's last message says.
         message = None if reason is PauseReason.GONE else failure_streak.last_message
-        return Verdict(level, "paused", webhook.paused_at, PAUSE_WORDS[reason], _sentence(message, backlog))
+        return Verdict(level, "paused", webhook.paused_at, PAUSE_CAUSES[reason], _to_sentences(message, backlog))
     if failure_streak.failures:
         words = f"failing, {failure_streak.failures} of {FAILURES_TO_PAUSE} failures in a row"
-        details = _sentence(failure_streak.last_message, backlog)
+        details = _to_sentences(failure_streak.last_message, backlog)
         return Verdict(Level.WARNING, words, failure_streak.first_failed_at, details=details)
     delivered_count = summary.attempts.get(OutcomeKind.DELIVERED, 0)
     level = Level.WARNING if summary.unfinished.get(State.DEAD) else Level.GOOD
-    quiet = level if level is Level.WARNING else Level.QUIET
+    quiet_level = level if level is Level.WARNING else Level.QUIET
     if _is_new(webhook.url_changed_at, summary):
-        return Verdict(quiet, "new URL", webhook.url_changed_at, "nothing delivered yet", _sentence(backlog))
+        return Verdict(quiet_level, "new URL", webhook.url_changed_at, "nothing delivered yet", _to_sentences(backlog))
     if not delivered_count:
-        return Verdict(quiet, "no events in the last 24 hours", details=_sentence(backlog))
+        return Verdict(quiet_level, "no events in the last 24 hours", details=_to_sentences(backlog))
     p95 = percentile_ms(summary.response_times, 0.95)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
-    return Verdict(level, f"healthy, {_count(delivered_count)} delivered{pace}", details=_sentence(backlog))
+    return Verdict(level, f"healthy, {_count(delivered_count)} delivered{pace}", details=_to_sentences(backlog))
 
 
 def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
@@ -87,5 +87,5 @@ def _count(number: int) -> str:
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
-def _sentence(*parts: str | None) -> str:
+def _to_sentences(*parts: str | None) -> str:
     return " ".join(part if part.endswith(".") else f"{part}." for part in parts if part)

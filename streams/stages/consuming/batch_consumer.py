@@ -15,12 +15,12 @@ from streams.tasks import together
 # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
 BATCH_RECORDS = 2000
 # A batch costs as much as fifty records: while few come, the next one waits for others, unless this many are there.
-REST_SECONDS = 0.5
-MANY_RECORDS = 500
+MIN_BATCH_INTERVAL_SECONDS = 0.5
+MIN_RECORDS_WITHOUT_WAIT = 500
 RETRY_SECONDS = 1.0
-REVOKE_SECONDS = 3.0
+REVOKE_TIMEOUT_SECONDS = 3.0
 
-# Stores a batch, and tells `stored` how far each partition is done.
+# Stores a batch, and calls `mark_stored` with how far each partition is done.
 Store = Callable[[Sequence[Record]], Awaitable[None]]
 # Finds the offset from which each partition is read, where that is not the committed one. Raises `Unavailable`.
 FindStarts = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
@@ -48,94 +48,96 @@ class BatchConsumer:
         self._outages = outages
         self._find_starts = find_starts
         self._buffer = WriteBuffer(consumer)
-        self._stored = StoredOffsets(consumer, telemetry, outages)
+        self._stored_offsets = StoredOffsets(consumer, telemetry, outages)
         # The partitions that are read, each with the next offset to store.
-        self._next: dict[Partition, int] = {}
+        self._next_offsets: dict[Partition, int] = {}
         # Assigned partitions whose start is not known yet.
-        self._unopened: set[Partition] = set()
+        self._unopened_partitions: set[Partition] = set()
         # The partitions that wait for a newer release, with the readiness problem.
-        self._newer: dict[Partition, str] = {}
+        self._waiting_partitions: dict[Partition, str] = {}
         self._now = asyncio.get_running_loop().time
-        self._rests_until = 0.0
-        self._arrived = asyncio.Event()
-        self._drained = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._next_batch_at = 0.0
+        self._records_arrived = asyncio.Event()
+        self._drained_event = asyncio.Event()
+        self._idle_event = asyncio.Event()
+        self._idle_event.set()
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await together(lambda: self._consumer.run(self), self._work)
+        await together(lambda: self._consumer.run(self), self._run_batches)
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
         self._buffer.close()
-        self._arrived.set()
-        self._note_drained()
-        await asyncio.wait_for(self._drained.wait(), seconds)
+        self._records_arrived.set()
+        self._check_drained()
+        await asyncio.wait_for(self._drained_event.wait(), seconds)
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
-        return as_one_problem(list(self._newer.values()))
+        return as_one_problem(list(self._waiting_partitions.values()))
 
     # -- called by the stage -----------------------------------------------------------------------------------
 
     def next_offset(self, partition: Partition) -> int | None:
         """The next offset to store; None when the partition was revoked, or is opened again."""
-        return self._next.get(partition)
+        return self._next_offsets.get(partition)
 
-    def stored(self, ends: Mapping[Partition, int]) -> None:
+    def mark_stored(self, end_offsets: Mapping[Partition, int]) -> None:
         """What is before these offsets is stored: commit them after the batch. Others may own a partition by now."""
-        owned_ends = {partition: end for partition, end in ends.items() if partition in self._next}
-        self._next |= owned_ends
-        self._stored.add(owned_ends)
+        owned_offsets = {partition: end for partition, end in end_offsets.items() if partition in self._next_offsets}
+        self._next_offsets |= owned_offsets
+        self._stored_offsets.add(owned_offsets)
 
     def reopen(self, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their start again: it has moved."""
-        owned_partitions = [partition for partition in partitions if partition in self._next]
+        owned_partitions = [partition for partition in partitions if partition in self._next_offsets]
         self._forget(owned_partitions)
-        self._unopened.update(owned_partitions)
-        self._arrived.set()
+        self._unopened_partitions.update(owned_partitions)
+        self._records_arrived.set()
 
-    def wait_for_release(self, record: Record, newer: NewerRecord) -> None:
+    def wait_for_release(self, record: Record, error: NewerRecord) -> None:
         """Read no further in the record's partition until another process, of a newer release, gets it."""
-        self._newer[record.partition] = wait_for_release(self._telemetry, record, newer)
-        self._buffer.forget([record.partition])
+        self._waiting_partitions[record.partition] = wait_for_release(self._telemetry, record, error)
+        self._buffer.drop([record.partition])
         self._consumer.pause(record.partition, record.offset)
-        self._gauge_newer()
+        self._update_waiting_gauge()
 
     def is_waiting(self, partition: Partition) -> bool:
         """Whether the partition waits for a newer release."""
-        return partition in self._newer
+        return partition in self._waiting_partitions
 
     # -- called by the consumer --------------------------------------------------------------------------------
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
         if self._find_starts:
-            self._unopened.update(partitions)
-            self._arrived.set()
+            self._unopened_partitions.update(partitions)
+            self._records_arrived.set()
         else:
-            self._begin({partition: commit.offset if commit else 0 for partition, commit in partitions.items()})
+            self._start_reading({partition: commit.offset if commit else 0 for partition, commit in partitions.items()})
 
-    def _begin(self, starts: Mapping[Partition, int]) -> None:
-        self._next |= starts
+    def _start_reading(self, starts: Mapping[Partition, int]) -> None:
+        self._next_offsets |= starts
         self._buffer.open(starts)
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         # Others were read before their partition was rewound, paused or revoked.
-        assigned_partitions = [
-            record for record in records if record.partition in self._next and record.partition not in self._newer
+        assigned_records = [
+            record
+            for record in records
+            if record.partition in self._next_offsets and record.partition not in self._waiting_partitions
         ]
-        self._buffer.add(assigned_partitions, self._now(), self._clock.now())
-        self._arrived.set()
+        self._buffer.add(assigned_records, self._now(), self._clock.now())
+        self._records_arrived.set()
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))
-        self._buffer.forget(partitions)
+        self._buffer.drop(partitions)
         for partition in partitions:
-            self._newer.pop(partition, None)
-        self._gauge_newer()
+            self._waiting_partitions.pop(partition, None)
+        self._update_waiting_gauge()
         if is_lost:
             self._forget(partitions)
             return {}
@@ -145,73 +147,77 @@ class BatchConsumer:
     async def _finish_batch(self) -> None:
         """Wait for the batch in hand, so that the next owner does not have to store it again."""
         try:
-            async with asyncio.timeout(REVOKE_SECONDS):
-                await self._idle.wait()
+            async with asyncio.timeout(REVOKE_TIMEOUT_SECONDS):
+                await self._idle_event.wait()
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is stored again by the next owner")
 
     def _forget(self, partitions: Sequence[Partition]) -> dict[Partition, Commit]:
         """Read these partitions no more. Returns what was stored and not committed."""
-        self._buffer.forget(partitions)
-        self._unopened.difference_update(partitions)
+        self._buffer.drop(partitions)
+        self._unopened_partitions.difference_update(partitions)
         for partition in partitions:
-            self._next.pop(partition, None)
-        return self._stored.pop(partitions)
+            self._next_offsets.pop(partition, None)
+        return self._stored_offsets.pop(partitions)
 
-    def _gauge_newer(self) -> None:
-        self._telemetry.gauge("partitions_of_newer_release", len(self._newer))
+    def _update_waiting_gauge(self) -> None:
+        self._telemetry.gauge("partitions_of_newer_release", len(self._waiting_partitions))
 
     # -- batches -----------------------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
+    async def _run_batches(self) -> None:
         while True:
-            self._arrived.clear()
-            if self._unopened and self._find_starts and not self._buffer.closed:
-                await self._open(self._find_starts, sorted(self._unopened))
-            if batch := self._take():
-                await self._handle(batch)
-            elif self._buffer.closed or not self._unopened:
-                await self._wait()
+            self._records_arrived.clear()
+            if self._unopened_partitions and self._find_starts and not self._buffer.is_closed:
+                await self._open_partitions(self._find_starts, sorted(self._unopened_partitions))
+            if batch := self._take_batch():
+                await self._store_batch(batch)
+            elif self._buffer.is_closed or not self._unopened_partitions:
+                await self._wait_for_records()
 
-    def _take(self) -> Sequence[Record]:
-        if self._now() < self._rests_until and len(self._buffer) < MANY_RECORDS and not self._buffer.closed:
+    def _take_batch(self) -> Sequence[Record]:
+        if (
+            self._now() < self._next_batch_at
+            and len(self._buffer) < MIN_RECORDS_WITHOUT_WAIT
+            and not self._buffer.is_closed
+        ):
             return ()
         batch = self._buffer.take(BATCH_RECORDS, self._now())
         if batch:
-            self._rests_until = self._now() + REST_SECONDS
+            self._next_batch_at = self._now() + MIN_BATCH_INTERVAL_SECONDS
         return batch
 
-    async def _handle(self, batch: Sequence[Record]) -> None:
-        self._idle.clear()
+    async def _store_batch(self, batch: Sequence[Record]) -> None:
+        self._idle_event.clear()
         try:
             await self._store(batch)
         finally:
-            self._idle.set()
-        await self._stored.commit()
-        self._note_drained()
+            self._idle_event.set()
+        await self._stored_offsets.commit()
+        self._check_drained()
 
-    async def _wait(self) -> None:
+    async def _wait_for_records(self) -> None:
         try:
-            async with asyncio.timeout_at(self._wakes_at()):
-                await self._arrived.wait()
+            async with asyncio.timeout_at(self._next_wake_at()):
+                await self._records_arrived.wait()
         except TimeoutError:
             # After the last record of a day no batch follows whose commit would include a refused one.
-            await self._stored.commit()
+            await self._stored_offsets.commit()
 
-    def _wakes_at(self) -> float | None:
-        next_at = self._buffer.next_at()
-        if next_at is not None and len(self._buffer) < MANY_RECORDS:
-            next_at = max(next_at, self._rests_until)
-        if not self._stored:
-            return next_at
-        again_at = self._now() + RETRY_SECONDS
-        return again_at if next_at is None else min(next_at, again_at)
+    def _next_wake_at(self) -> float | None:
+        next_batch_at = self._buffer.next_ready_at()
+        if next_batch_at is not None and len(self._buffer) < MIN_RECORDS_WITHOUT_WAIT:
+            next_batch_at = max(next_batch_at, self._next_batch_at)
+        if not self._stored_offsets:
+            return next_batch_at
+        retry_at = self._now() + RETRY_SECONDS
+        return retry_at if next_batch_at is None else min(next_batch_at, retry_at)
 
-    def _note_drained(self) -> None:
-        if self._buffer.closed and not len(self._buffer) and self._idle.is_set():
-            self._drained.set()
+    def _check_drained(self) -> None:
+        if self._buffer.is_closed and not len(self._buffer) and self._idle_event.is_set():
+            self._drained_event.set()
 
-    async def _open(self, find_starts: FindStarts, partitions: Sequence[Partition]) -> None:
+    async def _open_partitions(self, find_starts: FindStarts, partitions: Sequence[Partition]) -> None:
         """Read these partitions from their starts."""
         try:
             starts = await find_starts(partitions)
@@ -226,6 +232,8 @@ class BatchConsumer:
             return
         self._outages[COMMITS].end(self)
         # Some may have been revoked while they were opened.
-        opened_partitions = {partition: start for partition, start in starts.items() if partition in self._unopened}
-        self._unopened.difference_update(opened_partitions)
-        self._begin(opened_partitions)
+        opened_partitions = {
+            partition: start for partition, start in starts.items() if partition in self._unopened_partitions
+        }
+        self._unopened_partitions.difference_update(opened_partitions)
+        self._start_reading(opened_partitions)

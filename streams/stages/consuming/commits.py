@@ -20,7 +20,7 @@ class Commits:
         states = {state.partition: state for state in partitions if state.has_progress}
         for state in states.values():
             state.has_progress = False
-        commits = {partition: commit for partition, state in states.items() if (commit := state.offsets.pending())}
+        commits = {partition: commit for partition, state in states.items() if (commit := state.offsets.next_commit())}
         if not commits:
             return
         try:
@@ -34,4 +34,4 @@ class Commits:
             return
         self._outages[COMMITS].end(self)
         for partition, commit in commits.items():
-            states[partition].offsets.committed(commit)
+            states[partition].offsets.confirm_commit(commit)

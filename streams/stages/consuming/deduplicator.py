@@ -13,10 +13,10 @@ class Deduplicator:
     """
 
     def __init__(self, limit: int = 100_000) -> None:
-        self._most_recent = limit // 2
+        self._max_recent = limit // 2
         # The older half is forgotten at once. An ordered dictionary that forgets one by one takes twice the memory.
-        self._recent: dict[str, int] = {}
-        self._older: dict[str, int] = {}
+        self._recent_hashes: dict[str, int] = {}
+        self._older_hashes: dict[str, int] = {}
         # Records that are handled now, each with the duplicates that wait for it.
         self._in_progress: dict[str, list[asyncio.Future[None]]] = {}
 
@@ -29,24 +29,24 @@ class Deduplicator:
         # The fields that make up the delivery's id, which takes longer to compute. The account is one of them: a
         # record with the wrong account is invalid, and must not pass for the right one.
         fields = delivery.account_id, delivery.event_id, delivery.webhook_id, delivery.generation, delivery.step
-        turn = " ".join(map(str, fields))
-        while (duplicates := self._in_progress.get(turn)) is not None:
+        record_key = " ".join(map(str, fields))
+        while (duplicates := self._in_progress.get(record_key)) is not None:
             future = asyncio.get_running_loop().create_future()
             duplicates.append(future)
             await future
-        acknowledged = self._recent.get(turn, self._older.get(turn))
-        if acknowledged is None:
-            self._in_progress[turn] = []
-            return turn
-        if acknowledged != hash(delivery.body):
+        acknowledged_hash = self._recent_hashes.get(record_key, self._older_hashes.get(record_key))
+        if acknowledged_hash is None:
+            self._in_progress[record_key] = []
+            return record_key
+        if acknowledged_hash != hash(delivery.body):
             raise ConflictingId(delivery.account_id, delivery.event_id)
         return None
 
-    def end(self, turn: str, delivery: Delivery, *, is_done: bool) -> None:
+    def end(self, record_key: str, delivery: Delivery, *, is_done: bool) -> None:
         if is_done:
-            self._recent[turn] = hash(delivery.body)
-            if len(self._recent) >= self._most_recent:
-                self._recent, self._older = {}, self._recent
-        for duplicate in self._in_progress.pop(turn):
+            self._recent_hashes[record_key] = hash(delivery.body)
+            if len(self._recent_hashes) >= self._max_recent:
+                self._recent_hashes, self._older_hashes = {}, self._recent_hashes
+        for duplicate in self._in_progress.pop(record_key):
             if not duplicate.done():
                 duplicate.set_result(None)

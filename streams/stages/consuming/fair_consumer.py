@@ -12,9 +12,9 @@ from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.tasks import together
 
 # A crash repeats the events of this time.
-COMMIT_EVERY_SECONDS = 1.0
+COMMIT_INTERVAL_SECONDS = 1.0
 # After so many records at once, others have probably arrived already.
-MANY_RECORDS = 100
+LARGE_FETCH_RECORDS = 100
 
 
 class FairConsumer:
@@ -28,9 +28,9 @@ class FairConsumer:
         self._telemetry = telemetry
         self._read_ahead = ReadAhead[Record]()
         self._batches = FairBatches(self._read_ahead, self._acknowledge, telemetry)
-        self._done = StoredOffsets(consumer, telemetry, outages)
-        self._has_done = asyncio.Event()
-        self._assigned: set[Partition] = set()
+        self._done_offsets = StoredOffsets(consumer, telemetry, outages)
+        self._has_new_offsets = asyncio.Event()
+        self._assigned_partitions: set[Partition] = set()
         self._is_paused = False
 
     async def run(
@@ -54,58 +54,58 @@ class FairConsumer:
 
     # -- called by the consumer --------------------------------------------------------------------------------
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
-        self._assigned.update(partitions)
+        self._assigned_partitions.update(partitions)
         if self._is_paused:
             for partition in partitions:
                 self._consumer.pause(partition)
 
-    def received(self, records: Sequence[Record]) -> None:
+    def on_received(self, records: Sequence[Record]) -> None:
         if self._batches.is_draining:
             return
         for record in records:
             # Others were read before their partition was revoked.
-            if record.partition in self._assigned:
+            if record.partition in self._assigned_partitions:
                 self._read_ahead.add(record, record, self._account_of(record))
         if self._read_ahead.is_full and not self._is_paused:
             self._is_paused = True
-            for partition in self._assigned:
+            for partition in self._assigned_partitions:
                 self._consumer.pause(partition)
-        self._batches.note_read(more=len(records) >= MANY_RECORDS)
+        self._batches.note_read(more=len(records) >= LARGE_FETCH_RECORDS)
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))
-        self._assigned.difference_update(partitions)
+        self._assigned_partitions.difference_update(partitions)
         self._read_ahead.stop(partitions)
         if not is_lost:
             await self._batches.finish()
         self._read_ahead.forget(partitions)
         self._resume_when_half_empty()
-        commits = self._done.pop(partitions)
+        commits = self._done_offsets.pop(partitions)
         return {} if is_lost else commits
 
     # -- acknowledgements --------------------------------------------------------------------------------------
 
     async def _acknowledge(self, events: Sequence[Record]) -> None:
         if events:
-            self._done.add({event.partition: event.offset + 1 for event in events})
-            self._has_done.set()
+            self._done_offsets.add({event.partition: event.offset + 1 for event in events})
+            self._has_new_offsets.set()
             self._resume_when_half_empty()
 
     def _resume_when_half_empty(self) -> None:
         if self._is_paused and self._read_ahead.is_half_empty:
             self._is_paused = False
-            for partition in self._assigned:
+            for partition in self._assigned_partitions:
                 self._consumer.resume(partition)
 
     async def _commit_regularly(self) -> None:
         while True:
-            await self._has_done.wait()
-            self._has_done.clear()
-            await self._done.commit()
-            if self._done:
+            await self._has_new_offsets.wait()
+            self._has_new_offsets.clear()
+            await self._done_offsets.commit()
+            if self._done_offsets:
                 # Kafka refused it.
-                self._has_done.set()
-            await asyncio.sleep(COMMIT_EVERY_SECONDS)
+                self._has_new_offsets.set()
+            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)

@@ -6,11 +6,11 @@ from streams.core.errors import NewerRecord
 from streams.ports import Record, Telemetry
 
 
-def wait_for_release(telemetry: Telemetry, record: Record, newer: NewerRecord) -> str:
+def wait_for_release(telemetry: Telemetry, record: Record, error: NewerRecord) -> str:
     """Log the record at which its partition stops. Returns the readiness problem."""
-    telemetry.error("newer_record", **record.place, why=str(newer), effect="its partition waits for a newer release")
+    telemetry.error("newer_record", **record.place, why=str(error), effect="its partition waits for a newer release")
     topic, number = record.partition
-    return f"{topic} {number}: a newer release wrote the record at offset {record.offset}; upgrade this stage ({newer})"
+    return f"{topic} {number}: a newer release wrote the record at offset {record.offset}; upgrade this stage ({error})"
 
 
 def as_one_problem(problems: Sequence[str]) -> list[str]:

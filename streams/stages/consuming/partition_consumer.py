@@ -7,28 +7,28 @@ from functools import partial
 from typing import cast
 
 from streams.core.delivery import Delivery
-from streams.core.errors import Abandoned, InvalidRecord, NewerRecord
+from streams.core.errors import InvalidRecord, NewerRecord, RecordAbandoned
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
 from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
-from streams.stages.consuming.partition_state import RESUME_SHARE, Handler, PartitionPause, PartitionState
+from streams.stages.consuming.partition_state import LOW_PRIORITY_BUDGET_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import together
 
-REVOKE_SECONDS = 3.0
+REVOKE_TIMEOUT_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
-COMMIT_SECONDS = 3.0
+COMMIT_TIMEOUT_SECONDS = 3.0
 # Commits go on as soon as the last one is answered, at most this often: what a crash repeats depends on it.
-COMMIT_EVERY_SECONDS = 0.1
+COMMIT_INTERVAL_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
-START_AT_ONCE = 16
+TASKS_PER_ITERATION = 16
 
 # After the budget was used up, this many partitions of a topic are read again at once, and the others later. A fetch of
 # librdkafka has room for these, and begins with the same ones after each pause: the others would never be read.
-RESUME_AT_ONCE = 8
-RESUME_MORE_SECONDS = 0.03
+MAX_RESUMED_PARTITIONS = 8
+RESUME_INTERVAL_SECONDS = 0.03
 
 # Calls a function after this many seconds.
 CallLater = Callable[[float, Callable[[], None]], object]
@@ -41,8 +41,8 @@ class PartitionConsumer:
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
     bulk, no limit for tests. It is paused for good at a record that a newer release wrote.
 
-    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `Abandoned`, or is
-    cancelled, stays uncommitted for the next owner.
+    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `RecordAbandoned`,
+    or is cancelled, stays uncommitted for the next owner.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class PartitionConsumer:
         self._commits = Commits(consumer, telemetry, outages)
         self._max_open = max_open
         self._call_later: CallLater = call_later or asyncio.get_running_loop().call_later
-        self._open = 0
-        self._over_budget = False
-        self._resumes_more = False
-        self._received = 0
-        self._draining = False
+        self._open_count = 0
+        self._has_budget_pauses = False
+        self._is_resume_scheduled = False
+        self._batch_number = 0
+        self._is_draining = False
         self._partitions: dict[Partition, PartitionState] = {}
-        self._ready: deque[PartitionState] = deque()
-        self._starting = False
+        self._ready_partitions: deque[PartitionState] = deque()
+        self._is_starting = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -84,7 +84,7 @@ class PartitionConsumer:
         Raises `TimeoutError` when some still run then, or the commit is not answered. The next process handles their
         records again.
         """
-        self._draining = True
+        self._is_draining = True
         for state in self._partitions.values():
             self._drop_queued(state)
         states = list(self._partitions.values())
@@ -93,7 +93,7 @@ class PartitionConsumer:
         for state in states:
             state.has_progress = True
         try:
-            async with asyncio.timeout(COMMIT_SECONDS):
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
                 await self._commits.commit(self._partitions.values())
         except TimeoutError:
             raise TimeoutError("the last commit was not answered") from None
@@ -102,99 +102,101 @@ class PartitionConsumer:
 
     def readiness_problems(self) -> list[str]:
         """Which partitions wait for a newer release."""
-        return as_one_problem([state.newer_record for state in self._partitions.values() if state.newer_record])
+        return as_one_problem(
+            [state.newer_record_problem for state in self._partitions.values() if state.newer_record_problem]
+        )
 
     # -- called by the consumer --------------------------------------------------------------------------------
 
-    def assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         for partition, commit in partitions.items():
             self._partitions[partition] = PartitionState(self._consumer, partition, commit)
         self._telemetry.count("rebalances_total")
         self._telemetry.info("partitions_assigned", count=len(partitions))
 
-    def received(self, records: Sequence[Record]) -> None:
-        if self._draining:
+    def on_received(self, records: Sequence[Record]) -> None:
+        if self._is_draining:
             return
-        self._received += 1
+        self._batch_number += 1
         for record in records:
             state = self._partitions.get(record.partition)
             if state is not None:
-                state.received_last = self._received
+                state.last_batch_number = self._batch_number
                 self._receive(state, record)
-        if self._open >= RESUME_SHARE * self._max_open:
+        if self._open_count >= LOW_PRIORITY_BUDGET_SHARE * self._max_open:
             self._pause_over_budget()
-        if not self._starting:
+        if not self._is_starting:
             self._start_tasks()
 
-    async def revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         states = [state for partition in partitions if (state := self._partitions.pop(partition, None))]
         for state in states:
-            state.revoked = True
+            state.is_revoked = True
             self._drop_queued(state)
         self._resume_within_budget()
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(states))
         if is_lost:
             return {}
-        await _wait_for_tasks(states, REVOKE_SECONDS)
+        await _wait_for_tasks(states, REVOKE_TIMEOUT_SECONDS)
         if unfinished_count := sum(len(state.tasks) for state in states):
             self._telemetry.warning(
                 "revoke_timed_out",
                 count=unfinished_count,
                 effect="unfinished records are handled again by the next owner",
             )
-        return {state.partition: commit for state in states if (commit := state.offsets.pending())}
+        return {state.partition: commit for state in states if (commit := state.offsets.next_commit())}
 
     # -- one record --------------------------------------------------------------------------------------------
 
     def _receive(self, state: PartitionState, record: Record) -> None:
         """Queue a record that is due and within the window; otherwise pause its partition."""
-        if state.not_due:
+        if state.not_due_records:
             state.keep_not_due(record)
         elif state.pause_reasons:
             pass  # what follows the record at which it was paused is fetched again
-        elif state.wait is not None and (
-            (seconds := (record.appended_at + state.wait - self._clock.now()).total_seconds()) > 0
+        elif state.tier_wait is not None and (
+            (seconds := (record.appended_at + state.tier_wait - self._clock.now()).total_seconds()) > 0
         ):
             state.pause(PartitionPause.NOT_DUE)
             state.keep_not_due(record)
             self._call_later(seconds + 0.001, partial(self._end_pause, state, PartitionPause.NOT_DUE))
-        elif not state.offsets.has_room(record.offset):
+        elif not state.offsets.is_within_window(record.offset):
             state.pause(PartitionPause.WINDOW_FULL, record.offset)
-        elif state.offsets.was_complete(record.offset):
+        elif state.offsets.is_restored(record.offset):
             state.offsets.open(record.offset)
             # The commit may move past it now.
             state.has_progress = True
         else:
-            self._queue(state, record)
+            self._enqueue(state, record)
 
-    def _queue(self, state: PartitionState, record: Record) -> None:
+    def _enqueue(self, state: PartitionState, record: Record) -> None:
         value: Delivery | InvalidRecord
         try:
             value = self._handler.read(record)
         except NewerRecord as error:
-            state.newer_record = wait_for_release(self._telemetry, record, error)
+            state.newer_record_problem = wait_for_release(self._telemetry, record, error)
             state.pause(PartitionPause.NEWER_RECORD, record.offset)
             return
         except InvalidRecord as error:
             value = error
         state.offsets.open(record.offset)
-        self._open += 1
-        if not state.queued:
-            self._ready.append(state)
-        state.queued.append((record, value))
+        self._open_count += 1
+        if not state.queued_records:
+            self._ready_partitions.append(state)
+        state.queued_records.append((record, value))
 
     def _start_tasks(self) -> None:
         """Start some handlers, one of each partition in turn, and the others in the next iteration of the loop."""
-        for _ in range(START_AT_ONCE):
-            if not self._ready:
+        for _ in range(TASKS_PER_ITERATION):
+            if not self._ready_partitions:
                 break
-            state = self._ready.popleft()
-            task = asyncio.create_task(self._handle(state, *state.queued.popleft()))
+            state = self._ready_partitions.popleft()
+            task = asyncio.create_task(self._handle(state, *state.queued_records.popleft()))
             state.tasks.add(task)
-            if state.queued:
-                self._ready.append(state)
-        self._starting = bool(self._ready)
-        if self._starting:
+            if state.queued_records:
+                self._ready_partitions.append(state)
+        self._is_starting = bool(self._ready_partitions)
+        if self._is_starting:
             asyncio.get_running_loop().call_soon(self._start_tasks)
 
     async def _handle(self, state: PartitionState, record: Record, value: Delivery | InvalidRecord) -> None:
@@ -206,29 +208,29 @@ class PartitionConsumer:
                 await self._handler.deliver(record, value, state)
             except InvalidRecord as error:
                 await store_invalid(self._producer, self._telemetry, [(record, str(error))])
-        except (Abandoned, asyncio.CancelledError):
+        except (RecordAbandoned, asyncio.CancelledError):
             return
         except Exception as error:
             self._fail(error)
             return
         finally:
-            self._open -= 1
+            self._open_count -= 1
             state.tasks.discard(task)
         state.offsets.complete(record.offset)
         state.has_progress = True
         is_window_full = PartitionPause.WINDOW_FULL in state.pause_reasons
-        if is_window_full and state.offsets.has_room(state.paused_at_offset + WINDOW_OFFSETS // 2):
+        if is_window_full and state.offsets.is_within_window(state.paused_at_offset + WINDOW_OFFSETS // 2):
             self._end_pause(state, PartitionPause.WINDOW_FULL)
-        if self._over_budget:
+        if self._has_budget_pauses:
             self._resume_within_budget()
 
     def _drop_queued(self, state: PartitionState) -> None:
         """Drop what was not started: it stays uncommitted for the next owner of the partition."""
-        if state.queued:
-            self._ready.remove(state)
-            self._open -= len(state.queued)
-            state.queued.clear()
-        state.not_due.clear()
+        if state.queued_records:
+            self._ready_partitions.remove(state)
+            self._open_count -= len(state.queued_records)
+            state.queued_records.clear()
+        state.not_due_records.clear()
 
     def _fail(self, error: Exception) -> None:
         if not self._failure.done():
@@ -240,37 +242,37 @@ class PartitionConsumer:
         """Pause the partitions whose share of the budget is used; records that arrived are kept."""
         for state in self._partitions.values():
             if self._is_over_budget(state):
-                self._over_budget = True
+                self._has_budget_pauses = True
                 state.pause(PartitionPause.OVER_BUDGET)
 
     def _is_over_budget(self, state: PartitionState) -> bool:
-        return self._open >= state.share * self._max_open
+        return self._open_count >= state.budget_share * self._max_open
 
     def _resume_within_budget(self) -> None:
         """Read some partitions of each topic again, those that gave nothing for longest first."""
-        if not self._over_budget or self._resumes_more or self._open > self._max_open // 2:
+        if not self._has_budget_pauses or self._is_resume_scheduled or self._open_count > self._max_open // 2:
             return
         by_topic: defaultdict[str, list[PartitionState]] = defaultdict(list)
-        for state in sorted(self._partitions.values(), key=lambda state: state.received_last):
+        for state in sorted(self._partitions.values(), key=lambda state: state.last_batch_number):
             if PartitionPause.OVER_BUDGET in state.pause_reasons:
                 by_topic[state.partition.topic].append(state)
-        self._over_budget = self._resumes_more = any(
-            len(paused_partitions) > RESUME_AT_ONCE for paused_partitions in by_topic.values()
+        self._has_budget_pauses = self._is_resume_scheduled = any(
+            len(paused_partitions) > MAX_RESUMED_PARTITIONS for paused_partitions in by_topic.values()
         )
         for paused_partitions in by_topic.values():
-            for state in paused_partitions[:RESUME_AT_ONCE]:
+            for state in paused_partitions[:MAX_RESUMED_PARTITIONS]:
                 self._end_pause(state, PartitionPause.OVER_BUDGET)
-        if self._resumes_more:
-            self._call_later(RESUME_MORE_SECONDS, self._resume_more)
+        if self._is_resume_scheduled:
+            self._call_later(RESUME_INTERVAL_SECONDS, self._resume_more)
 
     def _resume_more(self) -> None:
-        self._resumes_more = False
+        self._is_resume_scheduled = False
         self._resume_within_budget()
 
     def _end_pause(self, state: PartitionState, reason: PartitionPause) -> None:
         if reason in state.pause_reasons:
             state.pause_reasons.remove(reason)
-            if not (state.pause_reasons or state.revoked or self._draining):
+            if not (state.pause_reasons or state.is_revoked or self._is_draining):
                 self._resume(state)
 
     def _resume(self, state: PartitionState) -> None:
@@ -279,29 +281,29 @@ class PartitionConsumer:
         Only this partition may be paused here: of any other, records may be on their way.
         """
         if self._is_over_budget(state):
-            self._over_budget = True
+            self._has_budget_pauses = True
             state.pause(PartitionPause.OVER_BUDGET)
             return
-        not_due, state.not_due = state.not_due, deque()
+        not_due_records, state.not_due_records = state.not_due_records, deque()
         try:
-            for record in not_due:
+            for record in not_due_records:
                 self._receive(state, record)
         except Exception as error:
             self._fail(error)
             return
         if not state.pause_reasons:
             state.resume()
-        if not self._starting:
+        if not self._is_starting:
             self._start_tasks()
 
     # -- commits -----------------------------------------------------------------------------------------------
 
     async def _commit_regularly(self) -> None:
         while True:
-            await asyncio.sleep(COMMIT_EVERY_SECONDS)
-            self._telemetry.gauge("records_open", self._open)
-            newer = sum(state.newer_record is not None for state in self._partitions.values())
-            self._telemetry.gauge("partitions_of_newer_release", newer)
+            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
+            self._telemetry.gauge("records_open", self._open_count)
+            waiting_count = sum(state.newer_record_problem is not None for state in self._partitions.values())
+            self._telemetry.gauge("partitions_of_newer_release", waiting_count)
             await self._commits.commit(self._partitions.values())
 
 

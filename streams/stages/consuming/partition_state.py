@@ -15,10 +15,10 @@ from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 
 # Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a
 # fetch, during which the consumer reads no other partition.
-NOT_DUE_KEPT = 50
+MAX_NOT_DUE_RECORDS = 50
 # The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
 # less between the two, a client would drop what it has fetched again and again.
-RESUME_SHARE = 0.75
+LOW_PRIORITY_BUDGET_SHARE = 0.75
 
 
 class PartitionPause(Enum):
@@ -32,26 +32,26 @@ class PartitionPause(Enum):
 
 
 class PartitionState:
-    """One assignment of a partition; `share` is the part of the budget at which it is paused."""
+    """One assignment of a partition; `budget_share` is the part of the budget at which it is paused."""
 
     def __init__(self, consumer: RecordConsumer, partition: Partition, commit: Commit | None) -> None:
         tier = tier_of(partition.topic)
         self._consumer = consumer
         self._is_paused = self._is_rewound = False
         self.partition = partition
-        self.wait: timedelta | None = tier.wait if tier else None
-        self.share = _share_of(partition.topic)
+        self.tier_wait: timedelta | None = tier.wait if tier else None
+        self.budget_share = _budget_share(partition.topic)
         self.offsets = OffsetTracker(commit.offset, commit.metadata) if commit else OffsetTracker()
         self.pause_reasons: set[PartitionPause] = set()
         self.paused_at_offset = 0
-        self.newer_record: str | None = None
-        self.not_due: deque[Record] = deque()
+        self.newer_record_problem: str | None = None
+        self.not_due_records: deque[Record] = deque()
         # Records that are decoded; of an invalid one, what is wrong with it.
-        self.queued: deque[tuple[Record, Delivery | InvalidRecord]] = deque()
+        self.queued_records: deque[tuple[Record, Delivery | InvalidRecord]] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
-        self.revoked = False
+        self.is_revoked = False
         # The number of the last batch that had a record of this partition.
-        self.received_last = 0
+        self.last_batch_number = 0
         # Whether a record was completed since the last commit.
         self.has_progress = False
 
@@ -70,8 +70,8 @@ class PartitionState:
 
     def keep_not_due(self, record: Record) -> None:
         """Keep a record that is not due, or comes after one; beyond a limit it is fetched again."""
-        if len(self.not_due) < NOT_DUE_KEPT:
-            self.not_due.append(record)
+        if len(self.not_due_records) < MAX_NOT_DUE_RECORDS:
+            self.not_due_records.append(record)
         elif not self._is_rewound:
             self._is_rewound = True
             self._consumer.pause(self.partition, record.offset)
@@ -91,10 +91,13 @@ class Handler(Protocol):
         """
 
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
-        """Handle a record. Returns when all that follows is acknowledged. Raises `InvalidRecord` and `Abandoned`."""
+        """Handle a record.
+
+        Returns when all that follows is acknowledged. Raises `InvalidRecord` and `RecordAbandoned`.
+        """
 
 
-def _share_of(topic: str) -> float:
+def _budget_share(topic: str) -> float:
     if topic == TEST_DELIVERIES:
         return math.inf
-    return RESUME_SHARE if topic == BULK_DELIVERIES or tier_of(topic) else 1.0
+    return LOW_PRIORITY_BUDGET_SHARE if topic == BULK_DELIVERIES or tier_of(topic) else 1.0

@@ -15,30 +15,30 @@ class StoredOffsets:
         self._consumer = consumer
         self._telemetry = telemetry
         self._outages = outages
-        self._ends: dict[Partition, Commit] = {}
+        self._commits: dict[Partition, Commit] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._ends)
+        return bool(self._commits)
 
-    def add(self, ends: Mapping[Partition, int]) -> None:
+    def add(self, end_offsets: Mapping[Partition, int]) -> None:
         """What is before these offsets is stored."""
-        self._ends |= {partition: Commit(end, "") for partition, end in ends.items()}
+        self._commits |= {partition: Commit(end, "") for partition, end in end_offsets.items()}
 
     def pop(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
         """Forget these partitions, and return what was not committed."""
-        return {partition: end for partition in partitions if (end := self._ends.pop(partition, None))}
+        return {partition: end for partition in partitions if (end := self._commits.pop(partition, None))}
 
     async def commit(self) -> None:
         """Commit once. What Kafka refuses is kept for the next call."""
-        if not (ends := dict(self._ends)):
+        if not (commits := dict(self._commits)):
             return
         try:
-            await self._consumer.commit(ends)
+            await self._consumer.commit(commits)
         except Unavailable as error:
             self._telemetry.count("commit_errors_total")
             self._outages[COMMITS].begin(self, str(error))
             return
         self._outages[COMMITS].end(self)
-        for partition, end in ends.items():
-            if self._ends.get(partition) == end:
-                del self._ends[partition]
+        for partition, end in commits.items():
+            if self._commits.get(partition) == end:
+                del self._commits[partition]

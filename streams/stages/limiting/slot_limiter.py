@@ -6,11 +6,11 @@ from datetime import datetime
 from types import TracebackType
 
 from streams.core.endpoint_queue import EndpointClass, Priority
-from streams.core.errors import Abandoned, ScormWebhooksError
+from streams.core.errors import RecordAbandoned, ScormWebhooksError
 from streams.core.slots import Slots
 from streams.ports import Clock, Telemetry
 
-MAINTAIN_EVERY_SECONDS = 0.25
+MAINTENANCE_INTERVAL_SECONDS = 0.25
 
 
 class EndpointBusy(ScormWebhooksError):
@@ -23,26 +23,26 @@ class SlotLimiter:
     def __init__(self, slots: Slots["AcquiredSlot"], now: Callable[[], float] | None = None) -> None:
         self._slots = slots
         self._now = now or asyncio.get_running_loop().time
-        self._waiting: set[AcquiredSlot] = set()
-        self._closed = False
+        self._waiting_slots: set[AcquiredSlot] = set()
+        self._is_closed = False
 
     async def acquire(self, queue: str, priority: Priority, ceiling: int, due_at: datetime) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `Abandoned` when
-        the limiter closes first.
+        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `RecordAbandoned`
+        when the limiter closes first.
         """
-        if self._closed:
-            raise Abandoned
+        if self._is_closed:
+            raise RecordAbandoned
         slot = AcquiredSlot(self, queue, due_at)
         if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling):
             await self._wait(slot, priority, ceiling)
         return slot
 
     async def _wait(self, slot: "AcquiredSlot", priority: Priority, ceiling: int) -> None:
-        slot.waited = True
+        slot.has_waited = True
         slot.granted = asyncio.get_running_loop().create_future()
-        self._waiting.add(slot)
+        self._waiting_slots.add(slot)
         self._slots.enqueue(slot.queue, slot, priority, ceiling)
         self._grant()
         if not slot.granted.done():
@@ -56,29 +56,29 @@ class SlotLimiter:
 
     def release(self, slot: "AcquiredSlot") -> None:
         """The slot is free again."""
-        self._slots.release(slot.queue, slot, self._now(), slot.delivered)
-        if self._waiting:
+        self._slots.release(slot.queue, slot, self._now(), slot.is_delivered)
+        if self._waiting_slots:
             self._grant()
 
     def overdue_seconds(self, now: datetime) -> float:
         """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
-        due_times = [slot.due_at for slot in self._slots.short_of_slots() if not slot.granted.cancelled()]
+        due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.cancelled()]
         return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
     async def run(self, telemetry: Telemetry, clock: Clock) -> None:
         """Maintain the queues and their metrics until cancelled."""
         while True:
-            await asyncio.sleep(MAINTAIN_EVERY_SECONDS)
+            await asyncio.sleep(MAINTENANCE_INTERVAL_SECONDS)
             self.maintain()
             for endpoint_class in EndpointClass:
                 telemetry.gauge("slots_in_use", self._slots.in_use(endpoint_class), endpoint_class=endpoint_class)
-            telemetry.gauge("slots_waiting", len(self._waiting))
+            telemetry.gauge("slots_waiting", len(self._waiting_slots))
             telemetry.gauge("deliver_overdue_seconds", self.overdue_seconds(clock.now()))
 
     @property
     def is_used(self) -> bool:
         """Whether a request is under way, or waits for its endpoint."""
-        return bool(self._waiting) or any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
+        return bool(self._waiting_slots) or any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
 
     def maintain(self) -> None:
         """Grant the slots that time alone made free, and shed those that would wait too long."""
@@ -87,39 +87,39 @@ class SlotLimiter:
 
     def close(self) -> None:
         """Abandon everything that waits: it stays uncommitted and is sent after the restart."""
-        self._closed = True
-        for slot in self._waiting:
+        self._is_closed = True
+        for slot in self._waiting_slots:
             if not slot.granted.done():
-                slot.granted.set_exception(Abandoned())
-        self._waiting.clear()
+                slot.granted.set_exception(RecordAbandoned())
+        self._waiting_slots.clear()
 
     def _grant(self) -> None:
-        if self._closed:
+        if self._is_closed:
             return
-        now, again = self._now(), True
-        while again:
-            again = False
+        now, has_cancelled = self._now(), True
+        while has_cancelled:
+            has_cancelled = False
             for queue, slot in self._slots.grant(now):
-                self._waiting.discard(slot)
+                self._waiting_slots.discard(slot)
                 if slot.granted.cancelled():
                     self._slots.release(queue, slot, now, None)
-                    again = True
+                    has_cancelled = True
                 else:
                     slot.granted.set_result(None)
 
     def _shed(self, queues: list[str] | None) -> None:
-        if self._closed:
+        if self._is_closed:
             return
         for slot in self._slots.shed(self._now(), queues):
-            self._waiting.discard(slot)
+            self._waiting_slots.discard(slot)
             if not slot.granted.cancelled():
                 slot.granted.set_exception(EndpointBusy("the endpoint is too slow for the deliveries that wait for it"))
 
 
 class AcquiredSlot:
-    """A slot of an endpoint; set `delivered` to how the attempt ended, None when none was made."""
+    """A slot of an endpoint; set `is_delivered` to how the attempt ended, None when none was made."""
 
-    __slots__ = ("_limiter", "delivered", "due_at", "granted", "queue", "waited")
+    __slots__ = ("_limiter", "due_at", "granted", "has_waited", "is_delivered", "queue")
 
     granted: asyncio.Future[None]
 
@@ -127,8 +127,8 @@ class AcquiredSlot:
         self._limiter = limiter
         self.queue = queue
         self.due_at = due_at
-        self.delivered: bool | None = None
-        self.waited = False
+        self.is_delivered: bool | None = None
+        self.has_waited = False
 
     def __enter__(self) -> "AcquiredSlot":
         return self

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from builders import NOON
 from streams.core.event import Event, check_event
 from streams.features.course_sessions.changes import (
-    NewEvents,
+    EventContext,
     SessionChange,
     apply_commit,
     close,
@@ -22,8 +22,8 @@ from streams.features.course_sessions.changes import (
     report_score,
 )
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.progress import launched
-from streams.features.course_sessions.session import SCORE_EVERY, CourseSession
+from streams.features.course_sessions.progress import new_progress
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL, CourseSession
 
 NUMBERS = count()
 ENDS_AT = NOON + timedelta(hours=1)
@@ -34,8 +34,8 @@ FAILED = PlayerCommit(lesson_status="failed")
 REVIEW = PlayerCommit(lesson_status="completed", mode="review")
 
 
-def new(seconds: float = 0, *, is_newest: bool = True) -> NewEvents:
-    return NewEvents(NOON + timedelta(seconds=seconds), lambda: f"evt_{next(NUMBERS)}", is_newest)
+def new(seconds: float = 0, *, is_newest: bool = True) -> EventContext:
+    return EventContext(NOON + timedelta(seconds=seconds), lambda: f"evt_{next(NUMBERS)}", is_newest)
 
 
 def session(**fields: Any) -> CourseSession:
@@ -99,7 +99,7 @@ def test_the_end_has_what_is_known() -> None:
 
 
 def test_an_earlier_result_is_not_reported_at_the_end() -> None:
-    known = launched(Completion.COMPLETED, Success.PASSED, Score(raw=90.0), Decimal(60))
+    known = new_progress(Completion.COMPLETED, Success.PASSED, Score(raw=90.0), Decimal(60))
     end = end_of(session(progress=known))
     assert (end["reported"], end["completionStatus"], end["scoreRaw"]) == ("nothing", "completed", 90.0)
 
@@ -168,7 +168,7 @@ def test_each_result_is_taken_back_once(commits: Sequence[PlayerCommit], types: 
 
 
 def test_what_was_known_at_the_launch_can_be_taken_back() -> None:
-    known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(), Decimal())
+    known = new_progress(Completion.COMPLETED, Success.UNKNOWN, Score(), Decimal())
     assert [event_type for event_type, _ in reported(play(INCOMPLETE, known=session(progress=known)))] == [
         "session.reset"
     ]
@@ -217,7 +217,7 @@ def test_the_sequence_rises_with_each_event(commits: list[tuple[PlayerCommit, in
         events += [event for event, _ in change.events]
         at += seconds
         change = apply_commit(change.session, commit, new(at))
-        if seconds > SCORE_EVERY.seconds:
+        if seconds > MIN_SCORE_INTERVAL.seconds:
             events += [event for event, _ in change.events]
             change = report_score(change.session, new(at))
     events += [event for event, _ in change.events]

@@ -18,9 +18,9 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.course_session_tables import player_states
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
-from streams.core.limits import PLAYER_STATE_BYTES
+from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
-from streams.features.course_sessions.player_state import has_state, state_of
+from streams.features.course_sessions.player_state import has_state, to_player_state
 from streams.features.course_sessions.scorm_time import format_timespan
 from streams.features.course_sessions.stage import DueReports
 from streams.outage import Outages
@@ -71,12 +71,12 @@ async def stored(api: ApiFixture, **more: Any) -> Any:
 
 
 async def events(api: ApiFixture) -> list[Event]:
-    due = await SqlOutgoingEvents(api.database).due(100)
+    due = await SqlOutgoingEvents(api.database).list_due(100)
     return [event for one in due if isinstance(event := AvroCodec().decode(one.value), Event)]
 
 
 async def rows(api: ApiFixture) -> list[Any]:
-    async with api.database.reading() as connection:
+    async with api.database.read_transaction() as connection:
         return list((await connection.execute(select(player_states))).all())
 
 
@@ -185,7 +185,7 @@ async def test_a_state_that_is_too_large_is_not_kept(api: ApiFixture) -> None:
     assert (await api.acme.get("/v1/sessions/s-1"))["storedState"] == "nothing"
     await commit(api, first, body())
     assert (await api.acme.get("/v1/sessions/s-1"))["storedState"] == "stored"
-    await commit(api, first, {"cmi": {"suspend_data": "é" * (PLAYER_STATE_BYTES // 2)}})
+    await commit(api, first, {"cmi": {"suspend_data": "é" * (MAX_PLAYER_STATE_BYTES // 2)}})
     session = await api.acme.get("/v1/sessions/s-1")
     assert session["storedState"] == "too large"
     assert (await stored(api))["cmi"]["core"]["lesson_location"] == "page-3"
@@ -241,7 +241,7 @@ async def test_each_json_format_of_the_player_is_kept(api: ApiFixture, case: str
 )
 def test_the_exit_decides_how_the_next_session_begins(sent: str, entry: str) -> None:
     for data in ({"cmi": {"suspend_data": "", "exit": sent}}, {"cmi.suspend_data": "", "cmi.exit": sent}):
-        state = state_of(data, Decimal(90))
+        state = to_player_state(data, Decimal(90))
         assert state is not None
         assert json.loads(state) == {"cmi": {"suspend_data": "", "entry": entry, "total_time": "PT1M30S"}}
 
@@ -250,9 +250,9 @@ def test_a_state_that_no_player_makes_is_not_kept() -> None:
     deep: Any = {}
     for _ in range(1000):
         deep = {"a": deep}
-    assert state_of({"cmi": {"suspend_data": "", "interactions": deep}}, Decimal()) is None
+    assert to_player_state({"cmi": {"suspend_data": "", "interactions": deep}}, Decimal()) is None
     odd = {"cmi.suspend_data": "", "cmi.core": "x", "cmi.core.exit": "normal", "cmi." + "a." * 1000: 1, "cmi..": 1}
-    assert state_of(odd, Decimal()) is not None
+    assert to_player_state(odd, Decimal()) is not None
 
 
 @pytest.mark.parametrize(
@@ -275,15 +275,15 @@ class NotRead(dict[str, Any]):
 
 def test_a_commit_with_too_many_elements_is_not_read() -> None:
     """A learner has the commit URL, and may send a megabyte of anything."""
-    elements = NotRead({f"cmi.{number:x}.b.c": 1 for number in range(PLAYER_STATE_BYTES // 6)})
+    elements = NotRead({f"cmi.{number:x}.b.c": 1 for number in range(MAX_PLAYER_STATE_BYTES // 6)})
     elements["cmi.suspend_data"] = ""
     assert has_state(elements)
-    assert state_of(elements, Decimal()) is None
+    assert to_player_state(elements, Decimal()) is None
 
 
 def test_an_element_deeper_than_any_of_scorm_is_left_out() -> None:
     deepest = "cmi.interactions.0.correct_responses.0.pattern"
-    state = state_of({"cmi.suspend_data": "", deepest: "a", "cmi" + ".a" * 60: "b"}, Decimal())
+    state = to_player_state({"cmi.suspend_data": "", deepest: "a", "cmi" + ".a" * 60: "b"}, Decimal())
     assert state is not None
     cmi = json.loads(state)["cmi"]
     assert cmi["interactions"] == {"0": {"correct_responses": {"0": {"pattern": "a"}}}}
@@ -342,9 +342,9 @@ async def test_a_session_goes_on_with_a_further_url_after_its_end(newest: ApiFix
     newest.clock.advance(3600)
     sessions = newest.app.state.services.course_sessions._sessions
     reports = DueReports(sessions, newest.clock, Outages(newest.telemetry), is_newest=True)
-    assert await reports._end("") == newest.acme.account_id
+    assert await reports._end_sessions("") == newest.acme.account_id
     again = await opened(newest, sessionId="s-1")
     await commit(newest, again, body(lesson_status="passed"))
     newest.clock.advance(86_400)
-    assert await reports._end("") is None
+    assert await reports._end_sessions("") is None
     assert [one.type for one in await events(newest)] == ["session.launched", "session.ended", "session.completed"]

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.features.course_sessions.changes import NewEvents, apply_commit
+from streams.features.course_sessions.changes import EventContext, apply_commit
 from streams.features.course_sessions.commit import (
-    FIRST_KEPT,
-    NEWEST_KEPT,
+    MAX_FIRST_SEQUENCES,
+    MAX_NEWEST_SEQUENCES,
     Completion,
     PlayerCommit,
     Score,
     SequenceLog,
     Success,
 )
-from streams.features.course_sessions.progress import TRANSITIONS, News, Progress, Reported, Step, advance, launched
+from streams.features.course_sessions.progress import TRANSITIONS, News, Progress, Reported, Step, advance, new_progress
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.session import CourseSession
 
@@ -101,9 +101,9 @@ def test_each_transition_is_reported_once() -> None:
 
 
 def test_what_was_known_at_launch_is_not_reported_again() -> None:
-    known = launched(Completion.COMPLETED, Success.UNKNOWN, Score(raw=85.0, max=100.0), Decimal(60))
+    known = new_progress(Completion.COMPLETED, Success.UNKNOWN, Score(raw=85.0, max=100.0), Decimal(60))
     assert reported(COMPLETED, SCORED, PASSED, PASSED, progress=known) == ["", "", "c", ""]
-    known = launched(Completion.COMPLETED, Success.PASSED, Score(), Decimal())
+    known = new_progress(Completion.COMPLETED, Success.PASSED, Score(), Decimal())
     assert reported(PlayerCommit(lesson_status="incomplete"), PASSED, progress=known) == ["", ""]
 
 
@@ -122,7 +122,7 @@ def test_a_changed_score_is_reported() -> None:
 def test_an_event_has_every_part_of_the_score() -> None:
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     commit = PlayerCommit(score=Score(raw=85.0, min=0.0, max=100.0, scaled=0.85))
-    [(event, _)] = apply_commit(session, commit, NewEvents(NOON, lambda: "evt_1")).events
+    [(event, _)] = apply_commit(session, commit, EventContext(NOON, lambda: "evt_1")).events
     assert (event.type, event.data) == (
         "session.scored",
         {
@@ -139,7 +139,7 @@ def test_an_event_has_every_part_of_the_score() -> None:
 
 
 def test_an_earlier_success_is_known_at_the_launch() -> None:
-    assert launched(Completion.UNKNOWN, Success.PASSED, Score(), Decimal()).success is Success.PASSED
+    assert new_progress(Completion.UNKNOWN, Success.PASSED, Score(), Decimal()).success is Success.PASSED
 
 
 def test_bounds_alone_are_no_score() -> None:
@@ -161,7 +161,7 @@ def test_the_table_has_every_state_and_every_news() -> None:
 
 
 def test_the_total_time_is_the_newest_that_was_reported() -> None:
-    progress = launched(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(100))
+    progress = new_progress(Completion.UNKNOWN, Success.UNKNOWN, Score(), Decimal(100))
     times = []
     for commit in (
         PlayerCommit(),
@@ -241,11 +241,11 @@ def test_a_new_player_is_recognised_after_any_number_of_commits(count: int) -> N
     log = SequenceLog()
     for number in range(1, count + 1):
         assert not log.is_stale(number, f"old {number}")
-        log = log.noted(number, f"old {number}")
-    assert len(log.digests) <= FIRST_KEPT + NEWEST_KEPT
+        log = log.with_commit(number, f"old {number}")
+    assert len(log.digests) <= MAX_FIRST_SEQUENCES + MAX_NEWEST_SEQUENCES
     assert log.is_stale(count, f"old {count}")
     assert not log.is_stale(1, "new 1")
-    log = log.noted(1, "new 1")
+    log = log.with_commit(1, "new 1")
     assert log.digests == {1: "new 1"}
 
 
@@ -270,7 +270,7 @@ commits = st.builds(
 def test_completed_is_reported_for_each_transition_once(
     sequence: list[PlayerCommit], completion: Completion, success: Success
 ) -> None:
-    progress = launched(completion, success, Score(), Decimal())
+    progress = new_progress(completion, success, Score(), Decimal())
     reached = {completion} & {Completion.COMPLETED} | {success} & {Success.PASSED}
     for commit in sequence:
         step = advance(progress, commit)

@@ -9,7 +9,7 @@ from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
-from streams.features.course_sessions.session import SCORE_EVERY
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,7 @@ STORED = {"result": True, "errorCode": 0}
 async def caused(api: ApiFixture) -> list[tuple[str, dict[str, Any]]]:
     """The events since the last call, in the order in which they are sent."""
     waiting = SqlOutgoingEvents(api.database)
-    due = await waiting.due(100)
+    due = await waiting.list_due(100)
     await waiting.remove([one.id for one in due])
     events = [AvroCodec().decode(one.value) for one in due]
     return [(one.type, comparable(one.data)) for one in events if isinstance(one, Event)]
@@ -39,7 +39,7 @@ async def test_a_recorded_case_causes_its_events(api: ApiFixture, case: str) -> 
             assert asked.headers["access-control-allow-headers"] == one.headers["access-control-request-headers"]
         elif one.is_stored:
             # So no score waits for a newer one.
-            api.clock.advance(SCORE_EVERY.total_seconds())
+            api.clock.advance(MIN_SCORE_INTERVAL.total_seconds())
             response = await api.client.post(paths[one.session], content=one.body, headers=one.headers)
             assert (response.status_code, response.json()) == (one.fields.get("status", 200), STORED)
             events = await caused(api)

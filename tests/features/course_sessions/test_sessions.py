@@ -83,7 +83,7 @@ async def test_the_events_name_their_subjects(api: ApiFixture) -> None:
 
     launched_at = NOON - timedelta(days=2)
     await opened(api.acme, dispatchId="dsp_1", createdAt=format_time(launched_at))
-    [waiting] = await SqlOutgoingEvents(api.database).due(10)
+    [waiting] = await SqlOutgoingEvents(api.database).list_due(10)
     assert waiting.key == "s-1"
     event = AvroCodec().decode(waiting.value)
     assert isinstance(event, Event)
@@ -254,7 +254,7 @@ async def test_a_database_that_hangs_is_an_outage_soon(api: ApiFixture) -> None:
         return True
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(course_session_service, "COMMIT_SECONDS", 0.05)
+        patch.setattr(course_session_service, "COMMIT_TIMEOUT_SECONDS", 0.05)
         patch.setattr(api.app.state.services.course_sessions._sessions, "commit", hanging)
         assert await commit(api, path) == 503
 
@@ -309,5 +309,5 @@ async def test_sessions_are_pruned_after_their_retention(api: ApiFixture) -> Non
     for what, table in ((Prunable.COURSE_SESSIONS, course_sessions), (Prunable.COMMIT_URLS, commit_urls)):
         assert (await pruning.prune(what, ended, 100)).rows == 0
         assert (await pruning.prune(what, ended + timedelta(seconds=1), 100)).rows == 1
-        async with api.database.reading() as connection:
+        async with api.database.read_transaction() as connection:
             assert await connection.scalar(select(func.count()).select_from(table)) == 0

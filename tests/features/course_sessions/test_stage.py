@@ -10,9 +10,9 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, until
 from streams.core.errors import Unavailable
 from streams.features.course_sessions import stage as session_scores
-from streams.features.course_sessions.changes import NewEvents, SessionChange, apply_commit
+from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score
-from streams.features.course_sessions.session import SCORE_EVERY, CourseSession
+from streams.features.course_sessions.session import MIN_SCORE_INTERVAL, CourseSession
 from streams.features.course_sessions.stage import DueReports
 from streams.outage import Outages
 
@@ -38,19 +38,19 @@ class FakeDueScores:
 
 
 async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOK_EVERY_SECONDS", "RETRY_SECONDS"):
+    for name in ("POLL_INTERVAL_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(session_scores, name, 0)
     session = CourseSession("acme", "sess_1", "pkg_1", "ada", NOON, NOON + timedelta(hours=1))
     for raw in (1.0, 2.0, 3.0):
-        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), NewEvents(NOON, lambda: "evt_1")).session
-    assert session.score_due_at == NOON + SCORE_EVERY
+        session = apply_commit(session, PlayerCommit(score=Score(raw=raw)), EventContext(NOON, lambda: "evt_1")).session
+    assert session.score_due_at == NOON + MIN_SCORE_INTERVAL
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
     reports = DueReports(sessions, clock, outages, is_newest=True)  # type: ignore[arg-type]
     asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
-    clock.advance(SCORE_EVERY.total_seconds())
+    clock.advance(MIN_SCORE_INTERVAL.total_seconds())
     await until(lambda: bool(sessions.changes))
     [(event, _)] = sessions.changes[0].events
     assert (event.data["scoreRaw"], event.occurred_at) == (3.0, clock.now())
@@ -78,7 +78,7 @@ class FakeDueEnds:
 
 
 async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("LOOK_FOR_ENDS_EVERY_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
+    for name in ("END_POLL_INTERVAL_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(session_scores, name, 0)
     sessions = FakeDueEnds(acme=3, globex=1, initech=2)
     reports = DueReports(sessions, FakeClock(), Outages(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]

@@ -19,9 +19,9 @@ from fakes import FakeEncryption, FakeLease, FakeTelemetry
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
 from streams.core.delivery_state import fold
-from streams.core.errors import PartiallySent, Refused, Unavailable
-from streams.core.mail import PAUSES_TOGETHER, Mail, MailKind, MailStatus, RenderedMail
-from streams.core.session import LINK_LASTS, SignIn
+from streams.core.errors import PartiallySent, RowRefused, Unavailable
+from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
+from streams.core.session import LINK_LIFETIME, SignIn
 from streams.features.mails import stage as notify_module
 from streams.features.mails.stage import Notify
 from streams.features.mails.storage import SqlMails
@@ -99,11 +99,11 @@ class NotifyFixture:
 
 @pytest_asyncio.fixture(name="fixture")
 async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NotifyFixture]:
-    monkeypatch.setattr(notify_module, "LOOK_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(notify_module, "POLL_INTERVAL_SECONDS", 0.005)
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
             await store.recorder.record(fold([failed(number)]))
-        store.clock.advance(PAUSES_TOGETHER.total_seconds())
+        store.clock.advance(PAUSE_GROUPING_WINDOW.total_seconds())
         mails = SqlMails(store.database)
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())
 
@@ -170,12 +170,12 @@ async def test_a_recipient_who_left_the_account_gets_no_retry(fixture: NotifyFix
     await fixture.run_until(lambda mail: mail.tries == 1)
     fixture.store.clock.advance(30)
     mail = await fixture.run_until(lambda mail: mail.tries == 2)
-    assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT)
+    assert (mail.due_at, mail.problem) == (None, notify_module.NO_RECIPIENT_LEFT_MESSAGE)
     assert fixture.transport.sent == []
 
 
 async def test_a_refused_mail_is_given_up_with_its_reason(fixture: NotifyFixture) -> None:
-    fixture.transport.script = [Refused("550 no such user")]
+    fixture.transport.script = [RowRefused("550 no such user")]
     mail = await fixture.run_until(lambda mail: mail.tries == 1)
     assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "550 no such user")
     assert fixture.telemetry.logged_count("mail_given_up") == 1
@@ -190,7 +190,11 @@ async def test_a_broken_mail_does_not_stop_others(fixture: NotifyFixture) -> Non
 async def test_without_a_mail_server_no_mail_counts_as_sent(fixture: NotifyFixture) -> None:
     fixture.has_mail_server = False
     mail = await fixture.run_until(lambda mail: mail.due_at is None)
-    assert (mail.status, mail.sent_at, mail.problem) == (MailStatus.NOT_SENT, None, notify_module.NO_MAIL_SERVER)
+    assert (mail.status, mail.sent_at, mail.problem) == (
+        MailStatus.NOT_SENT,
+        None,
+        notify_module.NO_MAIL_SERVER_MESSAGE,
+    )
     assert mail.tries == 0
     assert (fixture.telemetry.logged_count("mail_not_sent"), fixture.telemetry.logged_count("mail_sent")) == (1, 0)
     assert fixture.telemetry.logged_count("smtp_url_not_set") == 1
@@ -262,7 +266,7 @@ async def test_who_loses_the_lease_sends_no_further_mail(
 async def test_a_slow_mail_server_does_not_cost_the_lease(
     fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notify_module, "RENEW_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(notify_module, "RENEW_INTERVAL_SECONDS", 0.005)
     fixture.transport.answers = asyncio.Event()
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
@@ -274,14 +278,14 @@ async def test_a_slow_mail_server_does_not_cost_the_lease(
 
 
 async def test_reminders_are_looked_for_regularly(fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify_module, "REMIND_EVERY_SECONDS", 0)
-    looks, owe_reminders = list[datetime](), fixture.mails.owe_reminders
+    monkeypatch.setattr(notify_module, "REMINDER_INTERVAL_SECONDS", 0)
+    looks, owe_reminders = list[datetime](), fixture.mails.enqueue_reminders
 
     async def noted(now: datetime) -> None:
         looks.append(now)
         await owe_reminders(now)
 
-    monkeypatch.setattr(fixture.mails, "owe_reminders", noted)
+    monkeypatch.setattr(fixture.mails, "enqueue_reminders", noted)
     await fixture.run_until(lambda _: len(looks) > 2)
 
 
@@ -293,7 +297,7 @@ async def test_a_drain_ends_after_one_mail_and_releases_the_lease(fixture: Notif
             await asyncio.sleep(0.005)
     await stage.drain(5)
     assert not fixture.lease.held
-    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.LOOK_EVERY_SECONDS)
+    ended, _ = await asyncio.wait({running}, timeout=5 * notify_module.POLL_INTERVAL_SECONDS)
     assert not ended, "a stage that ends by itself closes its database during the drain"
     running.cancel()
 
@@ -387,9 +391,9 @@ async def test_pauses_of_an_account_are_one_mail(fixture: NotifyFixture) -> None
 
 
 async def test_a_pause_waits_a_minute_for_others(fixture: NotifyFixture) -> None:
-    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSE_GROUPING_WINDOW)
     fixture.store.clock.advance(59)
-    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSES_TOGETHER)
+    await owe(fixture, 1, MailKind.PAUSED, "zeta", wait=PAUSE_GROUPING_WINDOW)
     await fixture.run_until(lambda mail: mail.sent_at is not None)
     assert len(fixture.transport.sent) == 1
     fixture.store.clock.advance(1)
@@ -427,13 +431,13 @@ async def ask(fixture: NotifyFixture) -> None:
     details = {"email": "ada@acme.example", "ciphertext": FakeEncryption().encrypt(secret)}
     now = fixture.store.clock.now()
     mail = Mail("mail_sign_in", "sign_in/1", "acme", "", MailKind.SIGN_IN, details, now, due_at=now)
-    sign_in = SignIn("hash", "email:ada", now, now + LINK_LASTS, email="ada@acme.example")
+    sign_in = SignIn("hash", "email:ada", now, now + LINK_LIFETIME, email="ada@acme.example")
     await SqlSignIns(fixture.store.database).add(sign_in, mail=mail)
 
 
 async def problem_of(fixture: NotifyFixture) -> str | None:
     query = select(mails.c.problem).where(mails.c.id == "mail_sign_in")
-    async with fixture.store.database.reading() as connection:
+    async with fixture.store.database.read_transaction() as connection:
         found: str | None = (await connection.execute(query)).scalar_one()
         return found
 
@@ -456,10 +460,10 @@ async def test_a_sign_in_mail_goes_to_the_person_with_code_and_link(
 async def test_a_sign_in_mail_is_not_sent_after_its_code_expired(fixture: NotifyFixture) -> None:
     await fixture.run_until(lambda mail: mail.sent_at is not None)
     await ask(fixture)
-    fixture.store.clock.advance(LINK_LASTS.total_seconds())
+    fixture.store.clock.advance(LINK_LIFETIME.total_seconds())
     running = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
-        while await problem_of(fixture) != notify_module.TOO_LATE:
+        while await problem_of(fixture) != notify_module.CODE_EXPIRED_MESSAGE:
             await asyncio.sleep(0.005)
     running.cancel()
     assert len(fixture.transport.sent) == 1

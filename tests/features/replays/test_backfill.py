@@ -22,7 +22,7 @@ from fakes import (
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill, backfilled
+from streams.core.backfill import Backfill, backfill_delivery
 from streams.core.delivery import HoldReason, State, Trigger
 from streams.core.delivery_state import Batch, state_of_record
 from streams.core.errors import Invalid
@@ -102,10 +102,10 @@ class Backfilling:
 
 @pytest.fixture
 def backfilling(monkeypatch: pytest.MonkeyPatch) -> Backfilling:
-    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
-    monkeypatch.setattr(stage, "RECORDS_AT_ONCE", 2)
-    monkeypatch.setattr(stage, "REST_SECONDS", 0)
+    monkeypatch.setattr(stage, "RECORDS_PER_READ", 2)
+    monkeypatch.setattr(stage, "RETRY_PAUSE_SECONDS", 0)
     return Backfilling()
 
 
@@ -197,13 +197,13 @@ async def test_a_topic_that_is_away_delays_no_other_job(backfilling: Backfilling
 
 
 def test_a_backfilled_delivery_is_the_one_of_fan_out() -> None:
-    found = backfilled(event(), NOON, webhook(), DeliveryFilter())
+    found = backfill_delivery(event(), NOON, webhook(), DeliveryFilter())
     assert found is not None
     assert (found.id, found.body, found.first_seen_at) == (delivery().id, delivery().body, NOON)
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON)) == found
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
-    assert backfilled(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
-    assert backfilled("junk", NOON, webhook(), DeliveryFilter()) is None
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(since=NOON)) == found
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(until=NOON)) is None
+    assert backfill_delivery(event(), NOON, webhook(), DeliveryFilter(since=NOON + timedelta(seconds=1))) is None
+    assert backfill_delivery("junk", NOON, webhook(), DeliveryFilter()) is None
     # What fan-out stored as invalid does not become valid by waiting.
     with pytest.raises(Invalid, match="createdAt"):
-        backfilled(event(), NOON - timedelta(days=2), webhook(), DeliveryFilter())
+        backfill_delivery(event(), NOON - timedelta(days=2), webhook(), DeliveryFilter())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.core.account import DeliveryFilter
-from streams.core.backfill import Backfill, OffsetRange, Period, advanced
+from streams.core.backfill import Backfill, OffsetRange, Period, remaining_ranges
 from streams.core.delivery import State
 from streams.core.errors import Invalid
 from streams.core.job import Job, JobKind, JobStatus
@@ -74,34 +74,34 @@ def test_a_backfill_only_goes_forward_and_ends(ranges: tuple[OffsetRange, ...], 
     progress = Backfill().begin(Period(ranges, NOON))
     assert progress.read == 0
     for positions in steps:
-        after = progress.moved(positions)
+        after = progress.after_reading(positions)
         assert progress.read <= after.read <= after.records == progress.records
         progress = after
-    progress = progress.moved({one.partition: one.end for one in ranges})
+    progress = progress.after_reading({one.partition: one.end for one in ranges})
     assert progress.is_read
     assert progress.read == progress.records
 
 
 @given(ranges=RANGES)
 def test_positions_of_other_partitions_change_nothing(ranges: tuple[OffsetRange, ...]) -> None:
-    left = advanced(ranges, {})
+    left = remaining_ranges(ranges, {})
     assert all(one.start < one.end for one in left)
-    assert advanced(left, {99: 1000}) == left
+    assert remaining_ranges(left, {99: 1000}) == left
 
 
 def test_a_job_reads_history_until_its_backfill_is_read() -> None:
     waiting = job(backfill=Backfill()).with_backfill_due()
-    assert (waiting.status, waiting.reads_history, waiting.backfill_is_next) == (JobStatus.RUNNING, True, False)
-    assert not replace(waiting, finished_at=NOON).reads_history
-    assert not job(backfill=Backfill(is_due=True, ranges=())).reads_history
+    assert (waiting.status, waiting.is_backfilling, waiting.has_pending_backfill) == (JobStatus.RUNNING, True, False)
+    assert not replace(waiting, finished_at=NOON).is_backfilling
+    assert not job(backfill=Backfill(is_due=True, ranges=())).is_backfilling
 
 
 def test_late_deliveries_add_to_the_total() -> None:
-    advanced = job(total=2).advanced(3, NOON)
+    advanced = job(total=2).with_progress(3, NOON)
     assert (advanced.total, advanced.done, advanced.reached) == (3, 3, NOON)
-    ended = advanced.ended(NOON, 2)
+    ended = advanced.to_finished(NOON, 2)
     assert (ended.total, ended.failed, ended.no_longer_matched) == (5, 2, 0)
-    assert job(total=5, done=3).ended(NOON, 1).no_longer_matched == 1
+    assert job(total=5, done=3).to_finished(NOON, 1).no_longer_matched == 1
     assert job(total=5, done=3).no_longer_matched == 0
 
 

@@ -27,7 +27,7 @@ class FakeJobs:
         self.ids, self.stuck, self.waiting, self.advanced = ids, set(stuck), set(waiting), list[str]()
         self.away = away
 
-    async def unfinished(self, after: str) -> Sequence[Job]:
+    async def list_unfinished(self, after: str) -> Sequence[Job]:
         await asyncio.sleep(0)
         if self.away:
             self.away -= 1
@@ -51,7 +51,7 @@ def _account(job_id: str) -> str:
 
 
 async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
     jobs, telemetry = FakeJobs("job_1", "job_2", stuck={"job_1"}), FakeTelemetry()
     asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
@@ -68,7 +68,7 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
 
 
 async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTION_PAUSE_SECONDS", "LOOK_EVERY_SECONDS"):
+    for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
     jobs = FakeJobs(*(f"acme_{number}" for number in range(1200)))
     asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
@@ -80,7 +80,7 @@ async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs_module, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
     jobs = FakeJobs("job_1", away=1)
     asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: jobs.advanced == ["job_1"])
@@ -90,7 +90,7 @@ async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_job_that_waits_gives_its_turn_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
     # A job that waits is no reason to look again at once.
     monkeypatch.setattr(jobs_module, "PORTION_PAUSE_SECONDS", 1000)
-    monkeypatch.setattr(jobs_module, "LOOK_EVERY_SECONDS", 0)
+    monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
     jobs, telemetry = FakeJobs("job_1", waiting={"job_1"}), FakeTelemetry()
     asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
     await quiet()

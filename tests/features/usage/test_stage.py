@@ -12,7 +12,7 @@ from builders import NOON, event
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.backfill import OffsetRange
-from streams.core.errors import Refused, Unavailable
+from streams.core.errors import RowRefused, Unavailable
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
 from streams.core.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
@@ -24,7 +24,7 @@ from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import batch_consumer
 from streams.stages.consuming.batch_consumer import BATCH_RECORDS
-from streams.stages.consuming.write_buffer import HIGH_WATER
+from streams.stages.consuming.write_buffer import MAX_BUFFERED_RECORDS
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -54,10 +54,10 @@ class FakeUsageMeter:
         if incarnation != self.incarnation or any(self.next[one.partition] != one.start for one in moves):
             return None
         if any(one.account_id == "refused" for one in batch.launches):
-            raise Refused("the row is refused")
+            raise RowRefused("the row is refused")
         self.next |= {one.partition: one.end for one in moves}
         sizes = []
-        for known, found in ((self.launches, batch.launches), (self.late, batch.late)):
+        for known, found in ((self.launches, batch.launches), (self.late, batch.late_launches)):
             before = len(known)
             known |= {(one.account_id, one.event_id): one for one in found}
             sizes.append(len(known) - before)
@@ -126,7 +126,7 @@ async def fixture(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MeterFixture
     monkeypatch.setattr(meter_module, "RETRY_SECONDS", 0)
     monkeypatch.setattr(account_check, "RETRY_SECONDS", 0)
     monkeypatch.setattr(batch_consumer, "RETRY_SECONDS", 0)
-    monkeypatch.setattr(batch_consumer, "REST_SECONDS", 0)
+    monkeypatch.setattr(batch_consumer, "MIN_BATCH_INTERVAL_SECONDS", 0)
     yield MeterFixture()
     await cancel_others()
 
@@ -216,7 +216,7 @@ async def test_a_partition_opened_while_the_queue_is_full_waits(fixture: MeterFi
     fixture.usage.away = True
     place = Partition(SESSION_EVENTS, 0)
     value = CODEC.encode(launched(1))
-    offsets = range(HIGH_WATER + BATCH_RECORDS)
+    offsets = range(MAX_BUFFERED_RECORDS + BATCH_RECORDS)
     fixture.consumer.hand_over([Record(place, offset, b"k", value, NOON) for offset in offsets])
     await quiet()
     assert place in fixture.consumer.paused
@@ -305,7 +305,7 @@ async def test_a_drain_has_a_time_limit(fixture: MeterFixture) -> None:
 async def test_a_partition_revoked_in_a_batch_stays_closed(
     fixture: MeterFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_consumer, "REVOKE_SECONDS", 0.01)
+    monkeypatch.setattr(batch_consumer, "REVOKE_TIMEOUT_SECONDS", 0.01)
     place = Partition(SESSION_EVENTS, 0)
     fixture.start()
     await quiet()
@@ -384,7 +384,7 @@ async def test_the_known_accounts_and_the_noted_ones_are_bounded(
     fixture.start()
     fixture.add(*(of_account(f"acc_{number}") for number in range(10)))
     await quiet()
-    assert len(fixture.check._known) <= 2
+    assert len(fixture.check._existing_ids) <= 2
     assert len(fixture.accounts.noted) == 3
     assert fixture.telemetry.counts["events_of_unknown_accounts_total"] == 5
 

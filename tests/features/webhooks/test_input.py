@@ -1,8 +1,8 @@
 """The types that a person enters, and the ones that a webhook's record names."""
 
 from builders import event, webhook
-from streams.core.webhook import ALL_EVENTS, Registration, Webhook, entered_types
-from streams.features.webhooks.input import WebhookInput, to_webhook_fields, webhook_input
+from streams.core.webhook import ALL_EVENTS, Registration, Webhook, to_entered_types
+from streams.features.webhooks.input import WebhookInput, to_webhook_fields, to_webhook_input
 
 ALL_AND_ENDED = (ALL_EVENTS, "session.ended")
 NOON = event().occurred_at
@@ -27,5 +27,5 @@ def test_the_release_before_finds_all_types_by_name() -> None:
 
 def test_a_person_sees_the_types_as_entered() -> None:
     for events in (ALL_AND_ENDED, (ALL_EVENTS,), ("session.ended",), ("package.updated", "session.launched")):
-        assert webhook_input(Registration(entered(*events), NOON)).events == sorted(events)
-        assert entered_types(entered(*events).event_types) == sorted(events)
+        assert to_webhook_input(Registration(entered(*events), NOON)).events == sorted(events)
+        assert to_entered_types(entered(*events).event_types) == sorted(events)

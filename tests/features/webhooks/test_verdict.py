@@ -58,7 +58,7 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
         ),
         pytest.param(
             Registration(paused(PauseReason.FAILURES), NOON, paused_at=NOON),
-            WebhookSummary(failing=replace(STREAK, failures=5)),
+            WebhookSummary(failure_streak=replace(STREAK, failures=5)),
             Verdict(Level.BAD, "paused", NOON, "after 5 failures in a row", REFUSED),
             id="paused by failures",
         ),
@@ -94,7 +94,9 @@ def test_a_verdict_is_one_sentence(known: Registration, summary: WebhookSummary,
 
 def verdict_of_pause(reason: PauseReason, last_message: str) -> Verdict:
     known = Registration(webhook(status=Status.PAUSED, pause=Pause("pause_1", reason)), paused_at=NOON, created_at=NOON)
-    return verdict(known.listed_webhook, WebhookSummary(failing=FailureStreak(5, NOON, last_message=last_message)))
+    return verdict(
+        known.listed_webhook, WebhookSummary(failure_streak=FailureStreak(5, NOON, last_message=last_message))
+    )
 
 
 @pytest.mark.parametrize(
