@@ -22,7 +22,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import Conflict
 from streams.core.event import Event
-from streams.core.limits import MAX_SCORES_PER_SESSION
+from streams.core.limits import MAX_ID_CHARACTERS, MAX_LEARNER_BYTES, MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
     EventContext,
     SessionChange,

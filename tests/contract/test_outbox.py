@@ -256,7 +256,7 @@ async def test_the_filters_of_webhooks_that_live_are_read(store: Store) -> None:
 
 
 async def test_portions_of_filters_leave_none_out(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "FILTERS_AT_ONCE", 2)
+    monkeypatch.setattr(outbox_module, "FILTER_BATCH_ROWS", 2)
     passed, ids = parse_filter({"successStatus": "passed"}), [f"wh_f{number}" for number in range(5)]
     for webhook_id in ids:
         await database.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
