@@ -103,7 +103,7 @@ async def test_a_test_event_ignores_the_filter(api: ApiFixture) -> None:
 async def test_older_schemas_take_no_new_filter(api: ApiFixture) -> None:
     made = await api.acme.webhook(filter=PASSED)
     place = f"/v1/webhooks/{made['id']}"
-    api.app.state.services.webhooks._takes_filters = False
+    api.app.state.services.webhooks._writes_newest = False
     for response in (
         await api.acme.request("POST", "/v1/webhooks", {"url": URL, "filter": PASSED}),
         await api.acme.request("PATCH", place, {"filter": FAILED}),

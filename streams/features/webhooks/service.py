@@ -8,6 +8,7 @@ from typing import Any
 
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
+from streams.core.event_data import OPT_IN_TYPES
 from streams.core.held import HeldChoice
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
@@ -30,6 +31,9 @@ from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhoo
 FILTER_UNSUPPORTED_MESSAGE = (
     "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs"
 )
+UNSENT_TYPE_MESSAGE = (
+    "is not sent yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs."
+)
 PROPAGATION_SECONDS = 2.0
 POLL_INTERVAL_SECONDS = 0.02
 
@@ -38,20 +42,23 @@ POLL_INTERVAL_SECONDS = 0.02
 class ChangeResult:
     """A webhook after a change; `propagated` says whether the stages know the change already.
 
-    `unresolved_hosts` are hosts of its new URLs that do not resolve.
+    `unresolved_hosts` are hosts of its new URLs that do not resolve. `unsent_types` are types of events that it takes
+    and that no stage sends before `RECORD_SCHEMAS` is `newest`.
     """
 
     registration: Registration
     propagated: bool
     unresolved_hosts: tuple[str, ...] = ()
+    unsent_types: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> Sequence[str] | None:
-        """A sentence for each host that does not resolve; None without any."""
-        return [
+        """A sentence for each host that does not resolve and each type that is not sent; None without any."""
+        hosts = (
             f'The host "{host}" does not resolve. Events fail until it does: check the URL.'
             for host in self.unresolved_hosts
-        ] or None
+        )
+        return [*hosts, *(f"{event_type} {UNSENT_TYPE_MESSAGE}" for event_type in self.unsent_types)] or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,8 @@ class WebhookService:
     _new_key: Callable[[int], bytes]
     _allow_http: bool = False
     _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
-    # Whether records are written with the newest schemas: an older one has no filter.
-    _takes_filters: bool = True
+    # Whether records are written with the newest schemas: an older one has no filter, and not all types of events.
+    _writes_newest: bool = True
 
     async def register(self, webhook_input: WebhookInput, *, actor: str) -> RegistrationResult:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
@@ -100,8 +107,8 @@ class WebhookService:
         )
         new_registration = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new_registration, audit_entry, self._webhooks_per_account)
-        change = replace(await self._wait_until_published(registration), unresolved_hosts=unresolved_hosts)
-        return RegistrationResult(change, secret)
+        change = await self._wait_until_published(registration)
+        return RegistrationResult(self._with_warnings(change, unresolved_hosts), secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
@@ -160,7 +167,7 @@ class WebhookService:
             return to_active(result) if status is Status.ACTIVE else result
 
         changed_webhook = await self.update(webhook_id, apply_changes, actor, "webhook.changed", account_id)
-        return replace(changed_webhook, unresolved_hosts=unresolved_hosts)
+        return self._with_warnings(changed_webhook, unresolved_hosts)
 
     async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
@@ -257,7 +264,11 @@ class WebhookService:
     def _filter_errors(self, webhook_input: WebhookInput, previous: WebhookInput | None) -> Sequence[FieldError]:
         """A new filter needs the newest schemas: without it, the webhook would get events that nobody asked for."""
         is_new = webhook_input.filter is not None and (previous is None or webhook_input.filter != previous.filter)
-        return [FieldError("filter", FILTER_UNSUPPORTED_MESSAGE)] if is_new and not self._takes_filters else []
+        return [FieldError("filter", FILTER_UNSUPPORTED_MESSAGE)] if is_new and not self._writes_newest else []
+
+    def _with_warnings(self, change: ChangeResult, unresolved_hosts: tuple[str, ...]) -> ChangeResult:
+        types = () if self._writes_newest else sorted(OPT_IN_TYPES & change.registration.webhook.event_types)
+        return replace(change, unresolved_hosts=unresolved_hosts, unsent_types=tuple(types))
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""
