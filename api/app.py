@@ -63,7 +63,11 @@ PAGES = (
 
 
 def create_app(
-    services: Services, version: str, requests_a_minute: int, site: Site | None = None, events_a_second: int = 1000
+    services: Services,
+    version: str,
+    requests_a_minute: int,
+    site: Site | None = None,
+    max_events_per_second: int = 1000,
 ) -> FastAPI:
     """Create the admin API and the dashboard on these services; nothing is global."""
     app = FastAPI(
@@ -92,7 +96,7 @@ def create_app(
     add_address_errors(app)
     complete_openapi(app)
     app.add_middleware(CommitMiddleware)
-    app.add_middleware(PublishMiddleware, services=services, limits=EventLimits(events_a_second))
+    app.add_middleware(PublishMiddleware, services=services, limits=EventLimits(max_events_per_second))
     app.add_middleware(RequestMiddleware, services=services)
     # Outermost, so that even an answer to our own error has its headers.
     app.add_middleware(CommitCorsMiddleware)

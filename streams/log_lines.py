@@ -21,7 +21,7 @@ if _hidden:
 # A traceback keeps its line breaks.
 MULTILINE_FIELDS = ("exception", "stack")
 REPEATING_LOGGERS = ("aiokafka", "librdkafka", "opentelemetry")
-REPEATED_SECONDS = 60.0
+REPETITION_WINDOW_SECONDS = 60.0
 REPEATED_LINES = 3
 MAX_LINE_KINDS = 1000
 _NUMBERS = re.compile(r"\d+")
@@ -134,7 +134,7 @@ class RepeatedLineFilter(logging.Filter):
             return True  # the handler reports the format error
         kind = (record.levelno, _NUMBERS.sub("", text))
         since, count = self.seen.get(kind, (-math.inf, 0))
-        if not 0 <= record.created - since < REPEATED_SECONDS:
+        if not 0 <= record.created - since < REPETITION_WINDOW_SECONDS:
             if count > REPEATED_LINES:
                 record.msg, record.args = f"{text} ({count - REPEATED_LINES} similar lines were dropped)", ()
             since, count = record.created, 0

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 
 
-async def together(*parts: Callable[[], Awaitable[object]]) -> None:
+async def run_until_first_ends(*parts: Callable[[], Awaitable[object]]) -> None:
     """Run all parts until one ends or fails. Then cancel the others, and raise its failure.
 
     `asyncio.TaskGroup` waits for the others when one ends, and wraps a failure in an `ExceptionGroup`.

@@ -1,10 +1,10 @@
-"""`together` runs tasks; when one ends, the others are cancelled."""
+"""`run_until_first_ends` runs tasks; when one ends, the others are cancelled."""
 
 import asyncio
 
 import pytest
 
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 
 class Endless:
@@ -31,20 +31,20 @@ async def fails() -> None:
 
 async def test_when_one_task_ends_the_others_are_cancelled() -> None:
     other = Endless()
-    await together(other.run, ends)
+    await run_until_first_ends(other.run, ends)
     assert other.is_cancelled
 
 
 async def test_a_failure_is_raised_unchanged() -> None:
     other = Endless()
     with pytest.raises(ValueError, match="a bug"):
-        await together(other.run, fails)
+        await run_until_first_ends(other.run, fails)
     assert other.is_cancelled
 
 
 async def test_a_cancellation_cancels_all_tasks() -> None:
     parts = [Endless(), Endless()]
-    running = asyncio.create_task(together(*(part.run for part in parts)))
+    running = asyncio.create_task(run_until_first_ends(*(part.run for part in parts)))
     await asyncio.sleep(0)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):

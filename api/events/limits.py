@@ -19,8 +19,8 @@ class EventLimits:
     So a customer cannot stop what the platform publishes for it, nor the other way round.
     """
 
-    def __init__(self, events_a_second: int) -> None:
-        self._limits = RateLimits(events_a_second * BURST_SECONDS, BURST_SECONDS)
+    def __init__(self, max_events_per_second: int) -> None:
+        self._limits = RateLimits(max_events_per_second * BURST_SECONDS, BURST_SECONDS)
 
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
         """Count events, each by its account as it was typed. Raises `TooManyRequests`."""

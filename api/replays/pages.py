@@ -34,7 +34,7 @@ STATE_DESCRIPTIONS = {
 }
 assert tuple(STATE_DESCRIPTIONS) == REPLAYABLE
 # As the browser's date field takes it.
-_FIELD_TIME = "%Y-%m-%dT%H:%M:%S"
+_FIELD_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 def _local(text: str, zone: ZoneInfo) -> str:
     """As a date field of the browser takes it; empty for what is not a time."""
     if moment := parse_time(text):
-        return f"{to_zone(moment, zone):{_FIELD_TIME}}"
+        return f"{to_zone(moment, zone):{_FIELD_TIME_FORMAT}}"
     return text if from_zone(text, zone) else ""
 
 
@@ -112,7 +112,7 @@ async def _presets(visit: Visit, registration: Registration, replay_form: Replay
     }
 
     def make_preset(label: str, since: datetime, until: datetime) -> Preset:
-        times = {"since": f"{since:{_FIELD_TIME}}", "until": f"{until:{_FIELD_TIME}}"}
+        times = {"since": f"{since:{_FIELD_TIME_FORMAT}}", "until": f"{until:{_FIELD_TIME_FORMAT}}"}
         return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **other_fields}, doseq=True)}#count")
 
     presets = [

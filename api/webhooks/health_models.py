@@ -65,7 +65,7 @@ class Statistics(Model):
     unfinished: list[Unfinished]
 
 
-def health_of(details: HealthDetails) -> Health:
+def to_health(details: HealthDetails) -> Health:
     """A webhook's health."""
     webhook, failure_streak = details.registration.webhook, details.failure_streak
     return Health.of(

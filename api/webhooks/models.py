@@ -221,7 +221,7 @@ def to_webhook(result: ChangeResult, now: datetime) -> Webhook:
     return Webhook.of_registration(result.registration, now, result)
 
 
-def webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWithSecret:
+def to_webhook_with_secret(result: RegistrationResult, now: datetime) -> WebhookWithSecret:
     """A new webhook with its secret."""
     return WebhookWithSecret.of_registration(result.change.registration, now, result.change, result)
 

@@ -13,7 +13,7 @@ from api.services import services_of
 from api.shared_models import Id, Page, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
-from api.webhooks.health_models import Health, Statistics, health_of, statistics_of
+from api.webhooks.health_models import Health, Statistics, statistics_of, to_health
 from api.webhooks.models import (
     Enabling,
     ListedWebhook,
@@ -27,7 +27,7 @@ from api.webhooks.models import (
     rotated_webhook,
     to_listed_webhook,
     to_webhook,
-    webhook_with_secret,
+    to_webhook_with_secret,
 )
 from streams.core.errors import Stale
 from streams.core.webhook import Registration
@@ -60,7 +60,7 @@ async def register(
     registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
-    return webhook_with_secret(result, services.clock.now())
+    return to_webhook_with_secret(result, services.clock.now())
 
 
 @router.get("", summary="List webhooks, newest first", operation_id="listWebhooks")
@@ -191,7 +191,7 @@ async def finish_rotation(webhook_id: Id, caller: MayWriteWebhooks, request: Req
 async def health(webhook_id: Id, caller: MayReadWebhooks, request: Request) -> Health:
     """The failure streak and the pause."""
     services = services_of(request)
-    return health_of(await services.webhook_stats.health(await services.webhooks.find(webhook_id, caller.account_id)))
+    return to_health(await services.webhook_stats.health(await services.webhooks.find(webhook_id, caller.account_id)))
 
 
 @router.get("/{webhook_id}/stats", summary="A webhook in numbers", operation_id="getWebhookStats")

@@ -14,7 +14,7 @@ from api.webhooks.models import (
     rotated_webhook,
     to_listed_webhook,
     to_webhook,
-    webhook_with_secret,
+    to_webhook_with_secret,
 )
 from streams.cli.output import (
     JsonOption,
@@ -89,7 +89,7 @@ def webhooks_create(
         filter=_parse_filter(event_filter),
     )
     result = run_in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=current_actor()))
-    show(webhook_with_secret(result, _now()), as_json)
+    show(to_webhook_with_secret(result, _now()), as_json)
     _warn_if_not_propagated(result.change)
 
 

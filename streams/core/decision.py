@@ -116,9 +116,9 @@ def decide(
     if webhook is not None and webhook.account_id != delivery.account_id:
         raise InvalidRecord("the delivery's account is not the account of its webhook")
     is_resting = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
-    wait = now - appended_at
+    elapsed = now - appended_at
     return decide_before_attempt(
-        delivery, webhook, inputs.schedule, wait=wait, is_fallback_resting=is_resting, is_busy=is_busy
+        delivery, webhook, inputs.schedule, elapsed=elapsed, is_fallback_resting=is_resting, is_busy=is_busy
     )
 
 
@@ -127,14 +127,14 @@ def decide_before_attempt(
     webhook: Webhook | None,
     schedule: Schedule,
     *,
-    wait: timedelta = timedelta(),
+    elapsed: timedelta = timedelta(),
     is_fallback_resting: bool = False,
     is_busy: bool = False,
 ) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
     - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook is.
-    - A test is sent even to a paused webhook, unless its `wait` is longer than `TEST_EXPIRY`.
+    - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
     - A delivery whose fallback URL was removed goes on as if there had been none: with the attempts that are left at
       the primary endpoint, else as a dead letter.
@@ -142,7 +142,7 @@ def decide_before_attempt(
     """
     if is_busy:
         return Hold(delivery.to_held(HoldReason.BUSY, None, is_attempted=False))
-    if delivery.trigger is Trigger.TEST and wait > TEST_EXPIRY:
+    if delivery.trigger is Trigger.TEST and elapsed > TEST_EXPIRY:
         return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
     if webhook is None:
         return GiveUp(DeathReason.DELETED, delivery.to_final(is_attempted=False), _DELETED_MESSAGE)

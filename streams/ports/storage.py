@@ -31,7 +31,7 @@ class Recorder(Protocol):
         """
 
 
-class DeliveryLog(Protocol):
+class DeliveryStore(Protocol):
     """The stored deliveries, newest first."""
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]: ...
@@ -199,7 +199,7 @@ class OutgoingEvents(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class OwedMail:
+class DueMails:
     """What is sent as one mail, with its recipients."""
 
     mails: Sequence[Mail]

@@ -70,7 +70,7 @@ class DueChange:
 class Outbox(Protocol):
     """The webhooks whose newest version is not on the topic yet."""
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+    async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         """Make due what differs from the topic's versions, by webhook id. Returns the ids that SQL does not know.
 
         A webhook that SQL has in no newer version than the topic (after a restore of SQL) becomes due in a version
@@ -78,7 +78,7 @@ class Outbox(Protocol):
         `tombstones` is None for a topic on which nothing was yet.
         """
 
-    async def compare_next(
+    async def reconcile_next(
         self, after_id: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         """Compare the next portion of webhooks, by id. Returns their ids; none behind the last one."""

@@ -10,7 +10,7 @@ from streams.runtime.deployment import Deployment
 from streams.runtime.health_server import serve_health
 from streams.runtime.sockets import listen
 from streams.runtime.supervisor import Supervisor, causes_with_stages
-from streams.tasks import stop_signal, together
+from streams.tasks import run_until_first_ends, stop_signal
 from streams.telemetry import PrometheusTelemetry
 
 SHARES_PORT_OPTION = "--shares-port"
@@ -45,7 +45,7 @@ async def serve_api(deployment: Deployment, count: int) -> None:
 
     async with serve_health(health_socket, readiness_problems, metrics) as port:
         telemetry.info("started", health_port=port, processes=count)
-        await together(supervisor.run, stop_event.wait)
+        await run_until_first_ends(supervisor.run, stop_event.wait)
         telemetry.info("stopped")
 
 

@@ -22,7 +22,7 @@ from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 from streams.telemetry import PrometheusTelemetry
 
 KAFKA_TIMEOUT_SECONDS = 2.0
@@ -71,7 +71,7 @@ class ApiProcess:
         host, port = self._socket.getsockname()[:2]
         self._telemetry.info("api_started", address=f"http://{host}:{port}", documentation=f"http://{host}:{port}/docs")
         try:
-            await together(
+            await run_until_first_ends(
                 lambda: self._server.serve(sockets=[self._socket]),
                 lambda: self._encryption_check.watch(self._outages),
                 # It would refuse each event; the next process has a producer that works.

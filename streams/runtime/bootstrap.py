@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.replays import SqlReplays
 from streams.core.oidc import OidcRules
@@ -68,7 +68,7 @@ class SqlDeployment(SqlParts):
             webhooks=self.webhooks(),
             secrets=self.secrets(),
             deliveries=self.deliveries(),
-            search=DeliverySearchService(SqlDeliveryLog(self.database), SqlDeliverySearch(self.database)),
+            search=DeliverySearchService(SqlDeliveryStore(self.database), SqlDeliverySearch(self.database)),
             replays=self.replays(),
             learners=self.learners(),
             webhook_stats=self.webhook_stats(),
@@ -173,7 +173,7 @@ class SqlDeployment(SqlParts):
         return SqlAuditLog(self.database)
 
     def synthetic_events(self, producer: RecordProducer) -> SyntheticEventService:
-        deliveries = SqlDeliveryLog(self.database)
+        deliveries = SqlDeliveryStore(self.database)
         return SyntheticEventService(
             self.stored_webhooks(),
             deliveries,
@@ -189,10 +189,10 @@ class SqlDeployment(SqlParts):
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
-        return DeliveryService(SqlDeliveryLog(self.database), replays, self.jobs(), self.clock)
+        return DeliveryService(SqlDeliveryStore(self.database), replays, self.jobs(), self.clock)
 
     def replays(self) -> ReplayService:
-        deliveries = SqlDeliveryLog(self.database)
+        deliveries = SqlDeliveryStore(self.database)
         return ReplayService(
             deliveries,
             self.jobs(),
@@ -230,7 +230,7 @@ class SqlDeployment(SqlParts):
         )
 
     def event_search(self) -> EventSearchService:
-        deliveries, webhooks = SqlDeliveryLog(self.database), SqlAccountWebhooks(self.database)
+        deliveries, webhooks = SqlDeliveryStore(self.database), SqlAccountWebhooks(self.database)
         return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec)
 
     def recipients(self) -> RecipientService:

@@ -19,7 +19,7 @@ from streams.stages.overdue_retries import resend_overdue
 from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 from streams.topics import METER_GROUP, SESSION_EVENTS
 
 
@@ -69,7 +69,7 @@ class PublishProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._check_keys, self._hold_lease)
+            await run_until_first_ends(self._check_keys, self._hold_lease)
         finally:
             await self._producer.close()
             await self._database.close()
@@ -146,7 +146,7 @@ class MaintainProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._check_keys, self._hold_lease)
+            await run_until_first_ends(self._check_keys, self._hold_lease)
         finally:
             await self._deployment.database.close()
 

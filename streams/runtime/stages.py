@@ -20,7 +20,7 @@ from streams.stages.fan_out import FanOut
 from streams.stages.limiting.loop_clock import LoopClock
 from streams.stages.limiting.slot_limiter import SlotLimiter
 from streams.stages.record import RecordStage
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 from streams.topics import (
     BULK_DELIVERIES,
     DELIVER_GROUP,
@@ -71,7 +71,7 @@ class FanOutProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._subscriptions.run, self._consume)
+            await run_until_first_ends(self._subscriptions.run, self._consume)
         finally:
             await self._producer.close()
 
@@ -154,7 +154,7 @@ class DeliverProcess:
 
     async def run(self) -> None:
         try:
-            await together(
+            await run_until_first_ends(
                 self._subscriptions.run,
                 self._consume,
                 lambda: self._loop_clock.run(lambda: self._limiter.is_used),
@@ -168,7 +168,7 @@ class DeliverProcess:
         await self._subscriptions.wait_until_ready()
         await self._topics_watch.check()
         await self._erased_learners.refresh()
-        await together(self._topics_watch.run, self._erased_learners.run, self._partition_consumer.run)
+        await run_until_first_ends(self._topics_watch.run, self._erased_learners.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
         self._limiter.close()
@@ -206,7 +206,7 @@ class RecordProcess:
 
     async def run(self) -> None:
         try:
-            await together(self._topics_watch.run, self._stage.run)
+            await run_until_first_ends(self._topics_watch.run, self._stage.run)
         finally:
             await self._producer.close()
             await self._database.close()

@@ -13,7 +13,7 @@ from streams.outage import Outages
 from streams.runtime.deployment import Deployment
 from streams.runtime.running_stage import Runnable
 from streams.runtime.startup_checks import StartupChecks
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 from streams.telemetry import PrometheusTelemetry
 from streams.topics import (
     BULK_DELIVERIES,
@@ -85,7 +85,7 @@ class StageWithToken:
         self.drain, self.readiness_problems = stage.drain, stage.readiness_problems
 
     async def run(self) -> None:
-        await together(self._stage.run, self._renew_token)
+        await run_until_first_ends(self._stage.run, self._renew_token)
 
 
 def _load_fan_out(deployment: Deployment) -> StageFactory:

@@ -11,7 +11,7 @@ from typing import NoReturn
 from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 READ_INTERVAL_SECONDS = 15.0
 # A reading of many rows is repeated less often: it takes at most a twentieth of the time.
@@ -29,7 +29,7 @@ async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, tele
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)
 
     telemetry.gauge("maintainer", 1)
-    await together(lambda: _run_regularly(expose_deliveries), lambda: _run_regularly(expose_groups))
+    await run_until_first_ends(lambda: _run_regularly(expose_deliveries), lambda: _run_regularly(expose_groups))
 
 
 async def _run_regularly(expose: Callable[[], Awaitable[None]]) -> NoReturn:
@@ -48,12 +48,8 @@ def _expose_deliveries(backlog: Backlog, now: datetime, telemetry: Telemetry) ->
         ("held_deliveries", "held_deliveries_oldest_seconds", backlog.held),
         ("undecided_dead_letters", "undecided_dead_letters_oldest_seconds", backlog.dead),
     ):
-        telemetry.gauge_all(
-            count, {(name,): waiting_deliveries.deliveries for name, waiting_deliveries in by_name.items()}
-        )
-        telemetry.gauge_all(
-            age, {(name,): _age(waiting_deliveries, now) for name, waiting_deliveries in by_name.items()}
-        )
+        telemetry.gauge_all(count, {(name,): group.deliveries for name, group in by_name.items()})
+        telemetry.gauge_all(age, {(name,): _age(group, now) for name, group in by_name.items()})
 
 
 def _age(deliveries: WaitingCount, now: datetime) -> float:

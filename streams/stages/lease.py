@@ -8,7 +8,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports import EncryptionCheck, Lease, Telemetry
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 RENEW_INTERVAL_SECONDS = 3.0
 # A connection may be dead without a sign. Two renewals fit into a lease.
@@ -33,7 +33,7 @@ class LeaseKeeper:
         """Wait until this process holds the lease, then run `parts` together. Raises `LeaseLost`."""
         await self._take()
         try:
-            await together(self._keep_renewing, self._watch_keys, *parts)
+            await run_until_first_ends(self._keep_renewing, self._watch_keys, *parts)
         finally:
             with suppress(Unavailable):
                 await self._lease.release()

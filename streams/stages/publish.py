@@ -120,13 +120,13 @@ class Publish:
             self._check = await self._keys.verify()
         if now - self._last_compared_at >= COMPARE_INTERVAL_SECONDS:
             self._last_compared_at = now
-            await self._compare_next(topic)
+            await self._reconcile_next(topic)
             self._refused.clear()
 
-    async def _compare_next(self, topic: SubscriptionsTable) -> None:
+    async def _reconcile_next(self, topic: SubscriptionsTable) -> None:
         """Compare another portion with the topic. To read every webhook each minute would cost too much."""
-        compare = partial(self._outbox.compare_next, version_of=topic.version_of, tombstones=topic.tombstones)
-        ids = await compare(self._last_compared_id) or await compare("")
+        reconcile = partial(self._outbox.reconcile_next, version_of=topic.version_of, tombstones=topic.tombstones)
+        ids = await reconcile(self._last_compared_id) or await reconcile("")
         self._last_compared_id = ids[-1] if ids else ""
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
@@ -136,7 +136,7 @@ class Publish:
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
         # A process with other keys writes nothing.
         self._check = await self._keys.verify()
-        unknown_ids = await self._outbox.compare(topic.versions(), topic.tombstones)
+        unknown_ids = await self._outbox.reconcile(topic.versions(), topic.tombstones)
         if unknown_ids:
             # After a restore from an older dump. To delete them needs a person's decision.
             self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(unknown_ids))

@@ -10,7 +10,7 @@ from streams.core.errors import Unavailable
 from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
 from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 PRUNE_INTERVAL_SECONDS = 300.0
 # Of all kinds: the others wait without a connection, because the pool may have five for the whole process.
@@ -29,7 +29,7 @@ async def prune_regularly(
         _KindRetention(pruning, prunable, retention, clock, telemetry, statement_slots, lags)
         for prunable, retention in retentions.items()
     ]
-    await together(*(kind.run for kind in kinds))
+    await run_until_first_ends(*(kind.run for kind in kinds))
 
 
 class _KindRetention:

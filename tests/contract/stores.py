@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from fakes import (
     FakeClock,
-    FakeDeliveryLog,
+    FakeDeliveryStore,
     FakeEncryption,
     FakeHeld,
     FakeJobs,
@@ -27,7 +27,7 @@ from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
@@ -46,7 +46,7 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.outage import Outages
 from streams.ports import (
-    DeliveryLog,
+    DeliveryStore,
     HeldDeliveries,
     Jobs,
     Lease,
@@ -68,7 +68,7 @@ class Store:
     webhooks: Webhooks
     outbox: Outbox
     propagation: PublicationStatus
-    delivery_log: DeliveryLog
+    delivery_log: DeliveryStore
     held: HeldDeliveries
     replays: Replays
     jobs: Jobs
@@ -112,7 +112,7 @@ def fake_store(*, away: bool = False) -> Store:
         webhooks=outbox,
         outbox=outbox,
         propagation=outbox,
-        delivery_log=FakeDeliveryLog(recorder),
+        delivery_log=FakeDeliveryStore(recorder),
         held=FakeHeld(recorder),
         replays=FakeReplays(recorder, clock),
         jobs=FakeJobs(FakeReplays(recorder, clock)),
@@ -155,7 +155,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         webhooks=SqlWebhooks(database, clock),
         outbox=outbox,
         propagation=outbox,
-        delivery_log=SqlDeliveryLog(database),
+        delivery_log=SqlDeliveryStore(database),
         held=SqlHeldDeliveries(database),
         replays=SqlReplays(database, clock),
         jobs=SqlJobs(database, clock, encryption),

@@ -19,7 +19,7 @@ from real.postgres import ROLE, Postgres
 from streams.adapters.sql import migrate, schema_check
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.database import database_url as url_of
-from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.outbox import SqlOutbox
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.schema import metadata
@@ -60,7 +60,7 @@ async def fill(url: URL) -> int:
         await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
         recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption())
         await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
-        return len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows)
+        return len((await SqlDeliveryStore(database).list(DeliveryFilter())).rows)
     finally:
         await database.close()
 
@@ -91,7 +91,7 @@ async def test_going_up_a_second_time_changes_nothing(url: URL) -> None:
     assert await fill(url) == 1
     migrate.upgrade(url)
     database = Database(url)
-    assert len((await SqlDeliveryLog(database).list(DeliveryFilter())).rows) == 1
+    assert len((await SqlDeliveryStore(database).list(DeliveryFilter())).rows) == 1
     await database.close()
 
 
@@ -185,9 +185,9 @@ async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     with full_disk(256 * 1024), pytest.raises(Unavailable):
         await recorder.record(batch)
     assert database.readiness_problems()
-    assert (await SqlDeliveryLog(database).list(DeliveryFilter())).rows == []
+    assert (await SqlDeliveryStore(database).list(DeliveryFilter())).rows == []
     await recorder.record(batch)
-    assert len((await SqlDeliveryLog(database).list(DeliveryFilter(limit=1000))).rows) == 200
+    assert len((await SqlDeliveryStore(database).list(DeliveryFilter(limit=1000))).rows) == 200
     await database.close()
 
 

@@ -159,9 +159,9 @@ async def test_the_first_record_of_a_webhook_sets_its_creation(store: Store) -> 
 async def test_a_comparison_makes_differences_due(store: Store) -> None:
     [due] = await store.outbox.list_due(10)
     await publish_all(store)
-    assert await store.outbox.compare({"wh_crm": due.version}, {}) == []
+    assert await store.outbox.reconcile({"wh_crm": due.version}, {}) == []
     assert await store.outbox.list_due(10) == []
-    assert await store.outbox.compare({"wh_ghost": 1}, {}) == ["wh_ghost"]
+    assert await store.outbox.reconcile({"wh_ghost": 1}, {}) == ["wh_ghost"]
     assert await due_ids(store) == ["wh_crm"]
 
 
@@ -172,11 +172,11 @@ async def test_a_portion_of_webhooks_is_compared_at_a_time(store: Store, monkeyp
         await store.webhooks.add(Registration(webhook(id=webhook_id), NOON))
     await publish_all(store)
     versions = dict.fromkeys(("wh_a", "wh_b", "wh_crm"), 7)
-    assert await store.outbox.compare_next("", versions.get, {}) == ["wh_a", "wh_b"]
+    assert await store.outbox.reconcile_next("", versions.get, {}) == ["wh_a", "wh_b"]
     assert sorted(await due_ids(store)) == ["wh_a", "wh_b"]
-    assert await store.outbox.compare_next("wh_b", versions.get, {}) == ["wh_crm"]
+    assert await store.outbox.reconcile_next("wh_b", versions.get, {}) == ["wh_crm"]
     assert sorted(await due_ids(store)) == ["wh_a", "wh_b", "wh_crm"]
-    assert await store.outbox.compare_next("wh_crm", versions.get, {}) == []
+    assert await store.outbox.reconcile_next("wh_crm", versions.get, {}) == []
 
 
 async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ async def test_a_comparison_of_all_takes_several_portions(store: Store, monkeypa
     for number in range(5):
         await store.webhooks.add(Registration(webhook(id=f"wh_{number}"), NOON))
     await publish_all(store)
-    assert await store.outbox.compare({"wh_2": 1, "wh_ghost": 1, "a": 1}, {}) == ["a", "wh_ghost"]
+    assert await store.outbox.reconcile({"wh_2": 1, "wh_ghost": 1, "a": 1}, {}) == ["a", "wh_ghost"]
     assert len(await due_ids(store)) == 6
 
 
@@ -193,9 +193,9 @@ async def test_a_deleted_webhook_still_on_the_topic_is_due_again(store: Store) -
     await store.webhooks.change("wh_crm", lambda r: None)
     [due] = await store.outbox.list_due(10)
     await publish_all(store)
-    assert await store.outbox.compare({}, {}) == []
+    assert await store.outbox.reconcile({}, {}) == []
     assert await store.outbox.list_due(10) == []
-    await store.outbox.compare({"wh_crm": due.version}, {})
+    await store.outbox.reconcile({"wh_crm": due.version}, {})
     assert await store.outbox.list_due(10) == [due]
 
 
@@ -214,7 +214,7 @@ async def test_a_database_that_is_away_says_so(away: Store) -> None:
     due = DueChange("wh_crm", 1, webhook())
     for work in (
         away.outbox.list_due(10),
-        away.outbox.compare({}, {}),
+        away.outbox.reconcile({}, {}),
         away.outbox.mark_published([(due, NOON)]),
         away.propagation.is_published("wh_crm"),
         away.webhooks.list(),
@@ -229,7 +229,7 @@ async def test_a_live_webhook_with_a_tombstone_gets_a_newer_version(store: Store
     [due] = await store.outbox.list_due(10)
     await publish_all(store)
     tombstone = due.version + 1000
-    await store.outbox.compare({}, {"wh_crm": tombstone})
+    await store.outbox.reconcile({}, {"wh_crm": tombstone})
     [again] = await store.outbox.list_due(10)
     assert again.version > tombstone
     assert again.webhook is not None

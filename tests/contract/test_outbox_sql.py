@@ -21,7 +21,7 @@ async def test_a_webhook_missing_on_the_topic_gets_a_newer_version(database: Sql
     [due] = await database.outbox.list_due(10)
     await database.outbox.mark_published([(due, NOON)])
     database.clock.advance(60)
-    await database.outbox.compare({}, {})
+    await database.outbox.reconcile({}, {})
     [again] = await database.outbox.list_due(10)
     assert again.version >= int(database.clock.now().timestamp() * 1000) > due.version
 
@@ -30,7 +30,7 @@ async def test_on_a_new_topic_versions_stay_as_they_are(database: SqlStore) -> N
     [due] = await database.outbox.list_due(10)
     await database.outbox.mark_published([(due, NOON)])
     database.clock.advance(60)
-    await database.outbox.compare({}, None)
+    await database.outbox.reconcile({}, None)
     assert [one.version for one in await database.outbox.list_due(10)] == [due.version]
 
 
@@ -38,7 +38,7 @@ async def test_a_version_of_a_clock_days_ahead_is_taken_back(database: SqlStore)
     database.clock.advance(3 * 86_400)
     await database.webhooks.change("wh_crm", lambda known: replace(known, description="by a wrong clock"))
     database.clock.advance(-3 * 86_400)
-    await database.outbox.compare({}, {})
+    await database.outbox.reconcile({}, {})
     [due] = await database.outbox.list_due(10)
     assert due.version <= int(database.clock.now().timestamp() * 1000) + 1
     await database.outbox.mark_published([(due, NOON)])

@@ -53,7 +53,7 @@ async def test_failing_webhooks_of_all_accounts_come_newest_first(database: SqlS
         ),
     ]
     await database.recorder.record(fold([RecordedValue(one, NOON) for one in failures]))
-    found = await SqlPlatformStats(database.database).list_failing(10)
+    found = await SqlPlatformStats(database.database).list_failing_webhooks(10)
     assert [(one.account_name, one.webhook_id, one.failure_streak.failures) for one in found] == [
         ("Globex", "wh_other", 1),
         ("Acme", "wh_crm", 1),

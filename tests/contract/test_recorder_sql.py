@@ -9,7 +9,7 @@ from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore, failed, history
 from fakes import FakeRecorder
 from streams.adapters.sql.account_tables import mails
-from streams.adapters.sql.delivery_log import SqlDeliveryLog
+from streams.adapters.sql.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.tables import attempts
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
@@ -67,5 +67,5 @@ async def test_an_event_with_a_nul_in_its_learner_is_stored(database: SqlStore) 
     body = render(check_event(replace(event(), data={**event().data, "learnerId": "a\0b"}), NOON))
     owed = delivery(body=body)
     await database.recorder.record(fold([RecordedValue(owed, NOON)]))
-    assert (found := await SqlDeliveryLog(database.database).find(owed.id)) is not None
+    assert (found := await SqlDeliveryStore(database.database).find(owed.id)) is not None
     assert found.body == body

@@ -125,8 +125,8 @@ def test_a_delivery_of_a_deleted_webhook_is_a_dead_letter() -> None:
 
 def test_a_test_is_sent_to_a_paused_webhook_until_it_expires() -> None:
     test, held = delivery(trigger=Trigger.TEST), paused(PauseReason.MANUAL)
-    assert decide_before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRY) == SendNow(held, held.url)
-    too_late = decide_before_attempt(test, held, SCHEDULE, wait=TEST_EXPIRY + timedelta(seconds=1))
+    assert decide_before_attempt(test, held, SCHEDULE, elapsed=TEST_EXPIRY) == SendNow(held, held.url)
+    too_late = decide_before_attempt(test, held, SCHEDULE, elapsed=TEST_EXPIRY + timedelta(seconds=1))
     assert too_late == GiveUp(DeathReason.EXPIRED, test.to_final(is_attempted=False))
 
 

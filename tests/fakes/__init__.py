@@ -7,7 +7,7 @@ from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
 from fakes.kafka import FakeHandler, FakeKafka, FakeRecordConsumer
 from fakes.newer_release import COMPATIBLE_CODEC, NEWER_CODEC, newer_schemas
-from fakes.records import FakeDeliveryLog, FakeRecorder
+from fakes.records import FakeDeliveryStore, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
 from fakes.webhooks import FakeLease, FakeOutbox
 
@@ -15,7 +15,7 @@ __all__ = [
     "COMPATIBLE_CODEC",
     "NEWER_CODEC",
     "FakeClock",
-    "FakeDeliveryLog",
+    "FakeDeliveryStore",
     "FakeEncryption",
     "FakeEncryptionCheck",
     "FakeErasedLearners",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from fakes.clock import FakeClock
-from fakes.records import FakeDeliveryLog, FakeRecorder
+from fakes.records import FakeDeliveryStore, FakeRecorder
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
@@ -100,7 +100,7 @@ class FakeReplays:
         """All of them, oldest first."""
         if self.recorder.away:
             raise Unavailable("the database is away")
-        return (await FakeDeliveryLog(self.recorder).list(replace(wanted, limit=10**9))).rows[::-1]
+        return (await FakeDeliveryStore(self.recorder).list(replace(wanted, limit=10**9))).rows[::-1]
 
     def may_be_sent(self, state: DeliveryState) -> bool:
         """Whether it can be sent again, now or once its payload is stored."""

@@ -95,8 +95,8 @@ class FakeRecorder:
 
 
 @dataclass
-class FakeDeliveryLog:
-    """A `DeliveryLog` of a `FakeRecorder`."""
+class FakeDeliveryStore:
+    """A `DeliveryStore` of a `FakeRecorder`."""
 
     recorder: FakeRecorder
 

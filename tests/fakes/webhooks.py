@@ -123,13 +123,13 @@ class FakeOutbox:
 
     # -- the outbox -------------------------------------------------------------------------------------------
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+    async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         last = ""
-        while ids := await self.compare_next(last, versions.get, tombstones):
+        while ids := await self.reconcile_next(last, versions.get, tombstones):
             last = ids[-1]
         return sorted(versions.keys() - self._stored.keys())
 
-    async def compare_next(
+    async def reconcile_next(
         self, after: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         self._check()

@@ -237,7 +237,7 @@ async def open_api(
     url: str,
     *,
     requests_a_minute: int = 100_000,
-    events_a_second: int = 100_000,
+    max_events_per_second: int = 100_000,
     webhooks_per_account: int = 1000,
     settings: Mapping[str, str] = MappingProxyType({}),
     provider: IdentityProvider | None = None,
@@ -264,7 +264,7 @@ async def open_api(
         return problems
 
     services = deployment.services(telemetry, kafka, readiness_problems, lambda: (b"numbers\n", "text/plain"))
-    app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), events_a_second)
+    app = create_app(services, "1.2.3", requests_a_minute, make_site(deployment), max_events_per_second)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=PUBLIC_URL) as client:
         api = ApiFixture(
             app=app,

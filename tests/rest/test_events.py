@@ -105,7 +105,7 @@ async def test_an_operator_must_name_the_account_of_events(api: ApiFixture) -> N
 
 
 async def test_an_account_may_publish_ten_seconds_worth_at_once(tmp_path: Path) -> None:
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", events_a_second=2) as api:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", max_events_per_second=2) as api:
         batch = {"events": [COMPLETED] * 20}
         assert (await api.acme.request("POST", "/v1/events", batch)).status_code == 202
         refused = await api.acme.request("POST", "/v1/events", batch)
@@ -116,7 +116,7 @@ async def test_an_account_may_publish_ten_seconds_worth_at_once(tmp_path: Path) 
 
 
 async def test_a_customer_uses_nothing_of_the_operators_limit(tmp_path: Path) -> None:
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", events_a_second=2) as api:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", max_events_per_second=2) as api:
         await api.acme.post("/v1/events", {"events": [COMPLETED] * 30})
         of_both = [{**COMPLETED, "accountId": account.account_id} for account in (api.acme, api.globex)]
         assert (await api.operator.request("POST", "/v1/events", {"events": of_both})).status_code == 202

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 
 from builders import delivery, event, paused, webhook
-from fakes import FakeDeliveryLog, FakeJobs, cancel_others, quiet
+from fakes import FakeDeliveryStore, FakeJobs, cancel_others, quiet
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.account import DeliveryDetails, DeliveryFilter
 from streams.core.delivery import Delivery, State, Trigger
@@ -34,7 +34,7 @@ def delivery_of_a_test(**changes: object) -> Delivery:
 
 
 def synthetic_events(pipeline: Pipeline, wait_seconds: float = 25) -> SyntheticEventService:
-    kafka = FakeDeliveryLog(pipeline.recorder)
+    kafka = FakeDeliveryStore(pipeline.recorder)
     return SyntheticEventService(pipeline.outbox, kafka, pipeline.kafka, CODEC, pipeline.clock, wait_seconds)
 
 
@@ -166,13 +166,13 @@ async def test_one_query_asks_for_all_tests_that_wait(pipeline: Pipeline, monkey
     asked = list[object]()
 
     def note(name: str) -> None:
-        ask = getattr(FakeDeliveryLog, name, None)
+        ask = getattr(FakeDeliveryStore, name, None)
 
-        async def noted(log: FakeDeliveryLog, wanted: object) -> object:
+        async def noted(log: FakeDeliveryStore, wanted: object) -> object:
             asked.append(wanted)
             return await ask(log, wanted)  # type: ignore[misc]
 
-        monkeypatch.setattr(FakeDeliveryLog, name, noted, raising=False)
+        monkeypatch.setattr(FakeDeliveryStore, name, noted, raising=False)
 
     note("find")
     note("with_outcome")
@@ -203,7 +203,7 @@ async def test_invalid_test_requests_are_refused(pipeline: Pipeline) -> None:
 
 def deliveries(pipeline: Pipeline) -> DeliveryService:
     return DeliveryService(
-        FakeDeliveryLog(pipeline.recorder),
+        FakeDeliveryStore(pipeline.recorder),
         pipeline.replays,
         FakeJobs(pipeline.replays),
         pipeline.clock,

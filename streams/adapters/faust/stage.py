@@ -18,7 +18,7 @@ from streams.fair_batches import FairBatches
 from streams.outage import BROKER_AWAY
 from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, Telemetry
 from streams.read_ahead import ReadAhead
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 SESSION_SECONDS = 10.0
 # Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
@@ -117,7 +117,7 @@ class FaustStage:
                 self._wait_until_refused,
                 *([self._watchdog.run] if self._watchdog else []),
             ]
-            await together(lambda: failure, lambda: self._batches.run(handle, cost_of), *watchers)
+            await run_until_first_ends(lambda: failure, lambda: self._batches.run(handle, cost_of), *watchers)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
             await patches.stop(self._app)
@@ -189,7 +189,7 @@ class FaustStage:
 
     async def _start(self) -> None:
         try:
-            await together(self._app.start, self._wait_until_refused)
+            await run_until_first_ends(self._app.start, self._wait_until_refused)
         except KafkaError as error:
             raise FaustCrashed(f"Faust: {error}; the log line of aiokafka before this says why") from error
 

@@ -43,19 +43,19 @@ class PostExchange:
     """Sends POST requests, one at a time over each connection.
 
     aiohttp opens and checks connections, llhttp parses. aiohttp's session and pool repeat work for each request that
-    costs more than all of this (decision 0002). No attempt begins on a connection older than `life_seconds`, and no
+    costs more than all of this (decision 0002). No attempt begins on a connection older than `max_life_seconds`, and no
     more than `max_connections` are open.
     """
 
     def __init__(
         self,
         connector: GuardedConnector,
-        life_seconds: float,
+        max_life_seconds: float,
         monotonic: Callable[[], float],
         max_connections: int,
     ) -> None:
         self._connector = connector
-        self._idle_connections = IdleConnections(life_seconds, monotonic)
+        self._idle_connections = IdleConnections(max_life_seconds, monotonic)
         self._monotonic = monotonic
         self._max_connections = max_connections
         self._in_use_count = 0

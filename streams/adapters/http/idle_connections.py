@@ -16,11 +16,11 @@ IDLE_SECONDS = 5.0
 class IdleConnections:
     """Idle connections by host. The last one used is taken first, so that surplus connections time out.
 
-    After `life_seconds` a connection serves no further attempt: keep-alive would hide a change of DNS for ever.
+    After `max_life_seconds` a connection serves no further attempt: keep-alive would hide a change of DNS for ever.
     """
 
-    def __init__(self, life_seconds: float, monotonic: Callable[[], float]) -> None:
-        self._life_seconds = life_seconds
+    def __init__(self, max_life_seconds: float, monotonic: Callable[[], float]) -> None:
+        self._life_seconds = max_life_seconds
         self._monotonic = monotonic
         self._connections: dict[ConnectionKey, deque[tuple[Connection, float]]] = {}
         self.count = 0

@@ -23,7 +23,7 @@ from streams.core.subscriptions_table import SENTINEL_KEY, SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.outage import BROKER, BROKER_AWAY, Outages
 from streams.ports import Clock, Codec, Partition, Record, Telemetry
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 from streams.topics import SUBSCRIPTIONS
 
 WATCH_INTERVAL_SECONDS = 5.0
@@ -85,7 +85,7 @@ class SubscriptionsReader:
         Raises `ConsumerStandsStill` where a watchdog is given.
         """
         watchdogs = [self._watchdog.run] if self._watchdog else []
-        await together(self._thread.run, self._watch_end, *watchdogs)
+        await run_until_first_ends(self._thread.run, self._watch_end, *watchdogs)
 
     async def wait_until_read(self) -> None:
         """Wait until the end of the topic was reached once, complete or not."""

@@ -26,7 +26,7 @@ class Bulk:
     ) -> None:
         @cache  # To make a statement takes 20 ms.
         def statement(for_sqlite: bool) -> Any:
-            statement = on_conflict(insert(table) if for_sqlite else _insert_from_json(table))
+            statement = on_conflict(insert(table) if for_sqlite else _json_insertion(table))
             return statement.returning(*returning) if returning else statement
 
         self._statement = statement
@@ -39,7 +39,7 @@ class Bulk:
         return result
 
 
-def _insert_from_json(table: Table) -> Any:
+def _json_insertion(table: Table) -> Any:
     # This takes a fifth of the CPU time of a statement for each row, and two fifths of that of arrays.
     document = cast(bindparam("rows", type_=Text), JSON)
     rows = (

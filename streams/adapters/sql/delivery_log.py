@@ -19,8 +19,8 @@ from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page
 
 
-class SqlDeliveryLog(SqlStorage):
-    """A `DeliveryLog` in SQL."""
+class SqlDeliveryStore(SqlStorage):
+    """A `DeliveryStore` in SQL."""
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
         walk = to_walk(delivery_filter)

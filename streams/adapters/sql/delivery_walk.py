@@ -11,7 +11,7 @@ from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order, prefer_lookups
 from streams.adapters.sql.tables import (
     IS_NOT_DELIVERED,
-    LEARNER_PREFIX,
+    LEARNER_PREFIX_CHARACTERS,
     attempts,
     deliveries,
     event_metadata,
@@ -182,7 +182,7 @@ def subject_conditions(subjects: EventSubjects) -> list[ColumnElement[bool]]:
     )
     conditions: list[ColumnElement[bool]] = [column == value for column, value in equal_values if value is not None]
     if subjects.learner_id is not None:
-        conditions.append(learner_prefix(columns.learner_id) == subjects.learner_id[:LEARNER_PREFIX])
+        conditions.append(learner_prefix(columns.learner_id) == subjects.learner_id[:LEARNER_PREFIX_CHARACTERS])
     for pair in subjects.metadata:
         of_event = (event_metadata.c.account_id == columns.account_id) & (event_metadata.c.event_id == columns.event_id)
         conditions.append(exists().where(of_event, event_metadata.c.hash == pair))

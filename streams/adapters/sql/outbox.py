@@ -40,14 +40,14 @@ class SqlOutbox:
         self._clock = clock
         self._watch = RowWatch(database, dirty_webhooks)
 
-    async def compare(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
+    async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
         unknown_ids, last_id = set(versions), ""
-        while ids := await self.compare_next(last_id, versions.get, tombstones):
+        while ids := await self.reconcile_next(last_id, versions.get, tombstones):
             unknown_ids.difference_update(ids)
             last_id = ids[-1]
         return sorted(unknown_ids)
 
-    async def compare_next(
+    async def reconcile_next(
         self, after_id: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
         async with self._database.transaction() as connection:
@@ -69,8 +69,10 @@ class SqlOutbox:
             await self._reset_version(connection, row, newest_version)
             return
         can_be_remembered = tombstones is not None and self._was_published(row)
-        has_to_return = version_on_topic is None and (tombstone == row.version or can_be_remembered)
-        await self._make_due(connection, row, newest_version, is_behind=newest_version > row.version or has_to_return)
+        is_missing_on_topic = version_on_topic is None and (tombstone == row.version or can_be_remembered)
+        await self._make_due(
+            connection, row, newest_version, is_behind=newest_version > row.version or is_missing_on_topic
+        )
 
     async def restart_health(self) -> None:
         now, columns = self._clock.now(), webhooks.c

@@ -101,12 +101,12 @@ event_metadata = Table(
     Index(None, "account_id", "hash", "first_seen_at", "event_id"),
 )
 # PostgreSQL's index entries hold 2700 bytes; a learner's id may have 1024 characters of 4 bytes each.
-LEARNER_PREFIX = 200
+LEARNER_PREFIX_CHARACTERS = 200
 
 
 def learner_prefix(value: Any) -> ColumnElement[str]:
     """The part of a learner's id that the index holds."""
-    return func.substr(value, literal_column("1"), literal_column(str(LEARNER_PREFIX)))
+    return func.substr(value, literal_column("1"), literal_column(str(LEARNER_PREFIX_CHARACTERS)))
 
 
 def _index_subject(name: str, key: ColumnElement[Any], where: ColumnElement[bool]) -> None:

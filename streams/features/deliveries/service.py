@@ -17,7 +17,7 @@ from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
-from streams.ports import Clock, DeliveryLog, Jobs, Replays
+from streams.ports import Clock, DeliveryStore, Jobs, Replays
 
 BATCH_SIZE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.
@@ -38,7 +38,7 @@ class AffectedIds:
 class DeliveryService:
     """Deliveries, as people see them and act on them. `actor` is the caller; `account_id` limits it to one account."""
 
-    _deliveries: DeliveryLog
+    _deliveries: DeliveryStore
     _replays: Replays
     _jobs: Jobs
     _clock: Clock

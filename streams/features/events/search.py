@@ -18,7 +18,7 @@ from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mism
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Codec, DeliveryLog, EventHistory, HistoryPortion, Record
+from streams.ports import Codec, DeliveryStore, EventHistory, HistoryPortion, Record
 
 MAX_DELIVERIES = 100
 MAX_WEBHOOK_IDS = 100
@@ -59,7 +59,7 @@ class FoundEvent:
 class EventSearchService:
     """`_history` is called for each search, so that nothing else needs Kafka."""
 
-    _deliveries: DeliveryLog
+    _deliveries: DeliveryStore
     _webhooks: SqlAccountWebhooks
     _history: Callable[[], EventHistory]
     _codec: Codec

@@ -13,7 +13,7 @@ from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, group_pauses
 from streams.outage import DATABASE, MAIL_SERVER, Outages
-from streams.ports import Clock, Encryption, Lease, MailTransport, OwedMail, Telemetry
+from streams.ports import Clock, DueMails, Encryption, Lease, MailTransport, Telemetry
 
 POLL_INTERVAL_SECONDS = 1.0
 REMINDER_INTERVAL_SECONDS = 600.0
@@ -142,18 +142,18 @@ class Notify:
                 await self._lease.renew()
         return task.result()
 
-    async def _send_one(self, owed_mail: OwedMail) -> Sequence[Mail]:
+    async def _send_one(self, due_mails: DueMails) -> Sequence[Mail]:
         """Send one mail. Returns the mails that it consists of with the result."""
         if self._transport is None:
-            return [replace(mail, due_at=None, problem=NO_MAIL_SERVER_MESSAGE) for mail in owed_mail.mails]
-        mails = [replace(mail, tries=mail.tries + 1) for mail in group_pauses(owed_mail.mails)]
+            return [replace(mail, due_at=None, problem=NO_MAIL_SERVER_MESSAGE) for mail in due_mails.mails]
+        mails = [replace(mail, tries=mail.tries + 1) for mail in group_pauses(due_mails.mails)]
         first_mail, now = mails[0], self._clock.now()
         if first_mail.kind is MailKind.SIGN_IN and now >= first_mail.created_at + LINK_LIFETIME:
             return _give_up(mails, CODE_EXPIRED_MESSAGE)
         emails = (
-            [email for email in owed_mail.emails if email in first_mail.unreached]
+            [email for email in due_mails.emails if email in first_mail.unreached]
             if first_mail.unreached
-            else owed_mail.emails
+            else due_mails.emails
         )
         if not emails:
             return _give_up(mails, NO_RECIPIENT_LEFT_MESSAGE if first_mail.unreached else NO_RECIPIENT_MESSAGE)

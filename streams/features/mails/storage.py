@@ -19,7 +19,7 @@ from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, Ma
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
 from streams.ids import new_id
-from streams.ports import OwedMail
+from streams.ports import DueMails
 
 REMINDER_DELAY = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(days=7)
@@ -36,7 +36,7 @@ class SqlMails(SqlStorage):
         async with self._database.read_transaction() as connection:
             return await read_page(connection, query, *place, cursor, limit, _to_mail, _response_bytes)
 
-    async def next_due(self, kind: MailKind, last_account: str, now: datetime) -> OwedMail | None:
+    async def next_due(self, kind: MailKind, last_account: str, now: datetime) -> DueMails | None:
         """The oldest due mail of the account behind `last_account`, by id. Behind the last one comes the first.
 
         A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.
@@ -56,7 +56,7 @@ class SqlMails(SqlStorage):
                 return None
             first = _to_mail(row)
             mails_due = [first] if kind is not MailKind.PAUSED else await _due_pauses(connection, first, now)
-            return OwedMail(mails_due, _recipients(row))
+            return DueMails(mails_due, _recipients(row))
 
     async def settle(self, settled_mails: Sequence[Mail]) -> None:
         """Store the result of an attempt to send them."""

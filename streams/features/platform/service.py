@@ -30,9 +30,9 @@ class PlatformService:
         """Newest first; with `name` those whose name or id contains it."""
         return await self._stats.accounts(cursor, limit, name if name and is_storable(name) else None)
 
-    async def list_failing(self) -> Sequence[WebhookProblem]:
+    async def list_failing_webhooks(self) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
-        return await self._stats.list_failing(MAX_WEBHOOKS)
+        return await self._stats.list_failing_webhooks(MAX_WEBHOOKS)
 
     async def list_slowest(self) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt in the last hours."""

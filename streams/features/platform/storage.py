@@ -35,7 +35,7 @@ class SqlPlatformStats(SqlStorage):
                 counts.setdefault(row.account_id, {})[row.status] = row.how_many
         return Page([_summary(account, counts.get(account.id, {})) for account in page.rows], page.next_cursor)
 
-    async def list_failing(self, limit: int) -> Sequence[WebhookProblem]:
+    async def list_failing_webhooks(self, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         health, columns = webhook_health.c, webhooks.c
         automatic_reasons = [reason for reason in PauseReason if reason.is_automatic]

@@ -13,7 +13,7 @@ from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
 from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Codec, DeliveryLog, ErasedEvents, EventHistory, HistoryPortion, Record
+from streams.ports import Codec, DeliveryStore, ErasedEvents, EventHistory, HistoryPortion, Record
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
 MAX_COUNTED_RECORDS = 100_000
@@ -29,7 +29,7 @@ class MissingEventCounter:
     """`_history` is called for each count, so that nothing else needs Kafka."""
 
     _history: Callable[[], EventHistory]
-    _deliveries: DeliveryLog
+    _deliveries: DeliveryStore
     _erased: ErasedEvents
     _codec: Codec
     _turns: AccountTurns = field(default_factory=lambda: AccountTurns(MAX_CONCURRENT_COUNTS))

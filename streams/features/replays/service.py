@@ -13,7 +13,7 @@ from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
-from streams.ports import Clock, DeliveryLog, Jobs
+from streams.ports import Clock, DeliveryStore, Jobs
 
 
 @dataclass
@@ -23,7 +23,7 @@ class ReplayService:
     `_median_ms` returns the median of an endpoint's response times; None when there are none.
     """
 
-    _deliveries: DeliveryLog
+    _deliveries: DeliveryStore
     _jobs: Jobs
     _median_ms: Callable[[Webhook], Awaitable[float | None]]
     _missing_events: MissingEventCounter

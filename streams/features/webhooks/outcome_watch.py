@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from streams.core.errors import Conflict
 from streams.core.limits import MAX_WAITING_TESTS_PER_ACCOUNT, MAX_WAITING_TESTS_PER_WEBHOOK
 from streams.core.webhook import Webhook
-from streams.ports import DeliveryLog
+from streams.ports import DeliveryStore
 
 POLL_INTERVAL_SECONDS = 0.05
 
@@ -16,7 +16,7 @@ POLL_INTERVAL_SECONDS = 0.05
 class OutcomeWatch:
     """The tests of this process that wait. However many they are, they cost one query at a time."""
 
-    def __init__(self, deliveries: DeliveryLog) -> None:
+    def __init__(self, deliveries: DeliveryStore) -> None:
         self._deliveries = deliveries
         self._running_tests: Counter[tuple[str, str]] = Counter()
         self._futures: dict[str, asyncio.Future[None]] = {}

@@ -14,7 +14,7 @@ from streams.core.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
 from streams.ids import new_id
-from streams.ports import Clock, Codec, DeliveryLog, Outgoing, RecordProducer, Webhooks
+from streams.ports import Clock, Codec, DeliveryStore, Outgoing, RecordProducer, Webhooks
 from streams.topics import TEST_DELIVERIES
 
 PRODUCE_TIMEOUT_SECONDS = 10.0
@@ -29,7 +29,7 @@ class SyntheticEventService:
     """
 
     _webhooks: Webhooks
-    _deliveries: DeliveryLog
+    _deliveries: DeliveryStore
     _producer: RecordProducer
     _codec: Codec
     _clock: Clock

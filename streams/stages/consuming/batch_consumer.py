@@ -10,7 +10,7 @@ from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.consuming.write_buffer import WriteBuffer
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
 BATCH_RECORDS = 2000
@@ -64,7 +64,7 @@ class BatchConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled."""
-        await together(lambda: self._consumer.run(self), self._run_batches)
+        await run_until_first_ends(lambda: self._consumer.run(self), self._run_batches)
 
     async def drain(self, seconds: float) -> None:
         """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""

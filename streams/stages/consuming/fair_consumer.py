@@ -9,7 +9,7 @@ from streams.outage import Outages
 from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, RecordConsumer, Telemetry
 from streams.read_ahead import ReadAhead
 from streams.stages.consuming.stored_offsets import StoredOffsets
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 # A crash repeats the events of this time.
 COMMIT_INTERVAL_SECONDS = 1.0
@@ -38,7 +38,7 @@ class FairConsumer:
     ) -> None:
         """Serve until cancelled. Raises what `handle` raised; its batch is not committed."""
         self._account_of = account_of
-        await together(
+        await run_until_first_ends(
             lambda: self._consumer.run(self), lambda: self._batches.run(handle, cost_of), self._commit_regularly
         )
 

@@ -15,7 +15,7 @@ from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.partition_state import LOW_PRIORITY_BUDGET_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
-from streams.tasks import together
+from streams.tasks import run_until_first_ends
 
 REVOKE_TIMEOUT_SECONDS = 3.0
 # The last commit of a drain. A client waits without end for a broker that is away.
@@ -76,7 +76,7 @@ class PartitionConsumer:
 
     async def run(self) -> None:
         """Serve until cancelled. An unexpected exception of a handler is raised, and its record stays uncommitted."""
-        await together(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
+        await run_until_first_ends(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
     async def drain(self, seconds: float) -> None:
         """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
