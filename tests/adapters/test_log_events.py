@@ -45,7 +45,7 @@ CRASH = """
 from streams.cli import stages
 def crash(work):
     raise RuntimeError("a bug")
-stages._run = crash
+stages._run_async = crash
 stages.run_stage("deliver", None)
 """
 

@@ -5,7 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy import text
 
+from contract.stores import SqlStore
 from streams.adapters.driver_queries import PostgresQueries
+from streams.adapters.sql import database as database_module
+from streams.adapters.sql import sqlite_file
 from streams.adapters.sql.database import Database, database_url
 from streams.core.errors import Unavailable
 
@@ -64,3 +67,39 @@ async def test_a_connection_that_died_without_a_sign_ends(postgresql: str, optio
         await database.close()
     queries = PostgresQueries(postgresql + option)
     assert await queries.rows("SELECT 1") == [(1,)]
+
+
+async def test_a_close_waits_for_a_transaction_in_progress(database: SqlStore) -> None:
+    """A connection that is returned to a closed pool would stay open, and keep its thread."""
+    opened, entered, go = Database(database.database.url), asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with opened.transaction():
+            entered.set()
+            await go.wait()
+
+    holding = asyncio.create_task(hold())
+    await entered.wait()
+    closing = asyncio.create_task(opened.close())
+    done, _ = await asyncio.wait([closing], timeout=0.05)
+    assert not done
+    go.set()
+    async with asyncio.timeout(2):
+        await asyncio.gather(holding, closing)
+
+
+async def test_a_close_waits_for_no_transaction_that_hangs(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "CLOSE_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite_file, "THREADS_TIMEOUT_SECONDS", 0.01)
+    opened, entered = Database(database.database.url), asyncio.Event()
+
+    async def hang() -> None:
+        async with opened.transaction():
+            entered.set()
+            await asyncio.Event().wait()
+
+    hanging = asyncio.create_task(hang())
+    await entered.wait()
+    async with asyncio.timeout(2):
+        await opened.close()
+    hanging.cancel()

@@ -1,5 +1,7 @@
 """Open connections and transactions, and translate the database's errors."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple, cast
@@ -16,6 +18,8 @@ from streams.adapters.sql.pooler import SESSION_SETTINGS
 from streams.adapters.sql.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, RowRefused, Unavailable
 
+CLOSE_WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.002
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -53,6 +57,7 @@ class Database:
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
         self._user_count = 0
+        self._is_closed = False
         self._problem: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
@@ -99,6 +104,8 @@ class Database:
 
     @asynccontextmanager
     async def _open_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        if self._is_closed:
+            raise Unavailable("this process ends: its database is closed")
         try:
             async with engine.begin() as connection:
                 yield connection
@@ -145,6 +152,7 @@ class Database:
     def share(self) -> "Database":
         """The same for one more stage of this process."""
         self._user_count += 1
+        self._is_closed = False
         return self
 
     async def close(self) -> None:
@@ -152,12 +160,20 @@ class Database:
         self._user_count -= 1
         if self._user_count > 0:
             return
+        self._is_closed = True
         if self._driver:
             await self._driver.close()
+        await self._wait_for_transactions()
         for engine in {self._engine, self._read_engine, self._separate_engine}:
             await engine.dispose()
         if self._connections:
             await self._connections.wait_until_ended()
+
+    async def _wait_for_transactions(self) -> None:
+        """Wait for transactions that end soon. A connection that returns to a closed pool would stay open."""
+        deadline = time.monotonic() + CLOSE_WAIT_SECONDS
+        while self.pool_use().in_use and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
 
 
 class SqlStorage:

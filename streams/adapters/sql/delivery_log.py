@@ -41,8 +41,9 @@ class SqlDeliveryStore(SqlStorage):
             body = await connection.scalar(
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
-            total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
             newest = await newest_attempts(connection, delivery_id, None, MAX_ATTEMPTS_SHOWN)
+            # Counted last: one that comes meanwhile is counted, and not shown yet.
+            total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
         return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next_cursor)
 
     async def attempts(self, delivery_id: str, cursor: Cursor | None, limit: int) -> Page[AttemptDetails]:
