@@ -3,13 +3,21 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from builders import NOON, attempt, dead_letter, delivery
-from contract.stores import Store
-from streams.core.account import DeliveryFilter, DeliverySummary
+from contract.stores import SqlStore, Store
+from fakes import FakeClock, FakeEncryption, FakeTelemetry
+from streams.adapters.sql import delivery_log
+from streams.adapters.sql.attempts_shown import newest_attempts
+from streams.adapters.sql.database import Database
+from streams.adapters.sql.recorder import SqlRecorder
+from streams.core.account import AttemptDetails, DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.delivery_state import RecordedValue, StateCount, fold
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
+from streams.core.page import Page
 
 
 async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Store) -> None:
@@ -135,3 +143,19 @@ async def test_a_cursor_of_another_delivery_leads_nowhere(store: Store) -> None:
     assert page.next_cursor is not None
     assert (await store.delivery_log.attempts(delivery(event_id="evt_other").id, page.next_cursor, 50)).rows == []
     assert len((await store.delivery_log.attempts(delivery().id, page.next_cursor, 50)).rows) == 1
+
+
+async def test_an_attempt_that_comes_meanwhile_is_counted(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Database(database.database.url)
+    recorder = SqlRecorder(other, FakeClock(), FakeTelemetry(), FakeEncryption())
+
+    async def read_after_another(*arguments: Any) -> Page[AttemptDetails]:
+        await recorder.record(fold([RecordedValue(attempt(number=2), NOON)]))
+        return await newest_attempts(*arguments)
+
+    await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
+    monkeypatch.setattr(delivery_log, "newest_attempts", read_after_another)
+    details = await database.delivery_log.find(delivery().id)
+    await other.close()
+    assert details is not None
+    assert details.attempts_total >= len(details.attempts)
