@@ -57,7 +57,6 @@ class Database:
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
         self._user_count = 0
-        self._is_closed = False
         self._problem: str | None = None
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
@@ -104,8 +103,6 @@ class Database:
 
     @asynccontextmanager
     async def _open_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        if self._is_closed:
-            raise Unavailable("this process ends: its database is closed")
         try:
             async with engine.begin() as connection:
                 yield connection
@@ -152,7 +149,6 @@ class Database:
     def share(self) -> "Database":
         """The same for one more stage of this process."""
         self._user_count += 1
-        self._is_closed = False
         return self
 
     async def close(self) -> None:
@@ -160,7 +156,6 @@ class Database:
         self._user_count -= 1
         if self._user_count > 0:
             return
-        self._is_closed = True
         if self._driver:
             await self._driver.close()
         await self._wait_for_transactions()
@@ -172,6 +167,8 @@ class Database:
     async def _wait_for_transactions(self) -> None:
         """Wait for transactions that end soon. A connection that returns to a closed pool would stay open."""
         deadline = time.monotonic() + CLOSE_WAIT_SECONDS
+        # Tasks that were just created begin their transaction first.
+        await asyncio.sleep(POLL_SECONDS)
         while self.pool_use().in_use and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
 
