@@ -17,8 +17,8 @@ ENV_EXAMPLES := .venv-examples/.run
 ENV_AUDIT := .venv-audit/.run
 ENV_MUTANTS := .venv-mutants/.run
 CERTIFICATE_FONT := /usr/share/fonts/truetype/freefont/FreeSerif.ttf
-# Tests wait half of the time: four files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
-WORKERS := 4
+# Tests wait a third of the time: three files at a time, each process with its own brokers and databases. `WORKERS=0` takes one.
+WORKERS := 3
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Where the minutes of a run go.
 SLOWEST = --durations=40 --durations-min=5
