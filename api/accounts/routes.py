@@ -118,7 +118,7 @@ async def list_keys(account_id: Id, caller: Operator, request: Request) -> list[
     operation_id="revokeApiKey",
 )
 async def revoke_key(account_id: Id, key_id: Id, caller: Operator, request: Request) -> None:
-    """At once and for ever."""
+    """At once and forever."""
     await services_of(request).access.revoke_key(account_id, key_id, actor=caller.actor)
 
 

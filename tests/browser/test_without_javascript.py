@@ -252,7 +252,7 @@ def test_a_learner_is_erased(acme: Customer, plain_page: Page, webhook: str) -> 
     page.get_by_label("Learner", exact=True).fill("dora@uni.example")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_text("This cannot be undone.")).to_be_visible()
-    page.get_by_role("button", name="Erase for ever").click()
+    page.get_by_role("button", name="Erase forever").click()
     expect(page.get_by_role("heading", name="A learner is erased")).to_be_visible()
     page.goto(f"/deliveries/{row['id']}")
     expect(page.get_by_text("Its learner was erased.").first).to_be_visible()
