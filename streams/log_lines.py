@@ -1,4 +1,4 @@
-"""Log lines: written whole, escaped for a terminal, and not repeated for ever."""
+"""Log lines: written whole, escaped for a terminal, and not repeated forever."""
 
 import io
 import logging

@@ -286,7 +286,7 @@ class EventProducer:
         self.close()
 
     def _refuse_in_a_child(self) -> None:
-        # Threads do not survive a fork: an event would wait in the child for ever.
+        # Threads do not survive a fork: an event would wait in the child forever.
         if os.getpid() != self._made_in:
             raise Misconfigured(
                 f"this EventProducer was made in process {self._made_in}, before a fork: make one in each process"

@@ -185,7 +185,7 @@ def dead_letters_discard(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Discard dead letters for ever. With --all: shows their number, and asks, first. Exit code 1 for an unknown id."""
+    """Discard dead letters permanently. With --all: shows how many, and asks. Exit code 1 for an unknown id."""
     delivery_filter = _to_delivery_filter(ids, every, account, webhook, event_type, reason)
     if every:
         delivery_filter = _confirm_filter(delivery_filter, "Discard them? This cannot be undone.", yes, as_json)

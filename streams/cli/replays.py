@@ -177,7 +177,7 @@ def _show_result(job: Job, as_json: bool) -> None:
         return
     added_note = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
     failed_note = f", {job.failed} could not be" if job.failed else ""
-    failed_note += f", {job.no_longer_matched} changed meanwhile" if job.no_longer_matched else ""
+    failed_note += f", {job.no_longer_matched} changed after it began" if job.no_longer_matched else ""
     status_text = "cancelled: " if job.status is JobStatus.CANCELLED else ""
     say(f"{status_text}{job.done} to be sent again{added_note}{failed_note}")
 

@@ -39,7 +39,7 @@ class ScormWebhooksError(Exception):
     ├── InvalidRecord    a record that no schema of ours explains      (producer: stored, counted)
     │   └── ConflictingId  an event's id that has another body already (producer: stored, counted)
     ├── RowRefused       a row that the database does not accept       (stored elsewhere, counted)
-    ├── RecordsRefused   records that Kafka refuses for ever           (stored elsewhere, counted)
+    ├── RecordsRefused   records that Kafka refuses permanently           (stored elsewhere, counted)
     ├── RecordAbandoned  a record is left to the partition's next owner
     └── Unavailable      a broker or database is away: wait
         ├── PartiallySent  a mail that only some recipients have
@@ -140,7 +140,7 @@ class RowRefused(ScormWebhooksError):
 
 
 class RecordsRefused(ScormWebhooksError):
-    """Kafka refuses some records for ever; `reasons` says why, by index. All others are acknowledged.
+    """Kafka refuses some records permanently; `reasons` says why, by index. All others are acknowledged.
 
     `append_times` has the append times of the others, by index.
     """

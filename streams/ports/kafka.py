@@ -93,7 +93,7 @@ class RecordProducer(Protocol):
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Wait until all are acknowledged, through an outage too. Returns their append times.
 
-        Raises `RecordsRefused` when Kafka refuses some of them for ever, once all others are acknowledged.
+        Raises `RecordsRefused` when Kafka refuses some of them permanently, once all others are acknowledged.
         """
 
 

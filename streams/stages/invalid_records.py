@@ -57,7 +57,7 @@ def _origin_headers(record: Record, error: str) -> tuple[tuple[str, bytes], ...]
 async def produce_or_store_invalid(
     producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
 ) -> None:
-    """Produce records, each with the record that it follows from. If Kafka refuses one for ever, store that as invalid.
+    """Produce records, each with the record that it follows from. One that Kafka refuses permanently becomes invalid.
 
     Returns when all are acknowledged. One refused record does not stop the others.
     """
@@ -92,7 +92,7 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
 
 
 async def _produce(producer: RecordProducer, records: Sequence[Outgoing]) -> Mapping[int, str]:
-    """Produce records. Returns why Kafka refuses some of them for ever, by index."""
+    """Produce records. Returns why Kafka refuses some of them permanently, by index."""
     try:
         if records:
             await producer.produce(records)

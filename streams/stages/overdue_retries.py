@@ -1,4 +1,4 @@
-"""Send retries again whose record is gone: their delivery would wait for ever."""
+"""Send retries again whose record is gone: their delivery would wait forever."""
 
 import asyncio
 from collections.abc import Mapping

@@ -182,7 +182,7 @@ class ReleaseHeld:
     async def _produce(self, records: Sequence[Outgoing], seconds: float) -> Mapping[int, str]:
         """Produce records in chunks, spread over `seconds`, so that `deliver` handles new events between them.
 
-        Returns why Kafka refuses some of them for ever, by the record's `id()`.
+        Returns why Kafka refuses some of them permanently, by the record's `id()`.
         """
         size = max(MIN_CHUNK_RECORDS, math.ceil(len(records) / MAX_CHUNKS))
         reasons: dict[int, str] = {}

@@ -81,7 +81,7 @@ class OidcServer:
 async def oidc_server(now: datetime) -> AsyncIterator[OidcServer]:
     """Run the provider on a free port."""
     server = OidcServer("", now)
-    # A request that waits for ever must not delay the end.
+    # A request that waits forever must not delay the end.
     runner = web.AppRunner(_application(server), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -128,7 +128,7 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
 
 
 async def without_end(request: web.Request) -> web.StreamResponse:
-    """JSON that goes on for ever."""
+    """JSON that goes on forever."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     await response.write(b'{"issuer": "')

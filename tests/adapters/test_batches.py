@@ -1,4 +1,4 @@
-"""Who comes during a batch is in the next one; no item fails or delays another for ever."""
+"""Who comes during a batch is in the next one; no item fails or delays another forever."""
 
 import asyncio
 from collections.abc import Sequence

@@ -155,7 +155,7 @@ def test_a_wrong_password_is_said_in_words(schema_registry: SchemaRegistry) -> N
 
 
 def test_a_registry_that_hangs_is_an_outage(schema_registry: SchemaRegistry) -> None:
-    """The client alone would wait for ever, and with it the event loop of a stage."""
+    """The client alone would wait forever, and with it the event loop of a stage."""
     value = writing(schema_registry, f"{new_topic()}-value").encode(event())
     reader = reading(schema_registry)
     with schema_registry.frozen(), pytest.raises(Unavailable, match="does not answer"):

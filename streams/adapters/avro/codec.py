@@ -61,8 +61,8 @@ class AvroCodec:
 
     `versions` has the versions of each schema, oldest first. The codec reads all. It writes the one whose number
     `versions_written` has, counted from 1, and without a number the last one. A webhook with a filter is always
-    written with the last one: a reader without filters has to notice, because the webhook would get what nobody asked
-    for. Raises `ValueError` for two versions that differ on the wire but share a fingerprint.
+    written with the last one: a reader that knows no filters must fail, or the webhook would get events that it
+    excludes. Raises `ValueError` for two versions that differ on the wire but share a fingerprint.
     """
 
     def __init__(

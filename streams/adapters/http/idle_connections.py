@@ -16,7 +16,7 @@ IDLE_SECONDS = 5.0
 class IdleConnections:
     """Idle connections by host. The last one used is taken first, so that surplus connections time out.
 
-    After `max_life_seconds` a connection serves no further attempt: keep-alive would hide a change of DNS for ever.
+    After `max_life_seconds` a connection is not used again: otherwise keep-alive would hide a change of DNS.
     """
 
     def __init__(self, max_life_seconds: float, monotonic: Callable[[], float]) -> None:

@@ -100,7 +100,7 @@ class KafkaRecordProducer:
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Produce records and wait until all are acknowledged, through an outage too. Returns their append times.
 
-        Raises `RecordsRefused` when Kafka refuses some of them for ever, once all others are acknowledged, and
+        Raises `RecordsRefused` when Kafka refuses some of them permanently, once all others are acknowledged, and
         `ProducerFailed` on a fatal error of the producer.
         """
         if not records:

@@ -114,7 +114,7 @@ class SubscriptionsReader:
             return
         if self.is_ready and self.table.has_reached(position):
             return
-        # No process has read beyond the end. Waiting for such a position would block the partition for ever.
+        # No process has read beyond the end. Waiting for such a position would block the partition forever.
         end = await self._end_offset()
         reachable = SubscriptionsPosition(position.incarnation, min(position.offset, end))
         await self._wait_until(lambda: self.is_ready and self.table.has_reached(reachable))

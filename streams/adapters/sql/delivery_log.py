@@ -42,7 +42,7 @@ class SqlDeliveryStore(SqlStorage):
                 select(events.c.body).where(events.c.account_id == row.account_id, events.c.event_id == row.event_id)
             )
             newest = await newest_attempts(connection, delivery_id, None, MAX_ATTEMPTS_SHOWN)
-            # Counted last: one that comes meanwhile is counted, and not shown yet.
+            # Counted after the read: the total includes every attempt that was read.
             total = await connection.scalar(select(func.count()).where(attempts.c.delivery_id == delivery_id))
         return DeliveryDetails(to_delivery_state(row), body, newest.rows[::-1], total or 0, newest.next_cursor)
 
