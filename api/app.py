@@ -41,6 +41,8 @@ from api.webhooks import routes as webhooks
 from api.webhooks.address_errors import add_address_errors
 from streams.core.limits import MAX_STORED_RESPONSE_BYTES_PER_DAY
 from streams.core.rate import RateLimits
+from streams.core.request_class import request_limits
+from streams.fair_places import FairPlaces
 
 PAGES = (
     assets,
@@ -68,6 +70,7 @@ def create_app(
     requests_a_minute: int,
     site: Site | None = None,
     max_events_per_second: int = 1000,
+    max_connections: int = 500,
 ) -> FastAPI:
     """Create the admin API and the dashboard on these services; nothing is global."""
     app = FastAPI(
@@ -80,6 +83,8 @@ def create_app(
     )
     app.state.services = services
     app.state.rates = RateLimits(requests_a_minute)
+    app.state.page_rates = RateLimits(requests_a_minute)
+    app.state.places = FairPlaces(max_connections, request_limits(max_connections))
     app.state.stored_responses = RateLimits(MAX_STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()

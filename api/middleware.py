@@ -12,6 +12,7 @@ from ulid import ULID
 from api.crashes import log_crash
 from api.problems import problem
 from api.services import Services
+from api.start_turns import StartTurns
 
 MAX_BODY_BYTES = 1024 * 1024
 # For metrics and logs only: the client went away before its request was complete.
@@ -34,6 +35,7 @@ class RequestMiddleware:
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._telemetry = services.telemetry
+        self._turns = StartTurns()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -52,6 +54,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
+            await self._turns.wait(scope)
             await self._app(scope, _limit_body(scope, receive), send_with_headers)
         except ClientDisconnect:
             status = CLIENT_CLOSED_STATUS

@@ -35,10 +35,10 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class TooManyRequests(ScormWebhooksError):
-    """More requests than the rate limit allows; `retry_seconds` is how long to wait."""
+    """More requests than a limit allows; `retry_seconds` is how long to wait."""
 
     def __init__(self, retry_seconds: int, request_kind: str = "requests with this key") -> None:
-        super().__init__(f"too many {request_kind}: wait {retry_seconds} seconds")
+        super().__init__(f"too many {request_kind}: wait {retry_seconds} second{'s' * (retry_seconds != 1)}")
         self.retry_seconds = retry_seconds
 
 
@@ -52,7 +52,7 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Conflict: (409, "conflict", "Conflicts with the current state", "This cannot be done now"),
     Stale: (412, "stale", "It was changed since it was read", "It was changed since you opened the page"),
     Ended: (410, "ended", "It has ended", None),
-    TooManyRequests: (429, "too-many-requests", "Too many requests", None),
+    TooManyRequests: (429, "too-many-requests", "Too many requests", "Too many requests"),
     RowRefused: (422, "refused", "The database does not accept this", "The database does not accept this"),
     InvalidRecord: (500, "undecryptable", "A stored secret cannot be decrypted", "A stored secret cannot be decrypted"),
     Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),

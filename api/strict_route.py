@@ -1,7 +1,9 @@
 """Routes that refuse unknown parameters, leave absent values out, and respect Idempotency-Key."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from fastapi import Request, Response
@@ -9,6 +11,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from api.admission import class_of, owner_of, place
 from api.auth import authenticate
 from api.idempotency import Handler, handle_once
 from streams.core.errors import FieldError, Invalid
@@ -23,11 +26,16 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         query_names = _query_names(self.dependant)
+        request_class = class_of(self)
         is_repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
             # Before the body is read: without a valid key we do not buffer it.
-            await authenticate(request)
+            caller = await authenticate(request)
+            async with place(request, request_class, owner_of(caller, await _named_account(request))):
+                return await handle_strictly(request)
+
+        async def handle_strictly(request: Request) -> Response:
             if unknown_names := sorted(request.query_params.keys() - query_names):
                 message = f"is not a parameter here; the parameters are {', '.join(sorted(query_names)) or 'none'}"
                 raise Invalid(*(FieldError(name, message) for name in unknown_names))
@@ -39,6 +47,19 @@ class StrictRoute(APIRoute):
             return await handle(request) if key is None else await handle_once(request, key, handle)
 
         return handler
+
+
+async def _named_account(request: Request) -> object:
+    """The account that an operator acts for: in the path, the query or the body."""
+    caller = await authenticate(request)
+    if caller.account_id is not None:
+        return None
+    named_account = request.path_params.get("account_id") or request.query_params.get("accountId")
+    if named_account is None and request.method in ("POST", "PATCH"):
+        with suppress(ValueError, RecursionError):
+            body = json.loads(await request.body())
+            named_account = body.get("accountId") if isinstance(body, dict) else None
+    return named_account
 
 
 def _query_names(dependant: Dependant) -> set[str]:

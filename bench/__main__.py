@@ -13,6 +13,7 @@ from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day, idle
 from bench.filters import filters
+from bench.floods import floods
 from bench.footprint import footprint
 from bench.front_door import front_door
 from bench.http_sender import http_sender
@@ -53,6 +54,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     rebalances,
     http_sender,
     filters,
+    floods,
 )
 SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (throughput, {"webhooks": 1}),
@@ -85,6 +87,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (rebalances, {}),
     (http_sender, {}),
     (filters, {}),
+    (floods, {}),
 )
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

@@ -58,6 +58,10 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "rows_pruned_total": ("Rows deleted at the end of their retention, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),
+    "api_requests_without_place_total": (
+        "Requests refused with 429, because their account has enough requests in progress; by class.",
+        ["request_class"],
+    ),
     "produce_errors_total": ("Records that had to be produced again.", []),
     "commit_errors_total": ("Commits of offsets that Kafka did not take. What is not committed is read again.", []),
     "rebalances_total": ("Assignments of partitions to this process.", []),

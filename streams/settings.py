@@ -137,7 +137,13 @@ class Settings(BaseModel):
     api_host: Annotated[str, Field(pattern=_HOST, description="address that `api` listens on")] = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535, description="port that `api` listens on; 0: any free port")] = 8080
     api_connections: Annotated[
-        int, Field(ge=1, le=100_000, description="open connections to one `api` process; more get 503")
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="open connections to one `api` process; for one more, the one that waits longest for its "
+            "client is closed",
+        ),
     ] = 500
     operator_keys: Annotated[
         tuple[SecretStr, ...],

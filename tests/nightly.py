@@ -7,6 +7,7 @@ from changes import has_changed
 
 CHAOS = "tests/chaos/test_chaos.py::test_scenario"
 BENCH = "tests/benchmarks/test_experiments.py"
+FLOODS = "tests/adversary/test_floods.py::test_a_flood_of_one_customer_fails_no_other"
 OAUTH = "tests/contract/test_oauth.py"
 PLAIN = "tests/browser/test_without_javascript.py"
 EXCHANGE = "tests/contract/test_group_protocols.py::test_a_group_changes_its_protocol_member_by_member"
@@ -48,6 +49,18 @@ LEFT_OUT: dict[str, str] = {
     "tests/contract/test_standstills.py[classic]": "tests/contract/test_standstills.py[auto]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
+}
+# One flood of each class of requests stays, and that of unknown clients.
+LEFT_OUT |= {
+    f"{FLOODS}[{name}]": f"{FLOODS}[{proof}]"
+    for name, proof in {
+        "erasures": "searches",
+        "registrations": "changes",
+        "pages": "backfills",
+        "sessions": "a_class",
+        "events": "commits",
+        "tests": "searches",
+    }.items()
 }
 
 # A browser without scripts: three stories stay, and tests of tests/dashboard post each form in their own process.

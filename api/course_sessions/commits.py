@@ -8,11 +8,13 @@ from fastapi import APIRouter, Path, Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.admission import place
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from api.problems import TooManyRequests, problem, response_or_problem
 from api.services import services_of
 from streams.core.errors import NotFound
 from streams.core.rate import RateLimits
+from streams.core.request_class import RequestClass
 from streams.features.course_sessions.service import COMMIT_PATH
 
 # A player commits every 10 s, and when a course asks for it.
@@ -56,12 +58,15 @@ async def _handle_commit(token: str, request: Request) -> Response:
     is_allowed, bucket = request.app.state.commit_limits.take(token, time.monotonic())
     if not is_allowed:
         raise TooManyRequests(bucket.seconds_until_token, "commits of this session")
-    try:
-        commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
-    except NotScorm as error:
-        return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(error))
-    await services_of(request).course_sessions.commit(token, commit)
-    return Response(_SUCCESS_BODY, media_type="application/json")
+    course_sessions = services_of(request).course_sessions
+    account_id = await course_sessions.account_of(token)
+    async with place(request, RequestClass.COMMIT, account_id):
+        try:
+            commit = parse_commit(await request.body(), request.headers.get("content-type", ""))
+        except NotScorm as error:
+            return problem(request, 400, "bad-request", "The body is not a SCORM commit", str(error))
+        await course_sessions.commit(token, commit)
+        return Response(_SUCCESS_BODY, media_type="application/json")
 
 
 @router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.admission import owner_of, place
 from api.auth import authenticate, require_scopes
 from api.events.limits import EventLimits
 from api.idempotency import fingerprint_of, require_key_form
@@ -19,6 +20,7 @@ from streams.core.access import Caller
 from streams.core.access import Scope as KeyScope
 from streams.core.errors import FieldError, Invalid
 from streams.core.event import Event
+from streams.core.request_class import RequestClass
 from streams.core.trace import SpanName, is_trace_parent
 from streams.features.events.ingest import check_count
 
@@ -54,10 +56,20 @@ class PublishMiddleware:
         # Before the body is read: without a valid key we do not buffer it.
         caller = await authenticate(request)
         require_scopes(caller, [KeyScope.EVENTS_WRITE])
+        if caller.account_id is not None:
+            async with place(request, RequestClass.PUBLISH, owner_of(caller, None)):
+                body, items = await _read_events(request)
+                return await self._publish_events(request, caller, body, items)
+        # Whom an operator's call counts for is in its body.
+        body, items = await _read_events(request)
+        async with place(request, RequestClass.PUBLISH, owner_of(caller, _only_account(items))):
+            return await self._publish_events(request, caller, body, items)
+
+    async def _publish_events(
+        self, request: Request, caller: Caller, body: Mapping[str, Any], items: Sequence[Mapping[str, Any]]
+    ) -> Response:
         is_counted = _is_counted(request)
         idempotency_key = await _idempotency_key(request, caller)
-        body = parse_body(await request.body(), request.headers.get("content-type", ""))
-        items = events_of(body)
         self._limits.take(caller, (caller.account_id or item.get("accountId") for item in items))
         services = self._services
         trace_parent = request.headers.get("traceparent", "")
@@ -76,6 +88,18 @@ class PublishMiddleware:
             services.telemetry.debug("event_accepted", event_id=event.id, request_id=request.state.request_id)
         counts = await services.recipients.count(events) if is_counted else None
         return Response(_response_body(events, counts), 202, media_type="application/json")
+
+
+async def _read_events(request: Request) -> tuple[Any, Sequence[Mapping[str, Any]]]:
+    """The body of a request, and its events. Raises as `parse_body` and `events_of` do."""
+    body = parse_body(await request.body(), request.headers.get("content-type", ""))
+    return body, events_of(body)
+
+
+def _only_account(items: Sequence[Mapping[str, Any]]) -> object:
+    """The account of all these events; None where they have several."""
+    first_account = items[0].get("accountId")
+    return first_account if all(item.get("accountId") == first_account for item in items) else None
 
 
 def parse_body(body: bytes, content_type: str) -> Any:

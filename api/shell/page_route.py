@@ -1,5 +1,6 @@
 """Routes of pages: an error is a page in words, and a form comes from a page of ours."""
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,11 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from api.admission import class_of, place
 from api.crashes import log_crash
-from api.problems import LOG_ONLY_ERRORS, kind_of
+from api.problems import LOG_ONLY_ERRORS, TooManyRequests, kind_of
 from api.shell.forms import with_query
 from api.shell.rendering import redirect, render
-from api.shell.security import require_own_origin
+from api.shell.security import client_address, network_of, require_own_origin
 from api.shell.sentences import sentences_of
 from api.shell.visits import (
     ChoiceNeeded,
@@ -36,12 +38,16 @@ class PageRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
+        request_class = class_of(self)
 
         async def handle(request: Request) -> Response:
             try:
                 if request.method not in ("GET", "HEAD"):
                     require_own_origin(request, site_of(request))
-                return await handler(request)
+                owner = await _owner_of(request)
+                await _limit_rate(request, owner)
+                async with place(request, request_class, owner):
+                    return await handler(request)
             except SignInNeeded:
                 # A form cannot be repeated after the sign-in: its page can.
                 target = request.url.path if request.method == "GET" else "/"
@@ -64,6 +70,27 @@ class PageRoute(APIRoute):
         return handle
 
 
+async def _owner_of(request: Request) -> str:
+    """For whom a page counts: the account that is signed in, the operator, or the network of an unknown browser."""
+    session = await session_of(request)
+    if session is None:
+        return f"network {network_of(client_address(request, site_of(request)))}"
+    owner = f"{session.actor} {session.account_id or ''}" if session.is_operator else session.account_id
+    return owner or session.actor
+
+
+async def _limit_rate(request: Request, owner: str) -> None:
+    """Count a page of a person who is signed in. Raises `TooManyRequests`.
+
+    Pages do not count for the limit of keys: a program must not lock people out.
+    """
+    if await session_of(request) is None:
+        return
+    is_allowed, bucket = request.app.state.page_rates.take(owner, time.monotonic())
+    if not is_allowed:
+        raise TooManyRequests(bucket.seconds_until_token, "pages of this account")
+
+
 async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     status, _, _, heading = kind_of(error) or (500, "", "", None)
     if heading is None:
@@ -72,9 +99,12 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     if not is_public:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     sentences = sentences_of(error) if is_public else ["Try again in a few seconds."]
-    # The database that does not answer is not asked who this is.
-    visitor = None if isinstance(error, Unavailable) else await visitor_of(request)
-    return error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
+    # Who this is costs queries: not of a database that does not answer, and not for one request too many.
+    visitor = None if isinstance(error, Unavailable | TooManyRequests) else await visitor_of(request)
+    response = error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_seconds)
+    return response
 
 
 async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
@@ -105,5 +135,5 @@ def error_page(
         sentences=sentences,
         parent=parent,
         request_id=request.state.request_id,
-        can_retry=status == 503 and request.method == "GET",
+        can_retry=status in (429, 503) and request.method == "GET",
     )

@@ -1,7 +1,7 @@
 """Cookies, headers and origins: only our own pages act for a person who is signed in."""
 
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from fastapi import Request
@@ -94,6 +94,18 @@ def client_address(request: Request, site: Site) -> str:
             break
         peer = addresses.pop()
     return peer
+
+
+def network_of(address: str) -> str:
+    """The network that shares a limit: a house has an IPv4 address, or an IPv6 network of 64 bits.
+
+    An address that is none counts as itself.
+    """
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    return str(ip_network((ip, 64), strict=False)) if ip.version == 6 else address
 
 
 def is_forwarded_by_untrusted(request: Request, site: Site) -> bool:

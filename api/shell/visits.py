@@ -83,7 +83,14 @@ def site_of(request: Request) -> Site:
 
 
 async def session_of(request: Request) -> Session | None:
-    """The session of a request's cookie, if there is a valid one."""
+    """The session of a request's cookie, if there is a valid one; looked up once."""
+    if not hasattr(request.state, "session"):
+        request.state.session = await _find_session(request)
+    session: Session | None = request.state.session
+    return session
+
+
+async def _find_session(request: Request) -> Session | None:
     token = request.cookies.get(cookie_name(request, site_of(request)))
     if not token:
         return None

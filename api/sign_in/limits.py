@@ -5,12 +5,11 @@ person, or a proxy that is not set up, must not stop that person.
 """
 
 import time
-from ipaddress import ip_address, ip_network
 
 from fastapi import Request
 
 from api.services import services_of
-from api.shell.security import client_address, is_forwarded_by_untrusted
+from api.shell.security import client_address, is_forwarded_by_untrusted, network_of
 from api.shell.visits import site_of
 from streams.core.errors import Unauthorized
 from streams.core.rate import RateLimits
@@ -26,18 +25,6 @@ class SignInLimits(RateLimits):
     def __init__(self) -> None:
         super().__init__(MAX_ATTEMPTS_PER_MINUTE)
         self.is_proxy_logged = False
-
-
-def network_of(address: str) -> str:
-    """The network that shares a limit: a house has an IPv4 address, or an IPv6 network of 64 bits.
-
-    An address that is none counts as itself.
-    """
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    return str(ip_network((ip, 64), strict=False)) if ip.version == 6 else address
 
 
 def browser_of(request: Request) -> Browser:

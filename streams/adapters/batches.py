@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from streams.core.errors import Unavailable
+from streams.core.fair_queue import FairQueue
+from streams.core.request_class import RequestClass
+from streams.request_owner import RequestOwner, work_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -15,11 +17,11 @@ Result = TypeVar("Result")
 class Batches(Generic[Item, Result]):
     """Handles items in batches of at most `max_size`, one after the other, which begin `interval_seconds` apart.
 
-    So an item that comes alone is handled at once, and many cost little more.
+    So an item that comes alone is handled at once, and many cost little more. Owners of items take turns.
 
     `handle` returns a result for each item, in their order; one that is an exception is raised for its caller alone.
     What `handle` raises is raised for all, if it is `Unavailable`; else each item is handled alone, so that one item
-    fails no other.
+    fails no other. A batch has the turn of its `request_class`, and not that of a caller.
     """
 
     def __init__(
@@ -27,18 +29,20 @@ class Batches(Generic[Item, Result]):
         handle: Callable[[Sequence[Item]], Awaitable[Sequence[Result | Exception]]],
         max_size: int,
         interval_seconds: float = 0.0,
+        request_class: RequestClass | None = None,
     ) -> None:
         self._handle = handle
         self._max_size = max_size
         self._interval_seconds = interval_seconds
+        self._owner = RequestOwner(request_class, "") if request_class else None
         self._next_at = 0.0
-        self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._queue: FairQueue[tuple[Item, asyncio.Future[Result]]] = FairQueue()
         self._task: asyncio.Task[None] | None = None
 
-    async def result(self, item: Item) -> Result:
+    async def result(self, item: Item, owner: str = "") -> Result:
         """The result of an item. A caller that is cancelled does not cancel the batch."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._queue.append((item, future))
+        self._queue.put(owner, (item, future))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         return await future
@@ -49,8 +53,9 @@ class Batches(Generic[Item, Result]):
                 if (pause_seconds := self._next_at - time.monotonic()) > 0:
                     await asyncio.sleep(pause_seconds)
                 self._next_at = time.monotonic() + self._interval_seconds
-                batch = [self._queue.popleft() for _ in range(min(self._max_size, len(self._queue)))]
-                await self._handle_batch([entry for entry in batch if not entry[1].done()])
+                batch = self._queue.take(self._max_size, 1, lambda _: 1)
+                with work_for(self._owner):
+                    await self._handle_batch([entry for entry in batch if not entry[1].done()])
         finally:
             self._task = None
 

@@ -5,7 +5,7 @@ import resource
 from streams.core.errors import Misconfigured
 
 # Open files for everything else: the database, the brokers, the health port and refused connections.
-RESERVED_FILES = 64
+RESERVED_FILES = 96
 
 
 def limit_connections(requested_connections: int) -> int:

@@ -46,6 +46,7 @@ class ApiProcess:
             self._current_problems,
             lambda: (generate_latest(telemetry.registry), CONTENT_TYPE_LATEST),
         )
+        connection_count = _limit_connections(settings.api_connections, telemetry)
         uvicorn_config = server_config(
             create_app(
                 services,
@@ -53,8 +54,9 @@ class ApiProcess:
                 settings.rate_limit,
                 make_site(deployment),
                 settings.event_rate_limit,
+                connection_count,
             ),
-            ConnectionLimits(connections=_limit_connections(settings.api_connections, telemetry)),
+            ConnectionLimits(connections=connection_count),
             ConnectionObserver(
                 on_close=lambda reason: telemetry.count("api_connections_closed_total", reason=reason),
                 on_count=lambda count: telemetry.gauge("api_connections", count),

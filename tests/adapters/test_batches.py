@@ -8,6 +8,8 @@ import pytest
 from fakes import until
 from streams.adapters.batches import Batches
 from streams.core.errors import NotFound, RowRefused, Unavailable
+from streams.core.request_class import RequestClass
+from streams.request_owner import RequestOwner, current_owner, work_for
 
 
 class Doubling:
@@ -99,3 +101,30 @@ async def test_a_cancelled_caller_delays_nobody() -> None:
     doubling.go.set()
     assert (await first, await last) == (2, 6)
     assert doubling.batches == [[1], [3]]
+
+
+async def test_owners_take_turns_in_a_batch() -> None:
+    doubling = Doubling()
+    doubling.go.clear()
+    batches = Batches(doubling, max_size=3)
+    first = asyncio.create_task(batches.result(1, "a"))
+    await until(lambda: doubling.batches == [[1]])
+    many = [asyncio.create_task(batches.result(number, "a")) for number in range(2, 6)]
+    other = asyncio.create_task(batches.result(9, "b"))
+    await asyncio.sleep(0)
+    doubling.go.set()
+    await asyncio.gather(first, *many, other)
+    assert doubling.batches == [[1], [2, 9, 3], [4, 5]]
+
+
+async def test_a_batch_has_not_the_turn_of_the_caller_that_started_it() -> None:
+    owners: list[RequestOwner | None] = []
+
+    async def note(numbers: Sequence[int]) -> Sequence[int]:
+        owners.append(current_owner())
+        return numbers
+
+    for request_class in (None, RequestClass.COMMIT):
+        with work_for(RequestOwner(RequestClass.PEOPLE, "acme")):
+            await Batches(note, max_size=1, request_class=request_class).result(1)
+    assert owners == [None, RequestOwner(RequestClass.COMMIT, "")]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from adversary.system import API_CONNECTIONS, OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
+from adversary.system import OPERATOR_KEY, WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem
 from conftest import Broker, random_prefix
 from e2e.conftest import prepared
 from e2e.receiver import Receiver
@@ -24,7 +24,6 @@ SETTINGS = {
     # Every event type, and metadata.
     "SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest",
     "SCORM_WEBHOOKS_RATE_LIMIT": "100000",
-    "SCORM_WEBHOOKS_API_CONNECTIONS": str(API_CONNECTIONS),
     "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(WEBHOOKS_PER_ACCOUNT),
     "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",
 }

@@ -17,7 +17,8 @@ from e2e.receiver import Receiver
 from e2e.system import System, until
 
 OPERATOR_KEY = "operator-key-canary-of-the-tests"
-API_CONNECTIONS = 60
+# The default of SCORM_WEBHOOKS_API_CONNECTIONS, and those that are accepted beyond it.
+API_CONNECTIONS = 532
 WEBHOOKS_PER_ACCOUNT = 10
 # Isolation: whatever one customer does, an event of another arrives within this time.
 ISOLATION_SECONDS = 5.0

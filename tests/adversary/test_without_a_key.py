@@ -17,8 +17,6 @@ HOST = b"Host: api.example.com\r\n"
 JSON = b"Content-Type: application/json\r\n"
 CLOSE = b"Connection: close\r\n"
 MEBIBYTE = 1024 * 1024
-# The API gives a client 10 s for its headers; the rest is for a slow machine.
-HEADER_SECONDS = 25
 HALF_REQUESTS = {
     "silent": b"",
     "half a request line": b"GET /heal",
@@ -61,36 +59,28 @@ def test_deep_json_without_a_key_gets_401(attacked: AdversarySystem) -> None:
 # -- time and number -----------------------------------------------------------------------------------------------
 
 
-def test_partial_requests_block_the_api_for_seconds_only(attacked: AdversarySystem) -> None:
-    """They use every connection of the API until its timeout closes them."""
+def test_partial_requests_do_not_block_the_api(attacked: AdversarySystem) -> None:
+    """They use every connection of the API. A new one closes the one that waits longest."""
     with contextlib.ExitStack() as held:
-        for number in range(API_CONNECTIONS * 3):
+        for number in range(2 * API_CONNECTIONS):
             client = held.enter_context(connected(attacked.api_port))
             with contextlib.suppress(ConnectionError):
                 client.sendall(list(HALF_REQUESTS.values())[number % len(HALF_REQUESTS)])
-        attacked.assert_other_account_is_served()
-        until(attacked.is_api_alive, HEADER_SECONDS, "the API responds while partial requests stay open", every=0.25)
-
-
-def test_silent_connections_beyond_the_limit_get_503(attacked: AdversarySystem) -> None:
-    with contextlib.ExitStack() as held:
-        for _ in range(API_CONNECTIONS):
-            held.enter_context(connected(attacked.api_port))
-        response = exchange(attacked.api_port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
-        assert status(response) == 503
-        assert b"Retry-After: " in response
+        for _ in range(20):
+            assert attacked.is_api_alive()
         attacked.assert_other_account_is_served()
 
 
 def test_slow_readers_do_not_block_the_api(attacked: AdversarySystem) -> None:
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HOST + b"\r\n"
     with contextlib.ExitStack() as held:
-        for _ in range(20):
+        for _ in range(API_CONNECTIONS + 50):
             client = held.enter_context(socket.socket())
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", attacked.api_port))
             client.sendall(request * 5)
-        assert attacked.is_api_alive()
+        # As soon as their buffers are full.
+        until(attacked.is_api_alive, 15, "the API responds while clients do not read")
         attacked.assert_other_account_is_served()
 
 

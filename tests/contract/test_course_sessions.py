@@ -91,6 +91,14 @@ async def test_a_session_is_stored_as_it_is(sessions: SqlCourseSessions) -> None
     assert await sessions.find("globex", "s-1") is None
 
 
+async def test_a_commit_url_tells_its_account(sessions: SqlCourseSessions) -> None:
+    tokens = [TOKEN, "2" * 64, TOKEN]
+    assert await asyncio.gather(*map(sessions.account_of, tokens)) == ["acme", None, "acme"]
+    # What was not there is looked up again.
+    await sessions.open(launch(session("s-2"), made_at(NOON, "evt_2")), url("2" * 64), lambda known: None)
+    assert await sessions.account_of("2" * 64) == "acme"
+
+
 async def test_the_longest_ids_fit_into_each_index(database: SqlStore, sessions: SqlCourseSessions) -> None:
     # PostgreSQL compresses what repeats itself.
     learner_id = "".join(random.Random(1).choices("".join(map(chr, range(0x4E00, 0x9FA5))), k=MAX_LEARNER_BYTES // 3))

@@ -1,5 +1,6 @@
 """No limit of the API lets an untrusted client choose whom it stops: after each act a person signs in, in every way."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -49,6 +50,14 @@ async def ask_for_mails(client: UntrustedClient) -> None:
         await client.browser.send("/sign-in", email=ADA)
 
 
+async def send_at_once(client: UntrustedClient) -> None:
+    await asyncio.gather(
+        *(client.key.request("GET", "/v1/webhooks") for _ in range(SOME // 2)),
+        *(client.browser.open("/sign-in") for _ in range(SOME)),
+        *(client.browser.open(f"/sign-in/{'x' * 43}") for _ in range(SOME)),
+    )
+
+
 async def guess_codes(client: UntrustedClient) -> None:
     await client.browser.send("/sign-in", email=ADA)
     for number in range(MAX_CODE_GUESSES + 2):
@@ -61,8 +70,8 @@ async def send_commits(client: UntrustedClient) -> None:
 
 
 # By the name of the row in docs/access.md; the file of the limiter, and what an untrusted client does to it. What has
-# no act here has a test of its own: connections in tests/adversary, counts in tests/rest/test_missing_events.py,
-# shares in tests/stages/test_path.py, tests in tests/stages/test_flow.py.
+# no act here has a test of its own: connections in tests/adversary, shares in tests/stages/test_path.py, tests in
+# tests/stages/test_flow.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
     "requests": ("api/app.py", send_requests),
     "attempts to sign in": ("api/sign_in/limits.py", attempt_to_sign_in),
@@ -70,13 +79,13 @@ LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | No
     "open mails": ("streams/features/sign_in/service.py", ask_for_mails),
     "guesses of a code": ("streams/features/sign_in/service.py", guess_codes),
     "commits": ("api/course_sessions/commits.py", send_commits),
-    "counts of missing events, searches of an event": ("streams/features/shared/account_turns.py", None),
+    "requests at once": ("api/app.py", send_at_once),
     "test events": ("streams/features/webhooks/outcome_watch.py", None),
     "connections": ("streams/runtime/api_stage.py", None),
     "shares of deliveries": ("streams/stages/fan_out.py", None),
 }
 _IS_LIMITER = re.compile(
-    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bMAX_OPEN_MAILS\b|\bMAX_WAITING_TESTS"
+    r"\bRateLimits\(|\(RateLimits\)|Semaphore\(|\bConnectionLimits\(|\bFairPlaces\(|\bMAX_OPEN_MAILS\b|\bMAX_WAITING_TESTS"
 )
 
 

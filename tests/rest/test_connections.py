@@ -14,11 +14,13 @@ import uvloop
 
 from rest.server import Server
 from streams.adapters.http_server.connection_limits import ConnectionLimits
+from streams.core.request_class import RequestClass
 
 pytestmark = pytest.mark.slow
 
 LIMITS = ConnectionLimits(
     connections=20,
+    reserve=4,
     header_seconds=0.3,
     body_seconds=0.5,
     idle_seconds=0.4,
@@ -84,6 +86,21 @@ def await_no_connections(server: Server) -> None:
     while server.open_connections and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.open_connections == 0
+
+
+def await_connections(server: Server, count: int) -> None:
+    deadline = time.monotonic() + ENOUGH_SECONDS
+    while server.open_connections < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.open_connections == count
+
+
+def await_places(server: Server, count: int) -> None:
+    """Wait until this number of requests with events is in progress."""
+    places, deadline = server.api.app.state.places, time.monotonic() + ENOUGH_SECONDS
+    while places.in_use()[RequestClass.PUBLISH] < count and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert places.in_use()[RequestClass.PUBLISH] == count
 
 
 def await_health(server: Server) -> None:
@@ -227,11 +244,45 @@ def test_a_client_that_does_not_read_is_dropped(server: Server) -> None:
 # -- number ----------------------------------------------------------------------------------------------------
 
 
-def test_one_connection_too_many_gets_503(server: Server) -> None:
+def test_a_new_connection_closes_the_one_that_waits_longest(patient_server: Server) -> None:
+    server = patient_server
     await_no_connections(server)
     with contextlib.ExitStack() as stack:
-        for _ in range(LIMITS.connections):
-            stack.enter_context(connected(server))
+        silent = [stack.enter_context(connected(server)) for _ in range(LIMITS.connections + LIMITS.reserve)]
+        await_connections(server, len(silent))
+        response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"Connection: close\r\n\r\n")
+        assert status(response) == 200
+        await_reason(server, "too_many_connections")
+        assert read_all(silent[0]) == b""
+        assert not select.select(silent[1:], [], [], 0)[0]
+    await_no_connections(server)
+
+
+def test_a_client_that_does_not_read_makes_room(patient_server: Server) -> None:
+    server = patient_server
+    request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HEAD + b"\r\n"
+    await_no_connections(server)
+    with contextlib.ExitStack() as stack:
+        for _ in range(LIMITS.connections + LIMITS.reserve):
+            client = stack.enter_context(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", server.port))
+            client.sendall(request * 3)
+        # Once each response fills its client's buffers.
+        await_health(server)
+    await_no_connections(server)
+
+
+def test_a_connection_beyond_busy_ones_gets_503(patient_server: Server) -> None:
+    server = patient_server
+    await_no_connections(server)
+    head = b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    with contextlib.ExitStack() as stack:
+        # Each waits for the rest of its body, in a place of its account.
+        for _ in range(LIMITS.connections + LIMITS.reserve):
+            client = stack.enter_context(connected(server))
+            client.sendall(head + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await_places(server, LIMITS.connections + LIMITS.reserve)
         response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert status(response) == 503
         assert b"Retry-After: 5" in response

@@ -1,5 +1,6 @@
 """An event is found by its deliveries, or on the topic with the webhooks that want it."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -17,10 +18,12 @@ from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.core.errors import Invalid, NotFound
 from streams.core.event import Event
 from streams.core.page import Page
+from streams.core.request_class import RequestClass
 from streams.core.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
 from streams.ports import Outgoing
+from streams.request_owner import RequestOwner, work_for
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()
@@ -100,6 +103,17 @@ async def test_an_event_of_no_account_has_the_reason(fixture: SearchFixture) -> 
     found = (await fixture.service.find("evt_1", "acme", NOON)).published
     assert found is not None
     assert found.reason == "no_account"
+
+
+async def test_the_wait_for_a_place_counts_in_the_seconds_of_a_search(fixture: SearchFixture) -> None:
+    fixture.publish(id="evt_1")
+    began_at = asyncio.get_running_loop().time() - event_search.SEARCH_TIMEOUT_SECONDS
+    with (
+        work_for(RequestOwner(RequestClass.SLOW, "acme", began_at)),
+        pytest.raises(NotFound, match="took too long"),
+    ):
+        await fixture.service.find("evt_1", "acme", NOON)
+    assert fixture.history.reads == 0
 
 
 async def test_too_many_webhooks_are_not_compared(fixture: SearchFixture) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import event as sql_event
 from sqlalchemy import update
 
+from api.admission import CLASSES
 from api.auth import MayPublish
 from api.events.publish import events_of, restore_field_names
 from api.strict_route import StrictRoute
@@ -21,6 +22,7 @@ from rest.test_events import COMPLETED, published
 from streams.adapters.sql.account_tables import api_keys
 from streams.core.errors import Invalid
 from streams.core.recently_found import TTL_SECONDS
+from streams.core.request_class import RequestClass
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = st.sampled_from(
@@ -46,8 +48,9 @@ BROKEN = [
 
 
 @pytest.fixture
-def with_router(api: ApiFixture) -> ApiFixture:
+def with_router(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> ApiFixture:
     """The same rules behind FastAPI's router, at another address."""
+    monkeypatch.setitem(CLASSES, "POST /v1/routed-events", RequestClass.PUBLISH)
     router = APIRouter(route_class=StrictRoute)
 
     @router.post("/v1/routed-events", status_code=202)

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Limits of an HTTP server's connections. Sizes count bytes as the client sends them, times are seconds."""
+    """Limits of an HTTP server's connections. Sizes count bytes as the client sends them, times are seconds.
+
+    `reserve` connections more are accepted, so that what refuses a request knows whose it is.
+    """
 
     connections: int = 500
+    reserve: int = 32
     header_bytes: int = 64 * 1024
     header_lines: int = 100
     # The application takes 1 MiB; the rest is for chunk sizes and trailers, which it never sees.

@@ -33,6 +33,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     limits: ClassVar[ConnectionLimits]
     observer: ClassVar[ConnectionObserver]
+    # The server's connections that wait for their clients, longest first. No request of theirs is handled.
+    waiting_for_client: ClassVar[dict["LimitedHttpProtocol", None]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -49,9 +51,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self.observer.on_count(len(self.connections))
         self._start_part(_Part.HEADERS, self.limits.header_seconds)
-        excess = len(self.connections) - self.limits.connections
-        if excess > 0:
-            self._refuse(refusals.TOO_MANY_CONNECTIONS)
+        excess = len(self.connections) - self.limits.connections - self.limits.reserve
+        if excess <= 0 or self._close_longest_waiting():
+            self._await_client()
+            return
+        self._refuse(refusals.TOO_MANY_CONNECTIONS)
         if excess > MAX_LINGERING_CONNECTIONS:
             transport.close()
 
@@ -60,6 +64,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self._unset_keepalive_if_required()
+        self.waiting_for_client.pop(self, None)
         super().connection_lost(exc)
         self.observer.on_count(len(self.connections))
 
@@ -74,9 +79,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._limit_write()
+        self._await_client()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._is_handling():
+            self.waiting_for_client.pop(self, None)
         if self._write_timer is not None and not self.transport.is_closing():
             self._write_timer.cancel()
             self._write_timer = None
@@ -98,6 +106,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_headers()
         super().on_headers_complete()
+        self.waiting_for_client.pop(self, None)
         self._start_part(_Part.BODY, self.limits.body_seconds)
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
@@ -112,9 +121,31 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._limit_write()
+        if not self._is_handling():
+            self._await_client()
 
     def timeout_keep_alive_handler(self) -> None:
         self._close()
+
+    # -- number ----------------------------------------------------------------------------------------------------
+
+    def _is_handling(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _await_client(self) -> None:
+        self.waiting_for_client.pop(self, None)
+        if not self.transport.is_closing():
+            self.waiting_for_client[self] = None
+
+    def _close_longest_waiting(self) -> bool:
+        """Close the connection that waits longest for its client. False when none waits."""
+        protocol = next(iter(self.waiting_for_client), None)
+        if protocol is None:
+            return False
+        del self.waiting_for_client[protocol]
+        self.observer.on_close(refusals.TOO_MANY_CONNECTIONS.reason)
+        protocol.transport.abort()
+        return True
 
     # -- limits ----------------------------------------------------------------------------------------------------
 

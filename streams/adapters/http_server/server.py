@@ -1,6 +1,6 @@
 """Configure uvicorn for an application on the public internet."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -17,6 +17,7 @@ def server_config(
     class Protocol(LimitedHttpProtocol):
         limits = connection_limits
         observer = connection_observer
+        waiting_for_client: ClassVar[dict[LimitedHttpProtocol, None]] = {}
 
     return uvicorn.Config(
         app,

@@ -17,7 +17,12 @@ from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, conn
 from streams.adapters.sql.pooler import SESSION_SETTINGS
 from streams.adapters.sql.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnections
 from streams.core.errors import Misconfigured, RowRefused, Unavailable
+from streams.core.request_class import connection_limits
+from streams.fair_places import FairPlaces, NoPlace
+from streams.request_owner import RequestOwner, current_owner
 
+# SQLite has one writer, and as many readers as a pool of its engine keeps.
+SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
 _DRIVERS = {
@@ -51,13 +56,14 @@ class Database:
     """A pool of connections. `transaction` yields one, and commits at the end of the block.
 
     On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`:
-    they lead to a pooler in transaction mode.
+    they lead to a pooler in transaction mode. Work for a request waits for the turn of its class and its account.
     """
 
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
         self.url = url
         self._user_count = 0
         self._problem: str | None = None
+        self._pool_seconds = pool_seconds
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
         if self._connections:
@@ -67,6 +73,11 @@ class Database:
             self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
             # One stays open. Others are for the time in which it is dead without a sign.
             self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
+        writers = SQLITE_WRITERS if self.is_sqlite else pool_size
+        self._turns = FairPlaces(writers, connection_limits(writers))
+        self._read_turns = (
+            FairPlaces(SQLITE_READERS, connection_limits(SQLITE_READERS)) if self.is_sqlite else self._turns
+        )
         address = url.render_as_string(hide_password=False)
         self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(address), behind_pooler)
 
@@ -76,11 +87,11 @@ class Database:
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
-        return self._open_transaction(self._engine)
+        return self._in_turn(self._turns, self._engine)
 
     def read_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads. On SQLite it takes no write lock."""
-        return self._open_transaction(self._read_engine)
+        return self._in_turn(self._read_turns, self._read_engine)
 
     async def rows(self, query: Executable) -> Sequence[Any]:
         """The rows of a query that is alone in its transaction."""
@@ -100,6 +111,25 @@ class Database:
     def separate_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction on a connection beside the pool: it waits for no other work of this process."""
         return self._open_transaction(self._separate_engine)
+
+    def _in_turn(self, turns: FairPlaces, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+        owner = current_owner()
+        return self._open_transaction(engine) if owner is None else self._open_in_turn(turns, engine, owner)
+
+    @asynccontextmanager
+    async def _open_in_turn(
+        self, turns: FairPlaces, engine: AsyncEngine, owner: RequestOwner
+    ) -> AsyncIterator[AsyncConnection]:
+        try:
+            await turns.acquire(owner.request_class, owner.account, self._pool_seconds)
+        except NoPlace as error:
+            # Others use the database, so it is there.
+            raise Unavailable(f"the database has no connection for this request: {error}") from None
+        try:
+            async with self._open_transaction(engine) as connection:
+                yield connection
+        finally:
+            turns.release(owner.request_class, owner.account)
 
     @asynccontextmanager
     async def _open_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:

@@ -29,6 +29,7 @@ MAX_LIFETIME = timedelta(days=30)
 # The course waits for the answer, and nothing in its window moves meanwhile.
 COMMIT_TIMEOUT_SECONDS = 3.0
 COMMIT_PATH = "/runtime/commit/"
+NO_SESSION_MESSAGE = "no session has this commit URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,20 @@ class CourseSessionService:
             await self._sessions.close(account_id, session_id, partial(close, context=context)), session_id
         )
 
+    async def account_of(self, token: str) -> str:
+        """The account of a commit URL.
+
+        Raises `NotFound` for an unknown token, and `Unavailable` while the database does not answer.
+        """
+        try:
+            async with asyncio.timeout(COMMIT_TIMEOUT_SECONDS):
+                account_id = await self._sessions.account_of(token_hash(token))
+        except TimeoutError:
+            raise Unavailable("the database did not find a commit URL in time") from None
+        if account_id is None:
+            raise NotFound(NO_SESSION_MESSAGE)
+        return account_id
+
     async def commit(self, token: str, commit: PlayerCommit) -> None:
         """Store a commit with the events that it causes.
 
@@ -148,7 +163,7 @@ class CourseSessionService:
         except TimeoutError:
             raise Unavailable("the database did not store a commit in time") from None
         if not is_known:
-            raise NotFound("no session has this commit URL")
+            raise NotFound(NO_SESSION_MESSAGE)
 
     def _event_context(self, now: datetime) -> EventContext:
         return EventContext(now, lambda: new_id("evt"), self._is_newest)

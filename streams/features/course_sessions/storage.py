@@ -1,5 +1,6 @@
 """SCORM sessions in SQL: progress, commit URLs, what players store and events to send change in one transaction."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from streams.adapters.sql.course_session_tables import commit_urls, course_sessi
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.core.request_class import RequestClass
 from streams.features.course_sessions.changes import SessionChange, has_last_score
 from streams.features.course_sessions.player_states import SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
@@ -34,6 +36,9 @@ ApplyCommit = Callable[[CourseSession, CommitUrl], SessionChange]
 ChangeSession = Callable[[CourseSession], SessionChange]
 
 MAX_COMMITS_PER_BATCH = 100
+TOKENS_PER_QUERY = 500
+# 0.2 KB each.
+MAX_KNOWN_TOKENS = 20_000
 # A transaction costs more than the commits in it: under load they share one.
 COMMIT_BATCH_WAIT_SECONDS = 0.01
 # In one order, so that two processes do not wait for each other.
@@ -58,7 +63,10 @@ class SqlCourseSessions:
         self._telemetry = telemetry
         self.states = SqlPlayerStates(database, encryption, telemetry)
         self._events = StoredEvents(codec)
-        self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS)
+        self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT)
+        self._accounts = Batches(self._find_accounts, TOKENS_PER_QUERY, request_class=RequestClass.COMMIT)
+        # By hash of a token. A URL never changes its account.
+        self._known_accounts: OrderedDict[str, str] = OrderedDict()
 
     async def open(
         self, launch_change: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
@@ -101,12 +109,31 @@ class SqlCourseSessions:
         self._log_last_scores([change])
         return change.session
 
+    async def account_of(self, token_sha256: str) -> str | None:
+        """The account of a commit URL; None when no URL has this token."""
+        account_id = self._known_accounts.get(token_sha256) or await self._accounts.result(token_sha256)
+        if account_id is not None:
+            self._remember_account(token_sha256, account_id)
+        return account_id
+
+    async def _find_accounts(self, tokens: Sequence[str]) -> Sequence[str | None]:
+        columns = commit_urls.c
+        query = select(columns.token_sha256, columns.account_id).where(columns.token_sha256.in_(set(tokens)))
+        accounts_by_token = {row.token_sha256: row.account_id for row in await self._database.rows(query)}
+        return [accounts_by_token.get(token) for token in tokens]
+
+    def _remember_account(self, token_sha256: str, account_id: str) -> None:
+        self._known_accounts[token_sha256] = account_id
+        self._known_accounts.move_to_end(token_sha256)
+        if len(self._known_accounts) > MAX_KNOWN_TOKENS:
+            self._known_accounts.popitem(last=False)
+
     async def commit(self, token_sha256: str, apply: ApplyCommit) -> bool:
         """Change a session by `apply`, one commit after the other. False when no URL has this token.
 
-        What `apply` raises changes nothing.
+        Accounts take turns. What `apply` raises changes nothing.
         """
-        return await self._commits.result((token_sha256, apply))
+        return await self._commits.result((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
 
     async def _commit_all(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
         """Whether each token is known, or what its `apply` raised."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
@@ -16,15 +16,14 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
 from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
-from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import iterate_in_turns
 from streams.ports import Codec, DeliveryStore, EventHistory, HistoryPortion, Record
+from streams.request_owner import began_at
 
 MAX_DELIVERIES = 100
 MAX_WEBHOOK_IDS = 100
 # A person waits for the answer.
 SEARCH_TIMEOUT_SECONDS = 2.0
-MAX_CONCURRENT_SEARCHES = 2
 RECORDS_PER_READ = 2000
 # An event is published soon after its id was made; clocks differ.
 SEARCH_AFTER_ID, SEARCH_BEFORE_ID = timedelta(minutes=10), timedelta(minutes=1)
@@ -63,7 +62,6 @@ class EventSearchService:
     _webhooks: SqlAccountWebhooks
     _history: Callable[[], EventHistory]
     _codec: Codec
-    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(MAX_CONCURRENT_SEARCHES))
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
@@ -75,8 +73,7 @@ class EventSearchService:
         if rows := (await self._deliveries.list(delivery_filter)).rows:
             return FoundEvent(rows)
         start, end = self._period(event_id, since)
-        async with self._turns.turn(account_id):
-            record, event = await self._search_topic(event_id, account_id, start, end)
+        record, event = await self._search_topic(event_id, account_id, start, end)
         return FoundEvent((), await self._describe_event(record, event))
 
     def _period(self, event_id: str, since: datetime | None) -> tuple[datetime, datetime]:
@@ -97,7 +94,7 @@ class EventSearchService:
         self, event_id: str, account_id: str, start: datetime, end: datetime
     ) -> tuple[Record, Event]:
         loop, history = asyncio.get_running_loop(), self._history()
-        deadline = loop.time() + SEARCH_TIMEOUT_SECONDS
+        deadline = began_at(loop.time()) + SEARCH_TIMEOUT_SECONDS
         ranges = without_empty((await history.period(start, end)).ranges)
         while ranges and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_PER_READ)

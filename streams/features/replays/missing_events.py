@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streams.core.account import DeliveryFilter
 from streams.core.backfill import Period, backfill_delivery, remaining_ranges, without_empty
@@ -11,17 +11,15 @@ from streams.core.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
-from streams.features.shared.account_turns import AccountTurns
 from streams.features.shared.in_turns import iterate_in_turns
 from streams.ports import Codec, DeliveryStore, ErasedEvents, EventHistory, HistoryPortion, Record
+from streams.request_owner import began_at
 
 # A person waits for the count: it stops after this many records or seconds, and says so.
 MAX_COUNTED_RECORDS = 100_000
 MAX_COUNTING_SECONDS = 5.0
 RECORDS_PER_READ = 2000
 IDS_PER_QUERY = 500
-# Each count reads a topic in this process.
-MAX_CONCURRENT_COUNTS = 2
 
 
 @dataclass
@@ -32,22 +30,20 @@ class MissingEventCounter:
     _deliveries: DeliveryStore
     _erased: ErasedEvents
     _codec: Codec
-    _turns: AccountTurns = field(default_factory=lambda: AccountTurns(MAX_CONCURRENT_COUNTS))
 
     async def count(self, webhook: Webhook, delivery_filter: DeliveryFilter) -> MissingEvents:
         """Read the topic until the end of the period, or until the count takes too long. Raises `Unavailable`."""
         assert delivery_filter.since is not None
         assert delivery_filter.until is not None
-        async with self._turns.turn(webhook.account_id):
-            history = self._history()
-            period = await history.period(delivery_filter.since, delivery_filter.until)
-            return await self._count(history, period, webhook, delivery_filter)
+        history = self._history()
+        period = await history.period(delivery_filter.since, delivery_filter.until)
+        return await self._count(history, period, webhook, delivery_filter)
 
     async def _count(
         self, history: EventHistory, period: Period, webhook: Webhook, delivery_filter: DeliveryFilter
     ) -> MissingEvents:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + MAX_COUNTING_SECONDS
+        deadline = began_at(loop.time()) + MAX_COUNTING_SECONDS
         ranges, count, records_read = without_empty(period.ranges), 0, 0
         while ranges and records_read < MAX_COUNTED_RECORDS and loop.time() < deadline:
             portion = await history.read(ranges, RECORDS_PER_READ)

@@ -22,6 +22,7 @@ from streams.core.audit import AuditEntry
 from streams.core.errors import NotFound
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
+from streams.core.request_class import RequestClass
 
 KEYS_PER_QUERY = 500
 _TOO_MANY_KEYS_MESSAGE = "the account has {count} API keys, and may have at most {limit}: revoke one first"
@@ -92,8 +93,8 @@ class SqlApiKeys:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_ups = Batches(self._find_all, KEYS_PER_QUERY)
-        self._uses = Batches(self._store_uses, KEYS_PER_QUERY)
+        self._look_ups = Batches(self._find_all, KEYS_PER_QUERY, request_class=RequestClass.PUBLISH)
+        self._uses = Batches(self._store_uses, KEYS_PER_QUERY, request_class=RequestClass.PEOPLE)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
         """Raises `Conflict` when the account has `MAX_KEYS_PER_ACCOUNT` active ones."""

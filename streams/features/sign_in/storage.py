@@ -7,16 +7,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
+from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import SqlStorage
+from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.rows import to_value
 from streams.core.access import Role
 from streams.core.audit import AuditEntry
 from streams.core.limits import MAX_SESSIONS_LISTED
 from streams.core.mail import Mail
 from streams.core.oidc import PendingSignIn
+from streams.core.request_class import RequestClass
 from streams.core.session import IDLE_TIMEOUT, LINK_LIFETIME, Session, SignIn
+
+SESSIONS_PER_QUERY = 500
 
 
 class SqlSignIns(SqlStorage):
@@ -90,7 +94,11 @@ class SqlPendingSignIns(SqlStorage):
 
 
 class SqlSessions(SqlStorage):
-    """`Sessions` in SQL."""
+    """`Sessions` in SQL. All look-ups share one connection, so that unknown browsers cannot take the others."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._look_ups = Batches(self._find_all, SESSIONS_PER_QUERY, request_class=RequestClass.PEOPLE)
 
     async def add(self, session: Session, sha256: str, audit_entry: AuditEntry | None = None) -> None:
         async with self._database.transaction() as connection:
@@ -99,9 +107,12 @@ class SqlSessions(SqlStorage):
 
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
-        query = _SESSIONS.where(sessions.c.sha256 == sha256)
-        row = await self._database.row(query)
-        return _session(row) if row else None
+        return await self._look_ups.result(sha256)
+
+    async def _find_all(self, hashes: Sequence[str]) -> Sequence[Session | None]:
+        query = _SESSIONS.where(sessions.c.sha256.in_(set(hashes)))
+        rows = {row.sha256: _session(row) for row in await self._database.rows(query)}
+        return [rows.get(sha256) for sha256 in hashes]
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
         """Those that are valid then, newest first, `MAX_SESSIONS_LISTED` at most."""

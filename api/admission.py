@@ -1,0 +1,200 @@
+"""Admit requests: each class has its places, in which accounts take turns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.routing import Route
+
+from api.problems import TooManyRequests
+from api.services import services_of
+from streams.core.access import Caller
+from streams.core.limits import MAX_ID_CHARACTERS
+from streams.core.request_class import RequestClass
+from streams.fair_places import FairPlaces, NoPlace
+from streams.request_owner import RequestOwner, work_for
+
+# A request waits this long for a place.
+MAX_WAIT_SECONDS = 1.0
+RETRY_SECONDS = 1
+
+# Every route is in one class. A route that is missing here stops the process at its start.
+_ROUTES: Mapping[RequestClass, str] = {
+    RequestClass.PUBLISH: """
+        POST /v1/events
+    """,
+    RequestClass.COMMIT: """
+        POST /runtime/commit/{token}
+        POST /v1/sessions
+        POST /v1/sessions/{session_id}/close
+    """,
+    RequestClass.WAITING: """
+        POST /v1/webhooks/{webhook_id}/test
+        POST /webhooks/{webhook_id}/test
+    """,
+    RequestClass.SLOW: """
+        GET /v1/events/{event_id}
+        POST /v1/learners/erase
+        POST /v1/dead-letters/retry
+        POST /v1/dead-letters/discard
+        POST /v1/webhooks/{webhook_id}/replays
+        GET /v1/webhooks/{webhook_id}/stats
+        GET /v1/usage
+        GET /v1/usage/{month}
+        GET /dead-letters/preview
+        POST /dead-letters
+        GET /webhooks/{webhook_id}/replay
+        POST /webhooks/{webhook_id}/replay
+        POST /account/learners
+        POST /account/learners/erase
+        GET /usage/{month}.csv
+        GET /operator/stages
+    """,
+    RequestClass.PEOPLE: """
+        POST /v1/webhooks
+        GET /v1/webhooks
+        GET /v1/webhooks/{webhook_id}
+        PATCH /v1/webhooks/{webhook_id}
+        DELETE /v1/webhooks/{webhook_id}
+        POST /v1/webhooks/{webhook_id}/pause
+        POST /v1/webhooks/{webhook_id}/enable
+        POST /v1/webhooks/{webhook_id}/retry-waiting
+        POST /v1/webhooks/{webhook_id}/secret
+        POST /v1/webhooks/{webhook_id}/secret/rotate
+        POST /v1/webhooks/{webhook_id}/secret/finish-rotation
+        GET /v1/webhooks/{webhook_id}/health
+        GET /v1/deliveries
+        GET /v1/deliveries/{delivery_id}
+        GET /v1/deliveries/{delivery_id}/attempts
+        POST /v1/deliveries/{delivery_id}/retry
+        GET /v1/dead-letters
+        GET /v1/jobs/{job_id}
+        POST /v1/jobs/{job_id}/cancel
+        GET /v1/event-types
+        GET /v1/learners/erasures/{erasure_id}
+        POST /v1/accounts
+        GET /v1/accounts
+        GET /v1/accounts/{account_id}
+        PATCH /v1/accounts/{account_id}
+        POST /v1/accounts/{account_id}/keys
+        GET /v1/accounts/{account_id}/keys
+        DELETE /v1/accounts/{account_id}/keys/{key_id}
+        POST /v1/accounts/{account_id}/users
+        GET /v1/accounts/{account_id}/users
+        DELETE /v1/accounts/{account_id}/users/{user_id}
+        PATCH /v1/accounts/{account_id}/users/{user_id}
+        POST /v1/accounts/{account_id}/users/{user_id}/sign-in-links
+        POST /v1/accounts/{account_id}/portal-links
+        GET /v1/accounts/{account_id}/sessions
+        DELETE /v1/accounts/{account_id}/sessions/{session_id}
+        GET /v1/audit
+        GET /v1/account/audit
+        GET /v1/notifications
+        GET /v1/sessions/{session_id}
+        GET /sign-in
+        POST /sign-in
+        GET /sign-in/oidc
+        GET /sign-in/oidc/callback
+        GET /sign-in/code
+        POST /sign-in/code
+        GET /sign-in/{token}
+        POST /sign-in/{token}
+        GET /choose-account
+        POST /choose-account
+        POST /sign-out
+        POST /zone
+        POST /theme
+        GET /
+        GET /webhooks
+        GET /webhooks/new
+        POST /webhooks/new
+        GET /webhooks/{webhook_id}
+        GET /webhooks/{webhook_id}/edit
+        POST /webhooks/{webhook_id}/edit
+        GET /webhooks/{webhook_id}/code
+        POST /webhooks/{webhook_id}/pause
+        POST /webhooks/{webhook_id}/enable
+        POST /webhooks/{webhook_id}/secret
+        POST /webhooks/{webhook_id}/secret/rotate
+        POST /webhooks/{webhook_id}/secret/finish-rotation
+        GET /webhooks/{webhook_id}/delete
+        POST /webhooks/{webhook_id}/delete
+        GET /deliveries
+        GET /deliveries/{delivery_id}
+        GET /deliveries/{delivery_id}/payload
+        POST /deliveries/{delivery_id}/retry
+        GET /dead-letters
+        GET /jobs/{job_id}
+        POST /jobs/{job_id}/cancel
+        GET /account
+        POST /account/keys
+        POST /account/keys/{key_id}/revoke
+        POST /account/users
+        POST /account/users/{user_id}/role
+        POST /account/users/{user_id}/remove
+        POST /account/sessions/{session_id}/revoke
+        GET /audit
+        GET /notifications
+        GET /account/learners
+        GET /account/erasures/{erasure_id}
+        GET /usage
+        GET /operator
+        GET /operator/sign-in
+        POST /operator/sign-in
+        POST /operator/accounts
+        POST /operator/accounts/{account_id}/plan-limit
+        POST /operator/accounts/{account_id}/enter
+        POST /operator/leave
+    """,
+    RequestClass.UNLIMITED: """
+        OPTIONS /runtime/commit/{token}
+        GET /help/webhooks/{webhook_id}
+        GET /healthz
+        GET /readyz
+        GET /metrics
+        GET /docs
+        GET /docs/start.js
+        GET /openapi.json
+        GET /static/theme.css
+        GET /static/{version}/{name}
+    """,
+}
+CLASSES: dict[str, RequestClass] = {
+    line.strip(): request_class for request_class, lines in _ROUTES.items() for line in lines.strip().splitlines()
+}
+
+
+def class_of(route: Route) -> RequestClass:
+    """The class of a route. Raises `KeyError` for a route that is in none."""
+    [request_class] = {CLASSES[f"{method} {route.path}"] for method in (route.methods or set()) - {"HEAD"}}
+    return request_class
+
+
+@asynccontextmanager
+async def place(request: Request, request_class: RequestClass, owner: str) -> AsyncIterator[None]:
+    """Hold a place of the owner. Raises `TooManyRequests` if none is free within a second."""
+    places: FairPlaces = request.app.state.places
+    began_at = asyncio.get_running_loop().time()
+    try:
+        await places.acquire(request_class, owner, MAX_WAIT_SECONDS)
+    except NoPlace:
+        # A flood is counted; a line for each request would cost more than the response.
+        request.state.is_frequent = True
+        services_of(request).telemetry.count("api_requests_without_place_total", request_class=request_class)
+        raise TooManyRequests(RETRY_SECONDS, "requests of this account at once") from None
+    try:
+        with work_for(RequestOwner(request_class, owner, began_at)):
+            yield
+    finally:
+        places.release(request_class, owner)
+
+
+def owner_of(caller: Caller, account_id: object) -> str:
+    """For whom a call counts: its account, or for an operator the account that it acts for.
+
+    An operator's calls count apart from the account's own: so a customer cannot stop what the platform does for it.
+    """
+    if caller.account_id is not None:
+        return caller.account_id
+    return f"{caller.actor} {account_id[:MAX_ID_CHARACTERS] if isinstance(account_id, str) else ''}"

@@ -1,0 +1,56 @@
+"""A customer sends 520 requests at once: another one publishes, commits, reads and opens pages without an error."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from adversary.floods import FLOODS, Answers, Customer, flood_process, make_customer, play
+from adversary.system import OPERATOR_KEY, AdversarySystem
+
+pytestmark = pytest.mark.e2e
+
+# A customer who waits longer has noticed. The figures are those of `make bench ARGS=floods`.
+BYSTANDER_MILLISECONDS = 5000
+FLOOD_MILLISECONDS = 30_000
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ProcessPoolExecutor]:
+    with flood_process() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def customers(any_system: AdversarySystem) -> tuple[Customer, Customer]:
+    """An attacker and a bystander."""
+    base_url = f"http://127.0.0.1:{any_system.api_port}"
+    endpoint_url = any_system.receiver.url("/flood")
+
+    async def make_both() -> tuple[Customer, Customer]:
+        attacker = await make_customer(base_url, OPERATOR_KEY, "Flood", endpoint_url, sessions=30)
+        return attacker, await make_customer(base_url, OPERATOR_KEY, "Bystander of floods", endpoint_url)
+
+    return asyncio.run(make_both())
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_of_one_customer_fails_no_other(
+    attacked: AdversarySystem, customers: tuple[Customer, Customer], process: ProcessPoolExecutor, name: str
+) -> None:
+    attacker, bystander = customers
+    outcome = asyncio.run(play(name, attacker, bystander, process))
+    for act, answers in outcome.during.items():
+        expected = {"publish": 202}.get(act, 200)
+        assert set(answers.statuses) == {expected}, (act, answers.statuses)
+        assert max(answers.milliseconds) <= BYSTANDER_MILLISECONDS, (act, sorted(answers.milliseconds)[-5:])
+    assert_answered(outcome.flood)
+    if name == "a_class":
+        assert outcome.flood.statuses == {201: 300}
+
+
+def assert_answered(flood: Answers) -> None:
+    """Every request was done or refused, in time; none failed."""
+    assert all(200 <= status < 500 for status in flood.statuses), flood.statuses
+    assert max(flood.milliseconds) <= FLOOD_MILLISECONDS

@@ -1,0 +1,202 @@
+"""Each class of requests has its places, an account a part of them, and accounts take turns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from dashboard.pages import FakeBrowser
+from starlette.routing import Route
+
+from api import admission
+from api.admission import CLASSES, class_of
+from builders import NOON
+from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
+from rest.test_events import COMPLETED
+from rest.test_permissions import walk
+from streams.adapters.sql.database import Database, database_url
+from streams.core.request_class import RequestClass, request_limits
+from streams.fair_places import FairPlaces
+from streams.request_owner import RequestOwner, work_for
+
+LIMITS = request_limits(500)
+SINCE = f"{NOON:%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a place gives up soon."""
+    monkeypatch.setattr(admission, "MAX_WAIT_SECONDS", 0.05)
+
+
+def places_of(api: ApiFixture) -> FairPlaces:
+    places: FairPlaces = api.app.state.places
+    return places
+
+
+async def take_all(api: ApiFixture, request_class: RequestClass, owner: str) -> None:
+    """Take every place that an owner may have."""
+    for _ in range(LIMITS[request_class].per_owner):
+        await places_of(api).acquire(request_class, owner, 0)
+
+
+async def signed_in(api: ApiFixture, client: ApiClient) -> FakeBrowser:
+    browser = FakeBrowser(api)
+    link = await api.operator.post(f"/v1/accounts/{client.account_id}/portal-links")
+    assert (await browser.send(link["url"].removeprefix(PUBLIC_URL))).status == 200
+    return browser
+
+
+# -- classes ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_route_has_a_class(api: ApiFixture) -> None:
+    routes = [*walk(api.app.routes), next(route for route in api.app.routes if isinstance(route, Route))]
+    for route in routes:
+        class_of(route)
+    names = {f"{method} {route.path}" for route in routes for method in route.methods or ()}
+    assert names - {"HEAD /openapi.json"} == set(CLASSES)
+
+
+def test_a_route_without_a_class_stops_the_start(api: ApiFixture) -> None:
+    with pytest.raises(KeyError, match="GET /v1/unknown"):
+        class_of(Route("/v1/unknown", lambda request: None, methods=["GET"]))
+
+
+# -- accounts --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_account_beyond_its_places_gets_429(api: ApiFixture) -> None:
+    await take_all(api, RequestClass.PEOPLE, api.acme.account_id)
+    response = await api.acme.request("GET", "/v1/webhooks")
+    assert response.status_code == 429
+    assert response.headers["Retry-After"] == "1"
+    assert response.json()["detail"] == "too many requests of this account at once: wait 1 second"
+    assert (await api.globex.request("GET", "/v1/webhooks")).status_code == 200
+
+
+async def test_a_full_class_leaves_the_others_alone(api: ApiFixture) -> None:
+    for request_class in (RequestClass.PEOPLE, RequestClass.SLOW, RequestClass.WAITING):
+        await take_all(api, request_class, api.acme.account_id)
+    assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
+    session = {"packageId": "pkg_1", "learnerId": "learner-1"}
+    assert (await api.acme.request("POST", "/v1/sessions", session)).status_code == 201
+
+
+async def test_a_request_waits_for_a_place_of_its_account(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MAX_WAIT_SECONDS", 30)
+    await take_all(api, RequestClass.PEOPLE, api.acme.account_id)
+    waiting = asyncio.create_task(api.acme.request("GET", "/v1/webhooks"))
+    done, _ = await asyncio.wait([waiting], timeout=0.05)
+    assert not done
+    places_of(api).release(RequestClass.PEOPLE, api.acme.account_id)
+    assert (await waiting).status_code == 200
+
+
+async def test_keys_and_pages_of_an_account_share_its_places(api: ApiFixture) -> None:
+    browser = await signed_in(api, api.acme)
+    await take_all(api, RequestClass.PEOPLE, api.acme.account_id)
+    page = await browser.open("/webhooks")
+    assert page.status == 429
+    assert page.response.headers["Retry-After"] == "1"
+    assert "Too many requests of this account at once: wait 1 second." in page.text
+    places_of(api).release(RequestClass.PEOPLE, api.acme.account_id)
+    assert (await browser.open("/webhooks")).status == 200
+
+
+async def test_an_operators_calls_for_an_account_count_apart(api: ApiFixture) -> None:
+    await take_all(api, RequestClass.PUBLISH, api.acme.account_id)
+    event = {**COMPLETED, "accountId": api.acme.account_id}
+    assert (await api.operator.request("POST", "/v1/events", event)).status_code == 202
+    await take_all(api, RequestClass.PUBLISH, f"operator:ada {api.acme.account_id}")
+    assert (await api.operator.request("POST", "/v1/events", event)).status_code == 429
+    other_event = {**COMPLETED, "accountId": api.globex.account_id}
+    assert (await api.operator.request("POST", "/v1/events", other_event)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "request_class"),
+    [
+        ("GET", "/v1/accounts/{account}/keys", None, RequestClass.PEOPLE),
+        ("POST", "/v1/sessions", {"packageId": "p", "learnerId": "l"}, RequestClass.COMMIT),
+        ("POST", "/v1/learners/erase", {"learnerId": "l"}, RequestClass.SLOW),
+    ],
+)
+async def test_an_operators_call_counts_for_the_account_it_names(
+    api: ApiFixture, method: str, path: str, body: dict[str, str] | None, request_class: RequestClass
+) -> None:
+    async def call(client: ApiClient) -> int:
+        named = {**body, "accountId": client.account_id} if body else None
+        return (await api.operator.request(method, path.format(account=client.account_id), named)).status_code
+
+    await take_all(api, request_class, f"operator:ada {api.acme.account_id}")
+    assert await call(api.acme) == 429
+    assert await call(api.globex) < 300
+
+
+async def test_commits_count_for_the_account_of_their_url(api: ApiFixture) -> None:
+    urls = {}
+    for client in (api.acme, api.globex):
+        opened = await client.post("/v1/sessions", {"packageId": "pkg_1", "learnerId": "learner-1"})
+        urls[client.account_id] = opened["commitUrl"].removeprefix(PUBLIC_URL)
+    await take_all(api, RequestClass.COMMIT, api.acme.account_id)
+    statuses = [
+        (await api.anonymous.request("POST", urls[client.account_id], {"cmi": {}})).status_code
+        for client in (api.acme, api.globex)
+    ]
+    assert statuses == [429, 200]
+
+
+async def test_a_refused_request_is_counted(api: ApiFixture) -> None:
+    await take_all(api, RequestClass.SLOW, api.acme.account_id)
+    await api.acme.request("GET", f"/v1/events/evt_1?since={SINCE}")
+    assert api.telemetry.counts["api_requests_without_place_total"] == 1
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def slow_api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=20) as api:
+        yield api
+
+
+async def test_pages_have_a_rate_beside_that_of_keys(slow_api: ApiFixture) -> None:
+    api = slow_api
+    browser = await signed_in(api, api.acme)
+    pages = [await browser.open("/webhooks") for _ in range(30)]
+    assert {page.status for page in pages} == {200, 429}
+    assert "Too many pages of this account" in pages[-1].text
+    assert int(pages[-1].response.headers["Retry-After"]) >= 1
+    assert (await api.acme.request("GET", "/v1/webhooks")).status_code == 200
+    other = await signed_in(api, api.globex)
+    assert (await other.open("/webhooks")).status == 200
+
+
+# -- the database ----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def working_for(request_class: RequestClass, owner: str) -> Iterator[None]:
+    with work_for(RequestOwner(request_class, owner)):
+        yield
+
+
+async def test_a_request_of_people_waits_while_a_learner_does_not(tmp_path: Path) -> None:
+    database = Database(database_url(f"sqlite:///{tmp_path}/db.sqlite"))
+    async with AsyncExitStack() as held:
+        with working_for(RequestClass.PEOPLE, "acme"):
+            for _ in range(3):
+                await held.enter_async_context(database.read_transaction())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), database.read_transaction():
+                    pass
+        with working_for(RequestClass.COMMIT, "globex"):
+            async with database.read_transaction():
+                pass
+        async with database.read_transaction():  # what belongs to no request
+            pass
+    await database.close()
