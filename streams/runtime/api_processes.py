@@ -1,11 +1,6 @@
 """Several processes of the `api` stage on one port, with one health port for all of them."""
 
-from collections.abc import Iterable, Iterator, Mapping
-
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
-
+from streams.runtime.child_metrics import child_metrics
 from streams.runtime.deployment import Deployment
 from streams.runtime.health_server import serve_health
 from streams.runtime.sockets import listen
@@ -41,37 +36,9 @@ async def serve_api(deployment: Deployment, count: int) -> None:
         return causes_with_stages(problems) if len(problems) == count else []
 
     async def metrics() -> tuple[bytes, str]:
-        return generate_latest(_to_registry(await supervisor.metrics())), CONTENT_TYPE_LATEST
+        return await child_metrics(supervisor, "process")
 
     async with serve_health(health_socket, readiness_problems, metrics) as port:
         telemetry.info("started", health_port=port, processes=count)
         await run_until_first_ends(supervisor.run, stop_event.wait)
         telemetry.info("stopped")
-
-
-def _to_registry(texts: Mapping[str, str]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(_MergedCollector(merge_metrics(texts)))
-    return registry
-
-
-def merge_metrics(texts: Mapping[str, str]) -> Iterable[Metric]:
-    """The metrics of all processes, each with the label `process`."""
-    merged_metrics: dict[str, Metric] = {}
-    for process, text in texts.items():
-        for metric_family in text_string_to_metric_families(text):
-            merged_metric = merged_metrics.setdefault(
-                metric_family.name, Metric(metric_family.name, metric_family.documentation, metric_family.type)
-            )
-            merged_metric.samples += [
-                sample._replace(labels={"process": process, **sample.labels}) for sample in metric_family.samples
-            ]
-    return merged_metrics.values()
-
-
-class _MergedCollector(Collector):
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._metrics

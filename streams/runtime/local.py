@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
 from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.adapters.sql.migrate import upgrade
 from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
@@ -17,6 +19,7 @@ from streams.core.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
 from streams.runtime.background import BACKGROUND_NAME, SEPARATE_STAGE_REASONS
 from streams.runtime.bootstrap import SqlDeployment
+from streams.runtime.child_metrics import child_metrics
 from streams.runtime.health_server import serve_health
 from streams.runtime.sockets import listen
 from streams.runtime.start_lines import print_addresses, print_start, wait_until_up
@@ -126,9 +129,14 @@ async def _serve(
     async def readiness_problems() -> list[str]:
         return await started_supervisors[0].readiness_problems() if started_supervisors else ["is starting"]
 
+    async def metrics() -> tuple[bytes, str]:
+        if not started_supervisors:
+            return generate_latest(telemetry.registry), CONTENT_TYPE_LATEST
+        return await child_metrics(started_supervisors[0], "stage", {"up": telemetry.registry})
+
     try:
         async with (
-            serve_health(health_socket, readiness_problems, telemetry.registry) as port,
+            serve_health(health_socket, readiness_problems, metrics) as port,
             run_system(deployment, telemetry, is_small=is_small) as supervisor,
         ):
             started_supervisors.append(supervisor)

@@ -23,6 +23,7 @@ FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
 # After this time, a crash is not part of a crash loop.
 STABLE_AFTER_SECONDS = 60.0
+METRICS_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -85,7 +86,8 @@ class Supervisor:
 
     async def metrics(self) -> dict[str, str]:
         """The metrics of every process that answers, by its name."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+        # One that does not answer must not cost the scrape of the others: Prometheus waits ten seconds for all.
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_SECONDS)) as session:
             children = list(self.children.values())
             texts = await asyncio.gather(*(_request_metrics(session, child) for child in children))
         return {child.name: text for child, text in zip(children, texts, strict=True) if text}

@@ -25,8 +25,8 @@ WITH_PAGES = 'mount --bind "$0" /usr/share && exec "$@"'
 class Prometheus:
     """Runs from its creation until `remove`. `watch` names what it reads."""
 
-    def __init__(self, pages: Path | None = None) -> None:
-        """Its own pages work if `pages` has their files."""
+    def __init__(self, pages: Path | None = None, every: str = EVERY) -> None:
+        """Its own pages work if `pages` has their files. It reads and evaluates `every` so often."""
         program = parts.prometheus()
         assert program, "tests/parts.py brings Prometheus"
         self._folder = Path(tempfile.mkdtemp(prefix="prometheus-"))
@@ -36,11 +36,12 @@ class Prometheus:
         [port] = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         config = {
-            "global": {"scrape_interval": EVERY, "evaluation_interval": EVERY},
+            "global": {"scrape_interval": every, "evaluation_interval": every},
             "rule_files": [RULES.name],
             "scrape_configs": [
                 {
                     "job_name": "scorm-webhooks",
+                    "honor_labels": True,
                     "file_sd_configs": [{"files": [self._targets.name], "refresh_interval": "5s"}],
                 }
             ],
@@ -76,6 +77,16 @@ class Prometheus:
         """The names of the alerts that fire."""
         alerts = self._get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
+    def rule_errors(self) -> dict[str, str]:
+        """What Prometheus could not evaluate, by rule; empty when every rule was evaluated without an error."""
+        rules = [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
+        return {rule["name"]: rule.get("lastError") or "not evaluated yet" for rule in rules if rule["health"] != "ok"}
+
+    def pending(self) -> set[tuple[str, str]]:
+        """The names of the alerts that are about to fire, each with its stage."""
+        labels = [alert["labels"] for alert in self._get("alerts")["alerts"]]
+        return {(one["alertname"], one.get("stage", "")) for one in labels}
 
     def value(self, expression: str) -> float:
         """The sum of an expression's series; 0 where there is none."""
