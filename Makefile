@@ -28,6 +28,8 @@ BUILD_IMAGE = $(shell if docker info >/dev/null 2>&1; then echo docker build; el
 IMAGE := scorm-webhooks
 # Where tests/parts.py looks for them, too.
 KUBE_BINARIES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/scorm-webhooks/kube/bin
+# As streams/build.py says it.
+BUILD := $(addprefix +g,$(shell git rev-parse --short=9 HEAD 2>/dev/null))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
 .PHONY: help demo examples setup test wheel producer quick check chart alerts kube kube-binaries pythons nightly flaky chaos soak bench audit mutants screenshots image lint format generated migration lines lock
@@ -154,8 +156,8 @@ screenshots: setup
 
 image:
 	$(or $(BUILD_IMAGE),$(error Docker or buildah is missing; install one (apt-get install buildah) and run make again)) \
-	  --file deploy/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION) --build-arg SOURCE=$(or $(SOURCE),unknown) \
-	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(ARGS) .
+	  --file deploy/Dockerfile --tag $(IMAGE) --build-arg VERSION=$(VERSION)$(BUILD) --build-arg SOURCE=$(or $(SOURCE),unknown) \
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null) $(ARGS) .
 
 lint: setup
 	.venv/bin/ruff format --check --quiet

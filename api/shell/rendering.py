@@ -78,6 +78,7 @@ def render(
         path=request.url.path,
         query=request.query_params,
         here=return_path or _current_page(request),
+        version=request.app.version,
         # A field without an error has an empty one.
         errors=defaultdict(str, {error.field: error.message for error in errors}),
         **visible_context,

@@ -5,10 +5,10 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from streams.build import build_version
 from streams.core.errors import Misconfigured
 from streams.core.trace import SpanName, format_trace_parent
 from streams.ports import Span
@@ -66,7 +66,7 @@ class OtelTracer:
 
         self._propagator = TraceContextTextMapPropagator()
         self._provider = provider
-        self._tracer = provider.get_tracer("scorm-webhooks", version("scorm-webhooks"))
+        self._tracer = provider.get_tracer("scorm-webhooks", build_version())
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
         from opentelemetry.context import Context
@@ -155,7 +155,7 @@ def _provider(stage: str, endpoint: str) -> "TracerProvider":
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    service_names = {"service.name": f"scorm-webhooks-{stage}", "service.version": version("scorm-webhooks")}
+    service_names = {"service.name": f"scorm-webhooks-{stage}", "service.version": build_version()}
     provider = TracerProvider(
         # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts more.
         resource=Resource.create(service_names).merge(OTELResourceDetector().detect()),

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from streams.build import build_version
 from streams.cli.text import say
 from streams.core.text import escape_controls
 from streams.runtime.background import BACKGROUND_STAGES
@@ -16,7 +16,7 @@ stages = typer.Typer()
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        say(version("scorm-webhooks"))
+        say(build_version())
         raise typer.Exit
 
 

@@ -5,7 +5,6 @@ import base64
 import contextlib
 import socket
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +16,7 @@ from streams.adapters.http_server.connection_limits import ConnectionLimits, Con
 from streams.adapters.http_server.server import server_config
 from streams.adapters.open_files import limit_connections
 from streams.adapters.threads import run_in_worker_thread
+from streams.build import build_version
 from streams.core.errors import Misconfigured, Unavailable
 from streams.ports import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
@@ -50,7 +50,7 @@ class ApiProcess:
         uvicorn_config = server_config(
             create_app(
                 services,
-                version("scorm-webhooks"),
+                build_version(),
                 settings.rate_limit,
                 make_site(deployment),
                 settings.event_rate_limit,

@@ -10,6 +10,8 @@ from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from streams.build import build_version
+
 # A probe or a scrape takes milliseconds. Each connection serves one request.
 CONNECTION_TIMEOUT_SECONDS = 15.0
 MAX_CONNECTIONS = 32
@@ -103,7 +105,9 @@ async def serve_health(
     readiness_problems: Callable[[], Awaitable[list[str]]],
     metrics_source: CollectorRegistry | Callable[[], Awaitable[tuple[bytes, str]]],
 ) -> AsyncIterator[int]:
-    """Serve `/healthz`, `/readyz` (503 with what is missing) and `/metrics` during the block. Yields the port.
+    """Serve `/healthz`, `/readyz` and `/metrics` during the block. Yields the port.
+
+    `/readyz` has the version, or 503 with what is missing.
 
     Instead of a registry, a function may return the metrics as they are sent, with their content type.
     """
@@ -113,7 +117,7 @@ async def serve_health(
 
     async def readyz() -> _Response:
         problems = await readiness_problems()
-        text = "".join(f"{line}\n" for line in problems) or "ready\n"
+        text = "".join(f"{line}\n" for line in problems) or f"ready\n{build_version()}\n"
         return _Response(HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK, text.encode())
 
     async def metrics() -> _Response:

@@ -10,11 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from streams.build import build_version
 from streams.ports import Telemetry
 from streams.runtime.health_server import serve_health
 from streams.runtime.readiness import group_by_cause
@@ -54,7 +54,7 @@ async def run_process(
 
     async with serve_health(health_socket, readiness_problems, registry) as health_port:
         telemetry.info("started", health_port=health_port)
-        telemetry.gauge("build_info", 1, version=version("scorm-webhooks"), python=platform.python_version())
+        telemetry.gauge("build_info", 1, version=build_version(), python=platform.python_version())
         stage_tasks = [asyncio.create_task(stage.run()) for stage in stages]
         reports = asyncio.gather(
             *(_report_readiness(stage) for stage in stages),

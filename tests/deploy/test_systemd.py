@@ -12,7 +12,7 @@ from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.settings import PREFIX, load_settings, names
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"
-NAMES = ("kafka.service", "scorm-webhooks.service")
+NAMES = ("kafka.service", "scorm-webhooks.service", "scorm-webhooks@.service")
 EXAMPLE = (UNITS / "environment.example").read_text()
 # Of `systemd-analyze security`, in tenths: 100 is a service without any protection.
 MAX_EXPOSED = 25
@@ -31,7 +31,8 @@ def test_systemd_accepts_a_unit(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(
         re.sub(r"^(Exec\w+)=/opt/.*$", r"\1=/bin/true", (UNITS / name).read_text(), flags=re.M)
     )
-    verified = analyze("verify", "--man=no", tmp_path / name)
+    # A template is judged as one of its instances.
+    verified = analyze("verify", "--man=no", tmp_path / name.replace("@.", "@deliver."))
     assert (verified.returncode, verified.stderr) == (0, "")
 
 
@@ -49,6 +50,21 @@ def test_the_unit_starts_after_what_it_needs() -> None:
     assert set(unit["After"].split()) == {"network-online.target", "kafka.service", "postgresql.service"}
     assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("always", "2")
     assert unit["EnvironmentFile"] == "/etc/scorm-webhooks/environment"
+
+
+def test_a_unit_of_one_stage_differs_in_what_it_starts_alone() -> None:
+    every, one = (
+        set(re.findall(r"^(\w+=.*)$", (UNITS / name).read_text(), re.M))
+        for name in ("scorm-webhooks.service", "scorm-webhooks@.service")
+    )
+    program = "ExecStart=/opt/scorm-webhooks/bin/scorm-webhooks"
+    assert every - one == {"Description=scorm-webhooks: every stage", f"{program} up"}
+    assert one - every == {
+        "Description=scorm-webhooks: %i",
+        "Conflicts=scorm-webhooks.service",
+        "EnvironmentFile=/etc/scorm-webhooks/%i",
+        f"{program} %i",
+    }
 
 
 def test_the_small_variant_changes_the_command_alone() -> None:

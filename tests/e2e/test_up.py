@@ -84,7 +84,16 @@ def test_the_start_on_a_terminal_is_some_lines_and_links(tmp_path: Path) -> None
     with up_on_a_terminal(tmp_path, {}) as printed:
         until(lambda: "/sign-in/" in printed(), 90, printed)
         lines = [line for line in printed().splitlines() if not line.startswith("Not ready yet: ")]
-        begins = ["Starting every stage", "", "", "Kafka: 127.0.0.1:", "API: http://", "Dashboard: ", "Sign in once"]
+        begins = [
+            "Starting every stage",
+            "",
+            "",
+            "Kafka: 127.0.0.1:",
+            "API: http://",
+            "Dashboard: ",
+            "A customer: ",
+            "Sign in once",
+        ]
         assert [line[: len(begin)] for line, begin in zip(lines, begins, strict=True)] == begins, lines
         warnings = " ".join(lines[1:3])
         assert "smtp_url_not_set" in warnings

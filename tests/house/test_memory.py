@@ -68,6 +68,7 @@ TABLES = {
     "streams/core/endpoint_queue.py EndpointQueue.retries": SLOTS,
     "streams/core/endpoint_queue.py EndpointQueue.slow_waiters": SLOTS,
     "streams/core/health.py Fallbacks._failing": "MAX_FAILING_FALLBACKS",
+    "streams/build.py build_version": FIXED,
     "streams/core/ids.py attempt_id": "8192 ids, each of ids of at most 128 characters",
     "streams/core/ids.py delivery_id": "8192 ids, each of ids of at most 128 characters",
     "streams/core/network.py OwnNetwork._failed_webhooks": WEBHOOKS,

@@ -11,6 +11,7 @@ import pytest_asyncio
 import uvloop
 from prometheus_client import CollectorRegistry
 
+from streams.build import build_version
 from streams.runtime import health_server
 from streams.runtime.sockets import listen
 
@@ -84,7 +85,7 @@ def test_it_serves_on_uvloop_too() -> None:
                 return await reader.read()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(response()).endswith(b"ready\n")
+        assert runner.run(response()).endswith(f"ready\n{build_version()}\n".encode())
 
 
 @pytest.mark.parametrize(
