@@ -17,7 +17,7 @@ from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
 from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES
+from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
@@ -122,7 +122,7 @@ def _form_page(
         registration=registration,
         fields=fields,
         types=TYPE_DESCRIPTIONS,
-        all_events=ALL_EVENTS,
+        opt_in_types=sorted(OPT_IN_TYPES),
         once=new_form_key(),
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_TIME)), indent=2),
         compare=COMPARE_BUTTON,
@@ -154,7 +154,7 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
     return {
         "url": entered_input.url,
         "description": entered_input.description,
-        "events": list(entered_input.events),
+        **_event_fields(entered_input.events),
         "packages": "\n".join(entered_input.packages),
         "dispatches": "\n".join(entered_input.dispatches),
         "fallback_url": entered_input.fallback_url or "",
@@ -169,7 +169,8 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
 
 def _form_values(form: Form) -> dict[str, Any]:
     """What was typed."""
-    return {**{name: form[name] for name in _empty_fields()}, "events": form.all("events")}
+    lists = {name: form.all(name) for name in ("events", "also")}
+    return {**{name: form[name] for name in _empty_fields()}, **lists}
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
@@ -177,7 +178,7 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
     values: dict[str, Any] = {
         "url": form["url"],
         "description": form["description"],
-        "events": form.all("events") or [ALL_EVENTS],
+        "events": _chosen_events(form),
         "packages": form.lines("packages"),
         "dispatches": form.lines("dispatches"),
         "fallback_url": form["fallback_url"] or None,
@@ -185,9 +186,33 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
         "filter": parse_filter_json(form["filter"]) if form["filter"] else None,
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
+        if form[name] and form[f"no_{name}"]:
+            raise Invalid(FieldError(label, "are written here, and “Send none” is checked: choose one of both"))
         if form[name] or registration is None or form[f"no_{name}"]:
             values[name] = _headers(form.lines(name), label)
     return values
+
+
+def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:
+    """All types, perhaps with some of those that nobody gets without asking; or the types that were chosen."""
+    if ALL_EVENTS in entered_types:
+        return {"which": "all", "also": [name for name in entered_types if name != ALL_EVENTS], "events": []}
+    return {"which": "some", "also": [], "events": list(entered_types)}
+
+
+def _chosen_events(form: Form) -> list[str]:
+    """The types of a form. Raises `Invalid` for a choice that contradicts another: neither may be ignored."""
+    chosen_types, added_types = form.all("events"), form.all("also")
+    if form["which"] != "some" and not (chosen_types and not form["which"]):
+        if chosen_types:
+            message = "you chose all types, and checked some: choose “These types” to get those alone, or uncheck them"
+            raise Invalid(FieldError("events", message))
+        return [ALL_EVENTS, *added_types]
+    if added_types:
+        raise Invalid(FieldError("events", f"you chose some types: check {added_types[0]} among them"))
+    if not chosen_types:
+        raise Invalid(FieldError("events", "choose at least one type, or all types"))
+    return chosen_types
 
 
 def _headers(lines: list[str], label: str) -> dict[str, str]:

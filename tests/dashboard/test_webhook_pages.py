@@ -237,3 +237,63 @@ async def test_a_new_key_is_shown_although_an_outage_follows(
     monkeypatch.setattr(SqlIdempotencyStore, "finish", away)
     page = await browser.send("/account/keys", name="export", scopes="webhooks:read", once="n1")
     assert (page.status, "sk_" in page.text) == (200, True)
+
+
+async def test_checked_types_beside_all_types_are_not_ignored(browser: FakeBrowser, api: ApiFixture) -> None:
+    page = await browser.send("/webhooks/new", url=URL, which="all", events="session.completed")
+    assert page.status == 422
+    assert "You chose all types, and checked some" in page.text
+    # What was checked is still there.
+    assert re.search(r'value="session.completed" checked', page.html)
+    page = await browser.send("/webhooks/new", url=URL, which="some", events="session.completed")
+    assert page.status == 200
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert known["events"] == ["session.completed"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"which": "all"}, ["*"]),
+        ({}, ["*"]),
+        ({"events": "session.ended"}, ["session.ended"]),
+        ({"which": "all", "also": "session.ended"}, ["*", "session.ended"]),
+    ],
+)
+async def test_the_choice_of_types_is_saved(
+    browser: FakeBrowser, api: ApiFixture, fields: dict[str, str], expected: list[str]
+) -> None:
+    assert (await browser.send("/webhooks/new", url=URL, **fields)).status == 200
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    assert known["events"] == expected
+    page = await browser.open(f"/webhooks/{known['id']}/edit")
+    kept = {
+        name: re.findall(rf'name="{name}" value="([^"]+)" checked', page.html) for name in ("which", "events", "also")
+    }
+    edited = await browser.send(f"/webhooks/{known['id']}/edit", url=URL, version=known["version"], **kept)
+    assert edited.status == 200
+    assert (await api.acme.get(f"/v1/webhooks/{known['id']}"))["events"] == expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"which": "some"}, "Choose at least one type, or all types."),
+        ({"which": "some", "events": "session.scored", "also": "session.ended"}, "check session.ended among them"),
+    ],
+)
+async def test_a_choice_of_types_that_contradicts_itself_is_named(
+    browser: FakeBrowser, api: ApiFixture, fields: dict[str, str], message: str
+) -> None:
+    page = await browser.send("/webhooks/new", url=URL, **fields)
+    assert page.status == 422
+    assert message in page.text
+
+
+async def test_headers_beside_send_none_are_not_ignored(browser: FakeBrowser, api: ApiFixture) -> None:
+    known = await api.acme.webhook(headers={"X-Key": "1"})
+    page = await browser.send(
+        f"/webhooks/{known['id']}/edit", url=URL, version=known["version"], headers="X-Key: 2", no_headers="1"
+    )
+    assert page.status == 422
+    assert "“Send none” is checked: choose one of both" in page.text

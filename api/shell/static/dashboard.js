@@ -43,6 +43,13 @@ if (all) {
   window.addEventListener("pageshow", show);
 }
 
+// -- a check box that belongs to a choice chooses it
+for (const box of document.querySelectorAll("[data-chooses]"))
+  box.addEventListener("change", () => {
+    const choice = box.closest("fieldset").querySelector(`[type=radio][value=${box.dataset.chooses}]`);
+    if (box.checked) choice.checked = true;
+  });
+
 // -- copy
 function showCopyButtons() {
   for (const button of document.querySelectorAll("[data-copy]")) button.hidden = false;
