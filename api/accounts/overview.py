@@ -37,6 +37,8 @@ async def overview(visit: SignedIn) -> Response:
         "overview.html",
         webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _LEVEL_ORDER.index(pair[1].level)),
         more=page.next_cursor is not None,
+        # The list of webhooks says it.
+        says_pauses=page.next_cursor is None,
         dead=dead_letters.rows,
         latest=latest_deliveries.rows,
         last=await services.search.last_attempts(rows),

@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.visits import MayWriteDeliveries, SignedIn
-from streams.core.errors import Conflict
+from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
+from streams.core.errors import Conflict, NotFound
+from streams.core.job import Job
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -18,7 +19,17 @@ async def job_page(job_id: str, visit: SignedIn) -> Response:
     """The progress of a job."""
     job = await visit.services.deliveries.job(job_id, visit.account.id)
     done_count, total = job.progress
-    return render(visit, "job.html", job=job, progress=done_count, whole=total)
+    return render(visit, "job.html", job=job, name=await _webhook_name(visit, job), progress=done_count, whole=total)
+
+
+async def _webhook_name(visit: Visit, job: Job) -> str:
+    """The name of the webhook that a job is about; its id where it is deleted, empty where there is none."""
+    if job.filter.webhook_id is None:
+        return ""
+    with suppress(NotFound):
+        registration = await visit.services.webhooks.find(job.filter.webhook_id, visit.account.id)
+        return registration.description or registration.webhook.url
+    return job.filter.webhook_id
 
 
 @router.post("/jobs/{job_id}/cancel")

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import inf
 
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
@@ -127,14 +128,16 @@ class TimesChart:
         return " ".join(f"{point.x},{getattr(point, name)}" for point in self.points)
 
 
-def times_chart(times: Sequence[ResponseTimes], now: datetime, count: int = 24) -> TimesChart:
-    """p50 and p95 of the last `count` hours."""
+def times_chart(
+    times: Sequence[ResponseTimes], slowest_ms: Mapping[datetime, float], now: datetime, count: int = 24
+) -> TimesChart:
+    """p50 and p95 of the last `count` hours; `slowest_ms` is the slowest response of each hour."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     by_hour: dict[datetime, list[ResponseTimes]] = {}
     for time in times:
         by_hour.setdefault(time.hour, []).append(time)
-    times_by_hour: Mapping[datetime, tuple[float, float]] = {
-        hour: (percentile_ms(hour_times, 0.5) or 0.0, percentile_ms(hour_times, 0.95) or 0.0)
+    times_by_hour: Mapping[datetime, tuple[float, ...]] = {
+        hour: tuple(percentile_ms(hour_times, share, slowest_ms.get(hour, inf)) or 0.0 for share in (0.5, 0.95))
         for hour, hour_times in by_hour.items()
     }
     highest = max((p95 for _, p95 in times_by_hour.values()), default=0.0) or 1.0

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
+from math import inf
 from operator import attrgetter
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic import Field
 
 from api.shared_models import Model, Rounded, Time
 from streams.core.webhook import PauseReason, Status
-from streams.core.webhook_stats import ResponseTimes, WebhookStats, percentile_ms
+from streams.core.webhook_stats import ResponseTimes, WebhookStats, percentile_ms, slowest_by_hour
 from streams.features.webhooks.stats import HealthDetails
 
 
@@ -86,17 +87,21 @@ def statistics_of(stats: WebhookStats) -> Statistics:
         Hour.of(hour, mean_milliseconds=hour.milliseconds / hour.attempts, slowest_milliseconds=hour.slowest_ms)
         for hour in stats.hours
     ]
-    times = [_response_time(hour, list(times)) for hour, times in groupby(stats.response_times, _hour)]
+    slowest_ms = slowest_by_hour(stats.hours)
+    times = [
+        _response_time(hour, list(times), slowest_ms.get(hour, inf))
+        for hour, times in groupby(stats.response_times, _hour)
+    ]
     return Statistics.of(stats, hours=hours, response_times=times)
 
 
 _hour = attrgetter("hour")
 
 
-def _response_time(hour: datetime, times: Sequence[ResponseTimes]) -> ResponseTime:
+def _response_time(hour: datetime, times: Sequence[ResponseTimes], slowest_ms: float) -> ResponseTime:
     return ResponseTime(
         hour=hour,
         attempts=sum(time.attempts for time in times),
-        p50_milliseconds=percentile_ms(times, 0.5) or 0.0,
-        p95_milliseconds=percentile_ms(times, 0.95) or 0.0,
+        p50_milliseconds=percentile_ms(times, 0.5, slowest_ms) or 0.0,
+        p95_milliseconds=percentile_ms(times, 0.95, slowest_ms) or 0.0,
     )

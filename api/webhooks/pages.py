@@ -25,7 +25,7 @@ from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.health import FAILURES_TO_PAUSE
 from streams.core.held import HeldChoice
 from streams.core.webhook import PauseReason, Registration, Status, to_entered_types
-from streams.core.webhook_stats import percentile_ms
+from streams.core.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
 from streams.features.webhooks.verdict import PAUSE_CAUSES, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -70,7 +70,8 @@ async def _webhook_page(
     latest = await services.deliveries.list(DeliveryFilter(account_id, webhook_id, limit=10))
     counts = _counts(stats.unfinished)
     steps = bool(visit.query["new"]) and visit.may(Scope.WEBHOOKS_WRITE)
-    p50 = percentile_ms(stats.response_times, 0.5)
+    slowest_ms = slowest_response_ms(stats.hours)
+    p50 = percentile_ms(stats.response_times, 0.5, slowest_ms)
     return render(
         visit,
         "webhook.html",
@@ -89,16 +90,17 @@ async def _webhook_page(
         streak=failure_streak,
         failures=failures,
         most_failures=FAILURES_TO_PAUSE,
+        says_pauses=all(paused_webhook.id == webhook_id for paused_webhook, _ in visit.paused),
         pause_sentence=await _pause_sentence(visit, registration),
         pace=_pace(counts[State.HELD], p50, webhook.max_concurrency),
         latest=latest.rows,
         last=await services.search.last_attempts(latest.rows),
         types=TYPE_DESCRIPTIONS,
         p50=p50,
-        p95=percentile_ms(stats.response_times, 0.95),
+        p95=percentile_ms(stats.response_times, 0.95, slowest_ms),
         attempts=sum(hour.attempts for hour in stats.hours),
         chart=attempts_chart(stats.hours, now),
-        times=times_chart(stats.response_times, now),
+        times=times_chart(stats.response_times, slowest_by_hour(stats.hours), now),
         secret=secrets[-1] if secrets else None,
         old_secret=secrets[0] if len(secrets) > 1 else None,
         rotated=rotated,

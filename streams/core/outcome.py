@@ -30,6 +30,14 @@ class OutcomeKind(StrEnum):
     UNSENDABLE = "unsendable"
 
 
+# The endpoint responded, with a status.
+RESPONSE_KINDS = frozenset(
+    {
+        *(OutcomeKind.DELIVERED, OutcomeKind.REDIRECT, OutcomeKind.CLIENT_ERROR, OutcomeKind.SERVER_ERROR),
+        *(OutcomeKind.GONE, OutcomeKind.THROTTLED),
+    }
+)
+
 # What an outage of our own network looks like; an endpoint that responds has never one of these.
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
 

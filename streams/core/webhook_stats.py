@@ -5,11 +5,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 
 from streams.core.attempt import Attempt
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
-from streams.core.outcome import OutcomeKind
+from streams.core.outcome import RESPONSE_KINDS, OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class FailedAttempt:
 class WebhookSummary:
     """A webhook since a time: attempts by outcome, response times, and how many deliveries are unfinished now.
 
-    `unfinished` has the states waiting, held and dead. Without `since` it is the whole time.
+    `unfinished` has the states waiting, held and dead. Without `since` it is the whole time. `slowest_ms` is the
+    slowest attempt that got a response.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class WebhookSummary:
     failure_streak: FailureStreak = FailureStreak()
     last_delivered_at: datetime | None = None
     since: datetime | None = None
+    slowest_ms: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,13 @@ class WebhookStats:
             unfinished_counts[item.state] += item.count
         delivered_at = max((hour.last_at for hour in self.hours if hour.outcome == OutcomeKind.DELIVERED), default=None)
         return WebhookSummary(
-            attempts, self.response_times, unfinished_counts, self.failure_streak, delivered_at, self.since
+            attempts,
+            self.response_times,
+            unfinished_counts,
+            self.failure_streak,
+            delivered_at,
+            self.since,
+            slowest_response_ms(self.hours),
         )
 
 
@@ -121,10 +130,24 @@ def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
     return [ResponseTimes(*key, count) for key, count in sorted(counts.items())]
 
 
-def percentile_ms(times: Iterable[ResponseTimes], share: float) -> float | None:
+def slowest_response_ms(hours: Iterable[HourlyAttempts]) -> float:
+    """The slowest attempt that got a response; infinite where none did."""
+    return max((hour.slowest_ms for hour in hours if hour.outcome in RESPONSE_KINDS), default=inf)
+
+
+def slowest_by_hour(hours: Iterable[HourlyAttempts]) -> Mapping[datetime, float]:
+    """The same for each hour."""
+    by_start: defaultdict[datetime, list[HourlyAttempts]] = defaultdict(list)
+    for hour in hours:
+        by_start[hour.hour].append(hour)
+    return {start: slowest_response_ms(hourly_attempts) for start, hourly_attempts in by_start.items()}
+
+
+def percentile_ms(times: Iterable[ResponseTimes], share: float, slowest_ms: float = inf) -> float | None:
     """The percentile of response times in milliseconds; `share` is from 0 to 1. None without attempts.
 
-    Response times are assumed to be spread evenly within a bucket.
+    Response times are assumed to be spread evenly within a bucket, up to the slowest one: the edge of a bucket is no
+    measurement.
     """
     counts: Counter[int] = Counter()
     for milliseconds in times:
@@ -133,7 +156,8 @@ def percentile_ms(times: Iterable[ResponseTimes], share: float) -> float | None:
     for upper in sorted(counts):
         lower = max((bound for bound in BUCKETS_MS if bound < upper), default=0)
         if below + counts[upper] >= target:
-            return lower + (upper - lower) * (target - below) / counts[upper]
+            highest = max(lower, min(upper, slowest_ms))
+            return min(lower + (highest - lower) * (target - below) / counts[upper], slowest_ms)
         below += counts[upper]
     return None
 

@@ -273,3 +273,10 @@ def test_percentiles_sum_up_hours_and_begin_at_zero() -> None:
     assert percentile_ms(hours, 0.5) == 2.5
     assert percentile_ms([*hours, slow], 0.5) == 5
     assert percentile_ms(hours, 0) == 0
+    # Of one attempt of 1 222 ms in the bucket from 1 000 to 2 500.
+    one_slow = [ResponseTimes("wh_1", NOON, 2500, 1)]
+    assert percentile_ms(one_slow, 0.95) == 2425
+    assert percentile_ms(one_slow, 1.0, slowest_ms=1222) == 1222
+    assert 1000 < (percentile_ms(one_slow, 0.5, slowest_ms=1222) or 0) < 1222
+    # A time at the edge of its bucket.
+    assert percentile_ms(one_slow, 0.5, slowest_ms=1000) == 1000

@@ -54,7 +54,7 @@ def test_bars_have_all_attempts_of_a_day_and_fit(made: list[tuple[int, OutcomeKi
 )
 def test_lines_of_response_times_fit(made: list[tuple[int, int, int]]) -> None:
     times = [ResponseTimes("wh_1", NOON - timedelta(hours=back), upper, count) for back, upper, count in made]
-    chart = times_chart(times, NOON)
+    chart = times_chart(times, {}, NOON)
     assert {point.hour for point in chart.points} == {one.hour for one in times if NOON - one.hour < timedelta(days=1)}
     for point in chart.points:
         assert 0 <= point.x <= WIDTH
@@ -64,7 +64,7 @@ def test_lines_of_response_times_fit(made: list[tuple[int, int, int]]) -> None:
 
 def test_a_chart_of_nothing_is_empty() -> None:
     assert attempts_chart([], NOON).most == 0
-    assert times_chart([], NOON).points == []
+    assert times_chart([], {}, NOON).points == []
 
 
 def test_the_text_of_a_button_is_easy_to_read() -> None:

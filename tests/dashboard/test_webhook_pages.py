@@ -261,13 +261,13 @@ async def test_checked_types_beside_all_types_are_not_ignored(browser: FakeBrows
     ],
 )
 async def test_the_choice_of_types_is_saved(
-    browser: FakeBrowser, api: ApiFixture, fields: dict[str, str], expected: list[str]
+    browser: FakeBrowser, api: ApiFixture, fields: dict[str, Any], expected: list[str]
 ) -> None:
     assert (await browser.send("/webhooks/new", url=URL, **fields)).status == 200
     [known] = (await api.acme.get("/v1/webhooks"))["data"]
     assert known["events"] == expected
     page = await browser.open(f"/webhooks/{known['id']}/edit")
-    kept = {
+    kept: dict[str, Any] = {
         name: re.findall(rf'name="{name}" value="([^"]+)" checked', page.html) for name in ("which", "events", "also")
     }
     edited = await browser.send(f"/webhooks/{known['id']}/edit", url=URL, version=known["version"], **kept)
@@ -283,7 +283,7 @@ async def test_the_choice_of_types_is_saved(
     ],
 )
 async def test_a_choice_of_types_that_contradicts_itself_is_named(
-    browser: FakeBrowser, api: ApiFixture, fields: dict[str, str], message: str
+    browser: FakeBrowser, api: ApiFixture, fields: dict[str, Any], message: str
 ) -> None:
     page = await browser.send("/webhooks/new", url=URL, **fields)
     assert page.status == 422
@@ -297,3 +297,40 @@ async def test_headers_beside_send_none_are_not_ignored(browser: FakeBrowser, ap
     )
     assert page.status == 422
     assert "“Send none” is checked: choose one of both" in page.text
+
+
+async def test_a_failure_is_described_once_on_a_page(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = await api.acme.webhook()
+    for number in range(1, 4):
+        failed = attempt(
+            webhook_id=known["id"],
+            account_id=api.acme.account_id,
+            event_id=f"evt_{number}",
+            outcome=OutcomeKind.SERVER_ERROR,
+            status=500,
+            message="The endpoint responded with 500.",
+            started_at=api.clock.now() + timedelta(minutes=number),
+            ended_at=api.clock.now() + timedelta(minutes=number, seconds=1),
+        )
+        await api.record(failed)
+    page = await browser.open(f"/webhooks/{known['id']}")
+    assert "3 of 5 failures in a row" in page.text
+    [panel] = re.findall(r'<ul class="log">(.*?)</ul>', page.html, re.DOTALL)
+    assert (panel.count("<li>"), panel.count("The endpoint responded with 500.")) == (3, 1)
+
+
+async def test_pauses_are_said_once_on_a_page(api: ApiFixture, browser: FakeBrowser) -> None:
+    known = await api.acme.webhook(description="The CRM")
+    await api.acme.post(f"/v1/webhooks/{known['id']}/pause")
+    for path, is_said_by_banner in (("/", False), (f"/webhooks/{known['id']}", False), ("/deliveries", True)):
+        page = await browser.open(path)
+        assert ('class="banner"' in page.html) is is_said_by_banner, path
+    await api.acme.webhook(description="The warehouse")
+    [other] = [one for one in (await api.acme.get("/v1/webhooks"))["data"] if one["description"] == "The warehouse"]
+    assert 'class="banner"' in (await browser.open(f"/webhooks/{other['id']}")).html
+
+
+async def test_the_list_of_deliveries_is_one_step_away(browser: FakeBrowser) -> None:
+    page = await browser.open("/deliveries")
+    links = re.findall(r'<a [^>]*href="([^"]+)"', page.html)
+    assert links[:2] == ["#main", "#list"]

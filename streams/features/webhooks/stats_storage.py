@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -21,7 +22,7 @@ from streams.adapters.sql.tables import (
 )
 from streams.core.delivery import State, Trigger
 from streams.core.delivery_state import StateCount
-from streams.core.outcome import OutcomeKind
+from streams.core.outcome import RESPONSE_KINDS, OutcomeKind
 from streams.core.webhook_stats import (
     FailedAttempt,
     FailureStreak,
@@ -49,6 +50,7 @@ class SqlWebhookStats(SqlStorage):
                 hourly.outcome,
                 func.sum(hourly.attempts).label("how_many"),
                 func.max(hourly.last_at).label("last_at"),
+                func.max(hourly.slowest_ms).label("slowest_ms"),
             )
             .where(hourly.webhook_id.in_(webhook_ids), hourly.hour >= since)
             .group_by(hourly.webhook_id, hourly.outcome)
@@ -71,6 +73,8 @@ class SqlWebhookStats(SqlStorage):
                 parts_by_id[row.webhook_id].attempts[row.outcome] = int(row.how_many)
                 if row.outcome == OutcomeKind.DELIVERED:
                     parts_by_id[row.webhook_id].last_delivered_at = row.last_at
+                if row.outcome in RESPONSE_KINDS:
+                    parts_by_id[row.webhook_id].slowest_times_ms.append(row.slowest_ms)
             for row in await connection.execute(histogram):
                 bucket = ResponseTimes(row.webhook_id, since, row.up_to_ms, int(row.how_many))
                 parts_by_id[row.webhook_id].response_times.append(bucket)
@@ -84,6 +88,7 @@ class SqlWebhookStats(SqlStorage):
                 parts.failure_streak,
                 parts.last_delivered_at,
                 since,
+                max(parts.slowest_times_ms, default=inf),
             )
             for webhook_id, parts in parts_by_id.items()
         }
@@ -164,6 +169,7 @@ class _SummaryParts:
     unfinished: dict[State, int] = field(default_factory=dict)
     failure_streak: FailureStreak = field(default_factory=FailureStreak)
     last_delivered_at: datetime | None = None
+    slowest_times_ms: list[float] = field(default_factory=list)
 
 
 # Of the current health epochs.

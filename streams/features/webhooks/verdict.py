@@ -58,8 +58,12 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
     if _is_new(webhook.url_changed_at, summary):
         return Verdict(quiet_level, "new URL", webhook.url_changed_at, "nothing delivered yet", _to_sentences(backlog))
     if not delivered_count:
+        if failed_count := sum(summary.attempts.values()):
+            attempts = "1 attempt" if failed_count == 1 else f"{_count(failed_count)} attempts"
+            words = f"nothing delivered in the last 24 hours, {attempts} failed"
+            return Verdict(Level.WARNING, words, details=_to_sentences(backlog))
         return Verdict(quiet_level, "no events in the last 24 hours", details=_to_sentences(backlog))
-    p95 = percentile_ms(summary.response_times, 0.95)
+    p95 = percentile_ms(summary.response_times, 0.95, summary.slowest_ms)
     pace = f", p95 {round(p95)} ms" if p95 is not None else ""
     return Verdict(level, f"healthy, {_count(delivered_count)} delivered{pace}", details=_to_sentences(backlog))
 

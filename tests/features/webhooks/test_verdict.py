@@ -81,6 +81,18 @@ QUICK = (ResponseTimes("wh_crm", NOON, 250, 100),)
             id="delivered to a new URL",
         ),
         pytest.param(
+            ACTIVE,
+            WebhookSummary({OutcomeKind.SERVER_ERROR: 13, OutcomeKind.TIMEOUT: 1}),
+            Verdict(Level.WARNING, "nothing delivered in the last 24 hours, 14 attempts failed"),
+            id="enabled again after failures",
+        ),
+        pytest.param(
+            ACTIVE,
+            WebhookSummary(DELIVERED, QUICK, slowest_ms=131),
+            Verdict(Level.GOOD, "healthy, 1\N{NARROW NO-BREAK SPACE}204 delivered, p95 129 ms"),
+            id="no slower than the slowest",
+        ),
+        pytest.param(
             MOVED,
             WebhookSummary(since=LATER),
             Verdict(Level.QUIET, "no events in the last 24 hours"),
