@@ -14,7 +14,7 @@ from api.shell.forms import Form, SentForm
 from api.shell.once import new_form_key
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.times import clock_text, from_zone, parse_zone, to_zone
+from api.shell.times import FIELD_TIME_FORMAT, clock_text, from_zone, parse_zone, to_zone
 from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPE_DESCRIPTIONS
 from streams.core.delivery import State
@@ -34,7 +34,6 @@ STATE_DESCRIPTIONS = {
 }
 assert tuple(STATE_DESCRIPTIONS) == REPLAYABLE
 # As the browser's date field takes it.
-_FIELD_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +59,7 @@ class ReplayForm:
         )
 
     def in_zone(self, zone: ZoneInfo) -> "ReplayForm":
-        """With times as the browser's date field takes them."""
+        """With times as its fields show them."""
         return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
 
     def request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
@@ -77,18 +76,18 @@ class ReplayForm:
 
 
 def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> datetime | None:
-    """A time with a zone, or one of the browser's date field in the person's zone."""
+    """A time with a zone, or one in the person's zone."""
     moment = parse_time(text) or from_zone(text, zone)
     if text and moment is None:
-        errors.append(FieldError(name, "must be a date and a time such as 2026-04-10T12:00"))
+        errors.append(FieldError(name, "must be a date and a time such as 2026-04-10 12:00"))
     return moment
 
 
 def _local(text: str, zone: ZoneInfo) -> str:
-    """As a date field of the browser takes it; empty for what is not a time."""
+    """As a field shows it; what is not a time stays as it was typed."""
     if moment := parse_time(text):
-        return f"{to_zone(moment, zone):{_FIELD_TIME_FORMAT}}"
-    return text if from_zone(text, zone) else ""
+        return f"{to_zone(moment, zone):{FIELD_TIME_FORMAT}}"
+    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ async def _presets(visit: Visit, registration: Registration, replay_form: Replay
     }
 
     def make_preset(label: str, since: datetime, until: datetime) -> Preset:
-        times = {"since": f"{since:{_FIELD_TIME_FORMAT}}", "until": f"{until:{_FIELD_TIME_FORMAT}}"}
+        times = {"since": f"{since:{FIELD_TIME_FORMAT}}", "until": f"{until:{FIELD_TIME_FORMAT}}"}
         return Preset(label, f"{visit.request.url.path}?{urlencode({**times, **other_fields}, doseq=True)}#count")
 
     presets = [

@@ -19,7 +19,7 @@ from api.services import services_of
 from api.shell.assets import asset_url
 from api.shell.security import add_security_headers
 from api.shell.sentences import field_sentence
-from api.shell.times import clock_text, to_zone
+from api.shell.times import FIELD_TIME_FORMAT, clock_text, to_zone
 from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.visibility import visible
 from streams.core.access import Scope
@@ -133,8 +133,8 @@ _UNITS = ((timedelta(days=1), "d"), (timedelta(hours=1), "h"), (timedelta(minute
 
 @pass_context
 def local_input(context: Context, moment: datetime | None) -> str:
-    """The value of a `datetime-local` field, in the zone that the page prints."""
-    return f"{to_zone(moment, context['zone']):%Y-%m-%dT%H:%M:%S}" if moment else ""
+    """The value of a field for a time, in the zone that the page prints."""
+    return f"{to_zone(moment, context['zone']):{FIELD_TIME_FORMAT}}" if moment else ""
 
 
 @pass_context

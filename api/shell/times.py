@@ -3,6 +3,9 @@
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+# As people and logs write a time; a browser's field for times has the order of its own language.
+FIELD_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
 
 def parse_zone(name: str) -> ZoneInfo | None:
     """The time zone of this name, such as `Europe/Berlin`; None for anything else."""

@@ -76,7 +76,7 @@ async def test_times_of_the_form_become_absolute(browser: FakeBrowser) -> None:
     await browser.send("/zone", zone="Asia/Tokyo")
     page = await browser.open("/deliveries?state=&since=2026-04-10T12:00:00&until=")
     assert page.path == "/deliveries?since=2026-04-10T03%3A00%3A00Z"
-    assert 'value="2026-04-10T12:00:00"' in page.html
+    assert 'value="2026-04-10 12:00:00"' in page.html
 
 
 async def test_facets_count_what_a_link_would_show(api: ApiFixture, browser: FakeBrowser) -> None:
