@@ -38,7 +38,7 @@ help:
 	@echo "make demo     a whole system on this machine, to look at; ARGS=... are passed on"
 	@echo "make examples the demo with five receivers of examples/ as its customers; ARGS=... are passed on to the demo"
 	@echo "make setup    an environment in .venv with all a developer needs"
-	@echo "make quick    the fast tests of what has changed since the last commit"
+	@echo "make quick    lint, types, and the fast tests of what has changed since the last commit"
 	@echo "make check    the fast tests, lint and types: before every commit"
 	@echo "make test     every test, against a real Kafka and PostgreSQL where they can be had; CI adds short scenarios of chaos"
 	@echo "make chart    the tests of the Helm chart; CI runs them too"
@@ -71,8 +71,7 @@ examples: $(ENV_RUN) $(ENV_EXAMPLES) $(CERTIFICATE_FONT)
 
 setup: $(ENV_TEST)
 
-quick: setup
-	.venv/bin/ruff check && .venv/bin/ruff format --check --quiet
+quick: lint
 	.venv/bin/python tools/quick.py $(ARGS)
 
 check: lint

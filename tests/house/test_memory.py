@@ -61,6 +61,7 @@ TABLES = {
     "streams/adapters/sql/sqlite_file.py SqliteConnections._threads": "the connections of the pool",
     "streams/features/webhooks/stats_storage.py _SummaryParts.attempts": "the webhooks of one page or account",
     "streams/features/webhooks/stats_storage.py _SummaryParts.response_times": "the webhooks of one page or account",
+    "streams/features/webhooks/stats_storage.py _SummaryParts.slowest_times_ms": "the kinds of outcomes",
     "streams/features/webhooks/stats_storage.py _SummaryParts.unfinished": "the webhooks of one page or account",
     "streams/core/backlog.py LagClock._samples": "MAX_SAMPLES",
     "streams/core/endpoint_queue.py EndpointQueue.first_attempts": SLOTS,
