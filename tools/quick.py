@@ -1,7 +1,7 @@
 """Play the fast tests of what has changed since the last commit.
 
-They are changed tests, those that import what changed, those of the same feature, and the rules of the house, which read
-every module and document.
+They are changed tests, those that import what changed, those of the same feature, and the rules of the house, which
+read every module and document.
 """
 
 import subprocess
