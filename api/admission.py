@@ -42,6 +42,9 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /v1/webhooks/{webhook_id}/stats
         GET /v1/usage
         GET /v1/usage/{month}
+        GET /events
+        POST /webhooks/new
+        POST /webhooks/{webhook_id}/edit
         GET /dead-letters/preview
         POST /dead-letters
         GET /webhooks/{webhook_id}/replay
@@ -108,10 +111,8 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /
         GET /webhooks
         GET /webhooks/new
-        POST /webhooks/new
         GET /webhooks/{webhook_id}
         GET /webhooks/{webhook_id}/edit
-        POST /webhooks/{webhook_id}/edit
         GET /webhooks/{webhook_id}/code
         POST /webhooks/{webhook_id}/pause
         POST /webhooks/{webhook_id}/enable

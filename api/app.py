@@ -15,6 +15,7 @@ from api.course_sessions.commits import CommitCorsMiddleware, CommitLimits, Comm
 from api.deliveries import dead_letters
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
+from api.events import pages as event_pages
 from api.events import routes as events
 from api.events.limits import EventLimits
 from api.events.publish import PublishMiddleware
@@ -53,6 +54,7 @@ PAGES = (
     # Before `/webhooks/{webhook_id}`, which `/webhooks/new` matches too.
     webhook_form,
     webhook_pages,
+    event_pages,
     delivery_pages,
     dead_letters,
     replay_pages,

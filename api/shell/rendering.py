@@ -35,6 +35,7 @@ TEMPLATE_FOLDERS = (
     "shell",
     "accounts",
     "deliveries",
+    "events",
     "learners",
     "platform",
     "replays",

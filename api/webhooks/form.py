@@ -21,7 +21,7 @@ from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
-from streams.features.webhooks.latest_events import ComparedEvent
+from streams.features.webhooks.latest_events import ComparedEvent, LatestEvents
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import ChangeResult
 
@@ -46,7 +46,8 @@ _EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 @router.get("/webhooks/new")
 async def new_page(visit: MayWriteWebhooks) -> Response:
-    return _form_page(visit, None, _empty_fields())
+    """An empty form; the page of events gives it a filter."""
+    return _form_page(visit, None, {**_empty_fields(), "filter": visit.query["filter"]})
 
 
 @router.post("/webhooks/new")
@@ -96,10 +97,11 @@ async def _compare(visit: Visit, form: Form, registration: Registration | None) 
     form_values = {**_form_values(form), "version": form["version"]}
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
-        compared_events = await visit.services.latest_events.compare(entered_input)
+        latest_events = await visit.services.latest_events.latest(visit.account.id)
+        compared_events = visit.services.latest_events.compare(latest_events, entered_input)
     except Invalid as error:
         return _form_page(visit, registration, form_values, error.errors)
-    return _form_page(visit, registration, form_values, compared=compared_events)
+    return _form_page(visit, registration, form_values, compared=compared_events, latest=latest_events)
 
 
 def _redirect_to_webhook(result: ChangeResult, **act: object) -> Response:
@@ -114,6 +116,7 @@ def _form_page(
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
     compared: Sequence[ComparedEvent] | None = None,
+    latest: LatestEvents | None = None,
 ) -> Response:
     return render(
         visit,
@@ -127,6 +130,7 @@ def _form_page(
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_TIME)), indent=2),
         compare=COMPARE_BUTTON,
         compared=compared,
+        latest=latest,
         matching=sum(event.mismatch is None for event in compared or ()),
         filter_example=json.dumps(EXAMPLE),
     )

@@ -26,6 +26,7 @@ from streams.features.platform.storage import SqlPlatformStats
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.service import ReplayService
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.shared.newest_events import NewestEventReader
 from streams.features.sign_in.oidc import OidcService
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
@@ -74,7 +75,7 @@ class SqlDeployment(SqlParts):
             webhook_stats=self.webhook_stats(),
             mails=self.mail_service(),
             synthetic_events=self.synthetic_events(producer),
-            latest_events=LatestEventService(SqlLatestEvents(self.database), self.clock),
+            latest_events=LatestEventService(SqlLatestEvents(self.database), self.newest_events(), self.clock),
             ingest=self.ingest(producer, recipients),
             recipients=recipients,
             event_search=self.event_search(),
@@ -232,6 +233,9 @@ class SqlDeployment(SqlParts):
     def event_search(self) -> EventSearchService:
         deliveries, webhooks = SqlDeliveryStore(self.database), SqlAccountWebhooks(self.database)
         return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec)
+
+    def newest_events(self) -> NewestEventReader:
+        return NewestEventReader(self.event_history, self.erasures(), self.event_codec, self.clock)
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))

@@ -26,6 +26,8 @@ PAGES = (
     PageCase("replay", "/webhooks/{healthy}/replay"),
     PageCase("replay-count", "/webhooks/{healthy}/replay?since=2026-01-01T00:00:00Z&state=delivered&backfill=1"),
     PageCase("replay-wrong", "/webhooks/{healthy}/replay?since=soon&state=delivered"),
+    PageCase("events", "/events"),
+    PageCase("events-filtered", '/events?filter={{"successStatus":"passed"}}'),
     PageCase("deliveries", "/deliveries"),
     PageCase("deliveries-filtered", "/deliveries?state=held&type=session.launched"),
     PageCase("deliveries-nothing", "/deliveries?event=evt_of_nobody"),

@@ -44,6 +44,7 @@ NEEDS = {
     "POST /webhooks/{webhook_id}/secret/finish-rotation": Scope.WEBHOOKS_WRITE,
     "GET /webhooks/{webhook_id}/delete": Scope.WEBHOOKS_WRITE,
     "POST /webhooks/{webhook_id}/delete": Scope.WEBHOOKS_WRITE,
+    "GET /events": ANYBODY,
     "GET /deliveries": ANYBODY,
     "GET /deliveries/{delivery_id}": ANYBODY,
     "GET /deliveries/{delivery_id}/payload": ANYBODY,

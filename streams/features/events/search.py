@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from ulid import ULID
 
@@ -32,12 +33,20 @@ SEARCH_AFTER_SINCE = timedelta(hours=1)
 EARLIEST_TIME, LATEST_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class PublishedEvent:
-    """An event on the topic, and the webhooks that want it now. Without any, `reason` is why.
+class EventRecipients(NamedTuple):
+    """The webhooks that want an event now. Without any, `reason` is why.
 
     `webhook_ids` is None when they are too many to compare. `detail` says which condition of a filter does not hold.
     """
+
+    webhook_ids: Sequence[str] | None
+    reason: MismatchReason | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedEvent:
+    """An event on the topic, and the webhooks that want it now, as `EventRecipients` says them."""
 
     event: Event
     appended_at: datetime
@@ -128,17 +137,26 @@ class EventSearchService:
         return None
 
     async def _describe_event(self, record: Record, event: Event) -> PublishedEvent:
-        webhooks_by_account = await self._webhooks.webhooks_taking({event.account_id}, EVENT_TYPES)
+        [recipients] = await self.recipients(event.account_id, [event])
+        return PublishedEvent(event, record.appended_at, *recipients)
+
+    async def recipients(self, account_id: str, events: Sequence[Event]) -> Sequence[EventRecipients]:
+        """Which of the account's webhooks want each of these events now."""
+        webhooks_by_account = await self._webhooks.webhooks_taking({account_id}, EVENT_TYPES)
         if webhooks_by_account is None:
-            return PublishedEvent(event, record.appended_at, None, None)
-        webhooks = webhooks_by_account.get(event.account_id, ())
-        mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
-        ids = [webhook.id for webhook, reason in zip(webhooks, mismatches, strict=True) if reason is None]
-        reason = None if ids else closest_mismatch(mismatches)
-        if not webhooks and not await self._webhooks.existing_accounts([event.account_id]):
-            reason = MismatchReason.NO_ACCOUNT
-        detail = _filter_detail(webhooks[mismatches.index(reason)], event) if reason is MismatchReason.FILTER else None
-        return PublishedEvent(event, record.appended_at, ids[:MAX_WEBHOOK_IDS], reason, detail)
+            return [EventRecipients(None)] * len(events)
+        webhooks = webhooks_by_account.get(account_id, ())
+        if not webhooks and not await self._webhooks.existing_accounts([account_id]):
+            return [EventRecipients((), MismatchReason.NO_ACCOUNT)] * len(events)
+        return [_recipients_of(event, webhooks) for event in events]
+
+
+def _recipients_of(event: Event, webhooks: Sequence[Webhook]) -> EventRecipients:
+    mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
+    ids = [webhook.id for webhook, reason in zip(webhooks, mismatches, strict=True) if reason is None]
+    reason = None if ids else closest_mismatch(mismatches)
+    detail = _filter_detail(webhooks[mismatches.index(reason)], event) if reason is MismatchReason.FILTER else None
+    return EventRecipients(ids[:MAX_WEBHOOK_IDS], reason, detail)
 
 
 def _filter_detail(webhook: Webhook, event: Event) -> str:

@@ -1,9 +1,10 @@
-"""Compare the latest events of an account with a webhook that may not be saved yet."""
+"""The latest events of an account, and which of them a webhook would get that may not be saved yet."""
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import func, select
 
@@ -11,9 +12,10 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.tables import deliveries, events
 from streams.core.delivery import Trigger
-from streams.core.errors import FieldError, Invalid
+from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.event import Event, parse_event
 from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
+from streams.features.shared.newest_events import NewestEventReader
 from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
 from streams.ports import Clock
 
@@ -22,6 +24,19 @@ MAX_EVENTS = 50
 MAX_DELIVERIES_READ = 2_000
 # What decides which events a webhook gets.
 _MATCHING_FIELDS = ("events", "packages", "dispatches", "filter")
+
+
+@dataclass(frozen=True, slots=True)
+class LatestEvents:
+    """The latest events, newest first.
+
+    Those without a delivery are all there since `complete_since`; None: since the beginning of the topic. While Kafka
+    is away, only those with a delivery are there, and `is_topic_read` is false.
+    """
+
+    events: Sequence[Event]
+    complete_since: datetime | None = None
+    is_topic_read: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +78,33 @@ class SqlLatestEvents(SqlStorage):
 
 @dataclass
 class LatestEventService:
-    """Says which of the latest events a webhook would get."""
+    """Finds the latest events: those that a webhook got in SQL, and all of the last days on the topic."""
 
     _latest_events: SqlLatestEvents
+    _topic: NewestEventReader
     _clock: Clock
 
-    async def compare(self, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
-        """Newest first. Raises `Invalid` for wrong types, scopes and filters."""
-        if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
-            raise Invalid(*errors)
-        account_id = webhook_input.account_id
-        webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
-        compared_events = []
+    async def latest(self, account_id: str) -> LatestEvents:
+        """At most `MAX_EVENTS`. A topic of many accounts is read for two seconds."""
+        events: dict[str, Event] = {}
         for body in await self._latest_events.bodies(account_id):
             if (event := self._event(body, account_id)) is not None:
-                compared_events.append(ComparedEvent(event, _mismatch_text(webhook, event)))
+                events[event.id] = event
             # A body may have 64 KiB: other callers have their turn between two.
             await asyncio.sleep(0)
-        return compared_events
+        try:
+            newest = await self._topic.read(account_id, MAX_EVENTS)
+        except Unavailable:
+            return LatestEvents(_newest_first(events.values()), is_topic_read=False)
+        events |= {appended.event.id: appended.event for appended in newest.events}
+        return LatestEvents(_newest_first(events.values()), newest.complete_since)
+
+    def compare(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
+        """Which of them a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
+        if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
+            raise Invalid(*errors)
+        webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
+        return [ComparedEvent(event, _mismatch_text(webhook, event)) for event in latest_events.events]
 
     def _event(self, body: bytes, account_id: str) -> Event | None:
         """The event in a body; None for one that these rules do not take, such as a test."""
@@ -88,6 +112,10 @@ class LatestEventService:
             return parse_event({**json.loads(body), "accountId": account_id}, default_id="", now=self._clock.now())
         except (Invalid, ValueError, TypeError, RecursionError):
             return None
+
+
+def _newest_first(events: Iterable[Event]) -> Sequence[Event]:
+    return sorted(events, key=lambda event: event.occurred_at, reverse=True)[:MAX_EVENTS]
 
 
 def _affects_matching(error: FieldError) -> bool:
