@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +16,11 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
+from api.webhooks.filter_rows import CONDITIONS, chosen_filter, names_in, to_rows, typed_rows
 from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.event_filter import parse_filter_json
+from streams.core.event_filter import parse_filter, parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import ComparedEvent, LatestEvents
@@ -47,7 +49,10 @@ _EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 @router.get("/webhooks/new")
 async def new_page(visit: MayWriteWebhooks) -> Response:
     """An empty form; the page of events gives it a filter."""
-    return _form_page(visit, None, {**_empty_fields(), "filter": visit.query["filter"]})
+    fields = _empty_fields()
+    with suppress(Invalid):
+        fields |= _filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).value)
+    return await _form_page(visit, None, fields)
 
 
 @router.post("/webhooks/new")
@@ -63,14 +68,14 @@ async def _create(visit: Visit, form: Form) -> Response:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, None))
         result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
     except Invalid as error:
-        return _form_page(visit, None, _form_values(form), error.errors)
+        return await _form_page(visit, None, _form_values(form), error.errors)
     return _redirect_to_webhook(result.change, new=1)
 
 
 @router.get("/webhooks/{webhook_id}/edit")
 async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
-    return _form_page(
+    return await _form_page(
         visit, registration, {**_fields_of(to_webhook_input(registration)), "version": registration.webhook.version}
     )
 
@@ -88,7 +93,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
         )
     except Invalid as error:
         # The version that the person saw: what another one saved meanwhile is not overwritten.
-        return _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
+        return await _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
     return _redirect_to_webhook(result, done="saved")
 
 
@@ -100,8 +105,8 @@ async def _compare(visit: Visit, form: Form, registration: Registration | None) 
         latest_events = await visit.services.latest_events.latest(visit.account.id)
         compared_events = visit.services.latest_events.compare(latest_events, entered_input)
     except Invalid as error:
-        return _form_page(visit, registration, form_values, error.errors)
-    return _form_page(visit, registration, form_values, compared=compared_events, latest=latest_events)
+        return await _form_page(visit, registration, form_values, error.errors)
+    return await _form_page(visit, registration, form_values, compared=compared_events, latest=latest_events)
 
 
 def _redirect_to_webhook(result: ChangeResult, **act: object) -> Response:
@@ -110,7 +115,7 @@ def _redirect_to_webhook(result: ChangeResult, **act: object) -> Response:
     return redirect(with_query(f"/webhooks/{result.registration.webhook.id}", **act, unresolved=unresolved_host))
 
 
-def _form_page(
+async def _form_page(
     visit: Visit,
     registration: Registration | None,
     fields: Mapping[str, Any],
@@ -118,6 +123,7 @@ def _form_page(
     compared: Sequence[ComparedEvent] | None = None,
     latest: LatestEvents | None = None,
 ) -> Response:
+    events = latest.events if latest else await visit.services.latest_events.delivered(visit.account.id)
     return render(
         visit,
         "webhook_form.html",
@@ -133,6 +139,8 @@ def _form_page(
         latest=latest,
         matching=sum(event.mismatch is None for event in compared or ()),
         filter_example=json.dumps(EXAMPLE),
+        filter_conditions=CONDITIONS,
+        filter_names=names_in(events),
     )
 
 
@@ -165,7 +173,7 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
         "headers": "",
         "fallback_headers": "",
         "max_concurrency": str(entered_input.max_concurrency),
-        "filter": json.dumps(entered_input.filter, ensure_ascii=False) if entered_input.filter else "",
+        **_filter_fields(entered_input.filter),
         "no_headers": "",
         "no_fallback_headers": "",
     }
@@ -174,7 +182,8 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
 def _form_values(form: Form) -> dict[str, Any]:
     """What was typed."""
     lists = {name: form.all(name) for name in ("events", "also")}
-    return {**{name: form[name] for name in _empty_fields()}, **lists}
+    rows = [*typed_rows(form), *to_rows(None)] if form.all("filter_name") else []
+    return {**{name: form[name] for name in _empty_fields()}, **lists, "filter_rows": rows}
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
@@ -187,7 +196,7 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
         "dispatches": form.lines("dispatches"),
         "fallback_url": form["fallback_url"] or None,
         "max_concurrency": form.number("max_concurrency", "maxConcurrency", DEFAULT_MAX_CONCURRENCY),
-        "filter": parse_filter_json(form["filter"]) if form["filter"] else None,
+        "filter": chosen_filter(form),
     }
     for name, label in (("headers", "headers"), ("fallback_headers", "fallbackHeaders")):
         if form[name] and form[f"no_{name}"]:
@@ -195,6 +204,12 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
         if form[name] or registration is None or form[f"no_{name}"]:
             values[name] = _headers(form.lines(name), label)
     return values
+
+
+def _filter_fields(event_filter: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A filter as rows and as JSON, and what it was before one of both is changed."""
+    text = json.dumps(event_filter, ensure_ascii=False) if event_filter else ""
+    return {"filter": text, "filter_before": text, "filter_rows": to_rows(event_filter)}
 
 
 def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:

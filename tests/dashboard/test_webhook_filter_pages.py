@@ -3,13 +3,17 @@
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from dashboard.pages import FakeBrowser, Page, signed_in
+from hypothesis import given
+from hypothesis import strategies as st
 
+from api.webhooks.filter_rows import parse_rows, to_rows
 from builders import EXAMPLE, NOON, delivery, event
 from rest.api_fixture import URL, ApiFixture, open_api
 from streams.core.delivery import Trigger
@@ -67,7 +71,7 @@ async def test_a_filter_is_saved_shown_and_removed(api: ApiFixture, browser: Fak
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "Filter (JSON) must be JSON: Expecting"),
+        ("{", "The filter must be JSON: Expecting"),
         ('{"sucessStatus": "x", "scoreRaw": "9"}', "“sucessStatus” is not a field of an event type"),
         ('{"scoreRaw": {"in": []}}', "“scoreRaw” in must be a list of 1 to 50"),
     ],
@@ -132,3 +136,123 @@ async def test_a_viewer_compares_nothing(api: ApiFixture) -> None:
     viewer = await signed_in(api, "viewer")
     assert (await viewer.send("/webhooks/new", compare="1")).status == 403
     await viewer.close()
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def condition(*rows: tuple[str, str, str]) -> dict[str, Any]:
+    """Rows of the form, as a browser sends them."""
+    names, conditions, values = zip(*rows, strict=True)
+    return {"filter_name": names, "filter_condition": conditions, "filter_value": values}
+
+
+EMPTY_ROW = ("", "eq", "")
+
+
+async def test_rows_become_a_filter_and_come_back(api: ApiFixture, browser: FakeBrowser) -> None:
+    rows = condition(
+        ("successStatus", "eq", "passed"),
+        ("scoreScaled", "gte", "0.5"),
+        ("scoreScaled", "lte", "0.9"),
+        ("metadata.department", "in", "sales, hr"),
+        ("dispatchId", "absent", ""),
+        EMPTY_ROW,
+    )
+    page = await browser.send("/webhooks/new", url=URL, **rows)
+    assert page.status == 200, page.text
+    [known] = (await api.acme.get("/v1/webhooks"))["data"]
+    expected = {
+        "successStatus": "passed",
+        "scoreScaled": {"gte": 0.5, "lte": 0.9},
+        "metadata.department": {"in": ["sales", "hr"]},
+        "dispatchId": {"exists": False},
+    }
+    assert known["filter"] == expected
+    form = await browser.open(f"/webhooks/{known['id']}/edit")
+    assert re.findall(r'name="filter_name" value="([^"]+)"', form.html) == [
+        *("successStatus", "scoreScaled", "scoreScaled", "metadata.department", "dispatchId"),
+    ]
+    [before] = re.findall(r'name="filter_before" value="([^"]+)"', form.html)
+    [version] = re.findall(r'name="version" value="(\d+)"', form.html)
+    # Only the rows change: the JSON of before comes along.
+    edited = await browser.send(
+        f"/webhooks/{known['id']}/edit",
+        url=URL,
+        version=version,
+        filter=unescape(before),
+        filter_before=unescape(before),
+        **condition(("scoreRaw", "in", "90, 100")),
+    )
+    assert edited.status == 200, edited.text
+    assert (await api.acme.get(f"/v1/webhooks/{known['id']}"))["filter"] == {"scoreRaw": {"in": [90, 100]}}
+
+
+async def test_a_filter_that_rows_cannot_show_stays_as_it_is(api: ApiFixture, browser: FakeBrowser) -> None:
+    event_filter = {"metadata.city": {"in": ["Paris, France", "Rome"]}}
+    known = await api.acme.webhook(filter=event_filter)
+    form = await browser.open(f"/webhooks/{known['id']}/edit")
+    assert 'name="filter_name"' not in form.html
+    assert "change it as JSON" in form.text
+    [before] = re.findall(r'name="filter_before" value="([^"]+)"', form.html)
+    fields = {"filter": unescape(before), "filter_before": unescape(before), "version": known["version"]}
+    assert (await browser.send(f"/webhooks/{known['id']}/edit", url=URL, description="x", **fields)).status == 200
+    assert (await api.acme.get(f"/v1/webhooks/{known['id']}"))["filter"] == event_filter
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (condition(("", "eq", "passed")), "must have a field beside “passed”"),
+        (condition(("scoreRaw", "gte", "1"), ("scoreRaw", "gte", "2")), "has “is at least” in two rows"),
+        (condition(("scoreRaw", "absent", "1")), "takes no value beside “is not there”"),
+        (condition(("scoreRaw", "above", "1")), "has no condition &#39;above&#39;"),
+        (condition(("scoreRaw", "gte", "many")), "gte is for numbers"),
+        (condition(("lesson", "eq", "1")), "is not a field of an event type"),
+        (
+            {**condition(("scoreRaw", "gte", "1")), "filter": '{"scoreRaw": 2}'},
+            "The filter has changes in the rows and in its JSON: change one of both.",
+        ),
+    ],
+)
+async def test_a_wrong_row_is_named_and_kept(
+    api: ApiFixture, browser: FakeBrowser, fields: dict[str, Any], message: str
+) -> None:
+    page = await browser.send("/webhooks/new", url=URL, **fields)
+    assert page.status == 422
+    assert unescape(message) in page.text
+    for value in fields["filter_value"]:
+        assert f'name="filter_value" value="{value}"' in page.html
+
+
+async def test_a_row_offers_the_names_of_the_latest_events(api: ApiFixture, browser: FakeBrowser) -> None:
+    form = await browser.open("/webhooks/new")
+    assert "<option>successStatus</option>" in form.html
+    await delivered(api, 1, metadata={"department": "sales"})
+    form = await browser.open("/webhooks/new")
+    names = re.findall(r"<option>([^<]+)</option>", form.html.partition('<datalist id="filter-names">')[2])
+    assert "metadata.department" in names
+    assert "sessionId" in names
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["successStatus", "scoreRaw", "metadata.x", "sessionId"]),
+        st.text(max_size=5)
+        | st.integers(-9, 9)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "in": st.lists(st.text(max_size=3) | st.integers(), max_size=3),
+                "gte": st.integers(),
+                "exists": st.booleans(),
+                "eq": st.text(max_size=3),
+            },
+        ),
+        max_size=3,
+    )
+)
+def test_rows_say_a_filter_exactly_or_not_at_all(event_filter: dict[str, Any]) -> None:
+    rows = to_rows(event_filter)
+    assert not rows or parse_rows([row for row in rows if row.name or row.value]) == (event_filter or None)

@@ -86,18 +86,23 @@ class LatestEventService:
 
     async def latest(self, account_id: str) -> LatestEvents:
         """At most `MAX_EVENTS`. A topic of many accounts is read for two seconds."""
-        events: dict[str, Event] = {}
-        for body in await self._latest_events.bodies(account_id):
-            if (event := self._event(body, account_id)) is not None:
-                events[event.id] = event
-            # A body may have 64 KiB: other callers have their turn between two.
-            await asyncio.sleep(0)
+        events = {event.id: event for event in await self.delivered(account_id)}
         try:
             newest = await self._topic.read(account_id, MAX_EVENTS)
         except Unavailable:
             return LatestEvents(_newest_first(events.values()), is_topic_read=False)
         events |= {appended.event.id: appended.event for appended in newest.events}
         return LatestEvents(_newest_first(events.values()), newest.complete_since)
+
+    async def delivered(self, account_id: str) -> Sequence[Event]:
+        """Those that a webhook got, newest first: at most `MAX_EVENTS`."""
+        events = []
+        for body in await self._latest_events.bodies(account_id):
+            if (event := self._event(body, account_id)) is not None:
+                events.append(event)
+            # A body may have 64 KiB: other callers have their turn between two.
+            await asyncio.sleep(0)
+        return events
 
     def compare(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
         """Which of them a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
