@@ -205,6 +205,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "thresholdPercent": Field(_enum(80, 100)),
     },
 }
+FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
 # A webhook gets these only if it names them: an old receiver of all types must not break at a new one.
 OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
 

@@ -49,6 +49,7 @@ from streams.ports.storage import (
     DueMails,
     ErasedEvents,
     Erasures,
+    FailedWorkLog,
     HeldDeliveries,
     Jobs,
     OutgoingEvents,
@@ -64,8 +65,10 @@ from streams.ports.storage import (
 )
 from streams.ports.webhooks import (
     DueChange,
+    FailedChanges,
     Outbox,
     PublicationStatus,
+    UnreadableChange,
     Webhooks,
 )
 
@@ -90,6 +93,8 @@ __all__ = [
     "EventCodec",
     "EventConsumer",
     "EventHistory",
+    "FailedChanges",
+    "FailedWorkLog",
     "GroupLags",
     "HandleEvents",
     "HeldDeliveries",
@@ -123,6 +128,7 @@ __all__ = [
     "Telemetry",
     "Tracer",
     "UnknownAccounts",
+    "UnreadableChange",
     "UsageLimits",
     "UsageMeter",
     "Webhooks",

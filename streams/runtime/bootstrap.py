@@ -214,7 +214,9 @@ class SqlDeployment(SqlParts):
 
     def platform(self) -> PlatformService:
         unknown_accounts = self.unknown_accounts().newest
-        return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts)
+        return PlatformService(
+            SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts, self.failed_work().newest
+        )
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
         return IngestService(producer, self.event_codec, recipients, self.clock)

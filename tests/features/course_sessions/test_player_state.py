@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from sqlalchemy import select
 
+from fakes import postponed_work
 from features.course_sessions.recording import cases
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
@@ -341,7 +342,9 @@ async def test_a_session_goes_on_with_a_further_url_after_its_end(newest: ApiFix
     await opened(newest, sessionId="s-1", expiresAt=format_time(newest.clock.now() + timedelta(hours=1)))
     newest.clock.advance(3600)
     sessions = newest.app.state.services.course_sessions._sessions
-    reports = DueReports(sessions, newest.clock, Outages(newest.telemetry), is_newest=True)
+    reports = DueReports(
+        sessions, newest.clock, Outages(newest.telemetry), postponed_work(newest.telemetry), is_newest=True
+    )
     assert await reports._end_sessions("") == newest.acme.account_id
     again = await opened(newest, sessionId="s-1")
     await commit(newest, again, body(lesson_status="passed"))

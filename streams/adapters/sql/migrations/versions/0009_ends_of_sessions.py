@@ -1,4 +1,4 @@
-"""Metadata, sequences and ends of SCORM sessions, and what their players stored."""
+"""Metadata, sequences and ends of SCORM sessions, what their players stored, and work that failed."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -42,9 +42,22 @@ def upgrade() -> None:
         postgresql_where=HAS_STATE,
         sqlite_where=HAS_STATE,
     )
+    op.create_table(
+        "failed_work",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("work_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("first_failed_at", Moment(), nullable=False),
+        sa.Column("last_failed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "work_id", name=op.f("pk_failed_work")),
+    )
+    op.create_index(op.f("ix_failed_work_last_failed_at"), "failed_work", ["last_failed_at"])
 
 
 def downgrade() -> None:
+    op.drop_table("failed_work")
     op.drop_index("ix_course_sessions_states", "course_sessions")
     op.drop_index("ix_course_sessions_ends", "course_sessions")
     for name in ("stored_state", "ended_at", "end_due_at", "sequence", "metadata"):
