@@ -36,8 +36,8 @@ def _id_problem(value: Any) -> str | None:
 
 
 def _text_problem(value: Any) -> str | None:
-    is_valid = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARACTERS and is_unicode(value)
-    return None if is_valid else f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters"
+    is_valid = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARACTERS and is_storable(value)
+    return None if is_valid else f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without NUL"
 
 
 def is_storable(text: str) -> bool:

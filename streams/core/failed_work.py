@@ -48,7 +48,7 @@ class FailedWork:
     last_failed_at: datetime
 
 
-class UnreadableRow(NamedTuple):
+class FailedRow(NamedTuple):
     """A row that could not be converted: a newer release wrote it, or a person changed it."""
 
     id: str
@@ -57,7 +57,7 @@ class UnreadableRow(NamedTuple):
 
 
 # Where a reader puts the rows that it cannot convert. Without a list the error passes on.
-FailedRows = list[UnreadableRow] | None
+FailedRows = list[FailedRow] | None
 
 
 def read_rows(
@@ -80,7 +80,7 @@ def put_aside(failed_rows: FailedRows, row_id: str, account_id: str, error: Exce
     """Note that handling a row raised one of `ROW_ERRORS`. Without a list of failed rows it passes on."""
     if failed_rows is None:
         raise error
-    failed_rows.append(UnreadableRow(row_id, account_id, describe(error)))
+    failed_rows.append(FailedRow(row_id, account_id, describe(error)))
 
 
 def describe(error: Exception) -> str:

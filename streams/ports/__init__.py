@@ -65,10 +65,10 @@ from streams.ports.storage import (
 )
 from streams.ports.webhooks import (
     DueChange,
+    FailedChange,
     FailedChanges,
     Outbox,
     PublicationStatus,
-    UnreadableChange,
     Webhooks,
 )
 
@@ -93,6 +93,7 @@ __all__ = [
     "EventCodec",
     "EventConsumer",
     "EventHistory",
+    "FailedChange",
     "FailedChanges",
     "FailedWorkLog",
     "GroupLags",
@@ -128,7 +129,6 @@ __all__ = [
     "Telemetry",
     "Tracer",
     "UnknownAccounts",
-    "UnreadableChange",
     "UsageLimits",
     "UsageMeter",
     "Webhooks",

@@ -68,7 +68,7 @@ class DueChange:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableChange:
+class FailedChange:
     """A webhook that is due, and whose row could not be read."""
 
     webhook_id: str
@@ -77,7 +77,7 @@ class UnreadableChange:
     error: str
 
 
-FailedChanges = list[UnreadableChange] | None
+FailedChanges = list[FailedChange] | None
 
 
 class Outbox(Protocol):

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 from streams.core.errors import ROW_ERRORS, RowRefused, Unavailable
-from streams.core.failed_work import FailedWork, UnreadableRow, WorkKind, describe, retry_seconds
+from streams.core.failed_work import FailedRow, FailedWork, WorkKind, describe, retry_seconds
 from streams.ports import Clock, FailedWorkLog, Telemetry
 
 # Beyond the limit the oldest of a kind is forgotten, and tried again at once.
@@ -48,7 +48,7 @@ class PostponedWork:
         else:
             await self.note_success(kind, work_id)
 
-    async def postpone_rows(self, kind: WorkKind, rows: Iterable[UnreadableRow]) -> None:
+    async def postpone_rows(self, kind: WorkKind, rows: Iterable[FailedRow]) -> None:
         """Postpone the work of rows that could not be handled, unless it is postponed."""
         for row in rows:
             if self.is_due(kind, row.id):

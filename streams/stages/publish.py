@@ -18,11 +18,11 @@ from streams.ports import (
     Codec,
     DueChange,
     EncryptionCheck,
+    FailedChange,
     Outbox,
     Outgoing,
     RecordProducer,
     Telemetry,
-    UnreadableChange,
 )
 from streams.stages.lease import LeaseKeeper
 from streams.stages.postponed_work import PostponedWork
@@ -185,7 +185,7 @@ class Publish:
         """
         postponed_ids = self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
         self._refused = {name: version for name, version in self._refused.items() if name in postponed_ids}
-        failed_changes: list[UnreadableChange] = []
+        failed_changes: list[FailedChange] = []
         changes = await self._outbox.list_due(BATCH_WEBHOOKS, self._refused, failed_changes)
         for failed_change in failed_changes:
             await self._postpone(failed_change, failed_change.error)
@@ -219,9 +219,9 @@ class Publish:
             return [(encoded_changes[index][0], at) for index, at in error.append_times.items()]
         return [(change, at) for (change, _), at in zip(encoded_changes, append_times, strict=True)]
 
-    async def _postpone(self, change: DueChange | UnreadableChange, reason: str) -> None:
+    async def _postpone(self, change: DueChange | FailedChange, reason: str) -> None:
         self._refused[change.webhook_id] = change.version
-        account_id = change.account_id if isinstance(change, UnreadableChange) else _account_of(change)
+        account_id = change.account_id if isinstance(change, FailedChange) else _account_of(change)
         await self._postponed_work.postpone(WorkKind.WEBHOOK, change.webhook_id, account_id, reason)
 
     async def _write_sentinel(self) -> None:

@@ -12,7 +12,7 @@ from streams.core.delivery import DeathReason, State, SubscriptionsPosition
 from streams.core.delivery_moves import TRANSITIONS
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import ROW_ERRORS, InvalidRecord, RecordsRefused, Unavailable
-from streams.core.failed_work import UnreadableRow, WorkKind
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.pure import pure
 from streams.core.rate import Pace
@@ -119,7 +119,7 @@ class ReleaseHeld:
         delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.released_steps]
         progress_by_id: dict[str, ReleaseProgress] = {}
         for start in range(0, len(delivery_ids), PROGRESS_BATCH_SIZE):
-            batch_ids, failed_rows = delivery_ids[start : start + PROGRESS_BATCH_SIZE], list[UnreadableRow]()
+            batch_ids, failed_rows = delivery_ids[start : start + PROGRESS_BATCH_SIZE], list[FailedRow]()
             progress = await self._held_deliveries.progress(batch_ids, failed_rows)
             await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
             progress_by_id |= {item.delivery_id: item for item in progress}
@@ -150,7 +150,7 @@ class ReleaseHeld:
     async def _release(self, limits: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""
         excluded = self._postponed_work.postponed_ids(WorkKind.HELD_DELIVERY)
-        failed_rows: list[UnreadableRow] = []
+        failed_rows: list[FailedRow] = []
         portions = await asyncio.gather(
             *(self._oldest(name, limit, excluded, failed_rows) for name, limit in limits.items())
         )
@@ -240,7 +240,7 @@ class ReleaseHeld:
         return stored_ids
 
     async def _oldest(
-        self, webhook_id: str, limit: int, excluded: Collection[str], failed_rows: list[UnreadableRow]
+        self, webhook_id: str, limit: int, excluded: Collection[str], failed_rows: list[FailedRow]
     ) -> Sequence[HeldDelivery]:
         async with self._query_slots:
             return await self._held_deliveries.oldest(webhook_id, limit, excluded, failed_rows)

@@ -47,7 +47,7 @@ from streams.core.backlog import Backlog
 from streams.core.delivery import HoldReason, State
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
-from streams.core.failed_work import MAX_RETRY_SECONDS, FailedWork, UnreadableRow, WorkKind, retry_seconds
+from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
 from streams.core.job import Job, JobKind
 from streams.core.mail import Mail, MailKind
 from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
@@ -98,7 +98,7 @@ LOOPS = {
     "stages/consuming/deduplicator.py: begin": "waits for one record",
     "stages/consuming/fair_consumer.py: _commit_regularly": "commits offsets",
     "stages/consuming/partition_consumer.py: _commit_regularly": "commits offsets",
-    "stages/deliver.py: deliver": "one delivery; tests/stages/test_poison.py",
+    "stages/deliver.py: deliver": "one delivery, in tests/stages",
     "stages/lease.py: _keep_renewing": "the lease",
     "stages/lease.py: _take": "the lease",
     "stages/lease.py: _watch_keys": "the lease",
@@ -532,7 +532,7 @@ async def test_a_wrong_reminder_stops_no_other(database: SqlStore, work: Work) -
     for name in ("wh_crm", "wh_other"):
         dead = dead_letter(delivery=delivery(event_id=f"evt_{name}", webhook_id=name))
         await database.recorder.record(fold([RecordedValue(dead, NOON)]))
-    stored_mails, failed = SqlMails(database.database), list[UnreadableRow]()
+    stored_mails, failed = SqlMails(database.database), list[FailedRow]()
     reminder = stored_mails._reminder
 
     def make_reminder(row: Any, now: Any) -> Mail:

@@ -36,7 +36,7 @@ POSTED = {**PAYLOAD, "accountId": "acme"}
 # -- valid events --------------------------------------------------------------------------------------------
 
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
-texts = st.text(min_size=1, max_size=30)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 numbers = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)
 whole = st.integers(0, 2**63 - 1)
 

@@ -19,7 +19,7 @@ from streams.core.health import restore_epoch
 from streams.core.page import page_size
 from streams.core.subscription_record import max_version
 from streams.core.subscriptions_table import PROPAGATION_SECONDS
-from streams.ports import Clock, DueChange, FailedChanges, UnreadableChange
+from streams.ports import Clock, DueChange, FailedChange, FailedChanges
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.
@@ -158,7 +158,7 @@ class SqlOutbox:
             except ROW_ERRORS as error:
                 if failed_changes is None:
                     raise
-                failed_changes.append(UnreadableChange(row.id, row.version, row.account_id, describe(error)))
+                failed_changes.append(FailedChange(row.id, row.version, row.account_id, describe(error)))
         return changes
 
     async def mark_published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:

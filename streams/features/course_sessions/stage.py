@@ -3,7 +3,7 @@
 import asyncio
 from functools import partial
 
-from streams.core.failed_work import UnreadableRow, WorkKind
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.features.course_sessions.changes import EventContext, SessionChange, end_if_due, report_score
 from streams.features.course_sessions.session import CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
@@ -64,7 +64,7 @@ class DueReports:
         def report(session: CourseSession) -> SessionChange:
             return report_score(session, self._event_context())
 
-        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[UnreadableRow]()
+        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[FailedRow]()
         count = await self._sessions.report_due(self._clock.now(), report, BATCH_SIZE, excluded, failed_rows)
         await self._postponed_work.postpone_rows(WorkKind.SESSION, failed_rows)
         return count
@@ -73,7 +73,7 @@ class DueReports:
         def end(session: CourseSession) -> SessionChange:
             return end_if_due(session, self._event_context())
 
-        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[UnreadableRow]()
+        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[FailedRow]()
         now = self._clock.now()
         account_id = await self._sessions.end_due(last_account, now, end, BATCH_SIZE, excluded, failed_rows)
         await self._postponed_work.postpone_rows(WorkKind.SESSION, failed_rows)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
-from streams.core.failed_work import UnreadableRow, WorkKind
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.ports import Clock, Erasures, Telemetry
 from streams.stages.postponed_work import PostponedWork
 
@@ -24,7 +24,7 @@ async def finish_erasures(
     """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
     while True:
         unfinished_erasures: Sequence[Erasure] = ()
-        failed_rows: list[UnreadableRow] = []
+        failed_rows: list[FailedRow] = []
         with suppress(Unavailable):  # The lease logs it.
             unfinished_erasures = await erasures.list_unfinished(clock.now() - TAKEOVER_DELAY, failed_rows)
         await postponed_work.postpone_rows(WorkKind.ERASURE, failed_rows)

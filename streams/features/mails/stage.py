@@ -9,7 +9,7 @@ from typing import Any
 
 from streams.core.encryption import WrongKeys
 from streams.core.errors import ROW_ERRORS, InvalidRecord, PartiallySent, RowRefused, Unavailable
-from streams.core.failed_work import UnreadableRow, WorkKind
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.mail import Mail, MailKind, RenderedMail, next_due_at
 from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
@@ -113,7 +113,7 @@ class Notify:
     async def _remind(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._reminded_at is None or now - self._reminded_at >= REMINDER_INTERVAL_SECONDS:
-            failed_rows: list[UnreadableRow] = []
+            failed_rows: list[FailedRow] = []
             await self._mails.enqueue_reminders(self._clock.now(), failed_rows)
             await self._postponed_work.postpone_rows(WorkKind.REMINDER, failed_rows)
             self._reminded_at = now
@@ -135,7 +135,7 @@ class Notify:
     async def _next_due(self, kind: MailKind) -> DueMails | None:
         """The next due mail. One that cannot be read is put aside."""
         while True:
-            excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[UnreadableRow]()
+            excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()
             mail = await self._mails.next_due(kind, last_account, now, excluded, failed_rows)
             if not failed_rows:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from streams.core.errors import Unavailable
-from streams.core.failed_work import UnreadableRow, WorkKind
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.job import Job
 from streams.features.replays.backfill import HistoryBackfill
 from streams.outage import JOB, Outage
@@ -47,7 +47,7 @@ class _JobTurns:
         advanced_count, outages, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
             while True:
-                failed_rows: list[UnreadableRow] = []
+                failed_rows: list[FailedRow] = []
                 jobs_of_account = await self._jobs.list_unfinished(account_id, failed_rows)
                 if not jobs_of_account and not failed_rows:
                     break
