@@ -19,6 +19,7 @@ from streams.features.events.recipients import RecipientService
 from streams.features.events.search import EventSearchService
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.invalid_records.service import InvalidRecordService
+from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.learners.service import LearnerService
 from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
@@ -185,7 +186,8 @@ class SqlDeployment(SqlParts):
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
         names = [topic.name for topic in self.topics]
-        return InvalidRecordService(producer, self.audit(), self.clock, names)
+        replayed, lease = SqlReplayedRecords(self.database), self.lease("invalid-replay")
+        return InvalidRecordService(producer, self.audit(), self.clock, names, replayed, lease)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)

@@ -218,3 +218,12 @@ failed_work = Table(
     Column("first_failed_at", Moment, nullable=False),
     Column("last_failed_at", Moment, nullable=False, index=True),
 )
+
+# Invalid records that were produced again, by their place and time on `session-events.invalid`.
+replayed_records = Table(
+    "replayed_records",
+    metadata,
+    Column("record_id", Text, primary_key=True),
+    Column("stored_at", Moment, primary_key=True),
+    Column("replayed_at", Moment, nullable=False, index=True),
+)

@@ -1,4 +1,4 @@
-"""Metadata, sequences and ends of SCORM sessions, what their players stored, and work that failed."""
+"""Metadata, sequences and ends of SCORM sessions, what their players stored, work that failed, and replayed records."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -54,9 +54,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "work_id", name=op.f("pk_failed_work")),
     )
     op.create_index(op.f("ix_failed_work_last_failed_at"), "failed_work", ["last_failed_at"])
+    op.create_table(
+        "replayed_records",
+        sa.Column("record_id", sa.Text(), nullable=False),
+        sa.Column("stored_at", Moment(), nullable=False),
+        sa.Column("replayed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("record_id", "stored_at", name=op.f("pk_replayed_records")),
+    )
+    op.create_index(op.f("ix_replayed_records_replayed_at"), "replayed_records", ["replayed_at"])
 
 
 def downgrade() -> None:
+    op.drop_table("replayed_records")
     op.drop_table("failed_work")
     op.drop_index("ix_course_sessions_states", "course_sessions")
     op.drop_index("ix_course_sessions_ends", "course_sessions")
