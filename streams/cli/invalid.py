@@ -68,7 +68,8 @@ def invalid_replay(
 ) -> None:
     """Produce invalid records again to their topics, after their cause is corrected.
 
-    They stay in session-events.invalid until retention. One that is still invalid is stored again, as a new record. Exit code 1 if some were not produced.
+    They stay in session-events.invalid until retention. One that is still invalid is stored again, as a new record.
+    Exit code 1 if some were not produced.
     """
     if bool(ids) == every:
         raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))

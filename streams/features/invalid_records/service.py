@@ -1,10 +1,11 @@
 """Produce invalid records again, to the topics from which they came."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams.core.errors import Conflict, RecordsRefused
+from streams.core.errors import Conflict, RecordsRefused, Unavailable
 from streams.core.invalid_record import StoredRecord
 from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_trail import new_entry
@@ -59,7 +60,8 @@ class InvalidRecordService:
                 await self._replay(new_records, result, actor)
                 on_progress(result.count + result.skipped + len(result.failures))
         finally:
-            await self._lease.release()
+            with suppress(Unavailable):  # It ends by itself.
+                await self._lease.release()
         return result
 
     async def _require_lease(self) -> None:
