@@ -235,7 +235,7 @@ class SqlDeployment(SqlParts):
 
     def event_search(self) -> EventSearchService:
         deliveries, webhooks = SqlDeliveryStore(self.database), SqlAccountWebhooks(self.database)
-        return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec)
+        return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec, self.clock)
 
     def recipients(self) -> RecipientService:
         return RecipientService(SqlAccountWebhooks(self.database))

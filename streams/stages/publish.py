@@ -12,6 +12,7 @@ from streams.core.failed_work import WorkKind, describe
 from streams.core.pure import pure
 from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.core.webhook import Webhook
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import (
     Clock,
@@ -35,7 +36,7 @@ COMPARE_INTERVAL_SECONDS = 60.0
 
 
 # Whether these webhooks may be deleted from the topic.
-ConfirmDeletion = Callable[[Sequence[str]], Awaitable[bool]]
+ConfirmDeletion = Callable[[Sequence[Webhook]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class Publish:
         """
         await self._outbox.restart_health()
         unknown_ids = await self._begin(topic)
-        deleted_ids = unknown_ids if unknown_ids and await confirm_deletion(unknown_ids) else ()
+        unknown_webhooks = [webhook for name in unknown_ids if (webhook := topic.find(name)) is not None]
+        deleted_ids = unknown_ids if unknown_webhooks and await confirm_deletion(unknown_webhooks) else ()
         await self._lease.check()
         versions = topic.versions()
         await self._producer.produce([_to_outgoing(name, versions[name] + 1) for name in deleted_ids])

@@ -62,12 +62,12 @@ class PublisherFixture:
         """Let the running publisher read its topic."""
         self._tail.find("")
 
-    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> ReconcileResult:
+    async def reconcile(self, may_delete: Callable[[Sequence[Webhook]], bool]) -> ReconcileResult:
         subscriptions = self.subscriptions()
         subscriptions.find("")
 
-        async def ask(webhook_ids: Sequence[str]) -> bool:
-            return may_delete(webhook_ids)
+        async def ask(unknown: Sequence[Webhook]) -> bool:
+            return may_delete(unknown)
 
         keeper, done = self._keeper(), list[ReconcileResult]()
 
@@ -495,14 +495,14 @@ async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture, monk
 async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_b"))
     write_as_another(fixture, version=9)
-    asked: list[Sequence[str]] = []
+    asked: list[Sequence[tuple[str, str, str]]] = []
 
-    def refuse(webhook_ids: Sequence[str]) -> bool:
-        asked.append(webhook_ids)
+    def refuse(unknown: Sequence[Webhook]) -> bool:
+        asked.append([(one.id, one.account_id, one.url) for one in unknown])
         return False
 
     assert await fixture.reconcile(refuse) == ReconcileResult(published=1, deleted=0, kept=1)
-    assert asked == [["wh_a"]]
+    assert asked == [[("wh_a", "acme", "https://crm.example.com/hooks")]]
     assert fixture.subscriptions().find("wh_a") is not None
 
 
@@ -531,7 +531,7 @@ async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: Publish
 async def test_an_answer_that_came_too_late_deletes_nothing(fixture: PublisherFixture) -> None:
     write_as_another(fixture, version=9)
 
-    def answer_after_a_minute(webhook_ids: Sequence[str]) -> bool:
+    def answer_after_a_minute(webhook_ids: Sequence[Webhook]) -> bool:
         fixture.lease.clock.advance(60)
         fixture.lease.ends = fixture.rival.ends = {"rival": fixture.lease.clock.now()}
         return True

@@ -72,7 +72,7 @@ class Database:
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
-        return [f"the database does not answer: {self._problem}"] if self._problem else []
+        return [self._problem] if self._problem else []
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
@@ -110,7 +110,7 @@ class Database:
             raise RowRefused(_message(error)) from error
         except (DBAPIError, OSError, PoolTimeout) as error:
             # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
-            self._problem = _message(error)
+            self._problem = f"the database does not answer: {_reason(error)}"
             raise Unavailable(self._problem) from error
         except StatementError as error:  # a value that the driver cannot convert
             raise RowRefused(_message(error)) from error
@@ -141,7 +141,7 @@ class Database:
         try:
             rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
         except DRIVER_ERRORS as error:
-            self._problem = _message(error)
+            self._problem = f"the database does not answer: {_reason(error)}"
             raise Unavailable(self._problem) from error
         self._problem = None
         return bool(rows)
@@ -178,6 +178,11 @@ class SqlStorage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+
+def _reason(error: Exception) -> str:
+    """The driver's message, for people."""
+    return _message(error).partition(": ")[2] or type(error).__name__
 
 
 def _message(error: Exception) -> str:
