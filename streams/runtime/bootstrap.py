@@ -1,6 +1,7 @@
 """The composition root: a deployment's products go in; stages and services for people come out."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streams.adapters.sql.audit import SqlAuditLog
@@ -10,6 +11,7 @@ from streams.adapters.sql.replays import SqlReplays
 from streams.core.oidc import OidcRules
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
+from streams.features.course_sessions.player_states import total_state_bytes
 from streams.features.course_sessions.service import CourseSessionService
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_storage import SqlDeliverySearch
@@ -96,7 +98,9 @@ class SqlDeployment(SqlParts):
         return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_token)
 
     def usage(self) -> UsageService:
-        return UsageService(SqlAccounts(self.database), SqlUsage(self.database), self.clock)
+        state_bytes = partial(total_state_bytes, self.database)
+        accounts, usage = SqlAccounts(self.database), SqlUsage(self.database)
+        return UsageService(accounts, usage, self.clock, state_bytes, self.max_state_bytes)
 
     def access(self) -> AccessService:
         database = self.database

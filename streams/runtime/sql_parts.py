@@ -118,8 +118,13 @@ class SqlParts(Deployment):
     def outgoing_events(self) -> SqlOutgoingEvents:
         return SqlOutgoingEvents(self.database)
 
+    @property
+    def max_state_bytes(self) -> int:
+        """Of players' states of one account."""
+        return self.settings.player_states_mib * 1024**2
+
     def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
-        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption)
+        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption, self.max_state_bytes)
 
     def stored_webhooks(self) -> SqlWebhooks:
         return SqlWebhooks(self.database, self.clock, self.encryption_check)

@@ -31,7 +31,7 @@ def database_url(text: str) -> URL:
     """Parse `postgresql://…` or `sqlite:///path`, and set our driver. Raises `Misconfigured`."""
     try:
         url = make_url(text)
-    except (ArgumentError, ValueError):  # a port that is no number
+    except (ArgumentError, ValueError):  # the port is not a number
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
     driver = _DRIVERS.get(url.drivername.partition("+")[0])
     if driver is None:

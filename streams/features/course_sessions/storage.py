@@ -17,7 +17,8 @@ from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside
 from streams.features.course_sessions.changes import SessionChange, has_last_score
-from streams.features.course_sessions.player_states import SqlPlayerStates
+from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.ports import Codec, Encryption, Telemetry
@@ -55,10 +56,17 @@ _SESSIONS_BY_TOKEN = (
 class SqlCourseSessions:
     """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` hides what players store."""
 
-    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry, encryption: Encryption) -> None:
+    def __init__(
+        self,
+        database: Database,
+        codec: Codec,
+        telemetry: Telemetry,
+        encryption: Encryption,
+        max_state_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         self._database = database
         self._telemetry = telemetry
-        self.states = SqlPlayerStates(database, encryption, telemetry)
+        self.states = SqlPlayerStates(database, encryption, telemetry, max_state_bytes)
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS)
 
@@ -127,6 +135,12 @@ class SqlCourseSessions:
                 for row in rows
             }
             sessions = {(row.account_id, row.id): to_session(row) for row in rows}
+            without_state = {key for key, session in sessions.items() if session.stored_state is StoredState.NOTHING}
+            full_accounts = await self.states.full_accounts(connection, {account_id for account_id, _ in without_state})
+            for key in (key for key in without_state if key[0] in full_accounts):
+                # A state of the learner is replaced by this one. Another one would be one more: it is not kept.
+                if not await self.states.has_state(connection, sessions[key]):
+                    sessions[key] = replace(sessions[key], stored_state=None)
             changes, results = _apply_all(commits, urls, sessions)
             await self._store(connection, changes)
         self._log_last_scores(changes)

@@ -21,6 +21,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
 from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
+from streams.features.course_sessions import player_states as player_states_module
 from streams.features.course_sessions.player_state import has_state, to_player_state
 from streams.features.course_sessions.scorm_time import format_timespan
 from streams.features.course_sessions.stage import DueReports
@@ -221,6 +222,32 @@ async def test_without_its_key_a_state_is_not_given_back(tmp_path: Path) -> None
             await connection.execute(player_states.update().values(encrypted_state=state))
         assert await stored(api) is None
         assert api.telemetry.logged_count("player_state_not_decrypted") == 1
+
+
+async def test_beyond_the_limit_no_further_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player_states_module, "TOTAL_SECONDS", 0)
+    settings = {"SCORM_WEBHOOKS_PLAYER_STATES_MIB": "1"}
+    large = {**body(), "cmi": {**body()["cmi"], "suspend_data": "x" * 60_000}}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=settings) as api:
+        opened_before = [await opened(api, learnerId=f"learner-{number}") for number in range(25)]
+        for made in opened_before:
+            await commit(api, made, large)
+        kept = len(await rows(api))
+        assert kept == 14  # of 80 KB each, encrypted, until they have a MiB
+        refused = await api.acme.request("POST", "/v1/sessions", {**NEW, "learnerId": "one more"})
+        assert (refused.status_code, "without keepState" in refused.text) == (409, True)
+        usage = await api.acme.get("/v1/usage")
+        assert usage["stateBytes"] > usage["maxStateBytes"] == 1024**2
+        # A learner who has one resumes, and replaces it.
+        api.clock.advance(1)
+        again = await opened(api, learnerId="learner-0")
+        assert again["stored"]["cmi"]["suspend_data"] == "x" * 60_000
+        await commit(api, again, body())
+        assert len(await rows(api)) == kept + 1
+        # Events go on for a session that keeps nothing.
+        assert (await api.acme.request("POST", "/v1/sessions", {**NEW, "keepState": False})).status_code == 201
+        other = await api.globex.request("POST", "/v1/sessions", NEW)
+        assert other.status_code == 201
 
 
 @pytest.mark.parametrize("case", [name for name in cases() if JSON_FORMAT.fullmatch(name)])

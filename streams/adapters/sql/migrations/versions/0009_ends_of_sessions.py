@@ -21,8 +21,10 @@ def upgrade() -> None:
         sa.Column("session_id", sa.Text(), nullable=False),
         sa.Column("committed_at", Moment(), nullable=False),
         sa.Column("encrypted_state", sa.Text(), nullable=False),
+        sa.Column("state_bytes", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "session_id", name=op.f("pk_player_states")),
     )
+    op.create_index(op.f("ix_player_states_account_id_state_bytes"), "player_states", ["account_id", "state_bytes"])
     op.add_column("course_sessions", sa.Column("metadata", sa.Text(), nullable=True))
     op.add_column("course_sessions", sa.Column("sequence", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("course_sessions", sa.Column("end_due_at", Moment(), nullable=True))
