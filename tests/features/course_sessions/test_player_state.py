@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from dashboard.pages import signed_in
 from sqlalchemy import select
 
 from fakes import postponed_work
@@ -238,6 +239,9 @@ async def test_beyond_the_limit_no_further_state_is_kept(tmp_path: Path, monkeyp
         assert (refused.status_code, "without keepState" in refused.text) == (409, True)
         usage = await api.acme.get("/v1/usage")
         assert usage["stateBytes"] > usage["maxStateBytes"] == 1024**2
+        browser = await signed_in(api)
+        assert "take 1 MiB of 1 MiB" in (await browser.open("/usage")).text
+        await browser.close()
         # A learner who has one resumes, and replaces it.
         api.clock.advance(1)
         again = await opened(api, learnerId="learner-0")
