@@ -49,7 +49,7 @@ async def healthz() -> PlainTextResponse:
 async def readyz(request: Request) -> PlainTextResponse:
     """Whether the process can serve. The details are on the health port, because this port is public."""
     problems = await services_of(request).readiness_problems()
-    problem_lines = "".join(f"{line.partition(':')[0]}\n" for line in problems)
+    problem_lines = "".join(f"{cause}\n" for cause in dict.fromkeys(line.partition(":")[0] for line in problems))
     return PlainTextResponse(problem_lines or "ready\n", 503 if problems else 200)
 
 

@@ -43,6 +43,7 @@ class StrictRoute(APIRoute):
             counts = Counter(name for name, _ in request.query_params.multi_items())
             if repeated_names := [name for name, count in counts.items() if count > 1]:
                 raise Invalid(*(FieldError(name, "may occur once") for name in repeated_names))
+            _refuse_repeated_names(await request.body())
             key = request.headers.get("idempotency-key") if is_repeatable else None
             return await handle(request) if key is None else await handle_once(request, key, handle)
 
@@ -60,6 +61,21 @@ async def _named_account(request: Request) -> object:
             body = json.loads(await request.body())
             named_account = body.get("accountId") if isinstance(body, dict) else None
     return named_account
+
+
+def _refuse_repeated_names(body: bytes) -> None:
+    """Raise `Invalid` for a JSON body with a name twice in one object: all values but one would be ignored."""
+    if not body:
+        return
+    # What is wrong in another way is refused with its own message.
+    with suppress(ValueError, RecursionError):
+        json.loads(body, object_pairs_hook=_require_single_names)
+
+
+def _require_single_names(pairs: list[tuple[str, Any]]) -> None:
+    names = Counter(name for name, _ in pairs)
+    if len(names) < len(pairs):
+        raise Invalid(*(FieldError(name, "occurs twice in one object") for name, count in names.items() if count > 1))
 
 
 def _query_names(dependant: Dependant) -> set[str]:

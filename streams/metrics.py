@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from streams.core.delivery import DeathReason, HoldReason
+from streams.core.failed_work import WorkKind
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import PauseReason
 from streams.topics import RECORD_INPUTS, SESSION_EVENTS
@@ -48,13 +49,13 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     ),
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
-    "webhooks_refused_total": ("Webhooks that could not be written to subscriptions.", []),
     "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
     "mails_total": ("Mails by outcome: sent, again, given_up, not_sent (no mail server).", ["outcome"]),
     "oidc_sign_ins_total": (
         "Sign-ins by OpenID Connect, by outcome: signed_in, refused, failed (the provider).",
         ["outcome"],
     ),
+    "work_failed_total": ("Work that failed at what its row holds, and is tried again, by kind.", ["kind"]),
     "rows_pruned_total": ("Rows deleted at the end of their retention, by kind.", ["kind"]),
     "api_requests_total": ("Requests to the API, by method, route and status.", ["method", "route", "status"]),
     "api_connections_closed_total": ("Connections to the API that a limit closed, by reason.", ["reason"]),
@@ -73,6 +74,7 @@ KNOWN_VALUES: dict[str, Iterable[str]] = {
     "deliveries_held_total": HoldReason,
     "webhooks_paused_total": [reason for reason in PauseReason if reason.is_automatic],
     "mails_total": ("sent", "again", "given_up", "not_sent"),
+    "work_failed_total": WorkKind,
     "invalid_records_total": (SESSION_EVENTS, *RECORD_INPUTS),
     "invalid_records_not_stored_total": (SESSION_EVENTS, *RECORD_INPUTS),
     "api_connections_closed_total": (

@@ -250,6 +250,9 @@ class Settings(BaseModel):
     session_retention_days: Annotated[
         int, Field(ge=1, le=36_500, description="retention of SCORM sessions after their last commit URL has ended")
     ] = 30
+    player_states_mib: Annotated[
+        int, Field(ge=0, le=1_048_576, description="MiB of players' states that an account may keep (`keepState`)")
+    ] = 1024
     audit_retention_days: Annotated[int, Field(ge=1, le=36_500, description="retention of the audit log")] = 365
     health_host: Annotated[
         str, Field(pattern=_HOST, description="address that a stage serves probes and metrics on")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import orjson
 
 from api.course_sessions.elements import Elements, elements_of_fields, elements_of_text, elements_of_value
+from streams.core.limits import MAX_EXACT_INTEGER
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.scorm_time import parse_length, to_seconds
 
@@ -153,7 +154,7 @@ def _parse_score(parts: Mapping[str, Any]) -> Score:
     )
 
 
-def _parse_number(value: Any, minimum: float = -1e300, maximum: float = 1e300) -> float | None:
+def _parse_number(value: Any, minimum: float = -MAX_EXACT_INTEGER, maximum: float = MAX_EXACT_INTEGER) -> float | None:
     """A finite number within the bounds; anything else is no news."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

@@ -23,10 +23,16 @@ class EventLimits:
         self._limits = RateLimits(max_events_per_second * BURST_SECONDS, BURST_SECONDS)
 
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
-        """Count events, each by its account as it was typed. Raises `TooManyRequests`."""
+        """Count events, each by its account as it was typed.
+
+        Raises `TooManyRequests` when one account is beyond its limit. Then none of the events counts.
+        """
         now = time.monotonic()
         counts = Counter(item[:MAX_ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)
-        for account_id, count in counts.items():
-            is_allowed, bucket = self._limits.take(f"{caller.account_id or caller.actor} {account_id}", now, count)
-            if not is_allowed:
+        holder = caller.account_id or caller.actor
+        buckets = {account_id: self._limits.bucket(f"{holder} {account_id}", now) for account_id in counts}
+        for account_id, bucket in buckets.items():
+            if not bucket.has_token:
                 raise TooManyRequests(bucket.seconds_until_token, f"events of the account {account_id}")
+        for account_id, count in counts.items():
+            buckets[account_id].take(now, count)

@@ -9,7 +9,7 @@ from api.shared_models import Input, Model, Time
 from streams.core.limits import MAX_EVENT_TYPE_CHARACTERS
 from streams.features.events.search import FoundEvent
 
-_EVENT = {
+_EVENT: dict[str, Any] = {
     "type": "session.completed",
     "createdAt": "2026-04-10T14:32:00Z",
     "data": {
@@ -23,6 +23,10 @@ _EVENT = {
 }
 EVENT_EXAMPLES = {
     "one": {"summary": "One event", "value": _EVENT},
+    "metadata": {
+        "summary": "With metadata, once SCORM_WEBHOOKS_RECORD_SCHEMAS is newest: `metadata.department` can be filtered",
+        "value": {**_EVENT, "data": {**_EVENT["data"], "metadata": {"department": "sales"}}},
+    },
     "several": {"summary": "Up to 500 events", "value": {"events": [_EVENT]}},
 }
 

@@ -1,5 +1,6 @@
 """`POST /v1/events` before FastAPI's router, whose dependencies and models would cost more than the event."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.admission import owner_of, place
 from api.auth import authenticate, require_scopes
 from api.events.limits import EventLimits
-from api.idempotency import fingerprint_of, require_key_form
+from api.idempotency import require_key_form
 from api.problems import NOT_JSON_MESSAGE, TooManyRequests, is_json, response_or_problem
 from api.services import Services
 from streams.core.access import Caller
@@ -155,19 +156,21 @@ def _is_counted(request: Request) -> bool:
         raise Invalid(
             *(FieldError(name, "is not a parameter here; the parameters are count") for name in unknown_names)
         )
-    is_counted = _BOOLEANS.get(request.query_params["count"].lower())
+    values = request.query_params.getlist("count")
+    is_counted = _BOOLEANS.get(values[0].lower()) if len(values) == 1 else None
     if is_counted is None:
-        raise Invalid(FieldError("count", "must be true or false"))
+        raise Invalid(FieldError("count", "must be given once, as true or false"))
     return is_counted
 
 
 async def _idempotency_key(request: Request, caller: Caller) -> str | None:
-    """What the ids of events depend on; None without an `Idempotency-Key`."""
+    """What the ids of events depend on: the caller, the key and the body. None without an `Idempotency-Key`."""
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
     require_key_form(key)
-    return f"{caller.actor}/{key}/{await fingerprint_of(request)}"
+    # Not the query: whether the response counts webhooks makes no other events.
+    return f"{caller.actor}/{key}/{hashlib.sha256(await request.body()).hexdigest()}"
 
 
 def _response_body(events: Sequence[Event], counts: Sequence[int | None] | None) -> bytes:

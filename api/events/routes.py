@@ -44,7 +44,10 @@ async def find(
     request: Request,
     since: Annotated[
         Moment | None,
-        Query(description="Search the topic from this time on, for an hour. Not needed for an id that we made."),
+        Query(
+            description="Search the topic from this time on, for an hour. Without it: around the time in an id that we "
+            "made, or the last hour for an id of your own."
+        ),
     ] = None,
 ) -> EventWithDeliveries:
     """Its deliveries. Without any, the topic is read for two seconds: is it there, and which webhooks want it?"""

@@ -73,6 +73,7 @@ async def _operator_page(
         slowest=await platform.list_slowest(),
         waiting=await platform.waiting_by_tier(),
         unknown=await platform.unknown_accounts(),
+        failed_work=await platform.failed_work(),
         opened=opened_account,
         name=name,
         typed=form_values or {"account_name": "", "emails": "", "plan_limit": ""},

@@ -176,6 +176,11 @@ def format_milliseconds(value: float) -> str:
     return f"{format_count(round(value))} ms"
 
 
+def format_mebibytes(size: int) -> str:
+    """`1 024 MiB`, and at least `1 MiB`."""
+    return f"{format_count(max(1, round(size / 1024**2)))} MiB"
+
+
 def to_one_line(text: object) -> str:
     """Text from outside on one line, its control characters escaped."""
     return escape_controls(" ".join(str(text).split()))
@@ -236,6 +241,7 @@ _TEMPLATES.filters.update(
     reason_words=REASON_MESSAGES.__getitem__,
     details=details_of,
     seconds=format_seconds,
+    mebibytes=format_mebibytes,
     of_field=field_error_sentence,
 )
 _TEMPLATES.globals.update(asset=asset_url)

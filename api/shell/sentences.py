@@ -3,6 +3,7 @@
 import re
 
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
+from streams.core.text import escape_controls
 
 # A message that begins so says something of its field, which is its subject; others stand for themselves.
 _PREDICATE = re.compile(r"(is|are|must|has|have|cannot|can)\b")
@@ -23,8 +24,9 @@ def field_sentence(error: FieldError, label: str = "") -> str:
 
 
 def to_sentence(text: str) -> str:
-    """With a capital letter and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    """With a capital letter and a full stop. It may quote what a person typed: control characters are escaped."""
+    safe_text = escape_controls(text)
+    return safe_text[:1].upper() + safe_text[1:] + ("" if safe_text.endswith((".", "!", "?")) else ".")
 
 
 def _to_words(field: str) -> str:

@@ -26,6 +26,10 @@ class UsageReport(Model):
 
     plan_limit: Annotated[int | None, Field(description="Launches a month in the plan; absent for no limit.")] = None
     months: list[MonthOfUsage]
+    state_bytes: Annotated[int, Field(description="What `keepState` keeps of all players now, in bytes as stored.")]
+    max_state_bytes: Annotated[
+        int, Field(description="How much it may be. Beyond it `keepState` is refused for a learner without a state.")
+    ]
 
 
 class UsageOfPackage(Model):

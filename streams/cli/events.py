@@ -120,7 +120,11 @@ def events_find(
     event_id: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id.")],
     account: Annotated[str, typer.Option(help="The account's id.")],
     since: Annotated[
-        str | None, typer.Option(help="Look on the topic from this time on, for an hour: 2026-04-10T14:32:00Z.")
+        str | None,
+        typer.Option(
+            help="Look on the topic from this time on, for an hour: 2026-04-10T14:32:00Z. Default: the last "
+            "hour, or around the time in a generated id."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -60,13 +60,16 @@ def invalid_show(
 @invalid.command("replay")
 def invalid_replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="RECORD...", help="Ids that `invalid list` shows.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All of them, or with --topic all that came from it.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="All that were not replayed yet, or with --topic those that came from it.")
+    ] = False,
     topic: TopicOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Produce invalid records again to their topics, after their cause is corrected.
 
-    They stay in session-events.invalid until retention. Exit code 1 if some were not produced.
+    They stay in session-events.invalid until retention. One that is still invalid is stored again, as a new record.
+    Exit code 1 if some were not produced.
     """
     if bool(ids) == every:
         raise Invalid(FieldError("RECORD", "give ids of records, or --all (with --topic if you like)"))
@@ -81,7 +84,10 @@ def invalid_replay(
                 unknown_ids: dict[str, str] = {}
                 records = _select_records(deployment.stored_invalid_records(), ids, topic, unknown_ids)
                 result = await service.replay(
-                    records, lambda count: progress.update(task_id, completed=count), actor=current_actor()
+                    records,
+                    lambda count: progress.update(task_id, completed=count),
+                    actor=current_actor(),
+                    is_repeated=bool(ids),
                 )
                 result.failures |= unknown_ids
                 return result
@@ -90,9 +96,10 @@ def invalid_replay(
 
     result = run_in_deployment(work)
     if as_json:
-        show({"replayed": result.count, "left": result.failures}, as_json)
+        show({"replayed": result.count, "skipped": result.skipped, "left": result.failures}, as_json)
     else:
-        say(f"{result.count} replayed")
+        skipped_note = f", {result.skipped} skipped that were replayed before" if result.skipped else ""
+        say(f"{result.count} replayed{skipped_note}")
         for record_id, reason in result.failures.items():
             say(f"{record_id}: {reason}", err=True)
     if result.failures:

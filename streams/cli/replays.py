@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from api.deliveries.models import job_of
+from streams.adapters.clock import SystemClock
 from streams.cli.deliveries import deliveries
 from streams.cli.output import (
     JsonOption,
@@ -68,7 +69,8 @@ def deliveries_replay(
     request = ReplayRequest(
         webhook,
         parse_time_option("--since", since),
-        parse_time_option("--until", until) if until else None,
+        # The count and the start mean the same period.
+        parse_time_option("--until", until) if until else SystemClock().now(),
         tuple(event_types or ()),
         tuple(map(State, states or DEFAULT_STATES)),
         backfill,

@@ -8,7 +8,7 @@ import typer
 
 from streams.build import build_version
 from streams.cli.text import say
-from streams.core.text import escape_controls
+from streams.core.webhook import Webhook
 from streams.runtime.background import BACKGROUND_STAGES
 
 stages = typer.Typer()
@@ -75,7 +75,11 @@ def publish(
     from streams.cli.stages import run_reconcile, run_stage
 
     if reconcile:
-        run_reconcile(lambda unknown_ids: yes or _confirm_deletion(unknown_ids))
+        from streams.cli.output import can_be_asked
+
+        if not yes and not can_be_asked():
+            raise typer.BadParameter("is required without a terminal: nobody can answer", param_hint="--yes")
+        run_reconcile(lambda unknown_webhooks: _confirm_deletion(unknown_webhooks, is_confirmed=yes))
     else:
         run_stage("publish", health_fd, sole_member=sole_member)
 
@@ -124,7 +128,9 @@ def run(
     run_stages(stages, health_fd, sole_member=sole_member)
 
 
-def _confirm_deletion(webhook_ids: Sequence[str]) -> bool:
-    ids = ", ".join(webhook_ids[:10]) + (", …" if len(webhook_ids) > 10 else "")
-    message = f"{len(webhook_ids)} webhooks on the topic are not in the database ({ids}). Delete them from the topic?"
-    return typer.confirm(escape_controls(message))
+def _confirm_deletion(unknown_webhooks: Sequence[Webhook], *, is_confirmed: bool) -> bool:
+    """Show what would be deleted, and ask unless that is confirmed."""
+    say(f"{len(unknown_webhooks)} webhooks on the topic are not in the database:")
+    for webhook in unknown_webhooks:
+        say(f"{webhook.id}  account {webhook.account_id}  {webhook.url}")
+    return is_confirmed or typer.confirm("Delete them from the topic?")

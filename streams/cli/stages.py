@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from streams.core.errors import Misconfigured
+from streams.core.webhook import Webhook
 from streams.log_lines import configure_logging
 from streams.runtime.background import BACKGROUND_NAME, parse_stages
 from streams.telemetry import PrometheusTelemetry, StagesCollector
@@ -122,7 +123,7 @@ def _serve_stages(
     _run_async(run)
 
 
-def run_reconcile(may_delete: Callable[[Sequence[str]], bool]) -> None:
+def run_reconcile(may_delete: Callable[[Sequence[Webhook]], bool]) -> None:
     """Run one reconciliation and print its result. `may_delete` may ask a person: it runs on a thread."""
     from streams.adapters.threads import run_in_daemon_thread
     from streams.runtime.bootstrap import SqlDeployment
@@ -134,8 +135,8 @@ def run_reconcile(may_delete: Callable[[Sequence[str]], bool]) -> None:
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
     STAGES["publish"].startup_checks(deployment).wait_or_raise(deployment)
 
-    async def ask(unknown_ids: Sequence[str]) -> bool:
-        return await run_in_daemon_thread(lambda: may_delete(unknown_ids))
+    async def ask(unknown_webhooks: Sequence[Webhook]) -> bool:
+        return await run_in_daemon_thread(lambda: may_delete(unknown_webhooks))
 
     async def run() -> None:
         result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)

@@ -177,3 +177,17 @@ class ProviderFailed(Unavailable):
 
 class RecordAbandoned(ScormWebhooksError):
     """This process leaves a record to the next owner of its partition; nothing of it is committed."""
+
+
+# What handling one stored row raises when the row is wrong: a word or a shape that this release does not know, a field
+# that is missing, a value that a database or a schema refuses. It stops no other row. All else ends the process.
+ROW_ERRORS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    Invalid,
+    InvalidRecord,
+    RowRefused,
+)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.ids import ID_WORDS, is_id
-from streams.core.limits import MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS, METADATA_HASH_BYTES
+from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS, METADATA_HASH_BYTES
 from streams.core.times import TIME_WORDS, format_time, parse_time
 from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
@@ -231,4 +231,4 @@ def _to_json_value(value: str | float | Mapping[str, str]) -> str | int | float 
     if isinstance(value, Mapping):
         # A map of Avro has no order: the same event has the same body each time it is published.
         return dict(sorted(value.items()))
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT_INTEGER else value

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from streams.core.errors import FieldError
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import (
     MAX_DURATION_CHARACTERS,
+    MAX_EXACT_INTEGER,
     MAX_METADATA_NAME_CHARACTERS,
     MAX_METADATA_PAIRS,
     MAX_METADATA_VALUE_CHARACTERS,
@@ -28,6 +28,8 @@ _DURATION = re.compile(
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 _PERIOD = re.compile(r"\d{4}-(0[1-9]|1[0-2])", re.ASCII)
 
+NUMBER_WORDS = "a number from -2^53 to 2^53"
+
 Check = Callable[[Any], str | None]
 
 
@@ -36,8 +38,8 @@ def _id_problem(value: Any) -> str | None:
 
 
 def _text_problem(value: Any) -> str | None:
-    is_valid = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARACTERS and is_unicode(value)
-    return None if is_valid else f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters"
+    is_valid = isinstance(value, str) and 0 < len(value) <= MAX_TEXT_CHARACTERS and is_storable(value)
+    return None if is_valid else f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without NUL"
 
 
 def is_storable(text: str) -> bool:
@@ -52,8 +54,8 @@ def is_unicode(value: str) -> bool:
 
 
 def _number_problem(value: Any) -> str | None:
-    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    return None if is_valid else "must be a finite number"
+    is_valid = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_EXACT_INTEGER
+    return None if is_valid else f"must be {NUMBER_WORDS}"
 
 
 def _scaled_problem(value: Any) -> str | None:
@@ -130,7 +132,7 @@ def _enum(*values: str | int) -> FieldType:
 
 _ID = FieldType(_id_problem, {"type": "string", "pattern": f"^{ID_PATTERN.pattern}$"})
 _TEXT = FieldType(_text_problem, {"type": "string", "minLength": 1, "maxLength": MAX_TEXT_CHARACTERS})
-_NUMBER = FieldType(_number_problem, {"type": "number"})
+_NUMBER = FieldType(_number_problem, {"type": "number", "minimum": -MAX_EXACT_INTEGER, "maximum": MAX_EXACT_INTEGER})
 _SCALED = FieldType(_scaled_problem, {"type": "number", "minimum": -1, "maximum": 1})
 _INTEGER = FieldType(_integer_problem, {"type": "integer", "minimum": 0, "maximum": 2**63 - 1})
 _LENGTH = FieldType(_duration_problem, {"type": "string", "format": "duration", "maxLength": MAX_DURATION_CHARACTERS})
@@ -205,6 +207,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
         "thresholdPercent": Field(_enum(80, 100)),
     },
 }
+FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
 # A webhook gets these only if it names them: an old receiver of all types must not break at a new one.
 OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
 

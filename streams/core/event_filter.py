@@ -2,15 +2,14 @@
 
 import json
 import math
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, FieldType, is_unicode
-from streams.core.limits import MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
+from streams.core.event_data import EVENT_TYPES, NUMBER_WORDS, FieldType, is_unicode
+from streams.core.limits import MAX_EXACT_INTEGER, MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
 from streams.core.text import shorten
 
 METADATA_FIELD = "metadata"
@@ -241,15 +240,19 @@ def _problems(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, st
 def _operand_problem(operator: str, operand: object) -> str | None:
     match operator:
         case Operator.EQ:
-            return None if _is_scalar(operand) else f"must be a text, a number or an object of {OPERATORS}"
+            return None if _is_scalar(operand) else f"must be a text, {NUMBER_WORDS} or an object of {OPERATORS}"
         case Operator.IN:
             is_valid = (
                 isinstance(operand, list) and 0 < len(operand) <= MAX_FILTER_VALUES and all(map(_is_scalar, operand))
             )
-            return None if is_valid else f"in must be a list of 1 to {MAX_FILTER_VALUES} texts or numbers"
+            return (
+                None
+                if is_valid
+                else f"in must be a list of 1 to {MAX_FILTER_VALUES} texts, or numbers of -2^53 to 2^53"
+            )
         case Operator.EXISTS:
             return None if isinstance(operand, bool) else "exists must be true or false"
-    return None if _is_number(operand) else f"{operator} is for numbers: must be a finite number"
+    return None if _is_number(operand) else f"{operator} is for numbers: must be {NUMBER_WORDS}"
 
 
 def _is_scalar(value: object) -> bool:
@@ -257,7 +260,7 @@ def _is_scalar(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
+    return type(value) in (int, float) and abs(value) <= MAX_EXACT_INTEGER  # type: ignore[arg-type]
 
 
 def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list[FieldError]:
@@ -286,7 +289,23 @@ def _contradictions(event_filter: EventFilter) -> list[FieldError]:
             errors.append(FieldError(f"filter.{name}", "exists is false beside another operator: no event would match"))
         elif by_operator.get(Operator.GTE, -math.inf) > by_operator.get(Operator.LTE, math.inf):
             errors.append(FieldError(f"filter.{name}", "gte is above lte: no event would match"))
+        elif problem := _values_problem(by_operator):
+            errors.append(FieldError(f"filter.{name}", f"{problem}: no event would match"))
     return errors
+
+
+def _values_problem(by_operator: Mapping[str, Any]) -> str | None:
+    """Why none of the values that `eq` and `in` name meets all conditions on its field; None when one does."""
+    names = [operator for operator in (Operator.EQ, Operator.IN) if operator in by_operator]
+    if not names:
+        return None
+    operand = by_operator[names[0]]
+    values = [operand] if names[0] is Operator.EQ else list(operand)
+    for operator, other in by_operator.items():
+        if operator != names[0] and not any(_OPERATOR_TESTS[operator](value, other) for value in values):
+            return f"{operator} excludes {'what eq names' if names[0] is Operator.EQ else 'all values of in'}"
+    is_met = any(all(_OPERATOR_TESTS[op](value, other) for op, other in by_operator.items()) for value in values)
+    return None if is_met else f"no value of {names[0]} meets all of {', '.join(by_operator)}"
 
 
 def _type_problem(condition: Condition, kind: FieldType) -> str | None:

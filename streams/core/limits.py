@@ -141,6 +141,9 @@ MAX_OIDC_SUBJECT_CHARACTERS = 255
 # Accounts of one person. Each is read at the sign-in, and is a button on the page that asks for one.
 MAX_OIDC_ACCOUNTS = 100
 
+# Beyond it, two integers are the same double: Avro, JavaScript and JSON parsers change them.
+MAX_EXACT_INTEGER = 2**53
+
 # -- error responses -----------------------------------------------------------------------------------------------
 
 # Twenty errors of these lengths fit into 64 KiB, in any script.

@@ -29,12 +29,20 @@ class TokenBucket:
 
     def take(self, now: float, count: int = 1) -> bool:
         """Take tokens; False when there is none. More than there are is a debt, which later tokens pay."""
-        self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / self.period_seconds)
-        self.filled_at = now
-        if self.tokens < 1:
+        self.fill(now)
+        if not self.has_token:
             return False
         self.tokens -= count
         return True
+
+    def fill(self, now: float) -> None:
+        """Add the tokens of the time since the last call."""
+        self.tokens = min(self.limit, self.tokens + (now - self.filled_at) * self.limit / self.period_seconds)
+        self.filled_at = now
+
+    @property
+    def has_token(self) -> bool:
+        return self.tokens >= 1
 
     @property
     def remaining(self) -> int:
@@ -60,11 +68,17 @@ class RateLimits:
 
     def take(self, holder: str, now: float, count: int = 1) -> tuple[bool, TokenBucket]:
         """Take tokens of a holder's bucket. Returns whether there was one, and the bucket."""
+        bucket = self.bucket(holder, now)
+        return bucket.take(now, count), bucket
+
+    def bucket(self, holder: str, now: float) -> TokenBucket:
+        """A holder's bucket, with the tokens that it has now."""
         bucket = self._buckets.pop(holder, None) or TokenBucket.full(self._limit, now, self._period_seconds)
         self._buckets[holder] = bucket
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
-        return bucket.take(now, count), bucket
+        bucket.fill(now)
+        return bucket
 
 
 def seconds_to_send(count: int, per_second: int, concurrency: int, response_ms: float) -> float:

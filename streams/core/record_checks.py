@@ -7,7 +7,7 @@ from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import EventSubjects
-from streams.core.event_data import is_storable
+from streams.core.event_data import FIELD_NAMES, is_storable
 from streams.core.event_filter import EventFilter, UnknownOperator, parse_filter, parse_filter_json
 from streams.core.ids import ID_PATTERN, ID_WORDS, is_id
 from streams.core.limits import (
@@ -108,13 +108,17 @@ def check_webhook(webhook: Webhook) -> Webhook:
 
 
 def parse_recorded_filter(text: str) -> EventFilter:
-    """The filter of a webhook's record. Raises `InvalidRecord`; `NewerRecord` for an unknown operator."""
+    """The filter of a webhook's record. Raises `InvalidRecord`; `NewerRecord` for an unknown operator or field."""
     try:
-        return parse_filter(parse_filter_json(text))
+        event_filter = parse_filter(parse_filter_json(text))
     except UnknownOperator as error:
         raise NewerRecord(str(error)) from None
     except Invalid as error:
         raise InvalidRecord(str(error)) from None
+    # Without such a condition, or with one that no event meets, the webhook would get other events than it asks for.
+    if unknown_names := sorted({condition.name for condition in event_filter.conditions} - FIELD_NAMES):
+        raise NewerRecord(f"filter.{unknown_names[0]}: no event type of this release has this field")
+    return event_filter
 
 
 @lru_cache(1000)

@@ -49,6 +49,7 @@ from streams.ports.storage import (
     DueMails,
     ErasedEvents,
     Erasures,
+    FailedWorkLog,
     HeldDeliveries,
     Jobs,
     OutgoingEvents,
@@ -64,6 +65,8 @@ from streams.ports.storage import (
 )
 from streams.ports.webhooks import (
     DueChange,
+    FailedChange,
+    FailedChanges,
     Outbox,
     PublicationStatus,
     Webhooks,
@@ -90,6 +93,9 @@ __all__ = [
     "EventCodec",
     "EventConsumer",
     "EventHistory",
+    "FailedChange",
+    "FailedChanges",
+    "FailedWorkLog",
     "GroupLags",
     "HandleEvents",
     "HeldDeliveries",

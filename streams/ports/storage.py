@@ -12,6 +12,7 @@ from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
 from streams.core.erasure import Erasure
+from streams.core.failed_work import FailedRows, FailedWork, WorkKind
 from streams.core.held import HeldDelivery, ReleaseProgress
 from streams.core.job import Job
 from streams.core.mail import Mail
@@ -74,9 +75,14 @@ class HeldDeliveries(Protocol):
     async def webhooks(self) -> Mapping[str, int]:
         """The ids of these webhooks, each with the number of released deliveries that are not yet attempted."""
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]: ...
+    async def oldest(
+        self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[HeldDelivery]:
+        """Without the deliveries with the `excluded` ids."""
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]: ...
+    async def progress(
+        self, delivery_ids: Sequence[str], failed_rows: FailedRows = None
+    ) -> Sequence[ReleaseProgress]: ...
 
 
 class OverdueRetries(Protocol):
@@ -101,7 +107,7 @@ class Jobs(Protocol):
 
     async def find(self, job_id: str) -> Job | None: ...
 
-    async def list_unfinished(self, after_id: str) -> Sequence[Job]:
+    async def list_unfinished(self, after_id: str, failed_rows: FailedRows = None) -> Sequence[Job]:
         """Those of the next account behind `after_id`, by id: the oldest `MAX_UNFINISHED_JOBS_PER_ACCOUNT`.
 
         None behind the last account.
@@ -134,7 +140,7 @@ class Erasures(Protocol):
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
-    async def list_unfinished(self, cutoff: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, cutoff: datetime, failed_rows: FailedRows = None) -> Sequence[Erasure]:
         """Those that were created before, oldest first."""
 
     async def advance(self, erasure_id: str) -> Erasure:
@@ -204,6 +210,19 @@ class DueMails:
 
     mails: Sequence[Mail]
     emails: tuple[str, ...]
+
+
+# -- work that failed ----------------------------------------------------------------------------------------------
+
+
+class FailedWorkLog(Protocol):
+    """The work that failed at its row, for operators to read."""
+
+    async def note(self, failed_work: FailedWork) -> None:
+        """Store a failure in place of an earlier one of the same work."""
+
+    async def remove(self, kind: WorkKind, work_id: str) -> None:
+        """Forget work that succeeded."""
 
 
 # -- retention -----------------------------------------------------------------------------------------------------

@@ -67,6 +67,19 @@ class DueChange:
     webhook: Webhook | None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedChange:
+    """A webhook that is due, and whose row could not be read."""
+
+    webhook_id: str
+    version: int
+    account_id: str
+    error: str
+
+
+FailedChanges = list[FailedChange] | None
+
+
 class Outbox(Protocol):
     """The webhooks whose newest version is not on the topic yet."""
 
@@ -92,8 +105,16 @@ class Outbox(Protocol):
     async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 
-    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
-        """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions."""
+    async def list_due(
+        self,
+        limit: int,
+        refused: Mapping[str, int] | None = None,
+        failed_changes: FailedChanges = None,
+    ) -> Sequence[DueChange]:
+        """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions.
+
+        Those that cannot be read are added to `failed_changes`; without it their error passes on.
+        """
 
     async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
         """These versions are on the topic since these times; a newer version stays due."""

@@ -1,6 +1,7 @@
 """The composition root: a deployment's products go in; stages and services for people come out."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from streams.adapters.sql.audit import SqlAuditLog
@@ -10,6 +11,7 @@ from streams.adapters.sql.replays import SqlReplays
 from streams.core.oidc import OidcRules
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
+from streams.features.course_sessions.player_states import total_state_bytes
 from streams.features.course_sessions.service import CourseSessionService
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_storage import SqlDeliverySearch
@@ -19,6 +21,7 @@ from streams.features.events.recipients import RecipientService
 from streams.features.events.search import EventSearchService
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.invalid_records.service import InvalidRecordService
+from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.learners.service import LearnerService
 from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
@@ -96,7 +99,9 @@ class SqlDeployment(SqlParts):
         return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_token)
 
     def usage(self) -> UsageService:
-        return UsageService(SqlAccounts(self.database), SqlUsage(self.database), self.clock)
+        state_bytes = partial(total_state_bytes, self.database)
+        accounts, usage = SqlAccounts(self.database), SqlUsage(self.database)
+        return UsageService(accounts, usage, self.clock, state_bytes, self.max_state_bytes)
 
     def access(self) -> AccessService:
         database = self.database
@@ -186,7 +191,8 @@ class SqlDeployment(SqlParts):
 
     def invalid_records(self, producer: RecordProducer) -> InvalidRecordService:
         names = [topic.name for topic in self.topics]
-        return InvalidRecordService(producer, self.audit(), self.clock, names)
+        replayed, lease = SqlReplayedRecords(self.database), self.lease("invalid-replay")
+        return InvalidRecordService(producer, self.audit(), self.clock, names, replayed, lease)
 
     def deliveries(self) -> DeliveryService:
         replays = SqlReplays(self.database, self.clock)
@@ -215,7 +221,9 @@ class SqlDeployment(SqlParts):
 
     def platform(self) -> PlatformService:
         unknown_accounts = self.unknown_accounts().newest
-        return PlatformService(SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts)
+        return PlatformService(
+            SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts, self.failed_work().newest
+        )
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:
         return IngestService(producer, self.event_codec, recipients, self.clock)
@@ -232,7 +240,7 @@ class SqlDeployment(SqlParts):
 
     def event_search(self) -> EventSearchService:
         deliveries, webhooks = SqlDeliveryStore(self.database), SqlAccountWebhooks(self.database)
-        return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec)
+        return EventSearchService(deliveries, webhooks, self.event_history, self.event_codec, self.clock)
 
     def newest_events(self) -> NewestEventReader:
         return NewestEventReader(self.event_history, self.erasures(), self.event_codec, self.clock)

@@ -14,6 +14,7 @@ from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.sql.backlog import SqlBacklogs
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.failed_work import SqlFailedWork
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
@@ -41,6 +42,7 @@ from streams.ports import (
     Telemetry,
 )
 from streams.runtime.deployment import Deployment
+from streams.stages.postponed_work import PostponedWork
 from streams.topics import STAGE_TOPICS, retentions
 
 
@@ -80,6 +82,13 @@ class SqlParts(Deployment):
 
     # -- for stages ------------------------------------------------------------------------------------------------
 
+    def failed_work(self) -> SqlFailedWork:
+        return SqlFailedWork(self.database)
+
+    def postponed_work(self, telemetry: Telemetry) -> PostponedWork:
+        """For one process: the work that it tries again later."""
+        return PostponedWork(self.failed_work(), self.clock, telemetry)
+
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
         return SqlRecorder(self.database, self.clock, telemetry, self.encryption)
 
@@ -109,8 +118,13 @@ class SqlParts(Deployment):
     def outgoing_events(self) -> SqlOutgoingEvents:
         return SqlOutgoingEvents(self.database)
 
+    @property
+    def max_state_bytes(self) -> int:
+        """Of players' states of one account."""
+        return self.settings.player_states_mib * 1024**2
+
     def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
-        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption)
+        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption, self.max_state_bytes)
 
     def stored_webhooks(self) -> SqlWebhooks:
         return SqlWebhooks(self.database, self.clock, self.encryption_check)

@@ -37,6 +37,7 @@ class PublishProcess:
         self._producer = deployment.producer(telemetry)
         self._database = deployment.database
         self._lease = _make_lease_keeper("publish", deployment, telemetry)
+        self._postponed_work = postponed_work = deployment.postponed_work(telemetry)
         self._stage = Publish(
             deployment.outbox(),
             self._lease,
@@ -47,6 +48,7 @@ class PublishProcess:
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
             outages=self._outages,
+            postponed_work=postponed_work,
             writes_newest=deployment.writes_newest_schemas,
         )
         self._deployment, self._telemetry = deployment, telemetry
@@ -54,6 +56,7 @@ class PublishProcess:
             deployment.stored_course_sessions(telemetry),
             deployment.clock,
             self._outages,
+            postponed_work,
             deployment.writes_newest_schemas,
         )
         self._release_held = ReleaseHeld(
@@ -64,6 +67,7 @@ class PublishProcess:
             deployment.codec,
             deployment.clock,
             telemetry,
+            postponed_work,
             deployment.settings.release_rate,
         )
 
@@ -99,7 +103,9 @@ class PublishProcess:
 
     async def _send_outgoing_events(self) -> None:
         outgoing_events = self._deployment.outgoing_events()
-        await send_outgoing_events(outgoing_events, self._producer, self._telemetry, self._outages)
+        await send_outgoing_events(
+            outgoing_events, self._producer, self._telemetry, self._outages, self._postponed_work
+        )
 
     async def reconcile(self, may_delete: ConfirmDeletion) -> ReconcileResult:
         """Bring the topic to the state of SQL, once, as the only publisher."""
@@ -134,6 +140,7 @@ class MaintainProcess:
         self._deployment, self._telemetry = deployment, telemetry
         self._outages = deployment.outages(telemetry)
         self._lease = _make_lease_keeper("maintain", deployment, telemetry)
+        self._postponed_work = deployment.postponed_work(telemetry)
         self._jobs = deployment.jobs()
         self._backfill = HistoryBackfill(
             self._jobs,
@@ -159,24 +166,31 @@ class MaintainProcess:
         )
 
     async def _run_jobs(self) -> None:
-        await run_jobs(self._jobs, self._backfill, self._telemetry)
+        await run_jobs(self._jobs, self._backfill, self._telemetry, self._postponed_work)
 
     async def _finish_erasures(self) -> None:
         deployment = self._deployment
-        await finish_erasures(deployment.erasures(), deployment.clock, self._telemetry)
+        await finish_erasures(deployment.erasures(), deployment.clock, self._telemetry, self._postponed_work)
 
     async def _expose_backlog(self) -> None:
         deployment = self._deployment
-        await expose_backlog(deployment.backlogs(), deployment.group_lags(), deployment.clock, self._telemetry)
+        backlogs, lags = deployment.backlogs(), deployment.group_lags()
+        await expose_backlog(backlogs, lags, deployment.clock, self._telemetry, self._postponed_work)
 
     async def _send_overdue_again(self) -> None:
         deployment, longest_wait = self._deployment, self._deployment.settings.retry_schedule.tiers[-1].wait
         overdue, lags = deployment.overdue_retries(), deployment.group_lags()
-        await resend_overdue(overdue, lags, longest_wait, deployment.clock, self._telemetry)
+        await resend_overdue(overdue, lags, longest_wait, deployment.clock, self._telemetry, self._postponed_work)
 
     async def _prune(self) -> None:
         deployment = self._deployment
-        await prune_regularly(deployment.pruning(), deployment.retention_by_kind(), deployment.clock, self._telemetry)
+        await prune_regularly(
+            deployment.pruning(),
+            deployment.retention_by_kind(),
+            deployment.clock,
+            self._telemetry,
+            self._postponed_work,
+        )
 
     async def drain(self) -> None:
         return
@@ -197,7 +211,7 @@ class MeterProcess:
             self._consumer,
             deployment.event_codec,
             deployment.usage_meter(),
-            AccountCheck(deployment.unknown_accounts(), telemetry, outages),
+            AccountCheck(deployment.unknown_accounts(), telemetry, outages, deployment.postponed_work(telemetry)),
             lambda: run_in_worker_thread(lambda: admin.incarnation(SESSION_EVENTS)),
             deployment.clock,
             telemetry,
@@ -231,6 +245,7 @@ class NotifyProcess:
             deployment.clock,
             telemetry,
             deployment.outages(telemetry),
+            deployment.postponed_work(telemetry),
             deployment.settings.public_url,
         )
 

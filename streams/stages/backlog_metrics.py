@@ -10,7 +10,9 @@ from typing import NoReturn
 
 from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
+from streams.core.failed_work import WorkKind
 from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
+from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 
 READ_INTERVAL_SECONDS = 15.0
@@ -18,12 +20,15 @@ READ_INTERVAL_SECONDS = 15.0
 INTERVAL_FACTOR = 20
 
 
-async def expose_backlog(backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry) -> None:
+async def expose_backlog(
+    backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
+) -> None:
     """Read what waits and expose it, until cancelled. In an outage the last values stay."""
     clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
 
     async def expose_deliveries() -> None:
-        _expose_deliveries(await backlogs.read(), clock.now(), telemetry)
+        async with postponed_work.unit(WorkKind.BACKLOG, "deliveries"):
+            _expose_deliveries(await backlogs.read(), clock.now(), telemetry)
 
     async def expose_groups() -> None:
         _expose_groups(await lags.offsets(), clocks, clock.now(), telemetry)

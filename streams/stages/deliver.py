@@ -141,13 +141,18 @@ class Deliver:
                 dead_letter = DeadLetter(next_delivery, reason, attempt.message if attempt else reason_text or "")
                 values.append((DEAD_LETTERS, dead_letter))
         outgoing = [Outgoing(topic, key, self._encode(value)) for topic, value in values]
+        is_acknowledged = True
         try:
             await self._ports.producer.produce(outgoing)
         except RecordsRefused as error:
             reason_text = f"Kafka refuses what follows from it: {error}"
             await store_invalid(self._ports.producer, telemetry, [(record, reason_text)])
+            # The record of the decision is the last one.
+            is_acknowledged = len(outgoing) - 1 not in error.reasons
         if attempt is not None:
             record_metrics(telemetry, attempt)
+        if not is_acknowledged:
+            return
         match decision:
             case Hold(next_delivery):
                 telemetry.count("deliveries_held_total", reason=str(next_delivery.hold_reason))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import compress
 from typing import NamedTuple
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
@@ -29,10 +30,11 @@ DecodeResult = tuple[Event, bytes] | InvalidRecord | Invalid
 
 
 class FanOutResult(NamedTuple):
-    """An event with its deliveries and its span; `unmatched_reason` is why there is no delivery."""
+    """An event with its deliveries, their records and its span; `unmatched_reason` is why there is no delivery."""
 
     event: Event
     deliveries: Sequence[Delivery]
+    outgoing: Sequence[Outgoing]
     unmatched_reason: str | None
     span: Span
 
@@ -80,14 +82,18 @@ class FanOut:
             try:
                 if isinstance(result, Exception):
                     raise result
-                outcome = self._fan_out(record, *result, position)
-                outgoing += self._encode(outcome, record)
-                results.append(outcome)
+                results.append(self._fan_out(record, *result, position))
             except (InvalidRecord, Invalid) as error:
                 invalid.append((record, str(error)))
-        await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+            else:
+                outgoing += [(one, record) for one in results[-1].outgoing]
+        refused_indexes = await produce_or_store_invalid(self._producer, self._telemetry, outgoing)
+        first_index = 0
         for fan_out_result in results:
-            self._record_result(fan_out_result)
+            end = first_index + len(fan_out_result.deliveries)
+            is_acknowledged = [index not in refused_indexes for index in range(first_index, end)]
+            self._record_result(fan_out_result, list(compress(fan_out_result.deliveries, is_acknowledged)))
+            first_index = end
         await store_invalid(self._producer, self._telemetry, invalid)
 
     async def _read_with_retry(self, record: Record) -> DecodeResult:
@@ -101,9 +107,35 @@ class FanOut:
         except (InvalidRecord, Invalid) as error:
             return error
 
-    @pure
     def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FanOutResult:
-        """One delivery for each webhook that wants the event."""
+        """One delivery for each webhook that wants the event. Raises `InvalidRecord`.
+
+        What is pure is tried again; spans and shares are not, because events share them.
+        """
+        span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
+        try:
+            deliveries, reason = self._make_deliveries(record, event, body, position, span.trace_parent)
+            values = self._encode(deliveries)
+        except (InvalidRecord, Invalid):
+            span.end({}, "invalid")
+            raise
+        topic = self._choose_topic(event.account_id, len(deliveries))
+        outgoing = [
+            Outgoing(topic, delivery.webhook_id.encode(), value)
+            for delivery, value in zip(deliveries, values, strict=True)
+        ]
+        return FanOutResult(event, deliveries, outgoing, reason, span)
+
+    @pure
+    def _make_deliveries(
+        self,
+        record: Record,
+        event: Event,
+        body: bytes,
+        position: SubscriptionsPosition,
+        trace_parent: str | None,
+    ) -> tuple[Sequence[Delivery], str | None]:
+        """The deliveries of an event, and why there are none."""
         webhooks = self._subscriptions.of_account(event.account_id)
         mismatches = [mismatch_reason(candidate, event) for candidate in webhooks]
         recipients = [
@@ -113,7 +145,6 @@ class FanOut:
         ]
         # Most events of many accounts are wanted by no webhook.
         subjects, digest = (subjects_of_event(event), event_hash(body)) if recipients else (None, None)
-        span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         deliveries = [
             Delivery(
                 account_id=event.account_id,
@@ -123,27 +154,26 @@ class FanOut:
                 first_seen_at=record.appended_at,
                 subscriptions_position=position,
                 body=body,
-                trace_parent=span.trace_parent,
+                trace_parent=trace_parent,
                 subjects=subjects,
                 event_hash=digest,
             )
             for webhook in recipients
         ]
-        return FanOutResult(event, deliveries, None if recipients else closest_mismatch(mismatches), span)
+        return deliveries, None if recipients else closest_mismatch(mismatches)
 
     @pure
-    def _encode(self, result: FanOutResult, record: Record) -> list[tuple[Outgoing, Record]]:
-        encode, deliveries = self._codec.encode, result.deliveries
-        topic = self._choose_topic(result.event.account_id, len(deliveries))
-        return [(Outgoing(topic, delivery.webhook_id.encode(), encode(delivery)), record) for delivery in deliveries]
+    def _encode(self, deliveries: Sequence[Delivery]) -> list[bytes]:
+        encode = self._codec.encode
+        return [encode(delivery) for delivery in deliveries]
 
     def _choose_topic(self, account_id: str, deliveries: int) -> str:
         has_share, _ = self._shares.take(account_id, self._now(), deliveries)
         return DELIVERIES if has_share else BULK_DELIVERIES
 
-    def _record_result(self, result: FanOutResult) -> None:
-        """Count and log an event whose deliveries are acknowledged."""
-        event, deliveries, unmatched_reason, span = result
+    def _record_result(self, result: FanOutResult, deliveries: Sequence[Delivery]) -> None:
+        """Count and log an event, with its deliveries that are acknowledged."""
+        event, _, _, unmatched_reason, span = result
         self._telemetry.count("events_total", type=event.type)
         self._telemetry.count("deliveries_created_total", len(deliveries))
         if unmatched_reason is not None:

@@ -1,7 +1,7 @@
 """Store invalid records in `session-events.invalid`, with their origin and the error."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from streams.core.errors import RecordsRefused
 from streams.core.invalid_record import (
@@ -56,13 +56,13 @@ def _origin_headers(record: Record, error: str) -> tuple[tuple[str, bytes], ...]
 
 async def produce_or_store_invalid(
     producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
-) -> None:
+) -> Collection[int]:
     """Produce records, each with the record that it follows from. One that Kafka refuses permanently becomes invalid.
 
-    Returns when all are acknowledged. One refused record does not stop the others.
+    Returns the indexes of those, when all others are acknowledged. One refused record does not stop the others.
     """
     if not (refusals := await _produce(producer, [record for record, _ in outgoing])):
-        return
+        return ()
     # An event of several deliveries is stored once.
     sources = {(*outgoing[index][1].partition, outgoing[index][1].offset): index for index in refusals}
     await store_invalid(
@@ -70,6 +70,7 @@ async def produce_or_store_invalid(
         telemetry,
         [(outgoing[index][1], f"Kafka refuses what follows from it: {refusals[index]}") for index in sources.values()],
     )
+    return refusals.keys()
 
 
 async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid: Sequence[tuple[Record, str]]) -> None:

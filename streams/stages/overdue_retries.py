@@ -7,7 +7,9 @@ from datetime import timedelta
 
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
+from streams.core.failed_work import WorkKind
 from streams.ports import Clock, GroupLags, OverdueRetries, Partition, Telemetry
+from streams.stages.postponed_work import PostponedWork
 from streams.topics import DELIVER_GROUP, RECORD_GROUP
 
 CHECK_INTERVAL_SECONDS = 60.0
@@ -19,7 +21,12 @@ Offsets = Mapping[str, Mapping[Partition, GroupOffsets]]
 
 
 async def resend_overdue(
-    overdue_retries: OverdueRetries, lags: GroupLags, longest_wait: timedelta, clock: Clock, telemetry: Telemetry
+    overdue_retries: OverdueRetries,
+    lags: GroupLags,
+    longest_wait: timedelta,
+    clock: Clock,
+    telemetry: Telemetry,
+    postponed_work: PostponedWork,
 ) -> None:
     """Send retries again that are overdue by more than the longest wait of the schedule, until cancelled.
 
@@ -33,8 +40,9 @@ async def resend_overdue(
                 previous_offsets, current_offsets, RECORD_GROUP
             ):
                 due_before = clock.now() - max(longest_wait, MIN_OVERDUE)
-                if count := await overdue_retries.resend(due_before, BATCH_ROWS):
-                    telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
+                async with postponed_work.unit(WorkKind.OVERDUE_RETRIES, "resend"):
+                    if count := await overdue_retries.resend(due_before, BATCH_ROWS):
+                        telemetry.warning("overdue_retries_sent_again", count=count, why="their records are gone")
             previous_offsets = current_offsets
         await asyncio.sleep(CHECK_INTERVAL_SECONDS)
 

@@ -7,13 +7,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
+from streams.core.errors import ROW_ERRORS, RecordsRefused, Unavailable
+from streams.core.failed_work import WorkKind, describe
 from streams.core.pure import pure
 from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.core.webhook import Webhook
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
-from streams.ports import Clock, Codec, DueChange, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
+from streams.ports import (
+    Clock,
+    Codec,
+    DueChange,
+    EncryptionCheck,
+    FailedChange,
+    Outbox,
+    Outgoing,
+    RecordProducer,
+    Telemetry,
+)
 from streams.stages.lease import LeaseKeeper
+from streams.stages.postponed_work import PostponedWork
 from streams.topics import SUBSCRIPTIONS
 
 BATCH_WEBHOOKS = 500
@@ -23,7 +36,7 @@ COMPARE_INTERVAL_SECONDS = 60.0
 
 
 # Whether these webhooks may be deleted from the topic.
-ConfirmDeletion = Callable[[Sequence[str]], Awaitable[bool]]
+ConfirmDeletion = Callable[[Sequence[Webhook]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,11 @@ class Publish:
         clock: Clock,
         new_incarnation: Callable[[], str],
         outages: Outages,
+        postponed_work: PostponedWork,
         writes_newest: bool = True,
     ) -> None:
         self._outbox = outbox
+        self._postponed_work = postponed_work
         self._writes_newest = writes_newest
         self._lease = lease
         self._producer = producer
@@ -67,7 +82,7 @@ class Publish:
         self._new_incarnation = new_incarnation
         self._live_ids: set[str] = set()
         self._sentinel: Sentinel | None = None
-        # Webhooks that Kafka refused, each with the refused version.
+        # Webhooks that could not be published, each with the version that failed.
         self._refused: dict[str, int] = {}
         self._sentinel_written_at = self._last_compared_at = 0.0
         self._incarnation = self._last_compared_id = ""
@@ -89,7 +104,8 @@ class Publish:
         """
         await self._outbox.restart_health()
         unknown_ids = await self._begin(topic)
-        deleted_ids = unknown_ids if unknown_ids and await confirm_deletion(unknown_ids) else ()
+        unknown_webhooks = [webhook for name in unknown_ids if (webhook := topic.find(name)) is not None]
+        deleted_ids = unknown_ids if unknown_webhooks and await confirm_deletion(unknown_webhooks) else ()
         await self._lease.check()
         versions = topic.versions()
         await self._producer.produce([_to_outgoing(name, versions[name] + 1) for name in deleted_ids])
@@ -120,8 +136,8 @@ class Publish:
             self._check = await self._keys.verify()
         if now - self._last_compared_at >= COMPARE_INTERVAL_SECONDS:
             self._last_compared_at = now
-            await self._reconcile_next(topic)
-            self._refused.clear()
+            async with self._postponed_work.unit(WorkKind.WEBHOOK, "comparison"):
+                await self._reconcile_next(topic)
 
     async def _reconcile_next(self, topic: SubscriptionsTable) -> None:
         """Compare another portion with the topic. To read every webhook each minute would cost too much."""
@@ -166,21 +182,28 @@ class Publish:
     async def publish_due(self) -> int:
         """Publish the webhooks that are due, at most one batch. Returns how many; 0 when there are none.
 
-        A webhook that Kafka refuses does not stop the others: it stays due, and is tried again when it is changed or
-        after a minute.
+        A webhook whose row is wrong, or that Kafka refuses, does not stop the others: it stays due, and is tried again
+        when it is changed, or later.
         """
-        changes = await self._outbox.list_due(BATCH_WEBHOOKS, self._refused)
+        postponed_ids = self._postponed_work.postponed_ids(WorkKind.WEBHOOK)
+        self._refused = {name: version for name, version in self._refused.items() if name in postponed_ids}
+        failed_changes: list[FailedChange] = []
+        changes = await self._outbox.list_due(BATCH_WEBHOOKS, self._refused, failed_changes)
+        for failed_change in failed_changes:
+            await self._postpone(failed_change, failed_change.error)
+        count = len(changes) + len(failed_changes)
         if changes:
             published = await self._publish(changes)
             if published:
                 await self._outbox.mark_published(published)
             for change, _ in published:
+                await self._postponed_work.note_success(WorkKind.WEBHOOK, change.webhook_id)
                 (self._live_ids.discard if change.webhook is None else self._live_ids.add)(change.webhook_id)
             self._telemetry.count("webhooks_published_total", len(published))
         # The first sentinel of an incarnation means that all webhooks are there, so it comes after the last of them.
-        if self._sentinel is not None or not changes:
+        if self._sentinel is not None or not count:
             await self._write_sentinel()
-        return len(changes)
+        return count
 
     async def _publish(self, changes: Sequence[DueChange]) -> list[tuple[DueChange, datetime]]:
         """Produce webhooks. Returns those that are acknowledged, with their append times."""
@@ -188,20 +211,20 @@ class Publish:
         for change in changes:
             try:
                 encoded_changes.append((change, self._encode_change(change)))
-            except InvalidRecord as error:
-                self._record_refusal(change, str(error))
+            except ROW_ERRORS as error:
+                await self._postpone(change, describe(error))
         try:
             append_times = await self._producer.produce([outgoing for _, outgoing in encoded_changes])
         except RecordsRefused as error:
             for index, reason in error.reasons.items():
-                self._record_refusal(encoded_changes[index][0], reason)
+                await self._postpone(encoded_changes[index][0], reason)
             return [(encoded_changes[index][0], at) for index, at in error.append_times.items()]
         return [(change, at) for (change, _), at in zip(encoded_changes, append_times, strict=True)]
 
-    def _record_refusal(self, change: DueChange, reason: str) -> None:
+    async def _postpone(self, change: DueChange | FailedChange, reason: str) -> None:
         self._refused[change.webhook_id] = change.version
-        self._telemetry.count("webhooks_refused_total")
-        self._telemetry.error("webhook_not_published", webhook_id=change.webhook_id, why=reason)
+        account_id = change.account_id if isinstance(change, FailedChange) else _account_of(change)
+        await self._postponed_work.postpone(WorkKind.WEBHOOK, change.webhook_id, account_id, reason)
 
     async def _write_sentinel(self) -> None:
         """Produce the sentinel when it changed, and regularly: stages compare their clocks with it."""
@@ -217,6 +240,10 @@ class Publish:
         outgoing = _to_outgoing(change.webhook_id, change.version, value)
         decode_record(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)
         return outgoing
+
+
+def _account_of(change: DueChange) -> str:
+    return change.webhook.account_id if change.webhook else ""
 
 
 def _to_outgoing(webhook_id: str, version: int, value: bytes | None = None) -> Outgoing:

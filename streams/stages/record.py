@@ -6,7 +6,7 @@ from dataclasses import replace
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, strip_details
-from streams.core.errors import ConflictingId, Invalid, InvalidRecord, NewerRecord, RowRefused
+from streams.core.errors import ROW_ERRORS, ConflictingId, Invalid, InvalidRecord, NewerRecord
 from streams.core.network import OwnNetwork
 from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
@@ -113,7 +113,7 @@ class RecordStage:
         try:
             batch = _fold(entries)
             conflicts = await self._store_when_available(batch)
-        except (RowRefused, InvalidRecord) as error:
+        except ROW_ERRORS as error:
             if len(values) == 1:
                 return await self._store_without_details(*values[0], error)
             middle = len(values) // 2
@@ -159,7 +159,7 @@ class RecordStage:
         self._telemetry.warning("record_stored_without_details", **record.place, why=str(cause))
         try:
             await self._store_when_available(_fold([strip_details(entry)]))
-        except (RowRefused, InvalidRecord) as error:
+        except ROW_ERRORS as error:
             return [(record, f"it cannot be stored: {error}")]
         return []
 

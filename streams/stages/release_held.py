@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -11,11 +11,13 @@ from streams.core.attempt import DeadLetter, NextStep
 from streams.core.delivery import DeathReason, State, SubscriptionsPosition
 from streams.core.delivery_moves import TRANSITIONS
 from streams.core.delivery_state import Batch, DeliveryState, state_of_record
-from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
+from streams.core.errors import ROW_ERRORS, InvalidRecord, RecordsRefused, Unavailable
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.pure import pure
 from streams.core.rate import Pace
 from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
+from streams.stages.postponed_work import PostponedWork
 from streams.topics import DEAD_LETTERS, DELIVERIES
 
 CYCLE_SECONDS = 0.1
@@ -70,6 +72,7 @@ class ReleaseHeld:
         codec: Codec,
         clock: Clock,
         telemetry: Telemetry,
+        postponed_work: PostponedWork,
         per_second: int,
     ) -> None:
         self._held_deliveries = held_deliveries
@@ -79,6 +82,7 @@ class ReleaseHeld:
         self._codec = codec
         self._clock = clock
         self._telemetry = telemetry
+        self._postponed_work = postponed_work
         self._per_second = per_second
         self._query_slots = asyncio.Semaphore(MAX_CONCURRENT_QUERIES)
         self._webhooks: dict[str, _WebhookState] = {}
@@ -115,7 +119,9 @@ class ReleaseHeld:
         delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.released_steps]
         progress_by_id: dict[str, ReleaseProgress] = {}
         for start in range(0, len(delivery_ids), PROGRESS_BATCH_SIZE):
-            progress = await self._held_deliveries.progress(delivery_ids[start : start + PROGRESS_BATCH_SIZE])
+            batch_ids, failed_rows = delivery_ids[start : start + PROGRESS_BATCH_SIZE], list[FailedRow]()
+            progress = await self._held_deliveries.progress(batch_ids, failed_rows)
+            await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
             progress_by_id |= {item.delivery_id: item for item in progress}
         for state in self._webhooks.values():
             known_progress = {
@@ -143,7 +149,12 @@ class ReleaseHeld:
 
     async def _release(self, limits: Mapping[str, int], seconds: float) -> int:
         """Release deliveries of several webhooks, spread over `seconds`."""
-        portions = await asyncio.gather(*(self._oldest(name, limit) for name, limit in limits.items()))
+        excluded = self._postponed_work.postponed_ids(WorkKind.HELD_DELIVERY)
+        failed_rows: list[FailedRow] = []
+        portions = await asyncio.gather(
+            *(self._oldest(name, limit, excluded, failed_rows) for name, limit in limits.items())
+        )
+        await self._postponed_work.postpone_rows(WorkKind.HELD_DELIVERY, failed_rows)
         deliveries = [delivery for portion in portions for delivery in portion]
         if not deliveries:
             return 0
@@ -154,9 +165,11 @@ class ReleaseHeld:
             self._give_up(delivery, refusals[id(delivery[0])]) if id(delivery[0]) in refusals else delivery
             for delivery in results
         ]
-        await self._recorder.record(Batch([delivery_state for _, delivery_state in results]))
+        stored_ids = await self._record([delivery_state for _, delivery_state in results])
         released_counts, ended_counts = Counter[str](), Counter[str]()
         for delivery, (_, delivery_state) in zip(deliveries, results, strict=True):
+            if delivery_state.delivery_id not in stored_ids:
+                continue
             self._telemetry.count("deliveries_released_total", choice=delivery.choice)
             if delivery_state.state is State.DEAD:
                 self._telemetry.count("dead_letters_total", reason=str(delivery_state.reason))
@@ -210,9 +223,27 @@ class ReleaseHeld:
             state=TRANSITIONS[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
         )
 
-    async def _oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
+    async def _record(self, delivery_states: Sequence[DeliveryState]) -> Collection[str]:
+        """Store these states: together, or each on its own when one cannot be stored. Returns the ids of the stored."""
+        try:
+            await self._recorder.record(Batch(delivery_states))
+        except ROW_ERRORS:
+            pass
+        else:
+            return {delivery_state.delivery_id for delivery_state in delivery_states}
+        stored_ids = set[str]()
+        for delivery_state in delivery_states:
+            delivery_id = delivery_state.delivery_id
+            async with self._postponed_work.unit(WorkKind.HELD_DELIVERY, delivery_id, delivery_state.account_id):
+                await self._recorder.record(Batch([delivery_state]))
+                stored_ids.add(delivery_id)
+        return stored_ids
+
+    async def _oldest(
+        self, webhook_id: str, limit: int, excluded: Collection[str], failed_rows: list[FailedRow]
+    ) -> Sequence[HeldDelivery]:
         async with self._query_slots:
-            return await self._held_deliveries.oldest(webhook_id, limit)
+            return await self._held_deliveries.oldest(webhook_id, limit, excluded, failed_rows)
 
     @pure
     def _release_one(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> ReleaseResult:

@@ -7,9 +7,11 @@ from datetime import timedelta
 from typing import NoReturn
 
 from streams.core.errors import Unavailable
+from streams.core.failed_work import WorkKind
 from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
 from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
+from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 
 PRUNE_INTERVAL_SECONDS = 300.0
@@ -18,15 +20,19 @@ MAX_CONCURRENT_STATEMENTS = 2
 
 
 async def prune_regularly(
-    pruning: Pruning, retentions: Mapping[Prunable, timedelta], clock: Clock, telemetry: Telemetry
+    pruning: Pruning,
+    retentions: Mapping[Prunable, timedelta],
+    clock: Clock,
+    telemetry: Telemetry,
+    postponed_work: PostponedWork,
 ) -> None:
     """Delete the rows that are older than the retention of their kind, until cancelled. The kinds work side by side.
 
-    A kind that cannot be deleted, for example because a permission is missing, delays no other.
+    A kind that cannot be deleted, for example because a permission is missing or a row is wrong, delays no other.
     """
     statement_slots, lags = asyncio.Semaphore(MAX_CONCURRENT_STATEMENTS), dict[tuple[str, ...], float]()
     kinds = [
-        _KindRetention(pruning, prunable, retention, clock, telemetry, statement_slots, lags)
+        _KindRetention(pruning, prunable, retention, clock, telemetry, postponed_work, statement_slots, lags)
         for prunable, retention in retentions.items()
     ]
     await run_until_first_ends(*(kind.run for kind in kinds))
@@ -42,6 +48,7 @@ class _KindRetention:
         retention: timedelta,
         clock: Clock,
         telemetry: Telemetry,
+        postponed_work: PostponedWork,
         statement_slots: asyncio.Semaphore,
         lags: dict[tuple[str, ...], float],
     ) -> None:
@@ -50,6 +57,7 @@ class _KindRetention:
         self._retention = retention
         self._clock = clock
         self._telemetry = telemetry
+        self._postponed_work = postponed_work
         self._statement_slots = statement_slots
         self._lags = lags
         self._name = prunable.name.lower()
@@ -59,15 +67,19 @@ class _KindRetention:
 
     async def run(self) -> NoReturn:
         while True:
-            try:
-                await self._catch_up()
-            except Unavailable as error:
-                self._outage.begin(self, str(error))
-            else:
-                self._outage.end(self)
-            with suppress(Unavailable):  # The next round logs it.
-                await self._measure_lag()
+            async with self._postponed_work.unit(WorkKind.RETENTION, self._name):
+                await self._prune()
             await asyncio.sleep(PRUNE_INTERVAL_SECONDS)
+
+    async def _prune(self) -> None:
+        try:
+            await self._catch_up()
+        except Unavailable as error:
+            self._outage.begin(self, str(error))
+        else:
+            self._outage.end(self)
+        with suppress(Unavailable):  # The next round logs it.
+            await self._measure_lag()
 
     async def _catch_up(self) -> None:
         """Delete portion after portion, until one is not full."""

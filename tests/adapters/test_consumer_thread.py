@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from streams.adapters.kafka import consumer_thread
-from streams.adapters.kafka.consumer_thread import ConsumerFailed, ConsumerThread
+from streams.adapters.kafka.consumer_thread import ConsumerFailed, ConsumerThread, rewind
 from streams.adapters.kafka.group_protocol import CLASSIC, GroupProtocol
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 
@@ -35,3 +36,26 @@ def test_a_broker_that_refuses_both_protocols_ends_the_consumer(monkeypatch: pyt
     [outcome] = owner.outcomes
     assert isinstance(outcome, ConsumerFailed)
     assert "the broker lacks it" in str(outcome)
+
+
+class FailingSeek:
+    """A consumer that cannot seek."""
+
+    def __init__(self, *assigned: TopicPartition) -> None:
+        self.assigned = assigned
+
+    def seek(self, target: TopicPartition) -> None:
+        raise KafkaException(KafkaError(KafkaError._STATE))
+
+    def assignment(self) -> list[TopicPartition]:
+        return list(self.assigned)
+
+
+def test_a_rewind_that_fails_ends_the_consumer() -> None:
+    target = TopicPartition("deliveries", 3, 17)
+    with pytest.raises(ConsumerFailed, match="deliveries 3 to offset 17"):
+        rewind(cast(Any, FailingSeek(TopicPartition("deliveries", 3))), target)
+
+
+def test_a_partition_that_was_revoked_is_not_rewound() -> None:
+    rewind(cast(Any, FailingSeek(TopicPartition("deliveries", 4))), TopicPartition("deliveries", 3, 17))

@@ -133,6 +133,21 @@ async def test_a_link_is_used_once_until_it_expires(database: SqlStore) -> None:
     assert await users.find("usr_1") is None
 
 
+async def test_open_mails_are_counted_with_the_one_that_is_added(database: SqlStore) -> None:
+    await SqlUsers(database.database).add(User("usr_1", "acme", "ada@acme.example", NOON), audit_entry())
+    sign_ins = SqlSignIns(database.database)
+
+    async def ask(number: int) -> bool:
+        name = f"mail_{number}"
+        mail = Mail(name, name, "acme", "", MailKind.SIGN_IN, {"email": "ada@acme.example"}, NOON, due_at=NOON)
+        sign_in = SignIn(name, "email", NOON, NOON + DAY, email="ada@acme.example", code_sha256="right")
+        return await sign_ins.add_mailed(sign_in, mail, 3)
+
+    results = await asyncio.gather(*map(ask, range(10)))
+    assert sum(results) == 3
+    assert await sign_ins.count_open_mails("ada@acme.example", NOON) == 3
+
+
 async def test_a_code_has_a_limited_number_of_guesses(database: SqlStore) -> None:
     sign_ins = SqlSignIns(database.database)
     sign_in = SignIn("one", "email", NOON, NOON + DAY, email="ada@acme.example", code_sha256="right", guesses_left=3)

@@ -95,7 +95,13 @@ async def test_a_players_state_is_found_among_many_sessions(database: SqlStore) 
         await connection.execute(insert(course_sessions), [{**row, "id": f"s-{number}"} for number in range(2000)])
         await connection.execute(
             insert(player_states),
-            {"account_id": "acme", "session_id": "s-7", "committed_at": NOON, "encrypted_state": "encrypted:x"},
+            {
+                "account_id": "acme",
+                "session_id": "s-7",
+                "committed_at": NOON,
+                "encrypted_state": "encrypted:x",
+                "state_bytes": 11,
+            },
         )
         is_its = course_sessions.c.id == "s-7"
         await connection.execute(update(course_sessions).where(is_its).values(stored_state="stored"))

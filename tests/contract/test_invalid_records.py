@@ -1,18 +1,26 @@
 """Invalid records are listed, found and produced again, on a real broker."""
 
+from datetime import timedelta
+
 import pytest
 
 from builders import NOON
 from contract.clusters import CLOCK, KafkaCluster, RecordCollector, running, until
+from contract.stores import SqlStore
+from fakes import FakeClock, FakeKafka, FakeLease
 from streams.adapters.kafka import invalid_records as adapter
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.errors import NotFound, Unavailable
+from streams.core.errors import Conflict, NotFound, Unavailable
+from streams.core.invalid_record import stored_record
 from streams.core.page import Cursor, Page
 from streams.features.invalid_records.service import InvalidRecordService
-from streams.ports import Outgoing, Partition, Record
+from streams.features.invalid_records.storage import SqlReplayedRecords
+from streams.ports import Outgoing, Partition, Record, RecordProducer
 from streams.stages.invalid_records import to_invalid_record, to_truncated_invalid_record
 from streams.topics import ATTEMPTS, INVALID, SESSION_EVENTS
+
+RECORD = Record(Partition(SESSION_EVENTS, 0), 7, b"k", b"junk", NOON)
 
 
 class FakeAuditLog:
@@ -71,7 +79,46 @@ async def test_one_is_found_by_its_id(kafka_cluster: KafkaCluster) -> None:
             reader.find(unknown)
 
 
-async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaCluster) -> None:
+def service_of(store: SqlStore, producer: RecordProducer, lease: FakeLease | None = None) -> InvalidRecordService:
+    replayed = SqlReplayedRecords(store.database)
+    return InvalidRecordService(
+        producer, FakeAuditLog(), CLOCK, [SESSION_EVENTS, INVALID], replayed, lease or FakeLease()
+    )
+
+
+async def test_a_replay_of_all_repeats_no_record(database: SqlStore) -> None:
+    """Each record that is replayed is still invalid: it is stored again."""
+    kafka = FakeKafka(FakeClock())
+    stored_records = [stored_record(0, 0, NOON, b"k", b"junk", to_invalid_record(RECORD, "wrong").headers)]
+    for number in range(1, 4):
+        result = await service_of(database, kafka).replay(iter(stored_records), actor="cli:ada", is_repeated=False)
+        assert (result.count, result.skipped) == (1, number - 1)
+        at, headers = NOON + timedelta(seconds=number), stored_records[0].headers
+        origin = to_invalid_record(RECORD, "wrong").headers
+        stored_records.append(stored_record(0, number, at, b"k", b"junk", (*headers, *origin)))
+    assert len(kafka.topic(SESSION_EVENTS)) == 3
+    again = await service_of(database, kafka).replay(iter(stored_records[:1]), actor="cli:ada")
+    assert (again.count, again.skipped) == (1, 0)
+
+
+async def test_the_same_place_of_a_new_topic_is_another_record(database: SqlStore) -> None:
+    kafka, headers = FakeKafka(FakeClock()), to_invalid_record(RECORD, "wrong").headers
+    for at in (NOON, NOON + timedelta(days=1)):
+        records = [stored_record(0, 0, at, b"k", b"junk", headers)]
+        result = await service_of(database, kafka).replay(records, actor="cli:ada", is_repeated=False)
+        assert result.count == 1
+
+
+async def test_a_second_replay_at_once_is_refused(database: SqlStore) -> None:
+    kafka, lease = FakeKafka(FakeClock()), FakeLease()
+    assert await lease.rival().renew()
+    records = [stored_record(0, 0, NOON, b"k", b"junk", to_invalid_record(RECORD, "wrong").headers)]
+    with pytest.raises(Conflict, match="another replay"):
+        await service_of(database, kafka, lease).replay(records, actor="cli:ada")
+    assert kafka.topic(SESSION_EVENTS) == []
+
+
+async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaCluster, database: SqlStore) -> None:
     seen, audit = RecordCollector(), FakeAuditLog()
     short = to_truncated_invalid_record(Record(Partition(SESSION_EVENTS, 0), 9, b"k", b"x" * 9999, NOON), "too large")
     foreign = invalid(8, "of-another-program")
@@ -80,7 +127,9 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
         running(kafka_cluster.consumer(SESSION_EVENTS).run(seen)),
     ):
         await producer.produce([invalid(7), foreign, short])
-        service = InvalidRecordService(producer, audit, CLOCK, [SESSION_EVENTS, INVALID])
+        replayed_records = SqlReplayedRecords(database.database)
+        topics = [SESSION_EVENTS, INVALID]
+        service = InvalidRecordService(producer, audit, CLOCK, topics, replayed_records, FakeLease())
         progress: list[int] = []
         replayed = await service.replay(stored(kafka_cluster).iterate_all(), progress.append, actor="cli:ada")
         await until(lambda: len(seen.records) == 1)

@@ -12,7 +12,7 @@ from sqlalchemy import URL, Connection, delete, event, insert, select, text
 
 from builders import NOON, attempt, webhook
 from contract.stores import SqlStore, failed, publish_all
-from fakes import FakeTelemetry, until
+from fakes import FakeTelemetry, postponed_work, until
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, deliveries, events, pauses, webhook_health, webhooks
@@ -131,7 +131,8 @@ async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database:
     try:
         async with small.read_transaction(), small.read_transaction(), small.read_transaction():
             keep = dict.fromkeys(Prunable, MINUTE)
-            running = asyncio.create_task(prune_regularly(SqlPruning(small), keep, database.clock, telemetry))
+            pruning, work = SqlPruning(small), postponed_work(telemetry)
+            running = asyncio.create_task(prune_regularly(pruning, keep, database.clock, telemetry, work))
             behind = telemetry.replaced
             await until(lambda: len(behind.get("retention_behind_seconds", ())) == len(Prunable), 30)
             running.cancel()

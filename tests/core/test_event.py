@@ -36,8 +36,8 @@ POSTED = {**PAYLOAD, "accountId": "acme"}
 # -- valid events --------------------------------------------------------------------------------------------
 
 ids = st.from_regex(r"[A-Za-z0-9_:-]{1,128}", fullmatch=True)
-texts = st.text(min_size=1, max_size=30)
-numbers = st.integers(-(10**300), 10**300) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
+numbers = st.integers(-(2**53), 2**53) | st.floats(-(2**53), 2**53)
 whole = st.integers(0, 2**63 - 1)
 
 
@@ -225,6 +225,8 @@ def test_each_invalid_field_is_named(field: str, value: Any) -> None:
         ("scoreRaw", "92"),
         ("scoreRaw", float("nan")),
         ("scoreRaw", 10**400),
+        ("scoreRaw", 2**53 + 1),
+        ("scoreRaw", -1e300),
         ("scoreScaled", 1.01),
         ("completionStatus", "Completed"),
         ("successStatus", ["passed"]),

@@ -1,9 +1,13 @@
 """An operator sees what needs help in all accounts, and looks at one of them."""
 
+from datetime import timedelta
+
 from dashboard.pages import FakeBrowser, signed_in
 
 from builders import NOON, attempt
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
+from streams.adapters.sql.failed_work import SqlFailedWork
+from streams.core.failed_work import FailedWork, WorkKind
 from streams.core.outcome import OutcomeKind
 from streams.core.usage import UnknownAccount
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
@@ -100,3 +104,15 @@ async def test_events_of_accounts_that_do_not_exist_are_shown(api: ApiFixture) -
     page = await browser.open("/operator")
     assert "acc_mistyped 3" in page.text
     assert "nobody gets them" in page.text
+
+
+async def test_work_that_fails_is_shown(api: ApiFixture) -> None:
+    browser, log = await operator(api), SqlFailedWork(api.database)
+    assert "Work that fails" not in (await browser.open("/operator")).text
+    old, now = api.clock.now() - timedelta(hours=1), api.clock.now()
+    await log.note(FailedWork(WorkKind.MAIL, "mail_1", "acme", "of an ended process", 1, old, old))
+    await log.note(FailedWork(WorkKind.HELD_DELIVERY, "del_1", "acme", "ValueError: 'moon'", 7, now, now))
+    page = await browser.open("/operator")
+    assert "held delivery del_1 acme 7" in page.text
+    assert "ValueError: 'moon'" in page.text
+    assert "mail_1" not in page.text

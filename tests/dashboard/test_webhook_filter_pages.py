@@ -1,11 +1,13 @@
 """A person gives a webhook a filter, and looks at the latest events before it is saved."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import pytest_asyncio
@@ -136,6 +138,29 @@ async def test_a_viewer_compares_nothing(api: ApiFixture) -> None:
     viewer = await signed_in(api, "viewer")
     assert (await viewer.send("/webhooks/new", compare="1")).status == 403
     await viewer.close()
+
+
+async def test_no_page_shows_what_turns_or_hides_text(api: ApiFixture, browser: FakeBrowser) -> None:
+    odd = "a\u202eb\u2066c\u2069d\x9be\u2028f"
+    learner, metadata = f"learner {odd}", {"department": odd.replace("\u2028", ""), f"{odd[:8]}": "x"}
+    await delivered(api, 1, learnerId=learner, metadata=metadata)
+    wanted = {"learnerId": learner, "metadata.department": "sales"}
+    pages = [
+        await browser.open("/deliveries"),
+        *[await browser.open(f"/deliveries/{row['id']}") for row in (await api.acme.get("/v1/deliveries"))["data"]],
+        await browser.open(f"/deliveries?learner={quote(learner)}"),
+        await browser.open(f"/deliveries?metadata={quote('department=' + odd)}"),
+        await browser.open(f"/deliveries?q={quote(odd)}"),
+        await browser.send("/account/learners", learner=learner),
+        await browser.send("/webhooks/new", url=URL, filter=json.dumps(wanted), compare="1"),
+        await browser.send("/webhooks/new", url=URL, filter=json.dumps({odd: "x"})),
+        await browser.open("/account/audit"),
+    ]
+    for page in pages:
+        # What a person typed stays in its field.
+        shown = re.sub(r'value="[^"]*"|<textarea.*?</textarea>', "", page.html, flags=re.DOTALL)
+        found = re.findall(r".{0,40}[\x7f-\x9f\u2028-\u202e\u2066-\u2069].{0,20}", shown)
+        assert found == [], page.path
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeErasedLearners, FakeSender, FakeTelemetry
+from fakes.failed_work import FakeFailedWork, postponed_work
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
@@ -20,6 +21,7 @@ __all__ = [
     "FakeEncryptionCheck",
     "FakeErasedLearners",
     "FakeEventHistory",
+    "FakeFailedWork",
     "FakeHandler",
     "FakeHeld",
     "FakeIdentityProvider",
@@ -35,6 +37,7 @@ __all__ = [
     "FakeTelemetry",
     "cancel_others",
     "newer_schemas",
+    "postponed_work",
     "quiet",
     "until",
 ]

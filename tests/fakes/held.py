@@ -1,6 +1,6 @@
 """Held deliveries, replays and jobs, in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosi
 from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
 from streams.core.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
+from streams.core.failed_work import FailedRows
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 from streams.core.job import PORTION_SIZE, Job, JobKind
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
@@ -30,15 +31,18 @@ class FakeHeld:
         able = sorted(filter(self.recorder.webhooks.can_take, holding))
         return {webhook_id: sum(map(_is_under_way, self.recorder.of(webhook_id))) for webhook_id in able}
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
+    async def oldest(
+        self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[HeldDelivery]:
         self._check()
         delivery_states = [state for state in self._in_state(State.HELD) if state.webhook_id == webhook_id]
         delivery_states.sort(key=lambda state: (state.first_seen_at, state.delivery_id))
         choices = [(state, self._choice(state)) for state in delivery_states]
         able = [(state, choice) for state, choice in choices if choice and self.recorder.has_body(state)]
+        able = [(state, choice) for state, choice in able if state.delivery_id not in excluded]
         return [HeldDelivery(self._delivery(state), choice) for state, choice in able[:limit]]
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
+    async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         self._check()
         known = [self.recorder.delivery_states[name] for name in delivery_ids if name in self.recorder.delivery_states]
         return [ReleaseProgress(one.delivery_id, one.state, one.generation, one.step) for one in known]
@@ -152,7 +156,7 @@ class FakeJobs:
     async def find(self, job_id: str) -> Job | None:
         return self.jobs.get(job_id)
 
-    async def list_unfinished(self, after: str) -> Sequence[Job]:
+    async def list_unfinished(self, after: str, failed_rows: FailedRows = None) -> Sequence[Job]:
         behind = [job for job in self.jobs.values() if job.finished_at is None and job.account_id > after]
         following = min((job.account_id for job in behind), default=None)
         return [job for job in behind if job.account_id == following][:MAX_UNFINISHED_JOBS_PER_ACCOUNT]

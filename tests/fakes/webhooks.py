@@ -15,7 +15,7 @@ from streams.core.held import HeldChoice
 from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page, page_size
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
-from streams.ports import DueChange
+from streams.ports import DueChange, FailedChanges
 
 ROWS_AT_ONCE = 1000
 
@@ -172,7 +172,12 @@ class FakeOutbox:
             self._stored[webhook_id] = stored
         self._dirty[webhook_id] = stored.webhook.version
 
-    async def list_due(self, limit: int, refused: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(
+        self,
+        limit: int,
+        refused: Mapping[str, int] | None = None,
+        failed_changes: FailedChanges = None,
+    ) -> Sequence[DueChange]:
         self._check()
         oldest_first = sorted(self._dirty, key=lambda webhook_id: self._dirty[webhook_id])
         due = [self._due(webhook_id) for webhook_id in oldest_first]

@@ -34,6 +34,8 @@ TABLES = {
     "streams/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
     "streams/features/usage/account_check.py AccountCheck._existing_ids": "MAX_EXISTING_IDS",
     "streams/stages/consuming/fair_consumer.py FairConsumer._assigned_partitions": PARTITIONS,
+    "streams/features/course_sessions/player_states.py SqlPlayerStates._is_full": "MAX_REMEMBERED_ACCOUNTS",
+    "streams/stages/postponed_work.py PostponedWork._failures": "MAX_POSTPONED_PER_KIND",
     "streams/testing.py FakeProducer.published": "what a test publishes",
     "streams/adapters/faust/stage.py FaustStage._next_offsets": PARTITIONS,
     "streams/adapters/http/batching.py BatchedWrites._pending": SLOTS,

@@ -178,6 +178,8 @@ Part = Callable[[SqlDeployment], object]
     [
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.database_url, "use postgresql:// or sqlite:///"),
         ({"DATABASE_URL": "nonsense"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
+        ({"DATABASE_URL": "postgresql://u@h:port/n"}, lambda d: d.database_url, "DATABASE_URL: must be a URL"),
+        ({"DATABASE_URL": "postgresql://u@h:p/n"}, lambda d: d.replay_lookup(FakeTelemetry()), "must be a URL"),
         ({"DATABASE_URL": "mysql://x/y"}, lambda d: d.replay_lookup(FakeTelemetry()), "DATABASE_URL: must be a URL"),
         ({"DATABASE_URL": "postgresql://x/y"}, lambda d: d.encryption, "SCORM_WEBHOOKS_ENCRYPTION_KEYS is not set"),
         ({"SCORM_WEBHOOKS_ENCRYPTION_KEYS": "short"}, lambda d: d.encryption, "32 bytes in url-safe base64"),

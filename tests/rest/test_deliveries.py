@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import NOON, attempt, delivery
+from fakes import postponed_work
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter, NextStep
@@ -272,7 +273,7 @@ async def test_waiting_retries_are_sent_now(api: ApiFixture) -> None:
 async def finish(api: ApiFixture, job_id: str) -> None:
     """Run maintenance until the job is finished."""
     api.clock.advance(PAYLOAD_WAIT.total_seconds())
-    running = asyncio.create_task(run_jobs(api.jobs, api.backfill, api.telemetry))
+    running = asyncio.create_task(run_jobs(api.jobs, api.backfill, api.telemetry, postponed_work(api.telemetry)))
     async with asyncio.timeout(10):
         while (await api.jobs.find(job_id)).finished_at is None:  # type: ignore[union-attr]
             await asyncio.sleep(0.01)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from builders import EXAMPLE
+from builders import EXAMPLE, NOON, event
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import Invalid
-from streams.core.event import Event, render
+from streams.core.event import Event, check_event, render
 from streams.core.event_data import EVENT_TYPES, data_errors
 from streams.features.events import ingest
 from streams.testing import FakeProducer
@@ -174,7 +174,13 @@ async def test_the_example_is_the_body_that_a_receiver_gets(api: ApiFixture) -> 
     assert b'"scoreRaw":92' in render(event)
 
 
-async def test_the_examples_of_the_documentation_are_accepted(api: ApiFixture) -> None:
+async def test_the_examples_of_the_documentation_are_accepted(tmp_path: Path) -> None:
+    settings = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
+    async with open_api(f"sqlite:///{tmp_path}/newest.db", settings=settings) as api:
+        await _require_accepted_examples(api)
+
+
+async def _require_accepted_examples(api: ApiFixture) -> None:
     schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
@@ -213,3 +219,17 @@ async def test_metadata_is_refused_while_older_releases_read(tmp_path: Path) -> 
         assert field == "events[1].data.metadata"
         assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in message
         assert published(api) == []
+
+
+async def test_a_learner_with_nul_is_refused_at_every_door(api: ApiFixture) -> None:
+    learner = "learner\0" + "42"
+    response = await api.acme.request("POST", "/v1/events", {**COMPLETED, "data": {**EXAMPLE, "learnerId": learner}})
+    assert errors_of(response) == {"data.learnerId": "must be a text of 1 to 1024 characters, without NUL"}
+    session = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": learner}
+    assert "NUL" in errors_of(await api.acme.request("POST", "/v1/sessions", session))["learnerId"]
+    assert published(api) == []
+
+
+def test_a_record_with_nul_in_its_learner_is_invalid() -> None:
+    with pytest.raises(Invalid, match="without NUL"):
+        check_event(event(data={**EXAMPLE, "learnerId": "learner\0"}), NOON)

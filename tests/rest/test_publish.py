@@ -14,12 +14,15 @@ from sqlalchemy import update
 
 from api.admission import CLASSES
 from api.auth import MayPublish
+from api.events.limits import EventLimits
 from api.events.publish import events_of, restore_field_names
+from api.problems import TooManyRequests
 from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.adapters.sql.account_tables import api_keys
+from streams.core.access import Caller
 from streams.core.errors import Invalid
 from streams.core.recently_found import TTL_SECONDS
 from streams.core.request_class import RequestClass
@@ -43,7 +46,6 @@ BROKEN = [
     b"", b"{", b"[1,]", b'{"a": 1}x', b"\xff", b'"\\ud800"', b"1" * 5000, b"[" * 100_000, b"NaN", b'{"id": 1e999}',
     json.dumps(COMPLETED).encode("utf-16"), json.dumps({**COMPLETED, "id": 2**70}).encode(),
     json.dumps({**COMPLETED, "data": {**EXAMPLE, "learnerId": "\ud800"}}).encode(),
-    b'{"type": "x", "type": "session.completed"}',
 ]  # fmt: skip
 
 
@@ -108,8 +110,34 @@ async def test_an_unknown_parameter_is_refused(api: ApiFixture) -> None:
     response = await api.acme.request("POST", "/v1/events?counts=true", COMPLETED)
     assert errors_of(response) == {"counts": "is not a parameter here; the parameters are count"}
     response = await api.acme.request("POST", "/v1/events?count=maybe", COMPLETED)
-    assert errors_of(response) == {"count": "must be true or false"}
+    assert errors_of(response) == {"count": "must be given once, as true or false"}
     assert published(api) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["&", "&&", "=", "count", "count=", "count=true&count=false", "count=true&count=true"]
+)
+async def test_a_strange_query_is_refused(api: ApiFixture, query: str) -> None:
+    response = await api.acme.request("POST", f"/v1/events?{query}", COMPLETED)
+    assert response.status_code == 422, response.text
+    assert published(api) == []
+
+
+async def test_the_query_is_no_part_of_an_idempotency_key(api: ApiFixture) -> None:
+    headers = {"Idempotency-Key": "order-7"}
+    paths = ("/v1/events", "/v1/events?count=true", "/v1/events?count=false")
+    responses = [await api.acme.request("POST", path, COMPLETED, headers=headers) for path in paths]
+    assert len({response.json()["ids"][0] for response in responses}) == 1
+
+
+async def test_a_refused_batch_takes_no_tokens_of_others(api: ApiFixture) -> None:
+    limits = EventLimits(1)
+    caller = Caller("operator:ada", frozenset(), None)
+    limits.take(caller, ["acme"] * 10)
+    for _ in range(5):
+        with pytest.raises(TooManyRequests):
+            limits.take(caller, [*["globex"] * 10, "acme"])
+    limits.take(caller, ["globex"])
 
 
 async def test_a_key_without_the_scope_may_not_publish(api: ApiFixture) -> None:

@@ -29,7 +29,9 @@ def launch(
 
 
 async def test_usage_is_listed_by_month(api: ApiFixture) -> None:
-    assert await api.acme.get("/v1/usage") == {"months": [{"month": "2026-04", "launches": 0, "lateLaunches": 0}]}
+    states = {"stateBytes": 0, "maxStateBytes": 1024**3}
+    month = {"month": "2026-04", "launches": 0, "lateLaunches": 0}
+    assert await api.acme.get("/v1/usage") == {"months": [month], **states}
     await count(api, launch(api, 1), launch(api, 2), launch(api, 3, months=1), launch(api, 4, months=2))
     await api.operator.patch(f"/v1/accounts/{api.acme.account_id}", {"planLimit": 1000})
     usage = await api.acme.get("/v1/usage", months=2)
@@ -39,6 +41,7 @@ async def test_usage_is_listed_by_month(api: ApiFixture) -> None:
             {"month": "2026-04", "launches": 2, "lateLaunches": 0},
             {"month": "2026-03", "launches": 1, "lateLaunches": 0},
         ],
+        **states,
     }
     assert (await api.globex.get("/v1/usage"))["months"] == [{"month": "2026-04", "launches": 0, "lateLaunches": 0}]
 

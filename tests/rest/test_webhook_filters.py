@@ -111,3 +111,17 @@ async def test_older_schemas_take_no_new_filter(api: ApiFixture) -> None:
         assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in errors_of(response)["filter"]
     assert (await api.acme.patch(place, {"description": "CRM", "filter": PASSED}))["filter"] == PASSED
     await api.acme.patch(place, {"filter": None})
+
+
+async def test_a_name_twice_in_one_object_is_refused(api: ApiFixture) -> None:
+    url = f'"url": "{URL}"'
+    bodies = {
+        "successStatus": f'{{{url}, "filter": {{"successStatus": "passed", "successStatus": "failed"}}}}',
+        "gte": f'{{{url}, "filter": {{"scoreRaw": {{"gte": 1, "gte": 2}}}}}}',
+        "url": f'{{"url": "https://a.example", {url}}}',
+    }
+    headers = {"Content-Type": "application/json"}
+    for name, body in bodies.items():
+        response = await api.acme.request("POST", "/v1/webhooks", content=body.encode(), headers=headers)
+        assert errors_of(response) == {name: "occurs twice in one object"}
+    assert (await api.acme.get("/v1/webhooks"))["data"] == []

@@ -21,6 +21,7 @@ from fakes import (
     FakeSubscriptions,
     FakeTelemetry,
     cancel_others,
+    postponed_work,
     quiet,
 )
 from streams.adapters.avro.codec import AvroCodec
@@ -117,6 +118,7 @@ class Pipeline:
             outages,
             now=lambda: self.clock.now().timestamp(),
         )
+        work = postponed_work(self.telemetry, self.clock)
         keeper = LeaseKeeper(FakeLease(), FakeEncryptionCheck(), self.telemetry, outages)
         publish = Publish(
             self._port("publish.outbox", self.outbox),
@@ -128,6 +130,7 @@ class Pipeline:
             self.clock,
             lambda: "first",
             outages,
+            work,
         )
         encryption, sender = FakeEncryption(), self._port("deliver.sender", self.sender)
         producer = self._port("deliver.producer", kafka)
@@ -155,6 +158,7 @@ class Pipeline:
             CODEC,
             self.clock,
             self.telemetry,
+            work,
             RELEASE_RATE,
         )
         self.table.find("")

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others, until
+from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from streams.core.backlog import Backlog, GroupOffsets, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports import Partition
@@ -46,7 +46,9 @@ class Fixture:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
 
     def start(self) -> None:
-        task = backlog_metrics.expose_backlog(self.backlogs, self.backlogs, self.clock, self.telemetry)
+        task = backlog_metrics.expose_backlog(
+            self.backlogs, self.backlogs, self.clock, self.telemetry, postponed_work(self.telemetry)
+        )
         self.running = asyncio.create_task(task)
 
     async def read_again(self) -> None:

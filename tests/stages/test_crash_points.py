@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from builders import NOON, event, paused, webhook
-from fakes import FakeEncryptionCheck, FakeLease, cancel_others, quiet, until
+from fakes import FakeEncryptionCheck, FakeLease, cancel_others, postponed_work, quiet, until
 from stages.pipeline import BROKEN, CODEC, SCHEDULE, URL, Pipeline
 from streams.core.delivery import State
 from streams.core.outcome import Response
@@ -104,6 +104,7 @@ async def records_without_a_sentinel(pipeline: Pipeline) -> Sequence[Outgoing]:
         pipeline.clock,
         lambda: "first",
         Outages(pipeline.telemetry),
+        postponed_work(pipeline.telemetry),
     )
     [due] = await pipeline.outbox.list_due(10)
     return [publish._encode_change(due)]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from builders import EXAMPLE, NOON, delivery, event, webhook
-from fakes import FakeClock, FakeTelemetry, cancel_others, until
+from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from stages.pipeline import BROKEN, SCHEDULE, URL, Pipeline
 from streams.core.audit import AuditEntry
 from streams.core.delivery import Trigger
@@ -16,6 +16,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.core.event import Event, render
+from streams.core.failed_work import FailedRows
 from streams.core.outcome import Response
 from streams.features.learners import stage
 from streams.features.learners.stage import TAKEOVER_DELAY, finish_erasures
@@ -87,7 +88,7 @@ class FakeErasures:
     async def find(self, erasure_id: str) -> Erasure | None:
         return self.found.get(erasure_id)
 
-    async def list_unfinished(self, before: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, before: datetime, failed_rows: FailedRows = None) -> Sequence[Erasure]:
         await asyncio.sleep(0)
         if self.away:
             self.away -= 1
@@ -113,7 +114,7 @@ async def test_publish_finishes_what_a_request_left(monkeypatch: pytest.MonkeyPa
     for erasure_id, age in (("ers_0", TAKEOVER_DELAY), ("ers_1", TAKEOVER_DELAY), ("ers_2", timedelta(0))):
         at = clock.now() - age - timedelta(seconds=1)
         erasures.found[erasure_id] = Erasure(erasure_id, "acme", "hash", at, at, "ada")
-    task = asyncio.create_task(finish_erasures(erasures, clock, telemetry))
+    task = asyncio.create_task(finish_erasures(erasures, clock, telemetry, postponed_work(telemetry)))
     await until(lambda: erasures.found["ers_1"].is_finished)
     # The second one's request is still at work.
     assert erasures.portions == {"ers_1": 0, "ers_2": 1}

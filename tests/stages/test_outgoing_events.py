@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from fakes import FakeClock, FakeKafka, FakeTelemetry, cancel_others, until
+from fakes import FakeClock, FakeKafka, FakeTelemetry, cancel_others, postponed_work, until
+from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.usage import OutgoingEvent
 from streams.outage import Outages
 from streams.stages import outgoing_events
@@ -33,16 +34,18 @@ class FakeOutgoingEvents:
 @pytest.mark.parametrize("at_once", [1, 500])
 async def test_an_event_that_kafka_refuses_stops_no_other(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outgoing_events, "BATCH_SIZE", at_once)
-    monkeypatch.setattr(outgoing_events, "REFUSED_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(outgoing_events, "RETRY_SECONDS", 0.01)
-    kafka, telemetry = FakeKafka(FakeClock()), FakeTelemetry()
+    clock, telemetry = FakeClock(), FakeTelemetry()
+    kafka = FakeKafka(clock)
     kafka.most_bytes[SESSION_EVENTS] = 100
     large = OutgoingEvent("evt_1", "key", b"x" * 200)
     waiting = FakeOutgoingEvents(large, *(OutgoingEvent(f"evt_{n}", "key", b"x") for n in range(2, 5)))
-    asyncio.create_task(send_outgoing_events(waiting, kafka, telemetry, Outages(telemetry)))  # noqa: RUF006
+    work = postponed_work(telemetry, clock)
+    asyncio.create_task(send_outgoing_events(waiting, kafka, telemetry, Outages(telemetry), work))  # noqa: RUF006
     await until(lambda: waiting.rows == [large])
     assert telemetry.counts["outgoing_events_total"] == 3
-    assert [about["event_id"] for event, about in telemetry.logged if event == "outgoing_event_refused"] == ["evt_1"]
+    assert [about["work_id"] for event, about in telemetry.logged if event == "work_postponed"] == ["evt_1"]
     kafka.most_bytes[SESSION_EVENTS] = 1000
+    clock.advance(FIRST_RETRY_SECONDS)
     await until(lambda: not waiting.rows)
     await cancel_others()

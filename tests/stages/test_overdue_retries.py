@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry
+from fakes import FakeClock, FakeTelemetry, postponed_work
 from streams.core.backlog import GroupOffsets
 from streams.ports import Partition
 from streams.stages import overdue_retries
@@ -57,7 +57,8 @@ class Overdue:
 async def asked(looks: list[Offsets], longest_wait: timedelta, telemetry: FakeTelemetry) -> list[datetime]:
     overdue = Overdue()
     with suppress(asyncio.CancelledError):
-        await resend_overdue(overdue, Lags(looks), longest_wait, FakeClock(), telemetry)
+        work = postponed_work(telemetry)
+        await resend_overdue(overdue, Lags(looks), longest_wait, FakeClock(), telemetry, work)
     return overdue.asked
 
 

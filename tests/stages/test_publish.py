@@ -19,12 +19,14 @@ from fakes import (
     FakeSubscriptions,
     FakeTelemetry,
     cancel_others,
+    postponed_work,
     quiet,
     until,
 )
 from fakes import webhooks as fake_webhooks
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event_filter import parse_filter
+from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
 from streams.outage import Outages
@@ -60,12 +62,12 @@ class PublisherFixture:
         """Let the running publisher read its topic."""
         self._tail.find("")
 
-    async def reconcile(self, may_delete: Callable[[Sequence[str]], bool]) -> ReconcileResult:
+    async def reconcile(self, may_delete: Callable[[Sequence[Webhook]], bool]) -> ReconcileResult:
         subscriptions = self.subscriptions()
         subscriptions.find("")
 
-        async def ask(webhook_ids: Sequence[str]) -> bool:
-            return may_delete(webhook_ids)
+        async def ask(unknown: Sequence[Webhook]) -> bool:
+            return may_delete(unknown)
 
         keeper, done = self._keeper(), list[ReconcileResult]()
 
@@ -89,6 +91,7 @@ class PublisherFixture:
             self.clock,
             lambda: next(self.incarnations),
             self.outages,
+            postponed_work(self.telemetry, self.clock),
             self.writes_newest,
         )
 
@@ -492,14 +495,14 @@ async def test_all_webhooks_are_compared_in_turn(fixture: PublisherFixture, monk
 async def test_a_reconciliation_asks_before_it_deletes(fixture: PublisherFixture) -> None:
     fixture.outbox.put(webhook(id="wh_b"))
     write_as_another(fixture, version=9)
-    asked: list[Sequence[str]] = []
+    asked: list[Sequence[tuple[str, str, str]]] = []
 
-    def refuse(webhook_ids: Sequence[str]) -> bool:
-        asked.append(webhook_ids)
+    def refuse(unknown: Sequence[Webhook]) -> bool:
+        asked.append([(one.id, one.account_id, one.url) for one in unknown])
         return False
 
     assert await fixture.reconcile(refuse) == ReconcileResult(published=1, deleted=0, kept=1)
-    assert asked == [["wh_a"]]
+    assert asked == [[("wh_a", "acme", "https://crm.example.com/hooks")]]
     assert fixture.subscriptions().find("wh_a") is not None
 
 
@@ -528,7 +531,7 @@ async def test_a_reconciliation_restarts_the_health_of_webhooks(fixture: Publish
 async def test_an_answer_that_came_too_late_deletes_nothing(fixture: PublisherFixture) -> None:
     write_as_another(fixture, version=9)
 
-    def answer_after_a_minute(webhook_ids: Sequence[str]) -> bool:
+    def answer_after_a_minute(webhook_ids: Sequence[Webhook]) -> bool:
         fixture.lease.clock.advance(60)
         fixture.lease.ends = fixture.rival.ends = {"rival": fixture.lease.clock.now()}
         return True
@@ -573,16 +576,14 @@ async def test_a_webhook_that_kafka_refuses_blocks_no_other(fixture: PublisherFi
     assert subscriptions.find("wh_small") is not None
     assert subscriptions.table.is_complete()
     assert not await fixture.outbox.is_published("wh_large")
-    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
+    assert fixture.telemetry.counts["work_failed_total"] == 1
     fixture.outbox.put(webhook(id="wh_large"))
     await quiet()
     assert fixture.subscriptions().find("wh_large") is not None
     assert await fixture.outbox.is_published("wh_large")
 
 
-async def test_a_refused_webhook_is_tried_again_later(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_refused_webhook_is_tried_again_later(fixture: PublisherFixture) -> None:
     fixture.kafka.most_bytes[SUBSCRIPTIONS] = 2000
     fixture.outbox.put(webhook(id="wh_large", packages=frozenset(f"pkg_{n:0100}" for n in range(30))))
     fixture.start()
@@ -591,7 +592,7 @@ async def test_a_refused_webhook_is_tried_again_later(
     fixture.outbox.put(webhook(id="wh_small"))
     await quiet()
     assert not await fixture.outbox.is_published("wh_large")
-    monkeypatch.setattr(publish_module, "COMPARE_INTERVAL_SECONDS", 0)
+    fixture.clock.advance(FIRST_RETRY_SECONDS)
     fixture.outbox.put(webhook(id="wh_small"))
     await until(lambda: fixture.subscriptions().find("wh_large") is not None)
 
@@ -613,7 +614,7 @@ async def test_a_webhook_that_cannot_be_encoded_blocks_no_other(fixture: Publish
     fixture.start()
     await quiet()
     assert fixture.subscriptions().find("wh_small") is not None
-    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
+    assert fixture.telemetry.counts["work_failed_total"] == 1
 
 
 async def test_an_invalid_sentinel_is_overwritten_at_once(fixture: PublisherFixture) -> None:
@@ -667,7 +668,7 @@ async def test_a_webhook_that_stages_refuse_is_not_counted(fixture: PublisherFix
     subscriptions = fixture.subscriptions()
     assert subscriptions.find("wh_a") is not None
     assert subscriptions.table.is_complete()
-    assert fixture.telemetry.counts["webhooks_refused_total"] == 1
+    assert fixture.telemetry.counts["work_failed_total"] == 1
 
 
 async def test_with_wrong_keys_the_lease_is_not_taken(fixture: PublisherFixture) -> None:

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others, quiet, until
+from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, quiet, until
 from streams.core.errors import Unavailable
 from streams.core.portion import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.ports import Prunable, PruneResult
@@ -81,7 +81,8 @@ class Fixture:
         self.clock, self.telemetry = FakeClock(), FakeTelemetry()
 
     def start(self, pruning: FakePruning, keep: Mapping[Prunable, timedelta] = KEEP) -> None:
-        self.running = asyncio.create_task(prune_regularly(pruning, keep, self.clock, self.telemetry))
+        work = postponed_work(self.telemetry)
+        self.running = asyncio.create_task(prune_regularly(pruning, keep, self.clock, self.telemetry, work))
 
     @property
     def behind(self) -> Mapping[tuple[str, ...], float]:

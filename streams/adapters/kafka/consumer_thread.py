@@ -44,6 +44,17 @@ class ConsumerFailed(ScormWebhooksError):
     """The consumer has failed for good; the process must exit and start again."""
 
 
+def rewind(consumer: Consumer, target: TopicPartition) -> None:
+    """Read a paused partition again from this offset. Raises `ConsumerFailed`: what is behind it would be skipped."""
+    try:
+        consumer.seek(target)
+    except KafkaException as error:
+        # One that was revoked meanwhile is read by its next owner.
+        if any((one.topic, one.partition) == (target.topic, target.partition) for one in consumer.assignment()):
+            place = f"{target.topic} {target.partition} to offset {target.offset}"
+            raise ConsumerFailed(f"Kafka's client does not rewind {place}: {error}") from None
+
+
 class _InstanceInUse(ConsumerFailed):
     """The group still has a member with our instance id."""
 

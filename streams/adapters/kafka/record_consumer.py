@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets
+from streams.adapters.kafka.consumer_thread import ConsumerThread, offsets, rewind
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.group_protocol import AUTO, GroupProtocol
 from streams.adapters.kafka.membership import Membership
@@ -113,7 +113,7 @@ class KafkaRecordConsumer:
         def command(consumer: Consumer) -> None:
             consumer.pause([target])
             if rewind_to is not None:
-                consumer.seek(target)
+                rewind(consumer, target)
 
         self._send_command(command)
 

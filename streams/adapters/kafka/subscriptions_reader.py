@@ -17,7 +17,7 @@ from streams.adapters.kafka.sentinel_check import SentinelCheck
 from streams.adapters.kafka.subscription_records import apply_record
 from streams.adapters.kafka.subscriptions_thread import SubscriptionsThread
 from streams.core.delivery import SubscriptionsPosition
-from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.errors import ROW_ERRORS, NewerRecord
 from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SENTINEL_KEY, SubscriptionsTable
 from streams.core.webhook import Webhook
@@ -185,7 +185,7 @@ class SubscriptionsReader:
     def _apply(self, record: Record) -> None:
         try:
             apply_record(self.table, self._codec, record)
-        except InvalidRecord as error:
+        except ROW_ERRORS as error:
             key = key_of(record.key)
             self.table.skip_invalid(record.offset, key, is_newer_release=isinstance(error, NewerRecord))
             self._telemetry.count("subscriptions_invalid_total")

@@ -205,3 +205,25 @@ Index(
     postgresql_where=mails.c.due_at.is_not(None),
     sqlite_where=mails.c.due_at.is_not(None),
 )
+
+# Work that failed at what its row holds. Written at each failure, for operators to read.
+failed_work = Table(
+    "failed_work",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("work_id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("first_failed_at", Moment, nullable=False),
+    Column("last_failed_at", Moment, nullable=False, index=True),
+)
+
+# Invalid records that were produced again, by their place and time on `session-events.invalid`.
+replayed_records = Table(
+    "replayed_records",
+    metadata,
+    Column("record_id", Text, primary_key=True),
+    Column("stored_at", Moment, primary_key=True),
+    Column("replayed_at", Moment, nullable=False, index=True),
+)

@@ -1,6 +1,6 @@
 """Tables of SCORM sessions, of their commit URLs, and of what their players stored."""
 
-from sqlalchemy import BigInteger, Column, Index, Table, Text, literal_column
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, literal_column
 
 from streams.adapters.sql.schema import Moment, metadata
 
@@ -78,4 +78,7 @@ player_states = Table(
     Column("session_id", Text, primary_key=True),
     Column("committed_at", Moment, nullable=False),
     Column("encrypted_state", Text, nullable=False),
+    # Its length, so that an index has the sum of an account.
+    Column("state_bytes", Integer, nullable=False),
+    Index(None, "account_id", "state_bytes"),
 )

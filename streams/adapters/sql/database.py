@@ -36,7 +36,7 @@ def database_url(text: str) -> URL:
     """Parse `postgresql://…` or `sqlite:///path`, and set our driver. Raises `Misconfigured`."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the port is not a number
         raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
     driver = _DRIVERS.get(url.drivername.partition("+")[0])
     if driver is None:
@@ -83,7 +83,7 @@ class Database:
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be stored at the moment."""
-        return [f"the database does not answer: {self._problem}"] if self._problem else []
+        return [self._problem] if self._problem else []
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
@@ -140,7 +140,7 @@ class Database:
             raise RowRefused(_message(error)) from error
         except (DBAPIError, OSError, PoolTimeout) as error:
             # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
-            self._problem = _message(error)
+            self._problem = f"the database does not answer: {_reason(error)}"
             raise Unavailable(self._problem) from error
         except StatementError as error:  # a value that the driver cannot convert
             raise RowRefused(_message(error)) from error
@@ -171,7 +171,7 @@ class Database:
         try:
             rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
         except DRIVER_ERRORS as error:
-            self._problem = _message(error)
+            self._problem = f"the database does not answer: {_reason(error)}"
             raise Unavailable(self._problem) from error
         self._problem = None
         return bool(rows)
@@ -208,6 +208,11 @@ class SqlStorage:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+
+def _reason(error: Exception) -> str:
+    """The driver's message, for people."""
+    return _message(error).partition(": ")[2] or type(error).__name__
 
 
 def _message(error: Exception) -> str:

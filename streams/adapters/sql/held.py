@@ -1,6 +1,6 @@
 """Read held deliveries whose webhook can take them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import or_, select, text
@@ -10,6 +10,7 @@ from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
 from streams.core.event import EventSubjects, event_hash
+from streams.core.failed_work import FailedRows, read_rows
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 
 # Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
@@ -42,7 +43,9 @@ class SqlHeldDeliveries(SqlStorage):
     async def webhooks(self) -> Mapping[str, int]:
         return {row.id: row.under_way for row in await self._database.rows(_SELECT_RELEASABLE)}
 
-    async def oldest(self, webhook_id: str, limit: int) -> Sequence[HeldDelivery]:
+    async def oldest(
+        self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
+    ) -> Sequence[HeldDelivery]:
         columns = deliveries.c
         query = (
             select(deliveries, events.c.body, events.c.trace_parent, events.c.hash, *_SUBJECT_COLUMNS, pauses.c.choice)
@@ -54,15 +57,19 @@ class SqlHeldDeliveries(SqlStorage):
             .order_by(columns.first_seen_at, columns.id)
             .limit(limit)
         )
+        if excluded:
+            query = query.where(columns.id.not_in(excluded))
         async with self._database.read_transaction() as connection:
             await prefer_index_order(connection)
-            return [_to_held(row) for row in await connection.execute(query)]
+            return read_rows(await connection.execute(query), _to_held, failed_rows)
 
-    async def progress(self, delivery_ids: Sequence[str]) -> Sequence[ReleaseProgress]:
+    async def progress(self, delivery_ids: Sequence[str], failed_rows: FailedRows = None) -> Sequence[ReleaseProgress]:
         columns = deliveries.c
         query = select(columns.id, columns.state, columns.generation, columns.step).where(columns.id.in_(delivery_ids))
         rows = await self._database.rows(query)
-        return [ReleaseProgress(name, State(state), generation, step) for name, state, generation, step in rows]
+        return read_rows(
+            rows, lambda row: ReleaseProgress(row.id, State(row.state), row.generation, row.step), failed_rows
+        )
 
 
 def _to_held(row: Any) -> HeldDelivery:

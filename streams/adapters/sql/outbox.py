@@ -13,11 +13,13 @@ from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.tables import dirty_webhooks, leases, webhooks
 from streams.adapters.sql.webhook_rows import SCOPE_CHARACTERS, TEXT_CHARACTERS, to_webhook
+from streams.core.errors import ROW_ERRORS
+from streams.core.failed_work import describe
 from streams.core.health import restore_epoch
 from streams.core.page import page_size
 from streams.core.subscription_record import max_version
 from streams.core.subscriptions_table import PROPAGATION_SECONDS
-from streams.ports import Clock, DueChange
+from streams.ports import Clock, DueChange, FailedChange, FailedChanges
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.
@@ -129,7 +131,12 @@ class SqlOutbox:
         """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - READ_BACK_TIME
 
-    async def list_due(self, limit: int, refused_versions: Mapping[str, int] | None = None) -> Sequence[DueChange]:
+    async def list_due(
+        self,
+        limit: int,
+        refused_versions: Mapping[str, int] | None = None,
+        failed_changes: FailedChanges = None,
+    ) -> Sequence[DueChange]:
         refused_versions = refused_versions or {}
         oldest_first = (
             select(webhooks.c.id, webhooks.c.version, (SCOPE_CHARACTERS + TEXT_CHARACTERS).label("characters"))
@@ -144,7 +151,15 @@ class SqlOutbox:
             count = page_size((row.characters for row in due_rows), limit, MAX_BATCH_CHARACTERS)
             ids = [row.id for row in due_rows[:count]]
             rows = {row.id: row for row in await connection.execute(select(webhooks).where(webhooks.c.id.in_(ids)))}
-        return [_to_due(rows[webhook_id]) for webhook_id in ids if webhook_id in rows]
+        changes = []
+        for row in (rows[webhook_id] for webhook_id in ids if webhook_id in rows):
+            try:
+                changes.append(_to_due(row))
+            except ROW_ERRORS as error:
+                if failed_changes is None:
+                    raise
+                failed_changes.append(FailedChange(row.id, row.version, row.account_id, describe(error)))
+        return changes
 
     async def mark_published(self, appended_webhooks: Sequence[tuple[DueChange, datetime]]) -> None:
         if not appended_webhooks:

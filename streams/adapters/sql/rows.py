@@ -1,6 +1,9 @@
 """Make values of rows whose columns have the names of the value's fields."""
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
+
+from streams.core.errors import NewerRecord
 
 Value = TypeVar("Value")
 
@@ -11,3 +14,9 @@ def to_value(value_type: type[Value], row: Any, /, **converted_fields: Any) -> V
     return value_type(
         **{name: getattr(row, name) for name in names if name not in converted_fields}, **converted_fields
     )
+
+
+def require_known_fields(column: str, value_type: type[Any], stored: Mapping[str, Any] | None) -> None:
+    """Raise `NewerRecord` when a stored object has a field that this release does not know."""
+    if unknown_names := sorted((stored or {}).keys() - set(value_type.__match_args__)):
+        raise NewerRecord(f"{column}: this release does not know the field {unknown_names[0]!r}")

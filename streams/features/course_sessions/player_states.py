@@ -1,9 +1,10 @@
 """What players store, in SQL, encrypted: one row for a session."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.bulk_insert import Bulk
@@ -17,11 +18,15 @@ from streams.features.course_sessions.session import CourseSession
 from streams.ports import Encryption, Telemetry
 
 OLDER_STATES_AT_ONCE = 100
+DEFAULT_MAX_BYTES = 1024**3
+# A sum reads an index with an entry for each state of the account.
+TOTAL_SECONDS = 10.0
+MAX_REMEMBERED_ACCOUNTS = 10_000
 _STATES = Bulk(
     player_states,
     lambda new: new.on_conflict_do_update(
         index_elements=["account_id", "session_id"],
-        set_={name: new.excluded[name] for name in ("committed_at", "encrypted_state")},
+        set_={name: new.excluded[name] for name in ("committed_at", "encrypted_state", "state_bytes")},
     ),
 )
 
@@ -29,7 +34,18 @@ _STATES = Bulk(
 class SqlPlayerStates:
     """The states of players, which go with their sessions."""
 
-    def __init__(self, database: Database, encryption: Encryption, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        encryption: Encryption,
+        telemetry: Telemetry,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self._now = now
+        # By account, whether its states are at the limit, and until when this is not asked again.
+        self._is_full: dict[str, tuple[bool, float]] = {}
         self._database = database
         self._encryption = encryption
         self._telemetry = telemetry
@@ -72,6 +88,36 @@ class SqlPlayerStates:
             nothing = {"stored_state": StoredState.NOTHING.value}
             await connection.execute(update(course_sessions).where(is_deleted).values(nothing))
 
+    async def total_bytes(self, account_id: str) -> int:
+        """The size of all states of an account, as they are stored."""
+        return await total_state_bytes(self._database, account_id)
+
+    async def full_accounts(self, connection: AsyncConnection, account_ids: Iterable[str]) -> Collection[str]:
+        """Those of these accounts whose states have `max_bytes` or more. Each is asked once in some seconds."""
+        full_accounts = set()
+        for account_id in account_ids:
+            is_full, asked_until = self._is_full.get(account_id, (False, 0.0))
+            if self._now() >= asked_until:
+                is_full = int(await connection.scalar(_select_total(account_id)) or 0) >= self.max_bytes
+                if len(self._is_full) >= MAX_REMEMBERED_ACCOUNTS:
+                    self._is_full.clear()
+                self._is_full[account_id] = is_full, self._now() + TOTAL_SECONDS
+            if is_full:
+                full_accounts.add(account_id)
+        return full_accounts
+
+    async def has_state(self, connection: AsyncConnection, session: CourseSession) -> bool:
+        """Whether a state of the session's learner in its package is stored."""
+        columns = course_sessions.c
+        is_of_learner = (columns.account_id == session.account_id) & (columns.learner_id == session.learner_id)
+        query = select(columns.id).where(is_of_learner, columns.package_id == session.package_id, HAS_STATE).limit(1)
+        return (await connection.scalar(query)) is not None
+
+    async def is_full(self, account_id: str) -> bool:
+        """Whether the account may keep no further state."""
+        async with self._database.read_transaction() as connection:
+            return account_id in await self.full_accounts(connection, [account_id])
+
     async def store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
         """Store the last state of each session, in the transaction of their changes."""
         newest = {(item.session.account_id, item.session.id): item for item in changes if item.state is not None}
@@ -79,10 +125,20 @@ class SqlPlayerStates:
             await _STATES.run(connection, [self._row(change) for change in newest.values()])
 
     def _row(self, change: SessionChange) -> dict[str, object]:
-        session = change.session
+        session, encrypted_state = change.session, self._encryption.encrypt(change.state or "")
         return {
             "account_id": session.account_id,
             "session_id": session.id,
             "committed_at": session.last_commit_at,
-            "encrypted_state": self._encryption.encrypt(change.state or ""),
+            "encrypted_state": encrypted_state,
+            "state_bytes": len(encrypted_state),
         }
+
+
+async def total_state_bytes(database: Database, account_id: str) -> int:
+    """The size of all players' states of an account, as they are stored."""
+    return int(await database.scalar(_select_total(account_id)) or 0)
+
+
+def _select_total(account_id: str) -> Select[int]:
+    return select(func.sum(player_states.c.state_bytes)).where(player_states.c.account_id == account_id)

@@ -82,7 +82,8 @@ class CourseSessionService:
     async def open(self, account_id: str, launch_request: SessionLaunch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.
 
-        Raises `Invalid`, and `Conflict` for a session with another package or learner, or for a closed one.
+        Raises `Invalid`, and `Conflict` for a session with another package or learner, for a closed one, and for a
+        state beyond the limit of the account.
         """
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
@@ -95,6 +96,8 @@ class CourseSessionService:
             previous_state = await self._sessions.states.newest(
                 account_id, launch_request.learner_id, launch_request.package_id
             )
+            if previous_state is None:
+                await self._require_space(account_id)
         progress = continue_progress(previous_state[0].progress) if previous_state else Progress()
         if launch_request.known_progress:
             # The course begins with the state's total time, also where the platform says what is known.
@@ -119,6 +122,15 @@ class CourseSessionService:
         stored_session = await self._sessions.open(launch_change, url, partial(_check_existing, session))
         state = orjson.loads(previous_state[1]) if previous_state and stored_session.stored_state is not None else None
         return OpenedSession(stored_session, token, url.expires_at, state, self._public_url)
+
+    async def _require_space(self, account_id: str) -> None:
+        """Raises `Conflict` where a state would be one more. One that a learner has is replaced by a newer one."""
+        states = self._sessions.states
+        if await states.is_full(account_id):
+            raise Conflict(
+                f"the account keeps {await states.total_bytes(account_id)} bytes of players' states, and may keep "
+                f"{states.max_bytes}: open the session without keepState, or ask the operator for a higher limit"
+            )
 
     async def find(self, account_id: str, session_id: str) -> CourseSession:
         """Raises `NotFound`."""

@@ -3,12 +3,14 @@
 import asyncio
 from functools import partial
 
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.features.course_sessions.changes import EventContext, SessionChange, end_if_due, report_score
 from streams.features.course_sessions.session import CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ids import new_id
 from streams.outage import DATABASE, Outages
 from streams.ports import Clock
+from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 1.0
 BATCH_SIZE = 100
@@ -25,7 +27,15 @@ class DueReports:
     Without `is_newest`, sessions end without an event.
     """
 
-    def __init__(self, sessions: SqlCourseSessions, clock: Clock, outages: Outages, is_newest: bool) -> None:
+    def __init__(
+        self,
+        sessions: SqlCourseSessions,
+        clock: Clock,
+        outages: Outages,
+        postponed_work: PostponedWork,
+        is_newest: bool,
+    ) -> None:
+        self._postponed_work = postponed_work
         self._sessions = sessions
         self._clock = clock
         self._outages = outages
@@ -51,15 +61,23 @@ class DueReports:
             account_id, has_ended = "", False
 
     async def _report_scores(self) -> int:
-        return await self._sessions.report_due(
-            self._clock.now(), lambda session: report_score(session, self._event_context()), BATCH_SIZE
-        )
+        def report(session: CourseSession) -> SessionChange:
+            return report_score(session, self._event_context())
+
+        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[FailedRow]()
+        count = await self._sessions.report_due(self._clock.now(), report, BATCH_SIZE, excluded, failed_rows)
+        await self._postponed_work.postpone_rows(WorkKind.SESSION, failed_rows)
+        return count
 
     async def _end_sessions(self, last_account: str) -> str | None:
         def end(session: CourseSession) -> SessionChange:
             return end_if_due(session, self._event_context())
 
-        return await self._sessions.end_due(last_account, self._clock.now(), end, BATCH_SIZE)
+        excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.SESSION), list[FailedRow]()
+        now = self._clock.now()
+        account_id = await self._sessions.end_due(last_account, now, end, BATCH_SIZE, excluded, failed_rows)
+        await self._postponed_work.postpone_rows(WorkKind.SESSION, failed_rows)
+        return account_id
 
     def _event_context(self) -> EventContext:
         return EventContext(self._clock.now(), lambda: new_id("evt"), self._is_newest)

@@ -1,11 +1,11 @@
 """SCORM sessions in SQL: progress, commit URLs, what players store and events to send change in one transaction."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, bindparam, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
@@ -15,9 +15,12 @@ from streams.adapters.sql.course_session_tables import commit_urls, course_sessi
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.core.errors import ROW_ERRORS
+from streams.core.failed_work import FailedRows, put_aside
 from streams.core.request_class import RequestClass
 from streams.features.course_sessions.changes import SessionChange, has_last_score
-from streams.features.course_sessions.player_states import SqlPlayerStates
+from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.ports import Codec, Encryption, Telemetry
@@ -58,10 +61,17 @@ _SESSIONS_BY_TOKEN = (
 class SqlCourseSessions:
     """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` hides what players store."""
 
-    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry, encryption: Encryption) -> None:
+    def __init__(
+        self,
+        database: Database,
+        codec: Codec,
+        telemetry: Telemetry,
+        encryption: Encryption,
+        max_state_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
         self._database = database
         self._telemetry = telemetry
-        self.states = SqlPlayerStates(database, encryption, telemetry)
+        self.states = SqlPlayerStates(database, encryption, telemetry, max_state_bytes)
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT)
         self._accounts = Batches(self._find_accounts, TOKENS_PER_QUERY, request_class=RequestClass.COMMIT)
@@ -136,7 +146,15 @@ class SqlCourseSessions:
         return await self._commits.result((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
 
     async def _commit_all(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
-        """Whether each token is known, or what its `apply` raised."""
+        """Whether each token is known, or what its commit raised. A wrong session stops no other one."""
+        try:
+            return await self._commit_together(commits)
+        except ROW_ERRORS as error:
+            if len(commits) == 1:
+                return [error]
+        return [(await self._commit_all([commit]))[0] for commit in commits]
+
+    async def _commit_together(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_SESSIONS_BY_TOKEN, {"tokens": [token for token, _ in commits]})).all()
             urls = {
@@ -144,36 +162,76 @@ class SqlCourseSessions:
                 for row in rows
             }
             sessions = {(row.account_id, row.id): to_session(row) for row in rows}
+            without_state = {key for key, session in sessions.items() if session.stored_state is StoredState.NOTHING}
+            full_accounts = await self.states.full_accounts(connection, {account_id for account_id, _ in without_state})
+            for key in (key for key in without_state if key[0] in full_accounts):
+                # A state of the learner is replaced by this one. Another one would be one more: it is not kept.
+                if not await self.states.has_state(connection, sessions[key]):
+                    sessions[key] = replace(sessions[key], stored_state=None)
             changes, results = _apply_all(commits, urls, sessions)
             await self._store(connection, changes)
         self._log_last_scores(changes)
         return results
 
-    async def report_due(self, now: datetime, report: ChangeSession, limit: int) -> int:
-        """Change sessions whose score is due by `report`, at most `limit`. Returns how many."""
-        is_due = course_sessions.c.score_due_at <= now
+    async def report_due(
+        self,
+        now: datetime,
+        report: ChangeSession,
+        limit: int,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> int:
+        """Change sessions whose score is due by `report`, at most `limit`. Returns how many.
+
+        The `excluded` sessions, and the ids of failed ones, are `account/session`.
+        """
+        is_due = (course_sessions.c.score_due_at <= now) & _is_none_of(excluded)
         if await self._database.row(select(course_sessions.c.id).where(is_due).limit(1)) is None:
             return 0
-        return await self._change(
-            select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at), report, limit
-        )
+        query = select(course_sessions).where(is_due).order_by(course_sessions.c.score_due_at)
+        return await self._change(query, report, limit, failed_rows)
 
-    async def end_due(self, last_account: str, now: datetime, end: ChangeSession, limit: int) -> str | None:
+    async def end_due(
+        self,
+        last_account: str,
+        now: datetime,
+        end: ChangeSession,
+        limit: int,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> str | None:
         """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `last_account`.
 
         Returns that account; None when none behind has such a session.
         """
-        account_id: str | None = await self._database.scalar(_next_account_to_end(last_account, now))
+        account_id: str | None = await self._database.scalar(_next_account_to_end(last_account, now, excluded))
         if account_id is not None:
             is_due = (course_sessions.c.account_id == account_id) & (course_sessions.c.end_due_at <= now)
-            query = select(course_sessions).where(is_due).order_by(course_sessions.c.end_due_at)
-            await self._change(query, end, limit)
+            query = select(course_sessions).where(is_due & _is_none_of(excluded)).order_by(course_sessions.c.end_due_at)
+            await self._change(query, end, limit, failed_rows)
         return account_id
 
-    async def _change(self, query: Select[tuple[object, ...]], change: ChangeSession, limit: int) -> int:
-        """Change the first sessions of a query. One that is locked has a commit, or an erasure."""
+    async def _change(
+        self, query: Select[tuple[object, ...]], change: ChangeSession, limit: int, failed_rows: FailedRows
+    ) -> int:
+        """Change the first sessions of a query: all in one transaction, or each in its own when one of them fails."""
+        try:
+            return await self._change_all(query.limit(limit), change)
+        except ROW_ERRORS:
+            columns = course_sessions.c
+            keys = await self._database.rows(query.with_only_columns(columns.account_id, columns.id).limit(limit))
+        count = 0
+        for account_id, session_id in keys:
+            try:
+                count += await self._change_all(query.where(_has_id(account_id, session_id)), change)
+            except ROW_ERRORS as error:
+                put_aside(failed_rows, f"{account_id}/{session_id}", account_id, error)
+        return count
+
+    async def _change_all(self, query: Select[tuple[object, ...]], change: ChangeSession) -> int:
+        """Change the sessions of a query. One that is locked has a commit, or an erasure."""
         async with self._database.transaction() as connection:
-            rows = await connection.execute(query.limit(limit).with_for_update(skip_locked=True))
+            rows = await connection.execute(query.with_for_update(skip_locked=True))
             changes = [change(to_session(row)) for row in rows]
             await self._store(connection, changes)
         self._log_last_scores(changes)
@@ -217,14 +275,20 @@ def _apply_all(
     return changes, results
 
 
-def _next_account_to_end(last_account: str, now: datetime) -> Select[tuple[str]]:
+def _next_account_to_end(last_account: str, now: datetime, excluded: Collection[str]) -> Select[tuple[str]]:
     """The next account behind `last_account` with a session to end: one look into the index for each account."""
     is_of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
+    is_of_account &= _is_none_of(excluded)
     due_at = course_sessions.c.end_due_at
     first_due_at = select(due_at).where(is_of_account).order_by(due_at).limit(1).correlate(accounts).scalar_subquery()
     return (
         select(accounts.c.id).where(accounts.c.id > last_account, first_due_at <= now).order_by(accounts.c.id).limit(1)
     )
+
+
+def _is_none_of(names: Collection[str]) -> ColumnElement[bool]:
+    """Whether a session's `account/session` is none of these."""
+    return (course_sessions.c.account_id + "/" + course_sessions.c.id).not_in(names) if names else true()
 
 
 def _has_id(account_id: str, session_id: str) -> ColumnElement[bool]:

@@ -18,7 +18,7 @@ from streams.core.times import format_time
 from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Codec, DeliveryStore, EventHistory, HistoryPortion, Record
+from streams.ports import Clock, Codec, DeliveryStore, EventHistory, HistoryPortion, Record
 from streams.request_owner import began_at
 
 MAX_DELIVERIES = 100
@@ -71,12 +71,13 @@ class EventSearchService:
     _webhooks: SqlAccountWebhooks
     _history: Callable[[], EventHistory]
     _codec: Codec
+    _clock: Clock
 
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
 
-        Without deliveries the topic is read for two seconds: an hour of it from `since` on, or the minutes around the
-        time in an id of ours. Raises `Invalid` when neither tells where to look, `NotFound` and `Unavailable`.
+        Without deliveries the topic is read for two seconds: an hour of it from `since` on, the minutes around the time
+        in an id of ours, or the last hour. Raises `Invalid` for a time of no topic, `NotFound` and `Unavailable`.
         """
         delivery_filter = DeliveryFilter(account_id=account_id, event_id=event_id, limit=MAX_DELIVERIES)
         if rows := (await self._deliveries.list(delivery_filter)).rows:
@@ -92,11 +93,9 @@ class EventSearchService:
             return since, since + SEARCH_AFTER_SINCE
         made_at = _time_of_id(event_id)
         if made_at is None or not EARLIEST_TIME <= made_at <= LATEST_TIME:
-            message = (
-                "is needed, such as 2026-04-10T14:32:00Z: the event has no deliveries, and its id "
-                "does not tell when it was published"
-            )
-            raise Invalid(FieldError("since", message))
+            # The id is the producer's own.
+            now = self._clock.now()
+            return now - SEARCH_AFTER_SINCE, now + SEARCH_BEFORE_ID
         return made_at - SEARCH_BEFORE_ID, made_at + SEARCH_AFTER_ID
 
     async def _search_topic(
@@ -113,7 +112,10 @@ class EventSearchService:
         period = f"between {format_time(start)} and {format_time(end)}"
         if ranges:
             raise NotFound(f"the search for {event_id} {period} took too long: set `since` to when it was published")
-        raise NotFound(f"the account has no delivery of {event_id}, and session-events has no such event {period}")
+        raise NotFound(
+            f"the account has no delivery of {event_id}, and session-events has no such event {period}; "
+            "for another time set `since` to when it was published"
+        )
 
     async def _search_portion(
         self, portion: HistoryPortion, event_id: str, account_id: str

@@ -1,22 +1,28 @@
 """Produce invalid records again, to the topics from which they came."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 
-from streams.core.errors import Conflict, RecordsRefused
+from streams.core.errors import Conflict, RecordsRefused, Unavailable
 from streams.core.invalid_record import StoredRecord
+from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_trail import new_entry
-from streams.ports import AuditLog, Clock, Outgoing, RecordProducer
+from streams.ports import AuditLog, Clock, Lease, Outgoing, RecordProducer
 
 BATCH_SIZE = 100
 
 
 @dataclass(slots=True)
 class ReplayResult:
-    """The number of records that were produced again, and why others were not, by id."""
+    """The number of records that were produced again, and why others were not, by id.
+
+    `skipped` counts those that were produced again before.
+    """
 
     count: int = 0
+    skipped: int = 0
     failures: dict[str, str] = field(default_factory=dict)
 
 
@@ -28,19 +34,40 @@ class InvalidRecordService:
     _audit: AuditLog
     _clock: Clock
     _topics: Collection[str]
+    _replayed: SqlReplayedRecords
+    _lease: Lease
 
     async def replay(
-        self, records: Iterable[StoredRecord], on_progress: Callable[[int], None] = lambda count: None, *, actor: str
+        self,
+        records: Iterable[StoredRecord],
+        on_progress: Callable[[int], None] = lambda count: None,
+        *,
+        actor: str,
+        is_repeated: bool = True,
     ) -> ReplayResult:
         """Produce each record again as it was; `on_progress` gets how many are done. One that fails stops no other.
 
-        An event that was delivered before may be sent again, with the same id.
+        Without `is_repeated` only those that were not produced again yet: what is still invalid is a new record. An
+        event that was delivered before may be sent again, with the same id. Raises `Conflict` while another replay
+        runs.
         """
         result = ReplayResult()
-        for portion in _portions(records):
-            await self._replay(portion, result, actor)
-            on_progress(result.count + len(result.failures))
+        try:
+            for portion in _portions(records):
+                await self._require_lease()
+                new_records = portion if is_repeated else await self._replayed.without_replayed(portion)
+                result.skipped += len(portion) - len(new_records)
+                await self._replay(new_records, result, actor)
+                on_progress(result.count + result.skipped + len(result.failures))
+        finally:
+            with suppress(Unavailable):  # It ends by itself.
+                await self._lease.release()
         return result
+
+    async def _require_lease(self) -> None:
+        # Two at once would produce the same records twice.
+        if not await self._lease.renew():
+            raise Conflict("another replay of invalid records is under way: wait for its end")
 
     async def _replay(self, portion: Sequence[StoredRecord], result: ReplayResult, actor: str) -> None:
         outgoing: dict[str, Outgoing] = {}
@@ -55,6 +82,8 @@ class InvalidRecordService:
         except RecordsRefused as error:
             result.failures |= {ids[index]: f"Kafka refuses it: {reason}" for index, reason in error.reasons.items()}
         if produced_ids := [record_id for record_id in ids if record_id not in result.failures]:
+            produced_records = [record for record in portion if record.id in set(produced_ids)]
+            await self._replayed.add(produced_records, self._clock.now())
             await self._audit.add(
                 new_entry(self._clock, actor, "invalid_records.replayed", produced_ids[0], count=len(produced_ids))
             )

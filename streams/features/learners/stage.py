@@ -7,7 +7,9 @@ from datetime import timedelta
 
 from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.ports import Clock, Erasures, Telemetry
+from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 2.0
 # The pause between two portions, so that `publish` and `record` do not wait.
@@ -16,17 +18,24 @@ PORTION_PAUSE_SECONDS = 0.05
 TAKEOVER_DELAY = timedelta(seconds=8)
 
 
-async def finish_erasures(erasures: Erasures, clock: Clock, telemetry: Telemetry) -> None:
+async def finish_erasures(
+    erasures: Erasures, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
+) -> None:
     """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
     while True:
         unfinished_erasures: Sequence[Erasure] = ()
+        failed_rows: list[FailedRow] = []
         with suppress(Unavailable):  # The lease logs it.
-            unfinished_erasures = await erasures.list_unfinished(clock.now() - TAKEOVER_DELAY)
+            unfinished_erasures = await erasures.list_unfinished(clock.now() - TAKEOVER_DELAY, failed_rows)
+        await postponed_work.postpone_rows(WorkKind.ERASURE, failed_rows)
         advanced_count = 0
         for unfinished_erasure in unfinished_erasures:
+            if not postponed_work.is_due(WorkKind.ERASURE, unfinished_erasure.id):
+                continue
             with suppress(Unavailable):
-                erasure = await erasures.advance(unfinished_erasure.id)
-                advanced_count += 1
-                if erasure.is_finished:
-                    telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
+                async with postponed_work.unit(WorkKind.ERASURE, unfinished_erasure.id, unfinished_erasure.account_id):
+                    erasure = await erasures.advance(unfinished_erasure.id)
+                    advanced_count += 1
+                    if erasure.is_finished:
+                        telemetry.info("erasure_finished", erasure_id=erasure.id, account_id=erasure.account_id)
         await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)

@@ -25,6 +25,7 @@ from streams.core.encryption import WrongKeys
 from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
+from streams.core.failed_work import FailedRows, read_rows
 from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
 from streams.ids import new_id
@@ -83,10 +84,10 @@ class SqlErasures:
         row = await self._database.row(select(erasures).where(erasures.c.id == erasure_id))
         return to_value(Erasure, row) if row else None
 
-    async def list_unfinished(self, started_before: datetime) -> Sequence[Erasure]:
+    async def list_unfinished(self, started_before: datetime, failed_rows: FailedRows = None) -> Sequence[Erasure]:
         is_unfinished = erasures.c.finished_at.is_(None) & (erasures.c.created_at < started_before)
         rows = await self._database.rows(select(erasures).where(is_unfinished).order_by(erasures.c.created_at))
-        return [to_value(Erasure, row) for row in rows]
+        return read_rows(rows, lambda row: to_value(Erasure, row), failed_rows)
 
     async def advance(self, erasure_id: str) -> Erasure:
         async with self._database.transaction() as connection:

@@ -7,13 +7,16 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from streams.core.errors import PartiallySent, RowRefused, Unavailable
+from streams.core.encryption import WrongKeys
+from streams.core.errors import ROW_ERRORS, InvalidRecord, PartiallySent, RowRefused, Unavailable
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.mail import Mail, MailKind, RenderedMail, next_due_at
 from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, group_pauses
-from streams.outage import DATABASE, MAIL_SERVER, Outages
+from streams.outage import DATABASE, ENCRYPTION_KEYS, MAIL_SERVER, Outages
 from streams.ports import Clock, DueMails, Encryption, Lease, MailTransport, Telemetry
+from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 1.0
 REMINDER_INTERVAL_SECONDS = 600.0
@@ -24,6 +27,7 @@ KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD
 NO_RECIPIENT_MESSAGE = "The account has no e-mail address."
 NO_RECIPIENT_LEFT_MESSAGE = "The recipients that still waited for this mail were removed from the account."
 CODE_EXPIRED_MESSAGE = "The mail server did not take it before its code expired."
+WRONG_KEYS_PROBLEM = "Its code cannot be decrypted: an operator must correct the encryption keys."
 NO_MAIL_SERVER_MESSAGE = "No mail server is configured: SMTP_URL is not set."
 
 
@@ -44,6 +48,7 @@ class Notify:
         clock: Clock,
         telemetry: Telemetry,
         outages: Outages,
+        postponed_work: PostponedWork,
         public_url: str | None,
     ) -> None:
         self._mails = mails
@@ -53,6 +58,8 @@ class Notify:
         self._clock = clock
         self._telemetry = telemetry
         self._database, self._mail_server = outages[DATABASE], outages[MAIL_SERVER]
+        self._keys = outages[ENCRYPTION_KEYS]
+        self._postponed_work = postponed_work
         self._public_url = public_url
         self._log_of = {
             "sent": ("mail_sent", telemetry.info),
@@ -106,27 +113,52 @@ class Notify:
     async def _remind(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._reminded_at is None or now - self._reminded_at >= REMINDER_INTERVAL_SECONDS:
-            await self._mails.enqueue_reminders(self._clock.now())
+            failed_rows: list[FailedRow] = []
+            await self._mails.enqueue_reminders(self._clock.now(), failed_rows)
+            await self._postponed_work.postpone_rows(WorkKind.REMINDER, failed_rows)
             self._reminded_at = now
 
     async def _send_due(self) -> int:
         """Send one mail for each turn. Returns how many were tried."""
         attempt_count = 0
         for kind in KIND_TURNS:
-            mail = await self._mails.next_due(kind, self._last_account[kind], self._clock.now())
+            mail = await self._next_due(kind)
             if mail is None:
                 continue
             if self._is_stopping or not await self._lease.renew():
                 break
-            mails = await self._with_lease(self._send_one(mail))
-            await self._mails.settle(mails)
-            self._last_account[kind] = mails[0].account_id
             attempt_count += 1
-            outcome = self._outcome(mails[0])
-            self._telemetry.count("mails_total", outcome=outcome)
-            event, log_event = self._log_of[outcome]
-            log_event(event, mail_id=mails[0].id, kind=str(kind), why=mails[0].problem)
+            self._last_account[kind] = mail.mails[0].account_id
+            await self._send_together(kind, mail)
         return attempt_count
+
+    async def _next_due(self, kind: MailKind) -> DueMails | None:
+        """The next due mail. One that cannot be read is put aside."""
+        while True:
+            excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
+            last_account, now = self._last_account[kind], self._clock.now()
+            mail = await self._mails.next_due(kind, last_account, now, excluded, failed_rows)
+            if not failed_rows:
+                return mail
+            await self._postponed_work.postpone_rows(WorkKind.MAIL, failed_rows)
+
+    async def _send_together(self, kind: MailKind, due_mails: DueMails) -> None:
+        """Send mails as one, or each on its own when one of them is wrong."""
+        if len(due_mails.mails) > 1:
+            with suppress(*ROW_ERRORS):
+                await self._send(kind, due_mails)
+                return
+        for mail in due_mails.mails:
+            async with self._postponed_work.unit(WorkKind.MAIL, mail.id, mail.account_id):
+                await self._send(kind, DueMails([mail], due_mails.emails))
+
+    async def _send(self, kind: MailKind, due_mails: DueMails) -> None:
+        mails = await self._with_lease(self._send_one(due_mails))
+        await self._mails.settle(mails)
+        outcome = self._outcome(mails[0])
+        self._telemetry.count("mails_total", outcome=outcome)
+        event, log_event = self._log_of[outcome]
+        log_event(event, mail_id=mails[0].id, kind=str(kind), why=mails[0].problem)
 
     def _outcome(self, mail: Mail) -> str:
         if self._transport is None:
@@ -163,15 +195,15 @@ class Notify:
         except PartiallySent as error:
             self._mail_server.end(self)
             return self._postpone(mails, str(error), error.unreached)
+        except WrongKeys as error:
+            self._keys.begin(self, str(error))
+            return self._postpone(mails, WRONG_KEYS_PROBLEM, first_mail.unreached)
         except Unavailable as error:
             self._mail_server.begin(self, str(error))
             return self._postpone(mails, str(error), first_mail.unreached)
         except RowRefused as error:
             self._mail_server.end(self)
             return _give_up(mails, str(error))
-        except Exception as error:
-            # A mail that cannot be built must not stop the others.
-            return _give_up(mails, f"our own code failed: {type(error).__name__}")
         self._mail_server.end(self)
         sent_at = self._clock.now()
         return [replace(mail, due_at=None, sent_at=sent_at, problem=problem, unreached=()) for mail in mails]
@@ -187,7 +219,11 @@ class Notify:
     def _compose(self, mail: Mail) -> RenderedMail:
         if mail.kind is not MailKind.SIGN_IN:
             return compose(mail, self._public_url)
-        secret = json.loads(self._encryption.decrypt(mail.details["ciphertext"]))
+        try:
+            secret = json.loads(self._encryption.decrypt(mail.details["ciphertext"]))
+        except InvalidRecord:
+            raise WrongKeys from None
+        self._keys.end(self)
         return compose_sign_in(secret["token"], secret["code"], self._public_url)
 
 

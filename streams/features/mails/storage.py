@@ -1,6 +1,6 @@
 """Store mails, and decide when dead letters need one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +15,8 @@ from streams.adapters.sql.keyset import read_page
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, webhooks
 from streams.core.delivery import State
+from streams.core.errors import ROW_ERRORS
+from streams.core.failed_work import FailedRows, put_aside, read_rows
 from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
@@ -36,8 +38,17 @@ class SqlMails(SqlStorage):
         async with self._database.read_transaction() as connection:
             return await read_page(connection, query, *place, cursor, limit, _to_mail, _response_bytes)
 
-    async def next_due(self, kind: MailKind, last_account: str, now: datetime) -> DueMails | None:
+    async def next_due(
+        self,
+        kind: MailKind,
+        last_account: str,
+        now: datetime,
+        excluded: Collection[str] = (),
+        failed_rows: FailedRows = None,
+    ) -> DueMails | None:
         """The oldest due mail of the account behind `last_account`, by id. Behind the last one comes the first.
+
+        Without the `excluded` ids.
 
         A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.
         """
@@ -48,15 +59,23 @@ class SqlMails(SqlStorage):
             .order_by(mails.c.account_id, mails.c.due_at, mails.c.id)
             .limit(1)
         )
+        if excluded:
+            query = query.where(mails.c.id.not_in(excluded))
         async with self._database.read_transaction() as connection:
             row = (await connection.execute(query, {"after": last_account})).first()
             if row is None and last_account:
                 row = (await connection.execute(query, {"after": ""})).first()
             if row is None:
                 return None
-            first = _to_mail(row)
-            mails_due = [first] if kind is not MailKind.PAUSED else await _due_pauses(connection, first, now)
-            return DueMails(mails_due, _recipients(row))
+            try:
+                first, recipients = _to_mail(row), _recipients(row)
+            except ROW_ERRORS as error:
+                put_aside(failed_rows, row.id, row.account_id, error)
+                return None
+            if kind is not MailKind.PAUSED:
+                return DueMails([first], recipients)
+            pauses = await _due_pauses(connection, first, now, excluded)
+            return DueMails(pauses, recipients)
 
     async def settle(self, settled_mails: Sequence[Mail]) -> None:
         """Store the result of an attempt to send them."""
@@ -69,7 +88,7 @@ class SqlMails(SqlStorage):
                 statement, [{"mail_id": row["id"], **{name: row[name] for name in names}} for row in rows]
             )
 
-    async def enqueue_reminders(self, now: datetime) -> int:
+    async def enqueue_reminders(self, now: datetime, failed_rows: FailedRows = None) -> int:
         """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
         delivery_columns = deliveries.c
         earlier_mails = (
@@ -94,12 +113,26 @@ class SqlMails(SqlStorage):
             .group_by(*webhook_columns, *reminder_columns)
         )
         rows = await self._database.rows(query)
-        reminders = [asdict(self._reminder(row, now)) for row in rows if _needs_mail(row, now)]
+        needed = read_rows(rows, lambda row: self._reminder(row, now) if _needs_mail(row, now) else None, failed_rows)
+        reminders = [reminder for reminder in needed if reminder is not None]
         if not reminders:
             return 0
+        try:
+            return await self._add(reminders)
+        except ROW_ERRORS:
+            return sum([await self._try_to_add(reminder, failed_rows) for reminder in reminders])
+
+    async def _try_to_add(self, reminder: Mail, failed_rows: FailedRows) -> int:
+        try:
+            return await self._add([reminder])
+        except ROW_ERRORS as error:
+            put_aside(failed_rows, reminder.webhook_id, reminder.account_id, error)
+            return 0
+
+    async def _add(self, new_mails: Sequence[Mail]) -> int:
         statement = insert(mails).on_conflict_do_nothing().returning(mails.c.id)
         async with self._database.transaction() as connection:
-            return len((await connection.execute(statement, reminders)).all())
+            return len((await connection.execute(statement, [asdict(mail) for mail in new_mails])).all())
 
     def _reminder(self, row: Any, now: datetime) -> Mail:
         is_repeated = row.mailed_at is not None and row.since <= row.mailed_at
@@ -123,12 +156,15 @@ class SqlMails(SqlStorage):
         )
 
 
-async def _due_pauses(connection: AsyncConnection, first: Mail, now: datetime) -> Sequence[Mail]:
+async def _due_pauses(
+    connection: AsyncConnection, first: Mail, now: datetime, excluded: Collection[str]
+) -> Sequence[Mail]:
     """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
     query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)
-    due_mails = map(_to_mail, await connection.execute(query))
+    # One that cannot be read is the first of its own turn.
+    due_mails = read_rows(await connection.execute(query.where(mails.c.id.not_in(excluded))), _to_mail, [])
     same_recipients = [mail for mail in due_mails if mail.unreached == first.unreached]
     return sorted(same_recipients, key=lambda mail: (mail.created_at, mail.id))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from streams.core.event_data import is_storable
+from streams.core.failed_work import FAILING_PERIOD, FailedWork
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
 from streams.core.usage import UnknownAccount
@@ -13,6 +14,7 @@ from streams.ports import Clock, StageLags
 
 MAX_WEBHOOKS = 50
 MAX_UNKNOWN_ACCOUNTS = 20
+MAX_FAILED_WORK = 50
 SLOW_HOURS = 2
 
 
@@ -25,6 +27,8 @@ class PlatformService:
     _clock: Clock
     # The newest of the accounts that events named and that do not exist, at most so many.
     _unknown_accounts: Callable[[int], Awaitable[Sequence[UnknownAccount]]]
+    # The newest of the work that failed, at most so many.
+    _failed_work: Callable[[int], Awaitable[Sequence[FailedWork]]]
 
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
         """Newest first; with `name` those whose name or id contains it."""
@@ -38,6 +42,11 @@ class PlatformService:
         """Webhooks with the longest mean time of an attempt in the last hours."""
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         return await self._stats.list_slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
+
+    async def failed_work(self) -> Sequence[FailedWork]:
+        """The work that fails at its row, the newest failure first."""
+        failing_since = self._clock.now() - FAILING_PERIOD
+        return [work for work in await self._failed_work(MAX_FAILED_WORK) if work.last_failed_at >= failing_since]
 
     async def unknown_accounts(self) -> Sequence[UnknownAccount]:
         """Accounts that events named and that do not exist, the newest event first."""

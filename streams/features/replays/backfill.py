@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from streams.core.backfill import MIN_EVENT_AGE, Backfill
 from streams.core.delivery_state import Batch, RecordedValue, fold
-from streams.core.errors import Unavailable
+from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.job import Job
 from streams.core.webhook import Webhook
 from streams.features.replays.missing_events import deliveries_of
@@ -54,9 +54,8 @@ class HistoryBackfill:
 
     async def _advance(self, job: Job) -> Job:
         progress, delivery_filter = job.backfill, job.filter
-        assert progress is not None
-        assert delivery_filter.since is not None
-        assert delivery_filter.until is not None
+        if progress is None or delivery_filter.since is None or delivery_filter.until is None:
+            raise InvalidRecord("its backfill has no period")
         if progress.ranges is None:
             period = await self._history.period(delivery_filter.since, delivery_filter.until)
             return await self._jobs.backfill(job, progress.begin(period), Batch())

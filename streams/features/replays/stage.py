@@ -5,22 +5,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from streams.core.errors import Unavailable
+from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.job import Job
 from streams.features.replays.backfill import HistoryBackfill
 from streams.outage import JOB, Outage
 from streams.ports import Jobs, Telemetry
+from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 0.5
 # The pause between two portions, so that other stages do not wait for the database.
 PORTION_PAUSE_SECONDS = 0.2
 
 
-async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
+async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry, postponed_work: PostponedWork) -> None:
     """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
 
     So neither the jobs of another account nor one that takes long, or that cannot go on, delays a job.
     """
-    turns = _JobTurns(jobs, backfill, telemetry)
+    turns = _JobTurns(jobs, backfill, telemetry, postponed_work)
     while True:
         advanced_count = await turns.run_round()
         await asyncio.sleep(PORTION_PAUSE_SECONDS if advanced_count else POLL_INTERVAL_SECONDS)
@@ -29,7 +31,10 @@ async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) 
 class _JobTurns:
     """The turns of accounts, and of the jobs of each account."""
 
-    def __init__(self, jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry) -> None:
+    def __init__(
+        self, jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry, postponed_work: PostponedWork
+    ) -> None:
+        self._postponed_work = postponed_work
         self._jobs = jobs
         self._backfill = backfill
         self._telemetry = telemetry
@@ -41,8 +46,13 @@ class _JobTurns:
         self._rounds += 1
         advanced_count, outages, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
-            while jobs_of_account := await self._jobs.list_unfinished(account_id):
-                account_id = jobs_of_account[0].account_id
+            while True:
+                failed_rows: list[FailedRow] = []
+                jobs_of_account = await self._jobs.list_unfinished(account_id, failed_rows)
+                if not jobs_of_account and not failed_rows:
+                    break
+                account_id = jobs_of_account[0].account_id if jobs_of_account else failed_rows[0].account_id
+                await self._postponed_work.postpone_rows(WorkKind.JOB, failed_rows)
                 advanced_count += await self._run_turn(jobs_of_account)
                 outages |= {job.id: self._job_outages[job.id] for job in jobs_of_account if job.id in self._job_outages}
             # Forget jobs that were cancelled.
@@ -51,11 +61,18 @@ class _JobTurns:
 
     async def _run_turn(self, jobs_of_account: Sequence[Job]) -> bool:
         """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
-        first_index = self._rounds % len(jobs_of_account)
+        first_index = self._rounds % max(1, len(jobs_of_account))
         for job in (*jobs_of_account[first_index:], *jobs_of_account[:first_index]):
-            if await self._advance_job(job):
+            if await self._try_to_advance(job):
                 return True
         return False
+
+    async def _try_to_advance(self, job: Job) -> bool:
+        has_advanced = False
+        if self._postponed_work.is_due(WorkKind.JOB, job.id):
+            async with self._postponed_work.unit(WorkKind.JOB, job.id, job.account_id):
+                has_advanced = await self._advance_job(job)
+        return has_advanced
 
     async def _advance_job(self, job: Job) -> bool:
         try:

@@ -107,12 +107,12 @@ class SignInService:
             digest(token), f"email:{email}", now, now + LINK_LIFETIME, email=email, browser_sha256=digest(browser_token)
         )
         mail = self._mail(await self._users.find_by_email(email), email, token, code, now)
-        if await self._sign_ins.count_open_mails(email, now) >= MAX_OPEN_MAILS:
-            mail = None
+        mailed = None
         if mail is not None:
             # Without a mail there is no code: one that is in no mail can only be guessed.
-            sign_in = replace(sign_in, code_sha256=code_digest(browser_token, code), guesses_left=MAX_CODE_GUESSES)
-        await self._sign_ins.add(sign_in, mail=mail)
+            mailed = replace(sign_in, code_sha256=code_digest(browser_token, code), guesses_left=MAX_CODE_GUESSES)
+        if mail is None or mailed is None or not await self._sign_ins.add_mailed(mailed, mail, MAX_OPEN_MAILS):
+            await self._sign_ins.add(sign_in)
         return browser_token
 
     def _mail(self, users: Sequence[User], email: str, token: str, code: str, now: datetime) -> Mail | None:

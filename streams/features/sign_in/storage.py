@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
@@ -34,13 +34,24 @@ class SqlSignIns(SqlStorage):
                 await connection.execute(insert(mails).values(asdict(mail)))
             await write_entry(connection, audit_entry)
 
+    async def add_mailed(self, sign_in: SignIn, mail: Mail, max_open_mails: int) -> bool:
+        """Store it with its mail, unless this many that were mailed to the address may still be used.
+
+        Requests for one address wait for each other: they count what the others stored.
+        """
+        async with self._database.transaction() as connection:
+            is_of_address = users.c.email == sign_in.email
+            await connection.execute(select(users.c.id).where(is_of_address).order_by(users.c.id).with_for_update())
+            open_mails = await connection.scalar(_count_open_mails(sign_in.email or "", sign_in.created_at))
+            if (open_mails or 0) >= max_open_mails:
+                return False
+            await connection.execute(insert(sign_ins).values(asdict(sign_in)))
+            await connection.execute(insert(mails).values(asdict(mail)))
+            return True
+
     async def count_open_mails(self, email: str, now: datetime) -> int:
         """How many were mailed to an address, and may still be used."""
-        is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
-        # By the time of creation, for the index.
-        is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)
-        query = select(func.count()).where(is_mailed & is_open)
-        return int(await self._database.scalar(query))
+        return int(await self._database.scalar(_count_open_mails(email, now)))
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
         """A link that may still be used."""
@@ -73,6 +84,13 @@ class SqlSignIns(SqlStorage):
                 return None
             await connection.execute(update(sign_ins).where(sign_ins.c.sha256 == row.sha256).values(used_at=now))
             return _sign_in(row)
+
+
+def _count_open_mails(email: str, now: datetime) -> Select[int]:
+    is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
+    # By the time of creation, for the index.
+    is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)
+    return select(func.count()).where(is_mailed & is_open)
 
 
 class SqlPendingSignIns(SqlStorage):

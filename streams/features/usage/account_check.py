@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.event import Event
+from streams.core.failed_work import WorkKind
 from streams.core.ids import is_id
 from streams.core.usage import UnknownAccount
 from streams.outage import DATABASE, Outages
 from streams.ports import Telemetry, UnknownAccounts
+from streams.stages.postponed_work import PostponedWork
 
 RETRY_SECONDS = 1.0
 LOG_INTERVAL_SECONDS = 60.0
@@ -30,11 +32,13 @@ class AccountCheck:
         accounts: UnknownAccounts,
         telemetry: Telemetry,
         outages: Outages,
+        postponed_work: PostponedWork,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._accounts = accounts
         self._telemetry = telemetry
         self._outages = outages
+        self._postponed_work = postponed_work
         self._now = now
         self._existing_ids: set[str] = set()
         self._logged_at: float | None = None
@@ -56,7 +60,8 @@ class AccountCheck:
         unknown_accounts = [value for value in accounts_by_id.values() if value.account_id not in existing]
         if unknown_accounts:
             newest_accounts = sorted(unknown_accounts, key=lambda value: value.last_at)[-MAX_UNKNOWN_PER_BATCH:]
-            await self._outages.retry(lambda: self._accounts.add(newest_accounts), RETRY_SECONDS, DATABASE)
+            async with self._postponed_work.unit(WorkKind.UNKNOWN_ACCOUNTS, "add"):
+                await self._outages.retry(lambda: self._accounts.add(newest_accounts), RETRY_SECONDS, DATABASE)
             self._log_unknown(unknown_accounts)
 
     def _log_unknown(self, unknown_accounts: Sequence[UnknownAccount]) -> None:

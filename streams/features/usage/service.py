@@ -1,6 +1,6 @@
 """Usage of an account: launches by month, package and dispatch, and the plan limit."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from streams.core.errors import FieldError, Invalid
@@ -23,6 +23,8 @@ class UsageSummary:
     months: Sequence[UsageMonth]
     current_month: UsageMonth
     plan_limit: int | None
+    state_bytes: int
+    max_state_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,13 @@ class UsagePage:
 
 @dataclass
 class UsageService:
-    """Reads usage."""
+    """Reads usage. `_state_bytes` is the size of all players' states of an account, `_max_state_bytes` the limit."""
 
     _accounts: SqlAccounts
     _usage: SqlUsage
     _clock: Clock
+    _state_bytes: Callable[[str], Awaitable[int]]
+    _max_state_bytes: int
 
     async def summary(self, account_id: str, months: int = 12) -> UsageSummary:
         """Raises `NotFound`, `Invalid`."""
@@ -50,7 +54,8 @@ class UsageService:
         this_month = month_of(self._clock.now())
         current_month = usage_by_month.setdefault(this_month, UsageMonth(this_month, 0))
         newest_months = sorted(usage_by_month.values(), reverse=True)[:months]
-        return UsageSummary(newest_months, current_month, account.plan_limit)
+        state_bytes = await self._state_bytes(account_id)
+        return UsageSummary(newest_months, current_month, account.plan_limit, state_bytes, self._max_state_bytes)
 
     async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> UsagePage:
         """A page of a month's launches by package and dispatch. Raises `Invalid`."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.backfill import OffsetRange
-from streams.core.errors import Invalid, InvalidRecord, RowRefused
+from streams.core.errors import ROW_ERRORS, Invalid, InvalidRecord
 from streams.core.event import Event, check_event
 from streams.core.pure import pure
 from streams.core.usage import LAUNCHED_TYPE, launches_of
@@ -66,7 +66,7 @@ class Meter:
             return
         try:
             await self._store(records, self._events(records))
-        except RowRefused as error:
+        except ROW_ERRORS as error:
             if len(records) > 1:
                 # Its record alone must not stop the others.
                 middle = len(records) // 2

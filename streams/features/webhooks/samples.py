@@ -6,11 +6,14 @@ from streams.core.event import Data, Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
 
+# So that a filter of metadata can be tried.
+_METADATA: Data = {"metadata": {"department": "sales"}}
 _SESSION: Data = {
     "sessionId": "sess_test",
     "packageId": "pkg_test",
     "dispatchId": "dsp_test",
     "learnerId": "learner-42",
+    **_METADATA,
 }
 _SCORE: Data = {"scoreRaw": 92, "scoreMin": 0, "scoreMax": 100, "scoreScaled": 0.92}
 
@@ -42,7 +45,12 @@ def sample_event(event_type: str, event_id: str, account_id: str, now: datetime)
             "previousCompletionStatus": "completed",
             "previousSuccessStatus": "passed",
         },
-        "package.updated": {"packageId": "pkg_test", "version": "2", "title": "Fire safety"},
+        "package.updated": {
+            "packageId": "pkg_test",
+            "version": "2",
+            "title": "Fire safety",
+            "metadata": {"department": "sales"},
+        },
         "usage.threshold": {"period": f"{now:%Y-%m}", "launches": 800, "limit": 1000, "thresholdPercent": 80},
     }
     assert data.keys() == EVENT_TYPES.keys()

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from dashboard.pages import signed_in
 from sqlalchemy import select
 
+from fakes import postponed_work
 from features.course_sessions.recording import cases
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
@@ -20,6 +22,7 @@ from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.core.event import Event
 from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
+from streams.features.course_sessions import player_states as player_states_module
 from streams.features.course_sessions.player_state import has_state, to_player_state
 from streams.features.course_sessions.scorm_time import format_timespan
 from streams.features.course_sessions.stage import DueReports
@@ -222,6 +225,35 @@ async def test_without_its_key_a_state_is_not_given_back(tmp_path: Path) -> None
         assert api.telemetry.logged_count("player_state_not_decrypted") == 1
 
 
+async def test_beyond_the_limit_no_further_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player_states_module, "TOTAL_SECONDS", 0)
+    settings = {"SCORM_WEBHOOKS_PLAYER_STATES_MIB": "1"}
+    large = {**body(), "cmi": {**body()["cmi"], "suspend_data": "x" * 60_000}}
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=settings) as api:
+        opened_before = [await opened(api, learnerId=f"learner-{number}") for number in range(25)]
+        for made in opened_before:
+            await commit(api, made, large)
+        kept = len(await rows(api))
+        assert kept == 14  # of 80 KB each, encrypted, until they have a MiB
+        refused = await api.acme.request("POST", "/v1/sessions", {**NEW, "learnerId": "one more"})
+        assert (refused.status_code, "without keepState" in refused.text) == (409, True)
+        usage = await api.acme.get("/v1/usage")
+        assert usage["stateBytes"] > usage["maxStateBytes"] == 1024**2
+        browser = await signed_in(api)
+        assert "take 1 MiB of 1 MiB" in (await browser.open("/usage")).text
+        await browser.close()
+        # A learner who has one resumes, and replaces it.
+        api.clock.advance(1)
+        again = await opened(api, learnerId="learner-0")
+        assert again["stored"]["cmi"]["suspend_data"] == "x" * 60_000
+        await commit(api, again, body())
+        assert len(await rows(api)) == kept + 1
+        # Events go on for a session that keeps nothing.
+        assert (await api.acme.request("POST", "/v1/sessions", {**NEW, "keepState": False})).status_code == 201
+        other = await api.globex.request("POST", "/v1/sessions", NEW)
+        assert other.status_code == 201
+
+
 @pytest.mark.parametrize("case", [name for name in cases() if JSON_FORMAT.fullmatch(name)])
 async def test_each_json_format_of_the_player_is_kept(api: ApiFixture, case: str) -> None:
     sent = [one for one in cases()[case] if one.kind == "commit" and one.is_stored]
@@ -341,7 +373,9 @@ async def test_a_session_goes_on_with_a_further_url_after_its_end(newest: ApiFix
     await opened(newest, sessionId="s-1", expiresAt=format_time(newest.clock.now() + timedelta(hours=1)))
     newest.clock.advance(3600)
     sessions = newest.app.state.services.course_sessions._sessions
-    reports = DueReports(sessions, newest.clock, Outages(newest.telemetry), is_newest=True)
+    reports = DueReports(
+        sessions, newest.clock, Outages(newest.telemetry), postponed_work(newest.telemetry), is_newest=True
+    )
     assert await reports._end_sessions("") == newest.acme.account_id
     again = await opened(newest, sessionId="s-1")
     await commit(newest, again, body(lesson_status="passed"))

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON
-from fakes import FakeClock, FakeTelemetry, cancel_others, until
+from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from streams.core.errors import Unavailable
 from streams.features.course_sessions import stage as session_scores
 from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit
@@ -25,7 +25,9 @@ class FakeDueScores:
         self.changes = list[SessionChange]()
         self.looks = 0
 
-    async def report_due(self, now: object, report: Callable[[CourseSession], SessionChange], limit: int) -> int:
+    async def report_due(
+        self, now: object, report: Callable[[CourseSession], SessionChange], limit: int, *aside: object
+    ) -> int:
         await asyncio.sleep(0)
         self.looks += 1
         if self.looks == 1:
@@ -46,7 +48,7 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
     assert session.score_due_at == NOON + MIN_SCORE_INTERVAL
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
-    reports = DueReports(sessions, clock, outages, is_newest=True)  # type: ignore[arg-type]
+    reports = DueReports(sessions, clock, outages, postponed_work(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]
     asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
@@ -65,7 +67,7 @@ class FakeDueEnds:
         self.turns = list[str]()
         self.looks = 0
 
-    async def end_due(self, after: str, now: object, end: object, limit: int) -> str | None:
+    async def end_due(self, after: str, now: object, end: object, limit: int, *aside: object) -> str | None:
         await asyncio.sleep(0)
         self.looks += 1
         if self.looks == 1:
@@ -81,7 +83,8 @@ async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.Monk
     for name in ("END_POLL_INTERVAL_SECONDS", "TURN_PAUSE_SECONDS", "RETRY_SECONDS"):
         monkeypatch.setattr(session_scores, name, 0)
     sessions = FakeDueEnds(acme=3, globex=1, initech=2)
-    reports = DueReports(sessions, FakeClock(), Outages(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]
+    outages, work = Outages(FakeTelemetry()), postponed_work(FakeTelemetry())
+    reports = DueReports(sessions, FakeClock(), outages, work, is_newest=True)  # type: ignore[arg-type]
     asyncio.create_task(reports.report_ends())  # noqa: RUF006
     await until(lambda: len(sessions.turns) == 6)
     assert sessions.turns == ["acme", "globex", "initech", "acme", "initech", "acme"]

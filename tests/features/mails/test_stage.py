@@ -15,11 +15,12 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contract.stores import SqlStore, failed, sql_store
-from fakes import FakeEncryption, FakeLease, FakeTelemetry
+from fakes import FakeEncryption, FakeLease, FakeTelemetry, postponed_work
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
 from streams.core.delivery_state import fold
-from streams.core.errors import PartiallySent, RowRefused, Unavailable
+from streams.core.errors import InvalidRecord, PartiallySent, RowRefused, Unavailable
+from streams.core.failed_work import FailedRows
 from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
 from streams.core.session import LINK_LIFETIME, SignIn
 from streams.features.mails import stage as notify_module
@@ -54,6 +55,13 @@ class FakeMailTransport:
         return None
 
 
+class WrongEncryption(FakeEncryption):
+    """With keys of which none fits."""
+
+    def decrypt(self, ciphertext: str) -> str:
+        raise InvalidRecord("no encryption key fits")
+
+
 @dataclass
 class NotifyFixture:
     """The `notify` stage, and a database with one mail to send."""
@@ -64,6 +72,7 @@ class NotifyFixture:
     lease: FakeLease
     telemetry: FakeTelemetry
     has_mail_server: bool = True
+    encryption: FakeEncryption = field(default_factory=FakeEncryption)
     public_url: str | None = "https://hooks.example.com"
 
     def stage(self) -> Notify:
@@ -72,10 +81,11 @@ class NotifyFixture:
             self.mails,
             transport,
             self.lease,
-            FakeEncryption(),
+            self.encryption,
             self.store.clock,
             self.telemetry,
             Outages(self.telemetry),
+            postponed_work(self.telemetry, self.store.clock),
             self.public_url,
         )
 
@@ -181,10 +191,22 @@ async def test_a_refused_mail_is_given_up_with_its_reason(fixture: NotifyFixture
     assert fixture.telemetry.logged_count("mail_given_up") == 1
 
 
-async def test_a_broken_mail_does_not_stop_others(fixture: NotifyFixture) -> None:
+async def test_a_broken_mail_is_tried_again_later(fixture: NotifyFixture) -> None:
     fixture.transport.script = [ValueError("header with a line break")]
-    mail = await fixture.run_until(lambda mail: mail.tries == 1)
-    assert (mail.due_at, mail.sent_at, mail.problem) == (None, None, "our own code failed: ValueError")
+    mail = await fixture.run_until(lambda mail: fixture.telemetry.logged_count("work_postponed") > 0)
+    assert (mail.tries, mail.status) == (0, MailStatus.PENDING)
+    mail = await fixture.run_until(lambda mail: mail.sent_at is not None)
+    assert mail.status is MailStatus.SENT
+
+
+async def test_with_wrong_keys_a_sign_in_mail_waits(fixture: NotifyFixture) -> None:
+    await ask(fixture)
+    fixture.encryption = WrongEncryption()
+    await fixture.run_until(lambda mail: fixture.telemetry.logged_count("encryption_keys_wrong") > 0)
+    fixture.encryption = FakeEncryption()
+    fixture.store.clock.advance(30)
+    await fixture.run_until(lambda mail: len(fixture.transport.sent) == 2)
+    assert fixture.telemetry.logged_count("mail_given_up") == 0
 
 
 async def test_without_a_mail_server_no_mail_counts_as_sent(fixture: NotifyFixture) -> None:
@@ -281,9 +303,9 @@ async def test_reminders_are_looked_for_regularly(fixture: NotifyFixture, monkey
     monkeypatch.setattr(notify_module, "REMINDER_INTERVAL_SECONDS", 0)
     looks, owe_reminders = list[datetime](), fixture.mails.enqueue_reminders
 
-    async def noted(now: datetime) -> None:
+    async def noted(now: datetime, failed_rows: FailedRows) -> None:
         looks.append(now)
-        await owe_reminders(now)
+        await owe_reminders(now, failed_rows)
 
     monkeypatch.setattr(fixture.mails, "enqueue_reminders", noted)
     await fixture.run_until(lambda _: len(looks) > 2)

@@ -17,6 +17,7 @@ from fakes import (
     FakeReplays,
     FakeTelemetry,
     cancel_others,
+    postponed_work,
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
@@ -86,10 +87,13 @@ class Backfilling:
     def stage(self) -> HistoryBackfill:
         return HistoryBackfill(self.jobs, self.outbox, self.history, CODEC, self.clock, Outages(self.telemetry))
 
+    async def run_jobs(self) -> None:
+        await run_jobs(self.jobs, self.stage(), self.telemetry, postponed_work(self.telemetry))
+
     async def finish(self) -> Backfill:
         """Run the jobs until this one ends, once its period is settled."""
         self.clock.advance(15)
-        running = asyncio.create_task(run_jobs(self.jobs, self.stage(), self.telemetry))
+        running = asyncio.create_task(self.run_jobs())
         await until(lambda: self.job.finished_at is not None or running.done())
         await cancel_others()
         assert self.job.backfill is not None
@@ -146,7 +150,7 @@ async def test_a_kill_between_any_two_steps_loses_nothing(backfilling: Backfilli
     await backfilling.start()
     backfilling.clock.advance(15)
     backfilling.jobs.dies_at, backfilling.jobs.after = dies_at, after
-    dying = asyncio.create_task(run_jobs(backfilling.jobs, backfilling.stage(), backfilling.telemetry))
+    dying = asyncio.create_task(backfilling.run_jobs())
     await until(lambda: backfilling.jobs.stores == dies_at or backfilling.job.finished_at is not None or dying.done())
     await cancel_others()
     progress = await backfilling.finish()
@@ -160,7 +164,7 @@ async def test_a_young_event_waits_for_its_record(backfilling: Backfilling) -> N
     backfilling.publish(2)
     backfilling.clock.advance(1)
     await backfilling.start()
-    running = asyncio.create_task(run_jobs(backfilling.jobs, backfilling.stage(), backfilling.telemetry))
+    running = asyncio.create_task(backfilling.run_jobs())
     await until(lambda: backfilling.history.reads > 3)
     assert backfilling.held() == {"evt_1"}
     # Fan-out made a delivery of it, and `record` stores it now.
@@ -187,7 +191,7 @@ async def test_a_topic_that_is_away_delays_no_other_job(backfilling: Backfilling
     other = Job("job_2", "acme", JobKind.DISCARD, DeliveryFilter("acme", state=State.DEAD), NOON)
     await backfilling.jobs.add(other, ENTRY)
     backfilling.history.away = True
-    asyncio.create_task(run_jobs(backfilling.jobs, backfilling.stage(), backfilling.telemetry))  # noqa: RUF006
+    asyncio.create_task(backfilling.run_jobs())  # noqa: RUF006
     await until(lambda: backfilling.jobs.jobs["job_2"].finished_at is not None)
     assert backfilling.job.finished_at is None
     backfilling.history.away = False

@@ -7,9 +7,10 @@ from dataclasses import replace
 import pytest
 
 from builders import NOON
-from fakes import FakeTelemetry, cancel_others, quiet, until
+from fakes import FakeTelemetry, cancel_others, postponed_work, quiet, until
 from streams.core.account import DeliveryFilter
 from streams.core.errors import Unavailable
+from streams.core.failed_work import FailedRows
 from streams.core.job import Job, JobKind
 from streams.features.replays import stage as jobs_module
 from streams.features.replays.stage import run_jobs
@@ -27,7 +28,7 @@ class FakeJobs:
         self.ids, self.stuck, self.waiting, self.advanced = ids, set(stuck), set(waiting), list[str]()
         self.away = away
 
-    async def list_unfinished(self, after: str) -> Sequence[Job]:
+    async def list_unfinished(self, after: str, failed_rows: FailedRows = None) -> Sequence[Job]:
         await asyncio.sleep(0)
         if self.away:
             self.away -= 1
@@ -54,7 +55,7 @@ async def test_a_job_that_cannot_go_on_delays_no_other(monkeypatch: pytest.Monke
     for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
     jobs, telemetry = FakeJobs("job_1", "job_2", stuck={"job_1"}), FakeTelemetry()
-    asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
+    asyncio.create_task(run_jobs(jobs, None, telemetry, postponed_work(telemetry)))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: jobs.advanced == ["job_2"])
     await quiet()
     assert [ids for event, ids in telemetry.logged if event == "job_postponed"] == [
@@ -71,7 +72,7 @@ async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch
     for name in ("PORTION_PAUSE_SECONDS", "POLL_INTERVAL_SECONDS"):
         monkeypatch.setattr(jobs_module, name, 0)
     jobs = FakeJobs(*(f"acme_{number}" for number in range(1200)))
-    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
+    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry(), postponed_work(FakeTelemetry())))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: len(jobs.advanced) == 3)
     jobs.ids = (*jobs.ids, "zeta_1")
     await until(lambda: "zeta_1" in jobs.advanced)
@@ -82,7 +83,7 @@ async def test_jobs_of_an_account_delay_no_other(monkeypatch: pytest.MonkeyPatch
 async def test_jobs_go_on_after_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
     jobs = FakeJobs("job_1", away=1)
-    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry()))  # type: ignore[arg-type]  # noqa: RUF006
+    asyncio.create_task(run_jobs(jobs, None, FakeTelemetry(), postponed_work(FakeTelemetry())))  # type: ignore[arg-type]  # noqa: RUF006
     await until(lambda: jobs.advanced == ["job_1"])
     await cancel_others()
 
@@ -92,7 +93,7 @@ async def test_a_job_that_waits_gives_its_turn_to_others(monkeypatch: pytest.Mon
     monkeypatch.setattr(jobs_module, "PORTION_PAUSE_SECONDS", 1000)
     monkeypatch.setattr(jobs_module, "POLL_INTERVAL_SECONDS", 0)
     jobs, telemetry = FakeJobs("job_1", waiting={"job_1"}), FakeTelemetry()
-    asyncio.create_task(run_jobs(jobs, None, telemetry))  # type: ignore[arg-type]  # noqa: RUF006
+    asyncio.create_task(run_jobs(jobs, None, telemetry, postponed_work(telemetry)))  # type: ignore[arg-type]  # noqa: RUF006
     await quiet()
     jobs.ids = ("job_1", "job_2")
     await until(lambda: jobs.advanced == ["job_2"])

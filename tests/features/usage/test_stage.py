@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from builders import NOON, event
-from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
+from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, postponed_work, quiet, until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.backfill import OffsetRange
 from streams.core.errors import RowRefused, Unavailable
@@ -101,7 +101,9 @@ class MeterFixture:
             return self.topic
 
         outages = Outages(self.telemetry)
-        self.check = AccountCheck(self.accounts, self.telemetry, outages, lambda: self.clock.now().timestamp())
+        self.work = postponed_work(self.telemetry, self.clock)
+        now = lambda: self.clock.now().timestamp()  # noqa: E731
+        self.check = AccountCheck(self.accounts, self.telemetry, outages, self.work, now)
         self.stage = Meter(
             self.consumer, CODEC, self.usage, self.check, incarnation, self.clock, self.telemetry, outages
         )

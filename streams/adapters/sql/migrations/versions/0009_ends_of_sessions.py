@@ -1,4 +1,4 @@
-"""Metadata, sequences and ends of SCORM sessions, and what their players stored."""
+"""Metadata, sequences and ends of SCORM sessions, what their players stored, work that failed, and replayed records."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,8 +21,10 @@ def upgrade() -> None:
         sa.Column("session_id", sa.Text(), nullable=False),
         sa.Column("committed_at", Moment(), nullable=False),
         sa.Column("encrypted_state", sa.Text(), nullable=False),
+        sa.Column("state_bytes", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "session_id", name=op.f("pk_player_states")),
     )
+    op.create_index(op.f("ix_player_states_account_id_state_bytes"), "player_states", ["account_id", "state_bytes"])
     op.add_column("course_sessions", sa.Column("metadata", sa.Text(), nullable=True))
     op.add_column("course_sessions", sa.Column("sequence", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("course_sessions", sa.Column("end_due_at", Moment(), nullable=True))
@@ -42,9 +44,31 @@ def upgrade() -> None:
         postgresql_where=HAS_STATE,
         sqlite_where=HAS_STATE,
     )
+    op.create_table(
+        "failed_work",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("work_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("first_failed_at", Moment(), nullable=False),
+        sa.Column("last_failed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "work_id", name=op.f("pk_failed_work")),
+    )
+    op.create_index(op.f("ix_failed_work_last_failed_at"), "failed_work", ["last_failed_at"])
+    op.create_table(
+        "replayed_records",
+        sa.Column("record_id", sa.Text(), nullable=False),
+        sa.Column("stored_at", Moment(), nullable=False),
+        sa.Column("replayed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("record_id", "stored_at", name=op.f("pk_replayed_records")),
+    )
+    op.create_index(op.f("ix_replayed_records_replayed_at"), "replayed_records", ["replayed_at"])
 
 
 def downgrade() -> None:
+    op.drop_table("replayed_records")
+    op.drop_table("failed_work")
     op.drop_index("ix_course_sessions_states", "course_sessions")
     op.drop_index("ix_course_sessions_ends", "course_sessions")
     for name in ("stored_state", "ended_at", "end_due_at", "sequence", "metadata"):
