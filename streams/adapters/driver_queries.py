@@ -5,7 +5,6 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -31,9 +30,6 @@ class Queries(Protocol):
 
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         """The condition that a column has one of these values, and its parameter."""
-
-    def to_time_parameter(self, at: datetime) -> Any:
-        """A time as a parameter."""
 
 
 # A server that loses its power ends no connection, and without these libpq waits for hours.
@@ -98,9 +94,6 @@ class PostgresQueries:
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} = ANY(?)", list(values)
 
-    def to_time_parameter(self, at: datetime) -> Any:
-        return at
-
 
 class SqliteQueries:
     """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
@@ -120,10 +113,6 @@ class SqliteQueries:
 
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
-
-    def to_time_parameter(self, at: datetime) -> Any:
-        # Times are stored as text in UTC, without a zone.
-        return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
 
 def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:

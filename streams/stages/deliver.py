@@ -61,7 +61,7 @@ class Deliver:
         was revoked, or the process drains, before its request left.
         """
         ports, telemetry = self._ports, self._ports.telemetry
-        if ports.erased_learners.covers(delivery):
+        if await ports.erased_learners.is_erased(delivery):
             # `record` reads the same record, and ends the delivery.
             telemetry.count("deliveries_erased_total")
             return
@@ -100,6 +100,11 @@ class Deliver:
                         if slot.has_waited:
                             # The webhook may have been paused, changed or deleted meanwhile.
                             decision = decide(delivery, self._decision_inputs, appended_at, now())
+                        # It may have been erased while the delivery waited for the slot.
+                        if await ports.erased_learners.is_erased(delivery):
+                            telemetry.count("deliveries_erased_total")
+                            is_done = True
+                            return
                         if isinstance(decision, SendNow):
                             attempt, decision = await self._sender.attempt(delivery, decision)
                             slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.errors import InvalidRecord, RecordsRefused, Unavailable
 from streams.core.pure import pure
 from streams.core.subscription_record import decode_record
-from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.core.subscriptions_table import SubscriptionsTable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, Codec, DueChange, EncryptionCheck, Outbox, Outgoing, RecordProducer, Telemetry
 from streams.stages.lease import LeaseKeeper

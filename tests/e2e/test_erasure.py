@@ -127,6 +127,26 @@ def test_records_that_are_read_after_an_erasure_stay_out(
     assert traces(system) == []
 
 
+def test_an_erasure_holds_while_the_database_is_away(
+    kafka: Broker, own_postgres: Postgres, topic_prefix: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    for system in prepared(kafka, own_postgres, topic_prefix, tmp_path):
+        system.start()
+        account = system.account()
+        webhook = system.webhook(account, receiver.url("/crm"))["id"]
+        platform = Platform(kafka.bootstrap, f"{topic_prefix}session-events")
+        system.stop("deliver")
+        publish(platform, account, "evt_of_ada")
+        until(partial(has_state, system, webhook, "evt_of_ada", "waiting"), 30, "the delivery waits in its topic")
+        erase(system, account)
+        own_postgres.stop()
+        system.launch("deliver")
+        # Another learner's event is behind it in the same partition.
+        publish(platform, account, "evt_of_grace", "grace")
+        receiver.wait_for("/crm", {"evt_of_grace"}, 60)
+        assert receiver.ids("/crm") == ["evt_of_grace"]
+
+
 def test_a_killed_erasure_is_finished_by_maintain(system: System, platform: Platform, receiver: Receiver) -> None:
     account = system.account()
     webhook = system.webhook(account, receiver.url("/idle"))["id"]

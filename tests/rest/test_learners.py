@@ -108,7 +108,7 @@ async def test_a_long_erasure_goes_on_after_its_request(api: ApiFixture, monkeyp
     assert (response.status_code, erasure["status"], erasure["erased"]["events"]) == (202, "running", 0)
     # As `publish` does.
     learners = api.app.state.services.learners
-    await learners.finish(await learners.find(erasure["id"]))
+    await learners.finish((await learners.find(erasure["id"])).erasure)
     finished = await api.acme.get(f"/v1/learners/erasures/{erasure['id']}")
     assert (finished["status"], finished["erased"]["events"]) == ("finished", 1)
 
