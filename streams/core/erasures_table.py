@@ -143,9 +143,9 @@ class ErasuresTable(CompactedTable):
         time = self._times.get(digest)
         if time > to_microseconds(tombstone.erased_at):
             self.outdated_ids.add(name)
-        elif time:
+        else:
+            # The sentinel does not count it any more: it came before.
             self._times.pop(digest)
-            self._deleted_since_sentinel += 1
 
     def _note_read(self, offset: int, key: str) -> None:
         self.position = offset + 1

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.erasure import ErasedLearner
@@ -144,9 +145,15 @@ class PublishErasures:
         is_recent = now - self._sentinel_written_at < SENTINEL_INTERVAL_SECONDS
         if self._sentinel is not None and (is_recent or not self._is_sentinel_due):
             return
-        self._sentinel = Sentinel(self._incarnation, await self._outbox.published_count())
-        await self._producer.produce([Outgoing(ERASURES, SENTINEL_KEY.encode(), self._sentinel.encode())])
+        await self._produce_sentinel(await self._outbox.published_count())
         self._sentinel_written_at, self._is_sentinel_due = now, False
+
+    async def _produce_sentinel(self, live_count: int) -> datetime:
+        """Returns the broker's time."""
+        sentinel = Sentinel(self._incarnation, live_count)
+        [appended_at] = await self._producer.produce([Outgoing(ERASURES, SENTINEL_KEY.encode(), sentinel.encode())])
+        self._sentinel = sentinel
+        return appended_at
 
     async def _repair_overwritten(self, topic: ErasuresTable) -> None:
         """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
@@ -196,13 +203,13 @@ class PublishErasures:
         now = asyncio.get_running_loop().time()
         if self._sentinel is None or now < self._forget_at:
             return 0
-        [broker_time] = await self._producer.produce(
-            [Outgoing(ERASURES, SENTINEL_KEY.encode(), self._sentinel.encode())]
-        )
+        broker_time = await self._produce_sentinel(self._sentinel.live)
         # By the slower of two clocks: one that is years ahead must not forget everything.
         cutoff = min(broker_time, self._clock.now()) - ERASURE_RETENTION
         expired = await self._outbox.list_expired(cutoff, BATCH_ERASURES)
         if expired:
+            # First a sentinel without them: a process that starts now finds as many as it counts.
+            await self._produce_sentinel(max(await self._outbox.published_count() - len(expired), 0))
             await self._producer.produce([_to_tombstone(erased) for erased in expired])
             await self._outbox.forget(expired)
             self._is_sentinel_due = True

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.bulk_insert import Bulk
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import dirty_erasures, erased_learners
+from streams.adapters.sql.keyset import prefer_index_order, prefer_lookups
 from streams.adapters.sql.learner_hash import add_ciphertext, delete_key, find_ciphertexts
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.row_watch import RowWatch
@@ -19,6 +20,8 @@ from streams.ports import Encryption, ErasurePage
 
 COMPARE_BATCH_ROWS = 5000
 _KEY = (erased_learners.c.account_id, erased_learners.c.learner_hash)
+_DIRTY_KEY = (dirty_erasures.c.account_id, dirty_erasures.c.learner_hash)
+_START = ("", "")
 
 
 class SqlErasureOutbox:
@@ -28,6 +31,7 @@ class SqlErasureOutbox:
         self._database = database
         self._encryption = encryption
         self._watch = RowWatch(database, dirty_erasures)
+        self._due_after = _START
 
     async def reconcile_next(
         self, after: tuple[str, str], time_on_topic: Callable[[str], datetime | None]
@@ -83,13 +87,25 @@ class SqlErasureOutbox:
             await delete_key(connection, self._encryption, hash_key_id)
 
     async def list_due(self, limit: int) -> Sequence[ErasedLearner]:
-        is_dirty = (dirty_erasures.c.account_id == _KEY[0]) & (dirty_erasures.c.learner_hash == _KEY[1])
         async with self._database.read_transaction() as connection:
-            query = select(erased_learners).join(dirty_erasures, is_dirty).limit(limit)
-            rows = (await connection.execute(query)).all()
+            rows = await self._due_rows(connection, limit)
+            if not rows and self._due_after > _START:
+                self._due_after = _START
+                rows = await self._due_rows(connection, limit)
             own_ids = islice(await find_ciphertexts(connection, self._encryption), 1) if rows else ()
         own_id = next(iter(own_ids), "")
         return [_to_erased(row)._replace(hash_key_id=row.hash_key_id or own_id) for row in rows]
+
+    async def _due_rows(self, connection: AsyncConnection, limit: int) -> Sequence[Any]:
+        """The next due rows. To begin at the first one each time would read over all that were published."""
+        await prefer_index_order(connection)
+        await prefer_lookups(connection)
+        is_dirty = (_DIRTY_KEY[0] == _KEY[0]) & (_DIRTY_KEY[1] == _KEY[1])
+        query = select(erased_learners).join_from(dirty_erasures, erased_learners, is_dirty).order_by(*_DIRTY_KEY)
+        rows = (await connection.execute(query.where(tuple_(*_DIRTY_KEY) > self._due_after).limit(limit))).all()
+        if rows:
+            self._due_after = (rows[-1].account_id, rows[-1].learner_hash)
+        return rows
 
     async def mark_published(self, erased: Sequence[ErasedLearner]) -> None:
         if erased:
