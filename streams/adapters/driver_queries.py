@@ -115,12 +115,11 @@ class SqliteQueries:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
 
 
-def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
-    """The database at `url`, a `DATABASE_URL`; None for a file that does not exist. Raises `Misconfigured`."""
+def queries_of(url: str, behind_pooler: bool = False) -> Queries:
+    """The database at `url`, a `DATABASE_URL`. A file may come later. Raises `Misconfigured`."""
     scheme, _, address = url.partition(":")
     if scheme.startswith("sqlite"):
-        path = Path(address.removeprefix("///").partition("?")[0])
-        return SqliteQueries(path) if path.exists() else None
+        return SqliteQueries(Path(address.removeprefix("///").partition("?")[0]))
     address_for_libpq = libpq_url(url)
     try:
         conninfo_to_dict(address_for_libpq)

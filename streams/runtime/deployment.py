@@ -246,7 +246,7 @@ class Deployment:
         return GroupMembers(self.kafka, group).client_ids
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
-        """The look-up of replays for `deliver`. Without a database it knows none."""
+        """The look-up of replays for `deliver`. While the database is away it knows none."""
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, self.outages(telemetry), self.settings.is_behind_pooler)

@@ -114,7 +114,7 @@ class SqlParts(Deployment):
         return SqlOutgoingEvents(self.database)
 
     def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
-        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption)
+        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption, self.encryption_check)
 
     def stored_webhooks(self) -> SqlWebhooks:
         return SqlWebhooks(self.database, self.clock, self.encryption_check)

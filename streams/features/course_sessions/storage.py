@@ -18,7 +18,7 @@ from streams.features.course_sessions.changes import SessionChange, has_last_sco
 from streams.features.course_sessions.player_states import SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
-from streams.ports import Codec, Encryption, Telemetry
+from streams.ports import Codec, Encryption, EncryptionCheck, Telemetry
 
 _MUTABLE_COLUMNS = (
     *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),
@@ -53,10 +53,17 @@ _SESSIONS_BY_TOKEN = (
 class SqlCourseSessions:
     """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` hides what players store."""
 
-    def __init__(self, database: Database, codec: Codec, telemetry: Telemetry, encryption: Encryption) -> None:
+    def __init__(
+        self,
+        database: Database,
+        codec: Codec,
+        telemetry: Telemetry,
+        encryption: Encryption,
+        keys: EncryptionCheck | None = None,
+    ) -> None:
         self._database = database
         self._telemetry = telemetry
-        self.states = SqlPlayerStates(database, encryption, telemetry)
+        self.states = SqlPlayerStates(database, encryption, telemetry, keys)
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS)
 
