@@ -36,8 +36,7 @@ class _TimesByHash:
         return 0 if place < 0 else int.from_bytes(bucket[place + _DIGEST_BYTES : place + _ENTRY_BYTES])
 
     def put(self, digest: bytes, time: int) -> None:
-        """Store a time, in place of an earlier one."""
-        self.pop(digest)
+        """Store a time of a hash that has none."""
         self._buckets[_bucket_of(digest)] += digest[_DIGEST] + time.to_bytes(_TIME_BYTES)
         self._count += 1
 
@@ -134,6 +133,8 @@ class ErasuresTable(CompactedTable):
         if time < newest:
             self.outdated_ids.add(name)
         elif time > newest:
+            if newest:
+                self._times.pop(digest)
             self._times.put(digest, time)
 
     def apply_tombstone(self, offset: int, tombstone: ErasureTombstone) -> None:

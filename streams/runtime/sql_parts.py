@@ -33,6 +33,7 @@ from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.ports import (
     DnsCheck,
+    ErasureStatus,
     GroupLags,
     IdentityProvider,
     MailTransport,
@@ -78,6 +79,9 @@ class SqlParts(Deployment):
 
     def publication_status(self) -> PublicationStatus:
         return self.outbox()
+
+    def erasure_status(self) -> ErasureStatus:
+        return self.erasure_outbox()
 
     # -- for stages ------------------------------------------------------------------------------------------------
 

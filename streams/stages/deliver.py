@@ -95,16 +95,16 @@ class Deliver:
                 ceiling = decision.webhook.max_concurrency
                 try:
                     with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
-                        if partition.is_revoked:
-                            raise RecordAbandoned
-                        if slot.has_waited:
-                            # The webhook may have been paused, changed or deleted meanwhile.
-                            decision = decide(delivery, self._decision_inputs, appended_at, now())
                         # It may have been erased while the delivery waited for the slot.
                         if await ports.erased_learners.is_erased(delivery):
                             telemetry.count("deliveries_erased_total")
                             is_done = True
                             return
+                        if partition.is_revoked:
+                            raise RecordAbandoned
+                        if slot.has_waited:
+                            # The webhook may have been paused, changed or deleted meanwhile.
+                            decision = decide(delivery, self._decision_inputs, appended_at, now())
                         if isinstance(decision, SendNow):
                             attempt, decision = await self._sender.attempt(delivery, decision)
                             slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED

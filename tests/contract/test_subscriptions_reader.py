@@ -11,7 +11,7 @@ from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running,
 from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka import broker_clock, compacted_topic_reader, compacted_topic_thread
+from streams.adapters.kafka import broker_clock, compacted_topic_reader
 from streams.adapters.kafka.end_offset import EndOffset, TopicReaderFailed
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import BROKER_AWAY
@@ -165,14 +165,13 @@ async def test_the_reader_is_not_ready_while_the_broker_is_away(
             await until(lambda: reader.readiness_problems() == [])
 
 
-async def test_a_bug_in_the_thread_ends_the_reader(
-    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compacted_topic_thread, "MAX_POLL_RECORDS", None)
+async def test_a_bug_in_the_thread_ends_the_reader(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader()
+    reader._thread._batch_records = None  # type: ignore[assignment]
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
     with pytest.raises(TypeError):
-        await asyncio.wait_for(kafka_cluster.reader().run(), SECONDS)
+        await asyncio.wait_for(reader.run(), SECONDS)
 
 
 async def test_a_sentinel_of_another_incarnation_ends_the_reader(kafka_cluster: KafkaCluster) -> None:

@@ -134,6 +134,7 @@ def test_packed_times_are_those_of_a_dict(puts: list[tuple[bytes, int]]) -> None
             times.pop(digest)
             expected.pop(digest, None)
         else:
+            times.pop(digest)
             times.put(digest, time)
             expected[digest] = time
         assert len(times) == len(expected)

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message
 
-from streams.adapters.kafka.compacted_topic_thread import CompactedTopicThread
+from streams.adapters.kafka.compacted_topic_thread import MAX_POLL_RECORDS, CompactedTopicThread
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.end_offset import EndOffset, TopicReaderFailed
 from streams.adapters.kafka.messages import to_record
@@ -21,6 +21,7 @@ from streams.ports import Partition, Record
 from streams.tasks import run_until_first_ends
 
 WATCH_INTERVAL_SECONDS = 5.0
+_SENTINEL_KEY = SENTINEL_KEY.encode()
 
 
 class CompactedTopicReader(ABC):
@@ -38,13 +39,14 @@ class CompactedTopicReader(ABC):
         sentinel: SentinelCheck,
         outages: Outages,
         watchdog: NewWatchdog | None = None,
+        batch_records: int = MAX_POLL_RECORDS,
     ) -> None:
         self._topic = topic
         self._prefix = prefix
         self._read_table = table
         self._sentinel = sentinel
         self._broker = outages[BROKER]
-        self._thread = CompactedTopicThread(config, prefix + topic, self._on_messages, self._on_outage)
+        self._thread = CompactedTopicThread(config, prefix + topic, self._on_messages, self._on_outage, batch_records)
         self._end = EndOffset(config, prefix + topic, outages)
         self._watchdog = watchdog(topic, self._readable_positions) if watchdog else None
         self._table_changed = asyncio.Condition()
@@ -147,6 +149,8 @@ class CompactedTopicReader(ABC):
 
     def _on_messages(self, messages: Sequence[Message]) -> None:
         try:
+            if any(message.error() is None for message in messages):
+                self._broker.end(self)
             for message in messages:
                 self._handle_message(message)
         finally:
@@ -156,8 +160,7 @@ class CompactedTopicReader(ABC):
     def _handle_message(self, message: Message) -> None:
         error = message.error()
         if error is None:
-            self._broker.end(self)
-            self._apply(to_record(message, self._prefix))
+            self._apply(self._to_record(message))
         elif error.code() == KafkaError._PARTITION_EOF:
             self._broker.end(self)
             self._read_table.skip((message.offset() or 0) - 1)
@@ -173,5 +176,8 @@ class CompactedTopicReader(ABC):
             self._read_table.skip_invalid(record.offset, key_of(record.key), is_newer_release=is_newer_release)
             self._on_invalid(record, error)
             return
-        if key_of(record.key) == SENTINEL_KEY:
+        if record.key == _SENTINEL_KEY:
             self._on_sentinel(record)
+
+    def _to_record(self, message: Message) -> Record:
+        return to_record(message, self._prefix)

@@ -28,10 +28,12 @@ class CompactedTopicThread:
         topic: str,
         on_messages: Callable[[Sequence[Message]], None],
         on_outage: Callable[[KafkaError], None],
+        batch_records: int = MAX_POLL_RECORDS,
     ) -> None:
         self._config = dict(config)
         self._topic = topic
         self._on_messages = on_messages
+        self._batch_records = batch_records
         self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(on_outage, reason))
         # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
         self._batch_taken = threading.Event()
@@ -67,7 +69,7 @@ class CompactedTopicThread:
         while not self._is_stopping:
             first = consumer.poll(POLL_SECONDS)
             if first is not None:
-                messages = [first, *consumer.consume(MAX_POLL_RECORDS - 1, 0)]
+                messages = [first, *consumer.consume(self._batch_records - 1, 0)]
                 self._loop.call_soon_threadsafe(self._hand_over, messages)
                 self._wait_until_taken()
         consumer.close()
