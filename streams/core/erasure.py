@@ -86,12 +86,12 @@ def hash_key_id(key: bytes) -> str:
     return sha256(key).hexdigest()[:16]
 
 
-def encode_hash_key(key: bytes) -> str:
+def key_to_text(key: bytes) -> str:
     """A key as the text that is encrypted."""
     return base64.b64encode(key).decode()
 
 
-def decode_hash_key(text: str) -> bytes:
+def key_from_text(text: str) -> bytes:
     """Raises `InvalidRecord`."""
     try:
         return base64.b64decode(text, validate=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 
 from streams.core.compacted_table import CompactedTable
-from streams.core.erasure import ErasedLearner, decode_hash_key, hash_key_id, learner_hash
+from streams.core.erasure import ErasedLearner, hash_key_id, key_from_text, learner_hash
 from streams.core.erasure_record import ErasureTombstone, HashKey, erasure_key, hash_key_key
 from streams.core.errors import InvalidRecord
 from streams.core.times import from_microseconds, to_microseconds
@@ -114,7 +114,7 @@ class ErasuresTable(CompactedTable):
             self._used_key_ids.discard(hash_key.id)
             return
         try:
-            key = decode_hash_key(self._decrypt(hash_key.ciphertext))
+            key = key_from_text(self._decrypt(hash_key.ciphertext))
         except InvalidRecord:
             self._hash_keys.pop(hash_key.id, None)
         else:

@@ -18,15 +18,13 @@ from streams.adapters.kafka.erasure_history import KafkaErasureHistory
 from streams.adapters.kafka.erasures_reader import ErasuresReader
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.encryption import WRONG_KEYS_MESSAGE
-from streams.core.erasure import ErasedLearner, encode_hash_key, hash_key_id, learner_hash
+from streams.core.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
 from streams.core.erasure_record import (
     encode_erasure,
+    encode_hash_key,
     encode_version,
     erasure_key,
     hash_key_key,
-)
-from streams.core.erasure_record import (
-    encode_hash_key as encode_key_value,
 )
 from streams.outage import Outages
 from streams.ports import Outgoing
@@ -42,7 +40,7 @@ def reader_of(cluster: KafkaCluster, telemetry: FakeTelemetry | None = None) -> 
 
 
 def key(secret: bytes = KEY, ciphertext: str | None = None) -> Outgoing:
-    value = encode_key_value(ciphertext or FakeEncryption().encrypt(encode_hash_key(secret)))
+    value = encode_hash_key(ciphertext or FakeEncryption().encrypt(key_to_text(secret)))
     return Outgoing(ERASURES, hash_key_key(hash_key_id(secret)).encode(), value)
 
 

@@ -20,7 +20,7 @@ from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
 from streams.adapters.sql.erasure_tables import dirty_erasures, erased_learners, erasures, learner_hash_key
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel, key_of
-from streams.core.erasure import ErasedLearner, Erasure, encode_hash_key, hash_key_id, learner_hash
+from streams.core.erasure import ErasedLearner, Erasure, hash_key_id, key_to_text, learner_hash
 from streams.core.erasure_record import encode_erasure, encode_version, erasure_key, hash_key_key
 from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import Conflict
@@ -105,7 +105,7 @@ def foreign(fixture: PublisherFixture, learner: str, key: bytes = OTHER_KEY, at:
 
 
 def key_record(key: bytes = OTHER_KEY) -> Outgoing:
-    ciphertext = FakeEncryption().encrypt(encode_hash_key(key))
+    ciphertext = FakeEncryption().encrypt(key_to_text(key))
     return Outgoing(ERASURES, hash_key_key(hash_key_id(key)).encode(), f'{{"ciphertext": "{ciphertext}"}}'.encode())
 
 
@@ -230,7 +230,7 @@ async def test_a_new_encryption_key_reaches_the_topic(fixture: PublisherFixture)
     old, new = generate_key(), generate_key()
     both = FernetEncryption([new, old])
     async with store.database.transaction() as connection:
-        ciphertext = FernetEncryption([old]).encrypt(encode_hash_key(OWN_KEY))
+        ciphertext = FernetEncryption([old]).encrypt(key_to_text(OWN_KEY))
         await connection.execute(learner_hash_key.insert().values(id=1, ciphertext=ciphertext))
     fixture.outbox = SqlErasureOutbox(store.database, both)
     await fixture.reconcile()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders import NOON
 from fakes import FakeEncryption
 from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.core.erasure import ErasedLearner, encode_hash_key, hash_key_id, learner_hash
+from streams.core.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
 from streams.core.erasure_record import (
     ErasureTombstone,
     HashKey,
@@ -27,7 +27,7 @@ SECOND = timedelta(seconds=1)
 
 
 def hash_key(secret: bytes = KEY) -> HashKey:
-    return HashKey(hash_key_id(secret), FakeEncryption().encrypt(encode_hash_key(secret)))
+    return HashKey(hash_key_id(secret), FakeEncryption().encrypt(key_to_text(secret)))
 
 
 def erased(learner: str = "ada", at: datetime = NOON, secret: bytes = KEY) -> ErasedLearner:

@@ -1,8 +1,9 @@
 """Know the erased learners by reading the topic `erasures`."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +49,8 @@ class ErasuresReader(CompactedTopicReader):
     ) -> None:
         self.table = ErasuresTable(decrypt)
         self._telemetry = telemetry
+        # Until then the table may be relied on: one comparison for each delivery.
+        self._current_until = -math.inf
         sentinel = SentinelCheck(ERASURES, lambda ciphertext: True, outages)
         super().__init__(config, prefix, ERASURES, self.table, sentinel, outages, watchdog, BATCH_RECORDS)
 
@@ -69,11 +72,17 @@ class ErasuresReader(CompactedTopicReader):
     async def _stay_current(self) -> None:
         while True:
             await self._catch_up()
+            self._current_until = self._caught_up_asked_at + MAX_AGE_SECONDS
             await self._notify()
             await asyncio.sleep(CATCH_UP_INTERVAL_SECONDS)
 
     def _is_current(self) -> bool:
-        return self.is_ready and time.monotonic() - self._caught_up_asked_at <= MAX_AGE_SECONDS
+        return time.monotonic() <= self._current_until
+
+    def _on_messages(self, messages: Sequence[Message]) -> None:
+        super()._on_messages(messages)
+        if not self.is_ready:
+            self._current_until = -math.inf
 
     def _unready_reason(self) -> str:
         if self.table.undecryptable_key_ids:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import decode_hash_key, encode_hash_key, hash_key_id
+from streams.core.erasure import hash_key_id, key_from_text, key_to_text
 from streams.core.errors import InvalidRecord
 from streams.ports import Encryption
 
@@ -30,7 +30,7 @@ async def find_ciphertexts(connection: AsyncConnection, encryption: Encryption) 
 
 async def ensure_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
     """The own key, which is `new_key` if there was none. Raises `WrongKeys`."""
-    ciphertext = encryption.encrypt(encode_hash_key(new_key))
+    ciphertext = encryption.encrypt(key_to_text(new_key))
     insertion = insert(learner_hash_key).values(id=_OWN_ROW, ciphertext=ciphertext)
     await connection.execute(insertion.on_conflict_do_nothing())
     return _decrypt_key((await connection.execute(_SELECT_OWN)).scalar_one(), encryption)
@@ -70,7 +70,7 @@ async def reencrypt_learners(connection: AsyncConnection, encryption: Encryption
 
 def _decrypt_key(ciphertext: str, encryption: Encryption) -> bytes:
     try:
-        return decode_hash_key(encryption.decrypt(ciphertext))
+        return key_from_text(encryption.decrypt(ciphertext))
     except InvalidRecord:
         # Not the fault of the record or the request at hand: it waits for the right keys.
         raise WrongKeys from None
