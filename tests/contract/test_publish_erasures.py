@@ -97,6 +97,12 @@ async def until_published(fixture: PublisherFixture) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_stored(fixture: PublisherFixture, count: int) -> None:
+    async with asyncio.timeout(10):
+        while await fixture.store.count(erased_learners) != count:
+            await asyncio.sleep(0.01)
+
+
 def foreign(fixture: PublisherFixture, learner: str, key: bytes = OTHER_KEY, at: datetime = NOON) -> Outgoing:
     """An erasure of a database that is no more, by its own key."""
     hashed = learner_hash(key, "acme", learner).hex()
@@ -199,6 +205,38 @@ async def test_what_an_old_publisher_overwrote_is_written_again(fixture: Publish
         lambda: (table := fixture.table(compacted=True)).is_complete() and table.erased_at("acme", ADA) == until_time
     )
     assert fixture.telemetry.logged_count("another_writer_on_erasures") >= 1
+
+
+async def test_an_overwritten_sentinel_is_written_again(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 3600)
+    await erase(fixture.store)
+    fixture.start()
+    await until_published(fixture)
+    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), b"nonsense"))
+    assert not fixture.table(compacted=True).is_complete()
+    await until(lambda: fixture.table(compacted=True).is_complete())
+
+
+async def test_no_process_takes_a_part_for_all(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage_module, "BATCH_ERASURES", 1)
+    for learner in (ADA, "grace", "alan"):
+        await erase(fixture.store, learner)
+    # A topic that has lost its erasures, and not its sentinel.
+    fixture.kafka.append(key_record(OWN_KEY))
+    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), Sentinel("first", 3).encode()))
+    complete_sizes = set[int]()
+    fixture.kafka.appended.append(lambda: note_complete_size(fixture, complete_sizes))
+    fixture.start()
+    await until_published(fixture)
+    assert complete_sizes == {3}
+
+
+def note_complete_size(fixture: PublisherFixture, sizes: set[int]) -> None:
+    table = fixture.table(compacted=True)
+    if table.is_complete():
+        sizes.add(len(table))
 
 
 async def test_a_recreated_topic_gets_all_erasures_again(fixture: PublisherFixture) -> None:
@@ -322,17 +360,22 @@ async def pass_retention(fixture: PublisherFixture, *clocks: FakeClock) -> None:
 
 
 async def test_an_erasure_is_forgotten_after_the_oldest_record(fixture: PublisherFixture) -> None:
-    await erase(fixture.store)
+    for learner in (ADA, "alan"):
+        await erase(fixture.store, learner)
     await fixture.reconcile()
     await pass_retention(fixture, fixture.store.clock, fixture.broker_clock)
     await erase(fixture.store, "grace")
+    # A process that starts at any moment finds as many as the sentinel counts.
+    complete = list[bool]()
+    fixture.kafka.appended.append(lambda: complete.append(fixture.table(compacted=True).is_complete()))
     fixture.start()
-    await until(lambda: fixture.table().erased_at("acme", ADA) is None)
+    await until(lambda: not any(fixture.table().erased_at("acme", name) for name in (ADA, "alan")))
+    assert all(complete)
     await until_published(fixture)
     table = fixture.table(compacted=True)
     assert table.erased_at("acme", "grace") is not None
     assert table.is_complete()
-    assert await fixture.store.count(erased_learners) == 1
+    await until_stored(fixture, 1)
 
 
 @pytest.mark.parametrize("name", ["store", "broker"])
@@ -341,8 +384,8 @@ async def test_a_clock_that_is_ahead_forgets_nothing(fixture: PublisherFixture, 
     await fixture.reconcile()
     await pass_retention(fixture, fixture.store.clock if name == "store" else fixture.broker_clock)
     fixture.start()
-    await erase(fixture.store, "grace")
-    await until_published(fixture)
+    # Each look for what is old writes a sentinel.
+    await until(lambda: fixture.names.count(SENTINEL_KEY) >= 5)
     assert fixture.table().erased_at("acme", ADA) == NOON
 
 
@@ -356,7 +399,7 @@ async def test_a_publisher_that_dies_while_it_forgets_goes_on(fixture: Publisher
     fixture.start()
     await until(lambda: fixture.names.count(key.decode()) >= 3 and not len(fixture.table()))
     await until(lambda: fixture.table(compacted=True).is_complete())
-    assert await fixture.store.count(erased_learners) == 0
+    await until_stored(fixture, 0)
 
 
 async def test_the_key_of_another_database_goes_with_its_last_erasure(fixture: PublisherFixture) -> None:
