@@ -83,7 +83,7 @@ class PublishErasures:
     async def reconcile(self, topic: ErasuresTable) -> ErasuresReconciled:
         """Let SQL learn from the topic, and the topic from SQL, once."""
         learned_count, published_count = await self._begin(topic), 0
-        while count := await self.publish_due():
+        while count := await self.publish_due(topic):
             published_count += count
         return ErasuresReconciled(learned_count, published_count)
 
@@ -111,9 +111,9 @@ class PublishErasures:
         if now - self._compared_at >= COMPARE_INTERVAL_SECONDS:
             self._compared_at = now
             await self._compare_next(topic)
-        return await self.publish_due() + await self._forget_expired()
+        return await self.publish_due(topic) + await self._forget_expired()
 
-    async def publish_due(self) -> int:
+    async def publish_due(self, topic: ErasuresTable) -> int:
         """Publish the erasures that are due, at most one batch. Returns how many."""
         due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
         if due or now >= self._check_keys_at:
@@ -121,7 +121,7 @@ class PublishErasures:
             await self._publish_hash_keys()
             self._check_keys_at = now + KEYS_INTERVAL_SECONDS
         if due:
-            await self._producer.produce([_to_outgoing(erased) for erased in due])
+            await self._producer.produce([_to_outgoing(erased) for erased in due if not _is_superseded(erased, topic)])
             await self._outbox.mark_published(due)
             self._telemetry.count("erasures_published_total", len(due))
             self._is_sentinel_due = True
@@ -220,6 +220,12 @@ class PublishErasures:
             self._published_keys.pop(key_id, None)
         self._forget_at = now + FORGET_INTERVAL_SECONDS
         return 0
+
+
+def _is_superseded(erased: ErasedLearner, topic: ErasuresTable) -> bool:
+    """Whether the topic has a later erasure of the learner: SQL was restored, and learns it at the next comparison."""
+    time = topic.time_of(bytes.fromhex(erased.learner_hash))
+    return time is not None and time > erased.erased_at
 
 
 def _to_outgoing(erased: ErasedLearner) -> Outgoing:

@@ -17,7 +17,7 @@ from fakes import FakeClock, FakeEncryption, FakeKafka, FakeTelemetry, cancel_ot
 from fakes.erasures import FakeErasureTopic
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
+from streams.adapters.sql.erasure_outbox import SqlErasureOutbox, store_erased
 from streams.adapters.sql.erasure_tables import dirty_erasures, erased_learners, erasures, learner_hash_key
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel, key_of
 from streams.core.erasure import ErasedLearner, Erasure, hash_key_id, key_to_text, learner_hash
@@ -331,6 +331,23 @@ async def test_a_running_publisher_learns_after_a_restore(fixture: PublisherFixt
     await restore(fixture.store)
     await until(lambda: fixture.telemetry.logged_count("erasures_learned") == 1)
     assert await fixture.store.count(erased_learners) == 1
+
+
+async def test_an_older_time_in_a_restored_outbox_replaces_no_later_one(fixture: PublisherFixture) -> None:
+    await erase(fixture.store)
+    [old] = await fixture.outbox.list_due(10)
+    fixture.store.clock.advance(60)
+    await erase(fixture.store)
+    fixture.start()
+    await until_published(fixture)
+    # A dump of the moment of the first erasure is restored while the publisher runs.
+    async with fixture.store.database.transaction() as connection:
+        await connection.execute(delete(erased_learners))
+        await store_erased(connection, old)
+    await until(lambda: fixture.telemetry.logged_count("erasures_learned") == 1)
+    await until_published(fixture)
+    assert fixture.table(compacted=True).erased_at("acme", ADA) == NOON + timedelta(seconds=60)
+    assert fixture.telemetry.logged_count("another_writer_on_erasures") == 0
 
 
 async def test_reconcile_removes_no_erasure_that_sql_does_not_know(fixture: PublisherFixture) -> None:
