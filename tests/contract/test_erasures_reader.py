@@ -75,7 +75,7 @@ async def is_erased(reader: ErasuresReader, number: int = 1, learner: str = ADA,
     return await asyncio.wait_for(reader.is_erased(of_learner(number, learner, account_id=account_id)), SECONDS)
 
 
-async def test_the_reader_is_ready_only_with_all_that_the_sentinel_counts(kafka_cluster: KafkaCluster) -> None:
+async def test_the_reader_is_ready_with_all_that_the_sentinel_counts(kafka_cluster: KafkaCluster) -> None:
     async with reading(kafka_cluster, key(), erasure(erased())) as reader, kafka_cluster.producer() as producer:
         await asyncio.wait_for(reader.wait_until_read(), SECONDS)
         unread = ["the erasures are not all read yet (topic erasures)"]

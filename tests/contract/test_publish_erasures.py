@@ -333,7 +333,7 @@ async def test_a_running_publisher_learns_after_a_restore(fixture: PublisherFixt
     assert await fixture.store.count(erased_learners) == 1
 
 
-async def test_an_older_time_in_a_restored_outbox_replaces_no_later_one(fixture: PublisherFixture) -> None:
+async def test_an_older_time_of_a_restored_outbox_replaces_none(fixture: PublisherFixture) -> None:
     await erase(fixture.store)
     [old] = await fixture.outbox.list_due(10)
     fixture.store.clock.advance(60)

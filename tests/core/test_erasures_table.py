@@ -76,7 +76,7 @@ def test_a_tombstone_forgets_one_learner() -> None:
     assert len(table) == 1
 
 
-def test_a_learner_is_known_under_each_key_and_the_latest_time_counts() -> None:
+def test_a_learner_is_known_by_each_key_and_the_latest_time() -> None:
     table = table_of(hash_key(), hash_key(OTHER_KEY), erased(), erased(at=NOON + SECOND, secret=OTHER_KEY))
     assert table.erased_at("acme", "ada") == NOON + SECOND
 
