@@ -61,6 +61,7 @@ class PublishProcess:
             deployment.clock,
             new_incarnation=lambda: str(ULID()),
             outages=self._outages,
+            postponed_work=postponed_work,
         )
         self._deployment, self._telemetry = deployment, telemetry
         self._due_reports = DueReports(

@@ -1,10 +1,11 @@
 """publish: write the erased learners of SQL to `erasures`, as its only writer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.erasure import ErasedLearner
@@ -19,8 +20,10 @@ from streams.core.erasure_record import (
 )
 from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import Unavailable
+from streams.core.failed_work import WorkKind
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, ErasureHistory, ErasureOutbox, Outgoing, RecordProducer, Telemetry
+from streams.stages.postponed_work import PostponedWork
 from streams.topics import ERASURE_RETENTION, ERASURES
 
 BATCH_ERASURES = 500
@@ -57,7 +60,9 @@ class PublishErasures:
         clock: Clock,
         new_incarnation: Callable[[], str],
         outages: Outages,
+        postponed_work: PostponedWork,
     ) -> None:
+        self._postponed_work = postponed_work
         self._outbox = outbox
         self._history = history
         self._producer = producer
@@ -114,21 +119,40 @@ class PublishErasures:
         return await self.publish_due(topic) + await self._forget_expired()
 
     async def publish_due(self, topic: ErasuresTable) -> int:
-        """Publish the erasures that are due, at most one batch. Returns how many."""
+        """Publish the erasures that are due, at most one batch. Returns how many.
+
+        One whose row is wrong stays due, stops no other, and is tried again later.
+        """
         due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
         if due or now >= self._check_keys_at:
             # First the keys: an erasure is of use only with the key of its hash.
             await self._publish_hash_keys()
             self._check_keys_at = now + KEYS_INTERVAL_SECONDS
-        if due:
-            await self._producer.produce([_to_outgoing(erased) for erased in due if not _is_superseded(erased, topic)])
-            await self._outbox.mark_published(due)
-            self._telemetry.count("erasures_published_total", len(due))
+        published, outgoing = await self._encode_due(due, topic)
+        if published:
+            await self._producer.produce(outgoing)
+            await self._outbox.mark_published(published)
+            self._telemetry.count("erasures_published_total", len(published))
             self._is_sentinel_due = True
         # The first sentinel of an incarnation means that all erasures are there, so it comes after the last of them.
-        if self._sentinel is not None or not due:
+        if self._sentinel is not None or not published:
             await self._write_sentinel()
-        return len(due)
+        return len(published)
+
+    async def _encode_due(
+        self, due: Sequence[ErasedLearner], topic: ErasuresTable
+    ) -> tuple[Sequence[ErasedLearner], Sequence[Outgoing]]:
+        """The erasures that can be published, and their records: none for one that the topic has a later one of."""
+        published, outgoing = list[ErasedLearner](), list[Outgoing]()
+        for erased in due:
+            work_id = erasure_key(erased.account_id, erased.learner_hash)
+            if not self._postponed_work.is_due(WorkKind.ERASURE, work_id):
+                continue
+            async with self._postponed_work.unit(WorkKind.ERASURE, work_id, erased.account_id):
+                if not _is_superseded(erased, topic):
+                    outgoing.append(_to_outgoing(erased))
+                published.append(erased)
+        return published, outgoing
 
     async def _publish_hash_keys(self) -> None:
         """Publish each key that the topic has not, or encrypted with an older encryption key."""
@@ -170,9 +194,7 @@ class PublishErasures:
 
     async def _compare_next(self, topic: ErasuresTable) -> int | None:
         """Compare another portion with the topic. At the end SQL learns what only the topic has: returns how many."""
-        page = await self._outbox.reconcile_next(
-            self._compared_learner, lambda name: topic.time_of(bytes.fromhex(name))
-        )
+        page = await self._outbox.reconcile_next(self._compared_learner, partial(_time_on_topic, topic))
         self._compared_count += page.on_topic_count
         if page.last_learner is not None:
             self._compared_learner = page.last_learner
@@ -188,7 +210,7 @@ class PublishErasures:
         while True:
             erased, next_offset = await self._history.read(offset)
             learned_count += await self._outbox.learn(
-                [one for one in erased if topic.time_of(bytes.fromhex(one.learner_hash)) == one.erased_at]
+                [one for one in erased if _time_on_topic(topic, one.learner_hash) == one.erased_at]
             )
             if next_offset is None:
                 break
@@ -222,8 +244,19 @@ class PublishErasures:
         return 0
 
 
+def _time_on_topic(topic: ErasuresTable, learner_hash: str) -> datetime | None:
+    """When the topic has it that the learner was erased; None for what is not a hash: it cannot be there."""
+    try:
+        return topic.time_of(bytes.fromhex(learner_hash))
+    except ValueError:
+        return None
+
+
 def _is_superseded(erased: ErasedLearner, topic: ErasuresTable) -> bool:
-    """Whether the topic has a later erasure of the learner: SQL was restored, and learns it at the next comparison."""
+    """Whether the topic has a later erasure of the learner: SQL was restored, and learns it at the next comparison.
+
+    Raises `ValueError` for what is not a hash.
+    """
     time = topic.time_of(bytes.fromhex(erased.learner_hash))
     return time is not None and time > erased.erased_at
 

@@ -43,7 +43,7 @@ from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import OffsetRange
-from streams.core.backlog import Backlog
+from streams.core.backlog import Backlog, GroupOffsets
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.delivery import HoldReason, State
 from streams.core.delivery_state import Batch, RecordedValue, fold
@@ -77,7 +77,7 @@ from streams.stages.publish import Publish
 from streams.stages.record import RecordStage
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
-from streams.topics import DELIVER_GROUP, DELIVERIES, RECORD_GROUP, SESSION_EVENTS, SUBSCRIPTIONS
+from streams.topics import DELIVER_GROUP, DELIVERIES, RECORD_GROUP, SESSION_EVENTS, STAGE_TOPICS, SUBSCRIPTIONS
 
 ROOT = Path(__file__).parents[2]
 CODEC = AvroCodec()
@@ -109,6 +109,10 @@ LOOPS = {
     "stages/publish.py: _mark_missing_filters": "texts, as they are",
     "stages/publish.py: reconcile": "test_a_wrong_webhook_delays_no_other",
     "stages/publish.py: run": "test_a_wrong_webhook_delays_no_other",
+    "stages/publish_erasures.py: _begin": "of erasures, in tests/contract/test_publish_erasures.py",
+    "stages/publish_erasures.py: _learn": "records of the topic, which its reader checks",
+    "stages/publish_erasures.py: reconcile": "of erasures, in tests/contract/test_publish_erasures.py",
+    "stages/publish_erasures.py: run": "of erasures, in tests/contract/test_publish_erasures.py",
     "stages/release_held.py: run": "test_a_wrong_held_delivery_delays_no_other",
     "stages/retention.py: _catch_up": "test_a_wrong_row_delays_retention_of_no_other_kind",
     "stages/retention.py: run": "test_a_wrong_row_delays_retention_of_no_other_kind",
@@ -285,7 +289,10 @@ async def test_a_wrong_retry_does_not_end_the_search(work: Work, monkeypatch: py
     class Lags:
         async def offsets(self) -> Mapping[str, Mapping[Partition, Any]]:
             await asyncio.sleep(0)
-            return {DELIVER_GROUP: {}, RECORD_GROUP: {}}
+            return {
+                group: {Partition(topic, 0): GroupOffsets(committed=1, end=1) for topic in STAGE_TOPICS[group]}
+                for group in (DELIVER_GROUP, RECORD_GROUP)
+            }
 
     search = resend_overdue(Overdue(), Lags(), timedelta(), work.clock, work.telemetry, work.postponed)
     async with running(search):

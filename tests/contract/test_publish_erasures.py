@@ -13,7 +13,7 @@ from builders import NOON
 from contract.clusters import until
 from contract.learners import ADA, BEFORE, learners, of_learner, record, traces
 from contract.stores import SqlStore
-from fakes import FakeClock, FakeEncryption, FakeKafka, FakeTelemetry, cancel_others
+from fakes import FakeClock, FakeEncryption, FakeFailedWork, FakeKafka, FakeTelemetry, cancel_others, postponed_work
 from fakes.erasures import FakeErasureTopic
 from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
@@ -24,6 +24,7 @@ from streams.core.erasure import ErasedLearner, Erasure, hash_key_id, key_to_tex
 from streams.core.erasure_record import encode_erasure, encode_version, erasure_key, hash_key_key
 from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import Conflict
+from streams.core.failed_work import WorkKind
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition
 from streams.stages import publish_erasures as stage_module
@@ -40,6 +41,7 @@ class PublisherFixture:
 
     store: SqlStore
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
+    failed_work: FakeFailedWork = field(default_factory=FakeFailedWork)
     broker_clock: FakeClock = field(default_factory=FakeClock)
     incarnations: list[str] = field(default_factory=lambda: ["first", "second", "third"])
 
@@ -56,6 +58,7 @@ class PublisherFixture:
             self.store.clock,
             lambda: self.incarnations.pop(0),
             Outages(self.telemetry),
+            postponed_work(self.telemetry, self.store.clock, self.failed_work),
         )
 
     def start(self) -> asyncio.Task[None]:
@@ -155,6 +158,22 @@ async def test_a_refused_erasure_is_not_due(fixture: PublisherFixture, monkeypat
     with pytest.raises(Conflict, match="go on later"):
         await erase(fixture.store)
     assert await fixture.dirty_count() == 0
+
+
+async def test_a_wrong_erasure_delays_no_other(fixture: PublisherFixture) -> None:
+    wrong = ErasedLearner("acme", "0 is not a hash", "", NOON)
+    async with fixture.store.database.transaction() as connection:
+        await store_erased(connection, wrong)
+    erasure = await erase(fixture.store)
+    running = fixture.start()
+    name = erasure_key("acme", erasure.learner_hash)
+    async with asyncio.timeout(10):
+        while name not in fixture.names or SENTINEL_KEY not in fixture.names:
+            await asyncio.sleep(0.01)
+    assert not running.done()
+    assert set(fixture.failed_work.failures) == {(WorkKind.ERASURE, "acme/0 is not a hash")}
+    assert await fixture.dirty_count() == 1
+    assert fixture.table().sentinel == Sentinel("first", 1)
 
 
 @pytest.mark.parametrize("appended", [False, True])

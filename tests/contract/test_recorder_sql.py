@@ -15,7 +15,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.errors import RowRefused
-from streams.core.event import check_event, render
+from streams.core.event import render
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 
 HISTORY = history("evt_1") + history("evt_2")
@@ -64,7 +64,8 @@ async def test_an_attempt_that_comes_twice_counts_once(database: SqlStore) -> No
 
 
 async def test_an_event_with_a_nul_in_its_learner_is_stored(database: SqlStore) -> None:
-    body = render(check_event(replace(event(), data={**event().data, "learnerId": "a\0b"}), NOON))
+    # No door takes such an event. A record may have it all the same.
+    body = render(replace(event(), data={**event().data, "learnerId": "a\0b"}))
     owed = delivery(body=body)
     await database.recorder.record(fold([RecordedValue(owed, NOON)]))
     assert (found := await SqlDeliveryStore(database.database).find(owed.id)) is not None
