@@ -49,6 +49,7 @@ GIVEN: dict[str, Any] = {
     "oidcRoleClaim": "role",
     "oidcOperatorGroup": "operators",
     "mailFrom": "Acme <webhooks@example.com>",
+    "playerStatesMib": 2,
     "retentionDays": 7,
     "deadLetterRetentionDays": 90,
     "sessionRetentionDays": 5,
