@@ -105,7 +105,12 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("PendingSignIn.ciphertext", "EncryptedSecret.ciphertext", "Webhook.secrets", "webhooks.secrets"),
         *("api_keys.sha256", "commit_urls.token_sha256", "sessions.sha256", "sign_ins.sha256", "sign_ins.code_sha256"),
         *("sign_ins.browser_sha256", "pending_sign_ins.state_sha256", "pending_sign_ins.browser_sha256"),
-        *("pending_sign_ins.ciphertext", "encryption_check.ciphertext", "learner_hash_key.ciphertext"),
+        *(
+            "pending_sign_ins.ciphertext",
+            "encryption_check.ciphertext",
+            "learner_hash_key.ciphertext",
+            "HashKey.ciphertext",
+        ),
         *("erasures.encrypted_learner", "idempotency_keys.encrypted_response", "EarlierRequest.encrypted_response"),
         "player_states.encrypted_state",
     ),

@@ -12,6 +12,7 @@ from bench.commits import commits
 from bench.compare import compare
 from bench.control import first_delivery, listing, replay
 from bench.day import day, idle
+from bench.erasures import erasures
 from bench.filters import filters
 from bench.floods import floods
 from bench.footprint import footprint
@@ -41,6 +42,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     bursts,
     held,
     memory,
+    erasures,
     footprint,
     scale,
     listing,
@@ -74,6 +76,7 @@ SET: tuple[tuple[Experiment, dict[str, Any]], ...] = (
     (bursts, {"events": 10_000, "webhooks": 100}),
     (held, {}),
     (memory, {}),
+    (erasures, {}),
     (footprint, {}),
     (scale, {}),
     (listing, {}),

@@ -9,6 +9,7 @@ from streams.topics import (
     DEAD_LETTERS,
     DELIVER_GROUP,
     DELIVERIES,
+    ERASURES,
     FAN_OUT_GROUP,
     HELD,
     INVALID,
@@ -51,12 +52,12 @@ class Rule:
 ACCESS = {
     "fan-out": Access((SESSION_EVENTS, SUBSCRIPTIONS), (DELIVERIES, BULK_DELIVERIES, INVALID), FAN_OUT_GROUP),
     "deliver": Access(
-        (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, RETRY_PREFIX, SUBSCRIPTIONS),
+        (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES, RETRY_PREFIX, SUBSCRIPTIONS, ERASURES),
         (DELIVERIES, RETRY_PREFIX, HELD, DEAD_LETTERS, ATTEMPTS, INVALID),
         DELIVER_GROUP,
     ),
     "record": Access(RECORD_INPUTS, (INVALID,), RECORD_GROUP),
-    "publish": Access((SUBSCRIPTIONS,), (SUBSCRIPTIONS, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS)),
+    "publish": Access((SUBSCRIPTIONS, ERASURES), (SUBSCRIPTIONS, ERASURES, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS)),
     "maintain": Access((SESSION_EVENTS,), lags=True),
     "meter": Access((SESSION_EVENTS,), (), METER_GROUP),
     "api": Access((SESSION_EVENTS,), (SESSION_EVENTS, TEST_DELIVERIES), lags=True),
@@ -84,7 +85,7 @@ def rules(prefix: str) -> Iterator[Rule]:
                 yield Rule(stage, "Topic", prefix + name, False, "Describe")
             for group in STAGE_TOPICS:
                 yield Rule(stage, "Group", prefix + group, False, "Describe")
-    for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, *RECORD_INPUTS, RETRY_PREFIX):
+    for name in (SESSION_EVENTS, INVALID, SUBSCRIPTIONS, ERASURES, *RECORD_INPUTS, RETRY_PREFIX):
         for operation in ("Create", "Alter", "AlterConfigs", *(["Delete"] if name == RETRY_PREFIX else [])):
             yield Rule(TOPICS_USER, "Topic", prefix + name, name == RETRY_PREFIX, operation)
     # How many records wait in a tier that left the schedule.

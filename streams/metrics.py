@@ -50,6 +50,8 @@ COUNTERS: dict[str, tuple[str, Sequence[str]]] = {
     "webhooks_paused_total": ("Webhooks paused automatically, by reason.", ["reason"]),
     "webhooks_published_total": ("Webhooks written to subscriptions.", []),
     "subscriptions_invalid_total": ("Records of subscriptions that could not be read.", []),
+    "erasures_published_total": ("Erasures of learners written to erasures.", []),
+    "erasures_invalid_total": ("Records of erasures that could not be read.", []),
     "mails_total": ("Mails by outcome: sent, again, given_up, not_sent (no mail server).", ["outcome"]),
     "oidc_sign_ins_total": (
         "Sign-ins by OpenID Connect, by outcome: signed_in, refused, failed (the provider).",
@@ -120,6 +122,7 @@ GAUGES: dict[str, tuple[str, Sequence[str]]] = {
     "database_connections": ("Connections of the pool to the database, by state: in_use, idle.", ["state"]),
     "api_connections": ("Open connections to the API.", []),
     "subscriptions_webhooks": ("Webhooks in this process's subscriptions table.", []),
+    "erased_learners": ("Erased learners that this process knows from the topic erasures.", []),
     "records_open": ("Records that deliver handles at the moment.", []),
     "partitions_of_newer_release": ("Partitions that wait, because a newer release wrote their next record.", []),
     "own_network_down": ("1 while most endpoints are unreachable, which counts as an outage of our own network.", []),

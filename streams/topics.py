@@ -11,6 +11,7 @@ from streams.core.schedule import Schedule, Tier
 SESSION_EVENTS = "session-events"
 INVALID = "session-events.invalid"
 SUBSCRIPTIONS = "subscriptions"
+ERASURES = "erasures"
 DELIVERIES = "deliveries"
 # What an account has beyond its share of `deliveries`: `deliver` reads it behind all others.
 BULK_DELIVERIES = "deliveries.bulk"
@@ -43,6 +44,9 @@ BATCH_BYTES = 1_000_000
 
 RETENTION = timedelta(days=7)
 LONG_RETENTION = timedelta(days=30)
+# After this time no topic has a record of before: an invalid record is stored for 30 days and replayed, and then its
+# event, its delivery and its retry stay for 7 days each. Brokers delete whole segments, by default a week later.
+ERASURE_RETENTION = 3 * LONG_RETENTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,7 @@ def declare(schedule: Schedule, event_partitions: int, delivery_partitions: int)
         ),
         Topic(INVALID, "as read", min(3, event_partitions), _delete(LONG_RETENTION, MAX_RECORD_BYTES)),
         Topic(SUBSCRIPTIONS, "webhook id", 1, _compact(RETENTION)),
+        Topic(ERASURES, "account id and hash of the learner", 1, _compact(RETENTION)),
         *family,
     ]
 
@@ -119,7 +124,7 @@ class TopicRetention:
 
 
 def retentions(topics: Iterable[Topic], prefix: str = "") -> list[TopicRetention]:
-    """The retention of each topic that deletes its records by age: all but `subscriptions`, which has no payloads."""
+    """The retention of each topic that deletes its records by age. Compacted ones do not, and have no payloads."""
     return [
         TopicRetention(prefix + topic.name, timedelta(milliseconds=int(topic.config["retention.ms"])))
         for topic in topics

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.shared_models import Id, Input, Model, SearchText, Time
-from streams.core.erasure import Erasure
+from streams.features.learners.service import ErasureResult
 from streams.topics import TopicRetention
 
 
@@ -54,7 +54,7 @@ class TopicWithRecords(Model):
 
 
 class ErasureDetails(Model):
-    """An erasure. While it is `running`, ask for it again: nothing more is to be done."""
+    """An erasure. While it is `running`, or not `propagated`, ask for it again: nothing more is to be done."""
 
     id: str
     account_id: str
@@ -63,14 +63,20 @@ class ErasureDetails(Model):
         Time, Field(description="What happened until then is erased, whenever it arrives. What happens later is new.")
     ]
     finished_at: Time | None = None
+    propagated: Annotated[
+        bool,
+        Field(description="Whether it is on the topic `erasures`: no request to an endpoint begins two seconds later."),
+    ]
     erased: Erased
     topics: Annotated[list[TopicWithRecords], Field(description="What the topics still have, until their retention.")]
 
 
-def erasure_of(erasure: Erasure, topics: Sequence[TopicRetention]) -> ErasureDetails:
+def erasure_of(result: ErasureResult, topics: Sequence[TopicRetention]) -> ErasureDetails:
     """An erasure, and the topics that still have records."""
+    erasure = result.erasure
     return ErasureDetails.of(
         erasure,
+        propagated=result.propagated,
         status=ErasureStatus.FINISHED if erasure.is_finished else ErasureStatus.RUNNING,
         topics=[
             TopicWithRecords.of(

@@ -50,10 +50,10 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
     """Erase the learner; this cannot be taken back."""
     try:
-        erasure = await visit.services.learners.erase(visit.account.id, form["learner"], actor=visit.actor)
+        result = await visit.services.learners.erase(visit.account.id, form["learner"], actor=visit.actor)
     except Invalid as error:
         return _form(visit, form["learner"], error.errors)
-    return redirect(f"/account/erasures/{erasure.id}")
+    return redirect(f"/account/erasures/{result.erasure.id}")
 
 
 @router.get("/account/erasures/{erasure_id}")

@@ -20,13 +20,14 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response) -> ErasureDetails:
     """For ever: payloads and responses are deleted, and what is owed is not sent.
 
-    200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. A second request erases what
-    happened since the first. What the endpoints have received is theirs; backups and topics are not changed.
+    200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. With `propagated`, no request
+    to an endpoint begins two seconds later. A second request erases what happened since the first. What the endpoints
+    have received is theirs; backups and topics are not changed.
     """
     learners = services_of(request).learners
-    erasure = await learners.erase(account_of(caller, body.account_id), body.learner_id, actor=caller.actor)
-    response.status_code = 200 if erasure.is_finished else 202
-    return erasure_of(erasure, learners.topics)
+    result = await learners.erase(account_of(caller, body.account_id), body.learner_id, actor=caller.actor)
+    response.status_code = 200 if result.erasure.is_finished else 202
+    return erasure_of(result, learners.topics)
 
 
 @router.get("/v1/learners/erasures/{erasure_id}", summary="Show an erasure", operation_id="getErasure")

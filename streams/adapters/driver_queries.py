@@ -5,7 +5,6 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -31,9 +30,6 @@ class Queries(Protocol):
 
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         """The condition that a column has one of these values, and its parameter."""
-
-    def to_time_parameter(self, at: datetime) -> Any:
-        """A time as a parameter."""
 
 
 # A server that loses its power ends no connection, and without these libpq waits for hours.
@@ -98,9 +94,6 @@ class PostgresQueries:
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} = ANY(?)", list(values)
 
-    def to_time_parameter(self, at: datetime) -> Any:
-        return at
-
 
 class SqliteQueries:
     """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
@@ -121,22 +114,21 @@ class SqliteQueries:
     def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
 
-    def to_time_parameter(self, at: datetime) -> Any:
-        # Times are stored as text in UTC, without a zone.
-        return at.astimezone(UTC).replace(tzinfo=None).isoformat(" ")
 
-
-def queries_of(url: str, behind_pooler: bool = False) -> Queries | None:
-    """The database at `url`, a `DATABASE_URL`; None for a file that does not exist. Raises `Misconfigured`."""
+def queries_of(url: str, behind_pooler: bool = False) -> Queries:
+    """The database at `url`, a `DATABASE_URL`. A file may come later. Raises `Misconfigured`."""
     scheme, _, address = url.partition(":")
     if scheme.startswith("sqlite"):
-        path = Path(address.removeprefix("///").partition("?")[0])
-        return SqliteQueries(path) if path.exists() else None
+        return SqliteQueries(Path(address.removeprefix("///").partition("?")[0]))
     address_for_libpq = libpq_url(url)
     try:
-        conninfo_to_dict(address_for_libpq)
+        ports = str(conninfo_to_dict(address_for_libpq).get("port") or "")
+        # libpq looks at it only when it connects.
+        is_url = all(port.isdigit() for port in ports.split(",") if port)
     except psycopg.Error:
-        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
+        is_url = False
+    if not is_url:
+        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name")
     return PostgresQueries(address_for_libpq, behind_pooler)
 
 

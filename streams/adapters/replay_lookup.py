@@ -56,13 +56,6 @@ class SqlReplayLookup:
             self._probe_task = None
 
 
-class NoReplayLookup:
-    """A `ReplayLookup` without a database: it knows no generation."""
-
-    async def newest(self, delivery_id: str) -> int | None:
-        return None
-
-
 class DriverTable:
     """The table of deliveries, read by the driver."""
 
@@ -76,5 +69,4 @@ class DriverTable:
 
 def replay_lookup(url: str, outages: Outages, behind_pooler: bool = False) -> ReplayLookup:
     """The look-up in the database at `url`, a `DATABASE_URL`. Raises `Misconfigured`."""
-    queries = queries_of(url, behind_pooler)
-    return NoReplayLookup() if queries is None else SqlReplayLookup(DriverTable(queries), outages)
+    return SqlReplayLookup(DriverTable(queries_of(url, behind_pooler)), outages)

@@ -17,6 +17,7 @@ from streams.cli.output import (
 from streams.cli.text import say
 from streams.core.account import DeliveryFilter
 from streams.core.erasure import ErasedKind, Erasure
+from streams.features.learners.service import ErasureResult
 from streams.runtime.bootstrap import SqlDeployment
 
 learners = typer.Typer(no_args_is_help=True)
@@ -36,7 +37,10 @@ def learners_erase(
     require_answer(yes, as_json)
     if not yes:
         _confirm_erasure(account, learner)
-    show(_erase_learner(account, learner, is_quiet=as_json), as_json)
+    erasure = _erase_learner(account, learner, is_quiet=as_json)
+    show(erasure, as_json)
+    if not erasure.propagated:
+        say("erased here, but not on the topic yet: is `publish` running?", err=True)
 
 
 @learners.command("show")
@@ -72,7 +76,8 @@ def _erase_learner(account: str, learner: str, *, is_quiet: bool) -> ErasureDeta
                 service = deployment.learners()
                 erasure = await service.start(account, learner, actor=current_actor())
                 erasures.append(erasure)
-                return _to_details(deployment, await service.finish(erasure, on_progress=show_progress))
+                finished_erasure = await service.finish(erasure, on_progress=show_progress)
+                return _to_details(deployment, await service.wait_until_published(finished_erasure))
 
             return run_in_deployment(work)
     except KeyboardInterrupt:
@@ -81,5 +86,5 @@ def _erase_learner(account: str, learner: str, *, is_quiet: bool) -> ErasureDeta
         raise
 
 
-def _to_details(deployment: SqlDeployment, erasure: Erasure) -> ErasureDetails:
-    return erasure_of(erasure, deployment.learners().topics)
+def _to_details(deployment: SqlDeployment, result: ErasureResult) -> ErasureDetails:
+    return erasure_of(result, deployment.learners().topics)

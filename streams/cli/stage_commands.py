@@ -65,13 +65,17 @@ def publish(
     health_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     sole_member: Annotated[bool, typer.Option(hidden=True)] = False,
     reconcile: Annotated[
-        bool, typer.Option("--reconcile", help="Make `subscriptions` the same as SQL, once, and end: after a restore.")
+        bool,
+        typer.Option(
+            "--reconcile",
+            help="Make `subscriptions` the same as SQL, let SQL learn from `erasures`, and end: after a restore.",
+        ),
     ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", help="With --reconcile: delete webhooks that SQL does not know, without asking.")
     ] = False,
 ) -> None:
-    """Publish the webhooks of SQL to the topic `subscriptions`; release held deliveries."""
+    """Publish the webhooks and erasures of SQL to their topics; release held deliveries."""
     from streams.cli.stages import run_reconcile, run_stage
 
     if reconcile:

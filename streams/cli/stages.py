@@ -139,9 +139,10 @@ def run_reconcile(may_delete: Callable[[Sequence[Webhook]], bool]) -> None:
         return await run_in_daemon_thread(lambda: may_delete(unknown_webhooks))
 
     async def run() -> None:
-        result = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
+        result, erasures = await PublishProcess(deployment, PrometheusTelemetry("publish")).reconcile(ask)
         unknown_note = f", {result.kept} left that the database does not know" if result.kept else ""
         print(f"{result.published} webhooks published again, {result.deleted} deleted{unknown_note}")
+        print(f"{erasures.published} erasures published again, {erasures.learned} learned from the topic")
 
     _run_async(run)
 

@@ -1,5 +1,7 @@
 """Erasures: what is erased of a learner, and which records that arrive later belong to it."""
 
+import base64
+import binascii
 import hmac
 import json
 import re
@@ -8,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from streams.core.attempt import Attempt
+from streams.core.errors import InvalidRecord
 from streams.core.request import MASK
 from streams.core.times import parse_time
 
@@ -57,9 +60,43 @@ class Erasure:
         return {str(kind): self.counts.get(kind, 0) for kind in ErasedKind}
 
 
-def learner_hash(key: bytes, account_id: str, learner_id: str) -> str:
+class ErasedLearner(NamedTuple):
+    """A learner who was erased, by the hash under one key: all until `erased_at` is erased."""
+
+    account_id: str
+    learner_hash: str
+    hash_key_id: str
+    erased_at: datetime
+
+
+class HashedLearner(NamedTuple):
+    """A learner's keyed hash, and the id of its key."""
+
+    hash_key_id: str
+    learner_hash: str
+
+
+def learner_hash(key: bytes, account_id: str, learner_id: str) -> bytes:
     """The keyed hash by which erased learners are recognized. Nobody guesses an id by it without the key."""
-    return hmac.new(key, f"{account_id}\0{learner_id}".encode(), sha256).hexdigest()
+    return hmac.digest(key, f"{account_id}\0{learner_id}".encode(), "sha256")
+
+
+def hash_key_id(key: bytes) -> str:
+    """The id of a key of these hashes: databases that were restored may have different ones."""
+    return sha256(key).hexdigest()[:16]
+
+
+def key_to_text(key: bytes) -> str:
+    """A key as the text that is encrypted."""
+    return base64.b64encode(key).decode()
+
+
+def key_from_text(text: str) -> bytes:
+    """Raises `InvalidRecord`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRecord("not a key of hashes of learners") from None
 
 
 def is_erased(erased_at: datetime | None, first_seen_at: datetime, body: bytes) -> bool:

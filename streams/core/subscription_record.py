@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, key_of
 from streams.core.errors import InvalidRecord
-from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.webhook import Webhook
 
 # A version is the time of a change in milliseconds. One this far ahead is not ours: it would hide every later change.
@@ -18,11 +18,6 @@ class Tombstone:
 
     webhook_id: str
     version: int
-
-
-def key_of(key: bytes | None) -> str:
-    """The webhook's id in a record's key, or the sentinel's key."""
-    return (key or b"").decode(errors="replace")
 
 
 def max_version(at: datetime) -> int:

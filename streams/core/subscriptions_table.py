@@ -1,55 +1,19 @@
 """The subscriptions table: the webhooks of the compacted topic, complete only when all of them are read."""
 
-import json
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
+from streams.core.compacted_table import CompactedTable
 from streams.core.delivery import SubscriptionsPosition
-from streams.core.errors import InvalidRecord
-from streams.core.ids import is_id
 from streams.core.webhook import Webhook
 
-SENTINEL_KEY = "__sentinel__"
-VERSION_HEADER = "version"
-# The longest encrypted check text.
-CHECK_CHARACTERS = 500
 # The last ones: 20 MB. `publish` writes the tombstone again when an older record of a forgotten webhook comes.
 MAX_DELETIONS = 100_000
 # A change counts as known to the stages this long after its record is on the topic: `fan-out` asks for the topic's end
 # less often than for every event.
 PROPAGATION_SECONDS = 0.12
 END_CHECK_INTERVAL_SECONDS = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Sentinel:
-    """Written after the webhooks: the topic's incarnation, and how many webhooks were live then.
-
-    `check` is a text encrypted like the webhooks' secrets: a process that cannot decrypt it cannot sign.
-    """
-
-    incarnation: str
-    live: int
-    check: str | None = None
-
-    def encode(self) -> bytes:
-        fields = {"incarnation": self.incarnation, "live": self.live, "check": self.check}
-        return json.dumps({name: value for name, value in fields.items() if value is not None}).encode()
-
-    @classmethod
-    def decode(cls, value: bytes) -> "Sentinel":
-        """Raises `InvalidRecord` for anything else than a sentinel."""
-        try:
-            fields = json.loads(value)
-            incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise InvalidRecord(f"not a sentinel: {type(error).__name__}: {error}") from None
-        if not is_id(incarnation) or type(live) is not int or live < 0:
-            raise InvalidRecord("not a sentinel: incarnation must be an id, and live a number of webhooks")
-        if check is not None and not (isinstance(check, str) and check.isascii() and len(check) <= CHECK_CHARACTERS):
-            raise InvalidRecord(f"not a sentinel: check must be an ASCII text of at most {CHECK_CHARACTERS} characters")
-        return cls(incarnation, live, check)
 
 
 class WebhookStore(MutableMapping[str, Webhook]):
@@ -68,31 +32,22 @@ class _DictStore(dict[str, Webhook], WebhookStore):
     pass
 
 
-class SubscriptionsTable:
+class SubscriptionsTable(CompactedTable):
     """Webhooks by id and by account, built record by record from the start of the topic.
 
     An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that older
-    version: such webhooks are `outdated_ids` until their newest version is written again. Those in `newer_release_ids`
-    have a record of a newer release, which this one cannot read. `position` is the next offset to read. `webhooks`
-    stores them, in a dict unless given.
+    version: such webhooks are `outdated_ids` until their newest version is written again. `webhooks` stores them, in a
+    dict unless given.
     """
 
     def __init__(self, webhooks: WebhookStore | None = None) -> None:
+        super().__init__()
         self._webhooks = _DictStore() if webhooks is None else webhooks
         self._accounts: dict[str, list[str]] = {}
         self._deleted_versions: dict[str, int] = {}
-        self._sentinel: Sentinel | None = None
-        self._deleted_since_sentinel = 0
-        self.outdated_ids: set[str] = set()
-        self.newer_release_ids: set[str] = set()
-        self.position = 0
 
     def __len__(self) -> int:
         return len(self._webhooks)
-
-    @property
-    def sentinel(self) -> Sentinel | None:
-        return self._sentinel
 
     def versions(self) -> dict[str, int]:
         """The version of each webhook, by id."""
@@ -105,15 +60,11 @@ class SubscriptionsTable:
     @property
     def tombstones(self) -> Mapping[str, int] | None:
         """The version of each of the last deletions, by webhook id; None for a topic that was always empty."""
-        return self._deleted_versions if self._sentinel or self._deleted_versions or self._webhooks else None
+        return self._deleted_versions if self.sentinel or self._deleted_versions or self._webhooks else None
 
     def newest_version(self, webhook_id: str) -> int:
         """The newest version read of a webhook or its deletion; 0 when there is none."""
         return max(self._webhooks.version(webhook_id), self._deleted_versions.get(webhook_id, 0))
-
-    @property
-    def incarnation(self) -> str:
-        return self._sentinel.incarnation if self._sentinel else ""
 
     @property
     def reached_position(self) -> SubscriptionsPosition:
@@ -154,31 +105,6 @@ class SubscriptionsTable:
         self._accounts[account_id].remove(webhook_id)
         if not self._accounts[account_id]:
             del self._accounts[account_id]
-
-    def apply_sentinel(self, offset: int, sentinel: Sentinel) -> None:
-        """Apply the sentinel's record."""
-        self.position = offset + 1
-        self._sentinel = sentinel
-        self._deleted_since_sentinel = 0
-
-    def skip_invalid(self, offset: int, webhook_id: str, *, is_newer_release: bool = False) -> None:
-        """Skip a record of this webhook that is invalid, or of a newer release: what was known stays in force."""
-        self.position = offset + 1
-        self.outdated_ids.add(webhook_id)
-        if is_newer_release:
-            self.newer_release_ids.add(webhook_id)
-
-    def skip(self, offset: int) -> None:
-        """Skip a record without a webhook, or reach the end of the partition before `offset` + 1."""
-        self.position = max(self.position, offset + 1)
-
-    def is_complete(self) -> bool:
-        """Whether all webhooks that were live at the last sentinel are in the table, or were deleted since.
-
-        False for an empty or re-created topic: to match nothing would lose every event silently.
-        """
-        sentinel = self._sentinel
-        return sentinel is not None and len(self._webhooks) + self._deleted_since_sentinel >= sentinel.live
 
     def is_readable(self) -> bool:
         """Whether the last record of each webhook in the table could be read.

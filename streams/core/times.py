@@ -8,6 +8,8 @@ _RFC_3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt]((?:[01]\d|2[0-3]):[0-5]\d):([0-5]\d|60)(\.\d+)?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 TIME_WORDS = "must be a time with a zone such as 2026-04-10T14:32:00Z"
 
 
@@ -38,3 +40,12 @@ def format_time(moment: datetime) -> str:
     """Format a time by RFC 3339 in UTC, with milliseconds only if there are any."""
     spec = "milliseconds" if moment.microsecond >= 1000 else "seconds"
     return moment.astimezone(UTC).isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Microseconds since 1970, exactly: a float would round them."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    return _EPOCH + microseconds * _MICROSECOND

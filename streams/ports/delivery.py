@@ -35,10 +35,13 @@ class ReplayLookup(Protocol):
 
 
 class ErasedLearners(Protocol):
-    """Knows, without a wait, the learners who were erased."""
+    """Knows the learners who were erased."""
 
-    def covers(self, delivery: Delivery) -> bool:
-        """Whether the delivery's event is of a learner who was erased after it."""
+    async def is_erased(self, delivery: Delivery) -> bool:
+        """Whether the delivery's event is of a learner who was erased after it.
+
+        It knows every erasure that was on the topic two seconds ago, and waits until it does: nearly never.
+        """
 
 
 class Encryption(Protocol):

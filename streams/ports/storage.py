@@ -1,6 +1,6 @@
 """What SQL stores of deliveries, jobs, erasures, usage and mails."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
@@ -11,7 +11,7 @@ from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange
 from streams.core.backlog import Backlog
 from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.erasure import Erasure
+from streams.core.erasure import ErasedLearner, Erasure, HashedLearner
 from streams.core.failed_work import FailedRows, FailedWork, WorkKind
 from streams.core.held import HeldDelivery, ReleaseProgress
 from streams.core.job import Job
@@ -132,11 +132,14 @@ class Jobs(Protocol):
 class Erasures(Protocol):
     """Erases learners, in portions that survive a restart."""
 
-    async def hash_learner(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> HashedLearner:
         """The keyed hash of a learner."""
 
-    async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
-        """From now on nothing that is recorded brings the learner's data back. Returns what is stored."""
+    async def start(self, erasure: Erasure, hash_key_id: str, learner_id: str, audit_entry: AuditEntry) -> Erasure:
+        """From now on nothing that is recorded brings the learner's data back. Returns what is stored.
+
+        The erasure is due for the topic `erasures`, by which `deliver` knows it.
+        """
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
@@ -145,6 +148,72 @@ class Erasures(Protocol):
 
     async def advance(self, erasure_id: str) -> Erasure:
         """Erase one more portion and store the progress, in one transaction."""
+
+
+class ErasurePage(NamedTuple):
+    """A portion of SQL's erasures: its last learner, None at the end; and how many of it the topic has."""
+
+    last_learner: tuple[str, str] | None
+    on_topic_count: int
+
+
+class ErasureHistory(Protocol):
+    """The records of the topic `erasures` from its start, for a database that does not know what they say."""
+
+    async def read(self, offset: int) -> tuple[Sequence[ErasedLearner], int | None]:
+        """The erasures from this offset on, and where the next portion begins; None at the end.
+
+        Raises `Unavailable`.
+        """
+
+
+class ErasureStatus(Protocol):
+    """Whether an erasure is on the topic `erasures`."""
+
+    async def is_published(self, account_id: str, learner_hash: str) -> bool: ...
+
+
+class ErasureOutbox(ErasureStatus, Protocol):
+    """The erased learners, and which of them the topic `erasures` does not have yet."""
+
+    async def reconcile_next(
+        self, after: tuple[str, str], time_on_topic: Callable[[str], datetime | None]
+    ) -> ErasurePage:
+        """Make due what the topic has not, or older, in the next portion behind this key. Takes a learner's hash."""
+
+    async def learn(self, erased: Sequence[ErasedLearner]) -> int:
+        """Store those that SQL has not, or older: the topic has them. Returns how many."""
+
+    async def hash_keys(self) -> Mapping[str, str]:
+        """The keys of the hashes, encrypted, by id; the own one first. Raises `WrongKeys`."""
+
+    async def learn_hash_keys(self, ciphertexts: Mapping[str, str]) -> int:
+        """Store those keys that SQL has not. Returns how many."""
+
+    async def unused_hash_keys(self) -> Sequence[str]:
+        """The keys of other databases by which no learner is known any more."""
+
+    async def forget_hash_key(self, hash_key_id: str) -> None: ...
+
+    async def list_due(self, limit: int) -> Sequence[ErasedLearner]: ...
+
+    async def mark_published(self, erased: Sequence[ErasedLearner]) -> None:
+        """The topic has these; a later erasure of the same learner stays due."""
+
+    async def mark_dirty(self, keys: Sequence[tuple[str, str]]) -> None:
+        """Make these due again, by account and hash. Unknown ones are skipped."""
+
+    async def list_expired(self, before: datetime, limit: int) -> Sequence[ErasedLearner]:
+        """The oldest that were erased before."""
+
+    async def forget(self, erased: Sequence[ErasedLearner]) -> None:
+        """Delete these, unless the learner was erased again."""
+
+    async def published_count(self) -> int:
+        """How many learners the topic has."""
+
+    async def wait_for_changes(self) -> None:
+        """Wait until something may be due, or for a moment. Raises `Unavailable`."""
 
 
 class ErasedEvents(Protocol):

@@ -211,7 +211,7 @@ class SqlDeployment(SqlParts):
 
     def learners(self) -> LearnerService:
         topics = retentions(self.topics, self.settings.topic_prefix)
-        return LearnerService(SqlAccounts(self.database), self.erasures(), topics, self.clock)
+        return LearnerService(SqlAccounts(self.database), self.erasures(), self.erasure_status(), topics, self.clock)
 
     def webhook_stats(self) -> WebhookStatsService:
         return WebhookStatsService(SqlWebhookStats(self.database), self.clock)

@@ -21,6 +21,8 @@ from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, r
 from streams.adapters.clock import SystemClock
 from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
 from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
+from streams.adapters.kafka.erasure_history import KafkaErasureHistory
+from streams.adapters.kafka.erasures_reader import ErasuresReader
 from streams.adapters.kafka.event_history import KafkaEventHistory
 from streams.adapters.kafka.group_members import GroupMembers
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
@@ -34,7 +36,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, EventCodec, EventConsumer, EventHistory, ReplayLookup, Telemetry
+from streams.ports import Clock, ErasureHistory, EventCodec, EventConsumer, EventHistory, ReplayLookup, Telemetry
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
@@ -44,11 +46,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from streams.adapters.encryption import FernetEncryption
-    from streams.adapters.erased_learners import SqlErasedLearners
     from streams.adapters.sql.database import Database
 
-# All events wait for this reader, and it has few records to read.
-SUBSCRIPTIONS_WATCHDOG_SECONDS = 15.0
+# All events and deliveries wait for these readers, which read few records.
+COMPACTED_TOPIC_WATCHDOG_SECONDS = 15.0
 # In the data directory, without DATABASE_URL.
 SQLITE_FILE_NAME = "scorm-webhooks.db"
 
@@ -245,17 +246,10 @@ class Deployment:
         return GroupMembers(self.kafka, group).client_ids
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
-        """The look-up of replays for `deliver`. Without a database it knows none."""
+        """The look-up of replays for `deliver`. While the database is away it knows none."""
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, self.outages(telemetry), self.settings.is_behind_pooler)
-
-    def erased_learners(self, telemetry: Telemetry) -> "SqlErasedLearners":
-        """The erased learners for `deliver`. Without a database it knows none."""
-        from streams.adapters.erased_learners import erased_learners
-
-        address, behind_pooler = self.database_address, self.settings.is_behind_pooler
-        return erased_learners(address, self.encryption, self.outages(telemetry), behind_pooler)
 
     def outages(self, telemetry: Telemetry) -> Outages:
         """The outages of this process. Its clients share them, so that each outage is logged once."""
@@ -295,8 +289,21 @@ class Deployment:
             self.clock,
             self.outages(telemetry),
             can_decrypt_check,
-            self._watchdog_factory(telemetry, SUBSCRIPTIONS_WATCHDOG_SECONDS),
+            self._watchdog_factory(telemetry, COMPACTED_TOPIC_WATCHDOG_SECONDS),
         )
+
+    def erasures_reader(self, telemetry: Telemetry) -> ErasuresReader:
+        return ErasuresReader(
+            subscriptions_config(self.kafka),
+            self.settings.topic_prefix,
+            telemetry,
+            self.outages(telemetry),
+            self.encryption.decrypt,
+            self._watchdog_factory(telemetry, COMPACTED_TOPIC_WATCHDOG_SECONDS),
+        )
+
+    def erasure_history(self) -> ErasureHistory:
+        return KafkaErasureHistory(self.kafka, self.settings.topic_prefix)
 
     def consumer(
         self, group: str, topics: Sequence[str], telemetry: Telemetry, *, in_bulk: bool = False

@@ -14,6 +14,7 @@ from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.sql.backlog import SqlBacklogs
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
 from streams.adapters.sql.failed_work import SqlFailedWork
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
@@ -33,6 +34,7 @@ from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.ports import (
     DnsCheck,
+    ErasureStatus,
     GroupLags,
     IdentityProvider,
     MailTransport,
@@ -43,7 +45,7 @@ from streams.ports import (
 )
 from streams.runtime.deployment import Deployment
 from streams.stages.postponed_work import PostponedWork
-from streams.topics import STAGE_TOPICS, retentions
+from streams.topics import STAGE_TOPICS
 
 
 class SqlParts(Deployment):
@@ -80,6 +82,9 @@ class SqlParts(Deployment):
     def publication_status(self) -> PublicationStatus:
         return self.outbox()
 
+    def erasure_status(self) -> ErasureStatus:
+        return self.erasure_outbox()
+
     # -- for stages ------------------------------------------------------------------------------------------------
 
     def failed_work(self) -> SqlFailedWork:
@@ -104,6 +109,9 @@ class SqlParts(Deployment):
     def outbox(self) -> SqlOutbox:
         return SqlOutbox(self.database, self.clock)
 
+    def erasure_outbox(self) -> SqlErasureOutbox:
+        return SqlErasureOutbox(self.database, self.encryption)
+
     def lease(self, name: str) -> SqlLease:
         """A lease for work that only one process of the deployment may do."""
         holder = f"{socket.gethostname()}/{os.getpid()}/{ULID()}"
@@ -124,7 +132,9 @@ class SqlParts(Deployment):
         return self.settings.player_states_mib * 1024**2
 
     def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
-        return SqlCourseSessions(self.database, self.event_codec, telemetry, self.encryption, self.max_state_bytes)
+        return SqlCourseSessions(
+            self.database, self.event_codec, telemetry, self.encryption, self.encryption_check, self.max_state_bytes
+        )
 
     def stored_webhooks(self) -> SqlWebhooks:
         return SqlWebhooks(self.database, self.clock, self.encryption_check)
@@ -141,7 +151,6 @@ class SqlParts(Deployment):
     def retention_by_kind(self) -> dict[Prunable, timedelta]:
         """The retention of each kind of row. Without an entry, rows stay until a person decides."""
         settings = self.settings
-        longest_retention = max(topic.retention for topic in retentions(self.topics))
         retention_days = {
             Prunable.DELIVERIES: settings.retention_days,
             Prunable.ATTEMPTS_BY_HOUR: max(31, settings.retention_days),
@@ -156,8 +165,7 @@ class SqlParts(Deployment):
             Prunable.PENDING_SIGN_INS: 1,
             Prunable.COURSE_SESSIONS: settings.session_retention_days,
             Prunable.COMMIT_URLS: settings.session_retention_days,
-            # Until no topic has a record of before, with time to spare: brokers delete whole segments.
-            Prunable.ERASURES: max(2 * longest_retention.days, settings.audit_retention_days),
+            Prunable.ERASURES: settings.audit_retention_days,
         }
         if settings.dead_letter_retention_days is not None:
             retention_days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days

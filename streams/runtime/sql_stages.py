@@ -17,6 +17,7 @@ from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import resend_overdue
 from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
+from streams.stages.publish_erasures import ErasuresReconciled, PublishErasures
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import run_until_first_ends
@@ -34,6 +35,7 @@ class PublishProcess:
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._outages = deployment.outages(telemetry)
         self._subscriptions = deployment.subscriptions_reader(telemetry)
+        self._erasures = deployment.erasures_reader(telemetry)
         self._producer = deployment.producer(telemetry)
         self._database = deployment.database
         self._lease = _make_lease_keeper("publish", deployment, telemetry)
@@ -50,6 +52,15 @@ class PublishProcess:
             outages=self._outages,
             postponed_work=postponed_work,
             writes_newest=deployment.writes_newest_schemas,
+        )
+        self._erasures_stage = PublishErasures(
+            deployment.erasure_outbox(),
+            deployment.erasure_history(),
+            self._producer,
+            telemetry,
+            deployment.clock,
+            new_incarnation=lambda: str(ULID()),
+            outages=self._outages,
         )
         self._deployment, self._telemetry = deployment, telemetry
         self._due_reports = DueReports(
@@ -82,10 +93,12 @@ class PublishProcess:
         await self._deployment.encryption_check.watch(self._outages)
 
     async def _hold_lease(self) -> None:
-        # Read the topic only when no other process writes to it.
+        # Read the topics only when no other process writes to them.
         await self._lease.hold(
             self._subscriptions.run,
+            self._erasures.run,
             self._publish,
+            self._publish_erasures,
             self._release_held_deliveries,
             self._send_outgoing_events,
             self._due_reports.report_scores,
@@ -97,6 +110,10 @@ class PublishProcess:
         await self._subscriptions.wait_until_read()
         await self._stage.run(self._subscriptions.table)
 
+    async def _publish_erasures(self) -> None:
+        await self._erasures.wait_until_read()
+        await self._erasures_stage.run(self._erasures.table)
+
     async def _release_held_deliveries(self) -> None:
         await self._subscriptions.wait_until_ready()
         await self._release_held.run()
@@ -107,16 +124,18 @@ class PublishProcess:
             outgoing_events, self._producer, self._telemetry, self._outages, self._postponed_work
         )
 
-    async def reconcile(self, may_delete: ConfirmDeletion) -> ReconcileResult:
-        """Bring the topic to the state of SQL, once, as the only publisher."""
-        results: list[ReconcileResult] = []
+    async def reconcile(self, may_delete: ConfirmDeletion) -> tuple[ReconcileResult, ErasuresReconciled]:
+        """Bring `subscriptions` to the state of SQL, and SQL and `erasures` together, once, as the only publisher."""
+        results: list[tuple[ReconcileResult, ErasuresReconciled]] = []
 
         async def reconcile_once() -> None:
+            await self._erasures.wait_until_read()
+            erasures = await self._erasures_stage.reconcile(self._erasures.table)
             await self._subscriptions.wait_until_read()
-            results.append(await self._stage.reconcile(self._subscriptions.table, may_delete))
+            results.append((await self._stage.reconcile(self._subscriptions.table, may_delete), erasures))
 
         try:
-            await self._lease.hold(self._subscriptions.run, reconcile_once)
+            await self._lease.hold(self._subscriptions.run, self._erasures.run, reconcile_once)
         finally:
             await self._producer.close()
             await self._database.close()

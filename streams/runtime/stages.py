@@ -128,12 +128,12 @@ class DeliverProcess:
                 "fewer_slots_than_set", slots=slot_count, why="the limit of open files (ulimit -n) is too low"
             )
         self._limiter = SlotLimiter(Slots(slot_count), self._loop_clock.now)
-        self._erased_learners = deployment.erased_learners(telemetry)
+        self._erasures = deployment.erasures_reader(telemetry)
         ports = DeliverPorts(
             codec=deployment.codec,
             subscriptions=self._subscriptions,
             replay_lookup=deployment.replay_lookup(telemetry),
-            erased_learners=self._erased_learners,
+            erased_learners=self._erasures,
             encryption=deployment.encryption,
             sender=self._sender,
             producer=self._producer,
@@ -156,6 +156,7 @@ class DeliverProcess:
         try:
             await run_until_first_ends(
                 self._subscriptions.run,
+                self._erasures.run,
                 self._consume,
                 lambda: self._loop_clock.run(lambda: self._limiter.is_used),
                 lambda: self._limiter.run(self._telemetry, self._clock),
@@ -166,9 +167,9 @@ class DeliverProcess:
 
     async def _consume(self) -> None:
         await self._subscriptions.wait_until_ready()
+        await self._erasures.wait_until_ready()
         await self._topics_watch.check()
-        await self._erased_learners.refresh()
-        await run_until_first_ends(self._topics_watch.run, self._erased_learners.run, self._partition_consumer.run)
+        await run_until_first_ends(self._topics_watch.run, self._partition_consumer.run)
 
     async def drain(self) -> None:
         self._limiter.close()
@@ -179,6 +180,7 @@ class DeliverProcess:
         return [
             *([missing_topics_message(absent_topics, self._prefix)] if absent_topics else []),
             *self._subscriptions.readiness_problems(),
+            *self._erasures.readiness_problems(),
             *self._producer.readiness_problems(),
             *self._consumer.readiness_problems(),
             *self._partition_consumer.readiness_problems(),

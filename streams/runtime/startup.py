@@ -19,6 +19,7 @@ from streams.topics import (
     BULK_DELIVERIES,
     DEAD_LETTERS,
     DELIVERIES,
+    ERASURES,
     INVALID,
     RECORD_INPUTS,
     SESSION_EVENTS,
@@ -176,7 +177,7 @@ STAGES: dict[str, StageSpec] = {
         check_settings=lambda deployment: deployment.event_codec,
     ),
     "deliver": StageSpec(
-        required_topics=lambda deployment: [SUBSCRIPTIONS, *delivery_family(deployment.tiers), INVALID],
+        required_topics=lambda deployment: [SUBSCRIPTIONS, ERASURES, *delivery_family(deployment.tiers), INVALID],
         load_factory=_load_deliver,
         check_settings=lambda deployment: deployment.encryption,
     ),
@@ -189,7 +190,7 @@ STAGES: dict[str, StageSpec] = {
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
     "publish": StageSpec(
-        required_topics=lambda _: [SUBSCRIPTIONS, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
+        required_topics=lambda _: [SUBSCRIPTIONS, ERASURES, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
         load_factory=_load_publish,
         needs_database=True,
         check_settings=lambda deployment: deployment.event_codec,

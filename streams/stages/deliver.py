@@ -61,7 +61,7 @@ class Deliver:
         was revoked, or the process drains, before its request left.
         """
         ports, telemetry = self._ports, self._ports.telemetry
-        if ports.erased_learners.covers(delivery):
+        if await ports.erased_learners.is_erased(delivery):
             # `record` reads the same record, and ends the delivery.
             telemetry.count("deliveries_erased_total")
             return
@@ -95,6 +95,11 @@ class Deliver:
                 ceiling = decision.webhook.max_concurrency
                 try:
                     with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
+                        # It may have been erased while the delivery waited for the slot.
+                        if await ports.erased_learners.is_erased(delivery):
+                            telemetry.count("deliveries_erased_total")
+                            is_done = True
+                            return
                         if partition.is_revoked:
                             raise RecordAbandoned
                         if slot.has_waited:

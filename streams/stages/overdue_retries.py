@@ -10,7 +10,7 @@ from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
 from streams.ports import Clock, GroupLags, OverdueRetries, Partition, Telemetry
 from streams.stages.postponed_work import PostponedWork
-from streams.topics import DELIVER_GROUP, RECORD_GROUP
+from streams.topics import DELIVER_GROUP, RECORD_GROUP, STAGE_TOPICS
 
 CHECK_INTERVAL_SECONDS = 60.0
 BATCH_ROWS = 500
@@ -48,8 +48,13 @@ async def resend_overdue(
 
 
 def is_keeping_up(previous_offsets: Offsets, current_offsets: Offsets, group: str) -> bool:
-    """Whether a group has committed everything that was there at the look before."""
-    return group in previous_offsets and all(
+    """Whether a group has committed everything that was there at the look before.
+
+    Not if a topic is missing: a broker that does not list it does not say that the group has read it.
+    """
+    previous = previous_offsets.get(group, {})
+    is_known = {partition.topic for partition in previous} >= set(STAGE_TOPICS[group])
+    return is_known and all(
         partition in current_offsets.get(group, {}) and current_offsets[group][partition].committed >= offsets.end
-        for partition, offsets in previous_offsets[group].items()
+        for partition, offsets in previous.items()
     )

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.errors import ROW_ERRORS, RecordsRefused, Unavailable
 from streams.core.failed_work import WorkKind, describe
 from streams.core.pure import pure
 from streams.core.subscription_record import decode_record
-from streams.core.subscriptions_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, SubscriptionsTable
+from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import (

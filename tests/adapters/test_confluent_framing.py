@@ -100,6 +100,15 @@ def test_a_refusal_differs_from_an_outage(
         over_http(httpserver).schema(7)
 
 
+def test_a_404_of_anything_before_the_registry_is_an_outage(httpserver: HTTPServer) -> None:
+    # A proxy without a backend, or a wrong path: it says nothing about the schema.
+    httpserver.expect_request("/schemas/ids/7").respond_with_data("<h1>404 Not Found</h1>", 404)
+    httpserver.expect_request("/schemas/ids/8").respond_with_json({"error_code": 404, "message": "Not Found"}, 404)
+    for schema_id in (7, 8):
+        with pytest.raises(Unavailable):
+            over_http(httpserver).schema(schema_id)
+
+
 def test_a_registry_that_is_not_there_is_an_outage(unused_tcp_port: int) -> None:
     registry = ConfluentRegistry(f"http://127.0.0.1:{unused_tcp_port}", {"max.retries": 0})
     with pytest.raises(Unavailable, match="does not answer"):

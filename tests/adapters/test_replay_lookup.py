@@ -16,10 +16,18 @@ from streams.outage import Outages
 SECONDS = 10.0
 
 
-async def test_without_a_database_nothing_is_known(tmp_path: Path) -> None:
-    telemetry = FakeTelemetry()
-    assert await replay_lookup(f"sqlite:///{tmp_path}/none.db", Outages(telemetry)).newest("some") is None
-    assert telemetry.logged_count("database_unreachable") == 0
+async def test_a_file_that_comes_later_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
+    telemetry, path = FakeTelemetry(), tmp_path / "later.db"
+    lookup = replay_lookup(f"sqlite:///{path}", Outages(telemetry))
+    assert await lookup.newest("some") is None
+    assert telemetry.logged_count("database_unreachable") == 1
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
+        database.execute("INSERT INTO deliveries VALUES ('some', 3)")
+    async with asyncio.timeout(SECONDS):
+        while await lookup.newest("some") != 3:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,9 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
     telemetry = FakeTelemetry()
     with EmbeddedBroker() as broker:
         broker.create(SUBSCRIPTIONS, 1)
-        end = EndOffset(subscriptions_config({"bootstrap.servers": broker.bootstrap}), "", Outages(telemetry))
+        end = EndOffset(
+            subscriptions_config({"bootstrap.servers": broker.bootstrap}), SUBSCRIPTIONS, Outages(telemetry)
+        )
         async with asyncio.timeout(SECONDS):
             with ThreadShortage() as shortage:
                 asking = asyncio.create_task(end.find_end(0))

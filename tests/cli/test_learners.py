@@ -9,12 +9,15 @@ from cli.command import run
 from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.adapters.encryption import generate_key
+from streams.features.shared import publication
 
 LEARNER = str(EXAMPLE["learnerId"])
 
 
 @pytest.fixture(autouse=True)
-async def delivered_event(api: ApiFixture) -> None:
+async def delivered_event(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The commands ask the database, for which no publisher runs.
+    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
     made = await api.acme.webhook()
     known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
     await api.record(delivery(**known), attempt(**known))
@@ -37,13 +40,19 @@ async def test_an_erasure_shows_its_count_and_asks(api: ApiFixture) -> None:
     assert await payloads(api) == [None]
 
 
+async def test_an_erasure_without_a_publisher_warns(api: ApiFixture) -> None:
+    done = await run("learners", "erase", api.acme.account_id, LEARNER, "--yes", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["propagated"]) == (0, False)
+    assert "not on the topic yet: is `publish` running?" in done.stderr
+
+
 async def test_a_program_gets_the_apis_json(api: ApiFixture) -> None:
     done = await run("learners", "erase", api.acme.account_id, LEARNER, "--yes", "--json")
     erasure = json.loads(done.stdout)
     assert (erasure["status"], erasure["erased"]["events"]) == ("finished", 1)
     assert "session-events" in {topic["name"] for topic in erasure["topics"]}
     assert erasure == json.loads((await run("learners", "show", erasure["id"], "--json")).stdout)
-    assert erasure == await api.operator.get(f"/v1/learners/erasures/{erasure['id']}")
+    assert {**erasure, "propagated": True} == await api.operator.get(f"/v1/learners/erasures/{erasure['id']}")
     [entry] = (await api.acme.get("/v1/account/audit", action="learner.erased"))["data"]
     assert entry["actor"].startswith("cli:")
 

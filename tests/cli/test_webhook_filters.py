@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 from real.migrated import make_tables
 from streams.adapters.sql.database import database_url
 from streams.cli.app import app
-from streams.features.webhooks import service
+from streams.features.shared import publication
 
 FILTER = {"scoreScaled": {"gte": 0.8}}
 
@@ -23,7 +23,7 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORM_WEBHOOKS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("SCORM_WEBHOOKS_RECORD_SCHEMAS", "newest")
     # No `publish` runs.
-    monkeypatch.setattr(service, "PROPAGATION_SECONDS", 0)
+    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
 
 
 def run(*arguments: str) -> Result:

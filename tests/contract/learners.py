@@ -119,7 +119,7 @@ async def name_elsewhere(store: SqlStore) -> None:
 
 def learners(store: SqlStore) -> LearnerService:
     accounts = SqlAccounts(store.database)
-    return LearnerService(accounts, store.erasures, (), store.clock)
+    return LearnerService(accounts, store.erasures, store.erasure_outbox, (), store.clock)
 
 
 async def dump(store: SqlStore) -> str:

@@ -28,6 +28,7 @@ from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql import migrate
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_log import SqlDeliveryStore
+from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
 from streams.adapters.sql.held import SqlHeldDeliveries
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.outbox import SqlLease, SqlOutbox
@@ -82,6 +83,7 @@ class SqlStore(Store):
 
     database: Database
     erasures: SqlErasures
+    erasure_outbox: SqlErasureOutbox
 
     async def count(self, table: object) -> int:
         async with self.database.read_transaction() as connection:
@@ -163,6 +165,7 @@ async def unmigrated(url: URL, connections: int = 1, *, behind_pooler: bool = Fa
         lease=lambda holder: SqlLease(database, clock, "publish", holder),
         database=database,
         erasures=SqlErasures(database, encryption, clock, lambda size: b"k" * size),
+        erasure_outbox=SqlErasureOutbox(database, encryption),
     )
     await database.close()
 

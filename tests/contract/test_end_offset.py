@@ -42,7 +42,9 @@ class TwoBrokers(EmbeddedBroker):
 @pytest.mark.parametrize("asks", [1, 20])
 async def test_the_end_offset_is_asked_of_a_new_leader(asks: int) -> None:
     with TwoBrokers() as brokers:
-        end = EndOffset(subscriptions_config({"bootstrap.servers": brokers.bootstrap}), "", Outages(FakeTelemetry()))
+        end = EndOffset(
+            subscriptions_config({"bootstrap.servers": brokers.bootstrap}), SUBSCRIPTIONS, Outages(FakeTelemetry())
+        )
         assert [await end.find_end(0) for _ in range(asks)] == [0] * asks
         brokers.lose_the_leader()
         assert await asyncio.wait_for(end.find_end(0), SECONDS) == 0

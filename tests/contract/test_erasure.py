@@ -396,9 +396,9 @@ async def test_a_new_encryption_key_forgets_no_erasure(database: SqlStore) -> No
         return SqlErasures(database.database, FernetEncryption(keys), database.clock, lambda size: b"k" * size)
 
     hashed = await erasures_by(old).hash_learner("acme", ADA)
-    running = await erasures_by(old).start(
-        Erasure("ers_1", "acme", hashed, NOON, NOON, "ada"), ADA, AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
-    )
+    erasure = Erasure("ers_1", "acme", hashed.learner_hash, NOON, NOON, "ada")
+    entry = AuditEntry("audit_1", "ada", "x", "ers_1", NOON)
+    running = await erasures_by(old).start(erasure, hashed.hash_key_id, ADA, entry)
     both = FernetEncryption([new, old])
     await SqlEncryptionCheck(database.database, both).verify()
     await SqlEncryptionCheck(database.database, both).reencrypt()

@@ -44,13 +44,13 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import OffsetRange
 from streams.core.backlog import Backlog
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.delivery import HoldReason, State
 from streams.core.delivery_state import Batch, RecordedValue, fold
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
 from streams.core.job import Job, JobKind
 from streams.core.mail import Mail, MailKind
-from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.core.usage import LaunchBatch, NewLaunches, UnknownAccount
 from streams.core.webhook import Registration
 from streams.features.course_sessions import stage as sessions_stage

@@ -15,9 +15,9 @@ from real.oauth_kafka import OAuthKafka
 from real.token_endpoint import AUDIENCE, CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.tokens import keep_token
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
-from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, Record
 from streams.producer import EventProducer
 from streams.runtime.bootstrap import SqlDeployment

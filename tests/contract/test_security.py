@@ -19,10 +19,10 @@ from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import kafka_properties
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
-from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.ports import Outgoing, Partition, Record
 from streams.producer import EventProducer
 from streams.runtime import startup_checks

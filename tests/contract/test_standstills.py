@@ -26,15 +26,15 @@ from fakes import FakeClock, FakeHandler, FakeKafka, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.faust import patches
 from streams.adapters.faust.stage import FaustStage
-from streams.adapters.kafka import subscriptions_thread
+from streams.adapters.kafka import compacted_topic_thread
 from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
 from streams.adapters.kafka.group_protocol import AUTO, CLASSIC
 from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.adapters.kafka.record_probe import RecordProbe
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import Tier
-from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming.partition_consumer import PartitionConsumer
@@ -367,7 +367,7 @@ async def test_a_subscriptions_reader_that_reads_no_more_ends(
                 stopped.set()
             return super().poll(*arguments)
 
-    monkeypatch.setattr(subscriptions_thread, "Consumer", StoppableConsumer)
+    monkeypatch.setattr(compacted_topic_thread, "Consumer", StoppableConsumer)
     telemetry = LookCounter()
     reader = kafka4.reader(watchdog=kafka4.watchdog(READING_SECONDS, telemetry))
     sentinel = Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 0).encode())

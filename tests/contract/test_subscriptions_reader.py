@@ -11,9 +11,9 @@ from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running,
 from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka import broker_clock, subscriptions_reader, subscriptions_thread
-from streams.adapters.kafka.end_offset import EndOffset, SubscriptionsReaderFailed
-from streams.core.subscriptions_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka import broker_clock, compacted_topic_reader
+from streams.adapters.kafka.end_offset import EndOffset, TopicReaderFailed
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import BROKER_AWAY
 from streams.ports import Outgoing, RecordValue
 from streams.topics import SUBSCRIPTIONS
@@ -130,7 +130,7 @@ async def test_a_record_appended_during_a_question_is_harmless(
 
 
 async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(compacted_topic_reader, "WATCH_INTERVAL_SECONDS", 0.2)
     admin = AdminClient({"bootstrap.servers": own_kafka.bootstrap})
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
     # A restart of a broker raises the leader epoch of its partitions. A recreated topic starts at the first epoch.
@@ -145,14 +145,14 @@ async def test_a_silently_recreated_topic_ends_the_reader(own_kafka: Kafka, monk
     admin.delete_topics([SUBSCRIPTIONS])[SUBSCRIPTIONS].result(SECONDS)
     await until(lambda: SUBSCRIPTIONS not in admin.list_topics(timeout=SECONDS).topics)
     admin.create_topics([NewTopic(SUBSCRIPTIONS, 1, 1)])[SUBSCRIPTIONS].result(SECONDS)
-    with pytest.raises(SubscriptionsReaderFailed, match="was recreated"):
+    with pytest.raises(TopicReaderFailed, match="was recreated"):
         await asyncio.wait_for(running, SECONDS)
 
 
 async def test_the_reader_is_not_ready_while_the_broker_is_away(
     own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions_reader, "WATCH_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(compacted_topic_reader, "WATCH_INTERVAL_SECONDS", 0.2)
     cluster = cluster_on(own_kafka.bootstrap)
     reader = cluster.reader()
     async with cluster.producer() as producer:
@@ -165,14 +165,13 @@ async def test_the_reader_is_not_ready_while_the_broker_is_away(
             await until(lambda: reader.readiness_problems() == [])
 
 
-async def test_a_bug_in_the_thread_ends_the_reader(
-    kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(subscriptions_thread, "MAX_POLL_RECORDS", None)
+async def test_a_bug_in_the_thread_ends_the_reader(kafka_cluster: KafkaCluster) -> None:
+    reader = kafka_cluster.reader()
+    reader._thread._batch_records = None  # type: ignore[assignment]
     async with kafka_cluster.producer() as producer:
         await producer.produce([sentinel(0)])
     with pytest.raises(TypeError):
-        await asyncio.wait_for(kafka_cluster.reader().run(), SECONDS)
+        await asyncio.wait_for(reader.run(), SECONDS)
 
 
 async def test_a_sentinel_of_another_incarnation_ends_the_reader(kafka_cluster: KafkaCluster) -> None:
@@ -182,7 +181,7 @@ async def test_a_sentinel_of_another_incarnation_ends_the_reader(kafka_cluster: 
         running = asyncio.create_task(reader.run())
         await asyncio.wait_for(reader.wait_until_ready(), SECONDS)
         await producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("two", 0).encode())])
-        with pytest.raises(SubscriptionsReaderFailed, match="another incarnation"):
+        with pytest.raises(TopicReaderFailed, match="another incarnation"):
             await asyncio.wait_for(running, SECONDS)
 
 

@@ -9,6 +9,7 @@ from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.core.delivery import Delivery
 from streams.features.learners import service
+from streams.features.shared import publication
 
 LEARNER = str(EXAMPLE["learnerId"])
 
@@ -63,6 +64,17 @@ async def test_a_running_erasure_shows_its_progress(
     page = await browser.confirm(await browser.send("/account/learners", learner=LEARNER))
     assert "A learner is being erased" in page.text
     assert "It goes on without this page." in page.text
+
+
+async def test_an_erasure_that_waits_for_its_topic_is_said(
+    api: ApiFixture, browser: FakeBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
+    api.publisher.works = False
+    page = await browser.confirm(await browser.send("/account/learners", learner=LEARNER))
+    assert "an event that waits may still be sent" in page.text
+    api.publisher.works = True
+    assert "may still be sent" not in (await browser.open(page.path)).text
 
 
 async def test_members_and_other_accounts_erase_nothing(api: ApiFixture, browser: FakeBrowser) -> None:

@@ -1,6 +1,7 @@
 """A learner is erased from a running system, and nothing brings the data back."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
+import parts
 from conftest import Broker
 from e2e.conftest import prepared
 from e2e.learning_platform import LAST_SPRING, Platform, encoded
 from e2e.receiver import Received, Receiver, Response
 from e2e.system import System, until
-from real.postgres import Postgres
+from real.postgres import ROLE, Postgres
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +47,7 @@ def publish(platform: Platform, account: str, event_id: str, learner: str = ADA,
 
 def erase(system: System, account: str, learner: str = ADA) -> dict[str, Any]:
     erasure: dict[str, Any] = system.run("learners", "erase", account, learner, "--yes", "--json")
-    assert erasure["status"] == "finished"
+    assert (erasure["status"], erasure["propagated"]) == ("finished", True)
     return erasure
 
 
@@ -125,6 +127,66 @@ def test_records_that_are_read_after_an_erasure_stay_out(
     until(partial(has_events, system, {"evt_new"}), 30, "the new event stored, the old one not")
     erase(system, account)
     assert traces(system) == []
+
+
+def queue_delivery(system: System, platform: Platform, receiver: Receiver) -> tuple[str, str]:
+    """Let an event of the learner wait for `deliver`, which is stopped. Returns its account and webhook."""
+    account = system.account()
+    webhook = system.webhook(account, receiver.url("/crm"))["id"]
+    system.stop("deliver")
+    publish(platform, account, "evt_of_ada")
+    until(partial(has_state, system, webhook, "evt_of_ada", "waiting"), 30, "the delivery waits in its topic")
+    return account, webhook
+
+
+def assert_only_the_other_is_sent(system: System, platform: Platform, receiver: Receiver, account: str) -> None:
+    system.launch("deliver")
+    # Another learner's event is behind it in the same partition.
+    publish(platform, account, "evt_of_grace", "grace")
+    receiver.wait_for("/crm", {"evt_of_grace"}, 60)
+    assert receiver.ids("/crm") == ["evt_of_grace"]
+
+
+def test_an_erasure_holds_while_the_database_is_away(
+    kafka: Broker, own_postgres: Postgres, topic_prefix: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    for system in prepared(kafka, own_postgres, topic_prefix, tmp_path):
+        system.start()
+        platform = Platform(kafka.bootstrap, f"{topic_prefix}session-events")
+        account, _ = queue_delivery(system, platform, receiver)
+        erase(system, account)
+        own_postgres.stop()
+        assert_only_the_other_is_sent(system, platform, receiver, account)
+
+
+def test_many_erasures_are_all_known_before_a_request(system: System, platform: Platform, receiver: Receiver) -> None:
+    account, _ = queue_delivery(system, platform, receiver)
+    erase(system, account)
+    others = "SELECT 'acc_' || n, md5('a' || n) || md5('b' || n) FROM generate_series(1, 30000) n"
+    system._rows(f"INSERT INTO dirty_erasures SELECT *, now() FROM ({others}) o RETURNING 1")
+    key_id = "(SELECT max(hash_key_id) FROM erased_learners)"
+    system._rows(f"INSERT INTO erased_learners SELECT *, {key_id}, now() FROM ({others}) o RETURNING 1")
+    until(lambda: not system._rows("SELECT 1 FROM dirty_erasures LIMIT 1"), 120, "all are on the topic")
+    assert_only_the_other_is_sent(system, platform, receiver, account)
+    assert system.metric("deliver", "erased_learners") == 30001
+
+
+def test_an_erasure_outlives_a_restore_of_an_older_dump(
+    system: System, platform: Platform, receiver: Receiver, postgres: Postgres, tmp_path: Path
+) -> None:
+    account, webhook = queue_delivery(system, platform, receiver)
+    dump, url = str(tmp_path / "dump"), system.env["DATABASE_URL"].replace(f"//{ROLE}@", "//postgres@")
+    programs = parts.postgres()
+    assert programs
+    subprocess.run([programs / "pg_dump", "-Fc", "-f", dump, url], check=True)
+    erase(system, account)
+    for stage in ("publish", "record"):
+        system.stop(stage)
+    subprocess.run([programs / "pg_restore", "--clean", "--if-exists", "-d", url, dump], check=True)
+    assert "1 learned from the topic" in system.run("publish", "--reconcile", "--yes")
+    system.start(("publish", "record"))
+    assert_only_the_other_is_sent(system, platform, receiver, account)
+    until(partial(has_state, system, webhook, "evt_of_grace", "delivered"), 30, "the other one is recorded")
 
 
 def test_a_killed_erasure_is_finished_by_maintain(system: System, platform: Platform, receiver: Receiver) -> None:

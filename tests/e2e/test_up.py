@@ -239,3 +239,24 @@ def test_a_stop_during_the_start_logs_no_error(tmp_path: Path, seconds: float) -
     # On a fast machine `notify` has started, and tells what is not set.
     of_settings = {"smtp_url_not_set", "public_url_not_set"}
     assert {line["level"] for line in log_events_of(tmp_path) if line["event"] not in of_settings} == {"info"}
+
+
+def test_a_restarted_up_still_knows_the_erased(tmp_path: Path, receiver: Receiver) -> None:
+    # The embedded broker of the second start is empty: `publish` writes the erasures again.
+    with running_up(tmp_path, {}) as (system, _):
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        account = system.account()
+        system.webhook(account, receiver.url("/crm"))
+        assert system.run("learners", "erase", account, "ada", "--yes", "--json")["propagated"]
+    with running_up(tmp_path, {}) as (system, _):
+        until(lambda: is_ready(system), 90, lambda: reasons(system))
+        for number, learner in enumerate(("ada", "grace")):
+            event = {
+                **json.loads(updated(account, number)),
+                "type": "session.launched",
+                "data": {"sessionId": f"s-{number}", "packageId": "pkg_1", "learnerId": learner},
+            }
+            system.run("events", "publish", "-", stdin=json.dumps(event))
+        receiver.wait_for("/crm", {"evt_1"}, 30)
+        until(lambda: system.run("deliveries", "list", "--state", "discarded", "--json"), 30, "the other is erased")
+        assert receiver.ids("/crm") == ["evt_1"]

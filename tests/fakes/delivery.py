@@ -84,11 +84,16 @@ class FakeEncryption:
 
 @dataclass
 class FakeErasedLearners:
-    """An `ErasedLearners`: it covers what is older than the time at which a learner was erased."""
+    """An `ErasedLearners`: each learner's time; it is `current`, or waits until it is."""
 
     erased_at: dict[str, datetime] = field(default_factory=dict)
+    current: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def covers(self, delivery: Delivery) -> bool:
+    def __post_init__(self) -> None:
+        self.current.set()
+
+    async def is_erased(self, delivery: Delivery) -> bool:
+        await self.current.wait()
         learner_id = subjects_of(delivery.body).learner_id
         return is_erased(self.erased_at.get(learner_id or ""), delivery.first_seen_at, delivery.body)
 

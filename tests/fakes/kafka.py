@@ -12,7 +12,7 @@ from streams.core.errors import NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming.partition_state import PartitionState
-from streams.topics import MAX_RECORD_BYTES, SUBSCRIPTIONS
+from streams.topics import ERASURES, MAX_RECORD_BYTES, SUBSCRIPTIONS
 
 
 class FakeKafka:
@@ -63,7 +63,9 @@ class FakeKafka:
         return partitions[zlib.crc32(outgoing.key or b"") % len(partitions)]
 
     def partitions(self, topic: str) -> list[Partition]:
-        return [Partition(topic, number) for number in range(1 if topic == SUBSCRIPTIONS else self._partitions)]
+        return [
+            Partition(topic, number) for number in range(1 if topic in (SUBSCRIPTIONS, ERASURES) else self._partitions)
+        ]
 
     def records(self, partition: Partition) -> list[Record]:
         return self._records.get(partition, [])

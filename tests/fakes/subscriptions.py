@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeKafka
 from streams.adapters.kafka.subscription_records import apply_record
+from streams.core.compacted_table import key_of
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
-from streams.core.subscription_record import key_of
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.ports import Codec

@@ -18,6 +18,8 @@ SLOTS = "the requests in flight and the queues for slots: OPEN"
 WEBHOOKS = "all webhooks: each account has a limited number, and a limited size of them together (docs/capacity.md)"
 CALLERS = "the requests in progress: the server limits its connections"
 BATCH = "one batch"
+COMPACTED = "the keys of a topic that only `publish` writes"
+HASH_KEYS = "one for each restored database whose erasures are not forgotten"
 TABLES = {
     "api/shell/assets.py assets": FIXED,
     "streams/adapters/avro/codec.py AvroCodec._newest_schemas": FIXED,
@@ -29,7 +31,6 @@ TABLES = {
     "streams/adapters/avro/records.py _Shape.fields": FIXED,
     "streams/adapters/compact_subscriptions.py CompactSubscriptions._packed_webhooks": WEBHOOKS,
     "streams/adapters/compact_subscriptions.py _Cache": "MAX_CACHE_BYTES",
-    "streams/adapters/erased_learners.py SqlErasedLearners._erased_at": "0.3 KB each: MAX_ERASURES_PER_DAY",
     "streams/read_ahead.py ReadAhead._done": "MAX_EVENTS and MAX_BYTES",
     "streams/read_ahead.py ReadAhead._partitions": "MAX_EVENTS and MAX_BYTES",
     "streams/features/usage/account_check.py AccountCheck._existing_ids": "MAX_EXISTING_IDS",
@@ -88,10 +89,14 @@ TABLES = {
     "streams/core/slots.py Slots._queues": "MAX_IDLE_QUEUES and those in use",
     "streams/core/slots.py Slots._ready": SLOTS,
     "streams/core/slots.py Slots._rotation": FIXED,
+    "streams/core/compacted_table.py CompactedTable.newer_release_ids": COMPACTED,
+    "streams/core/compacted_table.py CompactedTable.outdated_ids": COMPACTED,
+    "streams/core/erasures_table.py ErasuresTable._hash_keys": HASH_KEYS,
+    "streams/core/erasures_table.py ErasuresTable._used_key_ids": HASH_KEYS,
+    "streams/core/erasures_table.py ErasuresTable.ciphertexts": HASH_KEYS,
+    "streams/stages/publish_erasures.py PublishErasures._published_keys": HASH_KEYS,
     "streams/core/subscriptions_table.py SubscriptionsTable._accounts": WEBHOOKS,
     "streams/core/subscriptions_table.py SubscriptionsTable._deleted_versions": "MAX_DELETIONS",
-    "streams/core/subscriptions_table.py SubscriptionsTable.newer_release_ids": WEBHOOKS,
-    "streams/core/subscriptions_table.py SubscriptionsTable.outdated_ids": WEBHOOKS,
     "streams/core/subscriptions_table.py _DictStore": WEBHOOKS,
     "streams/log_lines.py RepeatedLineFilter.seen": "MAX_LINE_KINDS",
     "streams/outage.py Outage._waiters": "the parts of this process",

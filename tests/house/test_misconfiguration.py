@@ -85,6 +85,7 @@ WRONG = {
     "WEBHOOKS_PER_ACCOUNT": NOT_A_NUMBER,
     "RATE_LIMIT": NOT_A_NUMBER,
     "EVENT_RATE_LIMIT": NOT_A_NUMBER,
+    "PLAYER_STATES_MIB": ("many", "-1", "1.5", "1048577"),
     "PUBLIC_URL": (
         "https://user:password@hooks.example.com",
         "hooks.example.com",

@@ -41,6 +41,8 @@ NEITHER = {
     *("Settings.trusted_proxies", "Site.trusted_proxies", "EndpointQueue.endpoint_class", "NewKey.key"),
     *("Metadata.token_auth_method", "Services.secrets", "Sample.code", "Choice.link", "OutsideCustomer.secret_file"),
     "Preset.link",
+    # The id of a key.
+    *("ErasedLearner.hash_key_id", "HashedLearner.hash_key_id", "erased_learners.hash_key_id"),
     # Times.
     *("Registration.url_changed_at", "ListedWebhook.url_changed_at", "webhooks.url_changed_at"),
     # Our own address.

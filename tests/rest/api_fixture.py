@@ -40,7 +40,15 @@ from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
-from streams.ports import DnsCheck, DnsResult, EventHistory, IdentityProvider, PublicationStatus, StageLags
+from streams.ports import (
+    DnsCheck,
+    DnsResult,
+    ErasureStatus,
+    EventHistory,
+    IdentityProvider,
+    PublicationStatus,
+    StageLags,
+)
 from streams.runtime.api_stage import make_site
 from streams.runtime.bootstrap import SqlDeployment
 
@@ -59,6 +67,16 @@ class FakePublisher:
 
     async def is_published(self, webhook_id: str) -> bool:
         return self.works
+
+
+@dataclass
+class FakeErasureStatus:
+    """An `ErasureStatus` of the same publisher."""
+
+    publisher: FakePublisher
+
+    async def is_published(self, account_id: str, learner_hash: str) -> bool:
+        return self.publisher.works
 
 
 class FakeStageLags:
@@ -227,6 +245,9 @@ class ApiDeployment(SqlDeployment):
 
     def publication_status(self) -> PublicationStatus:
         return self.publisher
+
+    def erasure_status(self) -> ErasureStatus:
+        return FakeErasureStatus(self.publisher)
 
     def stage_lags(self) -> StageLags:
         return FakeStageLags()

@@ -9,6 +9,7 @@ from rest.api_fixture import ApiClient, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
 from streams.features.learners import service
+from streams.features.shared import publication
 from streams.ports import Outgoing
 from streams.topics import SESSION_EVENTS
 
@@ -29,6 +30,7 @@ async def test_an_erasure_says_what_is_gone_and_what_is_left(api: ApiFixture) ->
     assert response.status_code == 200
     erasure = response.json()
     assert (erasure["status"], erasure["accountId"]) == ("finished", api.acme.account_id)
+    assert erasure["propagated"] is True
     assert erasure["erasedAt"] == erasure["finishedAt"] == "2026-04-10T12:00:00Z"
     assert {kind: count for kind, count in erasure["erased"].items() if count} == {
         "events": 1,
@@ -44,6 +46,15 @@ async def test_an_erasure_says_what_is_gone_and_what_is_left(api: ApiFixture) ->
     assert (seen["state"], seen["reason"], seen["generation"]) == ("discarded", "erased", 2)
     assert "payload" not in seen
     assert await api.acme.get(f"/v1/learners/erasures/{erasure['id']}") == erasure
+
+
+async def test_an_erasure_that_is_not_on_the_topic_says_so(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0.05)
+    api.publisher.works = False
+    erasure = await api.acme.post("/v1/learners/erase", {"learnerId": LEARNER})
+    assert (erasure["status"], erasure["propagated"]) == ("finished", False)
+    api.publisher.works = True
+    assert (await api.acme.get(f"/v1/learners/erasures/{erasure['id']}"))["propagated"] is True
 
 
 async def test_an_erased_delivery_cannot_be_retried(api: ApiFixture) -> None:
@@ -108,7 +119,7 @@ async def test_a_long_erasure_goes_on_after_its_request(api: ApiFixture, monkeyp
     assert (response.status_code, erasure["status"], erasure["erased"]["events"]) == (202, "running", 0)
     # As `publish` does.
     learners = api.app.state.services.learners
-    await learners.finish(await learners.find(erasure["id"]))
+    await learners.finish((await learners.find(erasure["id"])).erasure)
     finished = await api.acme.get(f"/v1/learners/erasures/{erasure['id']}")
     assert (finished["status"], finished["erased"]["events"]) == ("finished", 1)
 

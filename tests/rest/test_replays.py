@@ -8,6 +8,7 @@ import pytest
 from builders import NOON, attempt, dead_letter, delivery, event
 from rest.api_fixture import ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.sql.account_tables import jobs
 from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import DeliveryState
 from streams.features.replays import missing_events
@@ -182,3 +183,16 @@ async def test_a_count_that_takes_too_long_says_at_least(api: ApiFixture, monkey
     path = f"/v1/webhooks/{made['id']}/replays"
     counted = await api.acme.post(path, {"since": SINCE, "countOnly": True, "backfill": True})
     assert (counted["missing"]["count"], counted["missing"]["atLeast"]) == (2, True)
+
+
+async def test_a_job_of_a_newer_release_is_named(api: ApiFixture) -> None:
+    made = await api.acme.webhook()
+    job = await api.acme.post(f"/v1/webhooks/{made['id']}/replays", {"since": "2026-04-10T11:00:00Z"})
+    async with api.database.transaction() as connection:
+        await connection.execute(jobs.update().values(kind="resend"))
+    for method, path in (("GET", f"/v1/jobs/{job['id']}"), ("POST", f"/v1/jobs/{job['id']}/cancel")):
+        response = await api.acme.request(method, path)
+        assert response.status_code == 409, response.text
+        assert response.json()["detail"] == (
+            f"this release cannot read the job {job['id']}: a newer one made it, and can do it"
+        )

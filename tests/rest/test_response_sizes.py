@@ -77,6 +77,7 @@ ROUTES = {
     "/webhooks/{webhook_id}/edit": "",
     "/webhooks/{webhook_id}/delete": "",
     "/webhooks/{webhook_id}/replay": "",
+    "/events": "",
     "/deliveries": "",
     "/deliveries/{delivery_id}": "",
     "/deliveries/{delivery_id}/payload": "",

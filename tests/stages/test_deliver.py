@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import delivery, paused, webhook
+from builders import EXAMPLE, delivery, paused, webhook
 from fakes import (
     FakeClock,
     FakeEncryption,
@@ -18,6 +18,7 @@ from fakes import (
     FakeSender,
     FakeTelemetry,
     cancel_others,
+    quiet,
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
@@ -92,11 +93,12 @@ class DeliverFixture:
         self.codec = FailingCodec()
         self.telemetry = FakeTelemetry()
         self.sender = FakeSender(self.clock)
+        self.erased = FakeErasedLearners()
         ports = DeliverPorts(
             self.codec,
             OneWebhook(known),  # type: ignore[arg-type]
             FakeRecorder(),
-            FakeErasedLearners(),
+            self.erased,
             FakeEncryption(),
             self.sender,
             self.kafka,
@@ -107,9 +109,9 @@ class DeliverFixture:
         self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
         self.record = self.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed or delivery())))
 
-    async def handle(self) -> None:
+    async def handle(self, owed: Delivery | None = None) -> None:
         partition = PartitionState(FakeRecordConsumer(self.kafka, "deliver", []), self.record.partition, None)
-        await self._deliver.deliver(self.record, self._deliver.read(self.record), partition)
+        await self._deliver.deliver(self.record, owed or self._deliver.read(self.record), partition)
 
     async def consume(self) -> None:
         """Run until the record is committed. Raises what ends the process."""
@@ -186,3 +188,29 @@ async def test_a_defect_at_each_try_makes_the_record_invalid() -> None:
     (invalid,) = fixture.kafka.topic(INVALID)
     assert b"ZeroDivisionError: a defect" in dict(invalid.headers)["error"]
     assert fixture.telemetry.counts["deliveries_held_total"] == 0
+
+
+async def test_a_delivery_waits_until_every_erasure_is_known() -> None:
+    fixture = DeliverFixture(webhook())
+    fixture.erased.current.clear()
+    handling = asyncio.create_task(fixture.handle())
+    await quiet()
+    assert fixture.sender.requests == []
+    fixture.erased.current.set()
+    await handling
+    assert len(fixture.sender.requests) == 1
+
+
+async def test_an_erasure_during_the_wait_for_a_slot_counts() -> None:
+    fixture = DeliverFixture(webhook(max_concurrency=1))
+    release = fixture.sender.hangs(webhook().url)
+    first = asyncio.create_task(fixture.handle())
+    await until(lambda: len(fixture.sender.requests) == 1)
+    second = asyncio.create_task(fixture.handle(delivery(event_id="evt_2")))
+    await quiet()
+    fixture.erased.erased_at[str(EXAMPLE["learnerId"])] = fixture.clock.now()
+    release.set()
+    await first
+    await second
+    assert len(fixture.sender.requests) == 1
+    assert fixture.telemetry.counts["deliveries_erased_total"] == 1

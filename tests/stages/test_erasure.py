@@ -13,7 +13,7 @@ from stages.pipeline import BROKEN, SCHEDULE, URL, Pipeline
 from streams.core.audit import AuditEntry
 from streams.core.delivery import Trigger
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import Erasure
+from streams.core.erasure import Erasure, HashedLearner
 from streams.core.errors import Unavailable
 from streams.core.event import Event, render
 from streams.core.failed_work import FailedRows
@@ -78,10 +78,10 @@ class FakeErasures:
     away: int = 0
     found: dict[str, Erasure] = field(default_factory=dict)
 
-    async def hash_learner(self, account_id: str, learner_id: str) -> str:
-        return f"hash of {account_id}/{learner_id}"
+    async def hash_learner(self, account_id: str, learner_id: str) -> HashedLearner:
+        return HashedLearner("key", f"hash of {account_id}/{learner_id}")
 
-    async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
+    async def start(self, erasure: Erasure, hash_key_id: str, learner_id: str, audit_entry: AuditEntry) -> Erasure:
         self.found[erasure.id] = erasure
         return erasure
 

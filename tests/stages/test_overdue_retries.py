@@ -14,13 +14,17 @@ from streams.core.backlog import GroupOffsets
 from streams.ports import Partition
 from streams.stages import overdue_retries
 from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, is_keeping_up, resend_overdue
+from streams.topics import STAGE_TOPICS
 
-ATTEMPTS, DELIVERIES = Partition("delivery-attempts", 0), Partition("deliveries", 0)
 LONGEST = timedelta(hours=6)
 
 
 def offsets(record: int, deliver: int, end: int = 10) -> Offsets:
-    return {"record": {ATTEMPTS: GroupOffsets(record, end)}, "deliver": {DELIVERIES: GroupOffsets(deliver, end)}}
+    committed = {"record": record, "deliver": deliver}
+    return {
+        group: {Partition(topic, 0): GroupOffsets(offset, end) for topic in STAGE_TOPICS[group]}
+        for group, offset in committed.items()
+    }
 
 
 def test_a_group_keeps_up_that_committed_what_was_there_before() -> None:
@@ -29,6 +33,17 @@ def test_a_group_keeps_up_that_committed_what_was_there_before() -> None:
     assert not is_keeping_up(before, offsets(record=9, deliver=12, end=20), "record")
     assert not is_keeping_up({}, before, "record")
     assert not is_keeping_up(before, {"record": {}}, "record")
+
+
+@pytest.mark.parametrize("group", ["record", "deliver"])
+def test_a_topic_that_no_broker_lists_may_have_records(group: str) -> None:
+    # A permission to describe it is missing, or the broker does not know it yet.
+    complete = offsets(record=10, deliver=10)
+    for topic in STAGE_TOPICS[group]:
+        partial = {group: {at: of for at, of in complete[group].items() if at.topic != topic}}
+        assert not is_keeping_up(partial, partial, group)
+    assert not is_keeping_up({group: {}}, {group: {}}, group)
+    assert is_keeping_up(complete, complete, group)
 
 
 @dataclass

@@ -27,7 +27,10 @@ _NUMBER_PROPERTIES = frozenset(
 
 _MAGIC = b"\0"
 _FRAME_BYTES = 5
-_NOT_FOUND_CODES = (404, 40403)
+_NOT_FOUND = 404
+# The registry's own codes, such as 40403. A 404 without one is of a proxy, or of a wrong path: it says nothing about a
+# schema.
+_NO_SCHEMA_CODES = range(40400, 40500)
 
 
 class Registry(Protocol):
@@ -80,7 +83,7 @@ class ConfluentRegistry:
             # To register even a known schema needs a permission that a producer may not have.
             schema_id: int | None = self._client.lookup_schema(subject, schema).schema_id
         except SchemaRegistryError as error:
-            if error.http_status_code not in _NOT_FOUND_CODES:
+            if error.http_status_code != _NOT_FOUND:
                 raise
             schema_id = self._client.register_schema(subject, schema)
         return schema_id
@@ -92,9 +95,10 @@ class ConfluentRegistry:
             return request()
         except SchemaRegistryError as error:
             status, message = error.http_status_code, error.error_message
-            if schema_id is not None and (status in _NOT_FOUND_CODES or error.error_code in _NOT_FOUND_CODES):
+            if schema_id is not None and error.error_code in _NO_SCHEMA_CODES:
                 raise InvalidRecord(f"the schema registry has no schema of id {schema_id}") from None
-            if 400 <= status < 500 and status not in (408, 429):
+            may_be_of_proxy = status == _NOT_FOUND and schema_id is not None
+            if 400 <= status < 500 and status not in (408, 429) and not may_be_of_proxy:
                 subject_of_request = f"our schema for subject {subject}" if subject else "the request"
                 raise Misconfigured(
                     f"{URL_VARIABLE}: the registry rejects {subject_of_request} with {status}: {message}"

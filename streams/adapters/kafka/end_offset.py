@@ -1,4 +1,4 @@
-"""Ask where the topic `subscriptions` ends, which also shows whether the topic was recreated."""
+"""Ask where a compacted topic ends, which also shows whether the topic was recreated."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,22 +10,21 @@ from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.adapters.threads import THREADS, run_in_worker_thread
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import BROKER, Outages
-from streams.topics import SUBSCRIPTIONS
 
 REQUEST_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 
 
-class SubscriptionsReaderFailed(ScormWebhooksError):
+class TopicReaderFailed(ScormWebhooksError):
     """The topic was recreated, or its consumer failed; the process must exit and read it from the start."""
 
 
 class EndOffset:
     """Asks with a separate client. On the client that reads, a question waits half a second behind the fetch."""
 
-    def __init__(self, config: Mapping[str, Any], prefix: str, outages: Outages) -> None:
+    def __init__(self, config: Mapping[str, Any], topic: str, outages: Outages) -> None:
         self._client = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA_LOGGER})
-        self._topic = prefix + SUBSCRIPTIONS
+        self._topic = topic
         self._outages = outages
         self._has_lost_leader = False
         # Whether the last question has no answer yet.
@@ -34,14 +33,12 @@ class EndOffset:
     async def find_end(self, position: int) -> int:
         """Ask for the next offset that will be written. Waits through an outage.
 
-        Raises `SubscriptionsReaderFailed` when the end is before `position`.
+        Raises `TopicReaderFailed` when the end is before `position`.
         """
         end = await self._outages.retry(self._ask, RETRY_SECONDS, THREADS, BROKER)
         self.is_away = False
         if end < position:
-            raise SubscriptionsReaderFailed(
-                f"{SUBSCRIPTIONS} ends at {end}, before what was read: the topic was recreated"
-            )
+            raise TopicReaderFailed(f"{self._topic} ends at {end}, before what was read: the topic was recreated")
         return end
 
     async def _ask(self) -> int:

@@ -1,7 +1,8 @@
 """Apply a record of `subscriptions` to the table of webhooks."""
 
+from streams.core.compacted_table import Sentinel
 from streams.core.subscription_record import Tombstone, decode_record
-from streams.core.subscriptions_table import Sentinel, SubscriptionsTable
+from streams.core.subscriptions_table import SubscriptionsTable
 from streams.ports import Codec, Record
 
 

@@ -5,12 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import case, exists, func, select, tuple_, update
+from sqlalchemy import case, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import find_key
+from streams.adapters.sql.erasure_tables import erased_learners
+from streams.adapters.sql.learner_hash import find_keys
+from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.redaction import redact_messages
 from streams.adapters.sql.tables import attempts, deliveries
 from streams.core.delivery import State
@@ -32,18 +33,17 @@ class SqlErasedEvents:
         self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], erasing_accounts: Collection[str]
     ) -> set[EventKey]:
         """Those of these events that are erased; `erasing_accounts` have erasures. Raises `WrongKeys`."""
-        key = await find_key(connection, self._encryption) if erasing_accounts else None
-        if key is None:
-            return set()
-        learners: dict[EventKey, _Learner] = {
-            (account_id, event_id): (account_id, learner_hash(key, account_id, learner_id))
+        keys = await find_keys(connection, self._encryption) if erasing_accounts else []
+        learners: dict[EventKey, list[_Learner]] = {
+            (account_id, event_id): [(account_id, learner_hash(key, account_id, learner_id).hex()) for key in keys]
             for (account_id, event_id), event in events.items()
             if account_id in erasing_accounts and (learner_id := event.subjects.learner_id) is not None
         }
-        erased_at = await _erased_at(connection, set(learners.values()))
+        erased_at = await _erased_at(connection, {learner for hashed in learners.values() for learner in hashed})
         return {
             event_key
-            for event_key, learner in learners.items()
+            for event_key, hashed in learners.items()
+            for learner in hashed
             if is_erased(erased_at.get(learner), events[event_key].first_seen_at, events[event_key].body)
         }
 
@@ -88,7 +88,7 @@ async def accounts_with_erasures(connection: AsyncConnection, account_ids: Colle
     """Those of these accounts in which a learner was erased."""
     if not account_ids:
         return set()
-    has_erasure = exists().where(erasures.c.account_id == accounts.c.id)
+    has_erasure = exists().where(erased_learners.c.account_id == accounts.c.id)
     query = select(accounts.c.id).where(accounts.c.id.in_(account_ids), has_erasure)
     return set(await connection.scalars(query))
 
@@ -97,8 +97,8 @@ async def _erased_at(connection: AsyncConnection, learners: Collection[_Learner]
     """When each of these learners was last erased."""
     if not learners:
         return {}
-    key = (erasures.c.account_id, erasures.c.learner_hash)
-    query = select(*key, func.max(erasures.c.erased_at)).where(tuple_(*key).in_(sorted(learners))).group_by(*key)
+    key = (erased_learners.c.account_id, erased_learners.c.learner_hash)
+    query = select(*key, erased_learners.c.erased_at).where(is_one_of_pairs(connection, key, sorted(learners)))
     return {(account_id, learner_hash): at for account_id, learner_hash, at in await connection.execute(query)}
 
 

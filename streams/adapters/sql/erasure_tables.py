@@ -31,7 +31,29 @@ Index(
     sqlite_where=erasures.c.finished_at.is_(None),
 )
 
-# One row: the key of the hashes of learners, encrypted. It never changes, or old erasures would be forgotten.
+# The newest erasure of each learner whom a record on a topic may still name: what the topic `erasures` has.
+erased_learners = Table(
+    "erased_learners",
+    metadata,
+    # After a restore it may be an account that the database does not have.
+    Column("account_id", Text, primary_key=True),
+    Column("learner_hash", Text, primary_key=True),
+    # Empty: the key of this database.
+    Column("hash_key_id", Text, nullable=False),
+    Column("erased_at", Moment, nullable=False, index=True),
+)
+
+# Those that are not on the topic yet.
+dirty_erasures = Table(
+    "dirty_erasures",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("learner_hash", Text, primary_key=True),
+    Column("erased_at", Moment, nullable=False),
+)
+
+# Keys of the hashes of learners, encrypted. The first row is this database's own. The others are of the database that
+# this one was restored over: without them, the erasures since the dump would be forgotten.
 learner_hash_key = Table(
     "learner_hash_key",
     metadata,

@@ -23,7 +23,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill
 from streams.core.delivery_state import Batch
-from streams.core.errors import Conflict
+from streams.core.errors import ROW_ERRORS, Conflict
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.job import PORTION_SIZE, Job, JobKind
 from streams.core.limits import MAX_UNFINISHED_JOBS_PER_ACCOUNT
@@ -63,8 +63,14 @@ class SqlJobs:
         return job
 
     async def find(self, job_id: str) -> Job | None:
+        """Raises `Conflict` for a job of a newer release."""
         row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
-        return _to_job(row) if row else None
+        if row is None:
+            return None
+        try:
+            return _to_job(row)
+        except ROW_ERRORS:
+            raise Conflict(f"this release cannot read the job {job_id}: a newer one made it, and can do it") from None
 
     async def list_unfinished(self, after_id: str, failed_rows: FailedRows = None) -> Sequence[Job]:
         is_unfinished = jobs.c.finished_at.is_(None)

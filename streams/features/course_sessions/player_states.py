@@ -15,7 +15,7 @@ from streams.features.course_sessions.changes import SessionChange
 from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.rows import to_session
 from streams.features.course_sessions.session import CourseSession
-from streams.ports import Encryption, Telemetry
+from streams.ports import Encryption, EncryptionCheck, Telemetry
 
 OLDER_STATES_AT_ONCE = 100
 DEFAULT_MAX_BYTES = 1024**3
@@ -39,6 +39,7 @@ class SqlPlayerStates:
         database: Database,
         encryption: Encryption,
         telemetry: Telemetry,
+        keys: EncryptionCheck | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -49,9 +50,13 @@ class SqlPlayerStates:
         self._database = database
         self._encryption = encryption
         self._telemetry = telemetry
+        self._keys = keys
 
     async def newest(self, account_id: str, learner_id: str, package_id: str) -> tuple[CourseSession, str] | None:
-        """What a player stored last for a learner in a package, with its session. Deletes the older ones."""
+        """What a player stored last for a learner in a package, with its session. Deletes the older ones.
+
+        Raises `WrongKeys` where this process has the wrong encryption keys: others can read the state.
+        """
         is_same_course = (
             (course_sessions.c.account_id == account_id)
             & (course_sessions.c.learner_id == learner_id)
@@ -66,14 +71,19 @@ class SqlPlayerStates:
             player_states, is_same_session
         )
         rows = await self._database.rows(query.where(is_same_course).order_by(states.committed_at.desc()).limit(2))
-        if len(rows) > 1:
-            await self._delete_older(is_same_course, rows[0])
+        if not rows:
+            return None
         try:
-            return (to_session(rows[0]), self._encryption.decrypt(rows[0].encrypted_state)) if rows else None
+            state = self._encryption.decrypt(rows[0].encrypted_state)
         except InvalidRecord:
+            if self._keys is not None:
+                await self._keys.verify()
             # The key that it was encrypted with was removed: the course begins at its start.
             self._telemetry.warning("player_state_not_decrypted", account_id=account_id, session_id=rows[0].id)
             return None
+        if len(rows) > 1:
+            await self._delete_older(is_same_course, rows[0])
+        return to_session(rows[0]), state
 
     async def _delete_older(self, is_theirs: ColumnElement[bool], newest: Any) -> None:
         """Delete the states of these sessions that are older. A session that is locked has a commit, and keeps its."""

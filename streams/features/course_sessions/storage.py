@@ -23,7 +23,7 @@ from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
-from streams.ports import Codec, Encryption, Telemetry
+from streams.ports import Codec, Encryption, EncryptionCheck, Telemetry
 
 _MUTABLE_COLUMNS = (
     *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),
@@ -67,11 +67,12 @@ class SqlCourseSessions:
         codec: Codec,
         telemetry: Telemetry,
         encryption: Encryption,
+        keys: EncryptionCheck | None = None,
         max_state_bytes: int = DEFAULT_MAX_BYTES,
     ) -> None:
         self._database = database
         self._telemetry = telemetry
-        self.states = SqlPlayerStates(database, encryption, telemetry, max_state_bytes)
+        self.states = SqlPlayerStates(database, encryption, telemetry, keys, max_state_bytes)
         self._events = StoredEvents(codec)
         self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT)
         self._accounts = Batches(self._find_accounts, TOKENS_PER_QUERY, request_class=RequestClass.COMMIT)

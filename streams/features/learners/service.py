@@ -10,12 +10,21 @@ from streams.core.event_data import is_storable
 from streams.core.limits import MAX_TEXT_CHARACTERS
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import new_entry
+from streams.features.shared.publication import wait_until_published
 from streams.ids import new_id
-from streams.ports import Clock, Erasures
+from streams.ports import Clock, Erasures, ErasureStatus
 from streams.topics import TopicRetention
 
 # A request waits this long for the end of its erasure. `maintain` finishes a longer one.
 FINISH_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureResult:
+    """An erasure. With `propagated` it is on its topic: two seconds later `deliver` begins no request of it."""
+
+    erasure: Erasure
+    propagated: bool
 
 
 @dataclass
@@ -24,6 +33,7 @@ class LearnerService:
 
     _accounts: SqlAccounts
     _erasures: Erasures
+    _status: ErasureStatus
     topics: Sequence[TopicRetention]
     _clock: Clock
 
@@ -41,11 +51,12 @@ class LearnerService:
         self.check(learner_id)
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
-        learner_hash, now = await self._erasures.hash_learner(account_id, learner_id), self._clock.now()
+        hash_key_id, learner_hash = await self._erasures.hash_learner(account_id, learner_id)
+        now = self._clock.now()
         erasure = Erasure(new_id("ers"), account_id, learner_hash, now, now, actor)
         # The audit log must not bring the id back.
         audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=learner_hash)
-        return await self._erasures.start(erasure, learner_id, audit_entry)
+        return await self._erasures.start(erasure, hash_key_id, learner_id, audit_entry)
 
     async def finish(
         self,
@@ -61,13 +72,21 @@ class LearnerService:
             on_progress(erasure)
         return erasure
 
-    async def erase(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
-        """Begin an erasure, and wait some seconds for its end. Raises `Invalid`."""
-        return await self.finish(await self.start(account_id, learner_id, actor=actor), FINISH_WAIT_SECONDS)
+    async def wait_until_published(self, erasure: Erasure) -> ErasureResult:
+        """Wait up to two seconds until the erasure is on its topic. It stays due there if it is not."""
+        return ErasureResult(erasure, await wait_until_published(lambda: self._is_published(erasure)))
 
-    async def find(self, erasure_id: str, account_id: str | None = None) -> Erasure:
+    async def erase(self, account_id: str, learner_id: str, *, actor: str) -> ErasureResult:
+        """Begin an erasure, and wait some seconds for its end and its topic. Raises `Invalid`."""
+        erasure = await self.start(account_id, learner_id, actor=actor)
+        return await self.wait_until_published(await self.finish(erasure, FINISH_WAIT_SECONDS))
+
+    async def find(self, erasure_id: str, account_id: str | None = None) -> ErasureResult:
         """Raises `NotFound`."""
         erasure = await self._erasures.find(erasure_id)
         if erasure is None or account_id not in (None, erasure.account_id):
             raise NotFound(f"there is no erasure {erasure_id}")
-        return erasure
+        return ErasureResult(erasure, await self._is_published(erasure))
+
+    async def _is_published(self, erasure: Erasure) -> bool:
+        return await self._status.is_published(erasure.account_id, erasure.learner_hash)

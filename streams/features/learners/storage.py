@@ -14,6 +14,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
+from streams.adapters.sql.erasure_outbox import store_erased
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensure_key
 from streams.adapters.sql.room import require_row_limit
@@ -22,7 +23,14 @@ from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry
 from streams.core.delivery_state import EventKey, RecordedEvent
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import HASH_KEY_BYTES, Erasure, learner_hash
+from streams.core.erasure import (
+    HASH_KEY_BYTES,
+    ErasedLearner,
+    Erasure,
+    HashedLearner,
+    hash_key_id,
+    learner_hash,
+)
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
@@ -58,14 +66,14 @@ class SqlErasures:
         self._keys = keys
         self._erased_events = SqlErasedEvents(encryption)
 
-    async def hash_learner(self, account_id: str, learner_id: str) -> str:
+    async def hash_learner(self, account_id: str, learner_id: str) -> HashedLearner:
         async with self._database.transaction() as connection:
             if self._keys is not None:
                 await self._keys.verify_in(connection)
             key = await ensure_key(connection, self._encryption, self._random_bytes(HASH_KEY_BYTES))
-        return learner_hash(key, account_id, learner_id)
+        return HashedLearner(hash_key_id(key), learner_hash(key, account_id, learner_id).hex())
 
-    async def start(self, erasure: Erasure, learner_id: str, audit_entry: AuditEntry) -> Erasure:
+    async def start(self, erasure: Erasure, hash_key_id: str, learner_id: str, audit_entry: AuditEntry) -> Erasure:
         async with self._database.transaction() as connection:
             await _lock_webhooks(connection, erasure.account_id)
             is_recent = erasures.c.erased_at > erasure.created_at - timedelta(days=1)
@@ -77,6 +85,8 @@ class SqlErasures:
             erasure = replace(erasure, erased_at=max(erasure.erased_at, newest_seen_at or erasure.erased_at))
             secret_columns = {"encrypted_learner": self._encryption.encrypt(learner_id), "step": _FIRST_STEP}
             await connection.execute(insert(erasures).values(**asdict(erasure), **secret_columns))
+            erased = ErasedLearner(erasure.account_id, erasure.learner_hash, hash_key_id, erasure.erased_at)
+            await store_erased(connection, erased)
             await write_entry(connection, audit_entry)
         return erasure
 

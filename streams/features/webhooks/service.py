@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streams.core.audit import AuditEntry
-from streams.core.errors import FieldError, Invalid, NotFound, Stale, Unavailable
+from streams.core.errors import FieldError, Invalid, NotFound, Stale
 from streams.core.event_data import OPT_IN_TYPES
 from streams.core.held import HeldChoice
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
@@ -17,6 +17,7 @@ from streams.core.url import host_of
 from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import differences, new_entry
+from streams.features.shared.publication import wait_until_published
 from streams.features.webhooks.changes import audited_values, to_active, to_paused
 from streams.features.webhooks.input import (
     WebhookInput,
@@ -34,8 +35,6 @@ FILTER_UNSUPPORTED_MESSAGE = (
 UNSENT_TYPE_MESSAGE = (
     "is not sent yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs."
 )
-PROPAGATION_SECONDS = 2.0
-POLL_INTERVAL_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,14 +226,10 @@ class WebhookService:
 
     async def _wait_until_published(self, registration: Registration) -> ChangeResult:
         """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
-        try:
-            async with asyncio.timeout(PROPAGATION_SECONDS):
-                while not await self._propagation.is_published(registration.webhook.id):
-                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
-        except (TimeoutError, Unavailable):
-            return ChangeResult(registration, propagated=False)
-        await asyncio.sleep(self._propagation.propagation_seconds)
-        return ChangeResult(registration, propagated=True)
+        is_published = await wait_until_published(lambda: self._propagation.is_published(registration.webhook.id))
+        if is_published:
+            await asyncio.sleep(self._propagation.propagation_seconds)
+        return ChangeResult(registration, propagated=is_published)
 
     def _revise(
         self, registration: Registration, webhook_input: WebhookInput, new_values: Mapping[str, Any]

@@ -17,8 +17,11 @@ from fakes import postponed_work
 from features.course_sessions.recording import cases
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.encryption import FernetEncryption, generate_key
 from streams.adapters.sql.course_session_tables import player_states
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
+from streams.adapters.sql.tables import encryption_check
+from streams.core.encryption import CHECK_TEXT
 from streams.core.event import Event
 from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
@@ -223,6 +226,25 @@ async def test_without_its_key_a_state_is_not_given_back(tmp_path: Path) -> None
             await connection.execute(player_states.update().values(encrypted_state=state))
         assert await stored(api) is None
         assert api.telemetry.logged_count("player_state_not_decrypted") == 1
+
+
+async def test_wrong_keys_are_no_empty_state(api: ApiFixture) -> None:
+    first = await opened(api)
+    second = await opened(api)
+    for made in (first, second):
+        api.clock.advance(1)
+        await commit(api, made, body())
+    assert len(await rows(api)) == 2
+    others = FernetEncryption([generate_key()])
+    async with api.database.transaction() as connection:
+        await connection.execute(encryption_check.delete())
+        await connection.execute(encryption_check.insert().values(id=1, ciphertext=others.encrypt(CHECK_TEXT)))
+        newest = player_states.c.committed_at == api.clock.now()
+        await connection.execute(player_states.update().where(newest).values(encrypted_state=others.encrypt("{}")))
+    before = await rows(api)
+    response = await api.acme.request("POST", "/v1/sessions", NEW)
+    assert response.status_code == 503, response.text
+    assert await rows(api) == before
 
 
 async def test_beyond_the_limit_no_further_state_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

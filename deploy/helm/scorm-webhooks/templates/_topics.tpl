@@ -9,9 +9,11 @@
 - name: session-events.invalid
   partitions: {{ min 3 $events }}
   config: {{ include "scorm-webhooks.topicConfig" (dict "days" 30 "recordBytes" 2097152) }}
-- name: subscriptions
+{{- range list "subscriptions" "erasures" }}
+- name: {{ . }}
   partitions: 1
   config: {{ dict "cleanup.policy" "compact" "delete.retention.ms" (mul 7 86400000) "max.message.bytes" 1048588 "message.timestamp.type" "LogAppendTime" | toJson }}
+{{- end }}
 - name: deliveries.dead-letter
   partitions: {{ int .Values.settings.deliveryPartitions }}
   config: {{ include "scorm-webhooks.topicConfig" (dict "days" 30) }}

@@ -1,4 +1,4 @@
-"""Metadata, sequences and ends of SCORM sessions, what their players stored, work that failed, and replayed records."""
+"""Ends of sessions, players' states, work that failed, replayed records, and what the topic `erasures` has."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -65,10 +65,32 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_replayed_records_replayed_at"), "replayed_records", ["replayed_at"])
 
+    op.create_table(
+        "erased_learners",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("learner_hash", sa.Text(), nullable=False),
+        sa.Column("hash_key_id", sa.Text(), nullable=False),
+        sa.Column("erased_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "learner_hash", name=op.f("pk_erased_learners")),
+    )
+    op.create_index(op.f("ix_erased_learners_erased_at"), "erased_learners", ["erased_at"])
+    op.create_table(
+        "dirty_erasures",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("learner_hash", sa.Text(), nullable=False),
+        sa.Column("erased_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "learner_hash", name=op.f("pk_dirty_erasures")),
+    )
+    newest = "FROM erasures GROUP BY account_id, learner_hash"
+    op.execute(f"INSERT INTO erased_learners SELECT account_id, learner_hash, '', max(erased_at) {newest}")
+    op.execute(f"INSERT INTO dirty_erasures SELECT account_id, learner_hash, max(erased_at) {newest}")
+
 
 def downgrade() -> None:
     op.drop_table("replayed_records")
     op.drop_table("failed_work")
+    op.drop_table("dirty_erasures")
+    op.drop_table("erased_learners")
     op.drop_index("ix_course_sessions_states", "course_sessions")
     op.drop_index("ix_course_sessions_ends", "course_sessions")
     for name in ("stored_state", "ended_at", "end_due_at", "sequence", "metadata"):

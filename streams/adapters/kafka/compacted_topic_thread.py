@@ -1,4 +1,4 @@
-"""Read the topic `subscriptions` from its start on a thread, without a consumer group."""
+"""Read a compacted topic from its start on a thread, without a consumer group."""
 
 import asyncio
 import threading
@@ -8,15 +8,14 @@ from typing import Any
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from streams.adapters.kafka.connection_errors import ConnectionErrors
-from streams.adapters.kafka.end_offset import SubscriptionsReaderFailed
+from streams.adapters.kafka.end_offset import TopicReaderFailed
 from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
-from streams.topics import SUBSCRIPTIONS
 
 POLL_SECONDS = 0.1
 MAX_POLL_RECORDS = 500
 
 
-class SubscriptionsThread:
+class CompactedTopicThread:
     """Polls the topic and hands its messages to the event loop, one batch at a time.
 
     `on_messages` takes a batch, which may hold errors of single messages. `on_outage` takes the reason when no broker
@@ -29,20 +28,22 @@ class SubscriptionsThread:
         topic: str,
         on_messages: Callable[[Sequence[Message]], None],
         on_outage: Callable[[KafkaError], None],
+        batch_records: int = MAX_POLL_RECORDS,
     ) -> None:
         self._config = dict(config)
         self._topic = topic
         self._on_messages = on_messages
+        self._batch_records = batch_records
         self._errors = ConnectionErrors(lambda reason: self._loop.call_soon_threadsafe(on_outage, reason))
         # A thread that runs ahead holds the whole topic in memory, and librdkafka does not return this memory.
         self._batch_taken = threading.Event()
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled. Raises what `on_messages` raises, and `SubscriptionsReaderFailed` for a Kafka error."""
+        """Read until cancelled. Raises what `on_messages` raises, and `TopicReaderFailed` for a Kafka error."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
-        thread = threading.Thread(target=self._serve, name="kafka-subscriptions", daemon=True)
+        thread = threading.Thread(target=self._serve, name=f"kafka-{self._topic}", daemon=True)
         thread.start()
         try:
             await asyncio.shield(self._finished)
@@ -55,7 +56,7 @@ class SubscriptionsThread:
         try:
             self._read()
         except KafkaException as error:
-            outcome = SubscriptionsReaderFailed(f"Kafka consumer of {SUBSCRIPTIONS}: {error}")
+            outcome = TopicReaderFailed(f"Kafka consumer of {self._topic}: {error}")
         except Exception as error:
             # If the thread only ended, the process would miss every later change.
             outcome = error
@@ -68,7 +69,7 @@ class SubscriptionsThread:
         while not self._is_stopping:
             first = consumer.poll(POLL_SECONDS)
             if first is not None:
-                messages = [first, *consumer.consume(MAX_POLL_RECORDS - 1, 0)]
+                messages = [first, *consumer.consume(self._batch_records - 1, 0)]
                 self._loop.call_soon_threadsafe(self._hand_over, messages)
                 self._wait_until_taken()
         consumer.close()

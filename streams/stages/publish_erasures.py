@@ -1,0 +1,238 @@
+"""publish: write the erased learners of SQL to `erasures`, as its only writer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.erasure import ErasedLearner
+from streams.core.erasure_record import (
+    encode_erasure,
+    encode_hash_key,
+    encode_version,
+    erasure_key,
+    hash_key_key,
+    parse_erasure_key,
+    parse_hash_key_key,
+)
+from streams.core.erasures_table import ErasuresTable
+from streams.core.errors import Unavailable
+from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
+from streams.ports import Clock, ErasureHistory, ErasureOutbox, Outgoing, RecordProducer, Telemetry
+from streams.topics import ERASURE_RETENTION, ERASURES
+
+BATCH_ERASURES = 500
+RETRY_SECONDS = 1.0
+SENTINEL_INTERVAL_SECONDS = 10.0
+# After a change of the encryption keys, which encrypts the keys of the hashes again.
+KEYS_INTERVAL_SECONDS = 10.0
+COMPARE_INTERVAL_SECONDS = 60.0
+FORGET_INTERVAL_SECONDS = 3600.0
+_START = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ErasuresReconciled:
+    """The result of a reconciliation: erasures that SQL learned from the topic, and those that were published."""
+
+    learned: int
+    published: int
+
+
+class PublishErasures:
+    """Publishes each erasure: key of its hash → acknowledged → erasure → acknowledged → no longer due → sentinel.
+
+    What SQL lacks, after a restore of an older dump, it learns from the topic; nothing is removed there but what no
+    other topic can have any more. It runs while its process holds the lease of `publish`.
+    """
+
+    def __init__(
+        self,
+        outbox: ErasureOutbox,
+        history: ErasureHistory,
+        producer: RecordProducer,
+        telemetry: Telemetry,
+        clock: Clock,
+        new_incarnation: Callable[[], str],
+        outages: Outages,
+    ) -> None:
+        self._outbox = outbox
+        self._history = history
+        self._producer = producer
+        self._telemetry = telemetry
+        self._clock = clock
+        self._new_incarnation = new_incarnation
+        self._outages = outages
+        self._published_keys: dict[str, str] = {}
+        self._sentinel: Sentinel | None = None
+        self._incarnation = ""
+        self._is_sentinel_due = True
+        self._sentinel_written_at = self._compared_at = self._forget_at = self._check_keys_at = 0.0
+        self._compared_learner, self._compared_count = _START, 0
+
+    async def run(self, topic: ErasuresTable) -> None:
+        """Publish until cancelled, beginning with the topic as it is."""
+        await self._retry(lambda: self._begin(topic))
+        while True:
+            if await self._retry(lambda: self._publish_once(topic)) == 0:
+                with suppress(Unavailable):  # The next step logs it.
+                    await self._outbox.wait_for_changes()
+
+    async def reconcile(self, topic: ErasuresTable) -> ErasuresReconciled:
+        """Let SQL learn from the topic, and the topic from SQL, once."""
+        learned_count, published_count = await self._begin(topic), 0
+        while count := await self.publish_due(topic):
+            published_count += count
+        return ErasuresReconciled(learned_count, published_count)
+
+    async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Wait until the database is there and our keys fit."""
+        return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
+
+    async def _begin(self, topic: ErasuresTable) -> int:
+        """Compare SQL with the whole topic. Returns how many erasures SQL learned."""
+        self._published_keys = dict(topic.ciphertexts)
+        await self._outbox.learn_hash_keys(topic.ciphertexts)
+        self._compared_learner, self._compared_count = _START, 0
+        learned_count: int | None = None
+        while learned_count is None:
+            learned_count = await self._compare_next(topic)
+        self._compared_at = self._sentinel_written_at = asyncio.get_running_loop().time()
+        # A sentinel that counts more learners was left by a publisher that had not noticed a re-created topic.
+        self._sentinel = topic.sentinel if topic.is_complete() else None
+        self._incarnation = self._sentinel.incarnation if self._sentinel else self._new_incarnation()
+        return learned_count
+
+    async def _publish_once(self, topic: ErasuresTable) -> int:
+        await self._repair_overwritten(topic)
+        now = asyncio.get_running_loop().time()
+        if now - self._compared_at >= COMPARE_INTERVAL_SECONDS:
+            self._compared_at = now
+            await self._compare_next(topic)
+        return await self.publish_due(topic) + await self._forget_expired()
+
+    async def publish_due(self, topic: ErasuresTable) -> int:
+        """Publish the erasures that are due, at most one batch. Returns how many."""
+        due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
+        if due or now >= self._check_keys_at:
+            # First the keys: an erasure is of use only with the key of its hash.
+            await self._publish_hash_keys()
+            self._check_keys_at = now + KEYS_INTERVAL_SECONDS
+        if due:
+            await self._producer.produce([_to_outgoing(erased) for erased in due if not _is_superseded(erased, topic)])
+            await self._outbox.mark_published(due)
+            self._telemetry.count("erasures_published_total", len(due))
+            self._is_sentinel_due = True
+        # The first sentinel of an incarnation means that all erasures are there, so it comes after the last of them.
+        if self._sentinel is not None or not due:
+            await self._write_sentinel()
+        return len(due)
+
+    async def _publish_hash_keys(self) -> None:
+        """Publish each key that the topic has not, or encrypted with an older encryption key."""
+        for key_id, ciphertext in (await self._outbox.hash_keys()).items():
+            if self._published_keys.get(key_id) != ciphertext:
+                await self._producer.produce(
+                    [Outgoing(ERASURES, hash_key_key(key_id).encode(), encode_hash_key(ciphertext))]
+                )
+                self._published_keys[key_id] = ciphertext
+
+    async def _write_sentinel(self) -> None:
+        """Produce the sentinel, the first one at once. It may count fewer learners than there are, but never more."""
+        now = asyncio.get_running_loop().time()
+        is_recent = now - self._sentinel_written_at < SENTINEL_INTERVAL_SECONDS
+        if self._sentinel is not None and (is_recent or not self._is_sentinel_due):
+            return
+        await self._produce_sentinel(await self._outbox.published_count())
+        self._sentinel_written_at, self._is_sentinel_due = now, False
+
+    async def _produce_sentinel(self, live_count: int) -> datetime:
+        """Returns the broker's time."""
+        sentinel = Sentinel(self._incarnation, live_count)
+        [appended_at] = await self._producer.produce([Outgoing(ERASURES, SENTINEL_KEY.encode(), sentinel.encode())])
+        self._sentinel = sentinel
+        return appended_at
+
+    async def _repair_overwritten(self, topic: ErasuresTable) -> None:
+        """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
+        if not topic.outdated_ids:
+            return
+        overwritten = sorted(topic.outdated_ids)
+        self._telemetry.warning("another_writer_on_erasures", records=len(overwritten))
+        await self._outbox.mark_dirty([key for name in overwritten if (key := parse_erasure_key(name))])
+        for name in overwritten:
+            self._published_keys.pop(parse_hash_key_key(name) or "", None)
+        if SENTINEL_KEY in overwritten:
+            self._sentinel = None
+        topic.outdated_ids.difference_update(overwritten)
+
+    async def _compare_next(self, topic: ErasuresTable) -> int | None:
+        """Compare another portion with the topic. At the end SQL learns what only the topic has: returns how many."""
+        page = await self._outbox.reconcile_next(
+            self._compared_learner, lambda name: topic.time_of(bytes.fromhex(name))
+        )
+        self._compared_count += page.on_topic_count
+        if page.last_learner is not None:
+            self._compared_learner = page.last_learner
+            return None
+        is_all_known = self._compared_count >= len(topic)
+        self._compared_learner, self._compared_count = _START, 0
+        return 0 if is_all_known else await self._learn(topic)
+
+    async def _learn(self, topic: ErasuresTable) -> int:
+        """Read the topic again, portion by portion: the table has no whole keys."""
+        await self._outbox.learn_hash_keys(topic.ciphertexts)
+        learned_count, offset = 0, 0
+        while True:
+            erased, next_offset = await self._history.read(offset)
+            learned_count += await self._outbox.learn(
+                [one for one in erased if topic.time_of(bytes.fromhex(one.learner_hash)) == one.erased_at]
+            )
+            if next_offset is None:
+                break
+            offset = next_offset
+        if learned_count:
+            # After a restore from an older dump.
+            self._telemetry.warning("erasures_learned", erasures=learned_count)
+        return learned_count
+
+    async def _forget_expired(self) -> int:
+        """Delete erasures, a portion at a time, whose learners no record on a topic can name any more."""
+        now = asyncio.get_running_loop().time()
+        if self._sentinel is None or now < self._forget_at:
+            return 0
+        broker_time = await self._produce_sentinel(self._sentinel.live)
+        # By the slower of two clocks: one that is years ahead must not forget everything.
+        cutoff = min(broker_time, self._clock.now()) - ERASURE_RETENTION
+        expired = await self._outbox.list_expired(cutoff, BATCH_ERASURES)
+        if expired:
+            # First a sentinel without them: a process that starts now finds as many as it counts.
+            await self._produce_sentinel(max(await self._outbox.published_count() - len(expired), 0))
+            await self._producer.produce([_to_tombstone(erased) for erased in expired])
+            await self._outbox.forget(expired)
+            self._is_sentinel_due = True
+            return len(expired)
+        for key_id in await self._outbox.unused_hash_keys():
+            await self._producer.produce([Outgoing(ERASURES, hash_key_key(key_id).encode(), None)])
+            await self._outbox.forget_hash_key(key_id)
+            self._published_keys.pop(key_id, None)
+        self._forget_at = now + FORGET_INTERVAL_SECONDS
+        return 0
+
+
+def _is_superseded(erased: ErasedLearner, topic: ErasuresTable) -> bool:
+    """Whether the topic has a later erasure of the learner: SQL was restored, and learns it at the next comparison."""
+    time = topic.time_of(bytes.fromhex(erased.learner_hash))
+    return time is not None and time > erased.erased_at
+
+
+def _to_outgoing(erased: ErasedLearner) -> Outgoing:
+    key = erasure_key(erased.account_id, erased.learner_hash)
+    return Outgoing(ERASURES, key.encode(), encode_erasure(erased))
+
+
+def _to_tombstone(erased: ErasedLearner) -> Outgoing:
+    key = erasure_key(erased.account_id, erased.learner_hash)
+    return Outgoing(ERASURES, key.encode(), None, (encode_version(erased.erased_at),))
