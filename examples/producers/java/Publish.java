@@ -1,4 +1,4 @@
-/** Publishes one event: java -cp 'lib/*' Publish.java SERVERS SCHEMA [TOPIC]. Needs a Kafka: `up` without one is not enough. */
+/** Publishes one event: java -cp 'lib/*' Publish.java SERVERS SCHEMA [TOPIC]. Needs a Kafka: the broker of `up` is none. */
 
 import java.io.File;
 import java.time.Instant;
@@ -20,7 +20,8 @@ import org.apache.kafka.common.serialization.StringSerializer;
 class Publish {
     /** How long Kafka has to say where the topic is. */
     static final int METADATA_MS = 5_000;
-    static final String HINT = " Does the topic exist? Kafka's Java client cannot read what the embedded broker of `up` answers.";
+    static final String HINT =
+        " Does the topic exist? Kafka's Java client cannot read what the embedded broker of `up` answers.";
 
     public static void main(String[] args) throws Exception {
         var schema = new Schema.Parser().parse(new File(args[1]));
@@ -43,7 +44,8 @@ class Publish {
         var settings = security();
         settings.putAll(Map.of(
             "bootstrap.servers", args[0], "acks", "all", "enable.idempotence", true,
-            "max.block.ms", Math.min(timeout, METADATA_MS), "delivery.timeout.ms", timeout, "request.timeout.ms", timeout / 3));
+            "max.block.ms", Math.min(timeout, METADATA_MS),
+            "delivery.timeout.ms", timeout, "request.timeout.ms", timeout / 3));
         try (var producer = new KafkaProducer<>(settings, new StringSerializer(), new ByteBufferSerializer())) {
             var place = producer.send(new ProducerRecord<>(topic, key, value)).get();
             System.out.printf("%s %d %d%n", place.topic(), place.partition(), place.offset());
@@ -64,12 +66,16 @@ class Publish {
             settings.put("sasl.mechanism", "SCRAM-SHA-512");
             settings.put("sasl.jaas.config", String.format(
                 "org.apache.kafka.common.security.scram.ScramLoginModule required username=\"%s\" password=\"%s\";",
-                env.get("KAFKA_CONFIG_SASL_USERNAME"), env.get("KAFKA_CONFIG_SASL_PASSWORD")));
+                escaped(env.get("KAFKA_CONFIG_SASL_USERNAME")), escaped(env.getOrDefault("KAFKA_CONFIG_SASL_PASSWORD", ""))));
         }
         if (env.containsKey("KAFKA_CONFIG_SSL_CA_LOCATION")) {
             settings.put("ssl.truststore.type", "PEM");
             settings.put("ssl.truststore.location", env.get("KAFKA_CONFIG_SSL_CA_LOCATION"));
         }
         return settings;
+    }
+
+    static String escaped(String text) {
+        return text.replace("\\", "\\\\").replace("\"", "\\\"");
     }
 }

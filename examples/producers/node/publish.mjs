@@ -15,8 +15,11 @@ function fingerprint(type) {
   return sum;
 }
 
-/** What happened, below "produce failed". */
-const reason = (error) => (error.errors?.length ? reason(error.errors.at(-1)) : error.message);
+/** What happened, below "produce failed" and "connection failed". */
+function reason(error) {
+  const below = error.errors?.at(-1) ?? error.cause;
+  return below ? reason(below) : error.message;
+}
 
 function fail(error) {
   console.error(`Kafka did not take the event: ${reason(error)}`);
