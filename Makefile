@@ -82,10 +82,10 @@ test: setup
 	@$(MAKE) lint
 ifeq ($(CI),true)
 	@$(MAKE) wheel
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) $(SLOWEST) $(ARGS)
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs $(TOGETHER) $(SLOWEST) $(ARGS)
 	@$(MAKE) pythons ARGS=--if-changed
 # Chaos wants the machine for itself.
-	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
+	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
 # One line where the programs of a node are missing: they take half an hour to build.
 	@$(MAKE) kube ARGS=
 else
@@ -106,9 +106,9 @@ producer: | $(UV)
 nightly: setup
 	@python3 tests/parts.py
 	@$(MAKE) lint wheel
-	CI=true PYTHONSAFEPATH=1 .venv-wheel/bin/pytest $(TOGETHER) --nightly $(ARGS)
+	CI=true PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs $(TOGETHER) --nightly $(ARGS)
 	@$(MAKE) pythons ARGS=
-	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -m chaos -o faulthandler_timeout=1800 tests/chaos
+	CI=true NIGHTLY=1 PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
 	@$(MAKE) kube ARGS=
 
 flaky: setup

@@ -1,10 +1,13 @@
 """A transactional outbox: an event is stored with the change that it tells of, and published until Kafka has it.
 
-Run one beside your application: `python outbox.py app.db kafka:9092`. A kill at any line loses no event. One that was
-acknowledged and not yet removed is published again with the same id, and receivers see one event.
+Run one beside your application: `python outbox.py app.db kafka:9092`. `KAFKA_CONFIG_SASL_PASSWORD` and so on set
+Kafka's client, as they do for the server. A kill at any line loses no event. One that was
+acknowledged and not yet removed is published again with the same id, and receivers see one event. An event that is
+refused stays in the table, with the reason in its column `error`, and is a line on stderr.
 """
 
 import json
+import os
 import signal
 import sqlite3
 import sys
@@ -17,6 +20,7 @@ from streams.producer import EventProducer, Invalid, Misconfigured, Unavailable
 
 ROWS_AT_ONCE = 100
 LOOK_EVERY_SECONDS = 0.2
+PREFIX = "KAFKA_CONFIG_"
 
 
 def open_database(path: str) -> sqlite3.Connection:
@@ -40,10 +44,12 @@ def publish_stored(database: sqlite3.Connection, producer: EventProducer) -> int
     rows = database.execute(query, (ROWS_AT_ONCE,)).fetchall()
     waiting = []
     for number, event in rows:
+        fields = json.loads(event)
         try:
-            waiting.append((number, producer.publish(json.loads(event))))
+            waiting.append((number, producer.publish(fields)))
         except Invalid as error:
             # It would be refused each time, and stop all others. It stays for a person.
+            print(f"refused: event {fields.get('id')} in row {number}: {error}", file=sys.stderr, flush=True)
             with database:
                 database.execute("UPDATE outbox SET error = ? WHERE number = ?", (str(error), number))
     for number, future in waiting:
@@ -53,11 +59,20 @@ def publish_stored(database: sqlite3.Connection, producer: EventProducer) -> int
     return len(rows)
 
 
+def client_properties(environ: Mapping[str, str]) -> dict[str, str]:
+    """`KAFKA_CONFIG_SASL_USERNAME` is librdkafka's `sasl.username`."""
+    names = {name: name.removeprefix(PREFIX).lower().replace("_", ".") for name in environ if name.startswith(PREFIX)}
+    return {property_name: environ[name] for name, property_name in names.items()}
+
+
 def main(path: str, servers: str, topic: str = "session-events") -> None:
     stop = Flag()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     database = open_database(path)
-    with EventProducer(servers, topic=topic) as producer:
+    # "newest" takes metadata, `session.ended` and `session.reset`: every stage must run a release that reads them.
+    with EventProducer(
+        servers, topic=topic, properties=client_properties(os.environ), record_schemas="newest"
+    ) as producer:
         while not stop.is_set():
             try:
                 if publish_stored(database, producer) < ROWS_AT_ONCE:

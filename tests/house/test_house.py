@@ -127,6 +127,12 @@ def test_what_is_tested_is_what_is_shipped(package: str) -> None:
     assert Path(loaded).is_relative_to(sysconfig.get_path("purelib"))
 
 
+def test_ci_lists_what_it_skips() -> None:
+    runs = [line for line in (ROOT / "Makefile").read_text().splitlines() if ".venv-wheel/bin/pytest" in line]
+    assert runs
+    assert [line for line in runs if " -rs " not in line] == []
+
+
 def test_the_licence_is_apache_2() -> None:
     licence = (ROOT / "LICENSE").read_text()
     assert "Apache License" in licence

@@ -35,11 +35,10 @@ def node(folder: Path) -> Node:
 
 @pytest.fixture(scope="session")
 def release(node: Node) -> Release:
-    """The release of the commit before the chart, installed."""
+    """The release before, installed."""
     release = Release(node.kubectl)
     release.prepare()
-    # It has no `maintain`: `publish` does that work.
-    release.install(**{"image.tag": "previous", "stages.maintain.enabled": False})
+    release.install(**{"image.tag": "previous"})
     return release
 
 

@@ -3,7 +3,9 @@
 import re
 from functools import cache
 
-from chart_files import DOCUMENT
+from chart_files import ROOT
+
+DOCUMENT = ROOT / "docs" / "kubernetes.md"
 
 
 def command(beginning: str) -> str:

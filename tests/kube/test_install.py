@@ -13,7 +13,7 @@ import pytest
 from e2e.system import until
 from kube.documented import command
 from kube.kubectl import Kubectl
-from kube.release import NAME, NAMESPACE, Release
+from kube.release import COMMAND_OF_THE_NOTES, NAME, NAMESPACE, Release
 from real.process import heed_ctrl_c
 
 pytestmark = pytest.mark.kube
@@ -38,7 +38,7 @@ def test_the_namespace_admits_restricted_pods_only(release: Release) -> None:
 
 def test_every_command_of_the_notes_works(release: Release) -> None:
     notes = release.kubectl.helm("get", "notes", NAME, "--namespace", NAMESPACE)
-    test, _, account, forward = re.findall(r"^     (\S.*)$", notes, re.MULTILINE)
+    test, _, account, forward = re.findall(COMMAND_OF_THE_NOTES, notes, re.MULTILINE)
     assert "Succeeded" in release.kubectl.shell(test)
     assert "acc_" in release.kubectl.shell(account)
     with running(release.kubectl, forward):

@@ -3,6 +3,7 @@
 import pytest
 
 from kube.loaded import LoadedRelease
+from kube.release import STAGES
 
 pytestmark = pytest.mark.kube
 
@@ -10,11 +11,11 @@ CHANGED_SETTING = {"settings.releaseRate": 1000}
 
 
 def test_an_upgrade_loses_nothing(loaded: LoadedRelease) -> None:
-    with loaded.under_load("`helm upgrade` from the release before the chart", name="upgrade") as upgrade:
+    with loaded.under_load("`helm upgrade` from the release before", name="upgrade") as upgrade:
         loaded.release.upgrade(**CHANGED_SETTING)
     assert upgrade.repeated == 0
     assert upgrade.bad_ends() == []
-    assert len(upgrade.ends) == 7
+    assert len(upgrade.ends) == len(STAGES)
     # Processes of the revision before find theirs, if they start again.
     assert len(loaded.release.settings()) == 2
 

@@ -70,6 +70,18 @@ class SecuredKafka(Kafka):
         )
 
 
+def by_password(kafka: SecuredKafka, mechanism: str) -> dict[str, str]:
+    """The variables of a client with a password."""
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": kafka.password_listener,
+        "KAFKA_CONFIG_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_CONFIG_SASL_MECHANISM": mechanism,
+        "KAFKA_CONFIG_SASL_USERNAME": USER,
+        "KAFKA_CONFIG_SASL_PASSWORD": PASSWORD,
+        "KAFKA_CONFIG_SSL_CA_LOCATION": str(kafka.authority),
+    }
+
+
 class GuardedKafka(SecuredKafka):
     """A broker that permits each user what rules allow. Every user has the same password."""
 

@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +12,8 @@ import (
 
 	"github.com/twmb/avro"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 func check(err error, what string) {
@@ -17,6 +21,23 @@ func check(err error, what string) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
 		os.Exit(1)
 	}
+}
+
+// security is that of the server's variables: a password by SCRAM over TLS, and the authority of a private certificate.
+func security() (options []kgo.Opt) {
+	user, password := os.Getenv("KAFKA_CONFIG_SASL_USERNAME"), os.Getenv("KAFKA_CONFIG_SASL_PASSWORD")
+	if user == "" {
+		return nil
+	}
+	config := &tls.Config{}
+	if file := os.Getenv("KAFKA_CONFIG_SSL_CA_LOCATION"); file != "" {
+		authority, err := os.ReadFile(file)
+		check(err, "the authority's certificate cannot be read")
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM(authority)
+	}
+	login := scram.Auth{User: user, Pass: password}
+	return []kgo.Opt{kgo.DialTLSConfig(config), kgo.SASL(login.AsSha512Mechanism())}
 }
 
 func main() {
@@ -42,12 +63,13 @@ func main() {
 	if err != nil {
 		timeout = 30 * time.Second
 	}
-	client, err := kgo.NewClient( // idempotent by default
+	client, err := kgo.NewClient(append(security(), // idempotent by default
 		kgo.SeedBrokers(strings.Split(os.Args[1], ",")...),
+		kgo.MaxVersions(kversion.V2_3_0()), // the embedded broker of `up` cannot answer a newer first request
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)), // murmur2
 		kgo.RecordDeliveryTimeout(timeout),
-	)
+	)...)
 	check(err, "Kafka did not take the event")
 	defer client.Close()
 	waiting, cancel := context.WithTimeout(context.Background(), timeout)

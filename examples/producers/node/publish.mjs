@@ -1,4 +1,4 @@
-// Publishes one event, as schemas/README.md says: node publish.mjs SERVERS SCHEMA [TOPIC]
+// Publishes one event, as schemas/README.md says: node publish.mjs SERVERS SCHEMA [TOPIC]. Needs Node 22.22 or newer.
 import { compatibilityPartitioner, ProduceAcks, Producer } from '@platformatic/kafka';
 import avro from 'avsc';
 import { readFileSync } from 'node:fs';
@@ -15,12 +15,30 @@ function fingerprint(type) {
   return sum;
 }
 
-/** What happened, below "produce failed". */
-const reason = (error) => (error.errors?.length ? reason(error.errors.at(-1)) : error.message);
+/** What happened, below "produce failed" and "connection failed". */
+function reason(error) {
+  const below = error.errors?.at(-1) ?? error.cause;
+  return below ? reason(below) : error.message;
+}
 
 function fail(error) {
   console.error(`Kafka did not take the event: ${reason(error)}`);
   process.exit(1);
+}
+
+if (!Promise.withResolvers) {
+  console.error(`publish.mjs needs Node 22.22 or newer. This is ${process.version}.`);
+  process.exit(1);
+}
+
+/** That of the server's variables: a password by SCRAM over TLS, and the authority of a private certificate. */
+function security() {
+  const username = process.env.KAFKA_CONFIG_SASL_USERNAME;
+  const password = process.env.KAFKA_CONFIG_SASL_PASSWORD;
+  const authority = process.env.KAFKA_CONFIG_SSL_CA_LOCATION;
+  if (!username) return {};
+  const tls = authority ? { ca: readFileSync(authority) } : {};
+  return { tls, sasl: { mechanism: 'SCRAM-SHA-512', username, password } };
 }
 
 const [servers, schema, topic = 'session-events'] = process.argv.slice(2);
@@ -43,8 +61,11 @@ let lastError = new Error('it does not answer');
 const producer = new Producer({
   clientId: 'publish',
   bootstrapBrokers: servers.split(','),
+  ...security(),
   acks: ProduceAcks.ALL,
   idempotent: true,
+  producerId: -1n, // it has none yet; the client would say 0, which the embedded broker of `up` does not know
+  producerEpoch: -1,
   partitioner: compatibilityPartitioner, // the default one is not that of Java
   retries: true, // until the deadline
   retryDelay: (client, operation, attempt, retries, error) => ((lastError = error), 250),
