@@ -86,8 +86,6 @@ ifeq ($(CI),true)
 	@$(MAKE) pythons ARGS=--if-changed
 # Chaos wants the machine for itself.
 	PYTHONSAFEPATH=1 .venv-wheel/bin/pytest -rs -m chaos -o faulthandler_timeout=1800 tests/chaos
-# One line where the programs of a node are missing: they take half an hour to build.
-	@$(MAKE) kube ARGS=
 else
 	.venv/bin/pytest $(TOGETHER) $(ARGS)
 endif
