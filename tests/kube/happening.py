@@ -11,8 +11,9 @@ from streams.core.time_limits import TimeLimits
 
 # The longest time between two commits, and a request before the commit.
 UNCOMMITTED_SECONDS = 1.1
+LIMITS = TimeLimits(10)
 # `api` sleeps five seconds before its SIGTERM.
-END_SECONDS = TimeLimits(10).stop_seconds + 5
+END_SECONDS = LIMITS.stop_seconds + 5
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Happening:
         )
         self.ends = ends
         return verdict
+
+    def unexplained(self) -> int:
+        """What was sent twice, unless a `deliver` lacked the time to finish what it had begun: on a starved machine."""
+        ran_out = any(end.stage == "deliver" and end.seconds > LIMITS.drain_seconds for end in self.ends)
+        return 0 if ran_out else self.repeated
 
     def bad_ends(self) -> list[End]:
         """Processes that ended with an error, or too late, after they were asked to end."""

@@ -28,7 +28,7 @@ def test_an_eviction_takes_one_pod_of_a_stage(loaded: LoadedRelease) -> None:
             release.kubectl.run("uncordon", NODE)
         loaded.wait_until_ready()
         release.kubectl.run("scale", "--namespace", NAMESPACE, f"statefulset/{FULLNAME}-deliver", "--replicas=1")
-    assert eviction.repeated == 0
+    assert eviction.unexplained() == 0
     assert eviction.bad_ends() == []
 
 
@@ -38,7 +38,7 @@ def test_a_drain_of_every_stage_loses_nothing(loaded: LoadedRelease) -> None:
         release.kubectl.run(*DRAIN, f"--pod-selector=app.kubernetes.io/instance={NAME}")
         release.kubectl.run("uncordon", NODE)
         loaded.wait_until_ready()
-    assert drain.repeated == 0
+    assert drain.unexplained() == 0
     assert drain.bad_ends() == []
     assert len(drain.ends) == len(STAGES)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import parts
+from kube.happening import Happening
 from kube.namespaces import run_inside
 from kube.pods import End, end_of
 
@@ -66,3 +67,12 @@ def test_an_end_has_its_code_and_its_seconds() -> None:
         },
     }
     assert end_of(pod) == End("deliver-0", "deliver", 3, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("stage", "seconds", "unexplained"), [("deliver", 12, 4), ("deliver", 16, 0), ("record", 16, 4)]
+)
+def test_only_a_deliver_that_ran_out_of_time_may_repeat(stage: str, seconds: float, unexplained: int) -> None:
+    happening = Happening("upgrade")
+    happening.repeated, happening.ends = 4, [End(f"{stage}-0", stage, 0, seconds)]
+    assert happening.unexplained() == unexplained

@@ -20,7 +20,7 @@ def test_a_statefulset_grows_and_shrinks(loaded: LoadedRelease) -> None:
         release.upgrade(**{f"{DELIVER}.replicas": 3})
         until(partial(all_have_partitions, release, 3), READY_SECONDS, "three processes share the partitions")
         release.upgrade()
-    assert scaling.repeated == 0
+    assert scaling.unexplained() == 0
     assert scaling.bad_ends() == []
 
 
@@ -41,7 +41,7 @@ def test_a_deployment_grows_and_shrinks(loaded: LoadedRelease) -> None:
             scale(release, "deployment", count)
             until(partial(all_have_partitions, release, count), READY_SECONDS, f"{count} share the partitions")
         release.upgrade()
-    assert scaling.repeated == 0
+    assert scaling.unexplained() == 0
     assert scaling.bad_ends() == []
 
 

@@ -13,7 +13,7 @@ CHANGED_SETTING = {"settings.releaseRate": 1000}
 def test_an_upgrade_loses_nothing(loaded: LoadedRelease) -> None:
     with loaded.under_load("`helm upgrade` from the release before", name="upgrade") as upgrade:
         loaded.release.upgrade(**CHANGED_SETTING)
-    assert upgrade.repeated == 0
+    assert upgrade.unexplained() == 0
     assert upgrade.bad_ends() == []
     assert len(upgrade.ends) == len(STAGES)
     # Processes of the revision before find theirs, if they start again.
@@ -23,13 +23,13 @@ def test_an_upgrade_loses_nothing(loaded: LoadedRelease) -> None:
 def test_a_rollback_loses_nothing(loaded: LoadedRelease) -> None:
     with loaded.under_load("`helm rollback` to it", name="rollback") as rollback:
         loaded.release.rollback()
-    assert rollback.repeated == 0
+    assert rollback.unexplained() == 0
     assert rollback.bad_ends() == []
 
 
 def test_a_second_upgrade_loses_nothing(loaded: LoadedRelease) -> None:
     with loaded.under_load("`helm upgrade` again", name="again") as upgrade:
         loaded.release.upgrade()
-    assert upgrade.repeated == 0
+    assert upgrade.unexplained() == 0
     assert upgrade.bad_ends() == []
     assert "ready" in loaded.release.test()
