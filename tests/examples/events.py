@@ -14,7 +14,7 @@ STRANGE_TEXTS = (
     "Zoë \u202egnp.exe\u202c",
     "a'b\"c;,\\d\t%2F/../?#&=+",
     "line\nbreak\r\nX-Header: no",
-    "\x00\x01\x7f",
+    "\x01\x7f",
     "=cmd|' /C calc'!A0",
     "..",
     "👩🏽‍🎓",
