@@ -11,8 +11,9 @@ from streams.ports import Partition, Record
 # How far a consumer reads ahead. An event takes 1.4 kB beside its key and value.
 MAX_EVENTS = 32_000
 MAX_BYTES = 32 * 1024 * 1024
-# The cost of a batch is the number of its deliveries: those of a large batch take a tenth of a second or so.
-LARGE_BATCH, SMALL_BATCH, TURN = 1000, 100, 100
+# The cost of a batch is the number of its deliveries: those of a large batch take a tenth of a second or so. A turn is
+# shorter when many accounts wait: each has one in every batch, and none waits for the turns of a hundred others.
+LARGE_BATCH, SMALL_BATCH, MAX_TURN = 1000, 100, 100
 
 Event = TypeVar("Event")
 
@@ -106,7 +107,8 @@ class ReadAhead(Generic[Event]):
 
     def take(self, cost: Callable[[str], int], limit: int = LARGE_BATCH) -> list[PendingEvent[Event]]:
         """Take a batch: the accounts in turn, by the cost of an event of an account."""
-        return self._queue.take(limit, TURN, cost)
+        turn = min(MAX_TURN, limit // max(1, self._queue.owner_count))
+        return self._queue.take(limit, max(1, turn), cost)
 
     def complete(self, batch: Iterable[PendingEvent[Event]]) -> list[Event]:
         """Note that these events are handled. Returns the events to acknowledge, in the order of each partition."""

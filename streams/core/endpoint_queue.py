@@ -61,6 +61,7 @@ class EndpointQueue(Generic[Waiter]):
     """
 
     name: str
+    account_id: str
     ceiling: int
     cap: int
     endpoint_class: EndpointClass

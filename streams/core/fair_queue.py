@@ -17,6 +17,11 @@ class FairQueue(Generic[Item]):
     def __bool__(self) -> bool:
         return bool(self._queues)
 
+    @property
+    def owner_count(self) -> int:
+        """How many owners have items here."""
+        return len(self._queues)
+
     def put(self, owner: str, item: Item) -> None:
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)

@@ -13,17 +13,18 @@ from streams.core.endpoint_queue import (
     Priority,
     Waiter,
 )
+from streams.core.ready_queues import ReadyQueues
 
 MAX_IDLE_QUEUES = 10_000
 
 
 class Slots(Generic[Waiter]):
-    """Each endpoint has a queue with a cap that adapts, and queues that wait take turns.
+    """Each endpoint has a queue with a cap that adapts. Accounts that wait take turns, and the queues of each account.
 
     A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
     waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
-    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. The last
-    free slot is reserved for tests.
+    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
+    suspect ones keep beyond their quarter counts for the new ones. The last free slot is reserved for tests.
     """
 
     def __init__(self, total: int) -> None:
@@ -38,8 +39,8 @@ class Slots(Generic[Waiter]):
         self._in_use = dict.fromkeys(EndpointClass, 0)
         self._queues: dict[str, EndpointQueue[Waiter]] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
-        self._ready: dict[EndpointClass, OrderedDict[str, EndpointQueue[Waiter]]] = {
-            endpoint_class: OrderedDict() for endpoint_class in EndpointClass
+        self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
+            endpoint_class: ReadyQueues() for endpoint_class in EndpointClass
         }
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()
@@ -64,17 +65,23 @@ class Slots(Generic[Waiter]):
         not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
         """
         for endpoint_class, ready_queues in self._ready.items():
-            has_share = self._in_use[endpoint_class] < self._class_limits[endpoint_class]
+            has_share = self._has_share(endpoint_class)
             if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._has_slot(endpoint_class):
-                for queue in ready_queues.values():
+                for queue in ready_queues:
                     yield from queue.ready_waiters()
 
     def try_acquire(
-        self, name: str, waiter: Waiter, now: float, priority: Priority = Priority.FIRST, ceiling: int = 32
+        self,
+        name: str,
+        waiter: Waiter,
+        now: float,
+        priority: Priority = Priority.FIRST,
+        ceiling: int = 32,
+        account_id: str = "",
     ) -> bool:
         """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
         self._mark_slow(now)
-        queue = self._queue(name, priority, ceiling)
+        queue = self._queue(name, priority, ceiling, account_id)
         has_waiters = any(self._ready.values()) or queue.waiting_count
         if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class):
             return False
@@ -82,9 +89,16 @@ class Slots(Generic[Waiter]):
         self._take_slot(queue, waiter, priority, now)
         return True
 
-    def enqueue(self, name: str, waiter: Waiter, priority: Priority = Priority.FIRST, ceiling: int = 32) -> None:
+    def enqueue(
+        self,
+        name: str,
+        waiter: Waiter,
+        priority: Priority = Priority.FIRST,
+        ceiling: int = 32,
+        account_id: str = "",
+    ) -> None:
         """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap."""
-        queue = self._queue(name, priority, ceiling)
+        queue = self._queue(name, priority, ceiling, account_id)
         self._enqueued_count += 1
         (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._enqueued_count, waiter))
         self._idle.pop(name, None)
@@ -106,7 +120,7 @@ class Slots(Generic[Waiter]):
         queue.slow_waiters.discard(waiter)
         queue.last_activity_at = now
         self._free += 1
-        self._in_use[queue.endpoint_class] -= 1
+        self._count_slots(queue, queue.endpoint_class, -1)
         if is_delivered is not None:
             queue.record_result(is_delivered, now - since)
         self._reclassify(queue)
@@ -122,23 +136,31 @@ class Slots(Generic[Waiter]):
             while queue.waiting_count and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
                 removed_waiters.append(queue.pop_newest())
             if not queue.waiting_count:
-                self._ready[queue.endpoint_class].pop(queue.name, None)
+                self._ready[queue.endpoint_class].discard(queue)
                 self._forget_idle(queue)
         return removed_waiters
 
-    def _queue(self, name: str, priority: Priority, ceiling: int) -> EndpointQueue[Waiter]:
+    def _queue(self, name: str, priority: Priority, ceiling: int, account_id: str) -> EndpointQueue[Waiter]:
         queue = self._queues.get(name)
         if queue is None:
             is_test = priority is Priority.TEST
             cap, endpoint_class = (TEST_CAP, EndpointClass.TEST) if is_test else (START_CAP, EndpointClass.NEW)
-            queue = self._queues[name] = EndpointQueue[Waiter](name, ceiling, cap, endpoint_class)
+            queue = self._queues[name] = EndpointQueue[Waiter](name, account_id, ceiling, cap, endpoint_class)
         queue.ceiling = ceiling
         queue.cap = min(queue.cap, ceiling)
         return queue
 
     def _has_slot(self, endpoint_class: EndpointClass) -> bool:
         reserved_slots = 0 if endpoint_class is EndpointClass.TEST else self._reserved_count
-        return self._free > reserved_slots and self._in_use[endpoint_class] < self._class_limits[endpoint_class]
+        return self._free > reserved_slots and self._has_share(endpoint_class)
+
+    def _has_share(self, endpoint_class: EndpointClass) -> bool:
+        limit = self._class_limits[endpoint_class]
+        if endpoint_class is EndpointClass.NEW:
+            # New endpoints that turned suspect keep their slots: wave after wave would take every slot.
+            suspect = EndpointClass.SUSPECT
+            limit -= max(0, self._in_use[suspect] - self._class_limits[suspect])
+        return self._in_use[endpoint_class] < limit
 
     def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
         for _ in range(len(self._rotation)):
@@ -146,7 +168,7 @@ class Slots(Generic[Waiter]):
             self._rotation.rotate(-1)
             queues = self._ready[endpoint_class]
             while queues and self._has_slot(endpoint_class):
-                _, queue = queues.popitem(last=False)
+                queue = queues.pop()
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
                     waiter = queue.pop_next(priority)
@@ -161,7 +183,7 @@ class Slots(Generic[Waiter]):
         queue.in_flight[waiter] = now, priority
         queue.retries_in_flight += priority is Priority.RETRY
         self._free -= 1
-        self._in_use[queue.endpoint_class] += 1
+        self._count_slots(queue, queue.endpoint_class, 1)
         self._by_age.append((now, queue.name, waiter))
 
     def _mark_slow(self, now: float) -> None:
@@ -178,14 +200,18 @@ class Slots(Generic[Waiter]):
         if old_class is new_class:
             return
         queue.endpoint_class = new_class
-        self._in_use[old_class] -= len(queue.in_flight)
-        self._in_use[new_class] += len(queue.in_flight)
-        if self._ready[old_class].pop(queue.name, None):
-            self._ready[new_class][queue.name] = queue
+        self._count_slots(queue, old_class, -len(queue.in_flight))
+        self._count_slots(queue, new_class, len(queue.in_flight))
+        if self._ready[old_class].discard(queue):
+            self._ready[new_class].add(queue)
 
     def _make_ready(self, queue: EndpointQueue[Waiter]) -> None:
         if queue.next_priority is not None:
-            self._ready[queue.endpoint_class].setdefault(queue.name, queue)
+            self._ready[queue.endpoint_class].add(queue)
+
+    def _count_slots(self, queue: EndpointQueue[Waiter], endpoint_class: EndpointClass, change: int) -> None:
+        self._in_use[endpoint_class] += change
+        self._ready[endpoint_class].count_slots(queue.account_id, change)
 
     def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:
         """Keep the state of the newest idle endpoints; a forgotten one starts as new."""

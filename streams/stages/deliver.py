@@ -91,10 +91,11 @@ class Deliver:
             now, appended_at = ports.clock.now, record.appended_at
             due_at = appended_at + wait_of(record.partition.topic)
             decision: SendNow | NotSent | Decision = decide(delivery, self._decision_inputs, appended_at, now())
+            queue, priority = queue_of(delivery), priority_of(delivery)
             while isinstance(decision, SendNow):
                 ceiling = decision.webhook.max_concurrency
                 try:
-                    with await self._slots.acquire(queue_of(delivery), priority_of(delivery), ceiling, due_at) as slot:
+                    with await self._slots.acquire(queue, priority, ceiling, due_at, delivery.account_id) as slot:
                         # It may have been erased while the delivery waited for the slot.
                         if await ports.erased_learners.is_erased(delivery):
                             telemetry.count("deliveries_erased_total")

@@ -59,3 +59,43 @@ def test_a_rewind_that_fails_ends_the_consumer() -> None:
 
 def test_a_partition_that_was_revoked_is_not_rewound() -> None:
     rewind(cast(Any, FailingSeek(TopicPartition("deliveries", 4))), TopicPartition("deliveries", 3, 17))
+
+
+class ReassignedAtClose:
+    """A consumer whose client assigns a partition while it closes, when no commit can be read any more."""
+
+    def __init__(self, _: object) -> None:
+        self.committed_calls = 0
+        self.is_closed = False
+
+    def subscribe(self, topics: list[str], on_assign: Callable[..., None], **callbacks: Callable[..., None]) -> None:
+        self.on_assign = on_assign
+
+    def poll(self, seconds: float) -> None:
+        raise RuntimeError("a bug")
+
+    def close(self) -> None:
+        self.on_assign(self, [TopicPartition("topic", 0)])
+        self.is_closed = True
+
+    def committed(self, partitions: list[TopicPartition], seconds: float) -> list[TopicPartition]:
+        self.committed_calls += 1
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def test_an_assignment_at_the_end_reads_no_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumers: list[ReassignedAtClose] = []
+
+    def new_consumer(config: object) -> ReassignedAtClose:
+        consumers.append(ReassignedAtClose(config))
+        return consumers[-1]
+
+    monkeypatch.setattr(consumer_thread, "Consumer", new_consumer)
+    monkeypatch.setattr(consumer_thread, "TAKE_OVER_TIMEOUT_SECONDS", 0.0)
+    owner = Owner()
+    thread = ConsumerThread({}, GroupProtocol(CLASSIC), ["topic"], "", cast(KafkaRecordConsumer, owner))
+    thread.run()
+    [consumer] = consumers
+    assert consumer.committed_calls == 0
+    assert consumer.is_closed
+    assert [str(outcome) for outcome in owner.outcomes] == ["a bug"]

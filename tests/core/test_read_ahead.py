@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -44,6 +45,15 @@ def test_an_event_is_not_acknowledged_before_an_earlier_one() -> None:
     assert ahead.complete(first) == [(0, 0)]
     assert ahead.complete(third) == [(0, 1), (0, 2)]
     assert len(ahead) == 0
+
+
+@pytest.mark.parametrize(("accounts", "limit"), [(1, 1000), (100, 1000), (99, 100), (800, 1000)])
+def test_many_accounts_delay_another_by_one_batch(accounts: int, limit: int) -> None:
+    ahead = ReadAhead[Event]()
+    for offset in range(5_000):
+        add(ahead, f"burst {offset % accounts}", 0, offset)
+    add(ahead, "other", 1, 0)
+    assert (1, 0) in events(ahead.take(lambda account: 1, limit))
 
 
 def test_what_was_done_is_not_handled_when_it_is_read_again() -> None:

@@ -1,6 +1,7 @@
 """Slots: caps and shares hold, endpoints take turns, every waiter gets a slot or is shed."""
 
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -274,6 +275,26 @@ def test_hanging_endpoints_are_suspect_before_their_timeout() -> None:
     assert fixture.slots.in_use(EndpointClass.SUSPECT) == 20
 
 
+def test_silent_new_endpoints_leave_a_quarter_of_the_slots() -> None:
+    fixture = SlotsFixture(total=40)
+    fixture.respond_once("healthy")
+    for number in range(3):
+        fixture.enqueue(f"hangs {number}", 8)
+    fixture.grant()
+    # These hold a half of the slots, and are suspect now.
+    fixture.now = SLOW_SECONDS + 0.1
+    for number in range(3, 6):
+        fixture.enqueue(f"hangs {number}", 8)
+    fixture.grant()
+    fixture.now += SLOW_SECONDS
+    for number in range(6, 9):
+        fixture.enqueue(f"hangs {number}", 8)
+    fixture.grant()
+    assert fixture.slots.free_count == 10
+    fixture.enqueue("healthy", 8)
+    assert fixture.grant() == ["healthy"] * 8
+
+
 def test_one_success_makes_a_suspect_healthy() -> None:
     fixture = SlotsFixture(total=40)
     fixture.enqueue("a", 1)
@@ -324,6 +345,80 @@ def test_one_customers_tests_take_two_slots_at_most() -> None:
     fixture = SlotsFixture()
     fixture.enqueue("a/test", 5, Priority.TEST)
     assert len(fixture.grant()) == TEST_CAP
+
+
+# -- accounts -------------------------------------------------------------------------------------------------
+
+TIMEOUT = 10.0
+
+
+def silent_account(slots: Slots[str], account_id: str, endpoints: int, waiters: int) -> None:
+    """Endpoints of an account that failed, with deliveries that wait."""
+    for number in range(endpoints):
+        name = f"{account_id} {number}"
+        slots.enqueue(name, f"{name} failed", account_id=account_id)
+        slots.grant(0.0)
+        slots.release(name, f"{name} failed", 0.0, False)
+    for number in range(endpoints):
+        for waiter in range(waiters):
+            slots.enqueue(f"{account_id} {number}", f"{account_id} {number} {waiter}", account_id=account_id)
+
+
+@pytest.mark.parametrize("endpoints", [40, 64, 400])
+def test_a_failure_costs_at_most_one_silent_attempt(endpoints: int) -> None:
+    slots: Slots[str] = Slots(256)
+    silent_account(slots, "silent", endpoints, 4)
+    now, started_at = 0.0, dict.fromkeys(slots.grant(0.0), 0.0)
+    # A webhook of another account fails once, and its next delivery comes at once.
+    slots.enqueue("healthy", "failed", account_id="other")
+    started_at.update(dict.fromkeys(slots.grant(now), now))
+    if ("healthy", "failed") in started_at:
+        slots.release("healthy", "failed", now, False)
+        del started_at["healthy", "failed"]
+    slots.enqueue("healthy", "next", account_id="other")
+    while ("healthy", "next") not in started_at:
+        now += 1.0
+        for name, waiter in [grant for grant, since in started_at.items() if now - since >= TIMEOUT]:
+            slots.release(name, waiter, now, False)
+            del started_at[name, waiter]
+        started_at.update(dict.fromkeys(slots.grant(now), now))
+        assert now <= TIMEOUT
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), min_size=1, max_size=40), st.randoms())
+def test_the_account_with_the_fewest_slots_goes_first(waiters: list[tuple[int, int]], random: Random) -> None:
+    slots: Slots[int] = Slots(9)
+    account_of: dict[int, str] = {}
+    for waiter, (account, endpoint) in enumerate(waiters):
+        account_of[waiter] = f"account {account}"
+        slots.enqueue(f"{account} {endpoint}", waiter, account_id=account_of[waiter])
+    in_flight: dict[int, str] = {}
+    waiting = Counter(account_of.values())
+    while waiting.total():
+        before = Counter(account_of[waiter] for waiter in in_flight)
+        for name, waiter in slots.grant(0.0):
+            owner = account_of[waiter]
+            # No endpoint reaches its own cap here: every other account could have had this slot.
+            assert all(before[owner] <= before[other] for other in waiting if waiting[other])
+            before[owner] += 1
+            waiting[owner] -= 1
+            in_flight[waiter] = name
+        ended = random.choice(list(in_flight))
+        # No attempt was made, so all stay in one class.
+        slots.release(in_flight.pop(ended), ended, 0.0, None)
+
+
+def test_a_lone_account_has_the_whole_share_of_its_class() -> None:
+    slots: Slots[str] = Slots(256)
+    silent_account(slots, "silent", 100, 1)
+    assert len(slots.grant(0.0)) == 64
+
+
+def test_endpoints_of_an_account_take_turns() -> None:
+    slots: Slots[str] = Slots(6)
+    for name in ("a", "a", "a", "b", "c", "other"):
+        slots.enqueue(name, f"{name} {slots.waiting_count()}", account_id="other" if name == "other" else "acme")
+    assert [name for name, _ in slots.grant(0.0)] == ["a", "other", "b"]
 
 
 # -- shedding -------------------------------------------------------------------------------------------------

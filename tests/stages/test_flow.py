@@ -364,9 +364,9 @@ async def test_a_retry_is_due_at_the_end_of_its_wait(pipeline: Pipeline, monkeyp
     due: list[datetime] = []
     acquire = pipeline.slots.acquire
 
-    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime) -> AcquiredSlot:
+    async def noting(queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str) -> AcquiredSlot:
         due.append(due_at)
-        return await acquire(queue, priority, ceiling, due_at)
+        return await acquire(queue, priority, ceiling, due_at, account_id)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noting)
     pipeline.sender.responses(URL, BROKEN)

@@ -82,7 +82,7 @@ async def test_only_a_slow_endpoint_sheds_its_queue() -> None:
 
     async def send() -> None:
         try:
-            with await limiter.acquire("webhook", Priority.FIRST, 32, NOON):
+            with await limiter.acquire("webhook", Priority.FIRST, 32, NOON, "acme"):
                 await asyncio.Event().wait()
         except EndpointBusy as error:
             shed.append(error)

@@ -75,7 +75,7 @@ class ConsumerFixture:
             raise NewerRecord("it has an unknown schema")
         if record.value == b"junk":
             raise InvalidRecord("it is no delivery")
-        return delivery()
+        return delivery(account_id=record.key.decode()) if record.key else delivery()
 
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
         self.partition = partition
@@ -566,6 +566,21 @@ async def test_a_burst_on_one_partition_does_not_block_the_others() -> None:
         fixture.partition_consumer.on_received([*burst, Record(other, 0, None, b"delivery", fixture.clock.now())])
         await until(lambda: len(fixture.begun) == 401)
         assert [record.partition for record in fixture.begun].index(other) < 8
+
+
+async def test_a_burst_of_one_account_does_not_delay_another() -> None:
+    async with consumer_fixture() as fixture:
+        await quiet()
+        now = fixture.clock.now()
+        # All of one partition, and the other account's record is the last.
+        burst = [Record(NEW, offset, b"%d" % (offset % 4), b"delivery", now) for offset in range(400)]
+        fixture.partition_consumer.on_received([*burst, Record(NEW, 400, b"other", b"delivery", now)])
+        await until(lambda: len(fixture.begun) == 401)
+        assert fixture.begun_of(NEW).index(400) == 4
+        # Those of each account keep their order.
+        for account in range(4):
+            own = [offset for offset in fixture.begun_of(NEW)[:4] + fixture.begun_of(NEW)[5:] if offset % 4 == account]
+            assert own == sorted(own)
 
 
 # -- partitions come and go ----------------------------------------------------------------------------------

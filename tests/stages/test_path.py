@@ -293,9 +293,9 @@ async def test_the_headers_of_an_endpoint_go_to_no_other_host(
 async def test_each_endpoint_waits_for_slots_by_itself(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     acquire, asked = pipeline.slots.acquire, list[tuple[str, Priority]]()
 
-    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime) -> AcquiredSlot:
+    async def noted(queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str) -> AcquiredSlot:
         asked.append((queue, priority))
-        return await acquire(queue, priority, ceiling, due_at)
+        return await acquire(queue, priority, ceiling, due_at, account_id)
 
     monkeypatch.setattr(pipeline.slots, "acquire", noted)
     pipeline.sender.responses(URL, BROKEN, Response(410, {}))

@@ -43,7 +43,7 @@ class LimiterFixture:
     async def _hold(self, name: str, webhook: str, cap: int, priority: Priority, due_at: datetime) -> None:
         self._leave[name] = asyncio.Event()
         try:
-            with await self.limiter.acquire(webhook, priority, cap, due_at) as turn:
+            with await self.limiter.acquire(webhook, priority, cap, due_at, "acme") as turn:
                 self.inside.append(name)
                 try:
                     await self._leave[name].wait()
@@ -85,10 +85,10 @@ async def test_no_webhook_has_more_than_its_cap() -> None:
 
 async def test_a_slot_comes_back_when_its_holder_fails() -> None:
     limiter = SlotLimiter(Slots(2))
-    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON):
+    with pytest.raises(RuntimeError, match="broken"), await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON, "acme"):
         raise RuntimeError("broken")
     async with asyncio.timeout(10):
-        with await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON):
+        with await limiter.acquire("wh_crm", Priority.FIRST, 1, NOON, "acme"):
             pass
 
 
@@ -115,7 +115,7 @@ async def test_a_cancelled_waiter_does_not_block_the_next() -> None:
 
 async def test_a_cancelled_waiter_gives_its_slot_back() -> None:
     async with limiter_fixture(total=1) as fixture:
-        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8, NOON):
+        with await fixture.limiter.acquire("wh_crm", Priority.FIRST, 8, NOON, "acme"):
             cancelled = fixture.enter("a")
             fixture.enter("b")
             await quiet()

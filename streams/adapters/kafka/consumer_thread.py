@@ -104,6 +104,7 @@ class ConsumerThread:
         self._fatal_error: KafkaError | None = None
         self._connection_errors = ConnectionErrors(lambda reason: owner.tell_loop(owner.on_unavailable, reason))
         self._next_check_at = 0.0
+        self._is_closing = False
         # A new batch is read only when the last one is taken: memory stays bounded, and pauses take effect at once.
         self._batch_taken = threading.Event()
         self._batch_taken.set()
@@ -156,6 +157,7 @@ class ConsumerThread:
 
     def _consume(self) -> None:
         self._fatal_error = None
+        self._is_closing = False
         callbacks = {"error_cb": self._on_error, "on_commit": self._on_commit, "logger": LIBRDKAFKA_LOGGER}
         consumer = Consumer({**self._config, **self._protocol.properties, **callbacks})
         try:
@@ -170,6 +172,7 @@ class ConsumerThread:
                     raise _failure(self._fatal_error)
             self._run_commands(consumer)
         finally:
+            self._is_closing = True
             consumer.close()
             # A commit that was dropped needs a result, too: its caller waits.
             for _, settle in self.pending_commits:
@@ -256,6 +259,10 @@ class ConsumerThread:
     # -- the group -------------------------------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self._is_closing:
+            # An assignment on its way when the consumer closes: it is revoked at once, and a client that leaves its
+            # group reads no commits. Waiting for them would keep the process, and its partitions, for two minutes.
+            return
         last_commits: Mapping[Partition, Commit | None] = {}
         if partitions:
             commits = self._commits_of(consumer, partitions)

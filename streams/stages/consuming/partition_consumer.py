@@ -8,6 +8,7 @@ from typing import cast
 
 from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord, NewerRecord, RecordAbandoned
+from streams.core.fair_queue import FairQueue
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
 from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
@@ -30,6 +31,9 @@ TASKS_PER_ITERATION = 16
 MAX_RESUMED_PARTITIONS = 8
 RESUME_INTERVAL_SECONDS = 0.03
 
+# A record that is due, what was read of it, and its partition.
+QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
+
 # Calls a function after this many seconds.
 CallLater = Callable[[float, Callable[[], None]], object]
 
@@ -39,7 +43,8 @@ class PartitionConsumer:
 
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
-    bulk, no limit for tests. It is paused for good at a record that a newer release wrote.
+    bulk, no limit for tests. It is paused for good at a record that a newer release wrote. Accounts take turns with the
+    records of each topic: a burst of one does not delay what another has behind it in a partition.
 
     A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `RecordAbandoned`,
     or is cancelled, stays uncommitted for the next owner.
@@ -70,7 +75,7 @@ class PartitionConsumer:
         self._batch_number = 0
         self._is_draining = False
         self._partitions: dict[Partition, PartitionState] = {}
-        self._ready_partitions: deque[PartitionState] = deque()
+        self._queue: FairQueue[QueuedRecord] = FairQueue()
         self._is_starting = False
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -181,21 +186,16 @@ class PartitionConsumer:
             value = error
         state.offsets.open(record.offset)
         self._open_count += 1
-        if not state.queued_records:
-            self._ready_partitions.append(state)
-        state.queued_records.append((record, value))
+        state.queued_count += 1
+        account_id = "" if isinstance(value, InvalidRecord) else value.account_id
+        self._queue.put(f"{record.partition.topic} {account_id}", (state, record, value))
 
     def _start_tasks(self) -> None:
-        """Start some handlers, one of each partition in turn, and the others in the next iteration of the loop."""
-        for _ in range(TASKS_PER_ITERATION):
-            if not self._ready_partitions:
-                break
-            state = self._ready_partitions.popleft()
-            task = asyncio.create_task(self._handle(state, *state.queued_records.popleft()))
-            state.tasks.add(task)
-            if state.queued_records:
-                self._ready_partitions.append(state)
-        self._is_starting = bool(self._ready_partitions)
+        """Start some handlers, one of each account in turn, and the others in the next iteration of the loop."""
+        for state, record, value in self._queue.take(TASKS_PER_ITERATION, max_turn_cost=1, cost=lambda _: 1):
+            state.queued_count -= 1
+            state.tasks.add(asyncio.create_task(self._handle(state, record, value)))
+        self._is_starting = bool(self._queue)
         if self._is_starting:
             asyncio.get_running_loop().call_soon(self._start_tasks)
 
@@ -226,10 +226,10 @@ class PartitionConsumer:
 
     def _drop_queued(self, state: PartitionState) -> None:
         """Drop what was not started: it stays uncommitted for the next owner of the partition."""
-        if state.queued_records:
-            self._ready_partitions.remove(state)
-            self._open_count -= len(state.queued_records)
-            state.queued_records.clear()
+        if state.queued_count:
+            self._queue.retain(lambda queued: queued[0] is not state)
+            self._open_count -= state.queued_count
+            state.queued_count = 0
         state.not_due_records.clear()
 
     def _fail(self, error: Exception) -> None:

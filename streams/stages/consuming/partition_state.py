@@ -8,7 +8,6 @@ from enum import Enum, auto
 from typing import Protocol
 
 from streams.core.delivery import Delivery
-from streams.core.errors import InvalidRecord
 from streams.core.offset_tracker import Commit, OffsetTracker
 from streams.ports import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
@@ -46,8 +45,8 @@ class PartitionState:
         self.paused_at_offset = 0
         self.newer_record_problem: str | None = None
         self.not_due_records: deque[Record] = deque()
-        # Records that are decoded; of an invalid one, what is wrong with it.
-        self.queued_records: deque[tuple[Record, Delivery | InvalidRecord]] = deque()
+        # Records that are due and wait for their account's turn.
+        self.queued_count = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_revoked = False
         # The number of the last batch that had a record of this partition.

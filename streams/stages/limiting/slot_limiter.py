@@ -26,24 +26,26 @@ class SlotLimiter:
         self._waiting_slots: set[AcquiredSlot] = set()
         self._is_closed = False
 
-    async def acquire(self, queue: str, priority: Priority, ceiling: int, due_at: datetime) -> "AcquiredSlot":
+    async def acquire(
+        self, queue: str, priority: Priority, ceiling: int, due_at: datetime, account_id: str
+    ) -> "AcquiredSlot":
         """Wait for a slot, to be used in a `with`; `ceiling` limits the requests in flight to this endpoint.
 
-        `due_at` is when the delivery was due. Raises `EndpointBusy` when the wait would be too long, `RecordAbandoned`
-        when the limiter closes first.
+        `due_at` is when the delivery was due. Accounts take turns. Raises `EndpointBusy` when the wait would be too
+        long, `RecordAbandoned` when the limiter closes first.
         """
         if self._is_closed:
             raise RecordAbandoned
         slot = AcquiredSlot(self, queue, due_at)
-        if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling):
-            await self._wait(slot, priority, ceiling)
+        if not self._slots.try_acquire(queue, slot, self._now(), priority, ceiling, account_id):
+            await self._wait(slot, priority, ceiling, account_id)
         return slot
 
-    async def _wait(self, slot: "AcquiredSlot", priority: Priority, ceiling: int) -> None:
+    async def _wait(self, slot: "AcquiredSlot", priority: Priority, ceiling: int, account_id: str) -> None:
         slot.has_waited = True
         slot.granted = asyncio.get_running_loop().create_future()
         self._waiting_slots.add(slot)
-        self._slots.enqueue(slot.queue, slot, priority, ceiling)
+        self._slots.enqueue(slot.queue, slot, priority, ceiling, account_id)
         self._grant()
         if not slot.granted.done():
             self._shed([slot.queue])

@@ -1,0 +1,78 @@
+"""The endpoint queues of a class that have a waiter who may go, in turns between accounts."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic
+
+from streams.core.endpoint_queue import EndpointQueue, Waiter
+
+
+class ReadyQueues(Generic[Waiter]):
+    """The account with the fewest slots of the class goes first, and its queues take turns.
+
+    So nobody with fewer slots waits for more than one attempt of another account. An account that waits alone may use
+    the whole share of the class.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[str, OrderedDict[str, EndpointQueue[Waiter]]] = {}
+        # The accounts with queues here, by their slots; in each entry the one whose turn is next comes first.
+        self._turns: dict[int, OrderedDict[str, None]] = {}
+        self._in_use: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __iter__(self) -> Iterator[EndpointQueue[Waiter]]:
+        for queues in self._queues.values():
+            yield from queues.values()
+
+    def add(self, queue: EndpointQueue[Waiter]) -> None:
+        """Add a queue behind the others of its account. One that is here keeps its turn."""
+        queues = self._queues.get(queue.account_id)
+        if queues is None:
+            queues = self._queues[queue.account_id] = OrderedDict()
+            self._enter(queue.account_id)
+        queues.setdefault(queue.name, queue)
+
+    def discard(self, queue: EndpointQueue[Waiter]) -> bool:
+        """Remove a queue; false if it is not here."""
+        queues = self._queues.get(queue.account_id)
+        if queues is None or queues.pop(queue.name, None) is None:
+            return False
+        self._leave_without_queues(queue.account_id)
+        return True
+
+    def pop(self) -> EndpointQueue[Waiter]:
+        """Remove and return the queue whose turn it is; there is one."""
+        account_id = next(iter(self._turns[min(self._turns)]))
+        _, queue = self._queues[account_id].popitem(last=False)
+        self._leave_without_queues(account_id)
+        return queue
+
+    def count_slots(self, account_id: str, change: int) -> None:
+        """Note that an account has more slots of the class, or fewer."""
+        is_here = account_id in self._queues
+        if is_here:
+            self._leave(account_id)
+        if in_use := self._in_use.get(account_id, 0) + change:
+            self._in_use[account_id] = in_use
+        else:
+            self._in_use.pop(account_id, None)
+        if is_here:
+            self._enter(account_id)
+
+    def _enter(self, account_id: str) -> None:
+        self._turns.setdefault(self._in_use.get(account_id, 0), OrderedDict())[account_id] = None
+
+    def _leave(self, account_id: str) -> None:
+        in_use = self._in_use.get(account_id, 0)
+        accounts = self._turns[in_use]
+        del accounts[account_id]
+        if not accounts:
+            del self._turns[in_use]
+
+    def _leave_without_queues(self, account_id: str) -> None:
+        if not self._queues[account_id]:
+            del self._queues[account_id]
+            self._leave(account_id)
