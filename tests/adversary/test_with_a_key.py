@@ -197,7 +197,8 @@ def test_tests_that_wait_are_limited(attacked: AdversarySystem, account: Account
         attacked.assert_other_account_is_served()
         may_respond.set()
     statuses = [one.result().status for one in asked]
-    assert set(statuses) == {200, 409}
+    assert 200 in statuses
+    assert set(statuses) <= {200, 409, 429}
     assert statuses.count(200) <= 4
 
 

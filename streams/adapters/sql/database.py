@@ -25,6 +25,8 @@ from streams.request_owner import RequestOwner, current_owner
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
+# Others of the account are before this request, so it waits longer than for a database that does not answer.
+TURN_SECONDS = 25.0
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
@@ -121,7 +123,7 @@ class Database:
         self, turns: FairPlaces, engine: AsyncEngine, owner: RequestOwner
     ) -> AsyncIterator[AsyncConnection]:
         try:
-            await turns.acquire(owner.request_class, owner.account, self._pool_seconds)
+            await turns.acquire(owner.request_class, owner.account, TURN_SECONDS)
         except NoPlace as error:
             # Others use the database, so it is there.
             raise Unavailable(f"the database has no connection for this request: {error}") from None
