@@ -35,7 +35,7 @@ class FairQueue(Generic[Item]):
         """Take items until their costs reach `limit`, or none is left.
 
         An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `max_turn_cost`;
-        owners have as many turns as fit.
+        owners have as many turns as fit. One that is alone needs no turns.
         """
         items: list[Item] = []
         total_cost = 0
@@ -43,7 +43,7 @@ class FairQueue(Generic[Item]):
             owner = next(iter(self._queues))
             queue = self._queues.pop(owner)
             item_cost = cost(owner)
-            turn_end = min(limit, total_cost + max_turn_cost)
+            turn_end = min(limit, total_cost + max_turn_cost) if self._queues else limit
             while queue and total_cost < turn_end:
                 items.append(queue.popleft())
                 total_cost += item_cost
