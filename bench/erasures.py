@@ -12,7 +12,7 @@ from e2e.system import until
 
 READY_SECONDS = 300
 PUBLISHED_SECONDS = 1200
-# Hashes of nobody, in SQL as erasures of this minute, by turns of the accounts.
+# Random hashes, in SQL as erasures of this minute, for each account in turn.
 _INSERT = """
     WITH erased AS (
         SELECT 'acc_' || number % %(accounts)s AS account_id, md5('a' || number) || md5('b' || number) AS learner_hash

@@ -213,7 +213,7 @@ def _filter_fields(event_filter: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:
-    """All types, perhaps with some of those that nobody gets without asking; or the types that were chosen."""
+    """The chosen types; or all types, perhaps with some that are only sent to a webhook that names them."""
     if ALL_EVENTS in entered_types:
         return {"which": "all", "also": [name for name in entered_types if name != ALL_EVENTS], "events": []}
     return {"which": "some", "also": [], "events": list(entered_types)}

@@ -59,7 +59,7 @@ def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
 def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
     """The limits of the database's connections in use by requests of each class.
 
-    Events and learners have one each that nobody else takes, where there are three or more.
+    One each is reserved for events and for learners, where there are three or more.
     """
     reserved = 1 if connections >= 3 else 0
     unreserved = connections - 2 * reserved
