@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import run_forked
 from real.process import free_ports
+from streams.core.subscriptions_table import PROPAGATION_SECONDS
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 
 STAGES = ("publish", "fan-out", "deliver", "record")
@@ -111,7 +112,10 @@ class System:
     def webhook(self, account_id: str, url: str, *more: str) -> dict[str, Any]:
         """Register a webhook that every stage knows."""
         created: dict[str, Any] = self.run("webhooks", "create", "--account", account_id, "--url", url, *more, "--json")
-        assert created["propagated"]
+        # On a busy machine it takes longer than the two seconds that an answer waits.
+        if not created["propagated"]:
+            until(self.has_published, 30, "the webhook is not published")
+            time.sleep(PROPAGATION_SECONDS)
         return created
 
     # -- deliveries, from the database: a command would take half a second each time ------------------------------

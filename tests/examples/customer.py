@@ -74,9 +74,13 @@ class Customer:
         return str(self._system.run("api-keys", "create", self.account, "--name", "test", "--json")["apiKey"])
 
     def wait_for(self, wanted: int) -> None:
-        """Wait until the receiver has done this many events, and the system knows that all are delivered."""
+        """Wait until the system knows that this many events are delivered, and the receiver has done them."""
+        webhook_id = self.webhook["id"]
+
+        def undelivered() -> str:
+            found = self._system.deliveries(webhook_id)
+            return f"{len(found)} of {wanted} deliveries: {[one for one in found if one['state'] != 'delivered']}"
+
+        until(lambda: self._system.states(webhook_id) == {"delivered": wanted}, 90, undelivered)
         self.program.wait_for(wanted)
         assert self.relay.statuses_of_forgeries == {401}, self.relay.statuses_of_forgeries
-        states = {"delivered": wanted}
-        webhook_id = self.webhook["id"]
-        until(lambda: self._system.states(webhook_id) == states, 30, lambda: str(self._system.states(webhook_id)))

@@ -156,7 +156,7 @@ def add_user(kafka: SecuredKafka, user: str, password: str) -> None:
 def test_the_broker_of_up_takes_the_event_or_the_text_names_it(publish: PublishProgram, language: str) -> None:
     began = time.monotonic()
     with EmbeddedBroker(declare(parse_schedule("1s"), PARTITIONS, PARTITIONS)) as broker:
-        done = publish(broker.bootstrap, SESSION_EVENTS)
+        done = publish(broker.bootstrap, SESSION_EVENTS, TIMEOUT_MS="5000")
     if language == "java":
         assert_refused(done)
         assert "the embedded broker of `up`" in done.stderr

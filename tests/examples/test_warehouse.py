@@ -12,7 +12,7 @@ from examples.events import STRANGE_TEXTS, Event, completed, event, later, launc
 
 pytestmark = pytest.mark.e2e
 
-SCORES = (0, -1.5, 92, 99.999999999, 1e300, 5e-324)
+SCORES = (0, -1.5, 92, 99.999999999, 2.0**53, 5e-324)
 
 
 def events() -> list[Event]:

@@ -19,7 +19,7 @@ import org.apache.kafka.common.serialization.StringSerializer;
 
 class Publish {
     /** How long Kafka has to say where the topic is. */
-    static final int METADATA_MS = 5_000;
+    static final int METADATA_MS = 15_000;
     static final String HINT =
         " Does the topic exist? Kafka's Java client cannot read what the embedded broker of `up` answers.";
 
