@@ -174,7 +174,11 @@ def class_of(route: Route) -> RequestClass:
 
 @asynccontextmanager
 async def place(request: Request, request_class: RequestClass, owner: str) -> AsyncIterator[None]:
-    """Hold a place of the owner. Raises `TooManyRequests` if none is free within a second."""
+    """Hold a place of the owner. Raises `TooManyRequests` if none is free within a second.
+
+    The body is read before: a client that sends it slowly holds a connection, and no place.
+    """
+    await request.body()
     places: FairPlaces = request.app.state.places
     began_at = asyncio.get_running_loop().time()
     try:

@@ -1,8 +1,8 @@
 """Routes of pages: an error is a page in words, and a form comes from a page of ours."""
 
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import Request
@@ -31,6 +31,7 @@ from api.shell.visits import (
     visit_of,
 )
 from streams.core.errors import ScormWebhooksError, Unauthorized, Unavailable
+from streams.core.request_class import RequestClass
 
 
 class PageRoute(APIRoute):
@@ -42,12 +43,17 @@ class PageRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             try:
+                async with visitor_place(request, request_class):
+                    return await respond(request)
+            except ScormWebhooksError as error:
+                # There was no place, or the database does not say who this is.
+                return await _error_page(request, error)
+
+        async def respond(request: Request) -> Response:
+            try:
                 if request.method not in ("GET", "HEAD"):
                     require_own_origin(request, site_of(request))
-                owner = await _owner_of(request)
-                await _limit_rate(request, owner)
-                async with place(request, request_class, owner):
-                    return await handler(request)
+                return await handler(request)
             except SignInNeeded:
                 # A form cannot be repeated after the sign-in: its page can.
                 target = request.url.path if request.method == "GET" else "/"
@@ -68,6 +74,15 @@ class PageRoute(APIRoute):
                 return error_page(request, None, 500, "This failed", [sentence])
 
         return handle
+
+
+@asynccontextmanager
+async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
+    """Hold a place of who is signed in. Raises `TooManyRequests`."""
+    owner = await _owner_of(request)
+    await _limit_rate(request, owner)
+    async with place(request, request_class, owner):
+        yield
 
 
 async def _owner_of(request: Request) -> str:

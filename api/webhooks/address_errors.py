@@ -1,13 +1,16 @@
 """Addresses without a page, and forms that are too large, in words for a person and as a problem for a program."""
 
+from contextlib import suppress
+
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
 from api.problems import http_problem, our_problem
-from api.shell.page_route import error_page, visitor_of
-from streams.core.errors import NotFound
+from api.shell.page_route import error_page, visitor_of, visitor_place
+from streams.core.errors import NotFound, ScormWebhooksError
+from streams.core.request_class import RequestClass
 
 _PAGES = {
     404: ("Not found", "There is no page at this address."),
@@ -37,7 +40,11 @@ async def _not_found(request: Request, error: Exception) -> Response:
 
 async def _page(request: Request, status: int) -> Response:
     heading, sentence = _PAGES[status]
-    return error_page(request, await visitor_of(request), status, heading, [sentence], parent=_page_above(request))
+    visitor = None
+    with suppress(ScormWebhooksError):  # Without a place the page does not say who is signed in.
+        async with visitor_place(request, RequestClass.PEOPLE):
+            visitor = await visitor_of(request)
+    return error_page(request, visitor, status, heading, [sentence], parent=_page_above(request))
 
 
 def _is_for_a_person(request: Request) -> bool:

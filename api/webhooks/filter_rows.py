@@ -139,7 +139,7 @@ def _to_number(text: str) -> Any:
     """A number; the text where it is none, which the rules of filters name."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, int | float) and not isinstance(value, bool) else text
 

@@ -1,24 +1,25 @@
 """The endpoint queues of a class that have a waiter who may go, in turns between accounts."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Generic
 
 from streams.core.endpoint_queue import EndpointQueue, Waiter
 
 
 class ReadyQueues(Generic[Waiter]):
-    """The account with the fewest slots of the class goes first, and its queues take turns.
+    """The account with the fewest slots goes first, and its queues take turns.
 
     So nobody with fewer slots waits for more than one attempt of another account. An account that waits alone may use
-    the whole share of the class.
+    the whole share of the class. `account_slots` is how many slots of any class each account has; while an account's
+    number changes, it leaves the turns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, account_slots: Mapping[str, int]) -> None:
         self._queues: dict[str, OrderedDict[str, EndpointQueue[Waiter]]] = {}
         # The accounts with queues here, by their slots; in each entry the one whose turn is next comes first.
         self._turns: dict[int, OrderedDict[str, None]] = {}
-        self._in_use: dict[str, int] = {}
+        self._account_slots = account_slots
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -32,7 +33,7 @@ class ReadyQueues(Generic[Waiter]):
         queues = self._queues.get(queue.account_id)
         if queues is None:
             queues = self._queues[queue.account_id] = OrderedDict()
-            self._enter(queue.account_id)
+            self.enter(queue.account_id)
         queues.setdefault(queue.name, queue)
 
     def discard(self, queue: EndpointQueue[Waiter]) -> bool:
@@ -43,30 +44,31 @@ class ReadyQueues(Generic[Waiter]):
         self._leave_without_queues(queue.account_id)
         return True
 
+    @property
+    def next_account(self) -> str:
+        """The account whose turn it is; there is one."""
+        return next(iter(self._turns[min(self._turns)]))
+
     def pop(self) -> EndpointQueue[Waiter]:
         """Remove and return the queue whose turn it is; there is one."""
-        account_id = next(iter(self._turns[min(self._turns)]))
+        account_id = self.next_account
         _, queue = self._queues[account_id].popitem(last=False)
         self._leave_without_queues(account_id)
         return queue
 
-    def count_slots(self, account_id: str, change: int) -> None:
-        """Note that an account has more slots of the class, or fewer."""
-        is_here = account_id in self._queues
-        if is_here:
-            self._leave(account_id)
-        if in_use := self._in_use.get(account_id, 0) + change:
-            self._in_use[account_id] = in_use
-        else:
-            self._in_use.pop(account_id, None)
-        if is_here:
-            self._enter(account_id)
+    def leave(self, account_id: str) -> bool:
+        """Leave the turns while the number of slots changes; false if the account has no queue here."""
+        if account_id not in self._queues:
+            return False
+        self._leave(account_id)
+        return True
 
-    def _enter(self, account_id: str) -> None:
-        self._turns.setdefault(self._in_use.get(account_id, 0), OrderedDict())[account_id] = None
+    def enter(self, account_id: str) -> None:
+        """Enter the turns again."""
+        self._turns.setdefault(self._account_slots.get(account_id, 0), OrderedDict())[account_id] = None
 
     def _leave(self, account_id: str) -> None:
-        in_use = self._in_use.get(account_id, 0)
+        in_use = self._account_slots.get(account_id, 0)
         accounts = self._turns[in_use]
         del accounts[account_id]
         if not accounts:

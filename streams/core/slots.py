@@ -24,7 +24,8 @@ class Slots(Generic[Waiter]):
     A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
     waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
     would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
-    suspect ones keep beyond their quarter counts for the new ones. The last free slot is reserved for tests.
+    suspect ones keep beyond their quarter counts for the new ones. An account without any slot may take one beyond
+    that. The last free slot is reserved for tests.
     """
 
     def __init__(self, total: int) -> None:
@@ -39,8 +40,9 @@ class Slots(Generic[Waiter]):
         self._in_use = dict.fromkeys(EndpointClass, 0)
         self._queues: dict[str, EndpointQueue[Waiter]] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
+        self._account_slots: dict[str, int] = {}
         self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
-            endpoint_class: ReadyQueues() for endpoint_class in EndpointClass
+            endpoint_class: ReadyQueues(self._account_slots) for endpoint_class in EndpointClass
         }
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()
@@ -66,7 +68,7 @@ class Slots(Generic[Waiter]):
         """
         for endpoint_class, ready_queues in self._ready.items():
             has_share = self._has_share(endpoint_class)
-            if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._has_slot(endpoint_class):
+            if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._is_any_free(endpoint_class):
                 for queue in ready_queues:
                     yield from queue.ready_waiters()
 
@@ -83,7 +85,7 @@ class Slots(Generic[Waiter]):
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling, account_id)
         has_waiters = any(self._ready.values()) or queue.waiting_count
-        if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class):
+        if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class, account_id):
             return False
         self._idle.pop(name, None)
         self._take_slot(queue, waiter, priority, now)
@@ -120,7 +122,7 @@ class Slots(Generic[Waiter]):
         queue.slow_waiters.discard(waiter)
         queue.last_activity_at = now
         self._free += 1
-        self._count_slots(queue, queue.endpoint_class, -1)
+        self._count_slots(queue, -1)
         if is_delivered is not None:
             queue.record_result(is_delivered, now - since)
         self._reclassify(queue)
@@ -150,9 +152,12 @@ class Slots(Generic[Waiter]):
         queue.cap = min(queue.cap, ceiling)
         return queue
 
-    def _has_slot(self, endpoint_class: EndpointClass) -> bool:
-        reserved_slots = 0 if endpoint_class is EndpointClass.TEST else self._reserved_count
-        return self._free > reserved_slots and self._has_share(endpoint_class)
+    def _has_slot(self, endpoint_class: EndpointClass, account_id: str) -> bool:
+        is_first = account_id not in self._account_slots
+        return self._is_any_free(endpoint_class) and (is_first or self._has_share(endpoint_class))
+
+    def _is_any_free(self, endpoint_class: EndpointClass) -> bool:
+        return self._free > (0 if endpoint_class is EndpointClass.TEST else self._reserved_count)
 
     def _has_share(self, endpoint_class: EndpointClass) -> bool:
         limit = self._class_limits[endpoint_class]
@@ -167,7 +172,7 @@ class Slots(Generic[Waiter]):
             endpoint_class = self._rotation[0]
             self._rotation.rotate(-1)
             queues = self._ready[endpoint_class]
-            while queues and self._has_slot(endpoint_class):
+            while queues and self._has_slot(endpoint_class, queues.next_account):
                 queue = queues.pop()
                 # Its cap may have been halved since it became ready.
                 if (priority := queue.next_priority) is not None:
@@ -183,7 +188,7 @@ class Slots(Generic[Waiter]):
         queue.in_flight[waiter] = now, priority
         queue.retries_in_flight += priority is Priority.RETRY
         self._free -= 1
-        self._count_slots(queue, queue.endpoint_class, 1)
+        self._count_slots(queue, 1)
         self._by_age.append((now, queue.name, waiter))
 
     def _mark_slow(self, now: float) -> None:
@@ -200,8 +205,8 @@ class Slots(Generic[Waiter]):
         if old_class is new_class:
             return
         queue.endpoint_class = new_class
-        self._count_slots(queue, old_class, -len(queue.in_flight))
-        self._count_slots(queue, new_class, len(queue.in_flight))
+        self._in_use[old_class] -= len(queue.in_flight)
+        self._in_use[new_class] += len(queue.in_flight)
         if self._ready[old_class].discard(queue):
             self._ready[new_class].add(queue)
 
@@ -209,9 +214,17 @@ class Slots(Generic[Waiter]):
         if queue.next_priority is not None:
             self._ready[queue.endpoint_class].add(queue)
 
-    def _count_slots(self, queue: EndpointQueue[Waiter], endpoint_class: EndpointClass, change: int) -> None:
-        self._in_use[endpoint_class] += change
-        self._ready[endpoint_class].count_slots(queue.account_id, change)
+    def _count_slots(self, queue: EndpointQueue[Waiter], change: int) -> None:
+        self._in_use[queue.endpoint_class] += change
+        account_id = queue.account_id
+        # Their place in the turns is by the number of slots.
+        waiting = [queues for queues in self._ready.values() if queues.leave(account_id)]
+        if in_use := self._account_slots.get(account_id, 0) + change:
+            self._account_slots[account_id] = in_use
+        else:
+            self._account_slots.pop(account_id, None)
+        for queues in waiting:
+            queues.enter(account_id)
 
     def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:
         """Keep the state of the newest idle endpoints; a forgotten one starts as new."""

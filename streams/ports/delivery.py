@@ -43,6 +43,12 @@ class ErasedLearners(Protocol):
         It knows every erasure that was on the topic two seconds ago, and waits until it does: nearly never.
         """
 
+    def is_erased_now(self, delivery: Delivery) -> bool | None:
+        """The same without waiting: None while it does not know."""
+
+    async def wait_until_current(self) -> None:
+        """Wait until it knows."""
+
 
 class Encryption(Protocol):
     """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` when no configured key fits."""

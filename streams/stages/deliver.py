@@ -96,21 +96,26 @@ class Deliver:
                 ceiling = decision.webhook.max_concurrency
                 try:
                     with await self._slots.acquire(queue, priority, ceiling, due_at, delivery.account_id) as slot:
+                        if partition.is_revoked:
+                            raise RecordAbandoned
                         # It may have been erased while the delivery waited for the slot.
-                        if await ports.erased_learners.is_erased(delivery):
+                        is_erased = ports.erased_learners.is_erased_now(delivery)
+                        if is_erased:
                             telemetry.count("deliveries_erased_total")
                             is_done = True
                             return
-                        if partition.is_revoked:
-                            raise RecordAbandoned
                         if slot.has_waited:
                             # The webhook may have been paused, changed or deleted meanwhile.
                             decision = decide(delivery, self._decision_inputs, appended_at, now())
-                        if isinstance(decision, SendNow):
+                        if isinstance(decision, SendNow) and is_erased is not None:
                             attempt, decision = await self._sender.attempt(delivery, decision)
                             slot.is_delivered = attempt.outcome is OutcomeKind.DELIVERED
                             if delivery.target is Target.FALLBACK:
                                 self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
+                    if is_erased is None:
+                        # A slot that waits for Kafka would count as a slow endpoint.
+                        await ports.erased_learners.wait_until_current()
+                        decision = decide(delivery, self._decision_inputs, appended_at, now())
                 except EndpointBusy:
                     decision = decide(delivery, self._decision_inputs, appended_at, now(), is_busy=True)
                 except Unavailable as error:

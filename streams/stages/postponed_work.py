@@ -10,7 +10,7 @@ from streams.core.failed_work import FailedRow, FailedWork, WorkKind, describe, 
 from streams.ports import Clock, FailedWorkLog, Telemetry
 
 # Beyond the limit the oldest of a kind is forgotten, and tried again at once.
-MAX_POSTPONED_PER_KIND = 1000
+MAX_POSTPONED_PER_KIND = 10_000
 
 
 class PostponedWork:

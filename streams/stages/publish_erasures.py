@@ -1,7 +1,7 @@
 """publish: write the erased learners of SQL to `erasures`, as its only writer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +10,7 @@ from functools import partial
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.erasure import ErasedLearner
 from streams.core.erasure_record import (
+    decode_erasure_record,
     encode_erasure,
     encode_hash_key,
     encode_version,
@@ -19,7 +20,7 @@ from streams.core.erasure_record import (
     parse_hash_key_key,
 )
 from streams.core.erasures_table import ErasuresTable
-from streams.core.errors import Unavailable
+from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.failed_work import WorkKind
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports import Clock, ErasureHistory, ErasureOutbox, Outgoing, RecordProducer, Telemetry
@@ -70,7 +71,7 @@ class PublishErasures:
         self._clock = clock
         self._new_incarnation = new_incarnation
         self._outages = outages
-        self._published_keys: dict[str, str] = {}
+        self._hash_key_ids: Collection[str] = ()
         self._sentinel: Sentinel | None = None
         self._incarnation = ""
         self._is_sentinel_due = True
@@ -98,7 +99,6 @@ class PublishErasures:
 
     async def _begin(self, topic: ErasuresTable) -> int:
         """Compare SQL with the whole topic. Returns how many erasures SQL learned."""
-        self._published_keys = dict(topic.ciphertexts)
         await self._outbox.learn_hash_keys(topic.ciphertexts)
         self._compared_learner, self._compared_count = _START, 0
         learned_count: int | None = None
@@ -126,7 +126,7 @@ class PublishErasures:
         due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
         if due or now >= self._check_keys_at:
             # First the keys: an erasure is of use only with the key of its hash.
-            await self._publish_hash_keys()
+            await self._publish_hash_keys(topic)
             self._check_keys_at = now + KEYS_INTERVAL_SECONDS
         published, outgoing = await self._encode_due(due, topic)
         if published:
@@ -136,7 +136,7 @@ class PublishErasures:
             self._is_sentinel_due = True
         # The first sentinel of an incarnation means that all erasures are there, so it comes after the last of them.
         if self._sentinel is not None or not published:
-            await self._write_sentinel()
+            await self._write_sentinel(topic)
         return len(published)
 
     async def _encode_due(
@@ -150,24 +150,38 @@ class PublishErasures:
                 continue
             async with self._postponed_work.unit(WorkKind.ERASURE, work_id, erased.account_id):
                 if not _is_superseded(erased, topic):
-                    outgoing.append(_to_outgoing(erased))
+                    outgoing.append(self._encode(erased))
                 published.append(erased)
         return published, outgoing
 
-    async def _publish_hash_keys(self) -> None:
-        """Publish each key that the topic has not, or encrypted with an older encryption key."""
-        for key_id, ciphertext in (await self._outbox.hash_keys()).items():
-            if self._published_keys.get(key_id) != ciphertext:
+    async def _publish_hash_keys(self, topic: ErasuresTable) -> None:
+        """Publish each key that the topic has not, or encrypted with another encryption key."""
+        keys = await self._outbox.hash_keys()
+        self._hash_key_ids = keys.keys()
+        for key_id, ciphertext in keys.items():
+            if topic.ciphertexts.get(key_id) != ciphertext:
                 await self._producer.produce(
                     [Outgoing(ERASURES, hash_key_key(key_id).encode(), encode_hash_key(ciphertext))]
                 )
-                self._published_keys[key_id] = ciphertext
 
-    async def _write_sentinel(self) -> None:
-        """Produce the sentinel, the first one at once. It may count fewer learners than there are, but never more."""
+    def _encode(self, erased: ErasedLearner) -> Outgoing:
+        """Its record. Raises `InvalidRecord` for one that `deliver` would refuse: it would wait for it."""
+        key, value = erasure_key(erased.account_id, erased.learner_hash), encode_erasure(erased)
+        outgoing = Outgoing(ERASURES, key.encode(), value)
+        decode_erasure_record(outgoing.key, outgoing.value, ())
+        if erased.hash_key_id not in self._hash_key_ids:
+            raise InvalidRecord(f"there is no key {erased.hash_key_id!r} of its hash")
+        return outgoing
+
+    async def _write_sentinel(self, topic: ErasuresTable) -> None:
+        """Produce the sentinel, the first one at once. It may count fewer learners than there are, but never more.
+
+        One of another publisher, which was frozen meanwhile, is replaced: it may count more.
+        """
         now = asyncio.get_running_loop().time()
         is_recent = now - self._sentinel_written_at < SENTINEL_INTERVAL_SECONDS
-        if self._sentinel is not None and (is_recent or not self._is_sentinel_due):
+        is_due = self._is_sentinel_due or topic.sentinel != self._sentinel
+        if self._sentinel is not None and (is_recent or not is_due):
             return
         await self._produce_sentinel(await self._outbox.published_count())
         self._sentinel_written_at, self._is_sentinel_due = now, False
@@ -187,7 +201,7 @@ class PublishErasures:
         self._telemetry.warning("another_writer_on_erasures", records=len(overwritten))
         await self._outbox.mark_dirty([key for name in overwritten if (key := parse_erasure_key(name))])
         for name in overwritten:
-            self._published_keys.pop(parse_hash_key_key(name) or "", None)
+            topic.ciphertexts.pop(parse_hash_key_key(name) or "", None)
         if SENTINEL_KEY in overwritten:
             self._sentinel = None
         topic.outdated_ids.difference_update(overwritten)
@@ -239,7 +253,6 @@ class PublishErasures:
         for key_id in await self._outbox.unused_hash_keys():
             await self._producer.produce([Outgoing(ERASURES, hash_key_key(key_id).encode(), None)])
             await self._outbox.forget_hash_key(key_id)
-            self._published_keys.pop(key_id, None)
         self._forget_at = now + FORGET_INTERVAL_SECONDS
         return 0
 
@@ -259,11 +272,6 @@ def _is_superseded(erased: ErasedLearner, topic: ErasuresTable) -> bool:
     """
     time = topic.time_of(bytes.fromhex(erased.learner_hash))
     return time is not None and time > erased.erased_at
-
-
-def _to_outgoing(erased: ErasedLearner) -> Outgoing:
-    key = erasure_key(erased.account_id, erased.learner_hash)
-    return Outgoing(ERASURES, key.encode(), encode_erasure(erased))
 
 
 def _to_tombstone(erased: ErasedLearner) -> Outgoing:

@@ -88,7 +88,6 @@ LOOPS = {
     "features/course_sessions/stage.py: report_ends": "test_a_wrong_session_delays_no_end",
     "features/course_sessions/stage.py: report_scores": "test_a_wrong_session_delays_no_score",
     "features/learners/stage.py: finish_erasures": "test_a_wrong_erasure_delays_no_other",
-    "features/mails/stage.py: _next_due": "test_a_wrong_mail_delays_no_other",
     "features/mails/stage.py: _with_lease": "waits for one mail",
     "features/mails/stage.py: run": "test_a_wrong_mail_delays_no_other",
     "features/replays/stage.py: run_jobs": "test_a_wrong_job_delays_no_other",

@@ -160,8 +160,17 @@ async def test_a_refused_erasure_is_not_due(fixture: PublisherFixture, monkeypat
     assert await fixture.dirty_count() == 0
 
 
-async def test_a_wrong_erasure_delays_no_other(fixture: PublisherFixture) -> None:
-    wrong = ErasedLearner("acme", "0 is not a hash", "", NOON)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ErasedLearner("acme", "0 is not a hash", "", NOON),
+        ErasedLearner("acme", "AB" * 32, "", NOON),
+        ErasedLearner("not an id", "ab" * 32, "", NOON),
+        ErasedLearner("acme", "ab" * 32, "0123456789abcdef", NOON),
+    ],
+    ids=["no_hash", "upper_case", "no_account", "no_key"],
+)
+async def test_a_wrong_erasure_delays_no_other(fixture: PublisherFixture, wrong: ErasedLearner) -> None:
     async with fixture.store.database.transaction() as connection:
         await store_erased(connection, wrong)
     erasure = await erase(fixture.store)
@@ -171,9 +180,12 @@ async def test_a_wrong_erasure_delays_no_other(fixture: PublisherFixture) -> Non
         while name not in fixture.names or SENTINEL_KEY not in fixture.names:
             await asyncio.sleep(0.01)
     assert not running.done()
-    assert set(fixture.failed_work.failures) == {(WorkKind.ERASURE, "acme/0 is not a hash")}
+    assert set(fixture.failed_work.failures) == {(WorkKind.ERASURE, erasure_key(wrong.account_id, wrong.learner_hash))}
     assert await fixture.dirty_count() == 1
-    assert fixture.table().sentinel == Sentinel("first", 1)
+    table = fixture.table()
+    assert table.sentinel == Sentinel("first", 1)
+    assert table.is_complete()
+    assert table.is_readable()
 
 
 @pytest.mark.parametrize("appended", [False, True])
@@ -236,6 +248,29 @@ async def test_an_overwritten_sentinel_is_written_again(
     fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), b"nonsense"))
     assert not fixture.table(compacted=True).is_complete()
     await until(lambda: fixture.table(compacted=True).is_complete())
+
+
+async def test_a_late_sentinel_of_a_frozen_publisher_is_replaced(
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 3600)
+    await erase(fixture.store)
+    fixture.start()
+    await until_published(fixture)
+    # It counts learners who were forgotten while it was frozen.
+    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), Sentinel("first", 9).encode()))
+    assert not fixture.table(compacted=True).is_complete()
+    await until(lambda: fixture.table(compacted=True).is_complete())
+
+
+async def test_a_late_key_of_a_frozen_publisher_is_replaced(fixture: PublisherFixture) -> None:
+    await erase(fixture.store)
+    fixture.start()
+    await until_published(fixture)
+    key = hash_key_key(hash_key_id(OWN_KEY)).encode()
+    fixture.kafka.append(Outgoing(ERASURES, key, b'{"ciphertext": "by a key that was removed"}'))
+    assert not fixture.table(compacted=True).is_readable()
+    await until(lambda: fixture.table(compacted=True).is_readable())
 
 
 async def test_no_process_takes_a_part_for_all(fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch) -> None:

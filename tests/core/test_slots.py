@@ -408,6 +408,21 @@ def test_the_account_with_the_fewest_slots_goes_first(waiters: list[tuple[int, i
         slots.release(in_flight.pop(ended), ended, 0.0, None)
 
 
+def test_an_account_without_a_slot_takes_one_beyond_the_shares() -> None:
+    slots: Slots[str] = Slots(256)
+    for number in range(400):
+        slots.enqueue(f"hangs {number}", str(number), account_id="attacker")
+    # All are new, as after a start; they become suspect, and more new ones take their share.
+    for now in (0.0, 1.5, 3.0):
+        slots.grant(now)
+    assert slots.free_count > 0
+    slots.enqueue("other", "first", account_id="other")
+    slots.enqueue("other", "second", account_id="other")
+    assert slots.grant(3.0) == [("other", "first")]
+    slots.release("other", "first", 3.1, True)
+    assert slots.grant(3.1) == [("other", "second")]
+
+
 def test_a_lone_account_has_the_whole_share_of_its_class() -> None:
     slots: Slots[str] = Slots(256)
     silent_account(slots, "silent", 100, 1)

@@ -18,9 +18,15 @@ def frozen_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: 1000.0))
 
 
+@pytest.fixture
+def api_settings() -> dict[str, str]:
+    """The settings of `api`, for a file to replace."""
+    return {}
+
+
 @pytest_asyncio.fixture
-async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite") as api:
+async def api(tmp_path: Path, api_settings: dict[str, str]) -> AsyncIterator[ApiFixture]:
+    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=api_settings) as api:
         yield api
 
 

@@ -1,17 +1,14 @@
 """A person sees what came in, also what no webhook wanted, and tries a filter on it."""
 
 import re
-from collections.abc import AsyncIterator
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
-from dashboard.pages import FakeBrowser, Page, signed_in
+from dashboard.pages import FakeBrowser, Page
 
 from builders import EXAMPLE, delivery, event
-from rest.api_fixture import ApiFixture, open_api
+from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import render
 from streams.ports import Outgoing
@@ -22,18 +19,10 @@ pytestmark = pytest.mark.slow
 PASSED = '{"successStatus": "passed"}'
 
 
-@pytest_asyncio.fixture
-async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    settings = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=settings) as api:
-        yield api
-
-
-@pytest_asyncio.fixture
-async def browser(api: ApiFixture) -> AsyncIterator[FakeBrowser]:
-    browser = await signed_in(api)
-    yield browser
-    await browser.close()
+@pytest.fixture
+def api_settings() -> dict[str, str]:
+    """Metadata may be written."""
+    return {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
 
 
 def publish(api: ApiFixture, event_id: str, account: str = "acme", **data: Any) -> None:

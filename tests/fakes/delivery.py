@@ -93,7 +93,16 @@ class FakeErasedLearners:
         self.current.set()
 
     async def is_erased(self, delivery: Delivery) -> bool:
+        await self.wait_until_current()
+        return self._is_erased(delivery)
+
+    def is_erased_now(self, delivery: Delivery) -> bool | None:
+        return self._is_erased(delivery) if self.current.is_set() else None
+
+    async def wait_until_current(self) -> None:
         await self.current.wait()
+
+    def _is_erased(self, delivery: Delivery) -> bool:
         learner_id = subjects_of(delivery.body).learner_id
         return is_erased(self.erased_at.get(learner_id or ""), delivery.first_seen_at, delivery.body)
 

@@ -69,6 +69,10 @@ class Server:
         finally:
             measuring.cancel()
 
+    def call(self, function: Callable[[], object]) -> None:
+        """Call a function in the server's thread."""
+        self._loop.call_soon_threadsafe(function)
+
     def stop(self) -> None:
         self._server.should_exit = True
         self._thread.join(30)

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from dashboard.pages import FakeBrowser
+from dashboard.pages import SAME_ORIGIN, FakeBrowser
 from starlette.routing import Route
 
 from api import admission
 from api.admission import CLASSES, class_of
 from builders import NOON
+from fakes import quiet
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
 from rest.test_events import COMPLETED
 from rest.test_permissions import walk
 from streams.adapters.sql.database import Database, database_url
+from streams.core.errors import Unavailable
 from streams.core.request_class import RequestClass, request_limits
 from streams.fair_places import FairPlaces
-from streams.request_owner import RequestOwner, work_for
+from streams.request_owner import RequestOwner, current_owner, work_for
 
 LIMITS = request_limits(500)
 SINCE = f"{NOON:%Y-%m-%dT%H:%M:%SZ}"
@@ -149,6 +151,26 @@ async def test_commits_count_for_the_account_of_their_url(api: ApiFixture) -> No
     assert statuses == [429, 200]
 
 
+@pytest.mark.parametrize("path", ["/runtime/commit/{token}", "/v1/sessions", "/sign-in"])
+async def test_a_client_that_sends_its_body_slowly_has_no_place(api: ApiFixture, path: str) -> None:
+    opened = await api.acme.post("/v1/sessions", {"packageId": "pkg_1", "learnerId": "learner-1"})
+    address = path.format(token=opened["commitUrl"].rpartition("/")[2])
+    sent = asyncio.Event()
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"{"
+        sent.set()
+        await asyncio.Event().wait()
+
+    headers = {"Authorization": f"Bearer {api.acme.key}", "Content-Type": "application/json", **SAME_ORIGIN}
+    slow = asyncio.create_task(api.client.post(address, content=slow_body(), headers=headers))
+    await sent.wait()
+    await quiet()
+    assert not any(places_of(api).in_use().values())
+    slow.cancel()
+    await asyncio.wait([slow])
+
+
 async def test_a_refused_request_is_counted(api: ApiFixture) -> None:
     await take_all(api, RequestClass.SLOW, api.acme.account_id)
     await api.acme.request("GET", f"/v1/events/evt_1?since={SINCE}")
@@ -162,6 +184,33 @@ async def test_a_refused_request_is_counted(api: ApiFixture) -> None:
 async def slow_api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
     async with open_api(f"sqlite:///{tmp_path}/db.sqlite", requests_a_minute=20) as api:
         yield api
+
+
+@pytest.mark.parametrize("path", ["/nonsense", "/webhooks/wh_unknown"])
+async def test_the_page_of_an_error_has_a_place_of_its_account(
+    api: ApiFixture, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    owners = set[RequestOwner | None]()
+    list_paused = api.app.state.services.webhooks.list_paused
+
+    async def noted(*arguments: object, **options: object) -> object:
+        owners.add(current_owner())
+        return await list_paused(*arguments, **options)
+
+    monkeypatch.setattr(api.app.state.services.webhooks, "list_paused", noted)
+    browser = await signed_in(api, api.acme)
+    owners.clear()
+    page = await browser.open(path, Accept="text/html")
+    assert page.status == 404
+    assert {owner and owner.account for owner in owners} == {api.acme.account_id}
+
+
+async def test_an_unknown_address_without_a_place_has_a_page(api: ApiFixture) -> None:
+    browser = await signed_in(api, api.acme)
+    await take_all(api, RequestClass.PEOPLE, api.acme.account_id)
+    page = await browser.open("/nonsense", Accept="text/html")
+    assert page.status == 404
+    assert "There is no page at this address." in page.text
 
 
 async def test_pages_have_a_rate_beside_that_of_keys(slow_api: ApiFixture) -> None:
@@ -199,4 +248,16 @@ async def test_a_request_of_people_waits_while_a_learner_does_not(tmp_path: Path
                 pass
         async with database.read_transaction():  # what belongs to no request
             pass
+    await database.close()
+
+
+async def test_the_turns_of_a_request_end_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.adapters.sql.database.TURN_SECONDS", 5.0)
+    database = Database(database_url(f"sqlite:///{tmp_path}/db.sqlite"))
+    began_at = asyncio.get_running_loop().time() - 4.95
+    with work_for(RequestOwner(RequestClass.PEOPLE, "acme", began_at)):
+        async with database.transaction():
+            with pytest.raises(Unavailable, match="no connection for this request"):
+                async with asyncio.timeout(2), database.transaction():
+                    pass
     await database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import select
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 import uvloop
 
 from rest.server import Server
+from rest.test_events import COMPLETED
 from streams.adapters.http_server.connection_limits import ConnectionLimits
 from streams.core.request_class import RequestClass
 
@@ -258,6 +260,19 @@ def test_a_new_connection_closes_the_one_that_waits_longest(patient_server: Serv
     await_no_connections(server)
 
 
+def test_a_client_that_sends_its_body_slowly_makes_room(patient_server: Server) -> None:
+    server = patient_server
+    await_no_connections(server)
+    head = b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    with contextlib.ExitStack() as stack:
+        for _ in range(LIMITS.connections + LIMITS.reserve):
+            client = stack.enter_context(connected(server))
+            client.sendall(head + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+        await_connections(server, LIMITS.connections + LIMITS.reserve)
+        await_health(server)
+    await_no_connections(server)
+
+
 def test_a_client_that_does_not_read_makes_room(patient_server: Server) -> None:
     server = patient_server
     request = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\n" + HEAD + b"\r\n"
@@ -277,11 +292,14 @@ def test_a_connection_beyond_busy_ones_gets_503(patient_server: Server) -> None:
     server = patient_server
     await_no_connections(server)
     head = b"POST /v1/events HTTP/1.1\r\n" + HEAD + b"Authorization: Bearer %b\r\n" % key(server)
+    body = json.dumps(COMPLETED).encode()
     with contextlib.ExitStack() as stack:
-        # Each waits for the rest of its body, in a place of its account.
+        # Each waits for Kafka, in a place of its account.
+        server.call(server.api.kafka.leave)
+        stack.callback(server.call, server.api.kafka.come_back)
         for _ in range(LIMITS.connections + LIMITS.reserve):
             client = stack.enter_context(connected(server))
-            client.sendall(head + b"Content-Type: application/json\r\nContent-Length: 9\r\n\r\n{")
+            client.sendall(head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await_places(server, LIMITS.connections + LIMITS.reserve)
         response = respond(server, b"GET /healthz HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert status(response) == 503

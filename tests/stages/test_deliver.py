@@ -24,6 +24,7 @@ from fakes import (
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import Delivery
+from streams.core.endpoint_queue import EndpointClass
 from streams.core.outcome import Response
 from streams.core.pure import FAILURES_BEFORE_INVALID
 from streams.core.request import Request
@@ -36,7 +37,7 @@ from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import PartitionState
 from streams.stages.deliver import Deliver
-from streams.stages.limiting.slot_limiter import SlotLimiter
+from streams.stages.limiting.slot_limiter import AcquiredSlot, SlotLimiter
 from streams.topics import DELIVERIES, HELD, INVALID
 
 CODEC = AvroCodec()
@@ -46,10 +47,10 @@ class OneWebhook:
     """A `Subscriptions` of one webhook, as far read as anybody needs."""
 
     def __init__(self, known: Webhook | None) -> None:
-        self._known = known
+        self.webhook = known
 
     def find(self, webhook_id: str) -> Webhook | None:
-        return self._known
+        return self.webhook
 
     async def catch_up(self, ago: float = 0.0) -> None: ...
 
@@ -94,9 +95,11 @@ class DeliverFixture:
         self.telemetry = FakeTelemetry()
         self.sender = FakeSender(self.clock)
         self.erased = FakeErasedLearners()
+        self.known = OneWebhook(known)
+        self.slots: Slots[AcquiredSlot] = Slots(4)
         ports = DeliverPorts(
             self.codec,
-            OneWebhook(known),  # type: ignore[arg-type]
+            self.known,  # type: ignore[arg-type]
             FakeRecorder(),
             self.erased,
             FakeEncryption(),
@@ -105,7 +108,7 @@ class DeliverFixture:
             self.clock,
             self.telemetry,
         )
-        slots: SlotLimiter = SlotLimiter(Slots(4), lambda: self.clock.now().timestamp())
+        slots = SlotLimiter(self.slots, lambda: self.clock.now().timestamp())
         self._deliver = Deliver(ports, DeliveryPolicy(parse_schedule("30s")), slots, Outages(self.telemetry))
         self.record = self.kafka.append(Outgoing(DELIVERIES, b"wh_crm", CODEC.encode(owed or delivery())))
 
@@ -199,6 +202,26 @@ async def test_a_delivery_waits_until_every_erasure_is_known() -> None:
     fixture.erased.current.set()
     await handling
     assert len(fixture.sender.requests) == 1
+
+
+async def test_a_slot_does_not_wait_until_every_erasure_is_known() -> None:
+    fixture = DeliverFixture(webhook(max_concurrency=1))
+    release = fixture.sender.hangs(webhook().url)
+    first = asyncio.create_task(fixture.handle())
+    await until(lambda: len(fixture.sender.requests) == 1)
+    others = [asyncio.create_task(fixture.handle(delivery(event_id=f"evt_{number}"))) for number in (2, 3)]
+    await quiet()
+    fixture.erased.current.clear()
+    release.set()
+    await first
+    await quiet()
+    assert fixture.slots.in_use(EndpointClass.HEALTHY) == 0
+    # What changed in the meantime counts.
+    fixture.known.webhook = paused()
+    fixture.erased.current.set()
+    await asyncio.gather(*others)
+    assert len(fixture.sender.requests) == 1
+    assert fixture.telemetry.counts["deliveries_held_total"] == 2
 
 
 async def test_an_erasure_during_the_wait_for_a_slot_counts() -> None:

@@ -106,13 +106,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._check_headers()
         super().on_headers_complete()
-        self.waiting_for_client.pop(self, None)
         self._start_part(_Part.BODY, self.limits.body_seconds)
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        if self._is_handling():
+            self.waiting_for_client.pop(self, None)
         # After an early response, no timer runs.
         is_responded = self.cycle.response_complete
         self._start_part(_Part.NOTHING, self.limits.idle_seconds if is_responded else None)
@@ -130,7 +131,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # -- number ----------------------------------------------------------------------------------------------------
 
     def _is_handling(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        """Whether the newest request is complete, and its response is not."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def _await_client(self) -> None:
         self.waiting_for_client.pop(self, None)

@@ -58,8 +58,17 @@ class ErasuresReader(CompactedTopicReader):
         await run_until_first_ends(super().run, self._stay_current)
 
     async def is_erased(self, delivery: Delivery) -> bool:
+        await self.wait_until_current()
+        return self._is_erased(delivery)
+
+    def is_erased_now(self, delivery: Delivery) -> bool | None:
+        return self._is_erased(delivery) if self._is_current() else None
+
+    async def wait_until_current(self) -> None:
         if not self._is_current():
             await self._wait_until(self._is_current)
+
+    def _is_erased(self, delivery: Delivery) -> bool:
         if not self.table.has_erasures(delivery.account_id):
             return False
         learner_id = subjects_of(delivery.body).learner_id

@@ -19,7 +19,7 @@ from streams.adapters.sql.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnect
 from streams.core.errors import Misconfigured, RowRefused, Unavailable
 from streams.core.request_class import connection_limits
 from streams.fair_places import FairPlaces, NoPlace
-from streams.request_owner import RequestOwner, current_owner
+from streams.request_owner import RequestOwner, began_at, current_owner
 
 # SQLite has one writer, and as many readers as a pool of its engine keeps.
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
@@ -65,7 +65,6 @@ class Database:
         self.url = url
         self._user_count = 0
         self._problem: str | None = None
-        self._pool_seconds = pool_seconds
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._connections = SqliteConnections(url) if self.is_sqlite else None
         if self._connections:
@@ -122,8 +121,11 @@ class Database:
     async def _open_in_turn(
         self, turns: FairPlaces, engine: AsyncEngine, owner: RequestOwner
     ) -> AsyncIterator[AsyncConnection]:
+        # What a request waited before counts, so that its turns together end in time.
+        now = asyncio.get_running_loop().time()
+        waited_seconds = now - began_at(now)
         try:
-            await turns.acquire(owner.request_class, owner.account, TURN_SECONDS)
+            await turns.acquire(owner.request_class, owner.account, max(0.0, TURN_SECONDS - waited_seconds))
         except NoPlace as error:
             # Others use the database, so it is there.
             raise Unavailable(f"the database has no connection for this request: {error}") from None

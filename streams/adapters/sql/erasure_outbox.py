@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, select, tuple_
@@ -92,7 +91,7 @@ class SqlErasureOutbox:
             if not rows and self._due_after > _START:
                 self._due_after = _START
                 rows = await self._due_rows(connection, limit)
-            own_ids = islice(await find_ciphertexts(connection, self._encryption), 1) if rows else ()
+            own_ids = await find_ciphertexts(connection, self._encryption) if rows else ()
         own_id = next(iter(own_ids), "")
         return [_to_erased(row)._replace(hash_key_id=row.hash_key_id or own_id) for row in rows]
 

@@ -74,7 +74,9 @@ class SqlCourseSessions:
         self._telemetry = telemetry
         self.states = SqlPlayerStates(database, encryption, telemetry, keys, max_state_bytes)
         self._events = StoredEvents(codec)
-        self._commits = Batches(self._commit_all, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT)
+        self._commits = Batches(
+            self._commit_together, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT
+        )
         self._accounts = Batches(self._find_accounts, TOKENS_PER_QUERY, request_class=RequestClass.COMMIT)
         # By hash of a token. A URL never changes its account.
         self._known_accounts: OrderedDict[str, str] = OrderedDict()
@@ -146,16 +148,8 @@ class SqlCourseSessions:
         """
         return await self._commits.result((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
 
-    async def _commit_all(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
-        """Whether each token is known, or what its commit raised. A wrong session stops no other one."""
-        try:
-            return await self._commit_together(commits)
-        except ROW_ERRORS as error:
-            if len(commits) == 1:
-                return [error]
-        return [(await self._commit_all([commit]))[0] for commit in commits]
-
     async def _commit_together(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
+        """Whether each token is known, or what its commit raised."""
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_SESSIONS_BY_TOKEN, {"tokens": [token for token, _ in commits]})).all()
             urls = {

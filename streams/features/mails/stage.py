@@ -21,6 +21,7 @@ from streams.stages.postponed_work import PostponedWork
 POLL_INTERVAL_SECONDS = 1.0
 REMINDER_INTERVAL_SECONDS = 600.0
 RENEW_INTERVAL_SECONDS = 3.0
+MAX_UNREADABLE_PER_TURN = 10
 # A sign-in waits for one other mail at most, beside the one that is being sent.
 KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
 
@@ -133,14 +134,15 @@ class Notify:
         return attempt_count
 
     async def _next_due(self, kind: MailKind) -> DueMails | None:
-        """The next due mail. One that cannot be read is put aside."""
-        while True:
+        """The next due mail. One that cannot be read is put aside; many of them do not keep the turn."""
+        for _ in range(MAX_UNREADABLE_PER_TURN):
             excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()
             mail = await self._mails.next_due(kind, last_account, now, excluded, failed_rows)
             if not failed_rows:
                 return mail
             await self._postponed_work.postpone_rows(WorkKind.MAIL, failed_rows)
+        return None
 
     async def _send_together(self, kind: MailKind, due_mails: DueMails) -> None:
         """Send mails as one, or each on its own when one of them is wrong."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,7 +21,7 @@ from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
 from streams.core.delivery_state import fold
 from streams.core.errors import InvalidRecord, PartiallySent, RowRefused, Unavailable
-from streams.core.failed_work import FailedRows
+from streams.core.failed_work import FailedRow, FailedRows
 from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
 from streams.core.session import LINK_LIFETIME, SignIn
 from streams.features.mails import stage as notify_module
@@ -29,6 +30,7 @@ from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose
 from streams.features.sign_in.storage import SqlSignIns
 from streams.outage import Outages
+from streams.ports import DueMails
 
 
 @dataclass
@@ -391,6 +393,28 @@ async def test_a_thousand_mails_of_an_account_delay_no_other(fixture: NotifyFixt
     await owe(fixture, 1000, MailKind.DEAD_LETTERS, "acme")
     await owe(fixture, 1, MailKind.DEAD_LETTERS, "zeta")
     assert ("ops@zeta.example",) in await sent_within(fixture, 3)
+
+
+async def test_mails_that_cannot_be_read_delay_no_other_kind(
+    fixture: NotifyFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next_due, numbers = fixture.mails.next_due, itertools.count()
+
+    async def unreadable(kind: MailKind, *arguments: Any) -> DueMails | None:
+        if kind is MailKind.SIGN_IN:
+            return await next_due(kind, *arguments)
+        arguments[-1].append(FailedRow(f"mail_{next(numbers)}", "acme", "of a newer release"))
+        return None
+
+    monkeypatch.setattr(fixture.mails, "next_due", unreadable)
+    stage = asyncio.create_task(fixture.stage().run())
+    async with asyncio.timeout(5):
+        while next(numbers) < 3 * notify_module.MAX_UNREADABLE_PER_TURN:
+            await asyncio.sleep(0)
+        await ask(fixture)
+        while ("ada@acme.example",) not in [emails for _, emails, _ in fixture.transport.sent]:
+            await asyncio.sleep(0.005)
+    stage.cancel()
 
 
 async def test_pauses_of_an_account_are_one_mail(fixture: NotifyFixture) -> None:
