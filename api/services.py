@@ -1,6 +1,7 @@
 """The services that the API calls."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -33,7 +34,7 @@ from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemet
 class Services:
     """The services and ports that routes use; `readiness_problems` says why requests cannot be served now.
 
-    `oidc` is None where no provider is set.
+    What is read in a block of `one_read` is of one moment, and costs less. `oidc` is None where no provider is set.
     """
 
     access: AccessService
@@ -63,6 +64,7 @@ class Services:
     telemetry: Telemetry
     readiness_problems: Callable[[], Awaitable[list[str]]]
     metrics: Callable[[], tuple[bytes, str]]
+    one_read: Callable[[], AbstractAsyncContextManager[None]]
     oidc: OidcService | None = None
 
 

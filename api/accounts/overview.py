@@ -27,11 +27,19 @@ _LEVEL_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 async def overview(visit: SignedIn) -> Response:
     """Those that need a person first."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
-    page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
-    verdicts = await services.webhook_stats.verdicts(page.rows)
-    dead_letters = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
-    latest_deliveries = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
-    rows = [*dead_letters.rows, *latest_deliveries.rows]
+    async with services.one_read():
+        page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
+        verdicts = await services.webhook_stats.verdicts(page.rows)
+        dead_letters = await services.deliveries.list(DeliveryFilter(account_id, state=State.DEAD, limit=5))
+        latest_deliveries = await services.deliveries.list(DeliveryFilter(account_id, limit=10))
+        rows = [*dead_letters.rows, *latest_deliveries.rows]
+        last_attempts = await services.search.last_attempts(rows)
+        names = await names_of(visit, rows)
+        hours = await services.webhook_stats.account_hours(account_id)
+        counts = {
+            state: await services.search.count(DeliveryFilter(account_id, state=state))
+            for state in (State.WAITING, State.HELD, State.DEAD)
+        }
     return render(
         visit,
         "overview.html",
@@ -41,12 +49,9 @@ async def overview(visit: SignedIn) -> Response:
         says_pauses=page.next_cursor is None,
         dead=dead_letters.rows,
         latest=latest_deliveries.rows,
-        last=await services.search.last_attempts(rows),
-        names=await names_of(visit, rows),
-        chart=attempts_chart(await services.webhook_stats.account_hours(account_id), now),
-        counts={
-            state: await services.search.count(DeliveryFilter(account_id, state=state))
-            for state in (State.WAITING, State.HELD, State.DEAD)
-        },
+        last=last_attempts,
+        names=names,
+        chart=attempts_chart(hours, now),
+        counts=counts,
         delivered_link=with_query("/deliveries", state="delivered", since=format_time(now - timedelta(hours=24))),
     )

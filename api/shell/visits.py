@@ -1,6 +1,5 @@
 """Who looks at a page: the session behind a request, and what it may do."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -141,14 +140,13 @@ async def visit_of(request: Request) -> Visit:
         raise ChoiceNeeded("choose an account")
     request.state.caller = caller
     services = services_of(request)
-    account = await services.accounts.find(caller.account_id)
-    paused_webhooks = (await services.webhooks.list_paused(account.id, MAX_PAUSED_READ)).rows
-    held_counts = await asyncio.gather(
-        *(
-            services.search.count(DeliveryFilter(account.id, listed_webhook.id, state=State.HELD))
+    async with services.one_read():
+        account = await services.accounts.find(caller.account_id)
+        paused_webhooks = (await services.webhooks.list_paused(account.id, MAX_PAUSED_READ)).rows
+        held_counts = [
+            await services.search.count(DeliveryFilter(account.id, listed_webhook.id, state=State.HELD))
             for listed_webhook in paused_webhooks[:MAX_PAUSED_SHOWN]
-        )
-    )
+        ]
     visible_pauses = visible(
         tuple(zip(paused_webhooks, [*held_counts, *[0] * len(paused_webhooks)], strict=False)), caller.permissions
     )

@@ -41,9 +41,11 @@ async def _not_found(request: Request, error: Exception) -> Response:
 async def _page(request: Request, status: int) -> Response:
     heading, sentence = _PAGES[status]
     visitor = None
-    with suppress(ScormWebhooksError):  # Without a place the page does not say who is signed in.
-        async with visitor_place(request, RequestClass.PEOPLE):
-            visitor = await visitor_of(request)
+    # Without a place the page does not say who is signed in. A body that is too large is not read to its end for one.
+    if status != 413:
+        with suppress(ScormWebhooksError):
+            async with visitor_place(request, RequestClass.PEOPLE):
+                visitor = await visitor_of(request)
     return error_page(request, visitor, status, heading, [sentence], parent=_page_above(request))
 
 

@@ -92,6 +92,7 @@ class SqlDeployment(SqlParts):
             telemetry=telemetry,
             readiness_problems=readiness_problems,
             metrics=metrics,
+            one_read=self.database.one_read,
             oidc=self.oidc_service(telemetry),
         )
 

@@ -1,5 +1,6 @@
 """A page asks the database a few times, whatever it shows."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -39,3 +40,26 @@ async def test_the_page_of_a_webhook_asks_a_few_times(api: ApiFixture, browser: 
     # Those of one transaction are one trip to the pool.
     assert sent.count("BEGIN") <= 8
     assert len(sent) - sent.count("BEGIN") <= 11
+
+
+async def test_the_overview_is_three_transactions(api: ApiFixture, browser: FakeBrowser) -> None:
+    await api.acme.webhook()
+    await browser.open("/")
+    with statements() as sent:
+        assert (await browser.open("/")).status == 200
+    # The session, who looks at it, and what it shows.
+    assert sent.count("BEGIN") == 3
+
+
+async def test_tasks_of_a_page_share_no_connection(api: ApiFixture) -> None:
+    database = api.database
+
+    async def read() -> object:
+        async with database.read_transaction() as connection:
+            return connection
+
+    async with database.one_read():
+        own, again, of_a_task = await read(), await read(), await asyncio.create_task(read())
+        assert own is again
+        assert of_a_task is not own
+    assert await read() is not own

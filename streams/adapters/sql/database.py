@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Executable, Table, event, literal, make_url, select
@@ -44,6 +45,17 @@ def database_url(text: str) -> URL:
     if driver is None:
         raise Misconfigured(f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///")
     return url.set(drivername=driver)
+
+
+class _SharedRead(NamedTuple):
+    """A transaction that the reads of a task share."""
+
+    database: "Database"
+    task: "asyncio.Task[Any] | None"
+    connection: AsyncConnection
+
+
+_shared_read: ContextVar[_SharedRead | None] = ContextVar("shared_read", default=None)
 
 
 class PoolUse(NamedTuple):
@@ -92,7 +104,21 @@ class Database:
 
     def read_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads. On SQLite it takes no write lock."""
+        shared = _shared_read.get()
+        # A task that this one started inherits the variable, and cannot use the connection at the same time.
+        if shared is not None and (shared.database, shared.task) == (self, asyncio.current_task()):
+            return nullcontext(shared.connection)
         return self._in_turn(self._read_turns, self._read_engine)
+
+    @asynccontextmanager
+    async def one_read(self) -> AsyncIterator[None]:
+        """All reads of this task in the block are in one transaction: one turn, and a third of the round trips."""
+        async with self.read_transaction() as connection:
+            token = _shared_read.set(_SharedRead(self, asyncio.current_task(), connection))
+            try:
+                yield
+            finally:
+                _shared_read.reset(token)
 
     async def rows(self, query: Executable) -> Sequence[Any]:
         """The rows of a query that is alone in its transaction."""
