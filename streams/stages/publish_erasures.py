@@ -170,7 +170,7 @@ class PublishErasures:
         outgoing = Outgoing(ERASURES, key.encode(), value)
         decode_erasure_record(outgoing.key, outgoing.value, ())
         if erased.hash_key_id not in self._hash_key_ids:
-            raise InvalidRecord(f"there is no key {erased.hash_key_id!r} of its hash")
+            raise InvalidRecord(f"the key of its hash, {erased.hash_key_id!r}, is missing")
         return outgoing
 
     async def _write_sentinel(self, topic: ErasuresTable) -> None:

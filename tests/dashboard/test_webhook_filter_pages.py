@@ -272,7 +272,7 @@ def test_rows_say_a_filter_exactly_or_not_at_all(event_filter: dict[str, Any]) -
     assert not rows or parse_rows([row for row in rows if row.name or row.value]) == (event_filter or None)
 
 
-async def test_deep_json_in_a_row_is_no_number(browser: FakeBrowser) -> None:
+async def test_deep_json_in_a_row_is_refused(browser: FakeBrowser) -> None:
     page = await browser.send(
         "/webhooks/new", url=URL, filter_name="scoreRaw", filter_condition="gte", filter_value="[" * 100_000
     )

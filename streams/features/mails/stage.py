@@ -21,7 +21,7 @@ from streams.stages.postponed_work import PostponedWork
 POLL_INTERVAL_SECONDS = 1.0
 REMINDER_INTERVAL_SECONDS = 600.0
 RENEW_INTERVAL_SECONDS = 3.0
-MAX_UNREADABLE_PER_TURN = 10
+MAX_INVALID_PER_TURN = 10
 # A sign-in waits for one other mail at most, beside the one that is being sent.
 KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
 
@@ -135,7 +135,7 @@ class Notify:
 
     async def _next_due(self, kind: MailKind) -> DueMails | None:
         """The next due mail. One that cannot be read is put aside; many of them do not keep the turn."""
-        for _ in range(MAX_UNREADABLE_PER_TURN):
+        for _ in range(MAX_INVALID_PER_TURN):
             excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()
             mail = await self._mails.next_due(kind, last_account, now, excluded, failed_rows)

@@ -400,16 +400,16 @@ async def test_mails_that_cannot_be_read_delay_no_other_kind(
 ) -> None:
     next_due, numbers = fixture.mails.next_due, itertools.count()
 
-    async def unreadable(kind: MailKind, *arguments: Any) -> DueMails | None:
+    async def invalid_mails(kind: MailKind, *arguments: Any) -> DueMails | None:
         if kind is MailKind.SIGN_IN:
             return await next_due(kind, *arguments)
         arguments[-1].append(FailedRow(f"mail_{next(numbers)}", "acme", "of a newer release"))
         return None
 
-    monkeypatch.setattr(fixture.mails, "next_due", unreadable)
+    monkeypatch.setattr(fixture.mails, "next_due", invalid_mails)
     stage = asyncio.create_task(fixture.stage().run())
     async with asyncio.timeout(5):
-        while next(numbers) < 3 * notify_module.MAX_UNREADABLE_PER_TURN:
+        while next(numbers) < 3 * notify_module.MAX_INVALID_PER_TURN:
             await asyncio.sleep(0)
         await ask(fixture)
         while ("ada@acme.example",) not in [emails for _, emails, _ in fixture.transport.sent]:
