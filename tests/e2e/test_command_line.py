@@ -135,7 +135,8 @@ def test_ctrl_c_leaves_a_replay_running(system: System) -> None:
     url = "http://127.0.0.1:9/hook"
     made = system.run("webhooks", "create", "--account", system.account(), "--url", url, "--json")
     done = running(system, f"deliveries replay {made['id']} --since 2026-04-10T10:00:00Z --yes", stdout=subprocess.PIPE)
-    until(lambda: "webhook.replayed" in actions(system), 60, lambda: f"the job started: {actions(system)}")
+    until(lambda: done.poll() is not None or "webhook.replayed" in actions(system), 60, "the job started")
+    assert done.poll() is None, done.communicate()
     done.send_signal(signal.SIGINT)
     _, error = done.communicate(timeout=20)
     assert done.returncode == 130, error
