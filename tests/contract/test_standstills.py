@@ -116,8 +116,15 @@ def kafka4(request: pytest.FixtureRequest, kafka: Broker, topic_prefix: str) -> 
 
 
 def stop_fetching(consumer: KafkaRecordConsumer) -> None:
-    """Stop the fetches of the real client, without the knowledge of our code."""
-    consumer._send_command(lambda client: client.pause(client.assignment()))
+    """Stop the fetches of the real client, without the knowledge of our code. What is produced after it is not read."""
+    is_paused = threading.Event()
+
+    def pause(client: Consumer) -> None:
+        client.pause(client.assignment())
+        is_paused.set()
+
+    consumer._send_command(pause)
+    assert is_paused.wait(SECONDS)
 
 
 @asynccontextmanager
