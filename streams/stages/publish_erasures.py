@@ -176,7 +176,7 @@ class PublishErasures:
     async def _write_sentinel(self, topic: ErasuresTable) -> None:
         """Produce the sentinel, the first one at once. It may count fewer learners than there are, but never more.
 
-        One of another publisher, which was frozen meanwhile, is replaced: it may count more.
+        A sentinel of another publisher is replaced. That publisher was frozen, and may count more learners.
         """
         now = asyncio.get_running_loop().time()
         is_recent = now - self._sentinel_written_at < SENTINEL_INTERVAL_SECONDS

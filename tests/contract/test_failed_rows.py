@@ -650,7 +650,7 @@ async def test_all_else_ends_the_process(work: Work, error: Exception) -> None:
     assert work.failed == set()
 
 
-async def test_a_thousand_failures_of_a_kind_are_remembered(work: Work) -> None:
+async def test_many_failures_of_a_kind_are_remembered(work: Work) -> None:
     for number in range(MAX_POSTPONED_PER_KIND + 5):
         await work.postponed.postpone(WorkKind.MAIL, f"mail_{number}", "acme", "wrong")
     assert len(work.postponed.postponed_ids(WorkKind.MAIL)) == MAX_POSTPONED_PER_KIND

@@ -238,27 +238,18 @@ async def test_what_an_old_publisher_overwrote_is_written_again(fixture: Publish
     assert fixture.telemetry.logged_count("another_writer_on_erasures") >= 1
 
 
+# A publisher that was frozen counts learners who were forgotten in the meantime.
+@pytest.mark.parametrize(
+    "value", [b"nonsense", Sentinel("first", 9).encode()], ids=["invalid", "of_a_frozen_publisher"]
+)
 async def test_an_overwritten_sentinel_is_written_again(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
+    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch, value: bytes
 ) -> None:
     monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 3600)
     await erase(fixture.store)
     fixture.start()
     await until_published(fixture)
-    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), b"nonsense"))
-    assert not fixture.table(compacted=True).is_complete()
-    await until(lambda: fixture.table(compacted=True).is_complete())
-
-
-async def test_a_late_sentinel_of_a_frozen_publisher_is_replaced(
-    fixture: PublisherFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage_module, "FORGET_INTERVAL_SECONDS", 3600)
-    await erase(fixture.store)
-    fixture.start()
-    await until_published(fixture)
-    # It counts learners who were forgotten while it was frozen.
-    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), Sentinel("first", 9).encode()))
+    fixture.kafka.append(Outgoing(ERASURES, SENTINEL_KEY.encode(), value))
     assert not fixture.table(compacted=True).is_complete()
     await until(lambda: fixture.table(compacted=True).is_complete())
 
