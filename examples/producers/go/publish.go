@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -75,6 +76,13 @@ func main() {
 	waiting, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	place, err := client.ProduceSync(waiting, &kgo.Record{Topic: topic, Key: key, Value: value}).First()
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, kgo.ErrRecordTimeout) {
+		asking, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if cause := client.Ping(asking); cause != nil {
+			err = cause // a timeout does not say why: a wrong password, no broker at this address
+		}
+	}
 	check(err, "Kafka did not take the event")
 	fmt.Println(place.Topic, place.Partition, place.Offset)
 }
