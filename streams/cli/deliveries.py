@@ -104,7 +104,9 @@ def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) 
 
     details = run_in_deployment(find)
     show(delivery_with_attempts(details), as_json)
-    if earlier_count := details.attempts_total - len(details.attempts):
+    # The total may have one that was made after the list was read.
+    if details.earlier_cursor:
+        earlier_count = details.attempts_total - len(details.attempts)
         path = f"/v1/deliveries/{details.delivery_state.delivery_id}/attempts"
         say(f"{_count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 

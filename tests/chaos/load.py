@@ -1,5 +1,6 @@
 """Publishes events, and records which are acknowledged and which webhooks want them."""
 
+import logging
 import random
 import threading
 import time
@@ -40,8 +41,8 @@ class Load:
         # that Kafka does not have, while a new partition has no leader yet.
         growing = {"topic.metadata.refresh.interval.ms": 1_000, "max.in.flight": 1}
         reliable = {"enable.idempotence": True, "linger.ms": 0}
-        config = {"bootstrap.servers": bootstrap, "log_level": 2, **reliable, **away, **growing}
-        self._producer = Producer(config)
+        config = {"bootstrap.servers": bootstrap, **reliable, **away, **growing}
+        self._producer = Producer(config, logger=_log_to(folder / "producer.log"))
         self._topic = topic
         self._published = (folder / "published").open("a", buffering=1)
         self._acknowledged = (folder / "acknowledged").open("a", buffering=1)
@@ -78,7 +79,7 @@ class Load:
         if self._thread:
             self._thread.join()
         left = self._producer.flush(FLUSH_SECONDS)
-        assert left == 0, f"{left} events without an acknowledgement"
+        assert left == 0, f"{left} events without an acknowledgement: producer.log beside the evidence says why"
 
     def close(self) -> None:
         self._stopping.set()
@@ -134,6 +135,16 @@ class Load:
 
     def _write(self, file: TextIO, line: str) -> None:
         file.write(line + "\n")
+
+
+def _log_to(path: Path) -> logging.Logger:
+    """A log of its own: what the client met is not in the events."""
+    logger = logging.getLogger(f"load in {path}")
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    return logger
 
 
 def encoded_as(type_: str, event: str, account: str, session: str) -> bytes:
