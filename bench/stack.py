@@ -161,7 +161,7 @@ class Stack:
 
         return asyncio.run(open_all())
 
-    def register_account(self, paths: Sequence[str], max_concurrency: int = 32) -> str:
+    def register_account(self, paths: Sequence[str]) -> str:
         """Create one account with a webhook for each path of the sink; return the account's id."""
         deployment = SqlDeployment.from_environment(self.system.env)
 
@@ -169,8 +169,9 @@ class Stack:
             account_id = (await deployment.accounts().open("bursting", (), actor="bench")).account.id
             webhooks = deployment.webhooks()
             for path in paths:
-                webhook_input = WebhookInput(account_id, self.sink.url(path), max_concurrency=max_concurrency)
-                await webhooks.register(webhook_input, actor="bench")
+                await webhooks.register(
+                    WebhookInput(account_id, self.sink.url(path), max_concurrency=32), actor="bench"
+                )
             await deployment.database.close()
             return account_id
 
@@ -189,10 +190,9 @@ class Stack:
             self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
         self.flush()
 
-    def warm_up(self, account_ids: Sequence[str], events: int = WARM_DELIVERIES, webhooks: int = 1) -> None:
+    def warm_up(self, account_ids: Sequence[str], deliveries: int = WARM_DELIVERIES) -> None:
         """Warm up the broker's compiler and open every connection before a measurement."""
-        deliveries = events * webhooks
-        self.publish_many("warm", account_ids, events)
+        self.publish_many("warm", account_ids, deliveries)
         self.wait_for(deliveries, 120)
         until(lambda: sum(self.states().values()) == self.states().get("delivered", 0) >= deliveries, 60)
         self.take()
@@ -213,10 +213,8 @@ class Stack:
         self.flush()
         return count
 
-    def keep_undelivered(self, limit: int, seconds: float, account_ids: Sequence[str], webhooks: int = 1) -> int:
+    def keep_undelivered(self, limit: int, seconds: float, account_ids: Sequence[str]) -> int:
         """Publish for `seconds` with at most `limit` undelivered events; return the number published.
-
-        Each event is wanted by this many webhooks.
 
         It counts each event that arrives from now on once: call it when none is in flight.
         """
@@ -228,7 +226,7 @@ class Stack:
 
         published = closed_loop(
             limit,
-            delivered=lambda: self.sink.count() // webhooks,
+            delivered=self.sink.count,
             publish=lambda number: self.publish(f"evt_{number}", account_ids[number % len(account_ids)]),
             pause=pause,
             is_over=lambda: time.monotonic() >= ends,

@@ -13,9 +13,6 @@ from streams.producer import EventProducer
 
 def throughput(
     webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
-    one_account: Annotated[
-        bool, typer.Option("--one-account", help="All webhooks are of one account, and want each of its events.")
-    ] = False,
     deliveries: Annotated[int, typer.Option(help="Deliveries in the backlog: most of a minute's work.")] = 240_000,
     delivers: Annotated[int, typer.Option(help="Processes of `deliver`.")] = 1,
     fan_outs: Annotated[int, typer.Option(help="Processes of `fan-out`.")] = 1,
@@ -27,20 +24,19 @@ def throughput(
 ) -> dict[str, object]:
     """Deliveries a second, of a backlog or under a sustained load, and the CPU of every part."""
     with running(Stack()) as stack:
-        accounts = _start(stack, webhooks, delivers, fan_outs, one_account=one_account)
-        copies = webhooks if one_account else 1
-        stack.warm_up(accounts, warm // copies, copies)
+        accounts = _start(stack, webhooks, delivers, fan_outs)
+        stack.warm_up(accounts, warm)
         bytes_before = stack.database_bytes()
         before, began = stack.cpu_seconds(), time.monotonic()
         if undelivered:
-            published = copies * stack.keep_undelivered(undelivered // copies, seconds, accounts, copies)
+            published = stack.keep_undelivered(undelivered, seconds, accounts)
         else:
-            stack.publish_many("evt", accounts, deliveries // copies)
-            published = deliveries // copies * copies
+            stack.publish_many("evt", accounts, deliveries)
+            published = deliveries
         published_seconds = time.monotonic() - began
         stack.wait_for(published, 300)
         receipts = stack.take()
-        stack.wait_for_record(published + warm // copies * copies, 300)
+        stack.wait_for_record(published + warm, 300)
         recorded = time.monotonic()
         after = stack.cpu_seconds()
         ended = began + seconds if undelivered else max(at for _, _, at, _ in receipts)
@@ -49,7 +45,6 @@ def throughput(
         return stack.say(
             experiment="throughput",
             webhooks=webhooks,
-            one_account=one_account,
             delivers=delivers,
             fan_outs=fan_outs,
             undelivered=undelivered,
@@ -65,15 +60,12 @@ def throughput(
         )
 
 
-def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int, *, one_account: bool = False) -> list[str]:
+def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int) -> list[str]:
     """Start the stages and register webhooks with a high concurrency; return their accounts."""
     stack.start()
     for number in range(1, max(delivers, fan_outs)):
         stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
-    paths = [f"/ok/{n}" for n in range(webhooks)]
-    if one_account:
-        return [stack.register_account(paths, max_concurrency=64)]
-    return [account for account, _ in stack.register(paths, max_concurrency=64)]
+    return [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
 
 
 def latency(
