@@ -53,6 +53,7 @@ class Stack:
         self._postgres = production_postgres()
         self._folder = tempfile.TemporaryDirectory(prefix="bench-")
         self.sink = Sink()
+        self._packages: Sequence[str] = ("pkg_1",)
         url = self._postgres.url()
         self.system = System(
             Path(self._folder.name),
@@ -161,33 +162,36 @@ class Stack:
 
         return asyncio.run(open_all())
 
-    def register_account(self, paths: Sequence[str]) -> str:
-        """Create one account with a webhook for each path of the sink; return the account's id."""
+    def register_account(self, paths: Sequence[str], packages: Sequence[str] = ()) -> str:
+        """Create one account with a webhook for each path of the sink; return the account's id.
+
+        With `packages`, each webhook wants the events of one of them, and the account's events are of each in turn.
+        """
         deployment = SqlDeployment.from_environment(self.system.env)
 
         async def register() -> str:
             account_id = (await deployment.accounts().open("bursting", (), actor="bench")).account.id
             webhooks = deployment.webhooks()
-            for path in paths:
-                await webhooks.register(
-                    WebhookInput(account_id, self.sink.url(path), max_concurrency=32), actor="bench"
-                )
+            for number, path in enumerate(paths):
+                scope = packages[number : number + 1]
+                webhook_input = WebhookInput(account_id, self.sink.url(path), packages=scope, max_concurrency=32)
+                await webhooks.register(webhook_input, actor="bench")
+            self._packages = packages or self._packages
             await deployment.database.close()
             return account_id
 
         return asyncio.run(register())
 
-    def publish(self, event_id: str, account_id: str) -> None:
-        """Queue the event of one launched session."""
-        self._producer.produce(
-            "session-events", launched(event_id, account_id), event_id, on_delivery=self._acknowledged
-        )
+    def publish(self, event_id: str, account_id: str, number: int = 0) -> None:
+        """Queue the event of one launched session. `number` chooses its package."""
+        event = launched(event_id, account_id, self._packages[number % len(self._packages)])
+        self._producer.produce("session-events", event, event_id, on_delivery=self._acknowledged)
         self._producer.poll(0)
 
     def publish_many(self, name: str, account_ids: Sequence[str], count: int) -> None:
         """Publish `count` events `<name>_<number>` of the accounts in turn; wait for their acknowledgements."""
         for number in range(count):
-            self.publish(f"{name}_{number}", account_ids[number % len(account_ids)])
+            self.publish(f"{name}_{number}", account_ids[number % len(account_ids)], number)
         self.flush()
 
     def warm_up(self, account_ids: Sequence[str], deliveries: int = WARM_DELIVERIES) -> None:
@@ -227,7 +231,7 @@ class Stack:
         published = closed_loop(
             limit,
             delivered=self.sink.count,
-            publish=lambda number: self.publish(f"evt_{number}", account_ids[number % len(account_ids)]),
+            publish=lambda number: self.publish(f"evt_{number}", account_ids[number % len(account_ids)], number),
             pause=pause,
             is_over=lambda: time.monotonic() >= ends,
         )
@@ -339,11 +343,11 @@ def running(stack: Stack) -> Iterator[Stack]:
         stack.close()
 
 
-def launched(event_id: str, account_id: str) -> bytes:
+def launched(event_id: str, account_id: str, package_id: str = "pkg_1") -> bytes:
     """A `session.launched` record, as a producer writes it."""
     out = io.BytesIO()
     out.write(_HEADER)
-    data = {"sessionId": "sess_1", "packageId": "pkg_1", "dispatchId": None, "learnerId": "learner-42"}
+    data = {"sessionId": "sess_1", "packageId": package_id, "dispatchId": None, "learnerId": "learner-42"}
     record = {
         "id": event_id,
         "type": "session.launched",

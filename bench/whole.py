@@ -13,6 +13,9 @@ from streams.producer import EventProducer
 
 def throughput(
     webhooks: Annotated[int, typer.Option(help="Webhooks, each of its own account.")] = 100,
+    one_account: Annotated[
+        bool, typer.Option("--one-account", help="All webhooks are of one account, each for one package.")
+    ] = False,
     deliveries: Annotated[int, typer.Option(help="Deliveries in the backlog: most of a minute's work.")] = 240_000,
     delivers: Annotated[int, typer.Option(help="Processes of `deliver`.")] = 1,
     fan_outs: Annotated[int, typer.Option(help="Processes of `fan-out`.")] = 1,
@@ -24,7 +27,7 @@ def throughput(
 ) -> dict[str, object]:
     """Deliveries a second, of a backlog or under a sustained load, and the CPU of every part."""
     with running(Stack()) as stack:
-        accounts = _start(stack, webhooks, delivers, fan_outs)
+        accounts = _start(stack, webhooks, delivers, fan_outs, one_account=one_account)
         stack.warm_up(accounts, warm)
         bytes_before = stack.database_bytes()
         before, began = stack.cpu_seconds(), time.monotonic()
@@ -45,6 +48,7 @@ def throughput(
         return stack.say(
             experiment="throughput",
             webhooks=webhooks,
+            one_account=one_account,
             delivers=delivers,
             fan_outs=fan_outs,
             undelivered=undelivered,
@@ -60,12 +64,15 @@ def throughput(
         )
 
 
-def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int) -> list[str]:
+def _start(stack: Stack, webhooks: int, delivers: int, fan_outs: int, *, one_account: bool = False) -> list[str]:
     """Start the stages and register webhooks with a high concurrency; return their accounts."""
     stack.start()
     for number in range(1, max(delivers, fan_outs)):
         stack.start_more([*(["deliver"] if number < delivers else []), *(["fan-out"] if number < fan_outs else [])])
-    return [account for account, _ in stack.register([f"/ok/{n}" for n in range(webhooks)], max_concurrency=64)]
+    paths = [f"/ok/{n}" for n in range(webhooks)]
+    if one_account:
+        return [stack.register_account(paths, [f"pkg_{n}" for n in range(webhooks)])]
+    return [account for account, _ in stack.register(paths, max_concurrency=64)]
 
 
 def latency(
