@@ -20,8 +20,8 @@ OPERATOR_KEY = "operator-key-canary-of-the-tests"
 # The default of SCORM_WEBHOOKS_API_CONNECTIONS, and those that are accepted beyond it.
 API_CONNECTIONS = 532
 WEBHOOKS_PER_ACCOUNT = 10
-# Isolation: whatever one customer does, an event of another arrives within this time. It waits for no attempt at a silent
-# endpoint, which takes 10 s.
+# Isolation: whatever one customer does, an event of another arrives within this time.
+# It waits for no attempt at a silent endpoint, which takes 10 s.
 ISOLATION_SECONDS = 8.0
 
 
