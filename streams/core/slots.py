@@ -44,6 +44,8 @@ class Slots(Generic[Waiter]):
         self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
             endpoint_class: ReadyQueues(self._account_slots) for endpoint_class in EndpointClass
         }
+        # The queues of each class by account: all empty while nobody waits, which costs one look.
+        self._waiting = [queues.by_account for queues in self._ready.values()]
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()
         self._enqueued_count = 0
@@ -84,7 +86,7 @@ class Slots(Generic[Waiter]):
         """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
         self._mark_slow(now)
         queue = self._queue(name, priority, ceiling, account_id)
-        has_waiters = any(self._ready.values()) or queue.waiting_count
+        has_waiters = any(self._waiting) or queue.waiting_count
         if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class, account_id):
             return False
         self._idle.pop(name, None)
@@ -110,7 +112,7 @@ class Slots(Generic[Waiter]):
         """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
         self._mark_slow(now)
         grants: list[tuple[str, Waiter]] = []
-        while any(self._ready.values()) and (waiter := self._grant_one(now)) is not None:
+        while any(self._waiting) and (waiter := self._grant_one(now)) is not None:
             grants.append(waiter)
         return grants
 
@@ -218,12 +220,12 @@ class Slots(Generic[Waiter]):
         self._in_use[queue.endpoint_class] += change
         account_id = queue.account_id
         # Their place in the turns is by the number of slots.
-        waiting = [queues for queues in self._ready.values() if queues.leave(account_id)]
+        left = [queues for queues in self._ready.values() if queues.leave(account_id)] if any(self._waiting) else ()
         if in_use := self._account_slots.get(account_id, 0) + change:
             self._account_slots[account_id] = in_use
         else:
-            self._account_slots.pop(account_id, None)
-        for queues in waiting:
+            del self._account_slots[account_id]
+        for queues in left:
             queues.enter(account_id)
 
     def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:

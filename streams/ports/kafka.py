@@ -1,6 +1,6 @@
 """Records: how they are read, produced and encoded."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -103,13 +103,14 @@ class RecordHandler(Protocol):
     def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
         """These partitions were assigned, each with what was committed last."""
 
-    def on_received(self, records: Sequence[Record]) -> None: ...
+    def on_received(self, records: Sequence[Record]) -> None:
+        """These records were read. None of them says that nothing more can be read at once."""
 
     async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         """These partitions go to another member: finish soon. Returns what to commit last."""
 
 
-class RecordConsumer(Protocol):
+class EventClient(Protocol):
     """A member of a consumer group. It reads the next records when `on_received` has returned."""
 
     async def run(self, handler: RecordHandler) -> None:
@@ -118,8 +119,8 @@ class RecordConsumer(Protocol):
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
         """Raises `Unavailable`."""
 
-    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
-        """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
+    def pause(self, partition: Partition) -> None:
+        """Read no further in this partition. After `resume` it goes on after what was received."""
 
     def resume(self, partition: Partition) -> None: ...
 
@@ -127,28 +128,11 @@ class RecordConsumer(Protocol):
         """Why nothing can be read at the moment."""
 
 
-# Handles a batch. It returns when all that follows from it is acknowledged.
-HandleEvents = Callable[[Sequence[Record]], Awaitable[None]]
-# The account of a record, and what handling one of its records costs.
-AccountOf = Callable[[Record], str]
-CostOf = Callable[[str], int]
+class RecordConsumer(EventClient, Protocol):
+    """An `EventClient` that can also read again."""
 
-
-class EventConsumer(Protocol):
-    """A member of a consumer group that hands over batches, one at a time, in which accounts take turns.
-
-    It commits each partition behind the last event that is handled without a gap: a crash repeats events, and loses
-    none.
-    """
-
-    async def run(self, handle: HandleEvents, account_of: AccountOf, cost_of: CostOf) -> None:
-        """Serve until cancelled. Raises what `handle` raised; its batch is not committed."""
-
-    async def drain(self, seconds: float) -> None:
-        """Start no other batch, and wait until the one in hand is handled. Raises `TimeoutError`."""
-
-    def readiness_problems(self) -> list[str]:
-        """Why nothing can be read at the moment."""
+    def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
+        """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
 
 
 class GroupLags(Protocol):

@@ -36,7 +36,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, ErasureHistory, EventCodec, EventConsumer, EventHistory, ReplayLookup, Telemetry
+from streams.ports import Clock, ErasureHistory, EventClient, EventCodec, EventHistory, ReplayLookup, Telemetry
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings
@@ -217,14 +217,14 @@ class Deployment:
             return str(error)
         return None
 
-    def event_consumer(self, telemetry: Telemetry) -> EventConsumer:
+    def event_client(self, telemetry: Telemetry) -> EventClient:
         """What `fan-out` reads with."""
-        if self.settings.fan_out_consumer == "librdkafka":
-            return self._make_fair_consumer(telemetry)
-        from streams.adapters.faust.stage import FaustStage
-
         settings = self.settings
-        return FaustStage(
+        if settings.fan_out_consumer == "librdkafka":
+            return self.consumer(FAN_OUT_GROUP, [SESSION_EVENTS], telemetry)
+        from streams.adapters.faust.client import FaustClient
+
+        return FaustClient(
             self.kafka,
             FAN_OUT_GROUP,
             SESSION_EVENTS,
@@ -232,13 +232,6 @@ class Deployment:
             settings.instance_id,
             telemetry,
             watchdog=self._watchdog_factory(telemetry),
-        )
-
-    def _make_fair_consumer(self, telemetry: Telemetry) -> EventConsumer:
-        from streams.stages.consuming.fair_consumer import FairConsumer
-
-        return FairConsumer(
-            self.consumer(FAN_OUT_GROUP, [SESSION_EVENTS], telemetry), telemetry, self.outages(telemetry)
         )
 
     def client_ids(self, group: str) -> Callable[[], Sequence[str]]:

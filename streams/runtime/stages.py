@@ -14,6 +14,7 @@ from streams.ports import Telemetry
 from streams.runtime.deployment import Deployment
 from streams.runtime.startup_checks import check_group, missing_topics_message, wait_until_met
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
+from streams.stages.consuming.event_reader import EventReader
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver
 from streams.stages.fan_out import FanOut
@@ -61,7 +62,8 @@ class FanOutProcess:
         self._producer = deployment.producer(telemetry)
         self._outages = deployment.outages(telemetry)
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
-        self._consumer = deployment.event_consumer(telemetry)
+        client = deployment.event_client(telemetry)
+        self._reader = EventReader(client, deployment.event_codec, telemetry, self._outages)
         settings = deployment.settings
         group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
         self._check_group = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
@@ -81,19 +83,19 @@ class FanOutProcess:
         # A member that joined in spite of it would fail again and again.
         await wait_until_met(self._check_group, BROKER, self._outages, self._set_start_problem)
         self._start_problem = None
-        await self._consumer.run(self._fan_out.handle, self._fan_out.account_of, self._fan_out.cost_of)
+        await run_until_first_ends(self._reader.run, lambda: self._fan_out.run(self._reader))
 
     def _set_start_problem(self, reason: str) -> None:
         self._start_problem = reason
 
     async def drain(self) -> None:
-        await self._consumer.drain(self._drain_seconds)
+        await self._reader.drain(self._drain_seconds)
 
     def readiness_problems(self) -> list[str]:
         return [
             *self._subscriptions.readiness_problems(),
             *self._producer.readiness_problems(),
-            *([self._start_problem] if self._start_problem else self._consumer.readiness_problems()),
+            *([self._start_problem] if self._start_problem else self._reader.readiness_problems()),
         ]
 
 

@@ -91,7 +91,7 @@ class StageWithToken:
 
 def _load_fan_out(deployment: Deployment) -> StageFactory:
     if deployment.settings.fan_out_consumer == "faust":
-        import_module("streams.adapters.faust.stage")
+        import_module("streams.adapters.faust.client")
     from streams.runtime.stages import FanOutProcess
 
     return FanOutProcess

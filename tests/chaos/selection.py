@@ -39,9 +39,9 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
 CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/fan_out.py": ("fan-out",),
     "streams/adapters/faust": ("fan-out",),
-    "streams/read_ahead.py": ("fan-out",),
-    "streams/fair_batches.py": ("fan-out",),
-    "streams/stages/consuming/fair_consumer.py": ("fan-out",),
+    "streams/core/matching.py": ("fan-out",),
+    "streams/stages/consuming/event_reader.py": ("fan-out",),
+    "streams/stages/consuming/read_ahead.py": ("fan-out",),
     "streams/stages/deliver.py": ("deliver",),
     "streams/stages/attempt.py": ("deliver",),
     "streams/stages/limiting": ("deliver",),

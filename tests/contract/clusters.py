@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import pytest
 from confluent_kafka import Producer
 
-from fakes import FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
+from fakes import EventConsumer, FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry
 from real.kafka import partition_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
-from streams.adapters.faust.stage import SESSION_SECONDS, FaustStage
+from streams.adapters.faust.client import SESSION_SECONDS, FaustClient
 from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
 from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog
 from streams.adapters.kafka.embedded import EmbeddedBroker
@@ -27,7 +27,6 @@ from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
 from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
-from streams.stages.consuming.fair_consumer import FairConsumer
 from streams.topics import SESSION_EVENTS, declare
 
 PARTITIONS = 3
@@ -37,8 +36,6 @@ SECONDS = 60.0
 EVERY_KAFKA = [pytest.param(name, marks=pytest.mark.real) for name in ("apache", "classic", "apache_3_7", "apache_3_9")]
 CODEC = AvroCodec()
 CLOCK = SystemClock()
-# What `fan-out` may read with.
-EventClient = FaustStage | FairConsumer
 
 
 class Cluster(Protocol):
@@ -112,16 +109,13 @@ class KafkaCluster:
         outages = Outages(telemetry)
         return SubscriptionsReader(config, self.prefix, codec, telemetry, clock, outages, opens_check, watchdog)
 
-    def faust(self, watchdog: NewWatchdog | None = None) -> FaustStage:
+    def faust(self, watchdog: NewWatchdog | None = None) -> FaustClient:
         telemetry, session = FakeTelemetry(), self.session_seconds
-        return FaustStage(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
+        return FaustClient(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
 
-    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventClient:
-        if client == "faust":
-            return self.faust(watchdog)
-        telemetry = FakeTelemetry()
-        consumer = self.consumer(SESSION_EVENTS, "fan-out", watchdog)
-        return FairConsumer(consumer, telemetry, Outages(telemetry))
+    def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventConsumer:
+        by_faust = client == "faust"
+        return EventConsumer(self.faust(watchdog) if by_faust else self.consumer(SESSION_EVENTS, "fan-out", watchdog))
 
     def watchdog(self, seconds: float, telemetry: FakeTelemetry) -> NewWatchdog:
         """Makes watchdogs that end a consumer after a standstill of `seconds`."""

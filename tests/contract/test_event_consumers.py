@@ -10,7 +10,6 @@ from contract.clusters import (
     KEYS,
     PARTITIONS,
     SECONDS,
-    EventClient,
     KafkaCluster,
     assert_once_and_in_order,
     numbered,
@@ -18,13 +17,14 @@ from contract.clusters import (
     running,
     until,
 )
-from streams.adapters.faust.stage import FaustCrashed, FaustStage
+from fakes import EventConsumer
+from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.adapters.kafka import consumer_thread
 from streams.adapters.kafka.consumer_thread import ConsumerFailed
 from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX, GroupMembers
 from streams.ports import Outgoing, Partition, Record
-from streams.read_ahead import LARGE_BATCH
-from streams.stages.consuming import fair_consumer
+from streams.stages.consuming import event_reader
+from streams.stages.consuming.read_ahead import LARGE_BATCH
 from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow
@@ -116,7 +116,7 @@ async def test_a_full_window_keeps_each_event_once(kafka_cluster: KafkaCluster, 
 
     async def handle(records: Sequence[Record]) -> None:
         if not done:
-            await until(lambda: consumer._read_ahead.is_full)
+            await until(lambda: consumer.reader._read_ahead.is_full)
         done.extend(records)
 
     async with running(consumer.run(handle)):
@@ -164,7 +164,7 @@ async def test_an_event_behind_a_burst_has_its_turn(apache: KafkaCluster, client
 
     async def handle(records: Sequence[Record]) -> None:
         # All is read by the end of the first batch.
-        await until(lambda: len(consumer._read_ahead) + len(done) >= BACKLOG + len(KEYS))
+        await until(lambda: len(consumer.reader._read_ahead) + len(done) >= BACKLOG + len(KEYS))
         done.extend(record.value for record in records)
 
     async with running(consumer.run(handle, account_of=account_of)):
@@ -184,7 +184,7 @@ async def test_a_kill_within_a_burst_loses_nothing_of_it(apache: KafkaCluster, c
 
     async def only_one_of_the_burst(records: Sequence[Record]) -> None:
         if done:
-            await until(lambda: len(consumer._read_ahead) + len(done) >= BACKLOG + len(KEYS))
+            await until(lambda: len(consumer.reader._read_ahead) + len(done) >= BACKLOG + len(KEYS))
         if b"other" in done:
             await asyncio.Event().wait()
         done.extend(record.value for record in records)
@@ -195,8 +195,8 @@ async def test_a_kill_within_a_burst_loses_nothing_of_it(apache: KafkaCluster, c
         await until(lambda: len({*done, *(record.value for record in again.records)}) == BACKLOG + 1)
 
 
-def account_of(record: Record) -> str:
-    return "other" if record.value == b"other" else "burst"
+def account_of(value: bytes) -> str:
+    return "other" if value == b"other" else "burst"
 
 
 @pytest.mark.real
@@ -209,7 +209,7 @@ async def test_a_member_that_joins_a_full_one_loses_nothing(apache: KafkaCluster
 
     async def with_full_window(records: Sequence[Record]) -> None:
         if not joined.is_set():
-            await until(lambda: first._read_ahead.is_full)
+            await until(lambda: first.reader._read_ahead.is_full)
             await joined.wait()
         done.update(int(record.value or b"") for record in records)
 
@@ -218,7 +218,7 @@ async def test_a_member_that_joins_a_full_one_loses_nothing(apache: KafkaCluster
         done.update(int(record.value or b"") for record in records)
 
     async with running(first.run(with_full_window)):
-        await until(lambda: first._read_ahead.is_full)
+        await until(lambda: first.reader._read_ahead.is_full)
         async with running(second.run(newcomer)):
             await until(lambda: joined.is_set() and done == set(range(BACKLOG)))
 
@@ -229,10 +229,8 @@ async def test_a_member_that_joins_repeats_nothing(
     apache: KafkaCluster, client: str, in_hand: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was not committed before is committed when partitions are revoked."""
-    monkeypatch.setattr(fair_consumer, "COMMIT_INTERVAL_SECONDS", 3600.0)
+    monkeypatch.setattr(event_reader, "COMMIT_INTERVAL_SECONDS", 3600.0)
     first, second = apache.event_consumer(client), apache.event_consumer(client)
-    if isinstance(first, FaustStage):
-        first._app.conf.broker_commit_interval = 3600
     done: list[int] = []
 
     async def handle(records: Sequence[Record]) -> None:
@@ -254,11 +252,11 @@ async def test_a_member_that_joins_repeats_nothing(
     assert len(done) == 300 + len(KEYS)
 
 
-def gives_back(consumer: EventClient) -> bool:
+def gives_back(consumer: EventConsumer) -> bool:
     """Whether the member has been asked to give partitions back."""
-    if isinstance(consumer, FaustStage):
-        return consumer._app.rebalancing_count > 1
-    return len(consumer._assigned_partitions) < PARTITIONS
+    if isinstance(consumer.client, FaustClient):
+        return consumer.client._app.rebalancing_count > 1
+    return len(consumer.reader._assigned_partitions) < PARTITIONS
 
 
 @pytest.mark.real
@@ -311,13 +309,13 @@ async def test_offsets_beyond_the_end_lose_no_event(kafka_cluster: KafkaCluster,
     assert set(again.numbers) == {200}
 
 
-def with_small_window(consumer: EventClient) -> EventClient:
-    consumer._read_ahead._max_events = ROOM
+def with_small_window(consumer: EventConsumer) -> EventConsumer:
+    consumer.reader._read_ahead._max_events = ROOM
     return consumer
 
 
 def test_a_whole_handover_means_that_more_may_be_there() -> None:
-    assert fair_consumer.LARGE_FETCH_RECORDS <= consumer_thread.MAX_POLL_RECORDS
+    assert event_reader.LARGE_FETCH_RECORDS <= consumer_thread.MAX_POLL_RECORDS
 
 
 # -- from one client to the other ------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ LOOPS = {
     "stages/backlog_metrics.py: _run_regularly": "test_a_wrong_count_ends_no_other_metric",
     "stages/consuming/batch_consumer.py: _run_batches": "test_a_record_that_fails_in_sql_delays_no_other",
     "stages/consuming/deduplicator.py: begin": "waits for one record",
-    "stages/consuming/fair_consumer.py: _commit_regularly": "commits offsets",
+    "stages/consuming/event_reader.py: _commit_regularly": "commits offsets",
     "stages/consuming/partition_consumer.py: _commit_regularly": "commits offsets",
     "stages/deliver.py: deliver": "one delivery, in tests/stages",
     "stages/lease.py: _keep_renewing": "the lease",

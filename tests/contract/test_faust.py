@@ -18,15 +18,16 @@ from contract.clusters import (
     KEYS,
     SECONDS,
     KafkaCluster,
+    RecordCollector,
     assert_once_and_in_order,
     produce_backlog,
     running,
     until,
 )
-from fakes import FakeTelemetry
+from fakes import EventConsumer, FakeTelemetry
+from streams.adapters.faust import client as client_module
 from streams.adapters.faust import patches
-from streams.adapters.faust import stage as stage_module
-from streams.adapters.faust.stage import FaustCrashed, FaustStage
+from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.ports import Outgoing, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
@@ -38,7 +39,7 @@ BACKLOG = 6000
 
 
 class RunningStage(NamedTuple):
-    stage: FaustStage
+    stage: FaustClient
     producer: RecordProducer
     done: list[bytes | None]
     serving: asyncio.Task[None]
@@ -54,7 +55,7 @@ async def test_a_stage_makes_no_file(
     async def handle(records: Sequence[Record]) -> None:
         """There are no records."""
 
-    async with running(stage.run(handle)):
+    async with running(EventConsumer(stage).run(handle)):
         await until(lambda: not stage.readiness_problems())
     assert names_in(tmp_path) == []
 
@@ -67,7 +68,8 @@ async def test_a_full_buffer_keeps_each_event_once_and_in_order(kafka_cluster: K
     produce_backlog(kafka_cluster, BACKLOG)
     stage = kafka_cluster.faust()
     stage._buffer.max_events = ROOM
-    stage._read_ahead._max_events = ROOM
+    consumer = EventConsumer(stage)
+    consumer.reader._read_ahead._max_events = ROOM
     done: list[Record] = []
 
     async def handle(records: Sequence[Record]) -> None:
@@ -75,7 +77,7 @@ async def test_a_full_buffer_keeps_each_event_once_and_in_order(kafka_cluster: K
             await until(lambda: stage._buffer.is_full)
         done.extend(records)
 
-    async with running(stage.run(handle)):
+    async with running(consumer.run(handle)):
         await until(lambda: len(done) >= BACKLOG)
     assert_once_and_in_order(done, BACKLOG)
 
@@ -85,10 +87,11 @@ async def test_a_last_commit_without_an_answer_is_logged(monkeypatch: pytest.Mon
         await asyncio.Event().wait()
 
     monkeypatch.setattr(patches, "commit", hangs)
-    monkeypatch.setattr(stage_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr(client_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
     telemetry = FakeTelemetry()
-    stage = FaustStage({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, telemetry)
-    await asyncio.wait_for(stage._finish(), SECONDS)
+    stage = FaustClient({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, telemetry)
+    stage._handler = RecordCollector()
+    await asyncio.wait_for(stage._on_revoked(), SECONDS)
     assert [event for event, _ in telemetry.logged] == ["last_commit_failed"]
 
 
@@ -145,7 +148,7 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[RunningStage]:
         done.extend(record.value for record in records)
 
     async with cluster.producer() as producer:
-        serving = asyncio.create_task(stage.run(handle))
+        serving = asyncio.create_task(EventConsumer(stage).run(handle))
         try:
             await producer.produce([Outgoing(SESSION_EVENTS, KEYS[0], b"first")])
             await until(partial(done.__contains__, b"first"))
@@ -155,7 +158,7 @@ async def reading(cluster: KafkaCluster) -> AsyncIterator[RunningStage]:
             await asyncio.gather(serving, return_exceptions=True)
 
 
-async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
+async def drop(stage: FaustClient, value: bytes) -> asyncio.Event:
     """Suspend the flow when a fetch brings this record. The returned event is set when Faust has dropped it."""
     fetching, brought, dropped = asyncio.Event(), asyncio.Event(), asyncio.Event()
     fetch = consumer(stage)._wait_next_records
@@ -178,7 +181,7 @@ async def drop(stage: FaustStage, value: bytes) -> asyncio.Event:
     return dropped
 
 
-def consumer(stage: FaustStage) -> Any:
+def consumer(stage: FaustClient) -> Any:
     return stage._app.consumer
 
 
@@ -208,12 +211,12 @@ async def test_a_stop_commits_what_was_done_during_a_commit(
         done.extend(record.value for record in records)
 
     async with kafka_cluster.producer() as producer:
-        async with running(kafka_cluster.faust().run(handle)):
+        async with running(EventConsumer(kafka_cluster.faust()).run(handle)):
             await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"first")])
             await until(under_way.is_set)
             await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"second")])
             await until(lambda: done == [b"first", b"second"])
-        async with running(kafka_cluster.faust().run(handle)):
+        async with running(EventConsumer(kafka_cluster.faust()).run(handle)):
             await producer.produce([Outgoing(SESSION_EVENTS, b"key", b"third")])
             await until(lambda: b"third" in done)
     assert done == [b"first", b"second", b"third"]

@@ -10,7 +10,7 @@ import parts
 from builders import webhook
 from conftest import left_out
 from contract.test_security import EVENT, SECONDS, TOPICS, RecordCollector, in_background, log_of
-from fakes import FakeTelemetry, until
+from fakes import EventConsumer, FakeTelemetry, until
 from real.oauth_kafka import OAuthKafka
 from real.token_endpoint import AUDIENCE, CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -79,7 +79,7 @@ class Flow:
         self.events: list[bytes] = []
         self.consumer = deployment.consumer("record", [ATTEMPTS], self.telemetry)
         self.subscriptions = deployment.subscriptions_reader(self.telemetry)
-        self.event_consumer = deployment.event_consumer(self.telemetry)
+        self.event_consumer = EventConsumer(deployment.event_client(self.telemetry), self.telemetry)
 
     async def handle(self, records: Sequence[Record]) -> None:
         self.events += [record.value or b"" for record in records]
@@ -118,7 +118,7 @@ class Flow:
             in_background(keep_token(source, self.deployment.outages(self.telemetry))),
             in_background(self.consumer.run(self.handler)),
             in_background(self.subscriptions.run()),
-            in_background(self.event_consumer.run(self.handle, lambda _: "", lambda _: 1)),
+            in_background(self.event_consumer.run(self.handle)),
         ):
             yield producer
 

@@ -12,9 +12,9 @@ import pytest
 import trustme
 
 from builders import webhook
-from fakes import FakeTelemetry, until
+from fakes import EventConsumer, FakeTelemetry, until
 from real.secured_kafka import PASSWORD, USER, SecuredKafka, by_password
-from streams.adapters.faust.stage import FaustCrashed, FaustStage
+from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.config import kafka_properties
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
@@ -154,9 +154,8 @@ async def test_faust_reads_what_a_producer_team_publishes(environ: Environ, topi
     async def handle(records: Sequence[Record]) -> None:
         read.extend(records)
 
-    async with in_background(
-        FaustStage(properties, "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry()).run(handle)
-    ):
+    client = FaustClient(properties, "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry())
+    async with in_background(EventConsumer(client).run(handle)):
         await until(lambda: len(read) == 1, SECONDS)
 
 
@@ -228,12 +227,12 @@ async def test_faust_ends_and_its_log_says_why(
     refused: tuple[Environ, str], topic_prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ, message = refused
-    stage = FaustStage(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry())
+    client = FaustClient(kafka_properties(environ), "fan-out", SESSION_EVENTS, topic_prefix, None, FakeTelemetry())
 
     async def handle(records: Sequence[Record]) -> None: ...
 
     with pytest.raises(FaustCrashed, match="Unable to bootstrap"):
-        await asyncio.wait_for(stage.run(handle), SECONDS)
+        await asyncio.wait_for(EventConsumer(client).run(handle), SECONDS)
     # Python's TLS sees a rejected certificate only as a closed connection.
     assert (message if message != "alert bad" else "closed") in caplog.text
 

@@ -14,7 +14,6 @@ from conftest import Broker
 from contract.clusters import (
     PARTITIONS,
     SECONDS,
-    EventClient,
     KafkaCluster,
     RecordCollector,
     cluster_on,
@@ -22,10 +21,10 @@ from contract.clusters import (
     running,
     until,
 )
-from fakes import FakeClock, FakeHandler, FakeKafka, FakeTelemetry
+from fakes import EventConsumer, FakeClock, FakeHandler, FakeKafka, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.faust import patches
-from streams.adapters.faust.stage import FaustStage
+from streams.adapters.faust.client import FaustClient
 from streams.adapters.kafka import compacted_topic_thread
 from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
 from streams.adapters.kafka.group_protocol import AUTO, CLASSIC
@@ -333,13 +332,14 @@ async def test_an_event_consumer_that_fetches_no_more_ends(kafka4: KafkaCluster,
     assert isinstance(serving.exception(), ConsumerStandsStill)
 
 
-def stop_events(consumer: EventClient) -> None:
+def stop_events(consumer: EventConsumer) -> None:
     """End the fetches of the real client, as a defect of it would."""
-    if not isinstance(consumer, FaustStage):
-        assert isinstance(consumer._consumer, KafkaRecordConsumer)
-        stop_fetching(consumer._consumer)
+    client = consumer.client
+    if isinstance(client, KafkaRecordConsumer):
+        stop_fetching(client)
         return
-    fetcher = patches.aiokafka_consumer(consumer._app)._fetcher
+    assert isinstance(client, FaustClient)
+    fetcher = patches.aiokafka_consumer(client._app)._fetcher
     fetcher._fetch_task.get_loop().call_soon_threadsafe(fetcher._fetch_task.cancel)
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
+from fakes import EventConsumer
 from real.strange_producer import VALUE, produce_strange_records
 from streams.ports import Record
 from streams.topics import DELIVERIES, SESSION_EVENTS
@@ -34,7 +35,7 @@ async def test_faust_reads_strange_records_and_all_others(kafka_cluster: KafkaCl
     async def handle(batch: Sequence[Record]) -> None:
         records.extend(batch)
 
-    async with running(kafka_cluster.faust().run(handle)):
+    async with running(EventConsumer(kafka_cluster.faust()).run(handle)):
         await until(lambda: len(records) >= count)
     check(records, count)
 

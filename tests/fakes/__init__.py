@@ -2,6 +2,7 @@
 
 from fakes.clock import FakeClock, cancel_others, quiet, until
 from fakes.delivery import FakeEncryption, FakeEncryptionCheck, FakeErasedLearners, FakeSender, FakeTelemetry
+from fakes.event_consumer import EventConsumer
 from fakes.failed_work import FakeFailedWork, postponed_work
 from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
@@ -15,6 +16,7 @@ from fakes.webhooks import FakeLease, FakeOutbox
 __all__ = [
     "COMPATIBLE_CODEC",
     "NEWER_CODEC",
+    "EventConsumer",
     "FakeClock",
     "FakeDeliveryStore",
     "FakeEncryption",

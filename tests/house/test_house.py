@@ -64,7 +64,7 @@ def test_the_core_is_pure() -> None:
 @pytest.mark.parametrize(
     ("stage", "parts", "without"),
     [
-        ("fan-out", ["faust.stage"], ["sqlalchemy", "psycopg", "cryptography"]),
+        ("fan-out", ["faust.client"], ["sqlalchemy", "psycopg", "cryptography"]),
         ("deliver", ["replay_lookup", "encryption"], ["sqlalchemy", "faust", "aiosqlite"]),
         (
             "background",

@@ -1,13 +1,28 @@
-"""How many functions a reader opens to follow one record through `deliver`."""
+"""How many functions a reader opens to follow one record through `fan-out` and `deliver`."""
 
+import asyncio
 import sys
 from types import FrameType
 from typing import Any
 
-from builders import webhook
+from builders import event, webhook
+from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry, until
 from stages.test_deliver import DeliverFixture
+from streams.adapters.avro.codec import AvroCodec
+from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.outage import Outages
+from streams.ports import Outgoing
+from streams.stages.consuming.event_reader import EventReader
+from streams.stages.fan_out import FanOut
+from streams.tasks import run_until_first_ends
+from streams.topics import DELIVERIES, SESSION_EVENTS, SUBSCRIPTIONS
+
+CODEC = AvroCodec()
 
 MODULES = ("streams.stages.", "streams.outage")
+# An event that becomes one delivery.
+MAX_ENTERED_OF_FAN_OUT = 27
+MAX_RETURNS_OF_FAN_OUT = 9
 # An event that is delivered at its first attempt.
 MAX_ENTERED = 20
 MAX_RETURNS = 6
@@ -72,3 +87,29 @@ async def test_a_record_takes_few_functions_to_its_commit() -> None:
     assert {"read", "deliver", "acquire", "attempt", "_produce_decision"} <= set(names)
     assert len(names) <= MAX_ENTERED, names
     assert len(walk.returns) <= MAX_RETURNS, walk.returns
+
+
+async def test_an_event_takes_few_functions_to_its_commit() -> None:
+    telemetry, kafka, walk = FakeTelemetry(), FakeKafka(FakeClock()), Walk()
+    telemetry.is_debug_enabled = telemetry.is_tracing = False
+    subscriptions, outages = FakeSubscriptions(kafka, CODEC), Outages(telemetry)
+    fan_out = FanOut(CODEC, subscriptions, kafka, telemetry, outages)
+    reader = EventReader(FakeRecordConsumer(kafka, "fan-out", [SESSION_EVENTS]), CODEC, telemetry, outages)
+    kafka.append(Outgoing(SUBSCRIPTIONS, b"wh_crm", CODEC.encode(webhook())))
+    kafka.append(Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), Sentinel("one", 1).encode()))
+    await subscriptions.catch_up()
+    running = asyncio.create_task(run_until_first_ends(reader.run, lambda: fan_out.run(reader)))
+    await until(lambda: bool(kafka.groups["fan-out"]) or telemetry.logged_count("partitions_assigned") == 1)
+    sys.setprofile(walk)
+    try:
+        kafka.append(Outgoing(SESSION_EVENTS, b"key", CODEC.encode(event())))
+        await until(lambda: any(commit.offset for commit in kafka.groups["fan-out"].values()))
+    finally:
+        sys.setprofile(None)
+        running.cancel()
+    assert len(kafka.topic(DELIVERIES)) == 1
+    names = walk.names
+    assert names[0] == "on_received"
+    assert {"next_batch", "handle", "produce_or_store_invalid", "commit"} <= set(names)
+    assert len(names) <= MAX_ENTERED_OF_FAN_OUT, names
+    assert len(walk.returns) <= MAX_RETURNS_OF_FAN_OUT, walk.returns

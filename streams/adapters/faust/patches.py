@@ -104,10 +104,10 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
     consumer.wait_first = wait_first_without_tasks
 
 
-def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, int | None]], None]) -> None:
+def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, int | None]], Awaitable[None]]) -> None:
     """Seek to the beginning where nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
-    `on_seek` takes the offsets from which the partitions are read, None for the beginning.
+    `on_seek` is awaited with the offsets from which the partitions are read, None for the beginning.
     faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
     partition nowhere. When that seek fails it logs the error and goes on behind the gap. Ends when Faust seeks every
     assigned partition and stops on a failure.
@@ -125,12 +125,12 @@ def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, 
             if beginnings := [partition for partition, offset in committed.items() if not offset]:
                 # aiokafka takes the earliest offset where 0 no longer exists.
                 await consumer.seek_wait(dict.fromkeys(beginnings, 0))
+            await on_seek(committed)
         except Exception as error:
             # With another assignment, Faust reads everything from the committed offsets anyway.
             if partitions and partitions == consumer.assignment():
                 await app.crash(error)
             raise
-        on_seek(committed)
         return committed
 
     consumer.seek_to_committed = seek

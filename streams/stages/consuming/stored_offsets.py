@@ -5,13 +5,13 @@ from collections.abc import Iterable, Mapping
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
-from streams.ports import Partition, RecordConsumer, Telemetry
+from streams.ports import EventClient, Partition, Telemetry
 
 
 class StoredOffsets:
     """The next offsets of what is stored and not yet committed. It is false when there are none."""
 
-    def __init__(self, consumer: RecordConsumer, telemetry: Telemetry, outages: Outages) -> None:
+    def __init__(self, consumer: EventClient, telemetry: Telemetry, outages: Outages) -> None:
         self._consumer = consumer
         self._telemetry = telemetry
         self._outages = outages

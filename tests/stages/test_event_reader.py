@@ -9,13 +9,10 @@ import pytest_asyncio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
-from streams import fair_batches
+from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
 from streams.core.offset_tracker import Commit
-from streams.outage import Outages
 from streams.ports import Outgoing, Partition, Record
-from streams.stages.consuming import fair_consumer
-from streams.stages.consuming.fair_consumer import FairConsumer
+from streams.stages.consuming import event_reader
 from streams.topics import SESSION_EVENTS
 
 GROUP = "fan-out"
@@ -33,8 +30,8 @@ class Member:
     def __init__(self, kafka: FakeKafka, room: int = ROOM, at_once: int = 3) -> None:
         self.telemetry = FakeTelemetry()
         self.kafka = FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS], at_once)
-        self.consumer = FairConsumer(self.kafka, self.telemetry, Outages(self.telemetry))
-        self.consumer._read_ahead._max_events = room
+        self.consumer = EventConsumer(self.kafka, self.telemetry)
+        self.consumer.reader._read_ahead._max_events = room
         self.done: list[Record] = []
         self.in_hand: Sequence[Record] = ()
         self._result: asyncio.Future[None] | None = None
@@ -61,8 +58,8 @@ class Member:
         await asyncio.gather(self.running, return_exceptions=True)
 
 
-def account_of(record: Record) -> str:
-    return (record.value or b"").decode()
+def account_of(value: bytes) -> str:
+    return value.decode()
 
 
 def append(kafka: FakeKafka, partition: Partition, accounts: str) -> None:
@@ -80,9 +77,9 @@ def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fair_consumer, "COMMIT_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(fair_batches, "GATHER_SECONDS", 0)
-    monkeypatch.setattr(fair_batches, "REVOKE_SECONDS", 0.001)
+    monkeypatch.setattr(event_reader, "COMMIT_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(event_reader, "GATHER_SECONDS", 0)
+    monkeypatch.setattr(event_reader, "REVOKE_SECONDS", 0.001)
 
 
 @pytest.fixture
@@ -105,7 +102,7 @@ async def test_an_event_that_is_done_too_soon_is_not_committed(kafka: FakeKafka,
     append(kafka, FIRST, "b")
     await quiet()
     await member.finish()
-    assert [account_of(record) for record in member.in_hand] == ["a", "b", "a"]
+    assert [account_of(record.value or b"") for record in member.in_hand] == ["a", "b", "a"]
     await member.finish()
     # Behind the fourth event, which is not done, the sixth one is.
     assert (len(member.done), committed(kafka)) == (4, 3)
@@ -114,7 +111,7 @@ async def test_an_event_that_is_done_too_soon_is_not_committed(kafka: FakeKafka,
 
 
 async def test_a_full_window_pauses_until_half_is_done(kafka: FakeKafka, member: Member) -> None:
-    member.consumer._read_ahead._max_events = 10
+    member.consumer.reader._read_ahead._max_events = 10
     append(kafka, FIRST, "a" * 20)
     append(kafka, SECOND, "a" * 20)
     await quiet()
@@ -145,7 +142,7 @@ async def test_a_partition_that_comes_to_a_full_member_waits(kafka: FakeKafka, m
 async def test_a_revocation_commits_the_batch_in_hand(
     kafka: FakeKafka, member: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fair_batches, "REVOKE_SECONDS", 5)
+    monkeypatch.setattr(event_reader, "REVOKE_SECONDS", 5)
     append(kafka, FIRST, "aaaa")
     await quiet()
     revoking = asyncio.create_task(member.kafka.revoke([FIRST]))

@@ -1,7 +1,8 @@
-"""Run Faust with bytes in: accounts take turns in batches, and an event is acknowledged when its batch is done."""
+"""Read events with a Faust agent. Only a commit acknowledges them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -14,10 +15,9 @@ from streams.adapters.faust.lenient_records import read_leniently
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError
-from streams.fair_batches import FairBatches
+from streams.core.offset_tracker import Commit
 from streams.outage import BROKER_AWAY
-from streams.ports import AccountOf, CostOf, HandleEvents, Partition, Record, Telemetry
-from streams.read_ahead import ReadAhead
+from streams.ports import Partition, Record, RecordHandler, Telemetry
 from streams.tasks import run_until_first_ends
 
 SESSION_SECONDS = 10.0
@@ -28,16 +28,18 @@ WATCH_INTERVAL_SECONDS = 1.0
 # Faust's default.
 FETCH_WAIT_MS = 1500
 COMMIT_TIMEOUT_SECONDS = 3.0
+# Faust's own commit finds nothing to do: `commit` does it.
+FAUST_COMMIT_SECONDS = 3600
+# More acknowledgements in a row would delay the events that are handled.
+ACKNOWLEDGEMENTS_AT_ONCE = 100
 
 
 class FaustCrashed(ScormWebhooksError):
     """Faust could not start, or its consumer ended by itself; the process must exit and start again."""
 
 
-class FaustStage:
-    """An agent on one topic that gives its handler batches of records; any exception of the handler ends the stage.
-
-    It reads ahead of the batch, so that the accounts take turns.
+class FaustClient:
+    """An `EventClient` on one topic. While one partition is paused, none is read.
 
     Faust itself acknowledges a batch that failed and goes on: the events would be lost.
     """
@@ -72,7 +74,7 @@ class FaustStage:
             stream_buffer_maxsize=patches.NO_BUFFER_LIMIT,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=instance_id,
-            broker_commit_interval=1,
+            broker_commit_interval=FAUST_COMMIT_SECONDS,
             # With Faust's default of a minute, a killed member's partitions are not read for that long.
             broker_session_timeout=session_seconds,
             consumer_metadata_max_age_ms=_refresh_ms(properties),
@@ -82,16 +84,14 @@ class FaustStage:
             broker_credentials=faust_security(properties),
         )
         self._watchdog = watchdog(group, self._positions_to_read) if watchdog else None
-        # The next offset of each partition, since its last assignment.
-        self._next_offsets: dict[Partition, int] = {}
-        self._app.on_partitions_assigned.connect(lambda *_, **__: telemetry.count("rebalances_total"), weak=False)
+        self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
         self._buffer = patches.StreamBuffer()
         self._stream: Any = None
-        self._read_ahead = ReadAhead[faust.EventT[bytes]]()
-        self._batches = FairBatches(self._read_ahead, self._acknowledge, telemetry)
-        # Set when there is room.
-        self._freed_event = asyncio.Event()
-        self._channel = self._app.topic(prefix + topic, key_serializer="raw", value_serializer="raw")
+        # The next offset of each partition, since its last assignment.
+        self._next_offsets: dict[Partition, int] = {}
+        self._unacknowledged: dict[Partition, deque[faust.EventT[bytes]]] = {}
+        self._paused: set[Partition] = set()
+        self._resumed_event = asyncio.Event()
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
@@ -100,16 +100,15 @@ class FaustStage:
         coordinator = patches.aiokafka_consumer(self._app)._coordinator
         return [] if coordinator.coordinator_id is not None else [BROKER_AWAY]
 
-    async def run(
-        self, handle: HandleEvents, account_of: AccountOf = lambda _: "", cost_of: CostOf = lambda _: 1
-    ) -> None:
-        """Serve until cancelled. Raises what `handle` raised, before its batch is acknowledged."""
-        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._agent(account_of, failure))
+    async def run(self, handler: RecordHandler) -> None:
+        """Pass events to `handler` until cancelled, then leave the group. Raises what the handler raises."""
+        self._handler = handler
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._app.agent(self._channel, concurrency=1, name=f"{self._topic}.agent")(self._read)
         try:
             patches.hand_over_directly(self._app, self._buffer)
-            patches.seek_back_to_dropped_events(self._app, self._on_seek)
-            patches.finish_before_revoke(self._app, self._finish)
+            patches.seek_back_to_dropped_events(self._app, self._on_assigned)
+            patches.finish_before_revoke(self._app, self._on_revoked)
             await self._start()
             patches.set_fetch(self._app, self._fetch_wait_ms, 1)
             watchers = [
@@ -117,75 +116,88 @@ class FaustStage:
                 self._wait_until_refused,
                 *([self._watchdog.run] if self._watchdog else []),
             ]
-            await run_until_first_ends(lambda: failure, lambda: self._batches.run(handle, cost_of), *watchers)
+            await run_until_first_ends(lambda: self._failure, *watchers)
             raise FaustCrashed(str(self._app.crash_reason))
         finally:
+            if self._next_offsets and not self._app.crashed:
+                await self._on_revoked()
             await patches.stop(self._app)
 
-    async def drain(self, seconds: float) -> None:
-        """Start no other batch, and wait until the one in hand is acknowledged. Raises `TimeoutError`."""
-        await self._batches.drain(seconds)
-
-    def _on_seek(self, offsets: Mapping[Any, int | None]) -> None:
-        """Note from where the partitions are read after an assignment."""
-        self._next_offsets = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
-        self._read_ahead.restart(self._next_offsets)
-        self._freed_event.set()
-        if self._watchdog:
-            self._watchdog.reset(self._next_offsets)
-
-    def _positions_to_read(self) -> Mapping[Partition, int]:
-        if self._batches.is_draining or len(self._read_ahead) or self.readiness_problems():
-            return {}
-        # An assigned partition of which the start was never found is not read either.
-        partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
-        return {partition: self._next_offsets.get(partition, 0) for partition in partitions}
-
-    async def _finish(self) -> None:
-        """Finish the batch in hand and commit it, each for a limited time."""
-        self._read_ahead.stop_all()
-        await self._batches.finish()
+    async def _read(self, stream: Any) -> None:
+        """The agent: pass on what has arrived, again and again."""
+        self._stream, self._buffer.queue = stream, stream.channel.queue
         try:
-            await asyncio.wait_for(patches.commit(self._app), COMMIT_TIMEOUT_SECONDS)
+            async for events in patches.batches(stream):
+                self._buffer.notify_free()
+                records = [_record(event, self._topic) for event in events]
+                for event, record in zip(events, records, strict=True):
+                    if record.partition in self._next_offsets:
+                        self._next_offsets[record.partition] = record.offset + 1
+                        self._unacknowledged.setdefault(record.partition, deque()).append(event)
+                self._pace.add_events(len(events))
+                self._handler.on_received(records)
+                if not self._buffer.has_events:
+                    self._handler.on_received(())
+                while self._paused:
+                    self._resumed_event.clear()
+                    await self._resumed_event.wait()
+        except Exception as error:
+            if not self._failure.done():
+                self._failure.set_exception(error)
+            await asyncio.Event().wait()  # the process ends: nothing after this is acknowledged
+
+    async def commit(self, commits: Mapping[Partition, Commit]) -> None:
+        """Acknowledge what is before these offsets, and commit. Waits for a broker that is away."""
+        for partition, commit in commits.items():
+            events = self._unacknowledged.get(partition, deque())
+            while events and events[0].message.offset < commit.offset:
+                for _ in range(ACKNOWLEDGEMENTS_AT_ONCE):
+                    if events and events[0].message.offset < commit.offset:
+                        await self._stream.ack(events.popleft())
+                await asyncio.sleep(0)
+        await patches.commit(self._app)
+
+    def pause(self, partition: Partition) -> None:
+        self._paused.add(partition)
+
+    def resume(self, partition: Partition) -> None:
+        self._paused.discard(partition)
+        self._resumed_event.set()
+        if self._watchdog:
+            self._watchdog.reset([partition])
+
+    async def _on_assigned(self, offsets: Mapping[Any, int | None]) -> None:
+        """After an assignment: tell from which offsets the partitions are read; None is the beginning."""
+        if self._next_offsets:
+            # Faust reads them again without having given them back.
+            await self._handler.on_revoked(list(self._next_offsets), is_lost=True)
+        starts = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
+        self._next_offsets = starts
+        self._unacknowledged.clear()
+        self._paused.clear()
+        self._resumed_event.set()
+        if self._watchdog:
+            self._watchdog.reset(starts)
+        self._handler.on_assigned({partition: Commit(offset, "") for partition, offset in starts.items()})
+
+    async def _on_revoked(self) -> None:
+        """Before a revocation of all partitions: finish the batch in hand and commit it, each for a limited time."""
+        partitions, self._next_offsets = list(self._next_offsets), {}
+        commits = await self._handler.on_revoked(partitions, is_lost=False)
+        try:
+            await asyncio.wait_for(self.commit(commits), COMMIT_TIMEOUT_SECONDS)
         except TimeoutError:
             reason = "the broker did not answer in time"
             self._telemetry.warning(
                 "last_commit_failed", why=reason, effect="the records of revoked partitions are repeated"
             )
 
-    def _agent(self, account_of: AccountOf, failure: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
-        async def agent(stream: Any) -> None:
-            self._stream, self._buffer.queue = stream, stream.channel.queue
-            try:
-                async for events in patches.batches(stream):
-                    self._buffer.notify_free()
-                    await self._read(events, account_of)
-            except Exception as error:
-                if not failure.done():
-                    failure.set_exception(error)
-                await _wait_forever()  # the process ends: nothing after this is acknowledged
-
-        return agent
-
-    async def _read(self, events: Sequence[faust.EventT[bytes]], account_of: AccountOf) -> None:
-        """Queue events, and wait until there is room for more."""
-        for event in events:
-            record = _record(event, self._topic)
-            self._read_ahead.add(event, record, account_of(record))
-            if record.partition in self._next_offsets:
-                self._next_offsets[record.partition] = record.offset + 1
-        self._pace.add_events(len(events))
-        # Some may have been handled before Faust read them again.
-        await self._acknowledge(self._read_ahead.complete(()))
-        self._batches.note_read(more=self._buffer.has_events)
-        while self._read_ahead.is_full:
-            self._freed_event.clear()
-            await self._freed_event.wait()
-
-    async def _acknowledge(self, events: Sequence[faust.EventT[bytes]]) -> None:
-        for event in events:
-            await self._stream.ack(event)
-        self._freed_event.set()
+    def _positions_to_read(self) -> Mapping[Partition, int]:
+        if self._paused or self.readiness_problems():
+            return {}
+        # An assigned partition of which the start was never found is not read either.
+        partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
+        return {partition: self._next_offsets.get(partition, 0) for partition in partitions}
 
     async def _start(self) -> None:
         try:
@@ -201,10 +213,6 @@ class FaustStage:
         while not (error := patches.pending_error(self._app)):
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)
         raise FaustCrashed(f"Faust: {error!r}") from error
-
-
-async def _wait_forever() -> None:
-    await asyncio.Event().wait()
 
 
 def _refresh_ms(properties: Mapping[str, Any]) -> int:

@@ -1,0 +1,174 @@
+"""Read the events of a consumer group ahead, and hand them out in batches in which accounts take turns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from streams.core.offset_tracker import Commit
+from streams.outage import Outages
+from streams.ports import EventClient, EventCodec, Partition, Record, Telemetry
+from streams.stages.consuming.read_ahead import LARGE_BATCH, SMALL_BATCH, ReadAhead
+from streams.stages.consuming.stored_offsets import StoredOffsets
+from streams.tasks import run_until_first_ends
+
+# A crash repeats the events of this time.
+COMMIT_INTERVAL_SECONDS = 1.0
+# After so many records at once, others have probably arrived already.
+LARGE_FETCH_RECORDS = 100
+# While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
+# an account that sends few may be the last.
+READ_SECONDS = 0.1
+# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
+BUSY_RECORDS, FULL_RECORDS = 10, 500
+GATHER_SECONDS = 0.02
+REVOKE_SECONDS = 3.0
+
+
+class EventReader:
+    """Events of a group: read → queued by account → handed out → done without a gap → committed.
+
+    A crash repeats events, and loses none. All partitions are paused while as much is read ahead as may be, and read
+    again when half of it is done.
+    """
+
+    def __init__(self, client: EventClient, codec: EventCodec, telemetry: Telemetry, outages: Outages) -> None:
+        self._client = client
+        self._codec = codec
+        self._telemetry = telemetry
+        self._read_ahead = ReadAhead()
+        self._done_offsets = StoredOffsets(client, telemetry, outages)
+        self._has_new_offsets = asyncio.Event()
+        self._assigned_partitions: set[Partition] = set()
+        self._is_paused = False
+        self._is_draining = False
+        # Set when something was read, and when nothing more is to be read at once.
+        self._arrived, self._caught_up = asyncio.Event(), asyncio.Event()
+        # Set while no batch is in hand.
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Read and commit until cancelled. Raises what ends the client."""
+        await run_until_first_ends(lambda: self._client.run(self), self._commit_regularly)
+
+    @asynccontextmanager
+    async def next_batch(self, cost_of: Callable[[str], int]) -> AsyncIterator[Sequence[Record]]:
+        """The next events, one or more. When the block ends without an exception, they are done.
+
+        `cost_of` says how much of a batch an event of an account takes.
+        """
+        batch_limit = await self._until_read()
+        self._idle.clear()
+        try:
+            batch = self._read_ahead.take(cost_of, batch_limit)
+            yield [pending.record for pending in batch]
+            self._note_done(self._read_ahead.complete(batch))
+        finally:
+            self._idle.set()
+        if BUSY_RECORDS <= len(batch) < FULL_RECORDS and not self._read_ahead.has_queued:
+            await asyncio.sleep(GATHER_SECONDS)
+
+    async def drain(self, seconds: float) -> None:
+        """Hand out no other batch, and wait until the one in hand is done. Raises `TimeoutError`.
+
+        What is done is committed when the partitions are revoked, at the end of `run`.
+        """
+        self._is_draining = True
+        await asyncio.wait_for(self._idle.wait(), seconds)
+
+    def readiness_problems(self) -> list[str]:
+        """Why nothing can be read at the moment."""
+        return self._client.readiness_problems()
+
+    async def _until_read(self) -> int:
+        """Wait for events, and a moment longer while more arrive. Returns the limit of the next batch."""
+        while not self._read_ahead.has_queued:
+            self._arrived.clear()
+            await self._arrived.wait()
+        limit = LARGE_BATCH
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._caught_up.wait()
+        except TimeoutError:
+            limit = SMALL_BATCH
+            # Perhaps nothing more comes: the next batch waits only if something does.
+            self._caught_up.set()
+        if self._is_draining:
+            await asyncio.Event().wait()
+        return limit
+
+    # -- called by the client ----------------------------------------------------------------------------------
+
+    def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
+        self._telemetry.count("rebalances_total")
+        self._telemetry.info("partitions_assigned", count=len(partitions))
+        self._assigned_partitions.update(partitions)
+        self._read_ahead.start({partition: commit.offset if commit else 0 for partition, commit in partitions.items()})
+        if self._is_paused:
+            for partition in partitions:
+                self._client.pause(partition)
+
+    def on_received(self, records: Sequence[Record]) -> None:
+        if self._is_draining:
+            return
+        is_read_again = bool(self._read_ahead.handled)
+        for record in records:
+            # Others were read before their partition was revoked.
+            if record.partition in self._assigned_partitions:
+                self._read_ahead.add(record, self._codec.account_of(record.value or b""))
+        if is_read_again:
+            # Some were handled before.
+            self._note_done(self._read_ahead.complete(()))
+        if self._read_ahead.is_full and not self._is_paused:
+            self._is_paused = True
+            for partition in self._assigned_partitions:
+                self._client.pause(partition)
+        self._arrived.set()
+        if len(records) < LARGE_FETCH_RECORDS or self._is_paused:
+            self._caught_up.set()
+        else:
+            self._caught_up.clear()
+
+    async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
+        self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))
+        self._assigned_partitions.difference_update(partitions)
+        self._read_ahead.stop(partitions)
+        if not is_lost:
+            await self._finish_batch()
+        self._read_ahead.forget(partitions)
+        if self._is_paused:
+            self._resume_when_half_empty()
+        commits = self._done_offsets.pop(partitions)
+        return {} if is_lost else commits
+
+    async def _finish_batch(self) -> None:
+        """Wait a limited time for the batch in hand: its partitions go to another member."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
+        except TimeoutError:
+            self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
+
+    # -- what is done ------------------------------------------------------------------------------------------
+
+    def _note_done(self, next_offsets: Mapping[Partition, int]) -> None:
+        if next_offsets:
+            self._done_offsets.add(next_offsets)
+            self._has_new_offsets.set()
+            if self._is_paused:
+                self._resume_when_half_empty()
+
+    def _resume_when_half_empty(self) -> None:
+        if self._read_ahead.is_half_empty:
+            self._is_paused = False
+            for partition in self._assigned_partitions:
+                self._client.resume(partition)
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await self._has_new_offsets.wait()
+            self._has_new_offsets.clear()
+            await self._done_offsets.commit()
+            if self._done_offsets:
+                # Kafka refused it.
+                self._has_new_offsets.set()
+            await asyncio.sleep(COMMIT_INTERVAL_SECONDS)
