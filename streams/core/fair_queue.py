@@ -26,6 +26,10 @@ class FairQueue(Generic[Item]):
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)
 
+    def put_back(self, owner: str, item: Item) -> None:
+        """Put an item before the others of its owner, whose turn comes after those of the owners that are here."""
+        self._queues.setdefault(owner, deque()).appendleft(item)
+
     def retain(self, is_kept: Callable[[Item], bool]) -> None:
         """Remove all other items."""
         queues = {owner: deque(filter(is_kept, queue)) for owner, queue in self._queues.items()}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
+from streams.core.event_costs import EventCosts
 from streams.core.matching import match
 from streams.core.pure import pure
 from streams.core.rate import RateLimits
@@ -16,6 +17,7 @@ from streams.core.trace import SpanName
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
 from streams.stages.consuming.event_reader import EventReader
+from streams.stages.consuming.read_ahead import LARGE_BATCH
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
@@ -60,20 +62,24 @@ class FanOut:
         self._outages = outages
         self._now = now
         self._shares = RateLimits(ACCOUNT_SHARE_DELIVERIES, ACCOUNT_SHARE_SECONDS)
+        self._costs = EventCosts()
 
     async def run(self, reader: EventReader) -> None:
         """Fan out one batch after another, in which accounts take turns, until cancelled."""
         while True:
-            async with reader.next_batch(self.cost_of) as records:
-                await self.handle(records)
+            async with reader.next_batch(self.cost_of) as batch:
+                batch.handled_count = await self.handle(batch.records)
             # Only now are they done: the commit may pass them.
 
     def cost_of(self, account_id: str) -> int:
-        """How many deliveries an event of this account may become, at least 1."""
-        return max(1, self._subscriptions.count_of_account(account_id))
+        """How many deliveries an event of this account is expected to become, at least 1."""
+        return self._costs.cost_of(account_id, self._subscriptions.count_of_account(account_id))
 
-    async def handle(self, records: Sequence[Record]) -> None:
-        """Fan out a batch of events. Returns when every delivery is acknowledged."""
+    async def handle(self, records: Sequence[Record]) -> int:
+        """Fan out a batch of events. Returns how many, when each of their deliveries is acknowledged.
+
+        It leaves the rest when they become more deliveries than a batch may have: others have their turn before.
+        """
 
         async def read_all() -> list[ReadResult]:
             return [self._read(record) for record in records]
@@ -83,7 +89,11 @@ class FanOut:
         outgoing: list[tuple[Outgoing, Record]] = []
         results: list[FanOutResult] = []
         invalid: list[tuple[Record, str]] = []
+        handled_count = 0
         for record, result in zip(records, events, strict=True):
+            if len(outgoing) >= LARGE_BATCH:
+                break
+            handled_count += 1
             try:
                 if isinstance(result, Exception):
                     raise result
@@ -101,6 +111,7 @@ class FanOut:
             first_index = end
         if invalid:
             await store_invalid(self._producer, self._telemetry, invalid)
+        return handled_count
 
     def _read(self, record: Record) -> ReadResult:
         """The event of a record, or what is wrong with it. Raises `Unavailable` without the schema registry."""
@@ -124,6 +135,7 @@ class FanOut:
         except (InvalidRecord, Invalid):
             span.end({}, "invalid")
             raise
+        self._costs.note(event.account_id, len(deliveries))
         has_share, _ = self._shares.take(event.account_id, self._now(), len(deliveries))
         topic = DELIVERIES if has_share else BULK_DELIVERIES
         outgoing = [

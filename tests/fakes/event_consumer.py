@@ -34,8 +34,8 @@ class EventConsumer:
 
         async def serve() -> None:
             while True:
-                async with self.reader.next_batch(cost_of) as records:
-                    await handle(records)
+                async with self.reader.next_batch(cost_of) as batch:
+                    await handle(batch.records)
 
         await run_until_first_ends(self.reader.run, serve)
 

@@ -13,6 +13,7 @@ from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeT
 from streams.core.offset_tracker import Commit
 from streams.ports import Outgoing, Partition, Record
 from streams.stages.consuming import event_reader
+from streams.tasks import run_until_first_ends
 from streams.topics import SESSION_EVENTS
 
 GROUP = "fan-out"
@@ -219,6 +220,50 @@ async def test_a_drained_member_takes_nothing_more(kafka: FakeKafka, member: Mem
     assert not member.in_hand
     await member.leave()
     assert committed(kafka) == 1
+
+
+async def test_what_a_batch_leaves_comes_again_after_the_others(kafka: FakeKafka) -> None:
+    consumer = EventConsumer(FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS]))
+    batches: list[str] = []
+
+    async def handle_two() -> None:
+        while True:
+            async with consumer.reader.next_batch(lambda _: 1) as batch:
+                batches.append("".join(account_of(record.value or b"") for record in batch.records))
+                batch.handled_count = 2
+
+    append(kafka, FIRST, "aaab")
+    consumer.codec.find_account = account_of
+    running = asyncio.create_task(run_until_first_ends(consumer.reader.run, handle_two))
+    await until(lambda: committed(kafka) == 4)
+    assert batches == ["aaab", "ab"]
+    running.cancel()
+
+
+async def test_what_a_batch_leaves_of_a_revoked_partition_is_the_next_owners(kafka: FakeKafka) -> None:
+    client = FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS])
+    consumer, in_hand, go_on = EventConsumer(client), asyncio.Event(), asyncio.Event()
+    handled: list[str] = []
+
+    async def leave_the_rest() -> None:
+        while True:
+            async with consumer.reader.next_batch(lambda _: 1) as batch:
+                in_hand.set()
+                await go_on.wait()
+                handled.append(account_of(batch.records[0].value or b""))
+                batch.handled_count = 1
+
+    append(kafka, FIRST, "ab")
+    consumer.codec.find_account = account_of
+    running = asyncio.create_task(run_until_first_ends(consumer.reader.run, leave_the_rest))
+    await in_hand.wait()
+    revoking = asyncio.create_task(client.revoke([FIRST]))
+    await quiet()
+    go_on.set()
+    await revoking
+    await quiet()
+    assert handled == ["a"]
+    running.cancel()
 
 
 # -- any order of all of it ------------------------------------------------------------------------------------

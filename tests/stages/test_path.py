@@ -647,7 +647,17 @@ async def test_all_deliveries_of_an_event_take_the_same_way(pipeline: Pipeline) 
     assert {one.event_id for one in pipeline.deliveries(BULK_DELIVERIES)} == {"evt_1"}
 
 
-async def test_an_event_costs_as_much_as_its_account_has_webhooks(pipeline: Pipeline) -> None:
-    await pipeline.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(3)))
+async def test_an_event_costs_what_the_last_ones_of_its_account_became(pipeline: Pipeline) -> None:
+    webhooks = [webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(3)]
+    await pipeline.register(*webhooks, webhook(id="wh_strange", url="https://strange.example.com", packages={"other"}))
     await pipeline.fan_out.handle([])
-    assert (pipeline.fan_out.cost_of("acme"), pipeline.fan_out.cost_of("nobody")) == (3, 1)
+    assert (pipeline.fan_out.cost_of("acme"), pipeline.fan_out.cost_of("nobody")) == (4, 1)
+    await pipeline.fan_out.handle([pipeline.publish_event(event())])
+    assert pipeline.fan_out.cost_of("acme") == 3
+
+
+async def test_a_batch_that_becomes_too_much_is_left_in_part(pipeline: Pipeline) -> None:
+    await pipeline.register(*(webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(600)))
+    events = [pipeline.publish_event(event(id=f"evt_{number}")) for number in range(5)]
+    assert await pipeline.fan_out.handle(events) == 2
+    assert len([*pipeline.deliveries(), *pipeline.deliveries(BULK_DELIVERIES)]) == 1200

@@ -9,13 +9,13 @@ from builders import EXAMPLE, delivery, event, webhook
 from fakes import quiet
 from stages.pipeline import CODEC, URL, Pipeline
 from streams.core import decision as decision_module
+from streams.core import matching
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.trace import SpanName
 from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.ports import Outgoing
-from streams.stages import fan_out as fan_out_module
 from streams.stages.invalid_records import MAX_STORED_BYTES, TRUNCATED_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
 
@@ -94,7 +94,7 @@ async def test_an_event_that_breaks_fan_out_is_stored_as_invalid(
             raise ZeroDivisionError("a defect")
         return mismatch_reason(known, event)
 
-    monkeypatch.setattr(fan_out_module, "mismatch_reason", failing)
+    monkeypatch.setattr(matching, "mismatch_reason", failing)
     await pipeline.register(webhook(), other())
     await pipeline.fan_out_events(event(id="evt_bad"), event(account_id="globex"))
     ((value, headers),) = pipeline.invalid_records()
@@ -124,7 +124,7 @@ async def test_a_shortage_of_memory_makes_nothing_invalid(pipeline: Pipeline, mo
     def failing(*_: Any) -> bool:
         raise MemoryError
 
-    monkeypatch.setattr(fan_out_module, "mismatch_reason", failing)
+    monkeypatch.setattr(matching, "mismatch_reason", failing)
     await pipeline.register(webhook())
     with pytest.raises(MemoryError):
         await pipeline.fan_out_events(event())

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from streams.core.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports import EventClient, EventCodec, Partition, Record, Telemetry
-from streams.stages.consuming.read_ahead import LARGE_BATCH, SMALL_BATCH, ReadAhead
+from streams.stages.consuming.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.tasks import run_until_first_ends
 
@@ -22,6 +22,15 @@ READ_SECONDS = 0.1
 BUSY_RECORDS, FULL_RECORDS = 10, 500
 GATHER_SECONDS = 0.02
 REVOKE_SECONDS = 3.0
+
+
+class Batch:
+    """Events to handle, one or more. `handled_count` is how many of them, from the first on, were handled."""
+
+    def __init__(self, events: Sequence[PendingEvent]) -> None:
+        self.events = events
+        self.records = [pending.record for pending in events]
+        self.handled_count = len(events)
 
 
 class EventReader:
@@ -52,20 +61,22 @@ class EventReader:
         await run_until_first_ends(lambda: self._client.run(self), self._commit_regularly)
 
     @asynccontextmanager
-    async def next_batch(self, cost_of: Callable[[str], int]) -> AsyncIterator[Sequence[Record]]:
-        """The next events, one or more. When the block ends without an exception, they are done.
+    async def next_batch(self, cost_of: Callable[[str], int]) -> AsyncIterator[Batch]:
+        """The next events. When the block ends without an exception, those that are handled are done.
 
-        `cost_of` says how much of a batch an event of an account takes.
+        The others are handed out again. `cost_of` says how much of a batch an event of an account takes.
         """
         batch_limit = await self._until_read()
         self._idle.clear()
         try:
-            batch = self._read_ahead.take(cost_of, batch_limit)
-            yield [pending.record for pending in batch]
-            self._note_done(self._read_ahead.complete(batch))
+            batch = Batch(self._read_ahead.take(cost_of, batch_limit))
+            yield batch
+            if rest := batch.events[batch.handled_count :]:
+                self._put_back(rest)
+            self._note_done(self._read_ahead.complete(batch.events[: batch.handled_count]))
         finally:
             self._idle.set()
-        if BUSY_RECORDS <= len(batch) < FULL_RECORDS and not self._read_ahead.has_queued:
+        if BUSY_RECORDS <= len(batch.events) < FULL_RECORDS and not self._read_ahead.has_queued:
             await asyncio.sleep(GATHER_SECONDS)
 
     async def drain(self, seconds: float) -> None:
@@ -147,6 +158,11 @@ class EventReader:
             await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
+
+    def _put_back(self, events: Sequence[PendingEvent]) -> None:
+        # The next owner reads those of a partition that is being given back.
+        owned_events = [pending for pending in events if pending.record.partition in self._assigned_partitions]
+        self._read_ahead.put_back(owned_events)
 
     # -- what is done ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Events that were read and are not done yet: accounts take turns, partitions keep their order."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.fair_queue import FairQueue
@@ -16,14 +16,15 @@ LARGE_BATCH, SMALL_BATCH, MAX_TURN = 1000, 100, 100
 
 
 class PendingEvent:
-    """An event that was read, or handled and is behind one that is not."""
+    """An event that was read, or handled and is behind one that is not. `is_gone`: with its partition."""
 
-    __slots__ = ("is_done", "record", "size")
+    __slots__ = ("account_id", "is_done", "is_gone", "record", "size")
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, account_id: str) -> None:
         self.record = record
+        self.account_id = account_id
         self.size = len(record.key or b"") + len(record.value or b"")
-        self.is_done = False
+        self.is_done = self.is_gone = False
 
 
 class ReadAhead:
@@ -61,7 +62,7 @@ class ReadAhead:
 
     def add(self, record: Record, account_id: str) -> None:
         """Queue an event that was read."""
-        pending = PendingEvent(record)
+        pending = PendingEvent(record, account_id)
         self._partitions.setdefault(record.partition, deque()).append(pending)
         self._events += 1
         self._bytes += pending.size
@@ -75,6 +76,12 @@ class ReadAhead:
         """Take a batch: the accounts in turn, by the cost of an event of an account."""
         turn = min(MAX_TURN, limit // max(1, self._queue.owner_count))
         return self._queue.take(limit, max(1, turn), cost)
+
+    def put_back(self, events: Sequence[PendingEvent]) -> None:
+        """Queue events again that were taken and not handled: before the others of their accounts."""
+        for pending in reversed(events):
+            if not pending.is_gone:
+                self._queue.put_back(pending.account_id, pending)
 
     def complete(self, batch: Iterable[PendingEvent]) -> dict[Partition, int]:
         """Note that these events are handled. Returns the next offset of each partition that went on."""
@@ -103,6 +110,8 @@ class ReadAhead:
         self.handled = {partition: at for partition, at in self.handled.items() if partition in kept_partitions}
         for partition in partitions:
             events = self._partitions.pop(partition, ())
+            for pending in events:
+                pending.is_gone = True
             self._events -= len(events)
             self._bytes -= sum(pending.size for pending in events)
             done = {pending.record.offset: pending.record.appended_at for pending in events if pending.is_done}

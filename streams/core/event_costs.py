@@ -1,0 +1,29 @@
+"""What an event of an account costs `fan-out`, learned from the account's last events."""
+
+from collections import OrderedDict
+
+# Accounts that are remembered. A forgotten one is expected to want each event at each of its webhooks.
+MAX_ACCOUNTS = 10_000
+# So many webhooks that do not want an event cost as much as one delivery.
+WEBHOOKS_PER_DELIVERY = 200
+# How much the last event counts when it became fewer deliveries than expected. When it became more, it counts alone.
+_SMOOTHING_FACTOR = 0.2
+
+
+class EventCosts:
+    """The deliveries that an event of each account is expected to become."""
+
+    def __init__(self) -> None:
+        self._expected: OrderedDict[str, float] = OrderedDict()
+
+    def cost_of(self, account_id: str, webhooks: int) -> int:
+        """The expected cost of an event of an account with so many webhooks, in deliveries, at least 1."""
+        expected = min(self._expected.get(account_id, webhooks), webhooks)
+        return max(1, round(expected + webhooks / WEBHOOKS_PER_DELIVERY))
+
+    def note(self, account_id: str, deliveries: int) -> None:
+        """Note how many deliveries an event became."""
+        expected = self._expected.pop(account_id, 0.0)
+        self._expected[account_id] = max(deliveries, expected + _SMOOTHING_FACTOR * (deliveries - expected))
+        if len(self._expected) > MAX_ACCOUNTS:
+            self._expected.popitem(last=False)
