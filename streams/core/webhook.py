@@ -150,7 +150,7 @@ def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
     if not takes(webhook, event.type):
         return MismatchReason.TYPE
     if webhook.packages or webhook.dispatches:
-        package, dispatch = event.package_id, event.dispatch_id
+        package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
         has_neither = package is None and dispatch is None
         if not (has_neither or package in webhook.packages or dispatch in webhook.dispatches):
             return MismatchReason.SCOPE
