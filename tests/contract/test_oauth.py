@@ -149,7 +149,7 @@ async def test_tokens_end_under_load_and_nothing_is_lost(environ: Environ, endpo
         await asyncio.wait_for(flow.produce(producer, 10), 3 * SECONDS)
         await until(flow.has_all, SECONDS)
         assert rebalances(flow) == 1
-    assert flow.telemetry.logged == []
+        assert flow.telemetry.logged == []
 
 
 async def test_many_tokens_end_under_load(environ: Environ, endpoint: TokenEndpoint) -> None:
@@ -160,7 +160,7 @@ async def test_many_tokens_end_under_load(environ: Environ, endpoint: TokenEndpo
         await asyncio.wait_for(flow.produce(producer, 60), 5 * SECONDS)
         await until(flow.has_all, SECONDS)
         assert rebalances(flow) == 1
-    assert flow.telemetry.logged == []
+        assert flow.telemetry.logged == []
     assert len(endpoint.tokens) > 7
 
 

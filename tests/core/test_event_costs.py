@@ -7,7 +7,7 @@ from streams.core import event_costs
 from streams.core.event_costs import MAX_ACCOUNTS, WEBHOOKS_PER_DELIVERY, EventCosts
 
 
-def test_an_unknown_account_is_expected_to_want_each_event_everywhere() -> None:
+def test_an_unknown_account_wants_each_event_everywhere() -> None:
     assert [EventCosts().cost_of("acme", webhooks) for webhooks in (0, 1, 100)] == [1, 1, 100]
 
 
@@ -18,7 +18,7 @@ def test_webhooks_that_want_few_events_cost_little() -> None:
     assert costs.cost_of("acme", 10 * WEBHOOKS_PER_DELIVERY) == 11
 
 
-def test_more_than_expected_counts_at_once_and_less_after_a_while() -> None:
+def test_more_than_expected_counts_at_once() -> None:
     costs = EventCosts()
     for deliveries in (1, 1, 100):
         costs.note("acme", deliveries)

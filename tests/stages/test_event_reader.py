@@ -240,7 +240,7 @@ async def test_what_a_batch_leaves_comes_again_after_the_others(kafka: FakeKafka
     running.cancel()
 
 
-async def test_what_a_batch_leaves_of_a_revoked_partition_is_the_next_owners(kafka: FakeKafka) -> None:
+async def test_what_a_batch_leaves_of_a_revoked_partition_goes(kafka: FakeKafka) -> None:
     client = FakeRecordConsumer(kafka, GROUP, [SESSION_EVENTS])
     consumer, in_hand, go_on = EventConsumer(client), asyncio.Event(), asyncio.Event()
     handled: list[str] = []

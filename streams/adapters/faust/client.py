@@ -121,7 +121,7 @@ class FaustClient:
         finally:
             if self._next_offsets and not self._app.crashed:
                 await self._on_revoked()
-            await patches.stop(self._app)
+            await self._app.stop()
 
     async def _read(self, stream: Any) -> None:
         """The agent: pass on what has arrived, again and again."""
@@ -155,7 +155,8 @@ class FaustClient:
                     if events and events[0].message.offset < commit.offset:
                         await self._stream.ack(events.popleft())
                 await asyncio.sleep(0)
-        await patches.commit(self._app)
+        # One that was cancelled would go on, and could overwrite a later one.
+        await asyncio.shield(asyncio.ensure_future(patches.commit(self._app)))
 
     def pause(self, partition: Partition) -> None:
         self._paused.add(partition)
