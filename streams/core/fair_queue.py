@@ -1,7 +1,7 @@
 """A queue in which owners take turns, so that one with many items does not delay the others."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -26,9 +26,12 @@ class FairQueue(Generic[Item]):
         """Append an item to its owner's queue."""
         self._queues.setdefault(owner, deque()).append(item)
 
-    def put_back(self, owner: str, item: Item) -> None:
-        """Put an item before the others of its owner, whose turn comes after those of the owners that are here."""
-        self._queues.setdefault(owner, deque()).appendleft(item)
+    def put_back(self, items: Sequence[tuple[str, Item]]) -> None:
+        """Put items before the others of their owners. The turns of owners that are not here come last, in order."""
+        for owner, _ in items:
+            self._queues.setdefault(owner, deque())
+        for owner, item in reversed(items):
+            self._queues[owner].appendleft(item)
 
     def retain(self, is_kept: Callable[[Item], bool]) -> None:
         """Remove all other items."""

@@ -1,6 +1,8 @@
-"""SQLite stops quietly during work, and only its owner may read the file."""
+"""SQLite stops quietly during work, loses no write, and only its owner may read the file."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +11,14 @@ from sqlalchemy import text
 
 from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.migrate import upgrade
+from streams.adapters.sql.sqlite_file import SqliteConnections
+
+READ = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+print(*(row[0] for row in database.execute("SELECT name FROM accounts")))
+database.close()
+"""
 
 
 async def stop_amid_work(path: Path, steps: int) -> None:
@@ -57,3 +67,27 @@ async def test_only_the_owner_may_read_the_database(tmp_path: Path, first: str) 
         found = modes(tmp_path)
     await database.close()
     assert found == {"db.sqlite": 0o600, "db.sqlite-wal": 0o600, "db.sqlite-shm": 0o600}
+
+
+async def test_a_second_connection_loses_no_write_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "db.sqlite"
+    connections = SqliteConnections(database_url(f"sqlite:///{path}"))
+    first = await connections.open()
+    await first.execute("PRAGMA journal_mode = WAL")
+    await first.execute("CREATE TABLE accounts (name)")
+    await first.execute("INSERT INTO accounts VALUES ('before')")
+    await first.commit()
+    second = await connections.open()
+    assert read_in_another_process(path) == ["before"]
+    await first.execute("INSERT INTO accounts VALUES ('after')")
+    await first.commit()
+    assert read_in_another_process(path) == ["before", "after"]
+    await first.close()
+    await second.close()
+    await connections.wait_until_ended()
+
+
+def read_in_another_process(path: Path) -> list[str]:
+    """The last process that closes removes the log of SQLite: this one must not take itself for the last."""
+    done = subprocess.run([sys.executable, "-c", READ, path], capture_output=True, text=True, check=True, timeout=30)
+    return done.stdout.split()

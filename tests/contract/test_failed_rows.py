@@ -99,7 +99,7 @@ LOOPS = {
     "stages/consuming/event_reader.py: _until_read": "waits for events",
     "stages/consuming/partition_consumer.py: _commit_regularly": "commits offsets",
     "stages/deliver.py: deliver": "one delivery, in tests/stages",
-    "stages/fan_out.py: run": "tests/stages/test_poison.py",
+    "stages/fan_out.py: run": "one event, in tests/stages",
     "stages/lease.py: _keep_renewing": "the lease",
     "stages/lease.py: _take": "the lease",
     "stages/lease.py: _watch_keys": "the lease",

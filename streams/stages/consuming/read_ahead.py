@@ -79,9 +79,7 @@ class ReadAhead:
 
     def put_back(self, events: Sequence[PendingEvent]) -> None:
         """Queue events again that were taken and not handled: before the others of their accounts."""
-        for pending in reversed(events):
-            if not pending.is_gone:
-                self._queue.put_back(pending.account_id, pending)
+        self._queue.put_back([(pending.account_id, pending) for pending in events if not pending.is_gone])
 
     def complete(self, batch: Iterable[PendingEvent]) -> dict[Partition, int]:
         """Note that these events are handled. Returns the next offset of each partition that went on."""
