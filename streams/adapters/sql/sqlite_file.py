@@ -18,7 +18,7 @@ POLL_SECONDS = 0.002
 def make_private_file(url: URL) -> None:
     """Create the database's file with mode 0600, if it does not exist. SQLite gives `-wal` and `-shm` the same mode.
 
-    If this fails, SQLite reports the error when it opens the file. One that exists is not opened here: a close would drop
+    If this fails, SQLite reports the error when it opens the file. One that exists is not opened here: a close drops
     every lock that this process has on it (https://sqlite.org/howtocorrupt.html, section 2.2), and another process would
     remove the log that this one goes on writing to.
     """
