@@ -19,8 +19,8 @@ def make_private_file(url: URL) -> None:
     """Create the database's file with mode 0600, if it does not exist. SQLite gives `-wal` and `-shm` the same mode.
 
     If this fails, SQLite reports the error when it opens the file. One that exists is not opened here: a close drops
-    every lock that this process has on it (https://sqlite.org/howtocorrupt.html, section 2.2), and another process would
-    remove the log that this one goes on writing to.
+    every lock that this process has on it (https://sqlite.org/howtocorrupt.html, section 2.2). Another process would
+    then remove the log that this one goes on writing to.
     """
     path = url.database
     if path and path != ":memory:" and not path.startswith("file:"):
