@@ -2,17 +2,18 @@
 
 import asyncio
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import GroupAuthorizationFailedError, IllegalStateError
-from faust.transport.consumer import Consumer
 
 from contract.clusters import (
     KEYS,
@@ -24,11 +25,13 @@ from contract.clusters import (
     running,
     until,
 )
-from fakes import EventConsumer, FakeTelemetry
+from fakes import EventConsumer, FakeTelemetry, cancel_others
 from streams.adapters.faust import client as client_module
 from streams.adapters.faust import patches
 from streams.adapters.faust.client import FaustClient, FaustCrashed
-from streams.ports import Outgoing, Record, RecordProducer
+from streams.core.errors import Unavailable
+from streams.core.offset_tracker import Commit
+from streams.ports import Outgoing, Partition, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow
@@ -93,6 +96,32 @@ async def test_a_last_commit_without_an_answer_is_logged(monkeypatch: pytest.Mon
     stage._handler = RecordCollector()
     await asyncio.wait_for(stage._on_revoked(), SECONDS)
     assert [event for event, _ in telemetry.logged] == ["last_commit_failed"]
+
+
+async def test_a_commit_without_an_answer_keeps_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would fill the memory while the group's coordinator is away."""
+    begun, acknowledged = list[object](), list[int]()
+
+    async def hangs(app: object) -> None:
+        begun.append(app)
+        await asyncio.Event().wait()
+
+    class Stream:
+        async def ack(self, event: Any) -> None:
+            acknowledged.append(event.message.offset)
+
+    monkeypatch.setattr(patches, "commit", hangs)
+    monkeypatch.setattr(client_module, "COMMIT_TIMEOUT_SECONDS", 0.01)
+    client = FaustClient({"bootstrap.servers": "127.0.0.1:1"}, "fan-out", SESSION_EVENTS, "", None, FakeTelemetry())
+    partition, client._stream = Partition(SESSION_EVENTS, 0), Stream()
+    events = [SimpleNamespace(message=SimpleNamespace(offset=offset)) for offset in range(250)]
+    client._unacknowledged[partition] = deque(cast("list[Any]", events))
+    for end in (200, 240):
+        with pytest.raises(Unavailable, match="did not answer a commit in time"):
+            await client.commit({partition: Commit(end, "")})
+    assert acknowledged == list(range(240))
+    assert (len(client._unacknowledged[partition]), len(begun)) == (10, 1)
+    await cancel_others()
 
 
 async def test_events_dropped_in_a_rebalance_are_read_again(
@@ -189,7 +218,7 @@ async def test_a_stop_commits_what_was_done_during_a_commit(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, is_waited_for = Event(), Event()
-    commit, wait = AIOKafkaConsumer.commit, Consumer.maybe_wait_for_commit_to_finish
+    commit, revoke = AIOKafkaConsumer.commit, FaustClient._on_revoked
 
     async def slow_commit(consumer: Any, offsets: Any) -> None:
         under_way.set()
@@ -198,13 +227,13 @@ async def test_a_stop_commits_what_was_done_during_a_commit(
                 await asyncio.sleep(0.005)
         await commit(consumer, offsets)
 
-    async def recorded_wait(consumer: Any) -> bool:
-        if consumer._commit_fut is not None:
-            is_waited_for.set()
-        return await wait(consumer)
+    async def recorded_revoke(client: FaustClient) -> None:
+        # The last commit begins before the one under way goes on.
+        asyncio.get_running_loop().call_later(0.2, is_waited_for.set)
+        await revoke(client)
 
     monkeypatch.setattr(AIOKafkaConsumer, "commit", slow_commit)
-    monkeypatch.setattr(Consumer, "maybe_wait_for_commit_to_finish", recorded_wait)
+    monkeypatch.setattr(FaustClient, "_on_revoked", recorded_revoke)
     done: list[bytes | None] = []
 
     async def handle(records: Sequence[Record]) -> None:

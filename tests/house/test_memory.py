@@ -40,7 +40,7 @@ TABLES = {
     "streams/testing.py FakeProducer.published": "what a test publishes",
     "streams/adapters/faust/client.py FaustClient._next_offsets": PARTITIONS,
     "streams/adapters/faust/client.py FaustClient._paused": PARTITIONS,
-    "streams/adapters/faust/client.py FaustClient._unacknowledged": "MAX_EVENTS of the reader",
+    "streams/adapters/faust/client.py FaustClient._unacknowledged": "MAX_EVENTS, and what a second adds",
     "streams/adapters/http/batching.py BatchedWrites._pending": SLOTS,
     "streams/adapters/http/batching.py Deadlines._deadlines": SLOTS,
     "streams/adapters/http/idle_connections.py IdleConnections._connections": "max_connections of PostExchange",

@@ -14,7 +14,7 @@ from streams.adapters.faust.fetch_pace import FetchPace
 from streams.adapters.faust.lenient_records import read_leniently
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
-from streams.core.errors import ScormWebhooksError
+from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import BROKER_AWAY
 from streams.ports import Partition, Record, RecordHandler, Telemetry
@@ -92,6 +92,7 @@ class FaustClient:
         self._unacknowledged: dict[Partition, deque[faust.EventT[bytes]]] = {}
         self._paused: set[Partition] = set()
         self._resumed_event = asyncio.Event()
+        self._commit_task: asyncio.Task[None] | None = None
 
     def readiness_problems(self) -> list[str]:
         """Why nothing can be read at the moment."""
@@ -147,7 +148,10 @@ class FaustClient:
             await asyncio.Event().wait()  # the process ends: nothing after this is acknowledged
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Acknowledge what is before these offsets, and commit. Waits for a broker that is away."""
+        """Acknowledge what is before these offsets, and commit.
+
+        Raises `Unavailable` when the broker does not answer in time; what is acknowledged is in the next commit.
+        """
         for partition, commit in commits.items():
             events = self._unacknowledged.get(partition, deque())
             while events and events[0].message.offset < commit.offset:
@@ -155,8 +159,17 @@ class FaustClient:
                     if events and events[0].message.offset < commit.offset:
                         await self._stream.ack(events.popleft())
                 await asyncio.sleep(0)
-        # One that was cancelled would go on, and could overwrite a later one.
-        await asyncio.shield(asyncio.ensure_future(patches.commit(self._app)))
+        # One that was cancelled, or is late, goes on. It must not overwrite a later one.
+        await self._wait_for_commit()
+        self._commit_task = asyncio.ensure_future(patches.commit(self._app))
+        await self._wait_for_commit()
+
+    async def _wait_for_commit(self) -> None:
+        if self._commit_task is not None:
+            await asyncio.wait({self._commit_task}, timeout=COMMIT_TIMEOUT_SECONDS)
+            if not self._commit_task.done():
+                raise Unavailable("the broker did not answer a commit in time")
+            self._commit_task.result()
 
     def pause(self, partition: Partition) -> None:
         self._paused.add(partition)
@@ -186,11 +199,10 @@ class FaustClient:
         partitions, self._next_offsets = list(self._next_offsets), {}
         commits = await self._handler.on_revoked(partitions, is_lost=False)
         try:
-            await asyncio.wait_for(self.commit(commits), COMMIT_TIMEOUT_SECONDS)
-        except TimeoutError:
-            reason = "the broker did not answer in time"
+            await self.commit(commits)
+        except Unavailable as error:
             self._telemetry.warning(
-                "last_commit_failed", why=reason, effect="the records of revoked partitions are repeated"
+                "last_commit_failed", why=str(error), effect="the records of revoked partitions are repeated"
             )
 
     def _positions_to_read(self) -> Mapping[Partition, int]:

@@ -195,8 +195,8 @@ def set_fetch(app: faust.App, wait_ms: int, bytes_: int) -> None:
 async def commit(app: faust.App) -> None:
     """Commit what is acknowledged.
 
-    faust-streaming 0.15.3 skips a commit while another one is under way: at a stop, the events acknowledged meanwhile
-    come again. Ends when `Consumer.commit` commits after the one it waits for.
+    faust-streaming 0.15.3 skips a commit while another one is under way. At a stop, what was acknowledged since then
+    comes again. Ends when `Consumer.commit` commits after the one it waits for.
     """
     consumer: Any = app.consumer
     await consumer.maybe_wait_for_commit_to_finish()
