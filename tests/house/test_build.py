@@ -22,6 +22,8 @@ def git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
+# The base of the image has no Git.
+@pytest.mark.slow
 def test_a_commit_is_named_and_a_change_of_it_too(tmp_path: Path) -> None:
     assert commit_of(tmp_path) == ""
     git(tmp_path, "init", "--quiet")
