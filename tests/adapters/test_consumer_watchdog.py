@@ -173,7 +173,18 @@ def test_positions_follow_what_a_member_does() -> None:
     assert positions.readable_positions() == {}
     positions.resume(ONE)
     assert positions.readable_positions() == {ONE: 3}
-    positions.on_revoked([ONE])
+    positions.on_revoked([ONE], is_lost=False)
     # A pause does not outlive the assignment.
+    positions.on_assigned({OTHER: Commit(9, "")})
+    assert positions.readable_positions() == {OTHER: 9}
+
+
+def test_what_a_member_lost_should_be_read_until_it_gets_other_partitions() -> None:
+    positions = ReadPositions()
+    positions.on_assigned({ONE: Commit(7, ""), OTHER: None})
+    positions.pause(ONE, None)
+    positions.on_revoked([ONE, OTHER], is_lost=True)
+    positions.on_assigned({})
+    assert positions.readable_positions() == {ONE: 7, OTHER: 0}
     positions.on_assigned({OTHER: Commit(9, "")})
     assert positions.readable_positions() == {OTHER: 9}

@@ -126,6 +126,14 @@ def stop_fetching(consumer: KafkaRecordConsumer) -> None:
     assert is_paused.wait(SECONDS)
 
 
+def lose_partitions(consumer: KafkaRecordConsumer) -> None:
+    """What the client does when the broker has taken the partitions of a member that was away; it gets none again."""
+    stop_fetching(consumer)
+    thread = consumer._thread
+    assert thread
+    consumer._send_command(lambda client: thread._on_revoke(client, client.assignment(), is_lost=True))
+
+
 @asynccontextmanager
 async def watched(cluster: KafkaCluster, seconds: float = STANDSTILL_SECONDS) -> AsyncIterator[WatchedConsumer]:
     """A member that has its partitions. At the end it must still run."""
@@ -155,6 +163,23 @@ async def test_a_member_that_fetches_no_more_ends(kafka_cluster: KafkaCluster) -
     assert member.telemetry.logged_count("consumer_stands_still") == 1
     # It left its group in order, so that the next process goes on at once.
     assert len(member.handler.gone) == len(member.handler.committed)
+
+
+async def test_a_member_that_never_gets_back_what_it_lost_ends(kafka4: KafkaCluster) -> None:
+    member = WatchedConsumer(kafka4)
+    serving = asyncio.create_task(member.run())
+    await until(lambda: bool(member.handler.committed))
+    assert member.consumer.readiness_problems() == []
+    lose_partitions(member.consumer)
+    await until(lambda: not member.handler.owned)
+    [problem] = member.consumer.readiness_problems()
+    assert "lost its partitions" in problem
+    await member.watched()
+    assert not serving.done()
+    async with kafka4.producer() as producer:
+        await producer.produce(numbered(ATTEMPTS, 1, key=KEY))
+    with pytest.raises(ConsumerStandsStill):
+        await asyncio.wait_for(serving, SECONDS)
 
 
 async def test_a_member_that_never_read_ends(kafka4: KafkaCluster) -> None:

@@ -155,7 +155,7 @@ class KafkaRecordConsumer:
         self, partitions: Sequence[Partition], *, is_lost: bool, seconds: float
     ) -> Mapping[Partition, Commit]:
         """Wait for the handler to finish with these partitions. Returns the last commits."""
-        self.tell_loop(self._revoked, partitions)
+        self.tell_loop(partial(self._revoked, partitions, is_lost=is_lost))
         revocation = asyncio.run_coroutine_threadsafe(self._handler.on_revoked(partitions, is_lost=is_lost), self._loop)
         return revocation.result(seconds)
 
@@ -169,9 +169,9 @@ class KafkaRecordConsumer:
             self._watchdog.reset(partitions)
         self._call_handler(self._handler.on_assigned, partitions)
 
-    def _revoked(self, partitions: Sequence[Partition]) -> None:
-        self._membership.on_revoked(partitions)
-        self._positions.on_revoked(partitions)
+    def _revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> None:
+        self._membership.on_revoked(partitions, is_lost=is_lost)
+        self._positions.on_revoked(partitions, is_lost=is_lost)
 
     def on_received(self, records: Sequence[Record]) -> None:
         self._positions.on_received(records)
