@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.event import Event, event_hash, subjects_of_event
-from streams.core.webhook import Webhook, closest_mismatch, mismatch_reason
+from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, in_scope, mismatch_reason
 
 # A backlog must not flood a webhook that was registered long after the events happened.
 NEWCOMER_DELAY = timedelta(minutes=5)
@@ -23,13 +23,18 @@ def match(
 
     `appended_at` is the time of the event's record, and `position` what was read of the webhooks.
     """
-    mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
+    # An account may have a webhook for each of many packages: most of them are left out at once.
+    candidates = in_scope(webhooks, event)
+    mismatches = [mismatch_reason(webhook, event) for webhook in candidates]
     recipients = [
         webhook
-        for webhook, reason in zip(webhooks, mismatches, strict=True)
+        for webhook, reason in zip(candidates, mismatches, strict=True)
         if reason is None and not (webhook.created_at and webhook.created_at - appended_at > NEWCOMER_DELAY)
     ]
     if not recipients:
+        if not {None, MismatchReason.FILTER}.intersection(mismatches):
+            # One that is out of scope may have come closer.
+            mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
         return (), closest_mismatch(mismatches)
     subjects, digest = subjects_of_event(event), event_hash(body)
     deliveries = [

@@ -1,6 +1,6 @@
 """Webhooks: registrations of accounts, and the events that each wants."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -140,20 +140,31 @@ class MismatchReason(StrEnum):
     NO_ACCOUNT = "no_account"
 
 
-def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
-    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it.
+def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
+    """Those of `webhooks` that have no scope, or one with the event's package or dispatch.
 
-    With scopes, an event matches by its package or by its dispatch. An event that has neither matches by type alone.
+    All of them for an event that has neither: it matches by type alone.
     """
+    package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
+    if package is None and dispatch is None:
+        return webhooks
+    return [
+        webhook
+        for webhook in webhooks
+        if package in webhook.packages
+        or dispatch in webhook.dispatches
+        or not (webhook.packages or webhook.dispatches)
+    ]
+
+
+def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
+    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it."""
     if event.account_id != webhook.account_id:
         return MismatchReason.NO_WEBHOOK
     if not takes(webhook, event.type):
         return MismatchReason.TYPE
-    if webhook.packages or webhook.dispatches:
-        package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
-        has_neither = package is None and dispatch is None
-        if not (has_neither or package in webhook.packages or dispatch in webhook.dispatches):
-            return MismatchReason.SCOPE
+    if not in_scope((webhook,), event):
+        return MismatchReason.SCOPE
     if webhook.filter is not None and not webhook.filter.matches(event.data):
         return MismatchReason.FILTER
     return None

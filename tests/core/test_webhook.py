@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
+from streams.core.delivery import SubscriptionsPosition
 from streams.core.event import Event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.event_filter import parse_filter
+from streams.core.matching import match
 from streams.core.webhook import ALL_EVENTS, MismatchReason, Webhook, closest_mismatch, mismatch_reason, takes, wants
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
@@ -111,6 +113,20 @@ def test_a_webhook_wants_events_of_its_own_account_only(webhook: Webhook, event:
 def test_without_a_scope_the_type_alone_decides(webhook: Webhook, event: Event) -> None:
     unscoped = replace(webhook, account_id=event.account_id, packages=frozenset(), dispatches=frozenset())
     assert wants(unscoped, event) is takes(webhook, event.type)
+
+
+@given(st.lists(webhooks, max_size=5), events, st.lists(st.booleans(), min_size=5, max_size=5))
+def test_each_webhook_that_wants_an_event_gets_a_delivery(
+    registered: list[Webhook], event: Event, with_filter: list[bool]
+) -> None:
+    account = [
+        replace(webhook, account_id=event.account_id, filter=FAILED if has_filter else None)
+        for webhook, has_filter in zip(registered, with_filter, strict=False)
+    ]
+    deliveries, reason = match(event, b"{}", account, NOON, SubscriptionsPosition("", 0), None)
+    assert [delivery.webhook_id for delivery in deliveries] == [one.id for one in account if wants(one, event)]
+    mismatches = [mismatch_reason(webhook, event) for webhook in account]
+    assert reason is (None if deliveries else closest_mismatch(mismatches))
 
 
 def test_a_new_type_reaches_only_webhooks_that_name_it() -> None:
