@@ -265,6 +265,14 @@ class Settings(BaseModel):
             description="port that a stage serves probes and metrics on; 0: any free port, which is logged",
         ),
     ] = 0
+    latency_budget_ms: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1000,
+            description="milliseconds that an event may wait in `fan-out`, so that others share its requests; 0: none",
+        ),
+    ] = 10
     watchdog_seconds: Annotated[
         int,
         Field(

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.event import Event, event_hash, subjects_of_event
-from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, in_scope, mismatch_reason
+from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, in_scope, mismatch_in_scope, mismatch_reason
 
 # A backlog must not flood a webhook that was registered long after the events happened.
 NEWCOMER_DELAY = timedelta(minutes=5)
@@ -25,7 +25,7 @@ def match(
     """
     # An account may have a webhook for each of many packages: most of them are left out at once.
     candidates = in_scope(webhooks, event)
-    mismatches = [mismatch_reason(webhook, event) for webhook in candidates]
+    mismatches = [mismatch_in_scope(webhook, event) for webhook in candidates]
     recipients = [
         webhook
         for webhook, reason in zip(candidates, mismatches, strict=True)

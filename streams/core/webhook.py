@@ -151,23 +151,27 @@ def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
     return [
         webhook
         for webhook in webhooks
-        if package in webhook.packages
-        or dispatch in webhook.dispatches
-        or not (webhook.packages or webhook.dispatches)
+        if package in webhook.packages or dispatch in webhook.dispatches or not (webhook.packages or webhook.dispatches)
     ]
 
 
-def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
-    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it."""
+def mismatch_in_scope(webhook: Webhook, event: Event) -> MismatchReason | None:
+    """Why `webhook` does not get `event`, which is in its scope: its account, its type or its filter."""
     if event.account_id != webhook.account_id:
         return MismatchReason.NO_WEBHOOK
     if not takes(webhook, event.type):
         return MismatchReason.TYPE
-    if not in_scope((webhook,), event):
-        return MismatchReason.SCOPE
     if webhook.filter is not None and not webhook.filter.matches(event.data):
         return MismatchReason.FILTER
     return None
+
+
+def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
+    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it."""
+    reason = mismatch_in_scope(webhook, event)
+    if reason in (MismatchReason.NO_WEBHOOK, MismatchReason.TYPE) or in_scope((webhook,), event):
+        return reason
+    return MismatchReason.SCOPE
 
 
 def wants(webhook: Webhook, event: Event) -> bool:

@@ -232,6 +232,7 @@ class Deployment:
             settings.instance_id,
             telemetry,
             watchdog=self._watchdog_factory(telemetry),
+            gather_seconds=settings.latency_budget_ms / 1000,
         )
 
     def client_ids(self, group: str) -> Callable[[], Sequence[str]]:

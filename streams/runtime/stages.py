@@ -63,8 +63,10 @@ class FanOutProcess:
         self._outages = deployment.outages(telemetry)
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
         client = deployment.event_client(telemetry)
-        self._reader = EventReader(client, deployment.event_codec, telemetry, self._outages)
         settings = deployment.settings
+        # Faust makes its fetches wait. librdkafka cannot, so that the batches do.
+        gather_seconds = settings.latency_budget_ms / 1000 if settings.fan_out_consumer == "librdkafka" else 0
+        self._reader = EventReader(client, deployment.event_codec, telemetry, self._outages, gather_seconds)
         group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
         self._check_group = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
         # Why it does not join its group yet.

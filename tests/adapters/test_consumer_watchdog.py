@@ -179,7 +179,7 @@ def test_positions_follow_what_a_member_does() -> None:
     assert positions.readable_positions() == {OTHER: 9}
 
 
-def test_what_a_member_lost_should_be_read_until_it_gets_other_partitions() -> None:
+def test_what_a_member_lost_counts_until_it_gets_partitions() -> None:
     positions = ReadPositions()
     positions.on_assigned({ONE: Commit(7, ""), OTHER: None})
     positions.pause(ONE, None)

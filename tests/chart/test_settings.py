@@ -31,6 +31,7 @@ GIVEN: dict[str, Any] = {
     "attemptTimeoutSeconds": 2.5,
     "slots": 100_000,
     "releaseRate": 99_999,
+    "latencyBudgetMs": 0,
     "watchdogSeconds": 0,
     "apiConnections": 1000,
     "webhooksPerAccount": 50,

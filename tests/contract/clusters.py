@@ -29,6 +29,8 @@ from streams.outage import Outages
 from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
 from streams.topics import SESSION_EVENTS, declare
 
+# As `fan-out` has it by default.
+GATHER_SECONDS = 0.01
 PARTITIONS = 3
 TOPICS = declare(parse_schedule("1s,2s"), PARTITIONS, PARTITIONS)
 SECONDS = 60.0
@@ -111,7 +113,9 @@ class KafkaCluster:
 
     def faust(self, watchdog: NewWatchdog | None = None) -> FaustClient:
         telemetry, session = FakeTelemetry(), self.session_seconds
-        return FaustClient(self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog)
+        return FaustClient(
+            self.properties, "fan-out", SESSION_EVENTS, self.prefix, None, telemetry, session, watchdog, GATHER_SECONDS
+        )
 
     def event_consumer(self, client: str, watchdog: NewWatchdog | None = None) -> EventConsumer:
         by_faust = client == "faust"

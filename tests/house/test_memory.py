@@ -53,6 +53,7 @@ TABLES = {
     "streams/adapters/kafka/membership.py Membership._partitions": PARTITIONS,
     "streams/adapters/kafka/messages.py _partition": "4096 partitions",
     "streams/adapters/kafka/produce_outages.py ProduceOutages._topics": PARTITIONS,
+    "streams/adapters/kafka/read_positions.py ReadPositions._lost": PARTITIONS,
     "streams/adapters/kafka/read_positions.py ReadPositions._next_offsets": PARTITIONS,
     "streams/adapters/kafka/read_positions.py ReadPositions._paused": PARTITIONS,
     "streams/adapters/kafka/record_producer.py _PendingCall.append_times": BATCH,

@@ -77,6 +77,7 @@ WRONG = {
     "ATTEMPT_TIMEOUT_SECONDS": ("0", "-1", "nan", "inf", "1e-300", "61", "soon", STEERING),
     "SLOTS": (*NOT_A_NUMBER, "1", "100001"),
     "RELEASE_RATE": NOT_A_NUMBER,
+    "LATENCY_BUDGET_MS": ("many", "-1", "1.5", "1001", STEERING),
     "WATCHDOG_SECONDS": ("many", "1e3", "-1", "1.5", "3601", "9" * 5000, STEERING),
     "API_HOST": NO_HOST,
     "API_PORT": NO_PORT,

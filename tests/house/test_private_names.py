@@ -41,7 +41,7 @@ USED: dict[type, Sequence[str]] = {
     faust.Stream: ("enable_acks", "events", "ack", "channel"),
     aiokafka.AIOKafkaConsumer: ("_fetcher", "_coordinator"),
     GroupCoordinator: ("coordinator_id", "_pending_exception"),
-    fetcher.Fetcher: ("_fetch_max_wait_ms", "_fetch_min_bytes"),
+    fetcher.Fetcher: ("_fetch_max_wait_ms", "_proc_fetch_request"),
     _DefaultRecordBatchPy: ("_maybe_uncompress", "_buffer"),
     aiohttp.TCPConnector: ("_factory", "connect", "close"),
     Connection: ("protocol", "close"),

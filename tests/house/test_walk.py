@@ -21,8 +21,8 @@ CODEC = AvroCodec()
 
 MODULES = ("streams.stages.", "streams.outage")
 # An event that becomes one delivery.
-MAX_ENTERED_OF_FAN_OUT = 27
-MAX_RETURNS_OF_FAN_OUT = 9
+MAX_ENTERED_OF_FAN_OUT = 28
+MAX_RETURNS_OF_FAN_OUT = 10
 # An event that is delivered at its first attempt.
 MAX_ENTERED = 20
 MAX_RETURNS = 6

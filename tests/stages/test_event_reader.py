@@ -79,7 +79,6 @@ def _is_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_reader, "COMMIT_INTERVAL_SECONDS", 0)
-    monkeypatch.setattr(event_reader, "GATHER_SECONDS", 0)
     monkeypatch.setattr(event_reader, "REVOKE_SECONDS", 0.001)
 
 

@@ -94,7 +94,7 @@ async def test_an_event_that_breaks_fan_out_is_stored_as_invalid(
             raise ZeroDivisionError("a defect")
         return mismatch_reason(known, event)
 
-    monkeypatch.setattr(matching, "mismatch_reason", failing)
+    monkeypatch.setattr(matching, "mismatch_in_scope", failing)
     await pipeline.register(webhook(), other())
     await pipeline.fan_out_events(event(id="evt_bad"), event(account_id="globex"))
     ((value, headers),) = pipeline.invalid_records()
@@ -124,7 +124,7 @@ async def test_a_shortage_of_memory_makes_nothing_invalid(pipeline: Pipeline, mo
     def failing(*_: Any) -> bool:
         raise MemoryError
 
-    monkeypatch.setattr(matching, "mismatch_reason", failing)
+    monkeypatch.setattr(matching, "mismatch_in_scope", failing)
     await pipeline.register(webhook())
     with pytest.raises(MemoryError):
         await pipeline.fan_out_events(event())

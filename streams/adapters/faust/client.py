@@ -10,7 +10,6 @@ from aiokafka.errors import KafkaError
 
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
-from streams.adapters.faust.fetch_pace import FetchPace
 from streams.adapters.faust.lenient_records import read_leniently
 from streams.adapters.kafka.consumer_watchdog import NewWatchdog
 from streams.adapters.kafka.messages import append_time, headers_of
@@ -41,6 +40,7 @@ class FaustCrashed(ScormWebhooksError):
 class FaustClient:
     """An `EventClient` on one topic. While one partition is paused, none is read.
 
+    After a fetch that brought events, the next one starts `gather_seconds` later: those of the time between share it.
     Faust itself acknowledges a batch that failed and goes on: the events would be lost.
     """
 
@@ -54,15 +54,14 @@ class FaustClient:
         telemetry: Telemetry,
         session_seconds: float = SESSION_SECONDS,
         watchdog: NewWatchdog | None = None,
+        gather_seconds: float = 0,
     ) -> None:
         read_leniently()
         self._telemetry = telemetry
         self._topic = topic
         # The embedded broker answers a fetch after its whole wait, even when a record arrives: it needs a short one.
         self._fetch_wait_ms = int(properties.get("fetch.wait.max.ms", FETCH_WAIT_MS))
-        self._pace = FetchPace(
-            lambda wait_ms, min_bytes: patches.set_fetch(self._app, wait_ms, min_bytes), self._fetch_wait_ms
-        )
+        self._gather_seconds = gather_seconds
         self._app = patches.AppWithoutFolders(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
@@ -111,7 +110,7 @@ class FaustClient:
             patches.seek_back_to_dropped_events(self._app, self._on_assigned)
             patches.finish_before_revoke(self._app, self._on_revoked)
             await self._start()
-            patches.set_fetch(self._app, self._fetch_wait_ms, 1)
+            patches.set_fetch(self._app, self._fetch_wait_ms, self._gather_seconds)
             watchers = [
                 self._wait_until_crashed,
                 self._wait_until_refused,
@@ -135,7 +134,6 @@ class FaustClient:
                     if record.partition in self._next_offsets:
                         self._next_offsets[record.partition] = record.offset + 1
                         self._unacknowledged.setdefault(record.partition, deque()).append(event)
-                self._pace.add_events(len(events))
                 self._handler.on_received(records)
                 if not self._buffer.has_events:
                     self._handler.on_received(())

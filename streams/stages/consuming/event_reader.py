@@ -18,9 +18,8 @@ LARGE_FETCH_RECORDS = 100
 # While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
 # an account that sends few may be the last.
 READ_SECONDS = 0.1
-# A batch of this size means that events come often: the next batch waits for more, which saves the broker requests.
-BUSY_RECORDS, FULL_RECORDS = 10, 500
-GATHER_SECONDS = 0.02
+# A batch of this size shares enough.
+FULL_RECORDS = 500
 REVOKE_SECONDS = 3.0
 
 
@@ -37,13 +36,21 @@ class EventReader:
     """Events of a group: read → queued by account → handed out → done without a gap → committed.
 
     A crash repeats events, and loses none. All partitions are paused while as much is read ahead as may be, and read
-    again when half of it is done.
+    again when half of it is done. The next batch waits `gather_seconds` for more events, which share its requests.
     """
 
-    def __init__(self, client: EventClient, codec: EventCodec, telemetry: Telemetry, outages: Outages) -> None:
+    def __init__(
+        self,
+        client: EventClient,
+        codec: EventCodec,
+        telemetry: Telemetry,
+        outages: Outages,
+        gather_seconds: float = 0,
+    ) -> None:
         self._client = client
         self._codec = codec
         self._telemetry = telemetry
+        self._gather_seconds = gather_seconds
         self._read_ahead = ReadAhead()
         self._done_offsets = StoredOffsets(client, telemetry, outages)
         self._has_new_offsets = asyncio.Event()
@@ -76,8 +83,8 @@ class EventReader:
             self._note_done(self._read_ahead.complete(batch.events[: batch.handled_count]))
         finally:
             self._idle.set()
-        if BUSY_RECORDS <= len(batch.events) < FULL_RECORDS and not self._read_ahead.has_queued:
-            await asyncio.sleep(GATHER_SECONDS)
+        if len(batch.events) < FULL_RECORDS and not self._read_ahead.has_queued:
+            await asyncio.sleep(self._gather_seconds)
 
     async def drain(self, seconds: float) -> None:
         """Hand out no other batch, and wait until the one in hand is done. Raises `TimeoutError`.
