@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from fakes import quiet
 from streams.adapters.faust import patches
 
 # Longer than the test.
@@ -21,17 +22,24 @@ class FakeFetcher:
         return bool(records)
 
 
-async def test_a_fetch_after_one_with_records_begins_later(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def fetcher() -> FakeFetcher:
+    fetcher = FakeFetcher()
+    thread = SimpleNamespace(_consumer=SimpleNamespace(_fetcher=fetcher))
+    app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
+    patches.set_fetch(cast(Any, app), 500, GATHER_SECONDS)
+    return fetcher
+
+
+async def test_a_fetch_after_one_with_records_begins_later(
+    fetcher: FakeFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
 
     async def wait(seconds: float) -> None:
         waits.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", wait)
-    fetcher = FakeFetcher()
-    thread = SimpleNamespace(_consumer=SimpleNamespace(_fetcher=fetcher))
-    app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
-    patches.set_fetch(cast(Any, app), 500, GATHER_SECONDS)
     assert fetcher._fetch_max_wait_ms == 500
     assert not await fetcher._proc_fetch_request("")
     assert await fetcher._proc_fetch_request("records")
@@ -39,3 +47,12 @@ async def test_a_fetch_after_one_with_records_begins_later(monkeypatch: pytest.M
     assert not await fetcher._proc_fetch_request("")
     [seconds] = waits
     assert 0 < seconds <= GATHER_SECONDS
+
+
+async def test_a_consumer_that_ends_during_the_wait_ends_well(fetcher: FakeFetcher) -> None:
+    """aiokafka cancels its fetches, and awaits each."""
+    await fetcher._proc_fetch_request("records")
+    waiting = asyncio.ensure_future(fetcher._proc_fetch_request("records"))
+    await quiet()
+    waiting.cancel()
+    assert not await waiting
