@@ -131,11 +131,11 @@ pythons: setup
 
 chaos: setup
 	@python3 tests/parts.py
-	PYTHONPATH=tests .venv/bin/python -m chaos $(ARGS)
+	PYTHONPATH=tests:tools .venv/bin/python -m chaos $(ARGS)
 
 soak: setup
 	@python3 tests/parts.py
-	PYTHONPATH=tests .venv/bin/python -m chaos.soak $(ARGS)
+	PYTHONPATH=tests:tools .venv/bin/python -m chaos.soak $(ARGS)
 
 bench: setup
 	@python3 tests/parts.py
