@@ -33,7 +33,7 @@ _SCHEMA = schemas.current("session_event")
 _PARSED = fastavro.parse_schema(_SCHEMA)
 _HEADER = b"\xc3\x01" + bytes.fromhex(fingerprint(to_parsing_canonical_form(_SCHEMA), "CRC-64-AVRO"))
 # Settings of the caller that reach the stages, so that both values of a choice can be measured.
-CHOICES = ("SCORM_WEBHOOKS_FAN_OUT_CONSUMER",)
+CHOICES = ("SCORM_WEBHOOKS_FAN_OUT_CONSUMER", "SCORM_WEBHOOKS_LATENCY_BUDGET_MS")
 # The stages that an event passes, and what runs beside them.
 WHOLE = (*STAGES, "maintain")
 # The broker's just-in-time compiler needs half a minute of load.

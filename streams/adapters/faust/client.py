@@ -29,6 +29,8 @@ FETCH_WAIT_MS = 1500
 COMMIT_TIMEOUT_SECONDS = 3.0
 # Faust's own commit finds nothing to do: `commit` does it.
 FAUST_COMMIT_SECONDS = 3600
+# So many events at once are a backlog, of which a fetch brings enough.
+BACKLOG_EVENTS = 100
 # More acknowledgements in a row would delay the events that are handled.
 ACKNOWLEDGEMENTS_AT_ONCE = 100
 
@@ -41,6 +43,8 @@ class FaustClient:
     """An `EventClient` on one topic. While one partition is paused, none is read.
 
     After a fetch that brought events, the next one starts `gather_seconds` later: those of the time between share it.
+    In a backlog it starts at once.
+
     Faust itself acknowledges a batch that failed and goes on: the events would be lost.
     """
 
@@ -62,6 +66,7 @@ class FaustClient:
         # The embedded broker answers a fetch after its whole wait, even when a record arrives: it needs a short one.
         self._fetch_wait_ms = int(properties.get("fetch.wait.max.ms", FETCH_WAIT_MS))
         self._gather_seconds = gather_seconds
+        self._is_backlogged = False
         self._app = patches.AppWithoutFolders(
             prefix + group,
             broker=["kafka://" + server for server in properties["bootstrap.servers"].split(",")],
@@ -110,7 +115,9 @@ class FaustClient:
             patches.seek_back_to_dropped_events(self._app, self._on_assigned)
             patches.finish_before_revoke(self._app, self._on_revoked)
             await self._start()
-            patches.set_fetch(self._app, self._fetch_wait_ms, self._gather_seconds)
+            patches.set_fetch(
+                self._app, self._fetch_wait_ms, lambda: 0 if self._is_backlogged else self._gather_seconds
+            )
             watchers = [
                 self._wait_until_crashed,
                 self._wait_until_refused,
@@ -134,6 +141,7 @@ class FaustClient:
                     if record.partition in self._next_offsets:
                         self._next_offsets[record.partition] = record.offset + 1
                         self._unacknowledged.setdefault(record.partition, deque()).append(event)
+                self._is_backlogged = len(events) >= BACKLOG_EVENTS
                 self._handler.on_received(records)
                 if not self._buffer.has_events:
                     self._handler.on_received(())
