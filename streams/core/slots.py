@@ -44,7 +44,7 @@ class Slots(Generic[Waiter]):
         self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
             endpoint_class: ReadyQueues(self._account_slots) for endpoint_class in EndpointClass
         }
-        # The queues of each class, by account. All are empty while nobody waits.
+        # The queues of each class by account. They are empty when no request waits for a slot.
         self._waiting = [queues.by_account for queues in self._ready.values()]
         self._rotation = deque(EndpointClass)
         self._by_age: deque[tuple[float, str, Waiter]] = deque()

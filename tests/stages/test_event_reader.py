@@ -95,6 +95,17 @@ async def member(kafka: FakeKafka) -> AsyncIterator[Member]:
     await cancel_others()
 
 
+async def test_a_batch_waits_for_events_that_share_its_requests(kafka: FakeKafka, member: Member) -> None:
+    member.consumer.reader._gather_seconds = 60
+    append(kafka, FIRST, "x")
+    await quiet()
+    await member.finish()
+    append(kafka, FIRST, "y")
+    await quiet()
+    assert member.in_hand == ()
+    assert committed(kafka) == 1
+
+
 async def test_an_event_that_is_done_too_soon_is_not_committed(kafka: FakeKafka, member: Member) -> None:
     append(kafka, FIRST, "x")
     await quiet()
