@@ -26,8 +26,8 @@ from real.registry import SchemaRegistry
 from real.secured_kafka import SecuredKafka
 
 # A shared machine may be slow for a moment; that must not fail a test.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
+settings.register_profile("short", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=200)
 # As the processes of the product do: the search for cycles among seven thousand tests took a third of the time.
 gc.set_threshold(50_000, 20, 20)
 
@@ -54,6 +54,10 @@ REAL = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle-files", type=int, metavar="SEED", help="play the files in an order of this seed")
     parser.addoption("--nightly", action="store_true", help="play what `make test` leaves to `make nightly` too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("thorough" if config.getoption("--nightly") else "short")
 
 
 def pytest_collection_finish() -> None:

@@ -24,7 +24,7 @@ from streams.core.job import Job, JobKind
 from streams.core.outcome import OutcomeKind
 
 # The store is the same for all examples of a test: a database with tables takes long to make.
-FEW = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=settings().max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])
 RUNS = count(1)
 NEVER = 1000
 WANTED: dict[JobKind, dict[str, Any]] = {

@@ -171,7 +171,7 @@ def handle(value: RecordValue) -> None:
             CODEC.encode(value)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=10 * settings().max_examples)
 @given(mutations() | st.binary(max_size=200))
 @example(CODEC.encode(delivery(subscriptions_position=SubscriptionsPosition("first", 2**63 - 1))))
 def test_every_record_that_decodes_can_be_handled(encoded: bytes) -> None:

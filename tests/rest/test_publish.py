@@ -82,7 +82,7 @@ def verdict(response: httpx.Response) -> tuple[object, ...]:
     return response.status_code, found["type"], {**errors, **dict.fromkeys(errors.keys() & {"body"})}
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES)
 async def test_any_body_is_judged_as_by_the_router(with_router: ApiFixture, body: bytes) -> None:
     routed, direct = await both(with_router, body)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
@@ -379,7 +379,6 @@ async def play(steps: Sequence[Step]) -> None:
 
 
 @given(st.lists(STEPS, max_size=40))
-@settings(max_examples=150, deadline=None)
 def test_every_event_is_handled_whatever_happens(steps: list[Step]) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         make_quick(monkeypatch)

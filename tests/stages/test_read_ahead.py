@@ -192,4 +192,4 @@ class ReadAheadMachine(RuleBasedStateMachine):
 
 
 TestReadAhead = ReadAheadMachine.TestCase
-TestReadAhead.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestReadAhead.settings = settings(stateful_step_count=40)
