@@ -25,7 +25,6 @@ _SETTINGS = {
     "SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}",
     # A flood is what an account may send in a minute, so that its rate stops none of it.
     "SCORM_WEBHOOKS_RATE_LIMIT": "100000",
-    "SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest",
 }
 
 

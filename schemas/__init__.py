@@ -8,8 +8,6 @@ from typing import Any
 Schema = dict[str, Any]
 
 NAMES = ("session_event", "delivery", "attempt", "dead_letter", "webhook")
-# The newest version of each schema that the release before this one reads. It is written until that release is gone.
-COMPATIBLE = dict.fromkeys(NAMES, 1)
 
 
 def current(name: str) -> Schema:

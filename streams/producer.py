@@ -12,11 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.adapters.kafka.config import OWN_PROPERTIES, producer_config
@@ -69,10 +68,6 @@ _CONFIGURATION_CODES = frozenset(
 _TIMEOUT_CODES = frozenset({KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE})
 
 
-# Which schema events are written with: one that the release before reads too, or the newest.
-RecordSchemas = Literal["compatible", "newest"]
-
-
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The place of an acknowledged event."""
@@ -88,7 +83,6 @@ def confluent_codec(
     topic: str = "session-events",
     *,
     subject: str | None = None,
-    record_schemas: RecordSchemas = "compatible",
     **properties: Any,
 ) -> Codec:
     """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `subject`.
@@ -99,16 +93,10 @@ def confluent_codec(
     """
     dotted_properties = {name.replace("_", "."): value for name, value in properties.items()}
     return ConfluentCodec(
-        _codec(record_schemas),
+        AvroCodec(),
         ConfluentRegistry(registry_url, dotted_properties),
         subject or f"{topic}-value",
     )
-
-
-def _codec(record_schemas: RecordSchemas) -> AvroCodec:
-    if record_schemas not in get_args(RecordSchemas):
-        raise Misconfigured(f'record_schemas must be "compatible" or "newest", not "{record_schemas}"')
-    return AvroCodec(versions_written=schemas.COMPATIBLE if record_schemas == "compatible" else None)
 
 
 class EventProducer:
@@ -127,10 +115,9 @@ class EventProducer:
     Kafka has `timeout_seconds` to acknowledge an event; its future fails about a second later. While no broker can be
     reached, the logger `streams.producer` has one warning, and one line when events are acknowledged again.
     `codec` writes the events; without one they are in Avro's single-object encoding, which needs no registry
-    (`confluent_codec` makes one for Confluent's framing). Events with `metadata` and the newest types need
-    `record_schemas="newest"`, once every stage runs the release that reads them.
-    Raises `Misconfigured` for an address that is empty, for `record_schemas` of another name, and for a property that
-    is unknown or that this class sets itself.
+    (`confluent_codec` makes one for Confluent's framing).
+    Raises `Misconfigured` for an address that is empty, and for a property that is unknown or that this class sets
+    itself.
     """
 
     def __init__(
@@ -141,7 +128,6 @@ class EventProducer:
         properties: Mapping[str, Any] | None = None,
         codec: Codec | None = None,
         timeout_seconds: float = 30,
-        record_schemas: RecordSchemas = "compatible",
     ) -> None:
         if not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:
             raise Misconfigured(f"timeout_seconds must be more than 0 and at most {MAX_TIMEOUT_SECONDS}")
@@ -161,7 +147,7 @@ class EventProducer:
         except KafkaException as error:
             raise Misconfigured(error.args[0].str()) from None
         self._topic = topic
-        self._codec = codec or _codec(record_schemas)
+        self._codec = codec or AvroCodec()
         self._open = True
         self._made_in = os.getpid()
         self._unacknowledged: set[str] = set()

@@ -88,13 +88,6 @@ class Settings(BaseModel):
             description="subject of our schema in the schema registry; empty: the topic's name and `-value`",
         ),
     ] = None
-    record_schemas: Annotated[
-        Literal["compatible", "newest"],
-        Field(
-            description="schemas of written records: `compatible` with the release before, or `newest`, once no older "
-            "release runs"
-        ),
-    ]
     fan_out_consumer: Annotated[
         Literal["faust", "librdkafka"],
         Field(description="client that `fan-out` reads with; all its processes have the same (docs/upgrades.md)"),
@@ -324,8 +317,6 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         "retry_schedule": "30s,2m,10m,1h,6h",
         "event_partitions": 4 if is_embedded else 12,
         "delivery_partitions": 4 if is_embedded else 24,
-        # What the embedded broker has, no older release reads.
-        "record_schemas": "newest" if is_embedded else "compatible",
     }
     try:
         settings = Settings.model_validate(

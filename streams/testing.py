@@ -8,15 +8,15 @@ from typing import Any
 
 from ulid import ULID
 
+from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.core.event import Event, check_event, parse_event
-from streams.producer import Ack, RecordSchemas, _codec
+from streams.producer import Ack
 
 
 class FakeProducer:
     """Takes the place of `EventProducer`: checks each event as it does, and keeps it in `published`.
 
-    Give it the `record_schemas` of your producer.
     With `failure` every future fails with that error, as during an outage; set it to None, and events are acknowledged.
     """
 
@@ -25,9 +25,8 @@ class FakeProducer:
         *,
         topic: str = "session-events",
         failure: ScormWebhooksError | None = None,
-        record_schemas: RecordSchemas = "compatible",
     ) -> None:
-        self._codec = _codec(record_schemas)
+        self._codec = AvroCodec()
         self.topic = topic
         self.failure = failure
         self.published: list[Event] = []

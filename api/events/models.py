@@ -24,7 +24,7 @@ _EVENT: dict[str, Any] = {
 EVENT_EXAMPLES = {
     "one": {"summary": "One event", "value": _EVENT},
     "metadata": {
-        "summary": "With metadata, once SCORM_WEBHOOKS_RECORD_SCHEMAS is newest: `metadata.department` can be filtered",
+        "summary": "With metadata: `metadata.department` can be filtered",
         "value": {**_EVENT, "data": {**_EVENT["data"], "metadata": {"department": "sales"}}},
     },
     "several": {"summary": "Up to 500 events", "value": {"events": [_EVENT]}},

@@ -69,10 +69,7 @@ def main(path: str, servers: str, topic: str = "session-events") -> None:
     stop = Flag()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     database = open_database(path)
-    # "newest" takes metadata, `session.ended` and `session.reset`: every stage must run a release that reads them.
-    with EventProducer(
-        servers, topic=topic, properties=client_properties(os.environ), record_schemas="newest"
-    ) as producer:
+    with EventProducer(servers, topic=topic, properties=client_properties(os.environ)) as producer:
         while not stop.is_set():
             try:
                 if publish_stored(database, producer) < ROWS_AT_ONCE:

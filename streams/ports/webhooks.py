@@ -99,9 +99,6 @@ class Outbox(Protocol):
     async def restart_health(self) -> None:
         """Give each webhook a health epoch that no attempt has, after a restore of SQL, and make it due."""
 
-    async def filters(self, after_id: str) -> Mapping[str, str]:
-        """Filters by webhook id, as JSON: the next portion behind this id, in the order of ids. Empty at the end."""
-
     async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
 

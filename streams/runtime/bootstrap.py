@@ -162,7 +162,6 @@ class SqlDeployment(SqlParts):
             self.random_bytes,
             self.settings.allow_http,
             self.settings.webhooks_per_account,
-            self.settings.record_schemas == "newest",
         )
 
     def secrets(self) -> SecretService:
@@ -235,7 +234,6 @@ class SqlDeployment(SqlParts):
             SqlAccounts(self.database),
             self.clock,
             self.new_token,
-            self.writes_newest_schemas,
             self.settings.public_url,
         )
 

@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import schemas
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL_VARIABLE as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
@@ -142,14 +141,9 @@ class Deployment:
 
     # -- adapters --------------------------------------------------------------------------------------------------
 
-    @property
-    def writes_newest_schemas(self) -> bool:
-        """Whether records may have what the release before cannot read."""
-        return self.settings.record_schemas == "newest"
-
     @cached_property
     def codec(self) -> AvroCodec:
-        return AvroCodec(versions_written=None if self.writes_newest_schemas else schemas.COMPATIBLE)
+        return AvroCodec()
 
     @cached_property
     def event_codec(self) -> EventCodec:

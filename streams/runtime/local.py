@@ -191,7 +191,6 @@ def _embedded_settings(settings: Settings) -> dict[str, str]:
     return {
         f"{PREFIX}EVENT_PARTITIONS": str(settings.event_partitions),
         f"{PREFIX}DELIVERY_PARTITIONS": str(settings.delivery_partitions),
-        f"{PREFIX}RECORD_SCHEMAS": settings.record_schemas,
     }
 
 

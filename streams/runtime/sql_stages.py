@@ -51,7 +51,6 @@ class PublishProcess:
             new_incarnation=lambda: str(ULID()),
             outages=self._outages,
             postponed_work=postponed_work,
-            writes_newest=deployment.writes_newest_schemas,
         )
         self._erasures_stage = PublishErasures(
             deployment.erasure_outbox(),
@@ -69,7 +68,6 @@ class PublishProcess:
             deployment.clock,
             self._outages,
             postponed_work,
-            deployment.writes_newest_schemas,
         )
         self._release_held = ReleaseHeld(
             deployment.held_deliveries(),

@@ -52,8 +52,7 @@ class ReconcileResult:
 class Publish:
     """Publishes each dirty webhook: produce its state → acknowledged → not dirty, if its version is still the same.
 
-    It runs while its process holds the lease. `new_incarnation` makes an id for a topic without a sentinel. With
-    `writes_newest` no process of an older release runs, so that all can read the filters of webhooks.
+    It runs while its process holds the lease. `new_incarnation` makes an id for a topic without a sentinel.
     """
 
     def __init__(
@@ -68,11 +67,9 @@ class Publish:
         new_incarnation: Callable[[], str],
         outages: Outages,
         postponed_work: PostponedWork,
-        writes_newest: bool = True,
     ) -> None:
         self._outbox = outbox
         self._postponed_work = postponed_work
-        self._writes_newest = writes_newest
         self._lease = lease
         self._producer = producer
         self._codec = codec
@@ -157,28 +154,12 @@ class Publish:
         if unknown_ids:
             # After a restore from an older dump. To delete them needs a person's decision.
             self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(unknown_ids))
-        if self._writes_newest:
-            await self._mark_missing_filters(topic)
         self._live_ids = set(topic.versions())
         # A sentinel that counts more webhooks was left by a publisher that had not noticed a re-created topic.
         self._sentinel = topic.sentinel if topic.is_complete() else None
         self._sentinel_written_at = self._last_compared_at = asyncio.get_running_loop().time()
         self._incarnation = self._sentinel.incarnation if self._sentinel else self._new_incarnation()
         return unknown_ids
-
-    async def _mark_missing_filters(self, topic: SubscriptionsTable) -> None:
-        """Publish again the webhooks whose filter the release before, which knows none, has left out."""
-        last_id = ""
-        while filters := await self._outbox.filters(last_id):
-            on_topic = {webhook_id: topic.find(webhook_id) for webhook_id in filters}
-            await self._outbox.mark_dirty(
-                {
-                    webhook_id: webhook.version + 1
-                    for webhook_id, webhook in on_topic.items()
-                    if webhook is not None and webhook.filter_text != filters[webhook_id]
-                }
-            )
-            last_id = list(filters)[-1]
 
     async def publish_due(self) -> int:
         """Publish the webhooks that are due, at most one batch. Returns how many; 0 when there are none.

@@ -21,8 +21,6 @@ from real.process import free_ports
 # Low limits and a short timeout make the tests fast.
 SETTINGS = {
     "SCORM_WEBHOOKS_OPERATOR_KEYS": OPERATOR_KEY,
-    # Every event type, and metadata.
-    "SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest",
     "SCORM_WEBHOOKS_RATE_LIMIT": "100000",
     "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(WEBHOOKS_PER_ACCOUNT),
     "SCORM_WEBHOOKS_ATTEMPT_TIMEOUT_SECONDS": "2",

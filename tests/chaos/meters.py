@@ -20,7 +20,6 @@ MEMBERS = 2
 LIMIT = 40
 PERCENTS = [80, 100]
 COUNTED_SECONDS = 90
-# The load has the newest schema; notices have the one that the release before reads.
 SCHEMAS: dict[bytes, Any] = {
     header(schema): fastavro.parse_schema(schema) for schema in schemas.history("session_event")
 }

@@ -21,7 +21,6 @@ GIVEN: dict[str, Any] = {
     "replicationFactor": 2,
     "eventFraming": "confluent",
     "eventSubject": "scormwebhooks.v1.SessionEvent",
-    "recordSchemas": "newest",
     "fanOutConsumer": "librdkafka",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],
     "allowHttp": True,

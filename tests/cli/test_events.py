@@ -117,14 +117,13 @@ def test_kafkas_address_is_enough_to_publish(
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
 
 
-def test_a_schema_that_is_not_written_yet_stops_all(
+def test_an_event_that_does_not_fit_its_schema_stops_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     producer = FakeProducer(set())
     monkeypatch.setattr(events, "EventProducer", lambda *_, **__: producer)
     monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
-    monkeypatch.setenv("SCORM_WEBHOOKS_RECORD_SCHEMAS", "compatible")
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
     file.write_text(f"{line(id='evt_1')}\n{line(data={**DATA, 'metadata': {'site': 'north'}})}")

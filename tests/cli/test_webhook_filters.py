@@ -21,7 +21,6 @@ def _deployment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_tables(database_url(url))
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("SCORM_WEBHOOKS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("SCORM_WEBHOOKS_RECORD_SCHEMAS", "newest")
     # No `publish` runs.
     monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0)
 

@@ -107,7 +107,6 @@ LOOPS = {
     "stages/limiting/slot_limiter.py: run": "in memory",
     "stages/outgoing_events.py: send_outgoing_events": "tests/stages/test_outgoing_events.py",
     "stages/overdue_retries.py: resend_overdue": "test_a_wrong_retry_does_not_end_the_search",
-    "stages/publish.py: _mark_missing_filters": "texts, as they are",
     "stages/publish.py: reconcile": "test_a_wrong_webhook_delays_no_other",
     "stages/publish.py: run": "test_a_wrong_webhook_delays_no_other",
     "stages/publish_erasures.py: _begin": "of erasures, in tests/contract/test_publish_erasures.py",
@@ -421,7 +420,7 @@ async def test_a_wrong_progress_ends_no_release(database: SqlStore, work: Work) 
 
 
 def due_reports(database: SqlStore, work: Work) -> DueReports:
-    return DueReports(sessions_of(database), work.clock, work.outages, work.postponed, is_newest=True)
+    return DueReports(sessions_of(database), work.clock, work.outages, work.postponed)
 
 
 @pytest.mark.parametrize("wrong", [{"progress": "[]"}, {"stored_state": "on the moon"}, {"events": "{"}], ids=str)

@@ -13,7 +13,6 @@ from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import RowRefused, Unavailable
-from streams.core.event_filter import parse_filter
 from streams.core.webhook import Registration
 from streams.ports import DueChange
 
@@ -244,24 +243,3 @@ async def test_an_overtaken_webhook_is_due_in_a_newer_version(store: Store) -> N
     await store.outbox.mark_dirty({"wh_crm": due.version + 1000})
     [again] = await store.outbox.list_due(10)
     assert again.version > due.version + 1000
-
-
-async def test_the_filters_of_webhooks_that_live_are_read(store: Store) -> None:
-    passed = parse_filter({"successStatus": "passed"})
-    for webhook_id in ("wh_a", "wh_b"):
-        await store.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
-    await store.webhooks.change("wh_b", lambda registration: None)
-    assert await store.outbox.filters("") == {"wh_a": passed.text}
-    assert await store.outbox.filters("wh_a") == {}
-
-
-async def test_portions_of_filters_leave_none_out(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox_module, "FILTER_BATCH_ROWS", 2)
-    passed, ids = parse_filter({"successStatus": "passed"}), [f"wh_f{number}" for number in range(5)]
-    for webhook_id in ids:
-        await database.webhooks.add(Registration(webhook(id=webhook_id, filter=passed), NOON))
-    found: list[str] = []
-    while portion := await database.outbox.filters(found[-1] if found else ""):
-        assert len(portion) <= 2
-        found += portion
-    assert found == ids

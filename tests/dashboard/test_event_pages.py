@@ -19,12 +19,6 @@ pytestmark = pytest.mark.slow
 PASSED = '{"successStatus": "passed"}'
 
 
-@pytest.fixture
-def api_settings() -> dict[str, str]:
-    """Metadata may be written."""
-    return {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-
-
 def publish(api: ApiFixture, event_id: str, account: str = "acme", **data: Any) -> None:
     one = event(id=event_id, account_id=api.clients[account].account_id, data={**EXAMPLE, **data})
     api.kafka.append(Outgoing(SESSION_EVENTS, b"key", AvroCodec().encode(one)))

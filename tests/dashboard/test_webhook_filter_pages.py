@@ -22,12 +22,6 @@ from streams.features.webhooks import latest_events
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def api_settings() -> dict[str, str]:
-    """Metadata may be written."""
-    return {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-
-
 async def delivered(api: ApiFixture, number: int, account: str = "acme", **data: Any) -> None:
     """Store an event with two deliveries."""
     account_id = api.clients[account].account_id

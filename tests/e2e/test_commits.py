@@ -45,7 +45,6 @@ def test_each_transition_is_reported_once_through_kills(system: System, receiver
 
 
 def test_each_session_ends_once_through_kills(system: System, receiver: Receiver) -> None:
-    system.env["SCORM_WEBHOOKS_RECORD_SCHEMAS"] = "newest"
     players = prepared(system, receiver, "--events", "*,session.ended,session.reset")
     ends_at = datetime.now(UTC) + timedelta(seconds=25)
     metadata = {"department": "sales"}

@@ -8,13 +8,12 @@ from fakes.held import FakeHeld, FakeJobs, FakeReplays
 from fakes.history import FakeEventHistory
 from fakes.identity_provider import FakeIdentityProvider
 from fakes.kafka import FakeHandler, FakeKafka, FakeRecordConsumer
-from fakes.newer_release import COMPATIBLE_CODEC, NEWER_CODEC, newer_schemas
+from fakes.newer_release import NEWER_CODEC, newer_schemas
 from fakes.records import FakeDeliveryStore, FakeRecorder
 from fakes.subscriptions import FakeSubscriptions
 from fakes.webhooks import FakeLease, FakeOutbox
 
 __all__ = [
-    "COMPATIBLE_CODEC",
     "NEWER_CODEC",
     "EventConsumer",
     "FakeClock",

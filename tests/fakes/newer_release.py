@@ -23,7 +23,3 @@ def _with_field(schema: Any) -> Any:
 
 # Writes what this release cannot read, and reads what this one writes.
 NEWER_CODEC = AvroCodec(newer_schemas())
-# Writes what this release reads too.
-COMPATIBLE_CODEC = AvroCodec(
-    newer_schemas(), versions_written={name: len(schemas.history(name)) for name in schemas.NAMES}
-)

@@ -154,11 +154,6 @@ class FakeOutbox:
                 epoch = max(live.webhook.health_epoch + 1, restore_epoch(NOON))
                 self._store(replace(stored, webhook=replace(live.webhook, health_epoch=epoch)))
 
-    async def filters(self, after_id: str) -> Mapping[str, str]:
-        self._check()
-        live = [one for name in sorted(self._stored) if name > after_id and (one := self.live(name))]
-        return {one.webhook.id: one.webhook.filter.text for one in live if one.webhook.filter}
-
     async def mark_dirty(self, newest: Mapping[str, int]) -> None:
         self._check()
         for webhook_id in self._stored.keys() & newest.keys():

@@ -272,7 +272,6 @@ async def open_api(
             "SCORM_WEBHOOKS_ENCRYPTION_KEYS": generate_key(),
             "SCORM_WEBHOOKS_OPERATOR_KEYS": f"ada={OPERATOR_KEY},{OTHER_OPERATOR_KEY}",
             "SCORM_WEBHOOKS_PUBLIC_URL": PUBLIC_URL,
-            "SCORM_WEBHOOKS_RECORD_SCHEMAS": "compatible",
             "SMTP_URL": "smtp://127.0.0.1:25?tls=none",
             "SCORM_WEBHOOKS_WEBHOOKS_PER_ACCOUNT": str(webhooks_per_account),
             **settings,

@@ -174,13 +174,7 @@ async def test_the_example_is_the_body_that_a_receiver_gets(api: ApiFixture) -> 
     assert b'"scoreRaw":92' in render(event)
 
 
-async def test_the_examples_of_the_documentation_are_accepted(tmp_path: Path) -> None:
-    settings = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-    async with open_api(f"sqlite:///{tmp_path}/newest.db", settings=settings) as api:
-        await _require_accepted_examples(api)
-
-
-async def _require_accepted_examples(api: ApiFixture) -> None:
+async def test_the_examples_of_the_documentation_are_accepted(api: ApiFixture) -> None:
     schema = (await api.anonymous.request("GET", "/openapi.json")).json()
     content = schema["paths"]["/v1/events"]["post"]["requestBody"]["content"]["application/json"]
     for example in content["examples"].values():
@@ -201,24 +195,11 @@ async def test_an_event_that_kafka_refuses_is_named(api: ApiFixture) -> None:
 WITH_METADATA = {**COMPLETED, "data": {**EXAMPLE, "metadata": {"department": "sales"}, "sequence": 7}}
 
 
-async def test_metadata_reaches_the_body(tmp_path: Path) -> None:
-    newest = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=newest) as api:
-        assert (await api.acme.request("POST", "/v1/events", WITH_METADATA)).status_code == 202
-        [event] = published(api)
+async def test_metadata_reaches_the_body(api: ApiFixture) -> None:
+    assert (await api.acme.request("POST", "/v1/events", WITH_METADATA)).status_code == 202
+    [event] = published(api)
     data = json.loads(render(event))["data"]
     assert (data["metadata"], data["sequence"]) == ({"department": "sales"}, 7)
-
-
-async def test_metadata_is_refused_while_older_releases_read(tmp_path: Path) -> None:
-    compatible = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "compatible"}
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=compatible) as api:
-        response = await api.acme.request("POST", "/v1/events", {"events": [COMPLETED, WITH_METADATA]})
-        assert response.status_code == 422
-        [(field, message)] = errors_of(response).items()
-        assert field == "events[1].data.metadata"
-        assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in message
-        assert published(api) == []
 
 
 async def test_a_learner_with_nul_is_refused_at_every_door(api: ApiFixture) -> None:

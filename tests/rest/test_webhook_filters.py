@@ -1,13 +1,11 @@
 """A webhook's filter by the API: what is taken and shown, and which events it lets through."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from builders import EXAMPLE, NOON, event
-from rest.api_fixture import URL, ApiFixture, errors_of, open_api
+from rest.api_fixture import URL, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql import room
 from streams.ports import Outgoing
@@ -16,14 +14,6 @@ from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 PASSED = {"successStatus": "passed"}
 FAILED = {"successStatus": "failed"}
 GOOD = {"scoreRaw": {"gte": 90, "lte": 100}, "metadata.site": {"exists": False}}
-
-
-@pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    async with open_api(
-        f"sqlite:///{tmp_path}/newest.db", settings={"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-    ) as newest:
-        yield newest
 
 
 async def test_a_filter_is_shown_as_it_was_entered(api: ApiFixture) -> None:
@@ -98,19 +88,6 @@ async def test_a_test_event_ignores_the_filter(api: ApiFixture) -> None:
     api.app.state.services.synthetic_events._wait_seconds = 0
     await api.acme.request("POST", f"/v1/webhooks/{made['id']}/test")
     assert len(api.kafka.topic(TEST_DELIVERIES)) == 1
-
-
-async def test_older_schemas_take_no_new_filter(api: ApiFixture) -> None:
-    made = await api.acme.webhook(filter=PASSED)
-    place = f"/v1/webhooks/{made['id']}"
-    api.app.state.services.webhooks._writes_newest = False
-    for response in (
-        await api.acme.request("POST", "/v1/webhooks", {"url": URL, "filter": PASSED}),
-        await api.acme.request("PATCH", place, {"filter": FAILED}),
-    ):
-        assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in errors_of(response)["filter"]
-    assert (await api.acme.patch(place, {"description": "CRM", "filter": PASSED}))["filter"] == PASSED
-    await api.acme.patch(place, {"filter": None})
 
 
 async def test_a_name_twice_in_one_object_is_refused(api: ApiFixture) -> None:

@@ -55,16 +55,6 @@ async def test_a_host_that_does_not_resolve_is_a_warning(api: ApiFixture) -> Non
     assert "warnings" not in await api.acme.patch(path, {"description": "CRM"})
 
 
-@pytest.mark.parametrize("writes_newest", [False, True])
-async def test_a_type_that_is_not_sent_yet_is_named(api: ApiFixture, writes_newest: bool) -> None:
-    api.app.state.services.webhooks._writes_newest = writes_newest
-    made = await api.acme.post("/v1/webhooks", {"url": f"{URL}/1", "events": ["session.completed"]})
-    assert "warnings" not in made
-    changed = await api.acme.patch(f"/v1/webhooks/{made['id']}", {"events": ["*", "session.ended"]})
-    sentence = "session.ended is not sent yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older"
-    assert [text.startswith(sentence) for text in changed.get("warnings", [])] == ([] if writes_newest else [True])
-
-
 async def test_lists_and_states_count_the_ids_of_a_scope(api: ApiFixture) -> None:
     scope = {"packages": [f"pkg_{number}" for number in range(1000)], "dispatches": ["dsp_1", "dsp_2"]}
     made = await api.acme.webhook(**scope)

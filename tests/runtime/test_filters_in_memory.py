@@ -1,6 +1,5 @@
-"""The stages know the filters of webhooks, whatever schemas they write."""
+"""The stages know the filters of webhooks."""
 
-import pytest
 
 from builders import NOON, event, webhook
 from fakes import FakeTelemetry
@@ -9,9 +8,8 @@ from streams.core.webhook import wants
 from streams.runtime.deployment import Deployment
 
 
-@pytest.mark.parametrize("schemas", ["compatible", "newest"])
-def test_the_table_keeps_the_filter_of_a_webhook(schemas: str) -> None:
-    environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "SCORM_WEBHOOKS_RECORD_SCHEMAS": schemas}
+def test_the_table_keeps_the_filter_of_a_webhook() -> None:
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
     table = Deployment.from_environment(environ).subscriptions_reader(FakeTelemetry()).table
     table.apply_webhook(0, webhook(filter=parse_filter({"successStatus": "failed"})), NOON)
     [known] = table.of_account("acme")

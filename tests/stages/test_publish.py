@@ -53,7 +53,6 @@ class PublisherFixture:
         self.outages = Outages(self.telemetry)
         self.keys = FakeEncryptionCheck()
         self.incarnations = iter(["first", "second"])
-        self.writes_newest = True
 
     def start(self) -> asyncio.Task[None]:
         return asyncio.create_task(self._run())
@@ -92,7 +91,6 @@ class PublisherFixture:
             lambda: next(self.incarnations),
             self.outages,
             postponed_work(self.telemetry, self.clock),
-            self.writes_newest,
         )
 
     async def _run(self) -> None:
@@ -418,20 +416,6 @@ async def test_a_filter_that_an_older_release_left_out_comes_back(fixture: Publi
     assert found is not None
     assert other is not None
     assert (found.filter, other.version) == (passed, 2)
-
-
-async def test_a_filter_waits_for_the_newest_schemas(fixture: PublisherFixture) -> None:
-    """A process of the release before, which still runs, cannot read it."""
-    fixture.writes_newest = False
-    fixture.outbox.put(webhook(id="wh_a", filter=parse_filter({"successStatus": "passed"})))
-    fixture.start()
-    await quiet()
-    await cancel_others()
-    fixture.kafka = FakeKafka(fixture.clock)
-    write_as_another(fixture, version=1)
-    fixture.start()
-    await quiet()
-    assert fixture.names == ["wh_a", SENTINEL_KEY]
 
 
 async def test_what_is_overtaken_meanwhile_is_published_again_too(

@@ -9,7 +9,6 @@ import pytest_asyncio
 
 from builders import NOON, attempt, dead_letter, delivery, event, webhook
 from fakes import (
-    COMPATIBLE_CODEC,
     NEWER_CODEC,
     FakeClock,
     FakeKafka,
@@ -475,6 +474,6 @@ async def test_the_next_release_goes_on_where_a_partition_waits(fixture: RecordF
     fixture.running.cancel()
     await asyncio.gather(fixture.running, return_exceptions=True)
     assert fixture.stage.readiness_problems() == []
-    fixture.start(COMPATIBLE_CODEC)
+    fixture.start(NEWER_CODEC)
     await until(lambda: fixture.committed(ATTEMPTS) == 3)
     assert sorted(one.number for one in fixture.recorder.attempts.values()) == [1, 2, 3]

@@ -1,6 +1,6 @@
 """Encode record values in Avro single-object encoding. Every version of a schema stays readable, by its fingerprint."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -10,19 +10,11 @@ from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 import schemas
 from schemas import Schema
-from streams.adapters.avro.records import EVENT, VALUES, Convert, fields_by_type
+from streams.adapters.avro.records import EVENT, VALUES, Convert
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import Webhook
 from streams.ports import RecordValue
 
-FIELD_UNSUPPORTED_MESSAGE = (
-    "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs; "
-    'a producer of its own says record_schemas="newest"'
-)
-# What an older schema lacks of these is left out: a receiver needs none of them.
-OPTIONAL_FIELDS = frozenset({"sequence", "previousCompletionStatus", "previousSuccessStatus"})
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
 # Of an event only its account.
@@ -42,10 +34,6 @@ class _Writer:
     parsed_schema: Schema
     header: bytes
     to_record: Convert
-    # An older version lacks the fields of the newest one: they are left out.
-    is_newest: bool
-    # Of an event: the fields of each type's `data`.
-    event_fields: Mapping[str, Set[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +47,17 @@ class _Reader:
 class AvroCodec:
     """A `Codec` in single-object encoding.
 
-    `versions` has the versions of each schema, oldest first. The codec reads all. It writes the one whose number
-    `versions_written` has, counted from 1, and without a number the last one. A webhook with a filter is always
-    written with the last one: a reader that knows no filters must fail, or the webhook would get events that it
-    excludes. Raises `ValueError` for two versions that differ on the wire but share a fingerprint.
+    `versions` has the versions of each schema, oldest first. The codec reads all, and writes the last one. Raises
+    `ValueError` for two versions that differ on the wire but share a fingerprint.
     """
 
-    def __init__(
-        self, versions: Mapping[str, Sequence[Schema]] | None = None, versions_written: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, versions: Mapping[str, Sequence[Schema]] | None = None) -> None:
         self._writers: dict[type, _Writer] = {}
         self._readers: dict[bytes, _Reader] = {}
         self._newest_schemas: dict[str, Schema] = {}
         for name, schema_versions in (versions or {name: _versions(name) for name in schemas.NAMES}).items():
             value, _, to_value = VALUES[name]
-            schema_written = schema_versions[(versions_written or {}).get(name, len(schema_versions)) - 1]
-            self._writers[value] = _writer(name, schema_written, schema_written is schema_versions[-1])
-            if value is Webhook:
-                self._filter_writer = _writer(name, schema_versions[-1], is_newest=True)
+            self._writers[value] = _writer(name, schema_versions[-1])
             self._newest_schemas[name] = newest = _parse(schema_versions[-1])
             for schema in schema_versions:
                 # The newest version needs no schema resolution, which saves a third of the time.
@@ -98,15 +79,11 @@ class AvroCodec:
     def encode(self, value: RecordValue) -> bytes:
         """Encode a value. Raises `Invalid` for an event that its schema cannot hold."""
         writer = self._writers[type(value)]
-        if isinstance(value, Webhook) and value.filter is not None:
-            writer = self._filter_writer
-        if isinstance(value, Event) and not writer.is_newest:
-            _require_supported(value, writer.event_fields)
         output = BytesIO()
         output.write(writer.header)
         record = writer.to_record(value)
         try:
-            schemaless_writer(output, writer.parsed_schema, record, strict_allow_default=writer.is_newest)
+            schemaless_writer(output, writer.parsed_schema, record, strict_allow_default=True)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             if isinstance(value, Event):
                 raise Invalid(FieldError("event", f"does not fit its schema: {error}")) from error
@@ -136,18 +113,8 @@ class AvroCodec:
         return _decode(value, start, _Reader(name, schema, self._newest_schemas[name], VALUES[name][2]))
 
 
-def _writer(name: str, schema: Schema, is_newest: bool) -> _Writer:
-    event_fields = fields_by_type(schema) if name == EVENT else {}
-    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1], is_newest, event_fields)
-
-
-def _require_supported(event: Event, event_fields: Mapping[str, Set[str]]) -> None:
-    """Raises `Invalid` if the schema that is written lacks a field, or the type."""
-    if event.type in EVENT_TYPES and event.type not in event_fields:
-        raise Invalid(FieldError("type", f"{event.type} {FIELD_UNSUPPORTED_MESSAGE}"))
-    missing_fields = event.data.keys() - event_fields.get(event.type, event.data.keys()) - OPTIONAL_FIELDS
-    if missing_fields:
-        raise Invalid(*(FieldError(f"data.{name}", FIELD_UNSUPPORTED_MESSAGE) for name in sorted(missing_fields)))
+def _writer(name: str, schema: Schema) -> _Writer:
+    return _Writer(schema, _parse(schema), header(schema), VALUES[name][1])
 
 
 def account_of(value: bytes, start: int, schema: Schema) -> str:

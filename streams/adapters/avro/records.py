@@ -1,6 +1,6 @@
 """Convert values to Avro records and back: names and types of their fields."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import partial
@@ -178,15 +178,6 @@ _EVENT_FIELDS = ("sequence", "metadata")
 def _shared_event_data(record: Record) -> dict[str, Any]:
     values = {name: record[name] for name in _EVENT_FIELDS}
     return {name: value for name, value in values.items() if value not in (None, {})}
-
-
-def fields_by_type(schema: Mapping[str, Any]) -> Mapping[str, Set[str]]:
-    """The fields of `data` of each event type that a version of the events' schema has."""
-    fields = {field["name"]: field["type"] for field in schema["fields"]}
-    shared_fields = {name for name in _EVENT_FIELDS if name in fields}
-    names = {record["name"]: {field["name"] for field in record["fields"]} for record in fields["data"]}
-    branches = {event_type: branch.rpartition(".")[2] for event_type, branch in _DATA_BRANCHES.items()}
-    return {kind: names[branch] | shared_fields for kind, branch in branches.items() if branch in names}
 
 
 # -- by schema -------------------------------------------------------------------------------------------------

@@ -29,7 +29,6 @@ MAX_BATCH_CHARACTERS = 2_000_000
 # States of webhooks in memory at once: 20 ms of this process's time.
 COMPARE_BATCH_ROWS = 5000
 # A filter has at most 4 KiB.
-FILTER_BATCH_ROWS = 1000
 
 
 class SqlOutbox:
@@ -94,12 +93,6 @@ class SqlOutbox:
                     index_elements=[dirty_webhooks.c.webhook_id], set_={"version": insertion.excluded.version}
                 )
             )
-
-    async def filters(self, after_id: str) -> Mapping[str, str]:
-        has_filter = webhooks.c.filter.is_not(None) & webhooks.c.deleted_at.is_(None)
-        query = select(webhooks.c.id, webhooks.c.filter).where(has_filter, webhooks.c.id > after_id)
-        query = query.order_by(webhooks.c.id).limit(FILTER_BATCH_ROWS)
-        return {row.id: row.filter for row in await self._database.rows(query)}
 
     async def mark_dirty(self, newest_versions: Mapping[str, int]) -> None:
         async with self._database.transaction() as connection:

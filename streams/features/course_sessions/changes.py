@@ -22,11 +22,10 @@ ENDED_TYPE, RESET_TYPE = "session.ended", "session.reset"
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What the events of one change share. Without `is_newest`, only what the release before reads is written."""
+    """What the events of one change share."""
 
     now: datetime
     new_id: Callable[[], str]
-    is_newest: bool = True
 
 
 class SessionChange(NamedTuple):
@@ -44,7 +43,7 @@ class SessionChange(NamedTuple):
         sequence, sent_at = session.sequence + 1, session.sent_at
         sent_at = context.now if sent_at is None else max(context.now, sent_at + timedelta(microseconds=1))
         event_data: Data = {**_subjects(session), **data, "sequence": sequence}
-        if session.metadata and context.is_newest:
+        if session.metadata:
             event_data = {**event_data, "metadata": session.metadata}
         event = Event(context.new_id(), event_type, session.account_id, at or context.now, event_data)
         newest_events = (*session.events, SessionEvent(event.id, event.type, event.occurred_at))[-MAX_SESSION_EVENTS:]
@@ -66,7 +65,7 @@ def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventCon
         change = report_score(session, context)
     else:
         change = SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
-    if step.is_reset and context.is_newest:
+    if step.is_reset:
         change = change.with_event(context, RESET_TYPE, {**_statuses(step.progress), **_previous_statuses(previous)})
     if step.is_completed:
         change = change.with_event(context, COMPLETED_TYPE, {**_result(step.progress), **_previous_statuses(previous)})
@@ -111,7 +110,7 @@ def _end(session: CourseSession, context: EventContext) -> SessionChange:
     change = report_score(session, context)
     ended_session = replace(change.session, end_due_at=None, ended_at=session.ended_at or context.now)
     change = change._replace(session=ended_session)
-    if session.ended_at is not None or not context.is_newest:
+    if session.ended_at is not None:
         return change
     return change.with_event(context, ENDED_TYPE, _end_result(ended_session))
 

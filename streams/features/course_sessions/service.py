@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from streams.adapters.avro.codec import FIELD_UNSUPPORTED_MESSAGE
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
 from streams.core.event import check_event
 from streams.core.event_data import metadata_problem
@@ -76,7 +75,6 @@ class CourseSessionService:
     _accounts: SqlAccounts
     _clock: Clock
     _new_token: Callable[[], str]
-    _is_newest: bool
     _public_url: str | None = None
 
     async def open(self, account_id: str, launch_request: SessionLaunch) -> OpenedSession:
@@ -89,7 +87,7 @@ class CourseSessionService:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
         if len(launch_request.learner_id.encode(errors="replace")) > MAX_LEARNER_BYTES:
             raise Invalid(FieldError("learnerId", f"must have at most {MAX_LEARNER_BYTES} bytes in UTF-8"))
-        if launch_request.metadata and (problem := self._metadata_problem(launch_request.metadata)):
+        if launch_request.metadata and (problem := metadata_problem(launch_request.metadata)):
             raise Invalid(FieldError("metadata", problem))
         previous_state = None
         if launch_request.keeps_state:
@@ -178,10 +176,7 @@ class CourseSessionService:
             raise NotFound(NO_SESSION_MESSAGE)
 
     def _event_context(self, now: datetime) -> EventContext:
-        return EventContext(now, lambda: new_id("evt"), self._is_newest)
-
-    def _metadata_problem(self, metadata: Mapping[str, str]) -> str | None:
-        return metadata_problem(metadata) or (None if self._is_newest else FIELD_UNSUPPORTED_MESSAGE)
+        return EventContext(now, lambda: new_id("evt"))
 
 
 def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:

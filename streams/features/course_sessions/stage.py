@@ -22,10 +22,7 @@ TURN_PAUSE_SECONDS = 0.1
 
 
 class DueReports:
-    """What sessions report without a commit. All that waits is in the database: a crash loses nothing.
-
-    Without `is_newest`, sessions end without an event.
-    """
+    """What sessions report without a commit. All that waits is in the database: a crash loses nothing."""
 
     def __init__(
         self,
@@ -33,13 +30,11 @@ class DueReports:
         clock: Clock,
         outages: Outages,
         postponed_work: PostponedWork,
-        is_newest: bool,
     ) -> None:
         self._postponed_work = postponed_work
         self._sessions = sessions
         self._clock = clock
         self._outages = outages
-        self._is_newest = is_newest
 
     async def report_scores(self) -> None:
         """Serve until cancelled."""
@@ -80,4 +75,4 @@ class DueReports:
         return account_id
 
     def _event_context(self) -> EventContext:
-        return EventContext(self._clock.now(), lambda: new_id("evt"), self._is_newest)
+        return EventContext(self._clock.now(), lambda: new_id("evt"))

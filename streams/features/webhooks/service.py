@@ -8,7 +8,6 @@ from typing import Any
 
 from streams.core.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid, NotFound, Stale
-from streams.core.event_data import OPT_IN_TYPES
 from streams.core.held import HeldChoice
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
@@ -29,35 +28,25 @@ from streams.features.webhooks.input import (
 from streams.ids import new_id
 from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
 
-FILTER_UNSUPPORTED_MESSAGE = (
-    "is not taken yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs"
-)
-UNSENT_TYPE_MESSAGE = (
-    "is not sent yet: the operator sets SCORM_WEBHOOKS_RECORD_SCHEMAS=newest when no older release runs."
-)
-
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
     """A webhook after a change; `propagated` says whether the stages know the change already.
 
-    `unresolved_hosts` are hosts of its new URLs that do not resolve. `unsent_types` are types of events that it takes
-    and that no stage sends before `RECORD_SCHEMAS` is `newest`.
+    `unresolved_hosts` are hosts of its new URLs that do not resolve.
     """
 
     registration: Registration
     propagated: bool
     unresolved_hosts: tuple[str, ...] = ()
-    unsent_types: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> Sequence[str] | None:
-        """A sentence for each host that does not resolve and each type that is not sent; None without any."""
-        hosts = (
+        """A sentence for each host that does not resolve; None without any."""
+        return [
             f'The host "{host}" does not resolve. Events fail until it does: check the URL.'
             for host in self.unresolved_hosts
-        )
-        return [*hosts, *(f"{event_type} {UNSENT_TYPE_MESSAGE}" for event_type in self.unsent_types)] or None
+        ] or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +73,10 @@ class WebhookService:
     _new_key: Callable[[int], bytes]
     _allow_http: bool = False
     _webhooks_per_account: int = MAX_WEBHOOKS_PER_ACCOUNT
-    # Whether records are written with the newest schemas: an older one has no filter, and not all types of events.
-    _writes_newest: bool = True
 
     async def register(self, webhook_input: WebhookInput, *, actor: str) -> RegistrationResult:
         """Register an active webhook. Raises `Invalid`, which names each field, and `NotFound` or `Conflict`."""
-        if errors := [*input_errors(webhook_input, self._allow_http), *self._filter_errors(webhook_input, None)]:
+        if errors := input_errors(webhook_input, self._allow_http):
             raise Invalid(*errors)
         unresolved_hosts = await self._unresolved_hosts(webhook_input.url, webhook_input.fallback_url)
         await self._accounts.require(webhook_input.account_id)
@@ -107,7 +94,7 @@ class WebhookService:
         new_registration = Registration(webhook, self._clock.now(), **to_registration_fields(webhook_input))
         registration = await self._webhooks.add(new_registration, audit_entry, self._webhooks_per_account)
         change = await self._wait_until_published(registration)
-        return RegistrationResult(self._with_warnings(change, unresolved_hosts), secret)
+        return RegistrationResult(replace(change, unresolved_hosts=unresolved_hosts), secret)
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
@@ -157,8 +144,7 @@ class WebhookService:
             updated = replace(previous, **new_values)
             # Fields that were valid at registration stay valid when the rules change.
             existing_errors = input_errors(previous, self._allow_http)
-            errors = [error for error in input_errors(updated, self._allow_http) if error not in existing_errors]
-            if errors := [*errors, *self._filter_errors(updated, previous)]:
+            if errors := [error for error in input_errors(updated, self._allow_http) if error not in existing_errors]:
                 raise Invalid(*errors)
             result = self._revise(registration, updated, new_values)
             if status is Status.PAUSED:
@@ -166,7 +152,7 @@ class WebhookService:
             return to_active(result) if status is Status.ACTIVE else result
 
         changed_webhook = await self.update(webhook_id, apply_changes, actor, "webhook.changed", account_id)
-        return self._with_warnings(changed_webhook, unresolved_hosts)
+        return replace(changed_webhook, unresolved_hosts=unresolved_hosts)
 
     async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
         """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
@@ -255,15 +241,6 @@ class WebhookService:
             url_changed_at=url_changed_at,
             **to_registration_fields(webhook_input),
         )
-
-    def _filter_errors(self, webhook_input: WebhookInput, previous: WebhookInput | None) -> Sequence[FieldError]:
-        """A new filter needs the newest schemas: without it, the webhook would get events that nobody asked for."""
-        is_new = webhook_input.filter is not None and (previous is None or webhook_input.filter != previous.filter)
-        return [FieldError("filter", FILTER_UNSUPPORTED_MESSAGE)] if is_new and not self._writes_newest else []
-
-    def _with_warnings(self, change: ChangeResult, unresolved_hosts: tuple[str, ...]) -> ChangeResult:
-        types = () if self._writes_newest else sorted(OPT_IN_TYPES & change.registration.webhook.event_types)
-        return replace(change, unresolved_hosts=unresolved_hosts, unsent_types=tuple(types))
 
     async def _unresolved_hosts(self, url: str | None, fallback_url: str | None) -> tuple[str, ...]:
         """The hosts of these URLs that do not resolve. Raises `Invalid` for addresses that are not allowed."""

@@ -34,19 +34,19 @@ FAILED = PlayerCommit(lesson_status="failed")
 REVIEW = PlayerCommit(lesson_status="completed", mode="review")
 
 
-def new(seconds: float = 0, *, is_newest: bool = True) -> EventContext:
-    return EventContext(NOON + timedelta(seconds=seconds), lambda: f"evt_{next(NUMBERS)}", is_newest)
+def new(seconds: float = 0) -> EventContext:
+    return EventContext(NOON + timedelta(seconds=seconds), lambda: f"evt_{next(NUMBERS)}")
 
 
 def session(**fields: Any) -> CourseSession:
     return launch(CourseSession("acme", "sess_1", "pkg_1", "Ada", NOON, ENDS_AT, **fields), new()).session
 
 
-def play(*commits: PlayerCommit, known: CourseSession | None = None, is_newest: bool = True) -> SessionChange:
+def play(*commits: PlayerCommit, known: CourseSession | None = None) -> SessionChange:
     """The session after some commits, ten seconds apart, with all their events."""
     change = SessionChange(known or session())
     for number, commit in enumerate(commits, 1):
-        made = apply_commit(change.session, commit, new(10 * number, is_newest=is_newest))
+        made = apply_commit(change.session, commit, new(10 * number))
         change = SessionChange(made.session, [*change.events, *made.events])
     return change
 
@@ -182,17 +182,6 @@ def test_a_completion_says_what_was_before() -> None:
 
 
 # -- what an older release reads ---------------------------------------------------------------------------------
-
-
-def test_what_an_older_release_cannot_read_is_left_out() -> None:
-    known = session(metadata={"department": "sales"})
-    played = play(PASSED, FAILED, known=known, is_newest=False)
-    assert [event.type for event, _ in played.events] == ["session.completed"]
-    assert "metadata" not in played.events[0][0].data
-    closed = close(played.session, new(60, is_newest=False))
-    assert reported(closed) == []
-    # It has ended, and is not reported later.
-    assert reported(end_if_due(closed.session, new(3600))) == []
 
 
 def test_each_event_has_the_metadata() -> None:

@@ -2,14 +2,12 @@
 
 import json
 import re
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from dashboard.pages import signed_in
 from sqlalchemy import select
 
@@ -34,24 +32,8 @@ from streams.outage import Outages
 pytestmark = pytest.mark.slow
 
 NEW = {"packageId": "pkg_1", "learnerId": "Ada", "keepState": True}
-NEWEST = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "newest"}
-COMPATIBLE = {"SCORM_WEBHOOKS_RECORD_SCHEMAS": "compatible"}
 JSON_FORMAT = re.compile(r"(12|2004)-(common-)?(json|flattened)-a?sync")
 METADATA = {"department": "sales", "employee": "4711"}
-
-
-@pytest_asyncio.fixture
-async def newest(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    """The API of a deployment in which no older release runs."""
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=NEWEST) as api:
-        yield api
-
-
-@pytest_asyncio.fixture
-async def compatible(tmp_path: Path) -> AsyncIterator[ApiFixture]:
-    """The API of a deployment in which the release before may run."""
-    async with open_api(f"sqlite:///{tmp_path}/db.sqlite", settings=COMPATIBLE) as api:
-        yield api
 
 
 async def opened(api: ApiFixture, **more: Any) -> dict[str, Any]:
@@ -240,7 +222,7 @@ async def test_wrong_keys_are_no_empty_state(api: ApiFixture) -> None:
         await connection.execute(encryption_check.delete())
         await connection.execute(encryption_check.insert().values(id=1, ciphertext=others.encrypt(CHECK_TEXT)))
         newest = player_states.c.committed_at == api.clock.now()
-        await connection.execute(player_states.update().where(newest).values(encrypted_state=others.encrypt("{}")))
+        await connection.execute(player_states.update().where(api).values(encrypted_state=others.encrypt("{}")))
     before = await rows(api)
     response = await api.acme.request("POST", "/v1/sessions", NEW)
     assert response.status_code == 503, response.text
@@ -344,63 +326,37 @@ def test_an_element_deeper_than_any_of_scorm_is_left_out() -> None:
     assert "a" not in cmi
 
 
-async def test_each_event_has_the_metadata_of_its_session(newest: ApiFixture) -> None:
-    made = await opened(newest, sessionId="s-1", metadata=METADATA)
-    await commit(newest, made, body(lesson_status="passed"))
-    await newest.acme.post("/v1/sessions/s-1/close")
-    found = await events(newest)
+async def test_each_event_has_the_metadata_of_its_session(api: ApiFixture) -> None:
+    made = await opened(api, sessionId="s-1", metadata=METADATA)
+    await commit(api, made, body(lesson_status="passed"))
+    await api.acme.post("/v1/sessions/s-1/close")
+    found = await events(api)
     assert [(one.type, one.data["sequence"], one.data["metadata"]) for one in found] == [
         ("session.launched", 1, METADATA),
         ("session.completed", 2, METADATA),
         ("session.ended", 3, METADATA),
     ]
-    session = await newest.acme.get("/v1/sessions/s-1")
+    session = await api.acme.get("/v1/sessions/s-1")
     assert (session["metadata"], session["endedAt"]) == (METADATA, session["closedAt"])
 
 
 @pytest.mark.parametrize(
     "wrong", [{"a": 1}, {"": "x"}, {"a" * 65: "x"}, {"a": "x" * 501}, {"a": "\n"}, {str(n): "x" for n in range(21)}]
 )
-async def test_metadata_has_the_rule_of_events(newest: ApiFixture, wrong: dict[str, Any]) -> None:
-    response = await newest.acme.request("POST", "/v1/sessions", {**NEW, "metadata": wrong})
+async def test_metadata_has_the_rule_of_events(api: ApiFixture, wrong: dict[str, Any]) -> None:
+    response = await api.acme.request("POST", "/v1/sessions", {**NEW, "metadata": wrong})
     assert response.status_code == 422
     assert errors_of(response).keys() == {"metadata"}
 
 
-async def test_metadata_waits_for_the_newest_records(compatible: ApiFixture) -> None:
-    response = await compatible.acme.request("POST", "/v1/sessions", {**NEW, "metadata": METADATA})
-    assert response.status_code == 422
-    assert "SCORM_WEBHOOKS_RECORD_SCHEMAS=newest" in errors_of(response)["metadata"]
-    await opened(compatible, metadata={})
-
-
-async def test_a_session_with_metadata_outlives_the_way_back(newest: ApiFixture) -> None:
-    made = await opened(newest, sessionId="s-1", metadata=METADATA)
-    newest.app.state.services.course_sessions._is_newest = False
-    await commit(newest, made, body(lesson_status="passed"))
-    _, completed = await events(newest)
-    assert (completed.type, "metadata" in completed.data) == ("session.completed", False)
-
-
-async def test_an_older_release_beside_us_gets_no_new_type(compatible: ApiFixture) -> None:
-    made = await opened(compatible, sessionId="s-1")
-    await commit(compatible, made, body(lesson_status="passed"))
-    await commit(compatible, made, body(lesson_status="failed"))
-    closed = await compatible.acme.post("/v1/sessions/s-1/close")
-    assert closed["endedAt"] == format_time(compatible.clock.now())
-    assert [one.type for one in await events(compatible)] == ["session.launched", "session.completed"]
-
-
-async def test_a_session_goes_on_with_a_further_url_after_its_end(newest: ApiFixture) -> None:
-    await opened(newest, sessionId="s-1", expiresAt=format_time(newest.clock.now() + timedelta(hours=1)))
-    newest.clock.advance(3600)
-    sessions = newest.app.state.services.course_sessions._sessions
-    reports = DueReports(
-        sessions, newest.clock, Outages(newest.telemetry), postponed_work(newest.telemetry), is_newest=True
-    )
-    assert await reports._end_sessions("") == newest.acme.account_id
-    again = await opened(newest, sessionId="s-1")
-    await commit(newest, again, body(lesson_status="passed"))
-    newest.clock.advance(86_400)
+async def test_a_session_goes_on_with_a_further_url_after_its_end(api: ApiFixture) -> None:
+    await opened(api, sessionId="s-1", expiresAt=format_time(api.clock.now() + timedelta(hours=1)))
+    api.clock.advance(3600)
+    sessions = api.app.state.services.course_sessions._sessions
+    reports = DueReports(sessions, api.clock, Outages(api.telemetry), postponed_work(api.telemetry))
+    assert await reports._end_sessions("") == api.acme.account_id
+    again = await opened(api, sessionId="s-1")
+    await commit(api, again, body(lesson_status="passed"))
+    api.clock.advance(86_400)
     assert await reports._end_sessions("") is None
-    assert [one.type for one in await events(newest)] == ["session.launched", "session.ended", "session.completed"]
+    assert [one.type for one in await events(api)] == ["session.launched", "session.ended", "session.completed"]

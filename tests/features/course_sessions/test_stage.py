@@ -48,7 +48,7 @@ async def test_a_score_leaves_when_it_is_due(monkeypatch: pytest.MonkeyPatch) ->
     assert session.score_due_at == NOON + MIN_SCORE_INTERVAL
     sessions, clock = FakeDueScores(session), FakeClock()
     outages = Outages(FakeTelemetry())
-    reports = DueReports(sessions, clock, outages, postponed_work(FakeTelemetry()), is_newest=True)  # type: ignore[arg-type]
+    reports = DueReports(sessions, clock, outages, postponed_work(FakeTelemetry()))  # type: ignore[arg-type]
     asyncio.create_task(reports.report_scores())  # noqa: RUF006
     await until(lambda: sessions.looks > 3)
     assert sessions.changes == []
@@ -84,7 +84,7 @@ async def test_accounts_take_turns_until_all_have_ended(monkeypatch: pytest.Monk
         monkeypatch.setattr(session_scores, name, 0)
     sessions = FakeDueEnds(acme=3, globex=1, initech=2)
     outages, work = Outages(FakeTelemetry()), postponed_work(FakeTelemetry())
-    reports = DueReports(sessions, FakeClock(), outages, work, is_newest=True)  # type: ignore[arg-type]
+    reports = DueReports(sessions, FakeClock(), outages, work)  # type: ignore[arg-type]
     asyncio.create_task(reports.report_ends())  # noqa: RUF006
     await until(lambda: len(sessions.turns) == 6)
     assert sessions.turns == ["acme", "globex", "initech", "acme", "initech", "acme"]

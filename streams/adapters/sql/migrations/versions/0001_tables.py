@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from streams.adapters.sql.schema import Moment
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -16,7 +18,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("emails", sa.JSON(), nullable=False),
         sa.Column("plan_limit", sa.BigInteger(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
         sa.Column("weekly_digest", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
@@ -30,8 +32,8 @@ def upgrade() -> None:
         sa.Column("trigger", sa.Text(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
         sa.Column("url", sa.Text(), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", Moment(), nullable=False),
+        sa.Column("ended_at", Moment(), nullable=False),
         sa.Column("request_headers", sa.JSON(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("response_headers", sa.JSON(), nullable=False),
@@ -41,7 +43,7 @@ def upgrade() -> None:
         sa.Column("next_step", sa.Text(), nullable=False),
         sa.Column("tier", sa.Text(), nullable=True),
         sa.Column("account_id", sa.Text(), nullable=True),
-        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_seen_at", Moment(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_attempts")),
     )
     op.create_index(op.f("ix_attempts_delivery_id"), "attempts", ["delivery_id"], unique=False)
@@ -64,7 +66,7 @@ def upgrade() -> None:
     op.create_table(
         "audit_log",
         sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("at", Moment(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("action", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=True),
@@ -76,6 +78,76 @@ def upgrade() -> None:
     op.create_index(op.f("ix_audit_log_at"), "audit_log", ["at"], unique=False)
     op.create_index(op.f("ix_audit_log_object_id_at_id"), "audit_log", ["object_id", "at", "id"], unique=False)
     op.create_table(
+        "commit_urls",
+        sa.Column("token_sha256", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_commit_urls")),
+    )
+    op.create_index(
+        op.f("ix_commit_urls_account_id_session_id"), "commit_urls", ["account_id", "session_id"], unique=False
+    )
+    op.create_index(op.f("ix_commit_urls_expires_at"), "commit_urls", ["expires_at"], unique=False)
+    op.create_table(
+        "counted_launches",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_counted_launches")),
+    )
+    op.create_index(op.f("ix_counted_launches_month"), "counted_launches", ["month"], unique=False)
+    op.create_table(
+        "course_sessions",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("package_id", sa.Text(), nullable=False),
+        sa.Column("learner_id", sa.Text(), nullable=False),
+        sa.Column("dispatch_id", sa.Text(), nullable=True),
+        sa.Column("launched_at", Moment(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.Column("progress", sa.Text(), nullable=False),
+        sa.Column("events", sa.Text(), nullable=False),
+        sa.Column("sent_at", Moment(), nullable=True),
+        sa.Column("last_commit_at", Moment(), nullable=True),
+        sa.Column("closed_at", Moment(), nullable=True),
+        sa.Column("score_due_at", Moment(), nullable=True),
+        sa.Column("metadata", sa.Text(), nullable=True),
+        sa.Column("sequence", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("end_due_at", Moment(), nullable=True),
+        sa.Column("ended_at", Moment(), nullable=True),
+        sa.Column("stored_state", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_course_sessions")),
+    )
+    op.create_index(
+        op.f("ix_course_sessions_account_id_learner_id"), "course_sessions", ["account_id", "learner_id"], unique=False
+    )
+    op.create_index(
+        "ix_course_sessions_ends",
+        "course_sessions",
+        ["account_id", "end_due_at"],
+        unique=False,
+        postgresql_where=sa.text("end_due_at IS NOT NULL"),
+        sqlite_where=sa.text("end_due_at IS NOT NULL"),
+    )
+    op.create_index(op.f("ix_course_sessions_expires_at"), "course_sessions", ["expires_at"], unique=False)
+    op.create_index(
+        "ix_course_sessions_score_due_at",
+        "course_sessions",
+        ["score_due_at"],
+        unique=False,
+        postgresql_where=sa.text("score_due_at IS NOT NULL"),
+        sqlite_where=sa.text("score_due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_course_sessions_states",
+        "course_sessions",
+        ["account_id", "learner_id", "package_id"],
+        unique=False,
+        postgresql_where=sa.text("stored_state IN ('stored', 'too large')"),
+        sqlite_where=sa.text("stored_state IN ('stored', 'too large')"),
+    )
+    op.create_table(
         "deliveries",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
@@ -83,15 +155,15 @@ def upgrade() -> None:
         sa.Column("event_type", sa.Text(), nullable=False),
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("trigger", sa.Text(), nullable=False),
-        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("first_seen_at", Moment(), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("target", sa.Text(), nullable=False),
-        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_at", Moment(), nullable=False),
         sa.Column("tier", sa.Text(), nullable=True),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("due_at", Moment(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("message", sa.Text(), nullable=True),
         sa.Column("pause_id", sa.Text(), nullable=True),
@@ -158,6 +230,13 @@ def upgrade() -> None:
         sqlite_where=sa.text("state != 'delivered'"),
     )
     op.create_table(
+        "dirty_erasures",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("learner_hash", sa.Text(), nullable=False),
+        sa.Column("erased_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "learner_hash", name=op.f("pk_dirty_erasures")),
+    )
+    op.create_table(
         "dirty_webhooks",
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
@@ -170,25 +249,41 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_encryption_check")),
     )
     op.create_table(
+        "erased_learners",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("learner_hash", sa.Text(), nullable=False),
+        sa.Column("hash_key_id", sa.Text(), nullable=False),
+        sa.Column("erased_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "learner_hash", name=op.f("pk_erased_learners")),
+    )
+    op.create_index(op.f("ix_erased_learners_erased_at"), "erased_learners", ["erased_at"], unique=False)
+    op.create_table(
+        "event_metadata",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("first_seen_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "event_id", "hash", name=op.f("pk_event_metadata")),
+    )
+    op.create_index(
+        op.f("ix_event_metadata_account_id_hash_first_seen_at_event_id"),
+        "event_metadata",
+        ["account_id", "hash", "first_seen_at", "event_id"],
+        unique=False,
+    )
+    op.create_table(
         "events",
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
-        sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("first_seen_at", Moment(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("trace_parent", sa.Text(), nullable=True),
         sa.Column("session_id", sa.Text(), nullable=True),
         sa.Column("learner_id", sa.Text(), nullable=True),
         sa.Column("package_id", sa.Text(), nullable=True),
         sa.Column("dispatch_id", sa.Text(), nullable=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_events")),
-    )
-    op.create_index(
-        "ix_events_dispatch",
-        "events",
-        ["account_id", "dispatch_id", "first_seen_at", "event_id"],
-        unique=False,
-        postgresql_where=sa.text("dispatch_id IS NOT NULL"),
-        sqlite_where=sa.text("dispatch_id IS NOT NULL"),
     )
     op.create_index(
         "ix_events_learner",
@@ -197,6 +292,14 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("learner_id IS NOT NULL"),
         sqlite_where=sa.text("learner_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_events_dispatch",
+        "events",
+        ["account_id", "dispatch_id", "first_seen_at", "event_id"],
+        unique=False,
+        postgresql_where=sa.text("dispatch_id IS NOT NULL"),
+        sqlite_where=sa.text("dispatch_id IS NOT NULL"),
     )
     op.create_index(
         "ix_events_package",
@@ -215,14 +318,26 @@ def upgrade() -> None:
         sqlite_where=sa.text("session_id IS NOT NULL"),
     )
     op.create_table(
+        "failed_work",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("work_id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("error", sa.Text(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("first_failed_at", Moment(), nullable=False),
+        sa.Column("last_failed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "work_id", name=op.f("pk_failed_work")),
+    )
+    op.create_index(op.f("ix_failed_work_last_failed_at"), "failed_work", ["last_failed_at"], unique=False)
+    op.create_table(
         "hourly_attempts",
         sa.Column("webhook_id", sa.Text(), nullable=False),
-        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("hour", Moment(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.Column("milliseconds", sa.Float(), nullable=False),
         sa.Column("slowest_ms", sa.Float(), nullable=False),
-        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("webhook_id", "hour", "outcome", name=op.f("pk_hourly_attempts")),
     )
     op.create_index(op.f("ix_hourly_attempts_hour"), "hourly_attempts", ["hour"], unique=False)
@@ -231,17 +346,23 @@ def upgrade() -> None:
         sa.Column("caller", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("begun_at", Moment(), nullable=False),
         sa.Column("status", sa.Integer(), nullable=True),
         sa.Column("encrypted_response", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("caller", "key", name=op.f("pk_idempotency_keys")),
     )
     op.create_index(op.f("ix_idempotency_keys_begun_at"), "idempotency_keys", ["begun_at"], unique=False)
     op.create_table(
+        "learner_hash_key",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_learner_hash_key")),
+    )
+    op.create_table(
         "leases",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
@@ -252,12 +373,14 @@ def upgrade() -> None:
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("details", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
         sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("due_at", Moment(), nullable=True),
+        sa.Column("sent_at", Moment(), nullable=True),
         sa.Column("problem", sa.Text(), nullable=True),
         sa.Column("unreached", sa.JSON(), nullable=True),
+        sa.Column("others", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("sent_with", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mails")),
         sa.UniqueConstraint("key", name=op.f("uq_mails_key")),
     )
@@ -265,33 +388,123 @@ def upgrade() -> None:
         op.f("ix_mails_account_id_created_at_id"), "mails", ["account_id", "created_at", "id"], unique=False
     )
     op.create_index(op.f("ix_mails_due_at"), "mails", ["due_at"], unique=False)
+    op.create_index(
+        "ix_mails_turns",
+        "mails",
+        ["kind", "account_id", "due_at"],
+        unique=False,
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_table(
+        "outgoing_events",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_outgoing_events")),
+    )
+    op.create_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events", ["created_at", "id"], unique=False)
     op.create_table(
         "pauses",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
-        sa.Column("began_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("began_at", Moment(), nullable=False),
+        sa.Column("ended_at", Moment(), nullable=True),
         sa.Column("choice", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_pauses")),
     )
     op.create_index(op.f("ix_pauses_webhook_id"), "pauses", ["webhook_id"], unique=False)
     op.create_table(
+        "pending_sign_ins",
+        sa.Column("state_sha256", sa.Text(), nullable=False),
+        sa.Column("browser_sha256", sa.Text(), nullable=False),
+        sa.Column("ciphertext", sa.Text(), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_pending_sign_ins")),
+    )
+    op.create_index(op.f("ix_pending_sign_ins_expires_at"), "pending_sign_ins", ["expires_at"], unique=False)
+    op.create_table(
+        "player_states",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("session_id", sa.Text(), nullable=False),
+        sa.Column("committed_at", Moment(), nullable=False),
+        sa.Column("encrypted_state", sa.Text(), nullable=False),
+        sa.Column("state_bytes", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "session_id", name=op.f("pk_player_states")),
+    )
+    op.create_index(
+        op.f("ix_player_states_account_id_state_bytes"), "player_states", ["account_id", "state_bytes"], unique=False
+    )
+    op.create_table(
+        "replayed_records",
+        sa.Column("record_id", sa.Text(), nullable=False),
+        sa.Column("stored_at", Moment(), nullable=False),
+        sa.Column("replayed_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("record_id", "stored_at", name=op.f("pk_replayed_records")),
+    )
+    op.create_index(op.f("ix_replayed_records_replayed_at"), "replayed_records", ["replayed_at"], unique=False)
+    op.create_table(
         "response_times",
         sa.Column("webhook_id", sa.Text(), nullable=False),
-        sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("hour", Moment(), nullable=False),
         sa.Column("up_to_ms", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("webhook_id", "hour", "up_to_ms", name=op.f("pk_response_times")),
     )
     op.create_index(op.f("ix_response_times_hour"), "response_times", ["hour"], unique=False)
     op.create_table(
+        "unknown_accounts",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("events", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", Moment(), nullable=False),
+        sa.Column("last_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_unknown_accounts")),
+    )
+    op.create_table(
+        "usage_details",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("package_id", sa.Text(), nullable=False),
+        sa.Column("dispatch_id", sa.Text(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", "package_id", "dispatch_id", name=op.f("pk_usage_details")),
+    )
+    op.create_table(
+        "usage_months",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.Column("late_launches", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", name=op.f("pk_usage_months")),
+    )
+    op.create_table(
+        "usage_notices",
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("month", sa.Text(), nullable=False),
+        sa.Column("percent", sa.Integer(), nullable=False),
+        sa.Column("launches", sa.BigInteger(), nullable=False),
+        sa.Column("plan_limit", sa.BigInteger(), nullable=False),
+        sa.Column("at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "month", "percent", name=op.f("pk_usage_notices")),
+    )
+    op.create_table(
+        "usage_positions",
+        sa.Column("partition", sa.Integer(), nullable=False),
+        sa.Column("incarnation", sa.Text(), nullable=False),
+        sa.Column("next_offset", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("partition", name=op.f("pk_usage_positions")),
+    )
+    op.create_table(
         "webhook_health",
         sa.Column("webhook_id", sa.Text(), nullable=False),
         sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("first_failed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_failed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("first_failed_at", Moment(), nullable=True),
+        sa.Column("last_failed_at", Moment(), nullable=True),
         sa.Column("last_status", sa.Integer(), nullable=True),
         sa.Column("last_message", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("webhook_id", name=op.f("pk_webhook_health")),
@@ -303,28 +516,56 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("prefix", sa.Text(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
         sa.Column("scopes", sa.JSON(), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("expires_at", Moment(), nullable=True),
+        sa.Column("revoked_at", Moment(), nullable=True),
+        sa.Column("last_used_at", Moment(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("sha256", name=op.f("uq_api_keys_sha256")),
     )
     op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
     op.create_table(
+        "erasures",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("account_id", sa.Text(), nullable=False),
+        sa.Column("learner_hash", sa.Text(), nullable=False),
+        sa.Column("erased_at", Moment(), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("counts", sa.JSON(), nullable=False),
+        sa.Column("step", sa.Text(), nullable=True),
+        sa.Column("place", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("encrypted_learner", sa.Text(), nullable=True),
+        sa.Column("finished_at", Moment(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_erasures_account_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_erasures")),
+    )
+    op.create_index(
+        op.f("ix_erasures_account_id_learner_hash"), "erasures", ["account_id", "learner_hash"], unique=False
+    )
+    op.create_index(op.f("ix_erasures_erased_at"), "erasures", ["erased_at"], unique=False)
+    op.create_index(
+        "ix_erasures_unfinished",
+        "erasures",
+        ["created_at"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+    )
+    op.create_table(
         "jobs",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("filter", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
         sa.Column("total", sa.BigInteger(), nullable=False),
         sa.Column("done", sa.BigInteger(), nullable=False),
         sa.Column("failed", sa.BigInteger(), nullable=False),
-        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("reached", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", Moment(), nullable=True),
+        sa.Column("reached", Moment(), nullable=True),
         sa.Column("reached_id", sa.Text(), nullable=True),
         sa.Column("cancelled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("backfill", sa.JSON(none_as_null=True), nullable=True),
@@ -332,6 +573,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(op.f("ix_jobs_account_id_created_at_id"), "jobs", ["account_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "ix_jobs_turns",
+        "jobs",
+        ["account_id", "created_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("finished_at IS NULL"),
+        sqlite_where=sa.text("finished_at IS NULL"),
+    )
     op.create_index(
         "ix_jobs_unfinished",
         "jobs",
@@ -345,7 +594,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=False),
         sa.Column("email", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
         sa.Column("role", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_users_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
@@ -369,52 +618,31 @@ def upgrade() -> None:
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("pause_id", sa.Text(), nullable=True),
         sa.Column("pause_reason", sa.Text(), nullable=True),
-        sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("paused_at", Moment(), nullable=True),
         sa.Column("health_epoch", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("published_at", Moment(), nullable=True),
+        sa.Column("deleted_at", Moment(), nullable=True),
+        sa.Column("url_changed_at", Moment(), nullable=True),
+        sa.Column("filter", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_webhooks_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
     )
     op.create_index(op.f("ix_webhooks_account_id"), "webhooks", ["account_id"], unique=False)
     op.create_table(
-        "sign_ins",
-        sa.Column("sha256", sa.Text(), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("email", sa.Text(), nullable=True),
-        sa.Column("user_id", sa.Text(), nullable=True),
-        sa.Column("account_id", sa.Text(), nullable=True),
-        sa.Column("role", sa.Text(), nullable=True),
-        sa.Column("return_url", sa.Text(), nullable=True),
-        sa.Column("browser_sha256", sa.Text(), nullable=True),
-        sa.Column("code_sha256", sa.Text(), nullable=True),
-        sa.Column("guesses_left", sa.Integer(), nullable=False),
-        sa.Column("is_operator", sa.Boolean(), nullable=False),
-        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
-        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sign_ins_account_id")),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sign_ins_user_id"), ondelete="CASCADE"),
-        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_sign_ins")),
-        sa.UniqueConstraint("browser_sha256", name=op.f("uq_sign_ins_browser_sha256")),
-    )
-    op.create_index(op.f("ix_sign_ins_email_created_at"), "sign_ins", ["email", "created_at"], unique=False)
-    op.create_index(op.f("ix_sign_ins_expires_at"), "sign_ins", ["expires_at"], unique=False)
-    op.create_index(op.f("ix_sign_ins_user_id"), "sign_ins", ["user_id"], unique=False)
-    op.create_table(
         "sessions",
         sa.Column("id", sa.Text(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("used_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("used_at", Moment(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
         sa.Column("account_id", sa.Text(), nullable=True),
         sa.Column("role", sa.Text(), nullable=True),
         sa.Column("user_id", sa.Text(), nullable=True),
         sa.Column("email", sa.Text(), nullable=True),
+        sa.Column("proved_email", sa.Text(), nullable=True),
         sa.Column("return_url", sa.Text(), nullable=True),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("user_agent", sa.Text(), nullable=False),
@@ -431,201 +659,67 @@ def upgrade() -> None:
     op.create_index(op.f("ix_sessions_expires_at"), "sessions", ["expires_at"], unique=False)
     op.create_index(op.f("ix_sessions_user_id"), "sessions", ["user_id"], unique=False)
     op.create_table(
-        "counted_launches",
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("event_id", sa.Text(), nullable=False),
-        sa.Column("month", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_counted_launches")),
+        "sign_ins",
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("created_at", Moment(), nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.Column("email", sa.Text(), nullable=True),
+        sa.Column("user_id", sa.Text(), nullable=True),
+        sa.Column("account_id", sa.Text(), nullable=True),
+        sa.Column("role", sa.Text(), nullable=True),
+        sa.Column("return_url", sa.Text(), nullable=True),
+        sa.Column("browser_sha256", sa.Text(), nullable=True),
+        sa.Column("code_sha256", sa.Text(), nullable=True),
+        sa.Column("guesses_left", sa.Integer(), nullable=False),
+        sa.Column("is_operator", sa.Boolean(), nullable=False),
+        sa.Column("used_at", Moment(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sign_ins_account_id")),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_sign_ins_user_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_sign_ins")),
+        sa.UniqueConstraint("browser_sha256", name=op.f("uq_sign_ins_browser_sha256")),
     )
-    op.create_index(op.f("ix_counted_launches_month"), "counted_launches", ["month"], unique=False)
-    op.create_table(
-        "usage_positions",
-        sa.Column("partition", sa.Integer(), nullable=False),
-        sa.Column("incarnation", sa.Text(), nullable=False),
-        sa.Column("next_offset", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("partition", name=op.f("pk_usage_positions")),
-    )
-    op.create_table(
-        "usage_months",
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("month", sa.Text(), nullable=False),
-        sa.Column("launches", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "month", name=op.f("pk_usage_months")),
-    )
-    op.create_table(
-        "usage_details",
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("month", sa.Text(), nullable=False),
-        sa.Column("package_id", sa.Text(), nullable=False),
-        sa.Column("dispatch_id", sa.Text(), nullable=False),
-        sa.Column("launches", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "month", "package_id", "dispatch_id", name=op.f("pk_usage_details")),
-    )
-    op.create_table(
-        "usage_notices",
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("month", sa.Text(), nullable=False),
-        sa.Column("percent", sa.Integer(), nullable=False),
-        sa.Column("launches", sa.BigInteger(), nullable=False),
-        sa.Column("plan_limit", sa.BigInteger(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "month", "percent", name=op.f("pk_usage_notices")),
-    )
-    op.create_table(
-        "outgoing_events",
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("value", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_outgoing_events")),
-    )
-    op.create_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events", ["created_at", "id"], unique=False)
-    op.create_table(
-        "pending_sign_ins",
-        sa.Column("state_sha256", sa.Text(), nullable=False),
-        sa.Column("browser_sha256", sa.Text(), nullable=False),
-        sa.Column("ciphertext", sa.Text(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("state_sha256", name=op.f("pk_pending_sign_ins")),
-    )
-    op.create_index(op.f("ix_pending_sign_ins_expires_at"), "pending_sign_ins", ["expires_at"], unique=False)
-    op.create_table(
-        "course_sessions",
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("id", sa.Text(), nullable=False),
-        sa.Column("package_id", sa.Text(), nullable=False),
-        sa.Column("learner_id", sa.Text(), nullable=False),
-        sa.Column("dispatch_id", sa.Text(), nullable=True),
-        sa.Column("launched_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("progress", sa.Text(), nullable=False),
-        sa.Column("events", sa.Text(), nullable=False),
-        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("last_commit_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("account_id", "id", name=op.f("pk_course_sessions")),
-    )
-    op.create_index(op.f("ix_course_sessions_expires_at"), "course_sessions", ["expires_at"], unique=False)
-    op.create_index(
-        op.f("ix_course_sessions_account_id_learner_id"), "course_sessions", ["account_id", "learner_id"], unique=False
-    )
-    op.create_table(
-        "commit_urls",
-        sa.Column("token_sha256", sa.Text(), nullable=False),
-        sa.Column("account_id", sa.Text(), nullable=False),
-        sa.Column("session_id", sa.Text(), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-        sa.PrimaryKeyConstraint("token_sha256", name=op.f("pk_commit_urls")),
-    )
-    op.create_index(op.f("ix_commit_urls_expires_at"), "commit_urls", ["expires_at"], unique=False)
-    op.create_index(
-        op.f("ix_commit_urls_account_id_session_id"), "commit_urls", ["account_id", "session_id"], unique=False
-    )
+    op.create_index(op.f("ix_sign_ins_email_created_at"), "sign_ins", ["email", "created_at"], unique=False)
+    op.create_index(op.f("ix_sign_ins_expires_at"), "sign_ins", ["expires_at"], unique=False)
+    op.create_index(op.f("ix_sign_ins_user_id"), "sign_ins", ["user_id"], unique=False)
 
 
 def downgrade() -> None:
-    for name in ("commit_urls", "course_sessions"):
-        op.drop_table(name)
-    op.drop_table("pending_sign_ins")
-    op.drop_index(op.f("ix_outgoing_events_created_at_id"), "outgoing_events")
-    op.drop_table("outgoing_events")
-    for name in ("usage_notices", "usage_details", "usage_months", "usage_positions"):
-        op.drop_table(name)
-    op.drop_index(op.f("ix_counted_launches_month"), "counted_launches")
-    op.drop_table("counted_launches")
-    op.drop_table("sessions")
     op.drop_table("sign_ins")
-    op.drop_index(op.f("ix_webhooks_account_id"), "webhooks")
+    op.drop_table("sessions")
     op.drop_table("webhooks")
     op.drop_table("users")
-    op.drop_index(
-        "ix_jobs_unfinished",
-        "jobs",
-        postgresql_where=sa.text("finished_at IS NULL"),
-        sqlite_where=sa.text("finished_at IS NULL"),
-    )
-    op.drop_index(op.f("ix_jobs_account_id_created_at_id"), "jobs")
     op.drop_table("jobs")
-    op.drop_index(op.f("ix_api_keys_account_id"), "api_keys")
+    op.drop_table("erasures")
     op.drop_table("api_keys")
     op.drop_table("webhook_health")
-    op.drop_index(op.f("ix_response_times_hour"), "response_times")
+    op.drop_table("usage_positions")
+    op.drop_table("usage_notices")
+    op.drop_table("usage_months")
+    op.drop_table("usage_details")
+    op.drop_table("unknown_accounts")
     op.drop_table("response_times")
-    op.drop_index(op.f("ix_pauses_webhook_id"), "pauses")
+    op.drop_table("replayed_records")
+    op.drop_table("player_states")
+    op.drop_table("pending_sign_ins")
     op.drop_table("pauses")
-    op.drop_index(op.f("ix_mails_due_at"), "mails")
-    op.drop_index(op.f("ix_mails_account_id_created_at_id"), "mails")
+    op.drop_table("outgoing_events")
     op.drop_table("mails")
     op.drop_table("leases")
-    op.drop_index(op.f("ix_idempotency_keys_begun_at"), "idempotency_keys")
+    op.drop_table("learner_hash_key")
     op.drop_table("idempotency_keys")
-    op.drop_index(op.f("ix_hourly_attempts_hour"), "hourly_attempts")
     op.drop_table("hourly_attempts")
-    op.drop_index("ix_events_learner", "events")
-    op.drop_index(
-        "ix_events_session",
-        "events",
-        postgresql_where=sa.text("session_id IS NOT NULL"),
-        sqlite_where=sa.text("session_id IS NOT NULL"),
-    )
-    op.drop_index(
-        "ix_events_package",
-        "events",
-        postgresql_where=sa.text("package_id IS NOT NULL"),
-        sqlite_where=sa.text("package_id IS NOT NULL"),
-    )
-    op.drop_index(
-        "ix_events_dispatch",
-        "events",
-        postgresql_where=sa.text("dispatch_id IS NOT NULL"),
-        sqlite_where=sa.text("dispatch_id IS NOT NULL"),
-    )
+    op.drop_table("failed_work")
     op.drop_table("events")
+    op.drop_table("event_metadata")
+    op.drop_table("erased_learners")
     op.drop_table("encryption_check")
     op.drop_table("dirty_webhooks")
-    op.drop_index(
-        "ix_deliveries_webhook_state",
-        "deliveries",
-        postgresql_where=sa.text("state != 'delivered'"),
-        sqlite_where=sa.text("state != 'delivered'"),
-    )
-    op.drop_index(op.f("ix_deliveries_webhook_id_first_seen_at_id"), "deliveries")
-    op.drop_index(
-        "ix_deliveries_under_way",
-        "deliveries",
-        postgresql_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
-        sqlite_where=sa.text("state = 'waiting' AND tier IS NULL AND step > 1"),
-    )
-    op.drop_index(
-        "ix_deliveries_held",
-        "deliveries",
-        postgresql_where=sa.text("state = 'held'"),
-        sqlite_where=sa.text("state = 'held'"),
-    )
-    op.drop_index(
-        "ix_deliveries_done",
-        "deliveries",
-        postgresql_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
-        sqlite_where=sa.text("state IN ('delivered', 'discarded', 'failed')"),
-    )
-    op.drop_index(
-        "ix_deliveries_account_state",
-        "deliveries",
-        postgresql_where=sa.text("state != 'delivered'"),
-        sqlite_where=sa.text("state != 'delivered'"),
-    )
-    op.drop_index(op.f("ix_deliveries_account_id_first_seen_at_id"), "deliveries")
-    op.drop_index(op.f("ix_deliveries_account_id_event_type_first_seen_at_id"), "deliveries")
-    op.drop_index(op.f("ix_deliveries_account_id_event_id"), "deliveries")
+    op.drop_table("dirty_erasures")
     op.drop_table("deliveries")
-    op.drop_index(op.f("ix_audit_log_object_id_at_id"), "audit_log")
-    op.drop_index(op.f("ix_audit_log_at"), "audit_log")
-    op.drop_index(op.f("ix_audit_log_account_id_at_id"), "audit_log")
+    op.drop_table("course_sessions")
+    op.drop_table("counted_launches")
+    op.drop_table("commit_urls")
     op.drop_table("audit_log")
-    op.drop_index("ix_attempts_failed_account", "attempts")
-    op.drop_index("ix_attempts_failed", "attempts")
-    op.drop_index(op.f("ix_attempts_delivery_id"), "attempts")
     op.drop_table("attempts")
     op.drop_table("accounts")
