@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.event_data import OPT_IN_TYPES
 from streams.core.event_filter import EventFilter
 from streams.core.page import json_bytes
 from streams.core.url import is_same_origin
@@ -22,8 +22,7 @@ def to_event_types(events: Collection[str]) -> frozenset[str]:
     if ALL_EVENTS not in events:
         return frozenset(events)
     named_types = OPT_IN_TYPES.intersection(events)
-    # The release before takes `*` beside other types for a type: it finds each type by its name.
-    return frozenset({ALL_EVENTS, *(EVENT_TYPES.keys() - OPT_IN_TYPES), *named_types}) if named_types else frozenset()
+    return frozenset({ALL_EVENTS, *named_types}) if named_types else frozenset()
 
 
 def to_entered_types(event_types: Collection[str]) -> list[str]:

@@ -191,9 +191,6 @@ def test_an_event_is_the_bytes_that_the_avro_specification_says() -> None:
     assert CODEC.decode(b"".join(by_hand)) == UPDATED
 
 
-LAUNCHED = {"sessionId": "sess_1", "packageId": "pkg_1", "learnerId": "learner-42"}
-
-
 @pytest.mark.parametrize("name", schemas.NAMES)
 def test_a_header_is_the_fingerprint_of_the_canonical_form(name: str) -> None:
     assert header(schemas.current(name))[2:] == rabin(canonical_form(name)).to_bytes(8, "little")

@@ -1,6 +1,5 @@
 """The stages know the filters of webhooks."""
 
-
 from builders import NOON, event, webhook
 from fakes import FakeTelemetry
 from streams.core.event_filter import parse_filter

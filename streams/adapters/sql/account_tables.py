@@ -151,19 +151,10 @@ jobs = Table(
     Column("failed", BigInteger, nullable=False),
     Column("finished_at", Moment),
     Column("reached", Moment),
-    # Only the release before uses it.
-    Column("reached_id", Text),
     Column("cancelled", Boolean, nullable=False, server_default=false()),
     # NULL for a job without a backfill. JSON's null would not be the same.
     Column("backfill", Json(none_as_null=True)),
     Index(None, "account_id", "created_at", "id"),
-)
-# Only the release before uses it.
-Index(
-    "ix_jobs_unfinished",
-    jobs.c.created_at,
-    postgresql_where=jobs.c.finished_at.is_(None),
-    sqlite_where=jobs.c.finished_at.is_(None),
 )
 # The accounts with unfinished jobs, one after the other.
 Index(
@@ -187,8 +178,8 @@ mails = Table(
     Column("details", Json, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("tries", Integer, nullable=False, server_default=text("0")),
-    # The time of the next try. NULL once the mail is sent or given up. Only the release before uses this index.
-    Column("due_at", Moment, index=True),
+    # The time of the next try. NULL once the mail is sent or given up.
+    Column("due_at", Moment),
     Column("sent_at", Moment),
     Column("problem", Text),
     Column("unreached", Json),

@@ -16,7 +16,6 @@ from streams.features.course_sessions.scorm_time import format_length
 from streams.features.course_sessions.session import MAX_SESSION_EVENTS, SCORED_TYPE, CourseSession, SessionEvent
 
 COMPLETED_TYPE = "session.completed"
-# The release before cannot read these.
 ENDED_TYPE, RESET_TYPE = "session.ended", "session.reset"
 
 

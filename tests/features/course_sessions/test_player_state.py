@@ -222,7 +222,7 @@ async def test_wrong_keys_are_no_empty_state(api: ApiFixture) -> None:
         await connection.execute(encryption_check.delete())
         await connection.execute(encryption_check.insert().values(id=1, ciphertext=others.encrypt(CHECK_TEXT)))
         newest = player_states.c.committed_at == api.clock.now()
-        await connection.execute(player_states.update().where(api).values(encrypted_state=others.encrypt("{}")))
+        await connection.execute(player_states.update().where(newest).values(encrypted_state=others.encrypt("{}")))
     before = await rows(api)
     response = await api.acme.request("POST", "/v1/sessions", NEW)
     assert response.status_code == 503, response.text

@@ -13,18 +13,6 @@ def entered(*events: str) -> Webhook:
     return Webhook(id="wh_1", secrets=webhook().secrets, **fields)
 
 
-def taken_by_the_release_before(known: Webhook, event_type: str) -> bool:
-    """It knows no `*` beside other types."""
-    return not known.event_types or event_type in known.event_types
-
-
-def test_the_release_before_finds_all_types_by_name() -> None:
-    known = entered(*ALL_AND_ENDED)
-    types = ("session.launched", "session.completed", "session.scored", "package.updated", "usage.threshold")
-    assert [one for one in types if not taken_by_the_release_before(known, one)] == []
-    assert not taken_by_the_release_before(known, "session.reset")
-
-
 def test_a_person_sees_the_types_as_entered() -> None:
     for events in (ALL_AND_ENDED, (ALL_EVENTS,), ("session.ended",), ("package.updated", "session.launched")):
         assert to_webhook_input(Registration(entered(*events), NOON)).events == sorted(events)

@@ -387,7 +387,6 @@ def upgrade() -> None:
     op.create_index(
         op.f("ix_mails_account_id_created_at_id"), "mails", ["account_id", "created_at", "id"], unique=False
     )
-    op.create_index(op.f("ix_mails_due_at"), "mails", ["due_at"], unique=False)
     op.create_index(
         "ix_mails_turns",
         "mails",
@@ -566,7 +565,6 @@ def upgrade() -> None:
         sa.Column("failed", sa.BigInteger(), nullable=False),
         sa.Column("finished_at", Moment(), nullable=True),
         sa.Column("reached", Moment(), nullable=True),
-        sa.Column("reached_id", sa.Text(), nullable=True),
         sa.Column("cancelled", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("backfill", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_jobs_account_id")),
@@ -577,14 +575,6 @@ def upgrade() -> None:
         "ix_jobs_turns",
         "jobs",
         ["account_id", "created_at", "id"],
-        unique=False,
-        postgresql_where=sa.text("finished_at IS NULL"),
-        sqlite_where=sa.text("finished_at IS NULL"),
-    )
-    op.create_index(
-        "ix_jobs_unfinished",
-        "jobs",
-        ["created_at"],
         unique=False,
         postgresql_where=sa.text("finished_at IS NULL"),
         sqlite_where=sa.text("finished_at IS NULL"),
