@@ -253,12 +253,12 @@ def test_a_timeout_of_nothing_is_refused() -> None:
         EventProducer(NOWHERE, timeout_seconds=0)
 
 
-def test_the_fake_refuses_what_the_schemas_do_not_take() -> None:
+def test_the_fake_refuses_what_the_real_one_does() -> None:
     with_metadata = {**FIELDS, "data": {**LAUNCHED.data, "metadata": {"department": "sales"}}}
     producer = FakeProducer()
     producer.publish(with_metadata)
     assert producer.published[0].data["metadata"] == {"department": "sales"}
-    with pytest.raises(Invalid, match="event: does not fit its schema"):
+    with pytest.raises(Invalid, match=r"data\.metadata: "):
         producer.publish({**FIELDS, "data": {**LAUNCHED.data, "metadata": {"department": "\ud800"}}})
 
 

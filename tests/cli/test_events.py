@@ -117,22 +117,6 @@ def test_kafkas_address_is_enough_to_publish(
     assert [path.name for path in tmp_path.iterdir()] == ["events"]
 
 
-def test_an_event_that_does_not_fit_its_schema_stops_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    producer = FakeProducer(set())
-    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: producer)
-    monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
-    monkeypatch.chdir(tmp_path)
-    file = tmp_path / "events"
-    file.write_text(f"{line(id='evt_1')}\n{line(data={**DATA, 'metadata': {'site': 'north'}})}")
-    with pytest.raises(Invalid, match=r"line 2: data\.metadata: is not taken yet") as refused:
-        events.events_publish(str(file))
-    assert str(refused.value.errors[-1]) == "events: 1 of 2 lines are wrong: nothing is published"
-    assert producer.published == []
-
-
 def test_without_any_address_nothing_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
