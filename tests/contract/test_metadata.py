@@ -3,14 +3,11 @@
 import json
 from datetime import timedelta
 
-import pytest
-from sqlalchemy import update
-
 from builders import NOON, attempt, delivery
 from contract.learners import learners
 from contract.stores import SqlStore, publish_all
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import event_metadata, events
+from streams.adapters.sql.tables import event_metadata
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.delivery import Delivery, HoldReason
@@ -90,13 +87,9 @@ async def test_an_erasure_deletes_pairs_of_the_learner(database: SqlStore) -> No
     assert await database.count(event_metadata) == 1
 
 
-@pytest.mark.parametrize("is_old_row", [False, True])
-async def test_an_event_with_other_metadata_is_a_conflict(database: SqlStore, is_old_row: bool) -> None:
+async def test_an_event_with_other_metadata_is_a_conflict(database: SqlStore) -> None:
     first, other = with_metadata(1, {"department": "sales"}), with_metadata(1, {"department": "hr"})
     await record(database, first)
-    if is_old_row:
-        async with database.database.transaction() as connection:
-            await connection.execute(update(events).values(hash=None))
     assert await database.recorder.record(fold([RecordedValue(first, NOON)])) == set()
     assert await database.recorder.record(fold([RecordedValue(other, NOON)])) == {("acme", "evt_1")}
     assert await found(database, "department", "hr") == []

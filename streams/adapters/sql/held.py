@@ -9,7 +9,7 @@ from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.keyset import prefer_index_order
 from streams.adapters.sql.tables import deliveries, events, pauses
 from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.event import EventSubjects, event_hash
+from streams.core.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
 
@@ -91,6 +91,6 @@ def _to_held(row: Any) -> HeldDelivery:
         pause_id=row.pause_id,
         trace_parent=row.trace_parent,
         subjects=EventSubjects(row.session_id, row.learner_id, row.package_id, row.dispatch_id),
-        event_hash=row.hash or event_hash(row.body),
+        event_hash=row.hash,
     )
     return HeldDelivery(delivery, HeldChoice(row.choice or HeldChoice.DELIVER))

@@ -27,7 +27,6 @@ from streams.adapters.sql.webhook_health import WebhookHealth
 from streams.core.attempt import Attempt
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
-from streams.core.event import event_hash
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import by_hour, response_times_of
 from streams.ports import Clock, Encryption, Telemetry
@@ -108,11 +107,9 @@ class SqlRecorder:
         is_existing = (
             is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
         )
-        # Rows of the release before have no hash.
-        body = case((events.c.hash.is_(None), events.c.body))
         stored_hashes = {
-            (row.account_id, row.event_id): row.hash or event_hash(row.body)
-            for row in await connection.execute(select(*key, events.c.hash, body.label("body")).where(is_existing))
+            (row.account_id, row.event_id): row.hash
+            for row in await connection.execute(select(*key, events.c.hash).where(is_existing))
         }
         return {event_key for event_key in existing if stored_hashes.get(event_key) != batch.events[event_key].hash}
 

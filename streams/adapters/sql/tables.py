@@ -87,8 +87,8 @@ events = Table(
     Column("learner_id", Text),
     Column("package_id", Text),
     Column("dispatch_id", Text),
-    # SHA-256 of the event. Empty in rows of the release before: their body says it.
-    Column("hash", LargeBinary),
+    # SHA-256 of the event.
+    Column("hash", LargeBinary, nullable=False),
 )
 # The pairs of an event's metadata, by their hash.
 event_metadata = Table(

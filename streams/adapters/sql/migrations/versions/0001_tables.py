@@ -282,7 +282,7 @@ def upgrade() -> None:
         sa.Column("learner_id", sa.Text(), nullable=True),
         sa.Column("package_id", sa.Text(), nullable=True),
         sa.Column("dispatch_id", sa.Text(), nullable=True),
-        sa.Column("hash", sa.LargeBinary(), nullable=True),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("account_id", "event_id", name=op.f("pk_events")),
     )
     op.create_index(
