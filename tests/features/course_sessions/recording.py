@@ -60,9 +60,9 @@ def _lines() -> Iterator[Recorded]:
 
 
 def comparable(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An event's result: without its subjects, and with its duration in seconds."""
-    subjects = ("sessionId", "packageId", "dispatchId", "learnerId")
-    found = {name: value for name, value in data.items() if name not in subjects}
+    """An event's result: without its subjects, its sequence and what was before; with its duration in seconds."""
+    left_out = ("sessionId", "packageId", "dispatchId", "learnerId", "sequence")
+    found = {name: value for name, value in data.items() if name not in left_out and not name.startswith("previous")}
     if "totalTime" in found:
         found["totalTime"] = parse_length(found["totalTime"])
     return found

@@ -93,6 +93,7 @@ async def test_the_events_name_their_subjects(api: ApiFixture) -> None:
         "packageId": "pkg_1",
         "dispatchId": "dsp_1",
         "learnerId": NEW["learnerId"],
+        "sequence": 1,
     }
 
 
