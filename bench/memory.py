@@ -13,6 +13,8 @@ from bench.stack import Stack, running
 from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery, SubscriptionsPosition
+from streams.core.event import EventSubjects
+from streams.core.record_checks import SHA256_BYTES
 from streams.core.schedule import parse_schedule
 from streams.topics import SUBSCRIPTIONS, retry_topic
 
@@ -62,6 +64,8 @@ def memory(
             datetime.now(UTC),
             SubscriptionsPosition("", 0),
             b"x" * 500,
+            EventSubjects(),
+            bytes(SHA256_BYTES),
         )
         for number in range(waiting):
             produce(topic, f"wh_{number % 1000}", codec.encode(waits._replace(event_id=f"evt_{number}", step=2)))

@@ -1,12 +1,13 @@
 """Values with defaults; a test sets only the fields that it is about."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
-from streams.core.event import Data, Event, render
+from streams.core.event import Data, Event, EventSubjects, event_hash, render, subjects_of_event
 from streams.core.limits import (
     MAX_ID_CHARACTERS,
     MAX_METADATA_NAME_CHARACTERS,
@@ -104,7 +105,8 @@ def ciphertext(secret: str, valid_until: datetime | None = None) -> EncryptedSec
 
 
 def delivery(**changes: Any) -> Delivery:
-    """A delivery before its first attempt."""
+    """A delivery before its first attempt; its subjects and its hash are those of its body."""
+    body = changes.setdefault("body", render(event()))
     owed = Delivery(
         account_id="acme",
         event_id=event().id,
@@ -112,9 +114,20 @@ def delivery(**changes: Any) -> Delivery:
         webhook_id="wh_crm",
         first_seen_at=NOON,
         subscriptions_position=SubscriptionsPosition("first", 0),
-        body=render(event()),
+        body=body,
+        subjects=subjects_of(body),
+        event_hash=event_hash(body),
     )
     return owed._replace(**changes)
+
+
+def subjects_of(body: bytes) -> EventSubjects:
+    """The subjects of the event in a body; none when it has no event."""
+    try:
+        data = json.loads(body)["data"]
+    except (ValueError, TypeError, KeyError):
+        return EventSubjects()
+    return subjects_of_event(event(data=data))
 
 
 def attempt(**changes: Any) -> Attempt:

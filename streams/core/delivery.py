@@ -82,6 +82,8 @@ class Delivery(NamedTuple):
     first_seen_at: datetime
     subscriptions_position: SubscriptionsPosition
     body: bytes
+    subjects: EventSubjects
+    event_hash: bytes
     trigger: Trigger = Trigger.EVENT
     generation: int = 1
     step: int = 1
@@ -92,9 +94,6 @@ class Delivery(NamedTuple):
     hold_reason: HoldReason | None = None
     pause_id: str | None = None
     trace_parent: str | None = None
-    # None in a record of the release before.
-    subjects: EventSubjects | None = None
-    event_hash: bytes | None = None
 
     def __repr__(self) -> str:
         return f"Delivery({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.step})"

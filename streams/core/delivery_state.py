@@ -8,7 +8,7 @@ from typing import NamedTuple
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, HoldReason, State, Target, Trigger
 from streams.core.delivery_moves import TRANSITIONS
-from streams.core.event import EventSubjects, event_hash, subjects_of
+from streams.core.event import EventSubjects
 from streams.core.schedule import Tier
 
 
@@ -135,10 +135,9 @@ def fold(entries: Iterable[RecordedValue]) -> Batch:
 
 def recorded_event(delivery: Delivery) -> RecordedEvent:
     """What is kept of a delivery's event."""
-    # A record of the release before has neither: its body says both.
-    subjects = subjects_of(delivery.body) if delivery.subjects is None else delivery.subjects
-    digest = delivery.event_hash or event_hash(delivery.body)
-    return RecordedEvent(delivery.first_seen_at, delivery.body, delivery.trace_parent, subjects, digest)
+    return RecordedEvent(
+        delivery.first_seen_at, delivery.body, delivery.trace_parent, delivery.subjects, delivery.event_hash
+    )
 
 
 def strip_details(entry: RecordedValue) -> RecordedValue:

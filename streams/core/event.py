@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from streams.core.errors import FieldError, Invalid, InvalidRecord
 from streams.core.event_data import EVENT_TYPES, data_errors, is_storable, metadata_problem
 from streams.core.ids import ID_WORDS, is_id
-from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS, METADATA_HASH_BYTES
+from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, METADATA_HASH_BYTES
 from streams.core.times import TIME_WORDS, format_time, parse_time
 from streams.core.trace import TRACE_PARENT_FORM, is_trace_parent
 
@@ -128,19 +128,6 @@ def subjects_of_event(event: Event) -> EventSubjects:
 def _metadata_hashes(metadata: Any) -> tuple[bytes, ...]:
     pairs = metadata.items() if isinstance(metadata, Mapping) else ()
     return tuple(sorted({metadata_hash(name, text) for name, text in pairs}))
-
-
-def subjects_of(body: bytes) -> EventSubjects:
-    """The ids in a rendered body; all None when it is not an event."""
-    try:
-        data = json.loads(body)["data"]
-        session, learner, package, dispatch = (data.get(name) for name in _SUBJECT_FIELDS)
-        hashes = () if metadata_problem(metadata := data.get("metadata", {})) else _metadata_hashes(metadata)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return EventSubjects()
-    has_learner = isinstance(learner, str) and is_storable(learner) and len(learner) <= MAX_TEXT_CHARACTERS
-    ids = [value if isinstance(value, str) and is_id(value) else None for value in (session, package, dispatch)]
-    return EventSubjects(ids[0], learner if has_learner else None, ids[1], ids[2], hashes)
 
 
 _SUBJECT_FIELDS = ("sessionId", "learnerId", "packageId", "dispatchId")

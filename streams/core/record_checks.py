@@ -44,10 +44,9 @@ def check_delivery(delivery: Delivery) -> Delivery:
         delivery.pause_id or "",
         delivery.trace_parent or "",
     )
-    if delivery.subjects is not None:
-        _check_subjects(delivery.subjects)
-    if len(delivery.event_hash or b"") not in (0, SHA256_BYTES):
-        raise InvalidRecord(f"eventHash: it has {len(delivery.event_hash or b'')} bytes, not {SHA256_BYTES}")
+    _check_subjects(delivery.subjects)
+    if len(delivery.event_hash) != SHA256_BYTES:
+        raise InvalidRecord(f"eventHash: it has {len(delivery.event_hash)} bytes, not {SHA256_BYTES}")
     if len(delivery.body) > MAX_PAYLOAD_BYTES:
         raise InvalidRecord(f"body: it has {len(delivery.body)} bytes; at most {MAX_PAYLOAD_BYTES} are sent")
     return delivery

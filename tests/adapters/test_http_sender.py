@@ -8,9 +8,9 @@ import pytest
 import standardwebhooks
 import svix
 
+from builders import delivery
 from real.endpoint import OK, Received, endpoint, saying
 from real.posting import PATIENCE, answered, at, post, sending, sent
-from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.outcome import Response
 from streams.core.request import build_request
 from streams.core.signing import make_secret, sign_platform
@@ -64,11 +64,11 @@ async def test_the_official_verifiers_accept_what_arrives() -> None:
     old, new = make_secret(b"o" * 32), make_secret(b"n" * 32)
     now = datetime.now(UTC)
     body = '{"id":"evt_1","data":{"title":"Zürich – 安全"}}'.encode()
-    delivery = Delivery("acc", "evt_1", "session.completed", "wh", now, SubscriptionsPosition("i", 0), body)
+    owed = delivery(body=body)
     async with endpoint() as there, sending() as sender:
         url = post(there).url
         timestamp = int(now.timestamp())
-        request = build_request(delivery, url, [old, new], {"X-Key": "k"}, timestamp, "X-Signature")
+        request = build_request(owed, url, [old, new], {"X-Key": "k"}, timestamp, "X-Signature")
         answered(await sender.send(request))
     (received,) = there.requests
     for secret in (old, new):

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from builders import NOON, attempt, event
+from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
@@ -16,7 +16,7 @@ from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.schema import metadata
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.audit import AuditEntry
-from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Trigger
+from streams.core.delivery import DeathReason, Delivery, HoldReason, Trigger
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
@@ -47,8 +47,7 @@ def of_learner(number: int, learner: str = ADA, at: datetime = BEFORE, **changes
         "totalTime": "PT7M7S",
     }
     happened = event(id=f"evt_{number}", occurred_at=at, data=data)
-    owed = Delivery("acme", happened.id, happened.type, "wh_crm", at, SubscriptionsPosition("", 0), render(happened))
-    return owed._replace(**changes)
+    return delivery(event_id=happened.id, first_seen_at=at, body=render(happened), **changes)
 
 
 def attempt_at(delivery: Delivery, **changes: Any) -> Attempt:

@@ -378,7 +378,7 @@ async def test_an_erasure_waits_for_a_batch_that_stores_events(database: SqlStor
     async with database.database.transaction() as connection:
         await connection.execute(select(webhooks.c.id).with_for_update())
         row = {"account_id": "acme", "event_id": "evt_1", "first_seen_at": NOON, "body": ahead.body, "learner_id": ADA}
-        await connection.execute(insert(events).values(row))
+        await connection.execute(insert(events).values(row | {"hash": ahead.event_hash}))
         started = asyncio.create_task(learners(database).start("acme", ADA, actor="ada"))
         _, pending = await asyncio.wait({started}, timeout=0.2)
         assert pending == {started}

@@ -20,7 +20,6 @@ from streams.core.delivery_state import (
     fold,
     strip_details,
 )
-from streams.core.event import event_hash, subjects_of
 from streams.core.outcome import OutcomeKind
 
 RETRIED = attempt(
@@ -147,7 +146,8 @@ def test_the_record_of_fan_out_supersedes_nothing(
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
     batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
-    recorded = RecordedEvent(NOON, delivery().body, None, subjects_of(delivery().body), event_hash(delivery().body))
+    owed = delivery()
+    recorded = RecordedEvent(NOON, owed.body, None, owed.subjects, owed.event_hash)
     assert batch.events == {("acme", delivery().event_id): recorded}
     assert [delivery_state.state for delivery_state in batch.delivery_states] == [State.DEAD]
 

@@ -12,7 +12,6 @@ from streams.core.delivery import Delivery
 from streams.core.encryption import WrongKeys
 from streams.core.erasure import is_erased
 from streams.core.errors import InvalidRecord
-from streams.core.event import subjects_of
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
 from streams.core.trace import SpanName
@@ -103,7 +102,7 @@ class FakeErasedLearners:
         await self.current.wait()
 
     def _is_erased(self, delivery: Delivery) -> bool:
-        learner_id = subjects_of(delivery.body).learner_id
+        learner_id = delivery.subjects.learner_id
         return is_erased(self.erased_at.get(learner_id or ""), delivery.first_seen_at, delivery.body)
 
 

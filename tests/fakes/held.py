@@ -71,6 +71,8 @@ class FakeHeld:
             hold_reason=HoldReason(state.reason or ""),
             pause_id=state.pause_id,
             trace_parent=self.recorder.events[key].trace_parent,
+            subjects=self.recorder.events[key].subjects,
+            event_hash=self.recorder.events[key].hash,
         )
 
     def _check(self) -> None:

@@ -26,7 +26,6 @@ from fakes import (
 from fakes import webhooks as fake_webhooks
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.core.event_filter import parse_filter
 from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.webhook import Webhook
 from streams.outage import Outages
@@ -396,26 +395,6 @@ async def test_an_older_state_of_another_publisher_is_overwritten(fixture: Publi
     assert isinstance(last, Webhook)
     assert (last.version, last.url) == (2, "https://new.example.com")
     assert fixture.telemetry.logged_count("another_writer_on_subscriptions") == 1
-
-
-async def test_a_filter_that_an_older_release_left_out_comes_back(fixture: PublisherFixture) -> None:
-    """It knows no filters: the webhook would get events that nobody asked for until its next change."""
-    passed = parse_filter({"successStatus": "passed"})
-    for webhook_id in ("wh_a", "wh_b"):
-        fixture.outbox.put(webhook(id=webhook_id, filter=passed))
-    fixture.start()
-    await quiet()
-    await cancel_others()
-    fixture.kafka = FakeKafka(fixture.clock)
-    write_as_another(fixture, version=1)
-    write_as_another(fixture, version=2, id="wh_b", filter=passed)
-    fixture.start()
-    await quiet()
-    subscriptions = fixture.subscriptions()
-    found, other = subscriptions.find("wh_a"), subscriptions.find("wh_b")
-    assert found is not None
-    assert other is not None
-    assert (found.filter, other.version) == (passed, 2)
 
 
 async def test_what_is_overtaken_meanwhile_is_published_again_too(

@@ -107,7 +107,7 @@ _DELIVERY = _Shape(
     trigger=_enum(Trigger),
     target=_enum(Target),
     hold_reason=_optional(_enum(HoldReason)),
-    subjects=_optional(_nested(_Shape(EventSubjects, metadata=(list, tuple)))),
+    subjects=_nested(_Shape(EventSubjects, metadata=(list, tuple))),
 )
 _ATTEMPT = _Shape(
     Attempt, trigger=_enum(Trigger), target=_enum(Target), outcome=_enum(OutcomeKind), next_step=_enum(NextStep)

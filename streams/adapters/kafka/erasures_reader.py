@@ -18,7 +18,6 @@ from streams.core.delivery import Delivery
 from streams.core.encryption import WRONG_KEYS_MESSAGE
 from streams.core.erasure import is_erased
 from streams.core.erasures_table import ErasuresTable
-from streams.core.event import subjects_of
 from streams.outage import Outages
 from streams.ports import Partition, Record, Telemetry
 from streams.tasks import run_until_first_ends
@@ -71,7 +70,7 @@ class ErasuresReader(CompactedTopicReader):
     def _is_erased(self, delivery: Delivery) -> bool:
         if not self.table.has_erasures(delivery.account_id):
             return False
-        learner_id = subjects_of(delivery.body).learner_id
+        learner_id = delivery.subjects.learner_id
         if learner_id is None:
             return False
         erased_at = self.table.erased_at(delivery.account_id, learner_id)

@@ -8,7 +8,7 @@ from functools import cached_property
 from streams.core.account import DeliveryDetails
 from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
-from streams.core.event import render
+from streams.core.event import event_hash, render, subjects_of_event
 from streams.core.event_data import EVENT_TYPES
 from streams.core.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
@@ -56,6 +56,7 @@ class SyntheticEventService:
         owner, now = registration.webhook.account_id, self._clock.now()
         event_type = event_type or _choose_type(registration.webhook)
         event = sample_event(event_type, new_id("evt"), owner, now)
+        body = render(event)
         delivery = Delivery(
             account_id=owner,
             event_id=event.id,
@@ -64,7 +65,9 @@ class SyntheticEventService:
             first_seen_at=now,
             # `deliver` reads all of `subscriptions` before a test, so this position does not matter.
             subscriptions_position=SubscriptionsPosition("", 0),
-            body=render(event),
+            body=body,
+            subjects=subjects_of_event(event),
+            event_hash=event_hash(body),
             trigger=Trigger.TEST,
         )
         with self._outcomes.reserve(registration.webhook):
