@@ -1,4 +1,4 @@
-"""One account's burst, and what it costs the events of another account."""
+"""Bursts of one account or of many, and what they cost the events of another account."""
 
 import asyncio
 import threading
@@ -37,19 +37,23 @@ def bursts(
     events: Annotated[int, typer.Option(help="Events of the burst.")] = 10_000,
     by: Annotated[By, typer.Option(help="The way of publishing it.")] = By.KAFKA,
     webhooks: Annotated[int, typer.Option(help="Webhooks of its account, each of which wants every event.")] = 1,
+    unmatched: Annotated[int, typer.Option(help="More webhooks of its account, whose filters never match.")] = 0,
+    accounts: Annotated[int, typer.Option(help="Accounts that share the burst, each with so many webhooks.")] = 1,
+    per_second: Annotated[float, typer.Option(help="Events a second of the burst; 0: as fast as can be.")] = 0,
     limit: Annotated[int, typer.Option(help="Events a second of an account that `api` takes.")] = 1_000_000,
     warm: Annotated[int, typer.Option(help="Deliveries before the burst.")] = WARM_DELIVERIES,
     seconds: Annotated[float, typer.Option(help="Seconds of the other account's events, before and during.")] = 20,
 ) -> dict[str, object]:
-    """Latency of an account's events, 20 a second, before and during another account's burst, and where it arises."""
+    """Latency of an account's events, 20 a second, before and during a burst of others, and where it arises."""
     env = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": str(limit)}
     with running(stack_with_api(**env)) as stack:
         stack.start((*WHOLE, "api"))
-        bursting = stack.register_account([f"/ok/burst/{number}" for number in range(webhooks)])
+        paths = [f"/ok/burst/{number}" for number in range(webhooks)]
+        bursting = [stack.register_account(paths, unmatched=unmatched) for _ in range(accounts)]
         [(other, _)] = stack.register(["/ok/other"])
         stack.warm_up([other], warm)
         before = _milliseconds(*_others(stack, other, "before", seconds))
-        burst = _Burst(stack, by, bursting, events)
+        burst = _Burst(stack, by, bursting, events, per_second)
         began = time.monotonic()
         burst.start()
         sent, arrived = _others(stack, other, "during", seconds)
@@ -66,6 +70,9 @@ def bursts(
             events=events,
             actor=by.value,
             webhooks=webhooks,
+            unmatched=unmatched,
+            accounts=accounts,
+            per_second=per_second,
             limit=limit,
             accepted=burst.accepted,
             burst_published_seconds=round(burst.took, 1),
@@ -82,13 +89,14 @@ def bursts(
 
 
 class _Burst(threading.Thread):
-    """Publishes the burst as fast as it can; `accepted` and `took` are known at its end."""
+    """Publishes the burst, each account's events in turn; `accepted` and `took` are known at its end."""
 
-    def __init__(self, stack: Stack, by: By, account: str, events: int) -> None:
+    def __init__(self, stack: Stack, by: By, accounts: Sequence[str], events: int, per_second: float) -> None:
         super().__init__(daemon=True)
         self._stack = stack
         self._by = by
-        self._events = [launch(f"burst_{number}", account) for number in range(events)]
+        self._per_second = per_second
+        self._events = [launch(f"burst_{number}", accounts[number % len(accounts)]) for number in range(events)]
         self.accepted = 0
         self.took = 0.0
 
@@ -99,7 +107,10 @@ class _Burst(threading.Thread):
 
     def _by_kafka(self) -> int:
         sender = KafkaSender(self._stack.bootstrap)
-        for event in self._events:
+        began = time.monotonic()
+        for number, event in enumerate(self._events):
+            if self._per_second and (early := began + number / self._per_second - time.monotonic()) > 0:
+                time.sleep(early)
             sender.send(event)
         failed = sender.finish()
         sender.close()

@@ -162,10 +162,11 @@ class Stack:
 
         return asyncio.run(open_all())
 
-    def register_account(self, paths: Sequence[str], packages: Sequence[str] = ()) -> str:
+    def register_account(self, paths: Sequence[str], packages: Sequence[str] = (), unmatched: int = 0) -> str:
         """Create one account with a webhook for each path of the sink; return the account's id.
 
         With `packages`, each webhook wants the events of one of them, and the account's events are of each in turn.
+        So many more webhooks as `unmatched` have filters that no event matches.
         """
         deployment = SqlDeployment.from_environment(self.system.env)
 
@@ -175,6 +176,11 @@ class Stack:
             for number, path in enumerate(paths):
                 scope = packages[number : number + 1]
                 webhook_input = WebhookInput(account_id, self.sink.url(path), packages=scope, max_concurrency=32)
+                await webhooks.register(webhook_input, actor="bench")
+            for number in range(unmatched):
+                webhook_input = WebhookInput(
+                    account_id, self.sink.url("/unmatched"), filter={"packageId": f"no_{number}"}
+                )
                 await webhooks.register(webhook_input, actor="bench")
             self._packages = packages or self._packages
             await deployment.database.close()
