@@ -150,7 +150,6 @@ _ROUTES: Mapping[RequestClass, str] = {
     """,
     RequestClass.UNLIMITED: """
         OPTIONS /runtime/commit/{token}
-        GET /help/webhooks/{webhook_id}
         GET /healthz
         GET /readyz
         GET /metrics

@@ -5,7 +5,7 @@ from importlib.resources import files
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from api import help_page, probes
+from api import probes
 from api.accounts import overview
 from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
@@ -92,7 +92,7 @@ def create_app(
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()
     # Routes are tried in their order, and commits come most often.
-    api = webhooks, deliveries, replays, events, learners, accounts, help_page, probes, usage, course_sessions
+    api = webhooks, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
     for module in (commits, *api):
         app.include_router(module.router)
     for page in PAGES:

@@ -2,7 +2,7 @@
 
 import traceback
 
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 
 
 def log_crash(telemetry: Telemetry, request_id: str, error: Exception) -> None:

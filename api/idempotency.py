@@ -15,7 +15,7 @@ from api.auth import authenticate
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.limits import MAX_STORED_RESPONSE_BYTES
-from streams.ports import EarlierRequest, IdempotencyStore
+from streams.ports.access import EarlierRequest, IdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # A request that began longer ago has died; a repetition starts it again.

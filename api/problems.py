@@ -29,7 +29,7 @@ from streams.core.errors import (
 from streams.core.ids import ID_PATTERN, ID_WORDS
 from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
 from streams.core.text import shorten
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 
 MEDIA_TYPE = "application/problem+json"
 

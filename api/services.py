@@ -27,7 +27,9 @@ from streams.features.webhooks.secrets import SecretService
 from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
 from streams.features.webhooks.synthetic_events import SyntheticEventService
-from streams.ports import AuditLog, Clock, Encryption, IdempotencyStore, Telemetry
+from streams.ports.access import AuditLog, IdempotencyStore
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock, Telemetry
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from streams.core.encryption import WrongKeys
 from streams.core.errors import TokenUnavailable, Unavailable
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 
 Result = TypeVar("Result")
 

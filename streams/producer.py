@@ -27,7 +27,7 @@ from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhook
 from streams.core.event import Event, check_event, parse_event, partition_key, with_trace_parent
 from streams.core.trace import format_trace_parent
 from streams.ids import new_id
-from streams.ports import Codec
+from streams.ports.kafka import Codec
 
 __all__ = [
     "Ack",

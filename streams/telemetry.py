@@ -16,7 +16,7 @@ from prometheus_client.utils import floatToGoString
 
 from streams.core.trace import NonRecordingSpan, SpanName
 from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE
-from streams.ports import Span, Tracer
+from streams.ports.runtime import Span, Tracer
 
 
 class _Histogram:

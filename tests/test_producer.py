@@ -24,7 +24,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.config import subscriptions_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.core.event import Event, partition_key
-from streams.ports import RecordValue
+from streams.ports.kafka import RecordValue
 from streams.producer import Ack, EventProducer
 from streams.testing import FakeProducer
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from streams.core.hashed_ids import pack_ids, unpack_ids
 from streams.core.subscriptions_table import WebhookStore
 from streams.core.webhook import Webhook
-from streams.ports import Codec, RecordValue
+from streams.ports.kafka import Codec, RecordValue
 
 # The version, the bytes of each scope, and the characters of the filter.
 _HEADER = struct.Struct(">QIIH")

@@ -8,7 +8,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from streams.core.address import Network, is_allowed
-from streams.ports import DnsResult
+from streams.ports.delivery import DnsResult
 
 TIMEOUT_SECONDS = 2.0
 LOOKUP_THREADS = 32

@@ -8,7 +8,7 @@ from streams.adapters.batches import Batches
 from streams.adapters.driver_queries import DRIVER_ERRORS, TIMEOUT_SECONDS, Queries, queries_of
 from streams.core.errors import Unavailable
 from streams.outage import DATABASE, Outages
-from streams.ports import ReplayLookup
+from streams.ports.delivery import ReplayLookup
 
 MAX_QUERY_IDS = 1000
 # After a failure one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if a replay

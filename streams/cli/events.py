@@ -19,7 +19,7 @@ from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
 from streams.core.event import Event, parse_event
 from streams.ids import new_id
-from streams.ports import Codec
+from streams.ports.kafka import Codec
 from streams.producer import Ack, EventProducer
 from streams.runtime.bootstrap import SqlDeployment
 from streams.topics import SESSION_EVENTS

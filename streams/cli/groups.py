@@ -54,7 +54,7 @@ def skip(
 
     The record is lost for this stage: look at it first.
     """
-    from streams.ports import Partition
+    from streams.ports.kafka import Partition
 
     group = DELIVER_GROUP if stage == "deliver" else RECORD_GROUP
     if topic not in STAGE_TOPICS[group] and not (stage == "deliver" and tier_of(topic)):

@@ -18,7 +18,7 @@ from streams.adapters.open_files import limit_connections
 from streams.adapters.threads import run_in_worker_thread
 from streams.build import build_version
 from streams.core.errors import Misconfigured, Unavailable
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen
 from streams.setting_values import LOGO_TYPES

@@ -42,7 +42,8 @@ from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.synthetic_events import SyntheticEventService
-from streams.ports import RecordProducer, Telemetry
+from streams.ports.kafka import RecordProducer
+from streams.ports.runtime import Telemetry
 from streams.runtime.sql_parts import SqlParts
 from streams.topics import retentions
 

@@ -35,7 +35,10 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Misconfigured
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Clock, ErasureHistory, EventClient, EventCodec, EventHistory, ReplayLookup, Telemetry
+from streams.ports.delivery import ReplayLookup
+from streams.ports.kafka import EventClient, EventCodec, EventHistory
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import ErasureHistory
 from streams.runtime.fatal_errors import end_soon
 from streams.secret_files import with_secrets
 from streams.settings import Settings, find_broker, load_settings

@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from streams.build import build_version
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.runtime.health_server import serve_health
 from streams.runtime.readiness import group_by_cause
 from streams.runtime.running_stage import RunningStage

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.stages.lease import LeaseLost
 
 

@@ -32,17 +32,12 @@ from streams.features.mails.storage import SqlMails
 from streams.features.usage.storage import SqlUsageMeter
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 from streams.features.webhooks.storage import SqlWebhooks
-from streams.ports import (
-    DnsCheck,
-    ErasureStatus,
-    GroupLags,
-    IdentityProvider,
-    MailTransport,
-    Prunable,
-    PublicationStatus,
-    StageLags,
-    Telemetry,
-)
+from streams.ports.access import IdentityProvider
+from streams.ports.delivery import DnsCheck, MailTransport
+from streams.ports.kafka import GroupLags, StageLags
+from streams.ports.runtime import Telemetry
+from streams.ports.storage import ErasureStatus, Prunable
+from streams.ports.webhooks import PublicationStatus
 from streams.runtime.deployment import Deployment
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import STAGE_TOPICS

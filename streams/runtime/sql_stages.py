@@ -10,7 +10,7 @@ from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.runtime.sql_parts import SqlParts
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper

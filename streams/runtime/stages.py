@@ -10,7 +10,7 @@ from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.open_files import limit_connections
 from streams.core.slots import Slots
 from streams.outage import BROKER
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.runtime.deployment import Deployment
 from streams.runtime.startup_checks import check_group, missing_topics_message, wait_until_met
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from streams.core.errors import Misconfigured
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 from streams.runtime.fatal_errors import MISCONFIGURED_EXIT_CODE
 from streams.runtime.readiness import group_by_cause

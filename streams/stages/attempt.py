@@ -12,17 +12,9 @@ from streams.core.request import Request, build_request
 from streams.core.schedule import Schedule
 from streams.core.trace import SpanName
 from streams.core.url import host_of
-from streams.ports import (
-    Clock,
-    Codec,
-    Encryption,
-    ErasedLearners,
-    RecordProducer,
-    ReplayLookup,
-    Sender,
-    Subscriptions,
-    Telemetry,
-)
+from streams.ports.delivery import Encryption, ErasedLearners, ReplayLookup, Sender, Subscriptions
+from streams.ports.kafka import Codec, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
 
 
 @dataclass(frozen=True, slots=True)

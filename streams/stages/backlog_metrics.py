@@ -11,7 +11,9 @@ from typing import NoReturn
 from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
-from streams.ports import Backlogs, Clock, GroupLags, Partition, Telemetry
+from streams.ports.kafka import GroupLags, Partition
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import Backlogs
 from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 

@@ -22,7 +22,7 @@ from streams.core.health import Fallbacks
 from streams.core.outcome import OutcomeKind
 from streams.core.pure import pure
 from streams.outage import MACHINE, Outage, Outages
-from streams.ports import Outgoing, Record, RecordValue
+from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.consuming.deduplicator import Deduplicator
 from streams.stages.consuming.partition_state import PartitionState

@@ -15,7 +15,9 @@ from streams.core.rate import RateLimits
 from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS
 from streams.core.trace import SpanName
 from streams.outage import SCHEMA_REGISTRY, Outages
-from streams.ports import EventCodec, Outgoing, Record, RecordProducer, Span, Subscriptions, Telemetry
+from streams.ports.delivery import Subscriptions
+from streams.ports.kafka import EventCodec, Outgoing, Record, RecordProducer
+from streams.ports.runtime import Span, Telemetry
 from streams.stages.consuming.event_reader import EventReader
 from streams.stages.consuming.read_ahead import LARGE_BATCH
 from streams.stages.invalid_records import produce_or_store_invalid, store_invalid

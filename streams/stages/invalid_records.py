@@ -13,7 +13,8 @@ from streams.core.invalid_record import (
     VALUE_BYTES_HEADER,
     VALUE_SHA256_HEADER,
 )
-from streams.ports import Outgoing, Record, RecordProducer, Telemetry
+from streams.ports.kafka import Outgoing, Record, RecordProducer
+from streams.ports.runtime import Telemetry
 from streams.topics import INVALID
 
 # Of a larger record, with its key and headers, only the start is stored; its origin says where the whole record is.

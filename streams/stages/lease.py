@@ -7,7 +7,8 @@ from contextlib import suppress
 from streams.core.encryption import WrongKeys
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
-from streams.ports import EncryptionCheck, Lease, Telemetry
+from streams.ports.delivery import EncryptionCheck
+from streams.ports.runtime import Lease, Telemetry
 from streams.tasks import run_until_first_ends
 
 RENEW_INTERVAL_SECONDS = 3.0

@@ -7,7 +7,9 @@ from functools import partial
 from streams.core.errors import RecordsRefused
 from streams.core.failed_work import WorkKind
 from streams.outage import DATABASE, Outages
-from streams.ports import Outgoing, OutgoingEvents, RecordProducer, Telemetry
+from streams.ports.kafka import Outgoing, RecordProducer
+from streams.ports.runtime import Telemetry
+from streams.ports.storage import OutgoingEvents
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import SESSION_EVENTS
 

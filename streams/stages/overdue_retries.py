@@ -8,7 +8,9 @@ from datetime import timedelta
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
-from streams.ports import Clock, GroupLags, OverdueRetries, Partition, Telemetry
+from streams.ports.kafka import GroupLags, Partition
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import OverdueRetries
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, STAGE_TOPICS
 

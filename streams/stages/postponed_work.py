@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from streams.core.errors import ROW_ERRORS, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, FailedWork, WorkKind, describe, retry_seconds
-from streams.ports import Clock, FailedWorkLog, Telemetry
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import FailedWorkLog
 
 # Beyond the limit the oldest of a kind is forgotten, and tried again at once.
 MAX_POSTPONED_PER_KIND = 10_000

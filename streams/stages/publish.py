@@ -15,17 +15,10 @@ from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
-from streams.ports import (
-    Clock,
-    Codec,
-    DueChange,
-    EncryptionCheck,
-    FailedChange,
-    Outbox,
-    Outgoing,
-    RecordProducer,
-    Telemetry,
-)
+from streams.ports.delivery import EncryptionCheck
+from streams.ports.kafka import Codec, Outgoing, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.webhooks import DueChange, FailedChange, Outbox
 from streams.stages.lease import LeaseKeeper
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import SUBSCRIPTIONS

@@ -23,7 +23,9 @@ from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.failed_work import WorkKind
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
-from streams.ports import Clock, ErasureHistory, ErasureOutbox, Outgoing, RecordProducer, Telemetry
+from streams.ports.kafka import Outgoing, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import ErasureHistory, ErasureOutbox
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import ERASURE_RETENTION, ERASURES
 

@@ -10,7 +10,9 @@ from streams.core.errors import ROW_ERRORS, ConflictingId, Invalid, InvalidRecor
 from streams.core.network import OwnNetwork
 from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
-from streams.ports import Clock, Codec, Record, RecordConsumer, Recorder, RecordProducer, Telemetry
+from streams.ports.kafka import Codec, Record, RecordConsumer, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import Recorder
 from streams.stages.consuming.batch_consumer import BatchConsumer
 from streams.stages.invalid_records import store_invalid
 from streams.topics import ATTEMPTS, DEAD_LETTERS

@@ -16,7 +16,10 @@ from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.pure import pure
 from streams.core.rate import Pace
-from streams.ports import Clock, Codec, HeldDeliveries, Outgoing, Recorder, RecordProducer, Subscriptions, Telemetry
+from streams.ports.delivery import Subscriptions
+from streams.ports.kafka import Codec, Outgoing, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import HeldDeliveries, Recorder
 from streams.stages.postponed_work import PostponedWork
 from streams.topics import DEAD_LETTERS, DELIVERIES
 

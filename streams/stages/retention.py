@@ -10,7 +10,8 @@ from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
 from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
-from streams.ports import Clock, Prunable, PruneResult, Pruning, Telemetry
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import Prunable, PruneResult, Pruning
 from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 

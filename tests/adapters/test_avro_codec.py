@@ -27,7 +27,7 @@ from streams.core.limits import MAX_CONCURRENCY
 from streams.core.outcome import OutcomeKind
 from streams.core.record_checks import MAX_COUNT
 from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
-from streams.ports import RecordValue
+from streams.ports.kafka import RecordValue
 
 CODEC = AvroCodec()
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)

@@ -18,7 +18,7 @@ from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.webhook import Webhook
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer, confluent_codec
 from streams.runtime.bootstrap import SqlDeployment
 from streams.stages import fan_out as fan_out_module

@@ -10,7 +10,7 @@ from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill, Consum
 from streams.adapters.kafka.read_positions import ReadPositions
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.topics import DELIVERIES
 
 ONE, OTHER = Partition(DELIVERIES, 0), Partition(DELIVERIES, 1)

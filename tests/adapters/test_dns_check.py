@@ -9,7 +9,7 @@ import pytest
 
 from streams.adapters import dns_check
 from streams.adapters.dns_check import SystemDnsCheck
-from streams.ports import DnsResult
+from streams.ports.delivery import DnsResult
 
 
 def leading_to(*found: str) -> SystemDnsCheck:

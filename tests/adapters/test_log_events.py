@@ -31,7 +31,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.schedule import parse_schedule
 from streams.log_lines import configure_logging
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.runtime.fatal_errors import log_fatal_errors
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.invalid_records import store_invalid

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaError
 from fakes import FakeTelemetry
 from streams.adapters.kafka.produce_outages import ProduceOutages
 from streams.outage import BROKER_AWAY, Outages
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 
 DENIED = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
 DOWN = KafkaError(KafkaError._ALL_BROKERS_DOWN)

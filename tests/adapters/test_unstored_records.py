@@ -10,7 +10,7 @@ from fakes import FakeTelemetry
 from streams.adapters.kafka import record_producer
 from streams.adapters.kafka.record_producer import KafkaRecordProducer
 from streams.outage import Outages
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.producer import EventProducer
 from streams.topics import ATTEMPTS
 

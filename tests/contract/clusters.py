@@ -26,7 +26,9 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
 from streams.outage import Outages
-from streams.ports import Clock, Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer, Subscriptions
+from streams.ports.delivery import Subscriptions
+from streams.ports.kafka import Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer
+from streams.ports.runtime import Clock
 from streams.topics import SESSION_EVENTS, declare
 
 # As `fan-out` has it by default.

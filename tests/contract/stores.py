@@ -46,18 +46,10 @@ from streams.features.learners.storage import SqlErasures
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.outage import Outages
-from streams.ports import (
-    DeliveryStore,
-    HeldDeliveries,
-    Jobs,
-    Lease,
-    Outbox,
-    PublicationStatus,
-    Recorder,
-    ReplayLookup,
-    Replays,
-    Webhooks,
-)
+from streams.ports.delivery import ReplayLookup
+from streams.ports.runtime import Lease
+from streams.ports.storage import DeliveryStore, HeldDeliveries, Jobs, Recorder, Replays
+from streams.ports.webhooks import Outbox, PublicationStatus, Webhooks
 
 
 @dataclass

@@ -37,7 +37,7 @@ from streams.features.mails.text import group_pauses
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.features.webhooks.stats_storage import SqlWebhookStats
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 DAY = timedelta(days=1)
 

@@ -37,7 +37,7 @@ from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.progress import new_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 CODEC = AvroCodec()
 TOKEN = "0" * 64

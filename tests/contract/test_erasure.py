@@ -49,7 +49,7 @@ from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
 from streams.features.learners import storage as erasures_module
 from streams.features.learners.storage import SqlErasures
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 LATER = NOON + timedelta(minutes=1)
 

@@ -27,7 +27,7 @@ from streams.core.erasure_record import (
     hash_key_key,
 )
 from streams.outage import Outages
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import ERASURES
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32

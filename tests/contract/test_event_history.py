@@ -10,7 +10,7 @@ from streams.adapters.kafka import event_history as adapter
 from streams.adapters.kafka.event_history import KafkaEventHistory
 from streams.core.backfill import OffsetRange, Period, remaining_ranges
 from streams.core.errors import Unavailable
-from streams.ports import Record
+from streams.ports.kafka import Record
 from streams.topics import SESSION_EVENTS
 
 

@@ -67,7 +67,8 @@ from streams.features.replays.stage import run_jobs
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Prunable, PruneResult
+from streams.ports.kafka import Outgoing, Partition
+from streams.ports.storage import Prunable, PruneResult
 from streams.stages import overdue_retries, retention
 from streams.stages.backlog_metrics import expose_backlog
 from streams.stages.lease import LeaseKeeper

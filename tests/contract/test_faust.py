@@ -31,7 +31,7 @@ from streams.adapters.faust import patches
 from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
-from streams.ports import Outgoing, Partition, Record, RecordProducer
+from streams.ports.kafka import Outgoing, Partition, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
 from streams.core.errors import Misconfigured
 from streams.core.offset_tracker import Commit
 from streams.outage import Outages
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.topics import ATTEMPTS
 
 

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, TopicPartition
 from contract.clusters import KafkaCluster
 from streams.adapters.kafka.groups_admin import GroupsAdmin
 from streams.core.errors import Conflict, NotFound
-from streams.ports import Outgoing, Partition
+from streams.ports.kafka import Outgoing, Partition
 from streams.topics import ATTEMPTS, RECORD_GROUP, RECORD_INPUTS
 
 LONG_AGO = datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)

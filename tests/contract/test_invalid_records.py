@@ -16,7 +16,7 @@ from streams.core.invalid_record import stored_record
 from streams.core.page import Cursor, Page
 from streams.features.invalid_records.service import InvalidRecordService
 from streams.features.invalid_records.storage import SqlReplayedRecords
-from streams.ports import Outgoing, Partition, Record, RecordProducer
+from streams.ports.kafka import Outgoing, Partition, Record, RecordProducer
 from streams.stages.invalid_records import to_invalid_record, to_truncated_invalid_record
 from streams.topics import ATTEMPTS, INVALID, SESSION_EVENTS
 

@@ -27,7 +27,7 @@ from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")
 

@@ -20,7 +20,7 @@ from streams.core.delivery import State
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 MANY = 60
 PORTION = 7

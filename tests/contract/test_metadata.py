@@ -14,7 +14,7 @@ from streams.core.delivery import Delivery, HoldReason
 from streams.core.delivery_state import DeliveryState, RecordedValue, fold
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_storage import SqlDeliverySearch
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 
 def with_metadata(number: int, metadata: dict[str, str], account_id: str = "acme", learner: str = "ada") -> Delivery:

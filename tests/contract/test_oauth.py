@@ -18,7 +18,7 @@ from streams.adapters.kafka.tokens import keep_token
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 from streams.producer import EventProducer
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.startup_checks import StartupChecks

@@ -14,7 +14,7 @@ from fakes import webhooks as fake_webhooks
 from streams.adapters.sql import outbox as outbox_module
 from streams.core.errors import RowRefused, Unavailable
 from streams.core.webhook import Registration
-from streams.ports import DueChange
+from streams.ports.webhooks import DueChange
 
 
 async def describe(store: Store, text: str, webhook_id: str = "wh_crm") -> int:

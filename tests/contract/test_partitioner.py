@@ -1,7 +1,7 @@
 """Our partitioner equals that of other Kafka clients."""
 
 from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, running, until
-from streams.ports import Outgoing, Partition
+from streams.ports.kafka import Outgoing, Partition
 from streams.topics import ATTEMPTS
 
 # Apache Kafka's own test vectors (`UtilsTest.testMurmur2`).

@@ -21,7 +21,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.delivery_state import RecordedValue, fold
 from streams.core.held import HeldChoice
 from streams.core.webhook import Registration
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 from streams.stages.retention import prune_regularly
 
 MINUTE = timedelta(minutes=1)

@@ -26,7 +26,7 @@ from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import Conflict
 from streams.core.failed_work import WorkKind
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition
+from streams.ports.kafka import Outgoing, Partition
 from streams.stages import publish_erasures as stage_module
 from streams.stages.publish_erasures import ErasuresReconciled, PublishErasures
 from streams.topics import ERASURE_RETENTION, ERASURES

@@ -29,7 +29,7 @@ from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import Outages
-from streams.ports import Partition, Record, RecordConsumer
+from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.topics import ATTEMPTS
 

@@ -8,7 +8,7 @@ import pytest
 from contract.clusters import Cluster, KafkaCluster, RecordCollector, cluster_on, numbered, running, until
 from real.kafka import Kafka
 from streams.core.errors import RecordsRefused
-from streams.ports import Outgoing, Partition
+from streams.ports.kafka import Outgoing, Partition
 from streams.topics import ATTEMPTS, MAX_RECORD_BYTES, RECORD_BYTES
 
 

@@ -10,7 +10,7 @@ from contract.refusing_broker import OFFSET_COMMIT_REQUEST, OFFSET_FETCH_REQUEST
 from streams.adapters.kafka import consumer_thread
 from streams.adapters.kafka.consumer_thread import ConsumerFailed
 from streams.core.offset_tracker import Commit
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.topics import ATTEMPTS, Topic
 
 pytestmark = pytest.mark.slow

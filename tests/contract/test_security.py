@@ -23,7 +23,7 @@ from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import parse_schedule
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer
 from streams.runtime import startup_checks
 from streams.runtime.bootstrap import SqlDeployment

@@ -32,7 +32,7 @@ from streams.features.course_sessions.commit import PlayerCommit, Score
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.shared.accounts import SqlAccounts
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 CODEC = AvroCodec()
 NUMBERS = count()

@@ -3,7 +3,7 @@
 from contract.clusters import KafkaCluster
 from streams.adapters.kafka.stage_lags import KafkaStageLags
 from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import DELIVERIES, SESSION_EVENTS
 
 

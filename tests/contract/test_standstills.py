@@ -35,7 +35,7 @@ from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.core.schedule import Tier
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.topics import ATTEMPTS, DELIVERIES, SESSION_EVENTS, SUBSCRIPTIONS, retry_topic
 

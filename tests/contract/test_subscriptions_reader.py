@@ -15,7 +15,7 @@ from streams.adapters.kafka import broker_clock, compacted_topic_reader
 from streams.adapters.kafka.end_offset import EndOffset, TopicReaderFailed
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import BROKER_AWAY
-from streams.ports import Outgoing, RecordValue
+from streams.ports.kafka import Outgoing, RecordValue
 from streams.topics import SUBSCRIPTIONS
 
 

@@ -11,7 +11,8 @@ from fakes import NEWER_CODEC, quiet
 from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.delivery import SubscriptionsPosition
 from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS, PROPAGATION_SECONDS
-from streams.ports import Outgoing, RecordProducer, Subscriptions
+from streams.ports.delivery import Subscriptions
+from streams.ports.kafka import Outgoing, RecordProducer
 from streams.topics import SUBSCRIPTIONS
 
 

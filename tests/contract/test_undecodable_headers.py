@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contract.clusters import KafkaCluster, RecordCollector, numbered, running, until
 from fakes import EventConsumer
 from real.strange_producer import VALUE, produce_strange_records
-from streams.ports import Record
+from streams.ports.kafka import Record
 from streams.topics import DELIVERIES, SESSION_EVENTS
 
 

@@ -25,7 +25,7 @@ from streams.core.request import build_request
 from streams.core.schedule import parse_schedule
 from streams.core.webhook import Webhook, wants
 from streams.core.webhook_stats import by_hour
-from streams.ports import RecordValue
+from streams.ports.kafka import RecordValue
 
 CODEC = AvroCodec()
 SCHEDULE = parse_schedule("30s,2m")

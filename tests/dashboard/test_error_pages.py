@@ -75,7 +75,6 @@ UNKNOWN = [
         "/account/",
         "/operator/nothing",
         "/sign-in/a/b",
-        "/help/webhooks/%00",
     ),
     *("/static/v/nothing.css", "/docs/nothing", "/docs/assets/nothing", "/runtime/nothing", "/v1x"),
 ]

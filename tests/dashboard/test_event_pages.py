@@ -11,7 +11,7 @@ from builders import EXAMPLE, delivery, event
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.event import render
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
 pytestmark = pytest.mark.slow

@@ -19,7 +19,7 @@ from rest.api_fixture import PUBLIC_URL, ApiFixture, open_api
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.errors import ProviderFailed
 from streams.core.oidc import SignInRefused
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 pytestmark = pytest.mark.slow
 

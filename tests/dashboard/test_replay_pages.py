@@ -12,7 +12,7 @@ from builders import NOON, attempt, dead_letter, delivery, event
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.outcome import OutcomeKind
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
 

@@ -1,14 +1,11 @@
 """An integrator registers, gets a pause mail, fixes, rotates and replays, through the API of a real system."""
 
 import json
-import re
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from email.message import EmailMessage
 from functools import partial
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +83,6 @@ class Api:
         except urllib.error.HTTPError as error:
             text = error.read()
         return json.loads(text) if text else None
-
-    def commands(self, page: str) -> list[str]:
-        """The commands that a help page shows."""
-        with urllib.request.urlopen(self._base + page, timeout=20) as response:
-            return [
-                unescape(command) for command in re.findall("<pre>(.*?)</pre>", response.read().decode(), re.DOTALL)
-            ]
-
-    def in_shell(self, settings: str, command: str) -> str:
-        """Run a command of a help page with this key; return its output."""
-        with_key = settings.replace(PUBLIC_URL, self._base).replace("KEY=sk_…", f"KEY={self._key}")
-        typed = f"{with_key}\n{command}"
-        return subprocess.run(["bash", "-euc", typed], check=True, capture_output=True, text=True, timeout=30).stdout
 
 
 @pytest.fixture
@@ -194,13 +178,12 @@ def test_a_pause_sends_one_mail_and_releases_after_enabling(
     until(lambda: system.states(made["id"]) == {"held": 3}, 30, "everything held")
 
     del receiver.responses["/down"]
-    link = next(line for line in text_of(mail).split() if line.startswith(f"{PUBLIC_URL}/webhooks/"))
-    steps = api.commands("/help" + link.removeprefix(PUBLIC_URL))
-    assert json.loads(api.in_shell(*steps[:2]))["status"] == "paused"
-    assert json.loads(api.in_shell(steps[0], steps[2]))["state"] == "delivered"
-    assert json.loads(api.in_shell(steps[0], steps[3]))["status"] == "active"
+    enabling = f"{PUBLIC_URL}/v1/webhooks/{made['id']}/enable"
+    assert {f"{PUBLIC_URL}/webhooks/{made['id']}", enabling} <= set(text_of(mail).split())
+    assert api("POST", f"/v1/webhooks/{made['id']}/test")["state"] == "delivered"
+    assert api("POST", enabling.removeprefix(PUBLIC_URL), {"held": "deliver"})["status"] == "active"
     until(lambda: system.states(made["id"]) == {"delivered": 4}, 30, "what was held, and the test")
-    assert json.loads(api.in_shell(steps[0], steps[4]))["total"] == 0
+    assert api("POST", "/v1/dead-letters/retry", {"filter": {"webhookId": made["id"]}})["total"] == 0
     assert api("GET", health)["consecutiveFailures"] == 0
     assert len(mails_about(mailbox, made["id"])) == 1
 

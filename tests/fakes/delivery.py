@@ -15,7 +15,7 @@ from streams.core.errors import InvalidRecord
 from streams.core.outcome import Failure, Response
 from streams.core.request import Request
 from streams.core.trace import SpanName
-from streams.ports import Span
+from streams.ports.runtime import Span
 
 Endpoint = Callable[[Request], Awaitable[Response | Failure]]
 

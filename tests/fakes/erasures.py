@@ -11,7 +11,7 @@ from streams.core.erasure import ErasedLearner
 from streams.core.erasure_record import decode_erasure_record
 from streams.core.erasures_table import ErasuresTable
 from streams.core.errors import InvalidRecord, NewerRecord
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 from streams.topics import ERASURES
 
 

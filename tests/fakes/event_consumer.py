@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from fakes.delivery import FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.outage import Outages
-from streams.ports import EventClient, Record, Telemetry
+from streams.ports.kafka import EventClient, Record
+from streams.ports.runtime import Telemetry
 from streams.stages.consuming.event_reader import EventReader
 from streams.tasks import run_until_first_ends
 

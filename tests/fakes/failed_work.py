@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fakes.clock import FakeClock
 from streams.core.failed_work import FailedWork, WorkKind
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 from streams.stages.postponed_work import PostponedWork
 
 

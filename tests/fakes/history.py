@@ -7,7 +7,7 @@ from datetime import datetime
 from fakes.kafka import FakeKafka
 from streams.core.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
-from streams.ports import HistoryPortion, Record
+from streams.ports.kafka import HistoryPortion, Record
 from streams.topics import SESSION_EVENTS
 
 

@@ -10,7 +10,8 @@ from builders import delivery
 from streams.core.delivery import Delivery
 from streams.core.errors import NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import Commit
-from streams.ports import Clock, Outgoing, Partition, Record, RecordHandler
+from streams.ports.kafka import Outgoing, Partition, Record, RecordHandler
+from streams.ports.runtime import Clock
 from streams.stages.consuming.partition_state import PartitionState
 from streams.topics import ERASURES, MAX_RECORD_BYTES, SUBSCRIPTIONS
 

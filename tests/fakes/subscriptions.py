@@ -10,7 +10,7 @@ from streams.core.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
-from streams.ports import Codec
+from streams.ports.kafka import Codec
 from streams.topics import SUBSCRIPTIONS
 
 

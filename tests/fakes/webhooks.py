@@ -15,7 +15,7 @@ from streams.core.held import HeldChoice
 from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page, page_size
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
-from streams.ports import DueChange, FailedChanges
+from streams.ports.webhooks import DueChange, FailedChanges
 
 ROWS_AT_ONCE = 1000
 

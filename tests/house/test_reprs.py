@@ -21,7 +21,7 @@ from streams.features.sign_in.oidc import ProviderAnswer, StartedSignIn
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import RotationResult
 from streams.features.webhooks.service import RegistrationResult
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.runtime.deployment import Deployment
 from streams.settings import load_settings
 

@@ -32,7 +32,7 @@ from streams.core.record_checks import check_attempt, check_delivery, check_webh
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.webhook import EncryptedSecret
 from streams.features.webhooks.input import header_errors
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 from streams.stages.invalid_records import MAX_STORED_BYTES, to_invalid_record
 from streams.topics import BATCH_BYTES, INVALID, MAX_RECORD_BYTES, RECORD_BYTES
 

@@ -11,7 +11,7 @@ from stages.test_deliver import DeliverFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.stages.consuming.event_reader import EventReader
 from streams.stages.fan_out import FanOut
 from streams.tasks import run_until_first_ends

@@ -40,15 +40,11 @@ from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
-from streams.ports import (
-    DnsCheck,
-    DnsResult,
-    ErasureStatus,
-    EventHistory,
-    IdentityProvider,
-    PublicationStatus,
-    StageLags,
-)
+from streams.ports.access import IdentityProvider
+from streams.ports.delivery import DnsCheck, DnsResult
+from streams.ports.kafka import EventHistory, StageLags
+from streams.ports.storage import ErasureStatus
+from streams.ports.webhooks import PublicationStatus
 from streams.runtime.api_stage import make_site
 from streams.runtime.bootstrap import SqlDeployment
 

@@ -259,31 +259,6 @@ async def test_the_documentation_loads_nothing_from_elsewhere(api: ApiFixture) -
         assert (await api.anonymous.request("GET", path)).status_code == 200
 
 
-async def test_the_help_page_does_not_reveal_webhooks(api: ApiFixture) -> None:
-    known = await api.acme.webhook()
-    pages = [await api.anonymous.request("GET", f"/help/webhooks/{name}") for name in (known["id"], "wh_nobody_has")]
-    assert [page.status_code for page in pages] == [200, 200]
-    assert pages[0].text.replace(known["id"], "wh_nobody_has") == pages[1].text
-    assert "API=https://hooks.example.com KEY" in pages[1].text
-    assert "/v1/webhooks/wh_nobody_has/enable" in pages[1].text
-    assert "default-src 'none'" in pages[1].headers["content-security-policy"]
-
-
-async def test_the_help_page_wraps_and_selects_commands(api: ApiFixture) -> None:
-    page = (await api.anonymous.request("GET", "/help/webhooks/wh_1")).text
-    [rule] = re.findall(r"^pre {[^}]*}", page, re.MULTILINE)
-    assert {"white-space: pre-wrap", "user-select: all"} <= {part.strip(" {}") for part in re.split("[;{]", rule)}
-    assert "overflow-wrap: anywhere" in page
-    assert "<script" not in page
-    assert all("\n" not in command for command in re.findall("<pre>(.*?)</pre>", page, re.DOTALL))
-
-
-@pytest.mark.parametrize("name", ["%3Cscript%3E", "wh_1%22", "wh_1%0A", "x" * 129])
-async def test_an_invalid_id_has_no_help_page(api: ApiFixture, name: str) -> None:
-    response = await api.anonymous.request("GET", f"/help/webhooks/{name}")
-    assert (response.status_code, response.json()["type"]) == (404, "urn:scorm-webhooks:not-found")
-
-
 async def test_a_body_that_is_not_json_is_refused_everywhere(api: ApiFixture) -> None:
     for path in ("/v1/webhooks", "/v1/sessions", "/v1/events"):
         response = await api.acme.request("POST", path, content=b"{}", headers={"Content-Type": "text/plain"})

@@ -22,7 +22,7 @@ from streams.core.request_class import RequestClass
 from streams.core.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.request_owner import RequestOwner, work_for
 from streams.topics import SESSION_EVENTS
 

@@ -10,7 +10,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
 from streams.features.learners import service
 from streams.features.shared import publication
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
 LEARNER = str(EXAMPLE["learnerId"])

@@ -19,7 +19,6 @@ OPEN = {
     "/metrics",
     "/docs",
     "/docs/start.js",
-    "/help/webhooks/{webhook_id}",
     # The token in the path is the credential.
     "/runtime/commit/{token}",
 }

@@ -12,7 +12,7 @@ from streams.adapters.sql.account_tables import jobs
 from streams.core.delivery import Delivery, HoldReason, State
 from streams.core.delivery_state import DeliveryState
 from streams.features.replays import missing_events
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
 SINCE = "2026-04-10T10:00:00Z"

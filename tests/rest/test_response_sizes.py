@@ -44,7 +44,6 @@ ROUTES = {
     "/sign-in/oidc/callback": NOT_ASKED,
     "/sign-in/{token}": NOT_ASKED,
     "/operator/sign-in": NOT_ASKED,
-    "/help/webhooks/{webhook_id}": "",
     "/v1/webhooks": "?limit=500",
     "/v1/webhooks/{webhook_id}": "",
     "/v1/webhooks/{webhook_id}/health": "",

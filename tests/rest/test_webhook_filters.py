@@ -8,7 +8,7 @@ from builders import EXAMPLE, NOON, event
 from rest.api_fixture import URL, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql import room
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 
 PASSED = {"successStatus": "passed"}

@@ -35,7 +35,7 @@ from streams.core.schedule import Tier, parse_schedule
 from streams.core.slots import Slots
 from streams.core.webhook import Registration, Status, Webhook
 from streams.outage import Outages
-from streams.ports import Outgoing, Record, RecordValue
+from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.deliver import Deliver

@@ -12,7 +12,7 @@ from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from streams.core.backlog import Backlog, GroupOffsets, WaitingCount
 from streams.core.errors import Unavailable
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.stages import backlog_metrics
 
 ONE, TWO = Partition("deliveries", 0), Partition("deliveries", 1)

@@ -12,7 +12,7 @@ from streams.core.delivery import State
 from streams.core.outcome import Response
 from streams.core.webhook import Status
 from streams.outage import Outages
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 from streams.stages import release_held as release_held_module
 from streams.stages.lease import LeaseKeeper
 from streams.stages.publish import Publish

@@ -32,7 +32,7 @@ from streams.core.schedule import parse_schedule
 from streams.core.slots import Slots
 from streams.core.webhook import Webhook
 from streams.outage import Outages
-from streams.ports import Outgoing, RecordValue
+from streams.ports.kafka import Outgoing, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy
 from streams.stages.consuming.partition_consumer import PartitionConsumer
 from streams.stages.consuming.partition_state import PartitionState

@@ -21,7 +21,7 @@ from streams.features.deliveries import service as deliveries_module
 from streams.features.deliveries.service import AffectedIds, DeliveryService
 from streams.features.webhooks import synthetic_events as synthetic_events_module
 from streams.features.webhooks.synthetic_events import SyntheticEventService
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.stages.consuming import write_buffer as write_buffer_module
 from streams.stages.limiting.slot_limiter import AcquiredSlot
 from streams.topics import DEAD_LETTERS, DELIVERIES, TEST_DELIVERIES, retry_topic

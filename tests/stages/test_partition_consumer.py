@@ -13,7 +13,7 @@ from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord, NewerRecord, RecordsRefused, Unavailable
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record, RecordHandler
+from streams.ports.kafka import Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming import partition_consumer as partition_consumer_module
 from streams.stages.consuming import partition_state
 from streams.stages.consuming.partition_consumer import (

@@ -24,7 +24,7 @@ from streams.core.outcome import Failure, OutcomeKind, Response
 from streams.core.request import Request
 from streams.core.signing import sign_platform
 from streams.core.webhook import PauseReason
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.stages import deliver as deliver_module
 from streams.stages.fan_out import ACCOUNT_SHARE_DELIVERIES
 from streams.stages.limiting.slot_limiter import AcquiredSlot

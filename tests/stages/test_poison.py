@@ -15,7 +15,7 @@ from streams.core.event import Event, render
 from streams.core.outcome import judge
 from streams.core.trace import SpanName
 from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.stages.invalid_records import MAX_STORED_BYTES, TRUNCATED_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS
 

@@ -29,7 +29,7 @@ from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.failed_work import FIRST_RETRY_SECONDS
 from streams.core.webhook import Webhook
 from streams.outage import Outages
-from streams.ports import Outgoing, Record
+from streams.ports.kafka import Outgoing, Record
 from streams.stages import lease as lease_module
 from streams.stages import publish as publish_module
 from streams.stages.lease import LeaseKeeper, LeaseLost

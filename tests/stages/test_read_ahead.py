@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 from streams.stages.consuming.read_ahead import PendingEvent, ReadAhead
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -27,7 +27,7 @@ from streams.core.offset_tracker import Commit
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
 from streams.outage import Outages
-from streams.ports import Codec, Outgoing, Partition, RecordValue
+from streams.ports.kafka import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module
 from streams.stages.consuming import batch_consumer
 from streams.stages.consuming import write_buffer as write_buffer_module

@@ -7,7 +7,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.delivery import Delivery
 from streams.core.outcome import Response
 from streams.outage import Outages
-from streams.ports import Outgoing, RecordValue
+from streams.ports.kafka import Outgoing, RecordValue
 from streams.stages.fan_out import FanOut
 from streams.topics import DEAD_LETTERS, DELIVERIES, HELD, SESSION_EVENTS
 

@@ -17,7 +17,7 @@ from streams.core.held import START_RELEASE_WINDOW, HeldChoice
 from streams.core.outcome import Response
 from streams.core.request import Request
 from streams.core.webhook import Pause, PauseReason, Status
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.stages import release_held as release_held_module
 from streams.topics import DELIVERIES
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.ports import Partition, Record, RecordConsumer
+from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.stages.consuming.write_buffer import (
     BUSY_RECORDS,
     BUSY_SECONDS,

@@ -13,7 +13,7 @@ from schemas import Schema
 from streams.adapters.avro.records import EVENT, VALUES, Convert
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event
-from streams.ports import RecordValue
+from streams.ports.kafka import RecordValue
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10

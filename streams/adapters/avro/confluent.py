@@ -13,7 +13,7 @@ from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec, account_of
 from streams.adapters.avro.records import EVENT
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
 from streams.core.event import Event
-from streams.ports import RecordValue
+from streams.ports.kafka import RecordValue
 
 URL_VARIABLE = "SCHEMA_REGISTRY_URL"
 PROPERTY_PREFIX = "SCHEMA_REGISTRY_CONFIG_"

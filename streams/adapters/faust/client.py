@@ -16,7 +16,8 @@ from streams.adapters.kafka.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import BROKER_AWAY
-from streams.ports import Partition, Record, RecordHandler, Telemetry
+from streams.ports.kafka import Partition, Record, RecordHandler
+from streams.ports.runtime import Telemetry
 from streams.tasks import run_until_first_ends
 
 SESSION_SECONDS = 10.0

@@ -17,7 +17,7 @@ from streams.adapters.kafka.sentinel_check import SentinelCheck
 from streams.core.compacted_table import SENTINEL_KEY, CompactedTable, key_of
 from streams.core.errors import ROW_ERRORS, NewerRecord
 from streams.outage import BROKER, BROKER_AWAY, Outages
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 from streams.tasks import run_until_first_ends
 
 WATCH_INTERVAL_SECONDS = 5.0

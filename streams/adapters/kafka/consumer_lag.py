@@ -10,7 +10,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from streams.adapters.kafka.transient_errors import repeat_if_transient, require_accepted
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Unavailable
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 
 def consumer_lag(

@@ -15,7 +15,7 @@ from streams.adapters.kafka.last_commits import read_commits, write_commits
 from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER, commit_of, to_record
 from streams.core.errors import ScormWebhooksError
 from streams.core.offset_tracker import Commit
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 POLL_SECONDS = 0.02
 # The event loop handles a whole batch before it does anything else.

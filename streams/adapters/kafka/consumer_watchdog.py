@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from streams.core.errors import ScormWebhooksError, Unavailable
-from streams.ports import Partition, Telemetry
+from streams.ports.kafka import Partition
+from streams.ports.runtime import Telemetry
 
 # Comparisons within the time of a standstill.
 CHECKS_PER_STANDSTILL = 3

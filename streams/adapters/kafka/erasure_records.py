@@ -4,7 +4,7 @@ from streams.core.compacted_table import Sentinel
 from streams.core.erasure import ErasedLearner
 from streams.core.erasure_record import ErasureTombstone, HashKey, decode_erasure_record
 from streams.core.erasures_table import ErasuresTable
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 
 def apply_record(table: ErasuresTable, record: Record) -> None:

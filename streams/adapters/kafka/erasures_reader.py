@@ -19,7 +19,8 @@ from streams.core.encryption import WRONG_KEYS_MESSAGE
 from streams.core.erasure import is_erased
 from streams.core.erasures_table import ErasuresTable
 from streams.outage import Outages
-from streams.ports import Partition, Record, Telemetry
+from streams.ports.kafka import Partition, Record
+from streams.ports.runtime import Telemetry
 from streams.tasks import run_until_first_ends
 from streams.topics import ERASURES
 

@@ -16,7 +16,7 @@ from streams.adapters.kafka.transient_errors import require_accepted
 from streams.adapters.threads import run_in_daemon_thread
 from streams.core.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
-from streams.ports import HistoryPortion, Record
+from streams.ports.kafka import HistoryPortion, Record
 from streams.topics import SESSION_EVENTS
 
 REQUEST_SECONDS = 10.0

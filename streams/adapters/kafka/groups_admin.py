@@ -9,7 +9,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from streams.adapters.kafka.topics_admin import REQUEST_SECONDS, TopicsAdmin
 from streams.adapters.kafka.transient_errors import repeat_if_transient, require_accepted
 from streams.core.errors import Conflict, NotFound, Unavailable
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 # What Kafka answers while the group has members, by its protocol.
 _HAS_MEMBERS_CODES = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)

@@ -10,7 +10,7 @@ from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
 from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
-from streams.ports import Record
+from streams.ports.kafka import Record
 from streams.topics import INVALID
 
 REQUEST_SECONDS = 10.0

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 # A group with more members than partitions assigns none to some members, without an event.
 JOIN_SECONDS = 15.0

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import Message, TopicPartition
 
 from streams.core.offset_tracker import Commit
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 # Without a logger, librdkafka writes to standard error in its own format.
 LIBRDKAFKA_LOGGER = logging.getLogger("librdkafka")

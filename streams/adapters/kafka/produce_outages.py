@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError
 
 from streams.outage import BROKER, BROKER_AWAY, TOPIC, Outage, Outages
-from streams.ports import Telemetry
+from streams.ports.runtime import Telemetry
 
 # librdkafka's negative codes for errors in a broker's metadata. All other errors of a broker have positive codes.
 _METADATA_ERROR_CODES = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from streams.core.offset_tracker import Commit
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 
 class ReadPositions:

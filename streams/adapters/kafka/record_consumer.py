@@ -16,7 +16,8 @@ from streams.adapters.kafka.read_positions import ReadPositions
 from streams.core.errors import Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import BROKER, BROKER_AWAY, Outages
-from streams.ports import Partition, Record, RecordHandler, Telemetry
+from streams.ports.kafka import Partition, Record, RecordHandler
+from streams.ports.runtime import Telemetry
 
 Message = TypeVar("Message")
 

@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from streams.adapters.kafka.lone_consumers import LoneConsumers
 from streams.adapters.kafka.transient_errors import require_accepted
 from streams.adapters.threads import run_in_daemon_thread
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 REQUEST_SECONDS = 5.0
 MAX_READ_SECONDS = 5.0

@@ -14,7 +14,8 @@ from streams.adapters.kafka.produce_errors import ProduceError, class_of
 from streams.adapters.kafka.produce_outages import ProduceOutages
 from streams.core.errors import RecordsRefused, ScormWebhooksError
 from streams.outage import Outages
-from streams.ports import Outgoing, Telemetry
+from streams.ports.kafka import Outgoing
+from streams.ports.runtime import Telemetry
 
 # The poll intervals with and without records that wait for an acknowledgement.
 BUSY_POLL_SECONDS = 0.001

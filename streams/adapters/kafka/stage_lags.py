@@ -7,7 +7,7 @@ from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.threads import run_in_worker_thread
 from streams.core.backlog import GroupOffsets
 from streams.core.platform_stats import StageLag
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 
 
 class KafkaStageLags:

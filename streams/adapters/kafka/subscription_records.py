@@ -3,7 +3,7 @@
 from streams.core.compacted_table import Sentinel
 from streams.core.subscription_record import Tombstone, decode_record
 from streams.core.subscriptions_table import SubscriptionsTable
-from streams.ports import Codec, Record
+from streams.ports.kafka import Codec, Record
 
 
 def apply_record(table: SubscriptionsTable, codec: Codec, record: Record) -> None:

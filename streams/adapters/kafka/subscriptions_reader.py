@@ -14,7 +14,8 @@ from streams.core.delivery import SubscriptionsPosition
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
 from streams.outage import Outages
-from streams.ports import Clock, Codec, Record, Telemetry
+from streams.ports.kafka import Codec, Record
+from streams.ports.runtime import Clock, Telemetry
 from streams.topics import SUBSCRIPTIONS
 
 

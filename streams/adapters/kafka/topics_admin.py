@@ -21,7 +21,7 @@ from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.adapters.kafka.security import require_token
 from streams.core.backlog import GroupOffsets
 from streams.core.errors import Misconfigured, Unavailable
-from streams.ports import Partition
+from streams.ports.kafka import Partition
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
 # The name of clusters of the embedded broker, which is librdkafka's mock.

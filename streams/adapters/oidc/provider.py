@@ -19,7 +19,7 @@ from streams.adapters.oidc.limited_transport import LimitedTransport, limited_ti
 from streams.adapters.oidc.metadata import DISCOVERY_PATH, Metadata, parse_keys, parse_metadata
 from streams.core.errors import ProviderFailed
 from streams.core.oidc import EMAIL_CLAIMS, AuthorizationRequest, SignInRefused
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 # Providers change keys and endpoints rarely, and withdraw a key when it is stolen.
 DOCUMENT_LIFETIME = timedelta(hours=1)

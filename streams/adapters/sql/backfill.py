@@ -12,7 +12,7 @@ from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.recorder import delivery_row, event_rows
 from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.delivery_state import Batch
-from streams.ports import Encryption
+from streams.ports.delivery import Encryption
 
 _EVENTS = Bulk(events)
 _DELIVERIES = Bulk(deliveries, returning=[deliveries.c.id])

@@ -17,7 +17,7 @@ from streams.adapters.sql.tables import attempts, deliveries
 from streams.core.delivery import State
 from streams.core.delivery_state import Batch, EventKey, RecordedEvent
 from streams.core.erasure import ERASED_MESSAGE, ERASED_REASON, ErasedKind, erase_response, is_erased, learner_hash
-from streams.ports import Encryption
+from streams.ports.delivery import Encryption
 
 # Account id, learner's hash.
 _Learner = tuple[str, str]

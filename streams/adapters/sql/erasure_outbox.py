@@ -15,7 +15,8 @@ from streams.adapters.sql.learner_hash import add_ciphertext, delete_key, find_c
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.row_watch import RowWatch
 from streams.core.erasure import ErasedLearner
-from streams.ports import Encryption, ErasurePage
+from streams.ports.delivery import Encryption
+from streams.ports.storage import ErasurePage
 
 COMPARE_BATCH_ROWS = 5000
 _KEY = (erased_learners.c.account_id, erased_learners.c.learner_hash)

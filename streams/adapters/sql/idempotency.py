@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, delete, select, update
 from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.dialects import insert
-from streams.ports import EarlierRequest
+from streams.ports.access import EarlierRequest
 
 
 class SqlIdempotencyStore(SqlStorage):

@@ -27,7 +27,8 @@ from streams.core.errors import ROW_ERRORS, Conflict
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.job import PORTION_SIZE, Job, JobKind
 from streams.core.limits import MAX_UNFINISHED_JOBS_PER_ACCOUNT
-from streams.ports import Clock, Encryption
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock
 
 _TOO_MANY_MESSAGE = (
     "{count} jobs of the account are under way, and at most {limit} may be: wait for the end of one, or cancel it"

@@ -10,7 +10,7 @@ from streams.adapters.sql.erasure_tables import erasures, learner_hash_key
 from streams.core.encryption import WrongKeys
 from streams.core.erasure import hash_key_id, key_from_text, key_to_text
 from streams.core.errors import InvalidRecord
-from streams.ports import Encryption
+from streams.ports.delivery import Encryption
 
 _OWN_ROW = 1
 _SELECT_OWN = select(learner_hash_key.c.ciphertext).where(learner_hash_key.c.id == _OWN_ROW)

@@ -5,7 +5,7 @@ from sqlalchemy import case, update
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.tables import deliveries
 from streams.core.delivery import DeathReason, State, Trigger
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 LOST_MESSAGE = "The embedded broker ended while the delivery waited in it. It stores nothing on disk."
 

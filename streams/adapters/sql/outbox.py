@@ -19,7 +19,8 @@ from streams.core.health import restore_epoch
 from streams.core.page import page_size
 from streams.core.subscription_record import max_version
 from streams.core.subscriptions_table import PROPAGATION_SECONDS
-from streams.ports import Clock, DueChange, FailedChange, FailedChanges
+from streams.ports.runtime import Clock
+from streams.ports.webhooks import DueChange, FailedChange, FailedChanges
 
 LEASE_SECONDS = 15.0
 # The publisher may not have read back a record that is younger.

@@ -12,7 +12,7 @@ from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.usage_tables import outgoing_events
 from streams.core.event import Event, partition_key
 from streams.core.usage import OutgoingEvent
-from streams.ports import Codec
+from streams.ports.kafka import Codec
 
 _EVENTS = Bulk(outgoing_events)
 

@@ -9,7 +9,7 @@ from streams.adapters.sql.database import Database
 from streams.adapters.sql.replays import HAS_PAYLOAD, NEW_GENERATION
 from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, newest_change
 from streams.core.delivery import DeathReason, State
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 NO_PAYLOAD_MESSAGE = "Its retry was lost, and its payload is not stored any more."
 _EXPIRED_VALUES = {"state": State.DEAD, "reason": DeathReason.EXPIRED, "message": NO_PAYLOAD_MESSAGE}

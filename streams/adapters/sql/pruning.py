@@ -38,7 +38,7 @@ from streams.adapters.sql.tables import (
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.delivery import State
 from streams.core.usage import month_of
-from streams.ports import Prunable, PruneResult
+from streams.ports.storage import Prunable, PruneResult
 
 
 class SqlPruning:

@@ -29,7 +29,8 @@ from streams.core.delivery import State
 from streams.core.delivery_state import Batch, DeliveryState, EventKey
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook_stats import by_hour, response_times_of
-from streams.ports import Clock, Encryption, Telemetry
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock, Telemetry
 
 
 class SqlRecorder:

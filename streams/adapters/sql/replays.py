@@ -18,7 +18,7 @@ from streams.core.audit import AuditEntry
 from streams.core.delivery import HoldReason, State, Target, Trigger
 from streams.core.delivery_state import HELD_MESSAGES
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 DISCARDED_MESSAGE = "A person discarded it."
 

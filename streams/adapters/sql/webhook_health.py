@@ -22,7 +22,7 @@ from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
 from streams.core.times import format_time
 from streams.core.webhook import Status
 from streams.ids import new_id
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 _HEALTH_COLUMNS = [column.name for column in webhook_health.c if column.name != "webhook_id"]
 

@@ -27,7 +27,7 @@ from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
 from streams.ids import new_id
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 MAX_KEY_LIFETIME = timedelta(days=36_525)
 # The use of a key is stored at most this often.

@@ -15,7 +15,8 @@ from streams.features.shared.audit_trail import differences, new_entry
 from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
 from streams.ids import new_id
-from streams.ports import Clock, UsageLimits
+from streams.ports.runtime import Clock
+from streams.ports.storage import UsageLimits
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from streams.features.course_sessions.changes import SessionChange
 from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.rows import to_session
 from streams.features.course_sessions.session import CourseSession
-from streams.ports import Encryption, EncryptionCheck, Telemetry
+from streams.ports.delivery import Encryption, EncryptionCheck
+from streams.ports.runtime import Telemetry
 
 OLDER_STATES_AT_ONCE = 100
 DEFAULT_MAX_BYTES = 1024**3

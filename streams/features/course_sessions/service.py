@@ -21,7 +21,7 @@ from streams.features.course_sessions.session import CommitUrl, CourseSession, t
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.shared.accounts import SqlAccounts
 from streams.ids import new_id
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 DEFAULT_LIFETIME = timedelta(hours=24)
 MAX_LIFETIME = timedelta(days=30)

@@ -9,7 +9,7 @@ from streams.features.course_sessions.session import CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.ids import new_id
 from streams.outage import DATABASE, Outages
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 1.0

@@ -23,7 +23,9 @@ from streams.features.course_sessions.player_state import StoredState
 from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
-from streams.ports import Codec, Encryption, EncryptionCheck, Telemetry
+from streams.ports.delivery import Encryption, EncryptionCheck
+from streams.ports.kafka import Codec
+from streams.ports.runtime import Telemetry
 
 _MUTABLE_COLUMNS = (
     *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),

@@ -11,7 +11,7 @@ from streams.core.event_data import is_storable
 from streams.core.page import Page
 from streams.features.deliveries.search_rules import MAX_COUNTED, MAX_LOOKED_UP, MAX_SAMPLED, IdKind, LastAttempt
 from streams.features.deliveries.search_storage import SqlDeliverySearch
-from streams.ports import DeliveryStore
+from streams.ports.storage import DeliveryStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
-from streams.ports import Clock, DeliveryStore, Jobs, Replays
+from streams.ports.runtime import Clock
+from streams.ports.storage import DeliveryStore, Jobs, Replays
 
 BATCH_SIZE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.

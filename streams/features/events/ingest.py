@@ -11,7 +11,8 @@ from streams.core.event import Event, parse_event, partition_key, with_trace_par
 from streams.core.ids import derived_id
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id
-from streams.ports import Clock, Codec, Outgoing, RecordProducer
+from streams.ports.kafka import Codec, Outgoing, RecordProducer
+from streams.ports.runtime import Clock
 from streams.topics import SESSION_EVENTS
 
 MAX_EVENTS = 500

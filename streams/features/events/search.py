@@ -18,7 +18,9 @@ from streams.core.times import format_time
 from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Clock, Codec, DeliveryStore, EventHistory, HistoryPortion, Record
+from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
+from streams.ports.runtime import Clock
+from streams.ports.storage import DeliveryStore
 from streams.request_owner import began_at
 
 MAX_DELIVERIES = 100

@@ -9,7 +9,9 @@ from streams.core.errors import Conflict, RecordsRefused, Unavailable
 from streams.core.invalid_record import StoredRecord
 from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_trail import new_entry
-from streams.ports import AuditLog, Clock, Lease, Outgoing, RecordProducer
+from streams.ports.access import AuditLog
+from streams.ports.kafka import Outgoing, RecordProducer
+from streams.ports.runtime import Clock, Lease
 
 BATCH_SIZE = 100
 

@@ -23,7 +23,7 @@ from streams.adapters.sql.usage_tables import outgoing_events
 from streams.core.erasure import ErasedKind, mask_learner
 from streams.core.errors import InvalidRecord
 from streams.core.event import EventSubjects
-from streams.ports import Encryption
+from streams.ports.delivery import Encryption
 
 EVENTS_PER_PORTION = 500
 DELIVERIES_PER_PORTION = 2000

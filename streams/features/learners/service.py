@@ -12,7 +12,8 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.publication import wait_until_published
 from streams.ids import new_id
-from streams.ports import Clock, Erasures, ErasureStatus
+from streams.ports.runtime import Clock
+from streams.ports.storage import Erasures, ErasureStatus
 from streams.topics import TopicRetention
 
 # A request waits this long for the end of its erasure. `maintain` finishes a longer one.

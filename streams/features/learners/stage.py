@@ -8,7 +8,8 @@ from datetime import timedelta
 from streams.core.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
-from streams.ports import Clock, Erasures, Telemetry
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import Erasures
 from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 2.0

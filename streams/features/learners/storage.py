@@ -37,7 +37,8 @@ from streams.core.failed_work import FailedRows, read_rows
 from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner
 from streams.ids import new_id
-from streams.ports import Clock, Encryption
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock
 
 _FIRST_STEP = next(iter(STEPS))
 _TOO_MANY_MESSAGE = (

@@ -15,7 +15,9 @@ from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, group_pauses
 from streams.outage import DATABASE, ENCRYPTION_KEYS, MAIL_SERVER, Outages
-from streams.ports import Clock, DueMails, Encryption, Lease, MailTransport, Telemetry
+from streams.ports.delivery import Encryption, MailTransport
+from streams.ports.runtime import Clock, Lease, Telemetry
+from streams.ports.storage import DueMails
 from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 1.0

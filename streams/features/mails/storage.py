@@ -21,7 +21,7 @@ from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, Ma
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
 from streams.ids import new_id
-from streams.ports import DueMails
+from streams.ports.storage import DueMails
 
 REMINDER_DELAY = timedelta(days=1)
 REMINDER_INTERVAL = timedelta(days=7)

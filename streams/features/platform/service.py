@@ -10,7 +10,8 @@ from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
 from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
-from streams.ports import Clock, StageLags
+from streams.ports.kafka import StageLags
+from streams.ports.runtime import Clock
 
 MAX_WEBHOOKS = 50
 MAX_UNKNOWN_ACCOUNTS = 20

@@ -10,7 +10,10 @@ from streams.core.job import Job
 from streams.core.webhook import Webhook
 from streams.features.replays.missing_events import deliveries_of
 from streams.outage import EVENT_HISTORY, Outages
-from streams.ports import Clock, Codec, EventHistory, HistoryPortion, Jobs, Record, Webhooks
+from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
+from streams.ports.runtime import Clock
+from streams.ports.storage import Jobs
+from streams.ports.webhooks import Webhooks
 
 RECORDS_PER_READ = 2000
 RETRY_PAUSE_SECONDS = 1.0

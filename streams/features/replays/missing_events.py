@@ -12,7 +12,8 @@ from streams.core.errors import Invalid, InvalidRecord
 from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Codec, DeliveryStore, ErasedEvents, EventHistory, HistoryPortion, Record
+from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
+from streams.ports.storage import DeliveryStore, ErasedEvents
 from streams.request_owner import began_at
 
 # A person waits for the count: it stops after this many records or seconds, and says so.

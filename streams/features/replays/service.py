@@ -13,7 +13,8 @@ from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
 from streams.features.shared.audit_trail import new_entry
 from streams.ids import new_id
-from streams.ports import Clock, DeliveryStore, Jobs
+from streams.ports.runtime import Clock
+from streams.ports.storage import DeliveryStore, Jobs
 
 
 @dataclass

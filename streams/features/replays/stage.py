@@ -9,7 +9,8 @@ from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.job import Job
 from streams.features.replays.backfill import HistoryBackfill
 from streams.outage import JOB, Outage
-from streams.ports import Jobs, Telemetry
+from streams.ports.runtime import Telemetry
+from streams.ports.storage import Jobs
 from streams.stages.postponed_work import PostponedWork
 
 POLL_INTERVAL_SECONDS = 0.5

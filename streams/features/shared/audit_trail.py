@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from streams.core.audit import AuditEntry
 from streams.core.request import MASK
 from streams.ids import new_id
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 # Longer lists are shortened: an entry must not grow with the largest scope.
 MAX_LIST_ITEMS = 20

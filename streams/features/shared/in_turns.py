@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-from streams.ports import Record
+from streams.ports.kafka import Record
 
 RECORDS_PER_TURN = 50
 

@@ -11,7 +11,9 @@ from streams.core.delivery_state import RecordedEvent
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body, subjects_of_event
 from streams.features.shared.in_turns import iterate_in_turns
-from streams.ports import Clock, Codec, ErasedEvents, EventHistory, Record
+from streams.ports.kafka import Codec, EventHistory, Record
+from streams.ports.runtime import Clock
+from streams.ports.storage import ErasedEvents
 from streams.request_owner import began_at
 
 # A person waits for the page.

@@ -25,7 +25,9 @@ from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.emails import normalize_email
 from streams.features.sign_in.service import Browser, OpenedSignIn, SignInService
 from streams.features.sign_in.storage import SqlPendingSignIns
-from streams.ports import Clock, Encryption, IdentityProvider, Telemetry
+from streams.ports.access import IdentityProvider
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock, Telemetry
 
 # The path of the dashboard that the provider sends browsers back to.
 OIDC_CALLBACK_PATH = "/sign-in/oidc/callback"

@@ -30,7 +30,8 @@ from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.sign_in.sessions import session_begun_entry
 from streams.features.sign_in.storage import SqlSessions, SqlSignIns
 from streams.ids import new_id
-from streams.ports import Clock, Encryption
+from streams.ports.delivery import Encryption
+from streams.ports.runtime import Clock
 
 MAX_USER_AGENT_CHARACTERS = 300
 _WRONG_LINK_MESSAGE = "the link was used already, or has expired: ask for a new one"

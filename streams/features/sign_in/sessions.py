@@ -10,7 +10,7 @@ from streams.core.session import USE_UPDATE_INTERVAL, Session, SignInMethod
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.sign_in.storage import SqlSessions
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 
 @dataclass

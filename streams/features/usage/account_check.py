@@ -9,7 +9,8 @@ from streams.core.failed_work import WorkKind
 from streams.core.ids import is_id
 from streams.core.usage import UnknownAccount
 from streams.outage import DATABASE, Outages
-from streams.ports import Telemetry, UnknownAccounts
+from streams.ports.runtime import Telemetry
+from streams.ports.storage import UnknownAccounts
 from streams.stages.postponed_work import PostponedWork
 
 RETRY_SECONDS = 1.0

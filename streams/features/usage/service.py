@@ -7,7 +7,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 MAX_MONTHS = 120
 ROWS_PER_READ = 5_000

@@ -10,7 +10,9 @@ from streams.core.pure import pure
 from streams.core.usage import LAUNCHED_TYPE, launches_of
 from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
-from streams.ports import Clock, Codec, Partition, Record, RecordConsumer, Telemetry, UsageMeter
+from streams.ports.kafka import Codec, Partition, Record, RecordConsumer
+from streams.ports.runtime import Clock, Telemetry
+from streams.ports.storage import UsageMeter
 from streams.stages.consuming.batch_consumer import BatchConsumer
 
 RETRY_SECONDS = 1.0

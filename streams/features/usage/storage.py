@@ -34,7 +34,7 @@ from streams.core.usage import (
     notice_event,
     reached_thresholds,
 )
-from streams.ports import Codec
+from streams.ports.kafka import Codec
 
 
 class SqlUsageMeter:

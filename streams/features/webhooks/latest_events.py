@@ -17,7 +17,7 @@ from streams.core.event import Event, parse_event
 from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.features.shared.newest_events import NewestEventReader
 from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 MAX_EVENTS = 50
 # An event with many webhooks has as many deliveries: fewer events are found then.

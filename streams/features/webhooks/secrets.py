@@ -11,7 +11,10 @@ from streams.core.times import format_time
 from streams.core.webhook import EncryptedSecret, Registration
 from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import ChangeResult, WebhookService
-from streams.ports import AuditLog, Clock, Encryption, EncryptionCheck, Webhooks
+from streams.ports.access import AuditLog
+from streams.ports.delivery import Encryption, EncryptionCheck
+from streams.ports.runtime import Clock
+from streams.ports.webhooks import Webhooks
 
 MAX_OVERLAP_HOURS = 168
 DEFAULT_OVERLAP_HOURS = 24

@@ -26,7 +26,9 @@ from streams.features.webhooks.input import (
     to_webhook_input,
 )
 from streams.ids import new_id
-from streams.ports import Clock, DnsCheck, Encryption, PublicationStatus, Webhooks
+from streams.ports.delivery import DnsCheck, Encryption
+from streams.ports.runtime import Clock
+from streams.ports.webhooks import PublicationStatus, Webhooks
 
 
 @dataclass(frozen=True, slots=True)

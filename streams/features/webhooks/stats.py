@@ -10,7 +10,7 @@ from streams.core.webhook import ListedWebhook, Registration, Webhook
 from streams.core.webhook_stats import FailedAttempt, FailureStreak, HourlyAttempts, WebhookStats, percentile_ms
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 MAX_HOURS = 24 * 31
 # The response times that tell an endpoint's pace.

@@ -20,7 +20,7 @@ from streams.core.audit import AuditEntry
 from streams.core.held import HeldChoice
 from streams.core.page import Cursor, Page
 from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
-from streams.ports import Clock
+from streams.ports.runtime import Clock
 
 _TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"
 

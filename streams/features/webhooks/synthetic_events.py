@@ -14,7 +14,10 @@ from streams.core.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
 from streams.ids import new_id
-from streams.ports import Clock, Codec, DeliveryStore, Outgoing, RecordProducer, Webhooks
+from streams.ports.kafka import Codec, Outgoing, RecordProducer
+from streams.ports.runtime import Clock
+from streams.ports.storage import DeliveryStore
+from streams.ports.webhooks import Webhooks
 from streams.topics import TEST_DELIVERIES
 
 PRODUCE_TIMEOUT_SECONDS = 10.0

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from streams.core.errors import NewerRecord, Unavailable
 from streams.core.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
-from streams.ports import Clock, Partition, Record, RecordConsumer, Telemetry
+from streams.ports.kafka import Partition, Record, RecordConsumer
+from streams.ports.runtime import Clock, Telemetry
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.consuming.write_buffer import WriteBuffer

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from streams.core.errors import Unavailable
 from streams.outage import COMMITS, Outages
-from streams.ports import RecordConsumer, Telemetry
+from streams.ports.kafka import RecordConsumer
+from streams.ports.runtime import Telemetry
 from streams.stages.consuming.partition_state import PartitionState
 
 

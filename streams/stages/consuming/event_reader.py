@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from streams.core.offset_tracker import Commit
 from streams.outage import Outages
-from streams.ports import EventClient, EventCodec, Partition, Record, Telemetry
+from streams.ports.kafka import EventClient, EventCodec, Partition, Record
+from streams.ports.runtime import Telemetry
 from streams.stages.consuming.read_ahead import LARGE_BATCH, SMALL_BATCH, PendingEvent, ReadAhead
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.tasks import run_until_first_ends

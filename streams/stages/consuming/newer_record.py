@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from streams.core.errors import NewerRecord
-from streams.ports import Record, Telemetry
+from streams.ports.kafka import Record
+from streams.ports.runtime import Telemetry
 
 
 def wait_for_release(telemetry: Telemetry, record: Record, error: NewerRecord) -> str:

@@ -11,7 +11,8 @@ from streams.core.errors import InvalidRecord, NewerRecord, RecordAbandoned
 from streams.core.fair_queue import FairQueue
 from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
-from streams.ports import Clock, Partition, Record, RecordConsumer, RecordProducer, Telemetry
+from streams.ports.kafka import Partition, Record, RecordConsumer, RecordProducer
+from streams.ports.runtime import Clock, Telemetry
 from streams.stages.consuming.commits import Commits
 from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
 from streams.stages.consuming.partition_state import LOW_PRIORITY_BUDGET_SHARE, Handler, PartitionPause, PartitionState

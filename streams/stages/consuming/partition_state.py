@@ -9,7 +9,7 @@ from typing import Protocol
 
 from streams.core.delivery import Delivery
 from streams.core.offset_tracker import Commit, OffsetTracker
-from streams.ports import Partition, Record, RecordConsumer
+from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 
 # Records of a tier that came before they are due: this many are kept, the others are fetched again. A rewind costs a

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from streams.core.fair_queue import FairQueue
-from streams.ports import Partition, Record
+from streams.ports.kafka import Partition, Record
 
 # How far a consumer reads ahead. An event takes 1.4 kB beside its key and value.
 MAX_EVENTS = 32_000

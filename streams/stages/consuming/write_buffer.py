@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from streams.ports import Partition, Record, RecordConsumer
+from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 # Most deliveries are attempted within this time: stored before or after its attempt, a delivery is written twice.

@@ -8,7 +8,7 @@ from types import TracebackType
 from streams.core.endpoint_queue import EndpointClass, Priority
 from streams.core.errors import RecordAbandoned, ScormWebhooksError
 from streams.core.slots import Slots
-from streams.ports import Clock, Telemetry
+from streams.ports.runtime import Clock, Telemetry
 
 MAINTENANCE_INTERVAL_SECONDS = 0.25
 

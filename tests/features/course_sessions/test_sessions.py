@@ -13,7 +13,7 @@ from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.core.times import format_time
 from streams.features.course_sessions import service as course_session_service
-from streams.ports import Prunable
+from streams.ports.storage import Prunable
 
 pytestmark = pytest.mark.slow
 

@@ -30,7 +30,7 @@ from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose
 from streams.features.sign_in.storage import SqlSignIns
 from streams.outage import Outages
-from streams.ports import DueMails
+from streams.ports.storage import DueMails
 
 
 @dataclass

@@ -34,7 +34,7 @@ from streams.features.replays import stage as jobs_module
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.replays.stage import run_jobs
 from streams.outage import Outages
-from streams.ports import Outgoing
+from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 
 CODEC = AvroCodec()

@@ -14,7 +14,7 @@ from streams.core.delivery_state import EventKey, RecordedEvent
 from streams.core.request_class import RequestClass
 from streams.features.shared import newest_events
 from streams.features.shared.newest_events import NewestEventReader, NewestEvents
-from streams.ports import HistoryPortion, Outgoing
+from streams.ports.kafka import HistoryPortion, Outgoing
 from streams.request_owner import RequestOwner, work_for
 from streams.topics import SESSION_EVENTS
 

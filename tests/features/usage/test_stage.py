@@ -21,7 +21,7 @@ from streams.features.usage import stage as meter_module
 from streams.features.usage.account_check import AccountCheck
 from streams.features.usage.stage import Meter
 from streams.outage import Outages
-from streams.ports import Outgoing, Partition, Record
+from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.consuming import batch_consumer
 from streams.stages.consuming.batch_consumer import BATCH_RECORDS
 from streams.stages.consuming.write_buffer import MAX_BUFFERED_RECORDS
