@@ -27,7 +27,7 @@ def main() -> None:
     """
     try:
         _escape_what_cannot_be_encoded()
-        commands_for(sys.argv[1:2])()
+        load_commands(sys.argv[1:2])()
     except KeyboardInterrupt:
         _end(INTERRUPTED)
     except Invalid as error:
@@ -44,7 +44,7 @@ def main() -> None:
         _end(FAILED, f"{error.filename or 'standard output'}: {error.strerror}")
 
 
-def commands_for(words: Sequence[str]) -> "Typer":
+def load_commands(words: Sequence[str]) -> "Typer":
     """The commands that these words name. Imported here, so that Ctrl-C during the import is quiet too."""
     from streams.cli import stage_commands
 

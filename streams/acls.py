@@ -26,17 +26,20 @@ from streams.topics import (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The topics that a stage reads and writes, and its consumer group. `lags`: it asks how far every group is."""
+    """The topics that a stage reads and writes, and its consumer group.
+
+    With `can_read_lags` it asks how far every group is.
+    """
 
     reads: Sequence[str] = ()
     writes: Sequence[str] = ()
     group: str | None = None
-    lags: bool = False
+    can_read_lags: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule: `operation` on the topic or group `name`; with `prefixed` on all whose names begin so.
+    """One rule: `operation` on the topic or group `name`; with `is_prefix` on all whose names begin so.
 
     `user` is a stage, or `TOPICS_USER`.
     """
@@ -44,7 +47,7 @@ class Rule:
     user: str
     resource: str
     name: str
-    prefixed: bool
+    is_prefix: bool
     operation: str
 
 
@@ -58,9 +61,9 @@ ACCESS = {
     ),
     "record": Access(RECORD_INPUTS, (INVALID,), RECORD_GROUP),
     "publish": Access((SUBSCRIPTIONS, ERASURES), (SUBSCRIPTIONS, ERASURES, DELIVERIES, DEAD_LETTERS, SESSION_EVENTS)),
-    "maintain": Access((SESSION_EVENTS,), lags=True),
+    "maintain": Access((SESSION_EVENTS,), can_read_lags=True),
     "meter": Access((SESSION_EVENTS,), (), METER_GROUP),
-    "api": Access((SESSION_EVENTS,), (SESSION_EVENTS, TEST_DELIVERIES), lags=True),
+    "api": Access((SESSION_EVENTS,), (SESSION_EVENTS, TEST_DELIVERIES), can_read_lags=True),
 }
 
 
@@ -80,7 +83,7 @@ def rules(prefix: str) -> Iterator[Rule]:
                 yield Rule(stage, "Topic", prefix + name, name == RETRY_PREFIX, operation)
         if access.group:
             yield Rule(stage, "Group", prefix + access.group, False, "Read")
-        if access.lags:
+        if access.can_read_lags:
             for name in sorted({topic for topics in STAGE_TOPICS.values() for topic in topics}):
                 yield Rule(stage, "Topic", prefix + name, False, "Describe")
             for group in STAGE_TOPICS:
@@ -94,7 +97,7 @@ def rules(prefix: str) -> Iterator[Rule]:
 
 def command(rule: Rule, principal: str) -> str:
     """The command of Kafka's own tool that makes a rule."""
-    pattern = " --resource-pattern-type prefixed" if rule.prefixed else ""
+    pattern = " --resource-pattern-type is_prefix" if rule.is_prefix else ""
     return (
         f'kafka-acls.sh --bootstrap-server "$KAFKA_BOOTSTRAP_SERVERS" --add --allow-principal {principal} '
         f"--operation {rule.operation} --{rule.resource.lower()} {rule.name}{pattern}"

@@ -43,7 +43,7 @@ JOB = OutageKind("job_postponed", "job_resumed")
 # Rows of one kind cannot be deleted after their retention, for example because a permission is missing.
 RETENTION = OutageKind("retention_postponed", "retention_resumed")
 # This machine has no free connection, thread or memory for an attempt.
-MACHINE = OutageKind("attempts_postponed", "attempts_resumed")
+RESOURCE_SHORTAGE = OutageKind("attempts_postponed", "attempts_resumed")
 # Only a person can configure the right keys.
 ENCRYPTION_KEYS = OutageKind("encryption_keys_wrong", "encryption_keys_right", WrongKeys, needs_person=True)
 

@@ -159,7 +159,7 @@ class EventProducer:
     def publish(self, event: Event | Mapping[str, Any]) -> Future[Ack]:
         """Queue an event and return at once; the future has the acknowledgement.
 
-        `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is minted; give
+        `event` is an `Event` or the payload's fields with `accountId`. Without an `id` one is generated; give
         your own where you may publish the same event again, so that its receivers see one. Without a `traceParent` it
         gets that of OpenTelemetry's current span, where the caller has one.
 

@@ -105,7 +105,7 @@ class Settings(BaseModel):
     ca_file: Annotated[
         Path | None, Field(description="PEM file of certificate authorities to trust in addition to the system's")
     ] = None
-    control_host: Annotated[
+    dns_probe_host: Annotated[
         str | None,
         Field(
             pattern=r"^[A-Za-z0-9.-]{1,253}$",

@@ -72,7 +72,7 @@ async def add_key(visit: MayManage, form: SentForm) -> Response:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
         new_key = await visit.services.access.add_key(
-            visit.account.id, form["name"], form.all("scopes"), expires_at, actor=visit.actor
+            visit.account.id, form["name"], form.values("scopes"), expires_at, actor=visit.actor
         )
     except (Invalid, OverflowError) as error:
         errors = error.errors if isinstance(error, Invalid) else (FieldError("days", "is too long"),)

@@ -68,7 +68,7 @@ def _parse_json(text: str) -> Any:
 
 
 def _replace_half_characters(text: str) -> str:
-    r"""JSON without escapes of half a character, which a course leaves that cuts its text: no parser takes them.
+    r"""JSON without unpaired surrogates, which courses send that truncate texts: no parser takes them.
 
     Escaped backslashes are set aside meanwhile, as a character that JSON does not have: `\\ud800` is a text.
     """

@@ -10,7 +10,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.core.event_data import EVENT_TYPES
 from streams.core.limits import MAX_DURATION_CHARACTERS, MAX_TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress, new_progress
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.service import OpenedSession, SessionLaunch
@@ -139,7 +139,7 @@ class CourseSessionDetails(Model):
     ended_at: Annotated[Time | None, Field(description="When `session.ended` was made.")] = None
     metadata: dict[str, str] | None = None
     stored_state: Annotated[
-        StoredState | None,
+        StoreResult | None,
         Field(description="With `keepState`: what is kept of the player. A commit over 64 KiB is not."),
     ] = None
     completion_status: Completion

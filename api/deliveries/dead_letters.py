@@ -35,7 +35,7 @@ def _delivery_filter(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFil
     """All that match, or those that are checked; None when there are none."""
     if form["every"]:
         return delivery_filter
-    return replace(delivery_filter, ids=form.all("id")) if form.all("id") else None
+    return replace(delivery_filter, ids=form.values("id")) if form.values("id") else None
 
 
 def _parse_action(text: str) -> JobKind:

@@ -34,7 +34,7 @@ async def _webhook_name(visit: Visit, job: Job) -> str:
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel(job_id: str, visit: MayWriteDeliveries) -> Response:
-    """What is done stays done."""
+    """What it has done is kept."""
     # The page of a finished job says that it is finished.
     with suppress(Conflict):
         await visit.services.deliveries.cancel(job_id, visit.account.id, actor=visit.actor)

@@ -64,7 +64,7 @@ class ReplayCounted(Model):
     count: int
     oldest_at: Time | None = None
     newest_at: Time | None = None
-    seconds: Annotated[
+    estimated_seconds: Annotated[
         Rounded | None,
         Field(description="About how long the endpoint needs for all, by its response times of the last day."),
     ] = None

@@ -52,8 +52,8 @@ class ReplayForm:
         return cls(
             form["since"],
             form["until"],
-            tuple(form.all("type")),
-            tuple(form.all("state")),
+            tuple(form.values("type")),
+            tuple(form.values("state")),
             bool(form["backfill"]),
             form["zone"],
         )

@@ -22,7 +22,7 @@ class Form:
     def __getitem__(self, name: str) -> str:
         return self._fields.get(name, [""])[0].strip()
 
-    def all(self, name: str) -> list[str]:
+    def values(self, name: str) -> list[str]:
         """Every value of a field that may be repeated, such as a check box."""
         return self._fields.get(name, [])
 

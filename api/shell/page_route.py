@@ -1,4 +1,4 @@
-"""Routes of pages: an error is a page in words, and a form comes from a page of ours."""
+"""Routes of pages: an error is a page that says what happened, and forms come from pages of the dashboard only."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

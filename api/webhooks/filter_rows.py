@@ -65,7 +65,7 @@ def _says(rows: Sequence[FilterRow], event_filter: Mapping[str, Any] | None) -> 
 
 def typed_rows(form: Form) -> list[FilterRow]:
     """The rows of a form as they were typed, without empty ones."""
-    columns = (form.all(f"filter_{column}") for column in ("name", "condition", "value"))
+    columns = (form.values(f"filter_{column}") for column in ("name", "condition", "value"))
     rows = [FilterRow(name.strip(), condition, value.strip()) for name, condition, value in zip(*columns, strict=False)]
     return [row for row in rows if row.name or row.value]
 
@@ -94,7 +94,7 @@ def chosen_filter(form: Form) -> object | None:
     """
     before = _json_of(form["filter_before"])
     from_json, from_rows = _json_of(form["filter"]), before
-    if form.all("filter_name"):
+    if form.values("filter_name"):
         from_rows = parse_rows(typed_rows(form))
     is_json_changed, are_rows_changed = from_json != before, from_rows != before
     if is_json_changed and are_rows_changed and from_json != from_rows:

@@ -23,7 +23,7 @@ from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.event_filter import parse_filter, parse_filter_json
 from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
-from streams.features.webhooks.latest_events import ComparedEvent, LatestEvents
+from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
 from streams.features.webhooks.samples import sample_event
 from streams.features.webhooks.service import ChangeResult
 
@@ -103,7 +103,7 @@ async def _compare(visit: Visit, form: Form, registration: Registration | None) 
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
         latest_events = await visit.services.latest_events.latest(visit.account.id)
-        compared_events = visit.services.latest_events.compare(latest_events, entered_input)
+        compared_events = visit.services.latest_events.preview(latest_events, entered_input)
     except Invalid as error:
         return await _form_page(visit, registration, form_values, error.errors)
     return await _form_page(visit, registration, form_values, compared=compared_events, latest=latest_events)
@@ -120,7 +120,7 @@ async def _form_page(
     registration: Registration | None,
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
-    compared: Sequence[ComparedEvent] | None = None,
+    compared: Sequence[FilterPreview] | None = None,
     latest: LatestEvents | None = None,
 ) -> Response:
     events = latest.events if latest else await visit.services.latest_events.delivered(visit.account.id)
@@ -181,8 +181,8 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
 
 def _form_values(form: Form) -> dict[str, Any]:
     """What was typed."""
-    lists = {name: form.all(name) for name in ("events", "also")}
-    rows = [*typed_rows(form), *to_rows(None)] if form.all("filter_name") else []
+    lists = {name: form.values(name) for name in ("events", "also")}
+    rows = [*typed_rows(form), *to_rows(None)] if form.values("filter_name") else []
     return {**{name: form[name] for name in _empty_fields()}, **lists, "filter_rows": rows}
 
 
@@ -221,7 +221,7 @@ def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:
 
 def _chosen_events(form: Form) -> list[str]:
     """The types of a form. Raises `Invalid` for a choice that contradicts another: neither may be ignored."""
-    chosen_types, added_types = form.all("events"), form.all("also")
+    chosen_types, added_types = form.values("events"), form.values("also")
     if form["which"] != "some" and not (chosen_types and not form["which"]):
         if chosen_types:
             message = "you chose all types, and checked some: choose “These types” to get those alone, or uncheck them"

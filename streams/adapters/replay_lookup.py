@@ -32,7 +32,7 @@ class SqlReplayLookup:
         self._probe_task: asyncio.Task[None] | None = None
         self._database = outages[DATABASE]
 
-    async def newest(self, delivery_id: str) -> int | None:
+    async def newest_generation(self, delivery_id: str) -> int | None:
         return await self._batches.result(delivery_id) if self._probe_task is None else None
 
     async def _find(self, ids: Sequence[str]) -> Sequence[int | None]:

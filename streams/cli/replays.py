@@ -113,7 +113,7 @@ def jobs_show(job_id: JobArgument, as_json: JsonOption = False) -> None:
 
 @jobs.command("cancel")
 def jobs_cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Stop a job after its present portion. What was done stays done."""
+    """Stop a job after its present batch. What it has done is kept."""
     _show_job(
         run_in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, actor=current_actor())), as_json
     )
@@ -135,8 +135,8 @@ def _confirm_replay(replay_count: ReplayCount) -> bool:
     if not deliveries.count and not (missing_events and (missing_events.count or missing_events.at_least)):
         say("nothing to send")
         return False
-    if replay_count.seconds is not None:
-        say(f"about {max(1, round(replay_count.seconds))} s at the endpoint's pace")
+    if replay_count.estimated_seconds is not None:
+        say(f"about {max(1, round(replay_count.estimated_seconds))} s at the endpoint's pace")
     typer.confirm("Send them again?", abort=True, err=True)
     return True
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 from streams.core.errors import FieldError
 
 KEY_PREFIX = "sk_"
-PREFIX_CHARACTERS = 10
+KEY_PREFIX_CHARACTERS = 10
 
 
 class Scope(StrEnum):
@@ -137,7 +137,7 @@ def make_key(
 ) -> NewKey:
     """A new key of an account, made from a random `token`."""
     api_key = KEY_PREFIX + token
-    shown_key = api_key[:PREFIX_CHARACTERS]
+    shown_key = api_key[:KEY_PREFIX_CHARACTERS]
     return NewKey(ApiKey(key_id, account_id, name, shown_key, digest(api_key), now, scopes, expires_at), api_key)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import Delivery, HoldReason, SubscriptionsPosition, Trigger
 from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
-from streams.core.pure import pure
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.webhook import Webhook, wants
 
 # A younger event may have a delivery that `record` has not stored yet.
@@ -81,7 +81,7 @@ def _count_offsets(ranges: tuple[OffsetRange, ...] | None) -> int:
     return sum(offset_range.end - offset_range.start for offset_range in ranges or ())
 
 
-@pure
+@invalid_on_failure
 def backfill_delivery(
     value: object, appended_at: datetime, webhook: Webhook, delivery_filter: DeliveryFilter
 ) -> Delivery | None:

@@ -9,8 +9,8 @@ from streams.core.attempt import Attempt, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
 from streams.core.errors import InvalidRecord
 from streams.core.health import Fallbacks
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.outcome import Failure, Outcome, OutcomeKind, Response, judge, truncate_headers
-from streams.core.pure import pure
 from streams.core.request import Request
 from streams.core.schedule import Schedule, Tier
 from streams.core.webhook import Status, Webhook
@@ -104,7 +104,7 @@ class DecisionInputs(NamedTuple):
     fallbacks: Fallbacks
 
 
-@pure
+@invalid_on_failure
 def decide(
     delivery: Delivery, inputs: DecisionInputs, appended_at: datetime, now: datetime, *, is_busy: bool = False
 ) -> SendNow | NotSent:
@@ -170,8 +170,8 @@ def _url_of(delivery: Delivery, webhook: Webhook) -> str:
     return webhook.fallback_url if is_for_fallback and webhook.fallback_url else webhook.url
 
 
-@pure
-def conclude(
+@invalid_on_failure
+def judge_attempt(
     delivery: Delivery,
     target: SendNow,
     request: Request | None,

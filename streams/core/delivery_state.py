@@ -110,7 +110,7 @@ class Batch:
         }
 
 
-def fold(entries: Iterable[RecordedValue]) -> Batch:
+def merge_records(entries: Iterable[RecordedValue]) -> Batch:
     """Make a batch: the newest state of each delivery, every attempt, each event once."""
     delivery_states: dict[str, DeliveryState] = {}
     attempts: list[Attempt] = []

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-# Accounts that are remembered. A forgotten one is expected to want each event at each of its webhooks.
+# Accounts that are remembered. Of any other account, each webhook is expected to want each event.
 MAX_ACCOUNTS = 10_000
 # So many webhooks that do not want an event cost as much as one delivery: 0.5 µs each, and 0.2 ms.
 WEBHOOKS_PER_DELIVERY = 400

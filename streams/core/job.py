@@ -91,7 +91,10 @@ class Job:
         return replace(self, backfill=replace(self.backfill, is_due=True))
 
     def is_settled(self, now: datetime) -> bool:
-        """Whether the deliveries of its period are stored. Those of a retry or discard are what a person has seen."""
+        """Whether the deliveries of its period are stored.
+
+        A retry or a discard acts on deliveries that a person saw.
+        """
         end = self.filter.until
         return self.kind is not JobKind.REPLAY or end is None or now >= end + MIN_EVENT_AGE
 

@@ -30,7 +30,7 @@ class Subscriptions(Protocol):
 class ReplayLookup(Protocol):
     """Looks up whether a delivery was replayed."""
 
-    async def newest(self, delivery_id: str) -> int | None:
+    async def newest_generation(self, delivery_id: str) -> int | None:
         """The newest generation of a delivery; None when the database does not know it, or is away."""
 
 

@@ -116,7 +116,7 @@ class Jobs(Protocol):
     async def advance(self, job_id: str) -> Job:
         """Do one more portion of the stored deliveries and store the progress, in one transaction."""
 
-    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+    async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
         """Store the batch's deliveries that do not exist, their events and the progress, in one transaction.
 
         Changes nothing when the stored job is no longer at `job.backfill`. Returns what is stored then.

@@ -31,7 +31,7 @@ class Webhooks(Protocol):
         """
 
     async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Sequence[ListedWebhook]:
-        """Those of these webhooks that the account has, or had: deleted ones too."""
+        """The account's webhooks among these ids, deleted ones included."""
 
     async def find(self, webhook_id: str) -> Registration | None: ...
 

@@ -204,7 +204,7 @@ class SqlDeployment(SqlParts):
         return ReplayService(
             deliveries,
             self.jobs(),
-            self.webhook_stats().median_ms,
+            self.webhook_stats().median_response_ms,
             MissingEventCounter(self.event_history, deliveries, self.erasures(), self.event_codec),
             self.clock,
             self.settings.release_rate,

@@ -37,7 +37,7 @@ from streams.topics import (
 if TYPE_CHECKING:
     from streams.runtime.sql_parts import SqlParts
 
-# The customer has the event by then. Records about it wait for others, which saves the broker requests.
+# The event is delivered, so the records about it may be batched, which saves the broker requests.
 PRODUCER_LINGER_MS = 20
 
 # What `deliver` reads in addition to the retry topics.
@@ -122,7 +122,7 @@ class DeliverProcess:
             timeout_seconds=settings.attempt_timeout_seconds,
             allowed_networks=settings.allowed_networks,
             ca_file=settings.ca_file,
-            control_host=settings.control_host,
+            dns_probe_host=settings.dns_probe_host,
         )
         self._telemetry, self._clock = telemetry, deployment.clock
         self._loop_clock = LoopClock()

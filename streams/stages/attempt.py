@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from streams.core.attempt import Attempt
-from streams.core.decision import Decision, SendNow, conclude
+from streams.core.decision import Decision, SendNow, judge_attempt
 from streams.core.delivery import Delivery
 from streams.core.errors import InvalidRecord
 from streams.core.outcome import Failure, OutcomeKind, Response
@@ -69,7 +69,7 @@ class AttemptSender:
             else:
                 result = await ports.sender.send(request)
             ended_at = ports.clock.now()
-            attempt, decision = conclude(
+            attempt, decision = judge_attempt(
                 delivery, target, request, result, started_at, ended_at, policy.schedule, policy.timeout_seconds
             )
         except BaseException as error:

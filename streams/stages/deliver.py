@@ -19,9 +19,9 @@ from streams.core.delivery import DeathReason, Delivery, Target, Trigger
 from streams.core.endpoint_queue import priority_of, queue_of
 from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
 from streams.core.health import Fallbacks
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.outcome import OutcomeKind
-from streams.core.pure import pure
-from streams.outage import MACHINE, Outage, Outages
+from streams.outage import RESOURCE_SHORTAGE, Outage, Outages
 from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics
 from streams.stages.consuming.deduplicator import Deduplicator
@@ -38,7 +38,7 @@ class Deliver:
 
     def __init__(self, ports: DeliverPorts, policy: DeliveryPolicy, slots: SlotLimiter, outages: Outages) -> None:
         self._ports = ports
-        self._encode = pure(ports.codec.encode)
+        self._encode = invalid_on_failure(ports.codec.encode)
         self._sender = AttemptSender(ports, policy)
         self._slots = slots
         self._deduplicator = Deduplicator()
@@ -46,7 +46,7 @@ class Deliver:
         self._fallbacks = Fallbacks()
         self._decision_inputs = DecisionInputs(ports.subscriptions.find, policy.schedule, self._fallbacks)
 
-    @pure
+    @invalid_on_failure
     def read(self, record: Record) -> Delivery:
         """Decode a record. Raises `NewerRecord`, or `InvalidRecord` for what is no delivery."""
         delivery = self._ports.codec.decode(record.value or b"")
@@ -82,7 +82,7 @@ class Deliver:
         is_done = False
         try:
             if tier_of(record.partition.topic) is not None:
-                newest_generation = await ports.replay_lookup.newest(delivery.id)
+                newest_generation = await ports.replay_lookup.newest_generation(delivery.id)
                 if newest_generation is not None and newest_generation > delivery.generation:
                     # A replay took the place of what waited in a tier.
                     telemetry.count("retries_superseded_total")
@@ -121,7 +121,7 @@ class Deliver:
                 except Unavailable as error:
                     # This machine is short of something: the delivery waits, and no attempt counts.
                     telemetry.count("attempts_postponed_total")
-                    shortage = self._outages[MACHINE]
+                    shortage = self._outages[RESOURCE_SHORTAGE]
                     shortage.begin(record_key, str(error))
                     await asyncio.sleep(SHORTAGE_PAUSE_SECONDS)
                     decision = decide(delivery, self._decision_inputs, appended_at, now())

@@ -9,8 +9,8 @@ from streams.core.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body
 from streams.core.event_costs import EventCosts
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.matching import match
-from streams.core.pure import pure
 from streams.core.rate import RateLimits
 from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS
 from streams.core.trace import SpanName
@@ -122,7 +122,7 @@ class FanOut:
         except (InvalidRecord, Invalid) as error:
             return error
 
-    @pure
+    @invalid_on_failure
     def _decode(self, record: Record) -> tuple[Event, bytes]:
         return event_and_body(self._codec.decode(record.value or b""), record.appended_at)
 
@@ -146,7 +146,7 @@ class FanOut:
         ]
         return FanOutResult(event, deliveries, outgoing, reason, span)
 
-    @pure
+    @invalid_on_failure
     def _match(
         self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition, trace_parent: str | None
     ) -> tuple[Sequence[Delivery], Sequence[bytes], str | None]:

@@ -10,7 +10,7 @@ from functools import partial
 from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.errors import ROW_ERRORS, RecordsRefused, Unavailable
 from streams.core.failed_work import WorkKind, describe
-from streams.core.pure import pure
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.subscription_record import decode_record
 from streams.core.subscriptions_table import SubscriptionsTable
 from streams.core.webhook import Webhook
@@ -208,7 +208,7 @@ class Publish:
             await self._producer.produce([Outgoing(SUBSCRIPTIONS, SENTINEL_KEY.encode(), sentinel.encode())])
             self._sentinel, self._sentinel_written_at = sentinel, now
 
-    @pure
+    @invalid_on_failure
     def _encode_change(self, change: DueChange) -> Outgoing:
         """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
         value = self._codec.encode(change.webhook) if change.webhook else None

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.delivery_state import Batch, EventKey, RecordedValue, fold, strip_details
+from streams.core.delivery_state import Batch, EventKey, RecordedValue, merge_records, strip_details
 from streams.core.errors import ROW_ERRORS, ConflictingId, Invalid, InvalidRecord, NewerRecord
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.network import OwnNetwork
-from streams.core.pure import pure
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports.kafka import Codec, Record, RecordConsumer, RecordProducer
 from streams.ports.runtime import Clock, Telemetry
@@ -85,7 +85,7 @@ class RecordStage:
                 decoded_records.append((record, str(error)))
         return decoded_records
 
-    @pure
+    @invalid_on_failure
     def _decode(self, record: Record) -> RecordedValue:
         value = self._codec.decode(record.value or b"")
         expected_type = _VALUE_TYPES.get(record.partition.topic, Delivery)
@@ -113,7 +113,7 @@ class RecordStage:
             return []
         entries = [entry for _, entry in values]
         try:
-            batch = _fold(entries)
+            batch = _merge_records(entries)
             conflicts = await self._store_when_available(batch)
         except ROW_ERRORS as error:
             if len(values) == 1:
@@ -160,7 +160,7 @@ class RecordStage:
         self._telemetry.count("records_refused_total")
         self._telemetry.warning("record_stored_without_details", **record.place, why=str(cause))
         try:
-            await self._store_when_available(_fold([strip_details(entry)]))
+            await self._store_when_available(_merge_records([strip_details(entry)]))
         except ROW_ERRORS as error:
             return [(record, f"it cannot be stored: {error}")]
         return []
@@ -170,6 +170,6 @@ class RecordStage:
         return await self._outages.retry(lambda: self._recorder.record(batch), RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
 
-@pure
-def _fold(entries: Sequence[RecordedValue]) -> Batch:
-    return fold(entries)
+@invalid_on_failure
+def _merge_records(entries: Sequence[RecordedValue]) -> Batch:
+    return merge_records(entries)

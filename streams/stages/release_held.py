@@ -14,7 +14,7 @@ from streams.core.delivery_state import Batch, DeliveryState, state_of_record
 from streams.core.errors import ROW_ERRORS, InvalidRecord, RecordsRefused, Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
 from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
-from streams.core.pure import pure
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.rate import Pace
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import Codec, Outgoing, RecordProducer
@@ -248,7 +248,7 @@ class ReleaseHeld:
         async with self._query_slots:
             return await self._held_deliveries.oldest(webhook_id, limit, excluded, failed_rows)
 
-    @pure
+    @invalid_on_failure
     def _release_one(self, held_delivery: HeldDelivery, position: SubscriptionsPosition) -> ReleaseResult:
         """The record that ends a hold, if there is one, and the delivery's state after it."""
         now = self._clock.now()

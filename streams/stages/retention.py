@@ -6,9 +6,9 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import NoReturn
 
+from streams.core.batch_size import BatchSize, throttle_seconds
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
-from streams.core.portion import Portion, throttle_seconds
 from streams.outage import RETENTION, Outage
 from streams.ports.runtime import Clock, Telemetry
 from streams.ports.storage import Prunable, PruneResult, Pruning
@@ -63,7 +63,7 @@ class _KindRetention:
         self._lags = lags
         self._name = prunable.name.lower()
         self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
-        self._portion = Portion()
+        self._portion = BatchSize()
         self._cutoff = clock.now() - retention
 
     async def run(self) -> NoReturn:

@@ -27,7 +27,7 @@ def fetcher() -> FakeFetcher:
     fetcher = FakeFetcher()
     thread = SimpleNamespace(_consumer=SimpleNamespace(_fetcher=fetcher))
     app = SimpleNamespace(consumer=SimpleNamespace(_thread=thread))
-    patches.set_fetch(cast(Any, app), 500, lambda: GATHER_SECONDS)
+    patches.set_fetch_wait(cast(Any, app), 500, lambda: GATHER_SECONDS)
     return fetcher
 
 

@@ -67,7 +67,7 @@ async def test_while_the_control_name_fails_no_look_up_counts() -> None:
             raise OSError("no such name")
         return ["127.0.0.1"]
 
-    options = {"lookup": lookup, "control_host": "control.example.com", "monotonic": lambda: now}
+    options = {"lookup": lookup, "dns_probe_host": "control.example.com", "monotonic": lambda: now}
     async with endpoint() as there, sending(**options) as sender:
         gone = post(there, host="gone.example.com")
         assert failed(await sender.send(gone)).kind is OutcomeKind.DNS
@@ -101,7 +101,7 @@ async def test_a_wrong_control_name_blames_no_endpoint() -> None:
         raise OSError("no such name")
 
     now = 0.0
-    options = {"lookup": lookup, "control_host": "mistyped.example.com", "monotonic": lambda: now}
+    options = {"lookup": lookup, "dns_probe_host": "mistyped.example.com", "monotonic": lambda: now}
     async with endpoint() as there, sending(**options) as sender:
         gone = post(there, host="gone.example.com")
         with pytest.raises(Unavailable):

@@ -25,7 +25,7 @@ from streams.adapters.replay_lookup import replay_lookup
 from streams.adapters.sql.database import database_url
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.core.decision import SendNow
-from streams.core.delivery_state import fold
+from streams.core.delivery_state import merge_records
 from streams.core.errors import Misconfigured, ScormWebhooksError
 from streams.core.outcome import OutcomeKind
 from streams.core.schedule import parse_schedule
@@ -88,7 +88,7 @@ async def test_a_broker_that_is_away_is_a_warning(lines: Lines, monkeypatch: pyt
 
 async def test_a_database_that_is_away_is_a_warning(lines: Lines) -> None:
     lookup = replay_lookup("postgresql://someone:canary@127.0.0.1:1/none", Outages(PrometheusTelemetry("deliver")))
-    await lookup.newest("dlv_1")
+    await lookup.newest_generation("dlv_1")
     [line] = lines()
     assert summary(line) == ("database_unreachable", "warning", "deliver")
     assert "canary" not in str(line)
@@ -111,7 +111,7 @@ async def test_a_paused_webhook_is_a_warning_with_its_id(lines: Lines, tmp_path:
             PrometheusTelemetry("deliver"),
             FakeEncryption(),
         )
-        await recorder.record(fold([failed(number) for number in range(1, 6)]))
+        await recorder.record(merge_records([failed(number) for number in range(1, 6)]))
     [line] = [line for line in lines() if "logger" not in line]
     assert summary(line) == ("webhook_paused", "warning", "deliver")
     assert line["webhook_id"] == webhook().id
@@ -120,7 +120,7 @@ async def test_a_paused_webhook_is_a_warning_with_its_id(lines: Lines, tmp_path:
 async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) -> None:
     kafka, codec, clock = FakeKafka(FakeClock()), AvroCodec(), FakeClock()
     sender = HttpSender(
-        connections=2, timeout_seconds=1, allowed_networks=(), ca_file=None, control_host="control.example.com"
+        connections=2, timeout_seconds=1, allowed_networks=(), ca_file=None, dns_probe_host="control.example.com"
     )
     ports = DeliverPorts(
         codec,

@@ -20,13 +20,13 @@ async def test_a_file_that_comes_later_is_read(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(replay_lookup_module, "RETRY_PAUSE_SECONDS", 0.01)
     telemetry, path = FakeTelemetry(), tmp_path / "later.db"
     lookup = replay_lookup(f"sqlite:///{path}", Outages(telemetry))
-    assert await lookup.newest("some") is None
+    assert await lookup.newest_generation("some") is None
     assert telemetry.logged_count("database_unreachable") == 1
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
         database.execute("INSERT INTO deliveries VALUES ('some', 3)")
     async with asyncio.timeout(SECONDS):
-        while await lookup.newest("some") != 3:
+        while await lookup.newest_generation("some") != 3:
             await asyncio.sleep(0.01)
 
 
@@ -36,13 +36,13 @@ async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, mo
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE other (id TEXT)")
     asked = replay_lookup(f"sqlite:///{path}", Outages(telemetry))
-    assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
+    assert [await asked.newest_generation("some"), await asked.newest_generation("some")] == [None, None]
     assert telemetry.logged_count("database_unreachable") == 1
     with sqlite3.connect(path) as database:
         database.execute("CREATE TABLE deliveries (id TEXT, generation INTEGER)")
         database.execute("INSERT INTO deliveries VALUES ('some', 3)")
     async with asyncio.timeout(SECONDS):
-        while (found := await asked.newest("some")) is None:
+        while (found := await asked.newest_generation("some")) is None:
             await asyncio.sleep(0.01)
     assert found == 3
     assert telemetry.logged_count("database_reachable") == 1
@@ -51,7 +51,7 @@ async def test_a_database_that_fails_rests_and_is_asked_again(tmp_path: Path, mo
 async def test_a_server_that_is_away_is_not_asked_while_it_rests() -> None:
     telemetry = FakeTelemetry()
     asked = replay_lookup("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", Outages(telemetry))
-    assert [await asked.newest("some"), await asked.newest("some")] == [None, None]
+    assert [await asked.newest_generation("some"), await asked.newest_generation("some")] == [None, None]
     assert telemetry.logged_count("database_unreachable") == 1
     assert "secret" not in str(telemetry.logged)
 
@@ -63,12 +63,12 @@ async def test_a_connection_closed_by_the_server_is_reopened(postgresql: str) ->
     async with await psycopg.AsyncConnection.connect(postgresql, autocommit=True) as other:
         await other.execute("CREATE TABLE deliveries (id text, generation int)")
         await other.execute("INSERT INTO deliveries VALUES ('some', 3)")
-        assert await asked.newest("some") == 3
+        assert await asked.newest_generation("some") == 3
         await other.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s",
             [other.info.backend_pid],
         )
-        assert await asked.newest("some") == 3
+        assert await asked.newest_generation("some") == 3
     assert telemetry.logged == []
 
 
@@ -80,6 +80,6 @@ async def test_an_unexpected_error_reaches_every_caller() -> None:
     asked = SqlReplayLookup(Broken(), Outages(FakeTelemetry()))
     for _ in range(2):
         responses = await asyncio.wait_for(
-            asyncio.gather(asked.newest("one"), asked.newest("two"), return_exceptions=True), 5
+            asyncio.gather(asked.newest_generation("one"), asked.newest_generation("two"), return_exceptions=True), 5
         )
         assert [type(response) for response in responses] == [ZeroDivisionError, ZeroDivisionError]

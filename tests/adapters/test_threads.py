@@ -88,4 +88,4 @@ async def test_the_end_offset_is_asked_again_without_a_thread() -> None:
 async def test_a_retry_is_sent_unasked_without_a_thread(tmp_path: Path) -> None:
     table = DriverTable(SqliteQueries(tmp_path / "db"))
     with ThreadShortage():
-        assert await SqlReplayLookup(table, Outages(FakeTelemetry())).newest("dlv_1") is None
+        assert await SqlReplayLookup(table, Outages(FakeTelemetry())).newest_generation("dlv_1") is None

@@ -24,7 +24,7 @@ GIVEN: dict[str, Any] = {
     "fanOutConsumer": "librdkafka",
     "allowedNetworks": ["10.1.0.0/16", "10.2.0.0/16"],
     "allowHttp": True,
-    "controlHost": "example.com",
+    "dnsProbeHost": "example.com",
     "signatureHeader": "X-Acme-Signature",
     "sendTraceparent": True,
     "attemptTimeoutSeconds": 2.5,

@@ -17,12 +17,12 @@ from streams.adapters.sql.schema import metadata
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.audit import AuditEntry
 from streams.core.delivery import DeathReason, Delivery, HoldReason, Trigger
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.event import render
 from streams.core.outcome import OutcomeKind
 from streams.features.course_sessions.changes import EventContext, apply_commit, launch
 from streams.features.course_sessions.commit import PlayerCommit
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.service import LearnerService
@@ -71,7 +71,7 @@ def failure(delivery: Delivery, **changes: Any) -> Attempt:
 
 
 async def record(store: SqlStore, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
-    await store.recorder.record(fold([RecordedValue(value, at) for value in values]))
+    await store.recorder.record(merge_records([RecordedValue(value, at) for value in values]))
 
 
 async def record_each_state(store: SqlStore) -> None:
@@ -90,7 +90,7 @@ async def open_sessions(store: SqlStore) -> None:
     for number, learner in enumerate((ADA, ADA, "grace")):
         name = "sess_of_grace" if learner == "grace" else f"sess_of_ada_{number}"
         package = "pkg_of_ada" if learner == ADA else "pkg"
-        more: dict[str, Any] = {"metadata": {"who": learner}, "stored_state": StoredState.NOTHING}
+        more: dict[str, Any] = {"metadata": {"who": learner}, "stored_state": StoreResult.NOTHING}
         new = CourseSession("acme", name, package, learner, BEFORE, NOON, **more)
         token = f"{number}" * 64
         launched = launch(new, EventContext(NOON, partial(str, f"evt_launch_{number}")))

@@ -7,7 +7,7 @@ import pytest
 
 from builders import NOON, webhook
 from contract.stores import SqlStore
-from streams.adapters.sql import room
+from streams.adapters.sql import account_limits
 from streams.core.errors import Conflict
 from streams.core.limits import MAX_SCOPE_IDS, MAX_SCOPE_IDS_PER_ACCOUNT
 from streams.core.webhook import Registration, Webhook
@@ -34,7 +34,7 @@ async def test_an_account_has_a_limited_number_of_scope_ids(database: SqlStore) 
 
 
 async def test_changes_at_once_do_not_exceed_the_limit(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "MAX_SCOPE_IDS_PER_ACCOUNT", 30)
+    monkeypatch.setattr(account_limits, "MAX_SCOPE_IDS_PER_ACCOUNT", 30)
     for number in range(6):
         await database.webhooks.add(Registration(scoped(number, 1), NOON))
 
@@ -49,7 +49,7 @@ async def test_changes_at_once_do_not_exceed_the_limit(database: SqlStore, monke
 async def test_an_account_has_a_limited_length_of_urls_and_headers(
     database: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", 1000)
+    monkeypatch.setattr(account_limits, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", 1000)
     long = webhook(id="wh_long", fallback_url="https://b.example", encrypted_headers="x" * 900)
     await database.webhooks.add(Registration(long, NOON))
     with pytest.raises(
@@ -60,7 +60,7 @@ async def test_an_account_has_a_limited_length_of_urls_and_headers(
 
 async def test_an_account_of_an_earlier_release_goes_on(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await database.webhooks.add(Registration(scoped(1, 50), NOON))
-    monkeypatch.setattr(room, "MAX_SCOPE_IDS_PER_ACCOUNT", 10)
+    monkeypatch.setattr(account_limits, "MAX_SCOPE_IDS_PER_ACCOUNT", 10)
     await database.webhooks.add(Registration(webhook(id="wh_unscoped"), NOON))
     assert await database.webhooks.change("wh_1", lambda known: replace(known, description="new"))
     narrower = await database.webhooks.change("wh_1", lambda known: replace(known, webhook=scoped(1, 40)))

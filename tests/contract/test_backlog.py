@@ -8,7 +8,7 @@ from streams.adapters.sql.backlog import SqlBacklogs
 from streams.core.attempt import NextStep
 from streams.core.backlog import Backlog, WaitingCount
 from streams.core.delivery import HoldReason
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.outcome import OutcomeKind
 
 LATER = NOON + timedelta(minutes=5)
@@ -32,7 +32,7 @@ async def test_deliveries_are_counted_by_tier_and_reason(database: SqlStore) -> 
         RecordedValue(delivery(event_id="evt_4"), NOON),
         RecordedValue(attempt(event_id="evt_5"), NOON),
     ]
-    await database.recorder.record(fold(values))
+    await database.recorder.record(merge_records(values))
     found = await SqlBacklogs(database.database).read()
     assert {tier: waiting.deliveries for tier, waiting in found.retries.items()} == {"30s": 1}
     due_at = found.retries["30s"].since

@@ -22,7 +22,7 @@ from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, DeliveryFilter, User
 from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.errors import Conflict, NotFound
 from streams.core.event_filter import parse_filter
 from streams.core.mail import Mail, MailKind
@@ -268,13 +268,13 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     database: SqlStore,
 ) -> None:
     mails = SqlMails(database.database)
-    await database.recorder.record(fold([RecordedValue(dead_letter(), NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(dead_letter(), NOON)]))
     assert await mails.enqueue_reminders(NOON + DAY - timedelta(seconds=1)) == 0
     assert await mails.enqueue_reminders(NOON + DAY) == 1
     assert await mails.enqueue_reminders(NOON + 2 * DAY) == 0
     # One was dead before the last mail, and one was not.
     await database.recorder.record(
-        fold([RecordedValue(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)])
+        merge_records([RecordedValue(dead_letter(delivery=delivery(event_id="evt_2")), NOON + DAY / 2)])
     )
     await database.replays.discard(DeliveryFilter(event_id=delivery().event_id))
     assert await mails.enqueue_reminders(NOON + 3 * DAY) == 0
@@ -290,7 +290,7 @@ async def test_dead_letters_a_day_old_cause_a_mail_and_a_weekly_one(
     assert await mails.enqueue_reminders(NOON + 8 * DAY) == 1
     await database.replays.discard(DeliveryFilter(event_id="evt_2"))
     later = dead_letter(delivery=delivery(event_id="evt_3"))
-    await database.recorder.record(fold([RecordedValue(later, NOON + 10 * DAY)]))
+    await database.recorder.record(merge_records([RecordedValue(later, NOON + 10 * DAY)]))
     assert await mails.enqueue_reminders(NOON + 10 * DAY) == 0
     accounts = SqlAccounts(database.database)
     await accounts.change("acme", lambda known: replace(known, weekly_digest=False))
@@ -334,14 +334,14 @@ async def test_statistics_add_up_and_count_a_batch_once(database: SqlStore) -> N
     numbers = SqlWebhookStats(database.database)
     for _ in range(2):
         for number in (1, 2, 3):
-            await database.recorder.record(fold([failed(number)]))
+            await database.recorder.record(merge_records([failed(number)]))
     end = NOON + timedelta(milliseconds=40)
-    await database.recorder.record(fold([RecordedValue(attempt(ended_at=end), NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(attempt(ended_at=end), NOON)]))
     seen = {hour.outcome: hour for hour in (await numbers.stats("wh_crm", NOON)).hours}
     assert (seen["server_error"].attempts, seen["server_error"].milliseconds) == (3, 15.0)
     assert (seen["delivered"].attempts, seen["delivered"].slowest_ms) == (1, 40.0)
-    assert await numbers.last_at("wh_crm", "delivered") == end
-    assert await numbers.last_at("wh_crm", "dns") is None
+    assert await numbers.last_attempt_at("wh_crm", "delivered") == end
+    assert await numbers.last_attempt_at("wh_crm", "dns") is None
     assert (await numbers.stats("wh_crm", NOON + timedelta(hours=1))).hours == []
     failing = await numbers.failure_streak("wh_crm")
     assert (failing.failures, failing.last_status) == (3, 500)
@@ -363,8 +363,8 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
         shared = {"event_id": f"evt_{number}"}
         for hook in ("wh_crm", "wh_lrs"):
             due_mail = delivery(**shared, webhook_id=hook)
-            await database.recorder.record(fold([RecordedValue(due_mail, NOON)]))
-        await database.recorder.record(fold([RecordedValue(attempt(**shared), NOON)]))
+            await database.recorder.record(merge_records([RecordedValue(due_mail, NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(attempt(**shared), NOON)]))
     assert (await pruning.prune(Prunable.DELIVERIES, NOON, 10)).rows == 0
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 2
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 2)).rows == 1
@@ -375,7 +375,7 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
     assert await database.count(events) == 3
     for number in range(3):
         made_attempt = attempt(event_id=f"evt_{number}", webhook_id="wh_lrs")
-        await database.recorder.record(fold([RecordedValue(made_attempt, NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(made_attempt, NOON)]))
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + DAY, 10)).rows == 3
     assert await database.count(events) == await database.count(deliveries) == 0
 
@@ -383,7 +383,7 @@ async def test_a_done_delivery_is_pruned_with_its_rows_in_batches(
 async def test_dead_held_and_waiting_deliveries_are_not_pruned(database: SqlStore) -> None:
     pruning = SqlPruning(database.database)
     await database.recorder.record(
-        fold([RecordedValue(dead_letter(), NOON), RecordedValue(delivery(event_id="evt_2"), NOON)])
+        merge_records([RecordedValue(dead_letter(), NOON), RecordedValue(delivery(event_id="evt_2"), NOON)])
     )
     assert (await pruning.prune(Prunable.DELIVERIES, NOON + 365 * DAY, 10)).rows == 0
     assert (await pruning.prune(Prunable.DEAD_LETTERS, NOON, 10)).rows == 0
@@ -400,7 +400,7 @@ async def test_every_other_kind_is_taken_away_by_its_age(database: SqlStore) -> 
     await SqlSignIns(base).add(SignIn("one", "operator", NOON, NOON, user_id="usr_1"))
     await SqlSessions(base).add(Session("session_1", "user:usr_1", NOON, NOON, NOON, user_id="usr_1"), "hash")
     for number in range(5):
-        await database.recorder.record(fold([failed(number)]))
+        await database.recorder.record(merge_records([failed(number)]))
     mails = SqlMails(base)
     owed = await mails.next_due(MailKind.PAUSED, "", NOON + DAY)
     assert owed is not None

@@ -33,7 +33,7 @@ from streams.features.course_sessions.changes import (
     report_score,
 )
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import new_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
@@ -106,10 +106,10 @@ async def test_the_longest_ids_fit_into_each_index(database: SqlStore, sessions:
         session("s" * MAX_ID_CHARACTERS),
         package_id="".join(random.Random(2).choices(string.ascii_letters, k=MAX_ID_CHARACTERS)),
         learner_id=learner_id,
-        stored_state=StoredState.STORED,
+        stored_state=StoreResult.STORED,
     )
     found = await sessions.open(launch(longest, made_at(NOON, "evt_long")), url("1" * 64), lambda known: None)
-    assert (found.learner_id, found.stored_state) == (learner_id, StoredState.STORED)
+    assert (found.learner_id, found.stored_state) == (learner_id, StoreResult.STORED)
 
 
 async def test_events_leave_in_their_order_whatever_the_clock_does(

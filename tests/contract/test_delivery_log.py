@@ -15,7 +15,7 @@ from streams.adapters.sql.recorder import SqlRecorder
 from streams.core.account import AttemptDetails, DeliveryFilter, DeliverySummary
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery, State, Trigger
-from streams.core.delivery_state import RecordedValue, StateCount, fold
+from streams.core.delivery_state import RecordedValue, StateCount, merge_records
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
 from streams.core.page import Page
 
@@ -29,7 +29,7 @@ async def test_deliveries_are_listed_newest_first_and_by_every_filter(store: Sto
             dead_letter(delivery=delivery(event_id="evt_4", first_seen_at=NOON - timedelta(seconds=1))), NOON
         ),
     ]
-    await store.recorder.record(fold(entries))
+    await store.recorder.record(merge_records(entries))
 
     async def listed(**wanted: Any) -> list[str]:
         return [state.event_id for state in (await store.delivery_log.list(DeliveryFilter(**wanted))).rows]
@@ -58,7 +58,7 @@ async def test_a_summary_counts_what_matches(store: Store) -> None:
     test = attempt(event_id="evt_test", trigger=Trigger.TEST)
     letters = [dead_letter(delivery=one._replace(step=7)) for one in (known[0], other)]
     values: list[Delivery | Attempt | DeadLetter] = [*known, *letters, test]
-    await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
+    await store.recorder.record(merge_records(RecordedValue(value, NOON) for value in values))
 
     async def summary(**wanted: Any) -> DeliverySummary:
         return await store.delivery_log.summary(DeliveryFilter(**wanted))
@@ -75,7 +75,7 @@ async def test_a_summary_counts_what_matches(store: Store) -> None:
 
 
 async def test_a_delivery_with_only_an_attempt_has_no_body_yet(store: Store) -> None:
-    await store.recorder.record(fold([RecordedValue(attempt(), NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(attempt(), NOON)]))
     seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
     assert (seen.delivery_state.state, seen.body, seen.payload) == (State.DELIVERED, None, None)
@@ -85,14 +85,14 @@ async def test_an_outcome_is_there_with_its_payload(store: Store) -> None:
     names = [delivery(event_id=f"evt_{number}").id for number in range(4)]
     sent = [RecordedValue(delivery(event_id=f"evt_{number}"), NOON) for number in (1, 3)]
     ended = [RecordedValue(attempt(event_id=f"evt_{number}"), NOON) for number in (2, 3)]
-    await store.recorder.record(fold([*sent, *ended]))
+    await store.recorder.record(merge_records([*sent, *ended]))
     assert set(await store.delivery_log.with_outcome(names)) == {names[3]}
 
 
 async def test_a_delivery_is_found_with_its_body_and_its_attempts(store: Store) -> None:
     made = [attempt(number=number, generation=generation) for generation, number in ((2, 1), (1, 2), (1, 1))]
     await store.recorder.record(
-        fold([RecordedValue(delivery(), NOON), *(RecordedValue(attempt, NOON) for attempt in made)])
+        merge_records([RecordedValue(delivery(), NOON), *(RecordedValue(attempt, NOON) for attempt in made)])
     )
     seen = await store.delivery_log.find(delivery().id)
     assert seen is not None
@@ -107,7 +107,7 @@ async def record_attempts(store: Store, count: int, **changes: Any) -> None:
     """Record this many attempts of one delivery, sent again after each third."""
     places = [(1 + at // 3, 1 + at % 3) for at in range(count)]
     made = [attempt(generation=generation, number=number, **changes) for generation, number in places]
-    await store.recorder.record(fold(RecordedValue(one, NOON) for one in made))
+    await store.recorder.record(merge_records(RecordedValue(one, NOON) for one in made))
 
 
 async def test_the_newest_attempts_are_shown_oldest_first(store: Store) -> None:
@@ -150,10 +150,10 @@ async def test_an_attempt_that_comes_meanwhile_is_counted(database: SqlStore, mo
     recorder = SqlRecorder(other, FakeClock(), FakeTelemetry(), FakeEncryption())
 
     async def read_after_another(*arguments: Any) -> Page[AttemptDetails]:
-        await recorder.record(fold([RecordedValue(attempt(number=2), NOON)]))
+        await recorder.record(merge_records([RecordedValue(attempt(number=2), NOON)]))
         return await newest_attempts(*arguments)
 
-    await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
+    await recorder.record(merge_records([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
     monkeypatch.setattr(delivery_log, "newest_attempts", read_after_another)
     details = await database.delivery_log.find(delivery().id)
     await other.close()

@@ -10,7 +10,7 @@ from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State, Trigger
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
 from streams.features.deliveries.search import DeliverySearchService
@@ -40,7 +40,7 @@ async def with_subjects(store: SqlStore) -> DeliverySearchService:
         for number, (event_id, data) in enumerate(SUBJECTS.items())
     ]
     entries.append(RecordedValue(delivery(event_id="evt_1", account_id="other", body=body(sessionId="s9")), NOON))
-    await store.recorder.record(fold(entries))
+    await store.recorder.record(merge_records(entries))
     return DeliverySearchService(store.delivery_log, SqlDeliverySearch(store.database))
 
 
@@ -86,7 +86,7 @@ async def test_a_delivery_is_found_by_its_failed_attempts(database: SqlStore) ->
         RecordedValue(attempt(event_id=event_id, outcome=outcome, status=status), NOON)
         for event_id, (outcome, status) in failures.items()
     ]
-    await database.recorder.record(fold(entries))
+    await database.recorder.record(merge_records(entries))
 
     async def listed(**wanted: Any) -> list[str]:
         page = await database.delivery_log.list(DeliveryFilter(**wanted))
@@ -107,7 +107,7 @@ async def test_a_delivery_with_several_failures_is_listed_once(database: SqlStor
         attempt(number=2, outcome=OutcomeKind.SERVER_ERROR, status=500, first_seen_at=later),
         attempt(number=3, outcome=OutcomeKind.TIMEOUT, status=None, first_seen_at=later + timedelta(minutes=1)),
     ]
-    await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
+    await database.recorder.record(merge_records([RecordedValue(one, NOON) for one in made]))
     service = DeliverySearchService(database.delivery_log, SqlDeliverySearch(database.database))
     for wanted in (DeliveryFilter("acme", status_class=5), DeliveryFilter("acme", outcome=OutcomeKind.SERVER_ERROR)):
         result = await service.search(wanted)
@@ -122,7 +122,7 @@ async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
         for number in range(3)
     ]
     entries.append(RecordedValue(dead_letter(delivery=delivery(event_id="evt_dead")), NOON))
-    await database.recorder.record(fold(entries))
+    await database.recorder.record(merge_records(entries))
     search = SqlDeliverySearch(database.database)
     service = DeliverySearchService(database.delivery_log, search)
     facets = await service.facets(DeliveryFilter("acme", state=State.DEAD))
@@ -135,7 +135,7 @@ async def test_facets_count_what_a_filter_leaves(database: SqlStore) -> None:
 
 async def test_the_last_attempt_is_that_of_the_newest_generation(database: SqlStore) -> None:
     made = [attempt(generation=2, number=1, status=200), attempt(generation=1, number=3, status=503)]
-    await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
+    await database.recorder.record(merge_records([RecordedValue(one, NOON) for one in made]))
     service = DeliverySearchService(database.delivery_log, SqlDeliverySearch(database.database))
     result = await service.search(DeliveryFilter("acme"))
     [last] = result.last_attempts.values()
@@ -158,7 +158,7 @@ async def test_failed_attempts_of_a_webhook_are_listed_newest_first(database: Sq
             (4, OutcomeKind.REFUSED, Trigger.TEST),
         )
     ]
-    await database.recorder.record(fold([RecordedValue(one, NOON) for one in made]))
+    await database.recorder.record(merge_records([RecordedValue(one, NOON) for one in made]))
     stats = SqlWebhookStats(database.database)
     failures = await stats.failures(webhook().id, 5)
     assert [one.started_at for one in failures] == [NOON + timedelta(minutes=3), NOON + timedelta(minutes=1)]

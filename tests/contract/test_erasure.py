@@ -314,7 +314,7 @@ async def test_a_waiting_retry_is_superseded(database: SqlStore) -> None:
     waiting = of_learner(1)
     await record(database, waiting, failure(waiting))
     await erase(database)
-    newest = await database.replay_lookup.newest(waiting.id)
+    newest = await database.replay_lookup.newest_generation(waiting.id)
     assert newest is not None
     assert newest > waiting.generation
 
@@ -348,9 +348,9 @@ async def test_a_backfill_leaves_erased_events_out(database: SqlStore) -> None:
     job = Job("job_1", "acme", JobKind.REPLAY, wanted, NOON, backfill=Backfill(is_due=True))
     job = await database.jobs.add(job, entry)
     begun = Backfill(is_due=True).begin(Period((OffsetRange(0, 0, 1),), None))
-    job = await database.jobs.backfill(job, begun, Batch())
+    job = await database.jobs.store_backfill(job, begun, Batch())
     held = of_learner(1)._replace(hold_reason=HoldReason.REPLAY)
-    job = await database.jobs.backfill(job, begun.after_reading({0: 1}), batch_of(held))
+    job = await database.jobs.store_backfill(job, begun.after_reading({0: 1}), batch_of(held))
     assert job.backfill
     assert (job.backfill.added, job.backfill.skipped) == (0, 1)
     assert await states(database) == []

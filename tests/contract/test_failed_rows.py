@@ -46,7 +46,7 @@ from streams.core.backfill import OffsetRange
 from streams.core.backlog import Backlog, GroupOffsets
 from streams.core.compacted_table import SENTINEL_KEY, Sentinel
 from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
 from streams.core.job import Job, JobKind
@@ -363,7 +363,7 @@ async def hold(database: SqlStore, *event_ids: str) -> dict[str, str]:
     values = [
         delivery(event_id=event_id).to_held(HoldReason.REPLAY, None, is_attempted=False) for event_id in event_ids
     ]
-    await database.recorder.record(fold([RecordedValue(value, NOON) for value in values]))
+    await database.recorder.record(merge_records([RecordedValue(value, NOON) for value in values]))
     await database.outbox.mark_published([(due, NOON) for due in await database.outbox.list_due(10)])
     return {value.event_id: value.id for value in values}
 
@@ -539,7 +539,7 @@ async def test_a_wrong_reminder_stops_no_other(database: SqlStore, work: Work) -
     await database.webhooks.add(Registration(webhook(id="wh_other"), NOON))
     for name in ("wh_crm", "wh_other"):
         dead = dead_letter(delivery=delivery(event_id=f"evt_{name}", webhook_id=name))
-        await database.recorder.record(fold([RecordedValue(dead, NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(dead, NOON)]))
     stored_mails, failed = SqlMails(database.database), list[FailedRow]()
     reminder = stored_mails._reminder
 

@@ -10,7 +10,7 @@ from builders import NOON, attempt, delivery
 from contract.stores import Store, publish_all
 from streams.core.attempt import NextStep
 from streams.core.delivery import Delivery, HoldReason, State
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.errors import Unavailable
 from streams.core.held import HeldChoice, ReleaseProgress
 from streams.core.outcome import OutcomeKind
@@ -25,7 +25,7 @@ def held(number: int, pause_id: str | None = "pause_1", **changes: object) -> De
 
 
 async def record(store: Store, *deliveries: Delivery) -> None:
-    await store.recorder.record(fold(RecordedValue(one, NOON) for one in deliveries))
+    await store.recorder.record(merge_records(RecordedValue(one, NOON) for one in deliveries))
 
 
 async def change(store: Store, choice: HeldChoice = HeldChoice.DELIVER, **changes: object) -> None:
@@ -115,7 +115,7 @@ async def test_an_automatic_pause_holds_until_it_is_ended(store: Store) -> None:
         )
         for second in range(5)
     ]
-    await store.recorder.record(fold(RecordedValue(failure, NOON) for failure in failures))
+    await store.recorder.record(merge_records(RecordedValue(failure, NOON) for failure in failures))
     [known] = await store.webhooks.list()
     automatic = known.pause
     assert automatic is not None
@@ -144,10 +144,10 @@ async def test_a_released_delivery_is_under_way_until_its_attempt(store: Store) 
     # Deliveries of fan-out, and those in a tier, are not.
     await record(store, delivery(event_id="evt_new"))
     tier = attempt(event_id="evt_tier", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
-    await store.recorder.record(fold([RecordedValue(tier, NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(tier, NOON)]))
     assert await store.held.webhooks() == {"wh_crm": 2}
     done = attempt(event_id="evt_1", step=one.step + 2, number=3)
-    await store.recorder.record(fold([RecordedValue(done, NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(done, NOON)]))
     assert await store.held.webhooks() == {"wh_crm": 1}
     assert await leaving(store) == [("evt_3", HeldChoice.DELIVER)]
 

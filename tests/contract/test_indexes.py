@@ -16,7 +16,7 @@ from fakes.delivery import FakeEncryption, FakeTelemetry
 from streams.adapters.sql.course_session_tables import course_sessions, player_states
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.page import Cursor
 from streams.features.course_sessions.player_states import SqlPlayerStates
 
@@ -65,7 +65,7 @@ def plans(store: SqlStore, part: str = "ORDER BY deliveries.first_seen_at") -> I
 
 @pytest.mark.parametrize(("index", "wanted"), FILTERS.items())
 async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: dict[str, Any]) -> None:
-    await database.recorder.record(fold([entry(number) for number in range(5000)]))
+    await database.recorder.record(merge_records([entry(number) for number in range(5000)]))
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     after = Cursor(NOON + timedelta(days=1), "zzz")
@@ -76,7 +76,7 @@ async def test_a_filter_has_its_index(database: SqlStore, index: str, wanted: di
 
 
 async def test_an_event_of_any_account_is_found_without_reading_all(database: SqlStore) -> None:
-    await database.recorder.record(fold([entry(number) for number in range(5000)]))
+    await database.recorder.record(merge_records([entry(number) for number in range(5000)]))
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     with plans(database) as found:
@@ -123,8 +123,8 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
     dead = [dead_letter(delivery=one) for one in waiting[300:]]
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
-    await database.recorder.record(fold(RecordedValue(one, NOON) for one in held))
-    await database.recorder.record(fold(RecordedValue(one, NOON) for one in dead))
+    await database.recorder.record(merge_records(RecordedValue(one, NOON) for one in held))
+    await database.recorder.record(merge_records(RecordedValue(one, NOON) for one in dead))
     mine = DeliveryFilter(account_id="acme", webhook_id="wh_crm", limit=10)
     with plans(database) as found:
         await database.held.oldest("wh_crm", 10)
@@ -145,10 +145,12 @@ async def test_a_portion_is_found_by_walking_an_index(database: SqlStore) -> Non
 async def test_events_that_are_stored_are_found_by_their_key(database: SqlStore) -> None:
     """Each batch of `record` looks for the events that another webhook's delivery has brought before."""
     made = [delivery(event_id=f"evt_{number}") for number in range(1000)]
-    await database.recorder.record(fold(RecordedValue(one, NOON) for one in made))
+    await database.recorder.record(merge_records(RecordedValue(one, NOON) for one in made))
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     with plans(database, "events.hash") as found:
-        await database.recorder.record(fold(RecordedValue(one._replace(webhook_id="wh_7"), NOON) for one in made[:10]))
+        await database.recorder.record(
+            merge_records(RecordedValue(one._replace(webhook_id="wh_7"), NOON) for one in made[:10])
+        )
     (plan,) = found
     assert re.search(r"SEARCH events|Index Scan|Bitmap Index Scan", plan), plan

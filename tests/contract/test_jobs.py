@@ -21,7 +21,7 @@ from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.backfill import Backfill, OffsetRange, Period
 from streams.core.delivery import HoldReason, State, Trigger
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.errors import Conflict
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
@@ -41,7 +41,7 @@ async def dead(store: Store, *numbers: int, webhook_id: str = "wh_crm", seconds:
     """Record dead letters of this many seconds after noon."""
     dead = [delivery(event_id=f"evt_{number}", webhook_id=webhook_id, step=7, attempt=7) for number in numbers]
     at = NOON + timedelta(seconds=seconds)
-    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=one), at) for one in dead]))
+    await store.recorder.record(merge_records([RecordedValue(dead_letter(delivery=one), at) for one in dead]))
 
 
 async def finish(store: Store, job_id: str = "job_1") -> Job:
@@ -53,7 +53,7 @@ async def finish(store: Store, job_id: str = "job_1") -> Job:
 async def test_a_job_counts_what_was_sent_too_often_as_failed(store: Store) -> None:
     await dead(store, 1)
     often = delivery(event_id="evt_2", webhook_id="wh_crm", step=7, attempt=7, generation=MAX_RETRIES_PER_DELIVERY + 1)
-    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=often), NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(dead_letter(delivery=often), NOON)]))
     await store.jobs.add(job(), ENTRY)
     finished = await finish(store)
     assert (finished.total, finished.done, finished.failed) == (2, 1, 1)
@@ -118,12 +118,12 @@ async def test_a_job_counts_the_deliveries_it_could_not_change(store: Store) -> 
 
 async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
     failed = attempt(next_step=NextStep.TIER, outcome=OutcomeKind.TIMEOUT, tier="30s")
-    await store.recorder.record(fold([RecordedValue(failed, NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(failed, NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
     store.clock.advance(1)
     young = await store.jobs.advance("job_1")
     assert (young.done, young.failed, young.finished_at) == (0, 0, None)
-    await store.recorder.record(fold([RecordedValue(delivery(), NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(delivery(), NOON)]))
     done = await finish(store)
     assert (done.done, done.failed) == (1, 0)
 
@@ -131,14 +131,14 @@ async def test_a_retry_waits_for_a_payload_recorded_late(store: Store) -> None:
 async def test_a_retry_sends_each_once_whatever_clocks_say(store: Store) -> None:
     await publish_all(store)
     fails = {"next_step": NextStep.TIER, "outcome": OutcomeKind.TIMEOUT, "tier": "30s"}
-    await store.recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(**fails), NOON)]))
+    await store.recorder.record(merge_records([RecordedValue(delivery(), NOON), RecordedValue(attempt(**fails), NOON)]))
     await store.jobs.add(job(state=State.WAITING, in_tier=True), ENTRY)
     # Our clock went back since then.
     store.clock.advance(-5)
     assert (await store.jobs.advance("job_1")).done == 1
     # It fails again; the broker's clock is behind.
     again = attempt(**fails, generation=2, started_at=NOON + timedelta(seconds=1))
-    await store.recorder.record(fold([RecordedValue(again, NOON - timedelta(seconds=30))]))
+    await store.recorder.record(merge_records([RecordedValue(again, NOON - timedelta(seconds=30))]))
     assert (await finish(store)).done == 1
     assert await generations(store, [delivery().id]) == [2]
 
@@ -172,7 +172,7 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, mon
         delivery(event_id=f"evt_{number}", step=7, attempt=7, first_seen_at=NOON - age)
         for number, age in enumerate(ages)
     ]
-    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
+    await database.recorder.record(merge_records([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     await publish_all(database)
     await database.jobs.add(job(), ENTRY)
     reached = []
@@ -180,7 +180,7 @@ async def test_a_portion_begins_where_the_last_one_ended(database: SqlStore, mon
         assert seen.reached is not None
         reached.append((NOON - seen.reached) // timedelta(minutes=1))
         late = delivery(event_id="evt_late", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=9))
-        await database.recorder.record(fold([RecordedValue(dead_letter(delivery=late), NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(dead_letter(delivery=late), NOON)]))
     assert reached == [4, 4, 0, 9]
     assert (seen.done, seen.failed) == (6, 0)
 
@@ -205,7 +205,7 @@ async def delivered(store: Store, *minutes: int, generation: int = 1, at: dateti
         known = {"event_id": f"evt_{number}", "first_seen_at": seen, "generation": generation}
         values.append(RecordedValue(delivery(**known), at or seen))
         values.append(RecordedValue(attempt(**known, step=9), at or seen))
-    await store.recorder.record(fold(values))
+    await store.recorder.record(merge_records(values))
     return [delivery(event_id=f"evt_{number}").id for number in minutes]
 
 
@@ -219,7 +219,9 @@ async def test_a_replay_sends_delivered_and_dead_ones_again(store: Store) -> Non
     ids = await delivered(store, 1, 2)
     dead_one = delivery(event_id="evt_dead", step=7, attempt=7, first_seen_at=NOON - timedelta(minutes=3))
     test = attempt(event_id="evt_test", trigger=Trigger.TEST, first_seen_at=NOON - timedelta(minutes=1))
-    await store.recorder.record(fold([RecordedValue(dead_letter(delivery=dead_one), NOON), RecordedValue(test, NOON)]))
+    await store.recorder.record(
+        merge_records([RecordedValue(dead_letter(delivery=dead_one), NOON), RecordedValue(test, NOON)])
+    )
     added = await store.jobs.add(replay_job(), ENTRY)
     assert added.total == 3
     done = await finish(store)
@@ -250,7 +252,7 @@ async def test_a_replay_never_sends_twice(store: Store, monkeypatch: pytest.Monk
 async def test_a_replay_waits_for_a_payload_recorded_late(store: Store) -> None:
     seen = {number: NOON - timedelta(minutes=number) for number in (3, 2, 1)}
     made = [attempt(event_id=f"evt_{number}", first_seen_at=at, step=9) for number, at in seen.items()]
-    await store.recorder.record(fold([RecordedValue(one, one.first_seen_at) for one in made]))
+    await store.recorder.record(merge_records([RecordedValue(one, one.first_seen_at) for one in made]))
     await delivered(store, 3, 1)
     added = await store.jobs.add(replay_job(), ENTRY)
     assert (await store.jobs.advance("job_1")).done == 2
@@ -264,7 +266,7 @@ async def test_a_replay_waits_for_a_payload_recorded_late(store: Store) -> None:
 async def test_a_replay_leaves_what_it_cannot_send(store: Store) -> None:
     [known] = await delivered(store, 1)
     bare = attempt(event_id="evt_bare", first_seen_at=NOON - timedelta(minutes=2))
-    await store.recorder.record(fold([RecordedValue(bare, NOON - timedelta(minutes=2))]))
+    await store.recorder.record(merge_records([RecordedValue(bare, NOON - timedelta(minutes=2))]))
     await store.jobs.add(replay_job(), ENTRY)
     done = await finish(store)
     assert (done.done, done.failed) == (1, 1)
@@ -315,7 +317,7 @@ async def begun(store: Store) -> Job:
     job = await store.jobs.advance("job_1")
     assert job.is_backfilling
     assert job.backfill is not None
-    return await store.jobs.backfill(job, job.backfill.begin(Period(RANGES, NOON)), Batch())
+    return await store.jobs.store_backfill(job, job.backfill.begin(Period(RANGES, NOON)), Batch())
 
 
 async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
@@ -323,14 +325,14 @@ async def test_a_backfill_adds_only_what_is_missing(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
     assert (job.backfill.records, job.backfill.read, job.progress) == (6, 0, (0, 6))
-    job = await store.jobs.backfill(job, job.backfill.after_reading({0: 9}), fold([held(1), held(2)]))
+    job = await store.jobs.store_backfill(job, job.backfill.after_reading({0: 9}), merge_records([held(1), held(2)]))
     assert job.backfill is not None
     assert (job.backfill.added, job.backfill.skipped, job.backfill.read, job.finished_at) == (1, 1, 4, None)
     assert await store.jobs.find("job_1") == job
     assert await generations(store, [known]) == [1]
     [one] = await store.held.oldest("wh_crm", 10)
     assert (one.delivery.event_id, one.delivery.body) == ("evt_2", delivery().body)
-    job = await store.jobs.backfill(job, job.backfill.after_reading({1: 2}), Batch())
+    job = await store.jobs.store_backfill(job, job.backfill.after_reading({1: 2}), Batch())
     assert (job.finished_at, job.is_backfilling) == (None, False)
     assert (await finish(store)).done == 0
 
@@ -339,21 +341,24 @@ async def test_a_portion_of_a_backfill_is_stored_once(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
     after = job.backfill.after_reading({0: 9})
-    stored = await store.jobs.backfill(job, after, fold([held(1)]))
+    stored = await store.jobs.store_backfill(job, after, merge_records([held(1)]))
     # Another publisher, which was frozen, comes with the same portion.
-    assert await store.jobs.backfill(job, after, fold([held(1)])) == stored
+    assert await store.jobs.store_backfill(job, after, merge_records([held(1)])) == stored
     cancelled = await store.jobs.cancel("job_1", replace(ENTRY, id="audit_2"))
     assert stored.backfill is not None
-    assert await store.jobs.backfill(stored, stored.backfill.after_reading({1: 2}), fold([held(2)])) == cancelled
+    assert (
+        await store.jobs.store_backfill(stored, stored.backfill.after_reading({1: 2}), merge_records([held(2)]))
+        == cancelled
+    )
     assert len(await store.held.oldest("wh_crm", 10)) == 1
 
 
 async def test_a_late_record_of_fan_out_ends_a_backfilled_one(store: Store) -> None:
     job = await begun(store)
     assert job.backfill is not None
-    await store.jobs.backfill(job, job.backfill.after_reading({0: 9}), fold([held(1)]))
+    await store.jobs.store_backfill(job, job.backfill.after_reading({0: 9}), merge_records([held(1)]))
     late = RecordedValue(delivery(event_id="evt_1"), NOON), RecordedValue(attempt(event_id="evt_1"), NOON)
-    await store.recorder.record(fold(late))
+    await store.recorder.record(merge_records(late))
     assert await store.held.oldest("wh_crm", 10) == []
 
 
@@ -365,7 +370,7 @@ async def test_retention_leaves_the_payload_to_a_backfill(database: SqlStore) ->
     missing = MissingDeliveries(FakeEncryption())
     owed = delivery(event_id="evt_1", webhook_id="wh_new", trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY)
     async with database.database.transaction() as connection:
-        assert await missing.add(connection, fold([RecordedValue(owed, NOON)])) == 1
+        assert await missing.add(connection, merge_records([RecordedValue(owed, NOON)])) == 1
         pruning = asyncio.create_task(SqlPruning(database.database).prune(Prunable.DELIVERIES, NOON, 10))
         while not (pruning.done() or await database.waiting()):
             await asyncio.sleep(0.01)

@@ -19,7 +19,7 @@ from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry
 from streams.core.backfill import Backfill, OffsetRange, Period
 from streams.core.delivery import Delivery, HoldReason, State, Trigger
-from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, fold
+from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, merge_records
 from streams.core.job import Job, JobKind
 from streams.core.outcome import OutcomeKind
 
@@ -101,7 +101,7 @@ class Run:
             if late.payload_at in seconds:
                 values.append(RecordedValue(owed, owed.first_seen_at))
         if values:
-            await self.store.recorder.record(fold(values))
+            await self.store.recorder.record(merge_records(values))
         for late, owed in zip(self.late, self.owed, strict=True):
             if late.retried_at in seconds and await self.store.replays.replay(DeliveryFilter(ids=[owed.id])):
                 self.retried.add(owed.id)
@@ -122,20 +122,20 @@ class Run:
                 attempt(event_id=one.event_id, first_seen_at=one.first_seen_at, generation=one.generation, step=9)
                 for one in held
             ]
-            await self.store.recorder.record(fold(RecordedValue(one, self.since) for one in made))
+            await self.store.recorder.record(merge_records(RecordedValue(one, self.since) for one in made))
 
     async def _backfill(self, job: Job) -> Job:
         """What the stage does: it waits until the events are 15 seconds old."""
         assert job.backfill is not None
         if job.backfill.ranges is None:
             period = Period((OffsetRange(0, 0, len(self.owed)),), self.since)
-            return await self.store.jobs.backfill(job, job.backfill.begin(period), Batch())
+            return await self.store.jobs.store_backfill(job, job.backfill.begin(period), Batch())
         if self.store.clock.now() < self.began_at + timedelta(seconds=15):
             return job
         missing = [one._replace(trigger=Trigger.MANUAL, hold_reason=HoldReason.REPLAY) for one in self.owed]
         at = job.filter.change_at(self.store.clock.now())
-        batch = fold(RecordedValue(one, at) for one in missing)
-        return await self.store.jobs.backfill(job, job.backfill.after_reading({0: len(self.owed)}), batch)
+        batch = merge_records(RecordedValue(one, at) for one in missing)
+        return await self.store.jobs.store_backfill(job, job.backfill.after_reading({0: len(self.owed)}), batch)
 
 
 @pytest.fixture

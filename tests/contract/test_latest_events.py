@@ -9,7 +9,7 @@ from builders import NOON, delivery, event
 from contract.stores import SqlStore
 from contract.test_indexes import plans
 from streams.core.delivery import Trigger
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.event import render
 from streams.features.webhooks.latest_events import MAX_EVENTS, SqlLatestEvents
 
@@ -35,13 +35,13 @@ def recorded(number: int, **changes: object) -> list[RecordedValue]:
 async def test_the_newest_events_of_an_account_come_once(database: SqlStore) -> None:
     values = [value for number in range(MAX_EVENTS + 5) for value in recorded(number)]
     values += recorded(90, account_id="globex") + recorded(91, trigger=Trigger.TEST)
-    await database.recorder.record(fold(values))
+    await database.recorder.record(merge_records(values))
     bodies = await SqlLatestEvents(database.database).bodies("acme")
     assert bodies == [render(event(id=f"evt_{number:05}")) for number in range(MAX_EVENTS + 4, 4, -1)]
 
 
 async def test_they_are_found_by_an_index(database: SqlStore) -> None:
-    await database.recorder.record(fold([value for number in range(4000) for value in recorded(number)]))
+    await database.recorder.record(merge_records([value for number in range(4000) for value in recorded(number)]))
     async with database.database.transaction() as connection:
         await connection.execute(text("ANALYZE"))
     with plans(database, "events.body") as found:

@@ -6,7 +6,7 @@ from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.delivery import DeathReason, HoldReason, State, Trigger
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.outcome import OutcomeKind
 
 
@@ -17,7 +17,7 @@ async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:
     test = delivery(event_id="evt_test", trigger=Trigger.TEST)
     delivered = attempt(event_id="evt_done")
     await database.recorder.record(
-        fold(RecordedValue(value, NOON) for value in (waiting, in_tier, held, test, delivered))
+        merge_records(RecordedValue(value, NOON) for value in (waiting, in_tier, held, test, delivered))
     )
     database.clock.advance(3600)
     assert await SqlLostDeliveries(database.database, database.clock).end_all() == 3

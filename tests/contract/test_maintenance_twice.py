@@ -17,7 +17,7 @@ from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
 from streams.core.delivery import State
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
 from streams.ports.storage import Prunable
@@ -32,7 +32,7 @@ async def test_two_processes_of_one_job_send_each_delivery_once(
 ) -> None:
     monkeypatch.setattr(jobs_module, "PORTION_SIZE", PORTION)
     dead = [delivery(event_id=f"evt_{number}", step=7, attempt=7) for number in range(MANY)]
-    await database.recorder.record(fold([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
+    await database.recorder.record(merge_records([RecordedValue(dead_letter(delivery=one), NOON) for one in dead]))
     wanted = DeliveryFilter("acme", state=State.DEAD, changed_until=NOON)
     await database.jobs.add(Job("job_1", "acme", JobKind.RETRY, wanted, NOON), ENTRY)
 
@@ -51,7 +51,7 @@ async def test_two_processes_send_an_overdue_retry_again_once(database: SqlStore
     for number in range(MANY):
         made = attempt(event_id=f"evt_{number}", next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
         first = RecordedValue(delivery(event_id=f"evt_{number}"), NOON)
-        await database.recorder.record(fold([first, RecordedValue(made, NOON)]))
+        await database.recorder.record(merge_records([first, RecordedValue(made, NOON)]))
     overdue = SqlOverdueRetries(database.database, database.clock)
 
     async def send() -> int:
@@ -82,7 +82,7 @@ async def test_two_processes_delete_each_old_row_once(database: SqlStore) -> Non
     made = [attempt(event_id=f"evt_{number}", next_step=NextStep.DONE) for number in range(MANY)]
     for one in made:
         await database.recorder.record(
-            fold([RecordedValue(delivery(event_id=one.event_id), NOON), RecordedValue(one, NOON)])
+            merge_records([RecordedValue(delivery(event_id=one.event_id), NOON), RecordedValue(one, NOON)])
         )
 
     async def prune() -> int:

@@ -11,7 +11,7 @@ from streams.adapters.sql.tables import event_metadata
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.delivery import Delivery, HoldReason
-from streams.core.delivery_state import DeliveryState, RecordedValue, fold
+from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_storage import SqlDeliverySearch
 from streams.ports.storage import Prunable
@@ -24,7 +24,7 @@ def with_metadata(number: int, metadata: dict[str, str], account_id: str = "acme
 
 
 async def record(store: SqlStore, *deliveries: Delivery) -> None:
-    await store.recorder.record(fold([RecordedValue(one, NOON) for one in deliveries]))
+    await store.recorder.record(merge_records([RecordedValue(one, NOON) for one in deliveries]))
 
 
 async def found(store: SqlStore, name: str, text: str, **others: str) -> list[str]:
@@ -68,7 +68,7 @@ async def test_retention_deletes_pairs_with_their_event(database: SqlStore) -> N
     done = with_metadata(1, {"department": "sales"})
     await record(database, done, with_metadata(2, {"department": "sales"}))
     delivered = attempt(event_id="evt_1", step=2, next_step=NextStep.DONE)
-    await database.recorder.record(fold([RecordedValue(delivered, NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(delivered, NOON)]))
     await SqlPruning(database.database).prune(Prunable.DELIVERIES, NOON + timedelta(days=1), 10)
     assert await found(database, "department", "sales") == ["evt_2"]
     assert await database.count(event_metadata) == 1
@@ -89,8 +89,8 @@ async def test_an_erasure_deletes_pairs_of_the_learner(database: SqlStore) -> No
 async def test_an_event_with_other_metadata_is_a_conflict(database: SqlStore) -> None:
     first, other = with_metadata(1, {"department": "sales"}), with_metadata(1, {"department": "hr"})
     await record(database, first)
-    assert await database.recorder.record(fold([RecordedValue(first, NOON)])) == set()
-    assert await database.recorder.record(fold([RecordedValue(other, NOON)])) == {("acme", "evt_1")}
+    assert await database.recorder.record(merge_records([RecordedValue(first, NOON)])) == set()
+    assert await database.recorder.record(merge_records([RecordedValue(other, NOON)])) == {("acme", "evt_1")}
     assert await found(database, "department", "hr") == []
 
 
@@ -99,7 +99,7 @@ async def test_a_record_says_what_its_body_does_not(database: SqlStore) -> None:
     event = with_metadata(1, {"department": "sales"})
     await record(database, event._replace(body=b"{}"))
     assert await found(database, "department", "sales") == ["evt_1"]
-    assert await database.recorder.record(fold([RecordedValue(event._replace(body=b"[]"), NOON)])) == set()
+    assert await database.recorder.record(merge_records([RecordedValue(event._replace(body=b"[]"), NOON)])) == set()
 
 
 async def test_a_released_delivery_keeps_the_hash_of_its_event(database: SqlStore) -> None:

@@ -25,7 +25,7 @@ from streams.adapters.sql.recorder import SqlRecorder
 from streams.adapters.sql.schema import metadata
 from streams.core.access import ApiKey
 from streams.core.account import Account, DeliveryFilter
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.webhook import Registration
 from streams.features.shared.accounts import SqlAccounts
@@ -59,7 +59,7 @@ async def fill(url: URL) -> int:
         )
         await SqlWebhooks(database, FakeClock()).add(Registration(webhook(), NOON))
         recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption())
-        await recorder.record(fold([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
+        await recorder.record(merge_records([RecordedValue(delivery(), NOON), RecordedValue(attempt(), NOON)]))
         return len((await SqlDeliveryStore(database).list(DeliveryFilter())).rows)
     finally:
         await database.close()
@@ -179,7 +179,7 @@ async def test_a_full_disk_is_an_outage(tmp_path: Path) -> None:
     migrate.upgrade(url)
     database = Database(url)
     recorder = SqlRecorder(database, FakeClock(), FakeTelemetry(), FakeEncryption())
-    batch = fold(
+    batch = merge_records(
         [RecordedValue(attempt(event_id=f"evt_{number}", response_body=b"x" * 4096), NOON) for number in range(200)]
     )
     with full_disk(256 * 1024), pytest.raises(Unavailable):

@@ -11,14 +11,16 @@ from streams.adapters.sql.tables import events
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import NextStep
 from streams.core.delivery import DeathReason, State
-from streams.core.delivery_state import DeliveryState, RecordedValue, fold
+from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.core.outcome import OutcomeKind
 
 
 async def failed(store: SqlStore, event_id: str, tier: str = "30s", at: datetime = NOON) -> None:
     """Record a delivery whose first attempt failed at this time, and that waits in a tier."""
     made = attempt(event_id=event_id, next_step=NextStep.TIER, tier=tier, outcome=OutcomeKind.TIMEOUT)
-    await store.recorder.record(fold([RecordedValue(delivery(event_id=event_id), at), RecordedValue(made, at)]))
+    await store.recorder.record(
+        merge_records([RecordedValue(delivery(event_id=event_id), at), RecordedValue(made, at)])
+    )
 
 
 async def send_again(store: SqlStore, due_before: datetime, limit: int = 100) -> int:
@@ -59,7 +61,7 @@ async def test_at_most_the_limit_is_sent_again_at_once(database: SqlStore) -> No
 
 async def test_first_attempts_are_not_sent_again(database: SqlStore) -> None:
     """`deliver` does not look whether a replay took the place of a first attempt: the customer would get it twice."""
-    await database.recorder.record(fold([RecordedValue(delivery(), NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(delivery(), NOON)]))
     assert await send_again(database, NOON + timedelta(days=1)) == 0
 
 

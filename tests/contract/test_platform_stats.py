@@ -10,7 +10,7 @@ from streams.core.access import ApiKey
 from streams.core.account import Account
 from streams.core.attempt import NextStep
 from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
 from streams.features.platform.storage import SqlPlatformStats
@@ -52,7 +52,7 @@ async def test_failing_webhooks_of_all_accounts_come_newest_first(database: SqlS
             ended_at=NOON + timedelta(seconds=6),
         ),
     ]
-    await database.recorder.record(fold([RecordedValue(one, NOON) for one in failures]))
+    await database.recorder.record(merge_records([RecordedValue(one, NOON) for one in failures]))
     found = await SqlPlatformStats(database.database).list_failing_webhooks(10)
     assert [(one.account_name, one.webhook_id, one.failure_streak.failures) for one in found] == [
         ("Globex", "wh_other", 1),
@@ -72,7 +72,7 @@ async def test_waiting_deliveries_are_counted_by_tier(database: SqlStore) -> Non
         event_id="evt_0", outcome=OutcomeKind.TIMEOUT, status=None, next_step=NextStep.TIER, tier="30s", message="slow"
     )
     values = [*(RecordedValue(one, NOON) for one in waiting), RecordedValue(retried, NOON)]
-    await database.recorder.record(fold(values))
+    await database.recorder.record(merge_records(values))
     assert await SqlPlatformStats(database.database).waiting_by_tier() == {"30s": 1, "": 2}
 
 

@@ -18,7 +18,7 @@ from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, deliveries, events, pauses, webhook_health, webhooks
 from streams.adapters.sql.usage_tables import counted_launches
 from streams.core.account import DeliveryFilter
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.held import HeldChoice
 from streams.core.webhook import Registration
 from streams.ports.storage import Prunable
@@ -31,7 +31,7 @@ LATER = NOON + timedelta(days=1)
 async def deliver(database: SqlStore, count: int) -> None:
     """Record deliveries, one a minute."""
     made = [RecordedValue(attempt(event_id=f"evt_{number:05}"), NOON + number * MINUTE) for number in range(count)]
-    await database.recorder.record(fold(made))
+    await database.recorder.record(merge_records(made))
 
 
 async def left(database: SqlStore) -> list[str]:
@@ -148,7 +148,7 @@ async def test_two_free_connections_are_enough_for_all_kinds(url: URL, database:
 async def delete_webhook(database: SqlStore, webhook_id: str = "wh_crm") -> None:
     """Delete a webhook that was paused by failures, and publish its tombstone."""
     for number in range(5):
-        await database.recorder.record(fold([failed(number, webhook_id=webhook_id)]))
+        await database.recorder.record(merge_records([failed(number, webhook_id=webhook_id)]))
     await database.webhooks.change(webhook_id, lambda _: None, HeldChoice.DISCARD)
     await publish_all(database)
 
@@ -230,6 +230,6 @@ async def test_a_late_record_of_a_removed_webhook_is_stored(database: SqlStore) 
     await delete_webhook(database)
     await forget_deliveries(database)
     await SqlPruning(database.database).prune(Prunable.WEBHOOKS, LATER, 10)
-    await database.recorder.record(fold([failed(9)]))
+    await database.recorder.record(merge_records([failed(9)]))
     assert await left(database) == ["evt_9"]
     assert await database.count(webhook_health) == 0

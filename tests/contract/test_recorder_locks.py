@@ -13,7 +13,7 @@ from streams.adapters.sql.database import database_url
 from streams.adapters.sql.tables import deliveries
 from streams.core.attempt import Attempt
 from streams.core.delivery import Delivery, State
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.webhook import Registration
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
@@ -44,7 +44,7 @@ async def test_two_recorders_of_one_delivery_do_not_deadlock(store: SqlStore) ->
 
 
 def batch(*values: Delivery | Attempt) -> Batch:
-    return fold([RecordedValue(value, NOON) for value in values])
+    return merge_records([RecordedValue(value, NOON) for value in values])
 
 
 def attempt_of(made: Delivery) -> Attempt:

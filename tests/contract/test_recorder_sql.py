@@ -13,7 +13,7 @@ from streams.adapters.sql.delivery_log import SqlDeliveryStore
 from streams.adapters.sql.tables import attempts
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.errors import RowRefused
 from streams.core.event import render
 from streams.features.webhooks.stats_storage import SqlWebhookStats
@@ -24,7 +24,7 @@ HISTORY = history("evt_1") + history("evt_2")
 async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStore) -> None:
     rng, fake = random.Random(7), FakeRecorder()
     for _ in range(60):
-        batch = fold(rng.choices(HISTORY, k=rng.randint(1, 6)))
+        batch = merge_records(rng.choices(HISTORY, k=rng.randint(1, 6)))
         await database.recorder.record(batch)
         await fake.record(batch)
         stored = {state.delivery_id: state for state in (await database.delivery_log.list(DeliveryFilter())).rows}
@@ -38,25 +38,25 @@ async def test_random_batches_leave_the_same_state_as_the_fake(database: SqlStor
 
 async def test_a_pause_owes_one_mail_however_often_the_webhook_fails(database: SqlStore) -> None:
     for number in range(1, 8):
-        await database.recorder.record(fold([failed(number)]))
+        await database.recorder.record(merge_records([failed(number)]))
     assert await database.count(mails) == 1
 
 
 async def test_a_refused_row_is_not_retried(database: SqlStore) -> None:
     refused: Attempt = attempt(message="a\0b")
     if database.database.is_sqlite:  # SQLite takes a NUL in a text
-        await database.recorder.record(fold([RecordedValue(refused, NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(refused, NOON)]))
         assert await database.count(attempts) == 1
         return
     with pytest.raises(RowRefused, match="unsupported Unicode"):
-        await database.recorder.record(fold([RecordedValue(refused, NOON)]))
+        await database.recorder.record(merge_records([RecordedValue(refused, NOON)]))
     assert await database.count(attempts) == 0
 
 
 async def test_an_attempt_that_comes_twice_counts_once(database: SqlStore) -> None:
     made = attempt(status=200)
-    await database.recorder.record(fold([RecordedValue(made, NOON), RecordedValue(made, NOON)]))
-    await database.recorder.record(fold([RecordedValue(made, NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(made, NOON), RecordedValue(made, NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(made, NOON)]))
     stats = SqlWebhookStats(database.database)
     [hour] = (await stats.stats(made.webhook_id, made.started_at.replace(minute=0, second=0, microsecond=0))).hours
     [times] = await stats.response_times(made.webhook_id, hour.hour)
@@ -67,6 +67,6 @@ async def test_an_event_with_a_nul_in_its_learner_is_stored(database: SqlStore) 
     # No door takes such an event. A record may have it all the same.
     body = render(replace(event(), data={**event().data, "learnerId": "a\0b"}))
     owed = delivery(body=body)
-    await database.recorder.record(fold([RecordedValue(owed, NOON)]))
+    await database.recorder.record(merge_records([RecordedValue(owed, NOON)]))
     assert (found := await SqlDeliveryStore(database.database).find(owed.id)) is not None
     assert found.body == body

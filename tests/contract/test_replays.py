@@ -10,7 +10,7 @@ from contract.stores import Store, publish_all
 from streams.core.account import DeliveryFilter
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
-from streams.core.delivery_state import DeliveryState, RecordedValue, fold
+from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.core.errors import Unavailable
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.outcome import OutcomeKind
@@ -25,7 +25,7 @@ def dead(number: int, reason: DeathReason = DeathReason.EXHAUSTED) -> DeadLetter
 
 
 async def record(store: Store, *values: Delivery | Attempt | DeadLetter) -> None:
-    await store.recorder.record(fold(RecordedValue(value, NOON) for value in values))
+    await store.recorder.record(merge_records(RecordedValue(value, NOON) for value in values))
 
 
 async def state(store: Store, delivery_id: str) -> DeliveryState:
@@ -60,7 +60,7 @@ async def test_delivered_and_waiting_deliveries_can_be_replayed(store: Store) ->
     await record(store, delivery(event_id="evt_2"), waits)
     for event_id in ("evt_1", "evt_2"):
         assert len(await store.replays.replay(DeliveryFilter(event_id=event_id))) == 1
-        assert await store.replay_lookup.newest(delivery(event_id=event_id).id) == 2
+        assert await store.replay_lookup.newest_generation(delivery(event_id=event_id).id) == 2
 
 
 async def test_held_test_and_deleted_deliveries_are_not_replayed(store: Store) -> None:
@@ -105,13 +105,13 @@ async def test_the_newest_generation_of_known_deliveries_is_found(store: Store) 
     letters = [dead(number) for number in range(5)]
     await record(store, *letters)
     await store.replays.replay(replace(DEAD, ids=[letters[0].delivery.id]))
-    asked = [store.replay_lookup.newest(letter.delivery.id) for letter in letters]
+    asked = [store.replay_lookup.newest_generation(letter.delivery.id) for letter in letters]
     assert [await response for response in asked] == [2, 1, 1, 1, 1]
-    assert await store.replay_lookup.newest("unknown") is None
+    assert await store.replay_lookup.newest_generation("unknown") is None
 
 
 async def test_a_database_outage_delays_no_delivery(away: Store) -> None:
     for work in (away.replays.replay(DEAD), away.replays.discard(DEAD)):
         with pytest.raises(Unavailable):
             await work
-    assert await away.replay_lookup.newest("some") is None
+    assert await away.replay_lookup.newest_generation("some") is None

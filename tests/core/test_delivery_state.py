@@ -17,7 +17,7 @@ from streams.core.delivery_state import (
     RecordedEvent,
     RecordedValue,
     delivery_state_of,
-    fold,
+    merge_records,
     strip_details,
 )
 from streams.core.outcome import OutcomeKind
@@ -125,7 +125,7 @@ def test_a_replay_begins_a_new_generation() -> None:
 def test_delivered_twice_is_delivered_in_either_order() -> None:
     once, twice = entry(attempt(step=2)), entry(attempt(step=3, number=2))
     for entries in ([once, twice], [twice, once]):
-        (found,) = fold(entries).delivery_states
+        (found,) = merge_records(entries).delivery_states
         assert found.state is State.DELIVERED
 
 
@@ -144,7 +144,7 @@ def test_the_record_of_fan_out_supersedes_nothing(
 
 
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:
-    batch = fold([entry(delivery()), entry(RETRIED), entry(dead_letter())])
+    batch = merge_records([entry(delivery()), entry(RETRIED), entry(dead_letter())])
     assert batch.attempts == (RETRIED,)
     owed = delivery()
     recorded = RecordedEvent(NOON, owed.body, None, owed.subjects, owed.event_hash)
@@ -153,12 +153,12 @@ def test_a_batch_has_every_attempt_and_each_body_once() -> None:
 
 
 def test_the_same_event_id_of_two_accounts_has_two_bodies() -> None:
-    bodies = fold([entry(delivery()), entry(delivery(account_id="globex", body=b"{}"))]).events
+    bodies = merge_records([entry(delivery()), entry(delivery(account_id="globex", body=b"{}"))]).events
     assert len(bodies) == 2
 
 
-def test_an_empty_batch_folds_to_an_empty_batch() -> None:
-    assert fold([]) == Batch()
+def test_no_records_make_an_empty_batch() -> None:
+    assert merge_records([]) == Batch()
 
 
 @st.composite
@@ -193,7 +193,9 @@ def test_order_repeats_and_batches_do_not_matter(entries: list[RecordedValue], d
     again = data.draw(st.lists(st.sampled_from(entries), max_size=6)) if entries else []
     shuffled = data.draw(st.permutations(entries + again))
     cut = data.draw(st.integers(0, len(shuffled)))
-    assert delivery_states([fold(shuffled[:cut]), fold(shuffled[cut:])]) == delivery_states([fold(entries)])
+    assert delivery_states([merge_records(shuffled[:cut]), merge_records(shuffled[cut:])]) == delivery_states(
+        [merge_records(entries)]
+    )
 
 
 # -- refused rows ------------------------------------------------------------------------------------------

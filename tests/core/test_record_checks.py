@@ -14,7 +14,7 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.decision import decide_after_attempt, decide_before_attempt
 from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.delivery_state import RecordedValue, fold, strip_details
+from streams.core.delivery_state import RecordedValue, merge_records, strip_details
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
 from streams.core.event import Event, check_event, render
 from streams.core.event_filter import EventFilter, parse_filter
@@ -150,7 +150,7 @@ def handle(value: RecordValue) -> None:
             assert len(body) <= MAX_PAYLOAD_BYTES
             wants(webhook(), value)
         case Delivery():
-            fold([RecordedValue(value, NOON)])
+            merge_records([RecordedValue(value, NOON)])
             known = webhook(fallback_url="https://backup.example.com")
             decide_before_attempt(value, known, SCHEDULE)
             with suppress(ValueError):  # such an attempt reports that it cannot be sent
@@ -162,9 +162,9 @@ def handle(value: RecordValue) -> None:
                     CODEC.encode(following.delivery)
         case Attempt() | DeadLetter():
             entries = [RecordedValue(value, NOON + timedelta(days=1))]
-            batch = fold(entries)
+            batch = merge_records(entries)
             by_hour(batch.attempts)
-            fold([strip_details(entry) for entry in entries])
+            merge_records([strip_details(entry) for entry in entries])
         case Webhook():
             value.valid_secrets(NOON)
             wants(value, event())

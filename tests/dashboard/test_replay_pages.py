@@ -186,7 +186,7 @@ async def test_a_running_replay_is_named_and_cancelled(api: ApiFixture, browser:
     assert job.path.removeprefix("/jobs/") in second.text
     assert 'value="2026-04-10 11:00:00"' in second.html
     page = await browser.confirm(await browser.open(job.path))
-    assert (page.path, "Cancelled: what was done stays done." in page.text) == (job.path, True)
+    assert (page.path, "Cancelled: what it has done is kept." in page.text) == (job.path, True)
     assert "0 done" in page.text
     assert (await browser.send(f"{job.path}/cancel")).path == job.path
 

@@ -180,7 +180,7 @@ class FakeJobs:
         self.jobs[job_id] = job
         return job
 
-    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+    async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
         stored, recorder = self.jobs[job.id], self.replays.recorder
         if stored.finished_at is not None or stored.backfill != job.backfill:
             return stored

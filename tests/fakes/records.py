@@ -69,7 +69,7 @@ class FakeRecorder:
     def bodies(self) -> dict[EventKey, bytes]:
         return {key: event.body for key, event in self.events.items()}
 
-    async def newest(self, delivery_id: str) -> int | None:
+    async def newest_generation(self, delivery_id: str) -> int | None:
         state = None if self.away else self.delivery_states.get(delivery_id)
         return state.generation if state else None
 

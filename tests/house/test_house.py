@@ -77,7 +77,7 @@ def test_a_stage_imports_only_what_it_needs(stage: str, parts: list[str], withou
     made_by, command = ("sql_stages", "run") if stage == "background" else ("stages", stage)
     process = ("streams.__main__", "streams.cli.stages", "streams.runtime.process")
     modules = [*process, f"streams.runtime.{made_by}", *(f"streams.adapters.{part}" for part in parts)]
-    started = f"streams.__main__.commands_for(['{command}'])"
+    started = f"streams.__main__.load_commands(['{command}'])"
     loaded = f"import sys, {', '.join(modules)}; {started}; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert {*without, "rich"}.isdisjoint(output.stdout.split())

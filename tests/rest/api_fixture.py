@@ -29,7 +29,7 @@ from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.core.attempt import Attempt, DeadLetter
 from streams.core.delivery import Delivery
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.errors import Unavailable
 from streams.core.job import Job
 from streams.core.mail import MailKind
@@ -201,7 +201,7 @@ class ApiFixture:
 
     async def record(self, *values: Delivery | Attempt | DeadLetter, at: datetime = NOON) -> None:
         """Store records, as the stage `record` does."""
-        await self.recorder.record(fold([RecordedValue(value, at) for value in values]))
+        await self.recorder.record(merge_records([RecordedValue(value, at) for value in values]))
 
 
 @dataclass(frozen=True)

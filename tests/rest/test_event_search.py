@@ -14,7 +14,7 @@ from fakes.history import FakeEventHistory
 from rest.api_fixture import ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.account import DeliveryFilter
-from streams.core.delivery_state import DeliveryState, RecordedValue, fold
+from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.core.errors import NotFound
 from streams.core.event import Event
 from streams.core.page import Page
@@ -70,7 +70,7 @@ def fixture() -> SearchFixture:
 
 
 async def test_an_event_with_deliveries_needs_no_topic(fixture: SearchFixture) -> None:
-    fixture.rows = list(fold([RecordedValue(delivery(), NOON)]).delivery_states)
+    fixture.rows = list(merge_records([RecordedValue(delivery(), NOON)]).delivery_states)
     fixture.history.away = True
     found = await fixture.service.find("evt_1", "acme", NOON)
     assert (found.deliveries, found.published) == (fixture.rows, None)
@@ -183,7 +183,7 @@ async def test_a_search_that_takes_too_long_says_what_to_do(
 async def test_the_api_finds_an_event_by_its_deliveries(api: ApiFixture) -> None:
     made = await api.acme.webhook()
     owed = delivery(event_id="evt_1", account_id=api.acme.account_id, webhook_id=made["id"])
-    await api.recorder.record(fold([RecordedValue(owed, NOON)]))
+    await api.recorder.record(merge_records([RecordedValue(owed, NOON)]))
     found = await api.acme.get("/v1/events/evt_1")
     assert [one["webhookId"] for one in found["deliveries"]] == [made["id"]]
     assert "onTopic" not in found

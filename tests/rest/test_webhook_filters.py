@@ -7,7 +7,7 @@ import pytest
 from builders import EXAMPLE, NOON, event
 from rest.api_fixture import URL, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql import room
+from streams.adapters.sql import account_limits
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 
@@ -48,7 +48,7 @@ async def test_types_without_the_field_are_refused(api: ApiFixture) -> None:
 
 async def test_filters_count_like_urls(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     made = await api.acme.webhook()
-    monkeypatch.setattr(room, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", len(URL) + 30)
+    monkeypatch.setattr(account_limits, "MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT", len(URL) + 30)
     response = await api.acme.request("PATCH", f"/v1/webhooks/{made['id']}", {"filter": {"learnerId": "x" * 30}})
     assert response.status_code == 409
     assert "URLs, headers and filters" in response.text

@@ -26,7 +26,7 @@ async def test_the_look_up_of_replays_notices_the_end_of_an_outage(
         }
     )
     replays = deployment.replay_lookup(telemetry)
-    assert await replays.newest("some") is None
+    assert await replays.newest_generation("some") is None
     assert [event for event, _ in telemetry.logged] == ["database_unreachable"]
 
     with sqlite3.connect(path) as database:

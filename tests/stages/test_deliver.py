@@ -25,8 +25,8 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import DeadLetter
 from streams.core.delivery import Delivery
 from streams.core.endpoint_queue import EndpointClass
+from streams.core.invalid_on_failure import FAILURES_BEFORE_INVALID
 from streams.core.outcome import Response
-from streams.core.pure import FAILURES_BEFORE_INVALID
 from streams.core.request import Request
 from streams.core.schedule import parse_schedule
 from streams.core.slots import Slots

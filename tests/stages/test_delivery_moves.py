@@ -12,7 +12,7 @@ from stages.test_deliver import CODEC, DeliverFixture
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.delivery import Delivery, State, Trigger
 from streams.core.delivery_moves import TRANSITIONS
-from streams.core.delivery_state import RecordedValue, fold
+from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.held import HeldChoice
 from streams.core.outcome import Response
 from streams.core.schedule import Tier
@@ -52,7 +52,7 @@ async def move(known: Webhook | None, owed: Delivery, response: Response, *, lat
         if record is not fixture.record
     ]
     values = [value for _, value in produced if isinstance(value, Attempt | Delivery | DeadLetter)]
-    [state] = fold(RecordedValue(value, fixture.clock.now()) for value in values).delivery_states
+    [state] = merge_records(RecordedValue(value, fixture.clock.now()) for value in values).delivery_states
     attempts = [value for value in values if isinstance(value, Attempt)]
     next_step = attempts[0].next_step if attempts else MOVE_OF_TOPIC[produced[0][0]]
     if next_step is NextStep.DEAD and owed.trigger is Trigger.TEST:

@@ -22,7 +22,7 @@ from fakes import (
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.attempt import Attempt, NextStep
 from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.offset_tracker import Commit
 from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Status
@@ -220,9 +220,9 @@ async def test_a_record_that_breaks_our_code_is_stored_as_invalid(
     def broken(entries: Sequence[RecordedValue]) -> Batch:
         if any(entry.value.event_id == "evt_1" for entry in entries if isinstance(entry.value, Attempt)):
             raise ZeroDivisionError("a defect")
-        return fold(entries)
+        return merge_records(entries)
 
-    monkeypatch.setattr(record_module, "fold", broken)
+    monkeypatch.setattr(record_module, "merge_records", broken)
     fixture.add(ATTEMPTS, *(attempt(event_id=f"evt_{number}") for number in range(3)))
     await until(lambda: fixture.committed(ATTEMPTS) == 3)
     assert {attempt.event_id for attempt in fixture.recorder.attempts.values()} == {"evt_0", "evt_2"}

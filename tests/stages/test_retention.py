@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, quiet, until
+from streams.core.batch_size import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.core.errors import Unavailable
-from streams.core.portion import MAX_ROWS, MAX_THROTTLED_BACKLOG_AGE
 from streams.ports.storage import Prunable, PruneResult
 from streams.stages import retention
 from streams.stages.retention import MAX_CONCURRENT_STATEMENTS, prune_regularly

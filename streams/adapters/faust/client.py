@@ -116,7 +116,7 @@ class FaustClient:
             patches.seek_back_to_dropped_events(self._app, self._on_assigned)
             patches.finish_before_revoke(self._app, self._on_revoked)
             await self._start()
-            patches.set_fetch(
+            patches.set_fetch_wait(
                 self._app, self._fetch_wait_ms, lambda: 0 if self._is_backlogged else self._gather_seconds
             )
             watchers = [

@@ -184,7 +184,7 @@ def pending_error(app: faust.App) -> Exception | None:
     return error
 
 
-def set_fetch(app: faust.App, wait_ms: int, gather_seconds: Callable[[], float]) -> None:
+def set_fetch_wait(app: faust.App, wait_ms: int, gather_seconds: Callable[[], float]) -> None:
     """Set how long a fetch may wait for a record, and start none sooner than `gather_seconds` after one with records.
 
     A fetch costs as much as an event, and as ten in a batch. faust-streaming 0.15.3 has no such settings, and aiokafka

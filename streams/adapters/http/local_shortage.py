@@ -32,7 +32,7 @@ def shortage_of(error: BaseException) -> str | None:
     return None
 
 
-class ControlHost:
+class DnsProbe:
     """Decides whether a failed look-up is our fault.
 
     It is when no descriptor is left, or when the control name does not resolve either.

@@ -13,7 +13,7 @@ from streams.adapters.certificates import trust_ca_file
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Lookup
 from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
-from streams.adapters.http.local_shortage import ControlHost, shortage_of
+from streams.adapters.http.local_shortage import DnsProbe, shortage_of
 from streams.core.address import Network
 from streams.core.errors import Unavailable
 from streams.core.outcome import Failure, Response
@@ -34,7 +34,7 @@ class HttpSender:
 
     `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response. `ca_file`
     is trusted in addition to the system's authorities; nothing turns verification off. `lookup` replaces the system's
-    resolver. While `control_host` does not resolve, a failed look-up is not the endpoint's fault. No more than
+    resolver. While `dns_probe_host` does not resolve, a failed look-up is not the endpoint's fault. No more than
     `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
     """
 
@@ -45,7 +45,7 @@ class HttpSender:
         timeout_seconds: float = TIMEOUT_SECONDS,
         ca_file: Path | None = None,
         lookup: Lookup | None = None,
-        control_host: str | None = None,
+        dns_probe_host: str | None = None,
         connections: int = MAX_CONNECTIONS,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -53,7 +53,7 @@ class HttpSender:
         self._timeout_seconds = timeout_seconds
         self._tls = _tls_context(ca_file)
         self._lookup = lookup
-        self._control_host = control_host
+        self._dns_probe_host = dns_probe_host
         self._connections = connections
         self._monotonic = monotonic
         self._cached_target = lru_cache(MAX_CACHED_TARGETS)(_to_target)
@@ -72,7 +72,7 @@ class HttpSender:
             if shortage := shortage_of(error):
                 raise Unavailable(shortage) from error
             failure = failure_of(error, trace)
-        if shortage := await self._control_host_check.find_local_cause(failure):
+        if shortage := await self._dns_probe.find_local_cause(failure):
             raise Unavailable(shortage)
         return failure
 
@@ -91,9 +91,9 @@ class HttpSender:
         return GuardedConnector(self._allowed_networks, self._tls, self._lookup, self._monotonic)
 
     @cached_property
-    def _control_host_check(self) -> ControlHost:
+    def _dns_probe(self) -> DnsProbe:
         connector = self._connector
-        return ControlHost(self._control_host, connector.lookup, lambda: connector.resolved_at, self._monotonic)
+        return DnsProbe(self._dns_probe_host, connector.lookup, lambda: connector.resolved_at, self._monotonic)
 
 
 @cache

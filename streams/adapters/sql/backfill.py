@@ -5,7 +5,7 @@ from operator import attrgetter
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, without_erased
 from streams.adapters.sql.event_metadata import insert_metadata
 from streams.adapters.sql.many_keys import is_one_of_pairs
@@ -14,8 +14,8 @@ from streams.adapters.sql.tables import deliveries, events, webhooks
 from streams.core.delivery_state import Batch
 from streams.ports.delivery import Encryption
 
-_EVENTS = Bulk(events)
-_DELIVERIES = Bulk(deliveries, returning=[deliveries.c.id])
+_EVENTS = BulkInsert(events)
+_DELIVERIES = BulkInsert(deliveries, returning=[deliveries.c.id])
 
 
 class MissingDeliveries:
@@ -46,7 +46,7 @@ class MissingDeliveries:
             return 0
         await self._keep_events(connection, batch)
         rows = [delivery_row(delivery_state) for delivery_state in sorted(remaining, key=attrgetter("delivery_id"))]
-        return len(list(await _DELIVERIES.run(connection, rows)))
+        return len(list(await _DELIVERIES.execute(connection, rows)))
 
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
         """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
@@ -54,7 +54,7 @@ class MissingDeliveries:
         is_event = is_one_of_pairs(connection, key, sorted(batch.events))
         lock = select(*key).where(is_event).order_by(*key)
         while True:
-            await _EVENTS.run(connection, rows)
+            await _EVENTS.execute(connection, rows)
             locked_rows = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
             if len(locked_rows) == len(rows):  # else one was deleted in between
                 await insert_metadata(connection, batch, batch.events.keys())

@@ -18,7 +18,7 @@ def _do_nothing(statement: Any) -> Any:
     return statement.on_conflict_do_nothing()
 
 
-class Bulk:
+class BulkInsert:
     """A bulk insert into one table. `on_conflict` adds ON CONFLICT to its statement, and `returning` are columns."""
 
     def __init__(
@@ -31,7 +31,7 @@ class Bulk:
 
         self._statement = statement
 
-    async def run(self, connection: AsyncConnection, rows: Sequence[Row]) -> Iterable[Any]:
+    async def execute(self, connection: AsyncConnection, rows: Sequence[Row]) -> Iterable[Any]:
         """Insert rows, each with every column of the table."""
         for_sqlite = is_sqlite(connection)
         parameters: Any = rows if for_sqlite else {"rows": orjson.dumps(rows, default=_encode_bytes).decode()}

@@ -7,8 +7,8 @@ from sqlalchemy import func, select
 
 from streams.adapters.sql.attempts_shown import newest_attempts
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.delivery_walk import filter_conditions, to_walk
 from streams.adapters.sql.keyset import to_page
+from streams.adapters.sql.ordered_query import filter_conditions, ordered_query
 from streams.adapters.sql.replays import HAS_PAYLOAD
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import attempts, deliveries, events, webhooks
@@ -23,7 +23,7 @@ class SqlDeliveryStore(SqlStorage):
     """A `DeliveryStore` in SQL."""
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
-        walk = to_walk(delivery_filter)
+        walk = ordered_query(delivery_filter)
         query = walk.newest_first(
             walk.select(deliveries, walk.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
         )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import bindparam, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.erasure_tables import dirty_erasures, erased_learners
 from streams.adapters.sql.keyset import prefer_index_order, prefer_lookups
@@ -60,7 +60,7 @@ class SqlErasureOutbox:
                 if key not in stored_times or stored_times[key] < one.erased_at
             ]
             if missing:
-                await _UPSERT.run(connection, [one._asdict() for one in missing])
+                await _UPSERT.execute(connection, [one._asdict() for one in missing])
         return len(missing)
 
     async def hash_keys(self) -> Mapping[str, str]:
@@ -148,7 +148,7 @@ class SqlErasureOutbox:
 
 async def store_erased(connection: AsyncConnection, erased: ErasedLearner) -> None:
     """Store an erasure that the topic shall have, unless there is a later one of the learner."""
-    await _UPSERT.run(connection, [erased._asdict()])
+    await _UPSERT.execute(connection, [erased._asdict()])
     await _mark_dirty(connection, [erased])
 
 
@@ -157,7 +157,7 @@ async def _mark_dirty(connection: AsyncConnection, rows: Sequence[Any]) -> None:
         {"account_id": row.account_id, "learner_hash": row.learner_hash, "erased_at": row.erased_at} for row in rows
     ]
     if values:
-        await _UPSERT_DIRTY.run(connection, values)
+        await _UPSERT_DIRTY.execute(connection, values)
 
 
 def _to_erased(row: Any) -> ErasedLearner:
@@ -182,8 +182,8 @@ def _if_later(table: Any) -> Callable[[Any], Any]:
     return on_conflict
 
 
-_UPSERT = Bulk(erased_learners, _if_later(erased_learners))
-_UPSERT_DIRTY = Bulk(dirty_erasures, _if_later(dirty_erasures))
+_UPSERT = BulkInsert(erased_learners, _if_later(erased_learners))
+_UPSERT_DIRTY = BulkInsert(dirty_erasures, _if_later(dirty_erasures))
 _DELETE_DIRTY = delete(dirty_erasures).where(
     dirty_erasures.c.account_id == bindparam("who"),
     dirty_erasures.c.learner_hash == bindparam("what"),

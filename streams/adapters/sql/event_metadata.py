@@ -5,12 +5,12 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.many_keys import is_one_of_pairs
 from streams.adapters.sql.tables import event_metadata
 from streams.core.delivery_state import Batch, EventKey
 
-_PAIRS = Bulk(event_metadata)
+_PAIRS = BulkInsert(event_metadata)
 
 
 async def insert_metadata(connection: AsyncConnection, batch: Batch, keys: Collection[EventKey]) -> None:
@@ -21,7 +21,7 @@ async def insert_metadata(connection: AsyncConnection, batch: Batch, keys: Colle
         for pair in batch.events[key].subjects.metadata
     ]
     if rows:
-        await _PAIRS.run(connection, rows)
+        await _PAIRS.execute(connection, rows)
 
 
 async def delete_metadata(connection: AsyncConnection, keys: Sequence[EventKey]) -> None:

@@ -9,14 +9,14 @@ from pydantic import TypeAdapter
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_limits import require_row_limit
 from streams.adapters.sql.account_tables import jobs
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_walk import filter_conditions
 from streams.adapters.sql.dialects import insert
+from streams.adapters.sql.ordered_query import filter_conditions
 from streams.adapters.sql.replays import CAN_BE_SENT, HAS_PAYLOAD, IS_DEAD, discard, replay
-from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import require_known_fields, to_value
 from streams.adapters.sql.tables import deliveries, webhooks
 from streams.core.account import DeliveryFilter
@@ -98,7 +98,7 @@ class SqlJobs:
             await _store(connection, job)
             return job
 
-    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+    async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
         async with self._database.transaction() as connection:
             locked_row = await _lock(connection, job.id)
             assert locked_row is not None

@@ -200,7 +200,7 @@ _DELETE_DIRTY = delete(dirty_webhooks).where(
 class SqlLease:
     """A `Lease`: a row that expires unless its holder renews it.
 
-    PostgreSQL's own clock decides: a process whose clock is ahead would keep the lease for as long after its death.
+    PostgreSQL's own clock decides: a process with a fast clock would hold the lease too long after its death.
     A busy pool does not delay a renewal.
     """
 

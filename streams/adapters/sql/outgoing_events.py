@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.row_watch import RowWatch
 from streams.adapters.sql.usage_tables import outgoing_events
@@ -14,7 +14,7 @@ from streams.core.event import Event, partition_key
 from streams.core.usage import OutgoingEvent
 from streams.ports.kafka import Codec
 
-_EVENTS = Bulk(outgoing_events)
+_EVENTS = BulkInsert(outgoing_events)
 
 
 class StoredEvents:
@@ -37,7 +37,7 @@ class StoredEvents:
             }
             for event, at in events
         ]
-        await _EVENTS.run(connection, rows)
+        await _EVENTS.execute(connection, rows)
 
 
 class SqlOutgoingEvents:

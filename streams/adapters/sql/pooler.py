@@ -1,6 +1,6 @@
 """A pooler in transaction mode, such as PgBouncer: each transaction may run in another session of PostgreSQL.
 
-A session is opened by the pooler. What our connections set of theirs comes from the role there.
+The pooler opens sessions, so what a connection would set must be set on the role.
 """
 
 from collections.abc import Iterator

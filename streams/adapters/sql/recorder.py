@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import and_, case, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import is_sqlite
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures, erase_stored, without_erased
@@ -90,7 +90,7 @@ class SqlRecorder:
         if not attempts_of_batch:
             return set()
         rows_by_id = {attempt.id: _attempt_row(attempt) for attempt in reversed(attempts_of_batch)}
-        return {row.id for row in await _ATTEMPTS.run(connection, list(rows_by_id.values()))}
+        return {row.id for row in await _ATTEMPTS.execute(connection, list(rows_by_id.values()))}
 
     async def _insert_events(self, connection: AsyncConnection, batch: Batch) -> Collection[EventKey]:
         """Store each event once. Returns the ids of events that are stored with other data."""
@@ -98,7 +98,7 @@ class SqlRecorder:
         if not rows:
             return ()
         key = events.c.account_id, events.c.event_id
-        new_keys = {tuple(row) for row in await _EVENTS.run(connection, rows)}
+        new_keys = {tuple(row) for row in await _EVENTS.execute(connection, rows)}
         await insert_metadata(connection, batch, new_keys)
         # Nearly always the same body, of an event for several webhooks.
         existing = sorted(batch.events.keys() - new_keys)
@@ -116,9 +116,9 @@ class SqlRecorder:
 
     async def _add_stats(self, connection: AsyncConnection, new_attempts: Sequence[Attempt]) -> None:
         if hours := by_hour(new_attempts):
-            await _HOURS.run(connection, [asdict(hour) for hour in hours])
+            await _HOURS.execute(connection, [asdict(hour) for hour in hours])
         if times := response_times_of(new_attempts):
-            await _TIMES.run(connection, [asdict(sample) for sample in times])
+            await _TIMES.execute(connection, [asdict(sample) for sample in times])
 
     async def _update_deliveries(self, connection: AsyncConnection, delivery_states: Sequence[DeliveryState]) -> None:
         first_states: list[dict[str, Any]] = []
@@ -128,7 +128,7 @@ class SqlRecorder:
         # A first state need not lock and compare the stored one.
         for bulk, rows in ((_FIRST_STATES, first_states), (_LATER_STATES, later_states)):
             if rows:
-                await bulk.run(connection, rows)
+                await bulk.execute(connection, rows)
 
 
 def _add_hours(statement: Any) -> Any:
@@ -175,10 +175,10 @@ def _insert_newer(statement: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=[current.id], set_=changes, where=is_superseding)
 
 
-_ATTEMPTS = Bulk(attempts, returning=[attempts.c.id])
-_EVENTS = Bulk(events, returning=events.primary_key.columns)
-_FIRST_STATES, _LATER_STATES = Bulk(deliveries), Bulk(deliveries, _insert_newer)
-_HOURS, _TIMES = Bulk(hourly_attempts, _add_hours), Bulk(response_times, _add_times)
+_ATTEMPTS = BulkInsert(attempts, returning=[attempts.c.id])
+_EVENTS = BulkInsert(events, returning=events.primary_key.columns)
+_FIRST_STATES, _LATER_STATES = BulkInsert(deliveries), BulkInsert(deliveries, _insert_newer)
+_HOURS, _TIMES = BulkInsert(hourly_attempts, _add_hours), BulkInsert(response_times, _add_times)
 _DELIVERY_COLUMNS = ["id" if name == "delivery_id" else name for name in DeliveryState._fields]
 
 

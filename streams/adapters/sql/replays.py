@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_walk import filter_conditions, has_ordered_index
 from streams.adapters.sql.erased_events import IS_NOT_ERASED
 from streams.adapters.sql.keyset import prefer_index_order
+from streams.adapters.sql.ordered_query import filter_conditions, has_ordered_index
 from streams.adapters.sql.tables import deliveries, events, newest_change, webhooks
 from streams.core.account import DeliveryFilter
 from streams.core.audit import AuditEntry

@@ -10,8 +10,8 @@ from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.core.times import format_time
 from streams.core.usage import LAUNCHED_TYPE
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
-from streams.features.course_sessions.player_state import StoredState, has_state, to_player_state
-from streams.features.course_sessions.progress import Progress, Step, advance
+from streams.features.course_sessions.player_state import StoreResult, has_state, to_player_state
+from streams.features.course_sessions.progress import CommitEffect, Progress, apply
 from streams.features.course_sessions.scorm_time import format_length
 from streams.features.course_sessions.session import MAX_SESSION_EVENTS, SCORED_TYPE, CourseSession, SessionEvent
 
@@ -58,7 +58,7 @@ def launch(session: CourseSession, context: EventContext) -> SessionChange:
 
 def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventContext) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
-    previous, step = session.progress, advance(session.progress, commit)
+    previous, step = session.progress, apply(session.progress, commit)
     session = replace(session, progress=step.progress, last_commit_at=context.now)
     if step.is_completed or context.now >= (due_at := session.next_score_at(context.now)):
         change = report_score(session, context)
@@ -71,7 +71,7 @@ def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventCon
     return _with_state(change, commit, step)
 
 
-def _with_state(change: SessionChange, commit: PlayerCommit, step: Step) -> SessionChange:
+def _with_state(change: SessionChange, commit: PlayerCommit, step: CommitEffect) -> SessionChange:
     """Store what the player stores, if it is wanted: of a late commit and of a review it is not."""
     session = change.session
     if session.stored_state is None or commit.data is None or not has_state(commit.data):
@@ -79,7 +79,7 @@ def _with_state(change: SessionChange, commit: PlayerCommit, step: Step) -> Sess
     if step.is_stale or not step.progress.is_for_the_record:
         return change
     state = to_player_state(commit.data, step.progress.total_time)
-    stored_state = StoredState.TOO_LARGE if state is None else StoredState.STORED
+    stored_state = StoreResult.TOO_LARGE if state is None else StoreResult.STORED
     return change._replace(session=replace(session, stored_state=stored_state), state=state)
 
 

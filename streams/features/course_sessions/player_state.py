@@ -17,7 +17,7 @@ MAX_NAME_PARTS = 8
 MAX_ELEMENTS = MAX_PLAYER_STATE_BYTES // 6
 
 
-class StoredState(StrEnum):
+class StoreResult(StrEnum):
     """What is stored of a session's player."""
 
     NOTHING = "nothing"

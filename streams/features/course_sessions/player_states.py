@@ -7,12 +7,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.course_session_tables import HAS_STATE, course_sessions, player_states
 from streams.adapters.sql.database import Database
 from streams.core.errors import InvalidRecord
 from streams.features.course_sessions.changes import SessionChange
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.rows import to_session
 from streams.features.course_sessions.session import CourseSession
 from streams.ports.delivery import Encryption, EncryptionCheck
@@ -23,7 +23,7 @@ DEFAULT_MAX_BYTES = 1024**3
 # A sum reads an index with an entry for each state of the account.
 TOTAL_SECONDS = 10.0
 MAX_REMEMBERED_ACCOUNTS = 10_000
-_STATES = Bulk(
+_STATES = BulkInsert(
     player_states,
     lambda new: new.on_conflict_do_update(
         index_elements=["account_id", "session_id"],
@@ -96,7 +96,7 @@ class SqlPlayerStates:
             deletion = delete(player_states).where(is_older, states.committed_at < newest.committed_at)
             deleted_ids = (await connection.scalars(deletion.returning(states.session_id))).all()
             is_deleted = (sessions.account_id == newest.account_id) & sessions.id.in_(deleted_ids)
-            nothing = {"stored_state": StoredState.NOTHING.value}
+            nothing = {"stored_state": StoreResult.NOTHING.value}
             await connection.execute(update(course_sessions).where(is_deleted).values(nothing))
 
     async def total_bytes(self, account_id: str) -> int:
@@ -133,7 +133,7 @@ class SqlPlayerStates:
         """Store the last state of each session, in the transaction of their changes."""
         newest = {(item.session.account_id, item.session.id): item for item in changes if item.state is not None}
         if newest:
-            await _STATES.run(connection, [self._row(change) for change in newest.values()])
+            await _STATES.execute(connection, [self._row(change) for change in newest.values()])
 
     def _row(self, change: SessionChange) -> dict[str, object]:
         session, encrypted_state = change.session, self._encryption.encrypt(change.state or "")

@@ -123,7 +123,7 @@ def continue_progress(progress: Progress) -> Progress:
     return new_progress(progress.completion, progress.success, progress.score, progress.total_time)
 
 
-class Step(NamedTuple):
+class CommitEffect(NamedTuple):
     """The progress after a commit, and whether it reports a completion, or takes one back."""
 
     progress: Progress
@@ -132,16 +132,16 @@ class Step(NamedTuple):
     is_stale: bool = False
 
 
-def advance(progress: Progress, commit: PlayerCommit) -> Step:
+def apply(progress: Progress, commit: PlayerCommit) -> CommitEffect:
     """Apply one commit. A stale one changes nothing."""
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
-            return Step(progress, is_stale=True)
+            return CommitEffect(progress, is_stale=True)
         progress = replace(progress, sequences=progress.sequences.with_commit(commit.sequence, commit.digest))
     previous, progress = progress, _merge(progress, commit)
     progress = replace(progress, completion=_completion(progress, commit), success=_success(progress, commit))
     if not progress.is_for_the_record:
-        return Step(progress)
+        return CommitEffect(progress)
     with_resets = _with_resets(previous, progress)
     return _report(with_resets)._replace(is_reset=with_resets != progress)
 
@@ -211,9 +211,9 @@ def _with_resets(previous: Progress, progress: Progress) -> Progress:
     )
 
 
-def _report(progress: Progress) -> Step:
+def _report(progress: Progress) -> CommitEffect:
     news = _NEWS.get((progress.completion is Completion.COMPLETED, progress.success is Success.PASSED))
     if news is None:
-        return Step(progress)
+        return CommitEffect(progress)
     reported, is_completed = TRANSITIONS[progress.reported, news]
-    return Step(replace(progress, reported=reported), is_completed)
+    return CommitEffect(replace(progress, reported=reported), is_completed)

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from pydantic import TypeAdapter
 
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress
 from streams.features.course_sessions.session import CourseSession, SessionEvent
 
@@ -33,5 +33,5 @@ def to_session(row: Any) -> CourseSession:
         progress=_PROGRESS.validate_json(row.progress),
         events=_EVENTS.validate_json(row.events),
         metadata=orjson.loads(row.metadata) if row.metadata else {},
-        stored_state=StoredState(row.stored_state) if row.stored_state else None,
+        stored_state=StoreResult(row.stored_state) if row.stored_state else None,
     )

@@ -15,7 +15,7 @@ from streams.core.event_data import metadata_problem
 from streams.core.limits import MAX_LEARNER_BYTES
 from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit, close, launch
 from streams.features.course_sessions.commit import PlayerCommit
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress, continue_progress
 from streams.features.course_sessions.session import CommitUrl, CourseSession, token_hash
 from streams.features.course_sessions.storage import SqlCourseSessions
@@ -111,7 +111,7 @@ class CourseSessionService:
             launch_request.dispatch_id,
             progress,
             metadata=launch_request.metadata,
-            stored_state=StoredState.NOTHING if launch_request.keeps_state else None,
+            stored_state=StoreResult.NOTHING if launch_request.keeps_state else None,
         )
         launch_change = launch(session, self._event_context(now))
         _check_launch(launch_change, now)

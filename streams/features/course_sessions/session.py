@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from streams.core.access import digest
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress
 
 # A closed tab sends its last commit when the platform may have closed the session already.
@@ -52,7 +52,7 @@ class CourseSession:
     sequence: int = 0
     end_due_at: datetime | None = None
     ended_at: datetime | None = None
-    stored_state: StoredState | None = None
+    stored_state: StoreResult | None = None
 
     def next_score_at(self, now: datetime) -> datetime:
         """When a score may be reported, so that there is at most one within `MIN_SCORE_INTERVAL`."""

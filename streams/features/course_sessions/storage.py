@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dialects import insert
@@ -19,7 +19,7 @@ from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside
 from streams.core.request_class import RequestClass
 from streams.features.course_sessions.changes import SessionChange, has_last_score
-from streams.features.course_sessions.player_state import StoredState
+from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates
 from streams.features.course_sessions.rows import to_row, to_session
 from streams.features.course_sessions.session import CommitUrl, CourseSession
@@ -31,7 +31,7 @@ _MUTABLE_COLUMNS = (
     *("progress", "events", "sent_at", "sequence", "last_commit_at", "score_due_at"),
     *("closed_at", "end_due_at", "ended_at", "stored_state"),
 )
-_SESSIONS = Bulk(
+_SESSIONS = BulkInsert(
     course_sessions,
     lambda new: new.on_conflict_do_update(
         index_elements=["account_id", "id"], set_={name: new.excluded[name] for name in _MUTABLE_COLUMNS}
@@ -159,7 +159,7 @@ class SqlCourseSessions:
                 for row in rows
             }
             sessions = {(row.account_id, row.id): to_session(row) for row in rows}
-            without_state = {key for key, session in sessions.items() if session.stored_state is StoredState.NOTHING}
+            without_state = {key for key, session in sessions.items() if session.stored_state is StoreResult.NOTHING}
             full_accounts = await self.states.full_accounts(connection, {account_id for account_id, _ in without_state})
             for key in (key for key in without_state if key[0] in full_accounts):
                 # A state of the learner is replaced by this one. Another one would be one more: it is not kept.
@@ -239,7 +239,7 @@ class SqlCourseSessions:
         if not changes:
             return
         changed_sessions = {(change.session.account_id, change.session.id): change.session for change in changes}
-        await _SESSIONS.run(connection, [to_row(session) for session in changed_sessions.values()])
+        await _SESSIONS.execute(connection, [to_row(session) for session in changed_sessions.values()])
         await self._events.store(connection, [event for change in changes for event in change.events])
         await self.states.store(connection, changes)
 

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.delivery_walk import subject_conditions, to_walk
+from streams.adapters.sql.ordered_query import ordered_query, subject_conditions
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.account import DeliveryFilter
 from streams.core.delivery import State
@@ -20,7 +20,7 @@ class SqlDeliverySearch(SqlStorage):
 
     async def count(self, delivery_filter: DeliveryFilter, limit: int) -> int:
         """How many match; `limit` when there are at least as many."""
-        walk = to_walk(delivery_filter)
+        walk = ordered_query(delivery_filter)
         portion = walk.select(deliveries.c.id).limit(limit).subquery()
         async with self._database.read_transaction() as connection:
             await walk.prepare(connection)
@@ -28,7 +28,7 @@ class SqlDeliverySearch(SqlStorage):
 
     async def facets(self, delivery_filter: DeliveryFilter, limit: int) -> Sequence[FacetCount]:
         """Counts of the newest `limit` matches."""
-        columns, walk = deliveries.c, to_walk(delivery_filter)
+        columns, walk = deliveries.c, ordered_query(delivery_filter)
         newest = (
             walk.select(columns.state, columns.event_type, columns.webhook_id)
             .order_by(walk.at.desc(), columns.id.desc())

@@ -180,7 +180,7 @@ class DeliveryService:
         return job
 
     async def cancel(self, job_id: str, account_id: str | None = None, *, actor: str) -> Job:
-        """Stop a job after its present portion; what was done stays done. A second time changes nothing.
+        """Stop a job after its present batch, whose work is kept. A second time changes nothing.
 
         Raises `NotFound`, and `Conflict` for a finished job.
         """

@@ -17,7 +17,7 @@ from streams.core.event_data import EVENT_TYPES
 from streams.core.times import format_time
 from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
-from streams.features.shared.in_turns import iterate_in_turns
+from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
 from streams.ports.runtime import Clock
 from streams.ports.storage import DeliveryStore
@@ -124,7 +124,7 @@ class EventSearchService:
     async def _search_portion(
         self, portion: HistoryPortion, event_id: str, account_id: str
     ) -> tuple[Record, Event] | None:
-        async for record in iterate_in_turns(portion.records):
+        async for record in iterate_cooperatively(portion.records):
             if event := self._decode_match(record, event_id, account_id):
                 return record, event
         return None

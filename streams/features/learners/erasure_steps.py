@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import api_keys, audit_log, idempotency_keys, mails
 from streams.adapters.sql.course_session_tables import commit_urls, course_sessions, player_states
-from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
 from streams.adapters.sql.event_metadata import delete_metadata
 from streams.adapters.sql.keyset import prefer_index_order
+from streams.adapters.sql.ordered_query import subject_conditions
 from streams.adapters.sql.redaction import MAY_NAME_LEARNERS, redact, redact_last_messages, redact_mails
 from streams.adapters.sql.schema import Moment
 from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks

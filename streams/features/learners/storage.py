@@ -9,15 +9,15 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_limits import require_row_limit
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_walk import subject_conditions
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
 from streams.adapters.sql.erasure_outbox import store_erased
 from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.learner_hash import ensure_key
-from streams.adapters.sql.room import require_row_limit
+from streams.adapters.sql.ordered_query import subject_conditions
 from streams.adapters.sql.rows import to_value
 from streams.adapters.sql.tables import events, webhooks
 from streams.core.audit import AuditEntry

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 from streams.core.backfill import MIN_EVENT_AGE, Backfill
-from streams.core.delivery_state import Batch, RecordedValue, fold
+from streams.core.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.job import Job
 from streams.core.webhook import Webhook
@@ -61,11 +61,11 @@ class HistoryBackfill:
             raise InvalidRecord("its backfill has no period")
         if progress.ranges is None:
             period = await self._history.period(delivery_filter.since, delivery_filter.until)
-            return await self._jobs.backfill(job, progress.begin(period), Batch())
+            return await self._jobs.store_backfill(job, progress.begin(period), Batch())
         webhook = await self._webhooks.find(delivery_filter.webhook_id or "")
         if webhook is None:
             # It was deleted: nothing is owed to it.
-            return await self._jobs.backfill(job, replace(progress, ranges=()), Batch())
+            return await self._jobs.store_backfill(job, replace(progress, ranges=()), Batch())
         return await self._read_portion(job, progress, webhook.webhook)
 
     async def _read_portion(self, job: Job, progress: Backfill, webhook: Webhook) -> Job:
@@ -75,8 +75,8 @@ class HistoryBackfill:
             return job
         missing_deliveries = await deliveries_of(portion.records, self._codec, webhook, job.filter)
         at = job.filter.change_at(self._clock.now())
-        return await self._jobs.backfill(
-            job, new_progress, fold(RecordedValue(delivery, at) for delivery in missing_deliveries)
+        return await self._jobs.store_backfill(
+            job, new_progress, merge_records(RecordedValue(delivery, at) for delivery in missing_deliveries)
         )
 
     def _drop_young_records(self, portion: HistoryPortion) -> HistoryPortion:

@@ -11,7 +11,7 @@ from streams.core.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
-from streams.features.shared.in_turns import iterate_in_turns
+from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record
 from streams.ports.storage import DeliveryStore, ErasedEvents
 from streams.request_owner import began_at
@@ -72,7 +72,7 @@ async def deliveries_of(
 ) -> list[Delivery]:
     """The deliveries of these records that the webhook would have got, whether it has them or not."""
     deliveries = []
-    async for record in iterate_in_turns(records):
+    async for record in iterate_cooperatively(records):
         try:
             delivery = backfill_delivery(
                 codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter

@@ -78,4 +78,4 @@ class ReplayCount:
 
     deliveries: DeliverySummary
     missing: MissingEvents | None = None
-    seconds: float | None = None
+    estimated_seconds: float | None = None

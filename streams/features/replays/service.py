@@ -21,12 +21,12 @@ from streams.ports.storage import DeliveryStore, Jobs
 class ReplayService:
     """`actor` is the caller, for the audit log; `_per_second` is the most that is released to one webhook.
 
-    `_median_ms` returns the median of an endpoint's response times; None when there are none.
+    `_median_response_ms` returns the median of an endpoint's response times; None when there are none.
     """
 
     _deliveries: DeliveryStore
     _jobs: Jobs
-    _median_ms: Callable[[Webhook], Awaitable[float | None]]
+    _median_response_ms: Callable[[Webhook], Awaitable[float | None]]
     _missing_events: MissingEventCounter
     _clock: Clock
     _per_second: int
@@ -70,5 +70,5 @@ class ReplayService:
 
     async def _seconds(self, webhook: Webhook, count: int) -> float | None:
         """About how long the endpoint needs; None when its pace is not known."""
-        median = await self._median_ms(webhook)
+        median = await self._median_response_ms(webhook)
         return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)

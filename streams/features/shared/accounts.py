@@ -9,12 +9,12 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
+from streams.adapters.sql.account_limits import require_row_limit
 from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.dialects import insert
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_row_limit
 from streams.adapters.sql.rows import to_value
 from streams.core.access import ApiKey, Role, Scope
 from streams.core.account import Account, User

@@ -8,7 +8,7 @@ from streams.ports.kafka import Record
 RECORDS_PER_TURN = 50
 
 
-async def iterate_in_turns(records: Iterable[Record]) -> AsyncIterator[Record]:
+async def iterate_cooperatively(records: Iterable[Record]) -> AsyncIterator[Record]:
     """Yield records. Other work of the process gets its turn between so many."""
     for count, record in enumerate(records, 1):
         yield record

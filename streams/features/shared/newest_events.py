@@ -10,7 +10,7 @@ from streams.core.backfill import OffsetRange, remaining_ranges, without_empty
 from streams.core.delivery_state import RecordedEvent
 from streams.core.errors import Invalid, InvalidRecord
 from streams.core.event import Event, event_and_body, subjects_of_event
-from streams.features.shared.in_turns import iterate_in_turns
+from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.runtime import Clock
 from streams.ports.storage import ErasedEvents
@@ -72,7 +72,7 @@ class NewestEventReader:
             started = {offset_range.partition: offset_range.start for offset_range in ranges}
             while ranges and loop.time() < deadline:
                 portion = await history.read(ranges, RECORDS_PER_READ)
-                async for record in iterate_in_turns(portion.records):
+                async for record in iterate_cooperatively(portion.records):
                     number = record.partition.number
                     read_since[number] = min(record.appended_at, read_since.get(number, record.appended_at))
                     if match := self._decode_match(record, account_id):

@@ -1,4 +1,4 @@
-"""Sign people in by an OpenID Connect provider: send the browser there, and read the answer that it brings back."""
+"""Sign people in by an OpenID Connect provider: send the browser there, and handle the callback."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ class OidcService:
         return self._rules.operator_group is not None
 
     async def begin(self, next_page: str) -> StartedSignIn:
-        """Prepare a sign-in that leads to a page of ours. Raises `ProviderFailed`."""
+        """Prepare a sign-in that ends at a page of the dashboard. Raises `ProviderFailed`."""
         request = AuthorizationRequest(self._new_token(), self._new_token(), self._new_token())
         browser_token, now = self._new_token(), self._clock.now()
         try:

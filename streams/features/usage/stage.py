@@ -6,7 +6,7 @@ from datetime import datetime
 from streams.core.backfill import OffsetRange
 from streams.core.errors import ROW_ERRORS, Invalid, InvalidRecord
 from streams.core.event import Event, check_event
-from streams.core.pure import pure
+from streams.core.invalid_on_failure import invalid_on_failure
 from streams.core.usage import LAUNCHED_TYPE, launches_of
 from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
@@ -109,7 +109,7 @@ class Meter:
             # fan-out stores it as invalid.
             return None
 
-    @pure
+    @invalid_on_failure
     def _decode_event(self, record: Record) -> Event | None:
         value = self._codec.decode(record.value or b"")
         if not isinstance(value, Event):

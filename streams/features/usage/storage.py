@@ -9,7 +9,7 @@ from sqlalchemy import Select, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.database import Database, SqlStorage
 from streams.adapters.sql.outgoing_events import StoredEvents
 from streams.adapters.sql.usage_tables import (
@@ -51,7 +51,7 @@ class SqlUsageMeter:
         ]
         is_other_topic = usage_positions.c.partition.in_(partitions) & (columns.incarnation != incarnation)
         async with self._database.transaction() as connection:
-            await _POSITIONS.run(connection, rows)
+            await _POSITIONS.execute(connection, rows)
             await connection.execute(
                 update(usage_positions).where(is_other_topic).values(incarnation=incarnation, next_offset=0)
             )
@@ -88,7 +88,7 @@ class SqlUsageMeter:
             {"account_id": launch.account_id, "event_id": launch.event_id, "month": launch.month}
             for _, launch in sorted(launch_by_key.items())
         ]
-        new_keys = {tuple(row) for row in await _LAUNCHES.run(connection, rows)}
+        new_keys = {tuple(row) for row in await _LAUNCHES.execute(connection, rows)}
         ordered_keys = {(launch.account_id, launch.event_id): launch for launch in launches}
         return [launch_by_key[name] for name in ordered_keys if name in new_keys]
 
@@ -111,10 +111,10 @@ class SqlUsageMeter:
         details = [
             {**key._asdict(), "launches": number} for key, number in sorted(launches_by_key(new_launches).items())
         ]
-        totals = {(row.account_id, row.month): row.launches for row in await _MONTHS.run(connection, months)}
+        totals = {(row.account_id, row.month): row.launches for row in await _MONTHS.execute(connection, months)}
         if not new_launches:
             return
-        await _DETAILS.run(connection, details)
+        await _DETAILS.execute(connection, details)
         limits = await _plan_limits(connection, {account_id for account_id, _ in by_month})
         notices = [
             notice
@@ -138,7 +138,7 @@ class SqlUsageMeter:
             }
             for notice in notices
         ]
-        new_keys = {tuple(row) for row in await _NOTICES.run(connection, rows)}
+        new_keys = {tuple(row) for row in await _NOTICES.execute(connection, rows)}
         events = [
             notice_event(notice) for notice in notices if (notice.account_id, notice.month, notice.percent) in new_keys
         ]
@@ -153,10 +153,13 @@ def _add_on_conflict(statement: Any) -> Any:
     return statement.on_conflict_do_update(index_elements=key, set_=numbers)
 
 
-_POSITIONS = Bulk(usage_positions)
-_LAUNCHES = Bulk(counted_launches, returning=counted_launches.primary_key.columns)
-_MONTHS, _DETAILS = Bulk(usage_months, _add_on_conflict, usage_months.c), Bulk(usage_details, _add_on_conflict)
-_NOTICES = Bulk(usage_notices, returning=usage_notices.primary_key.columns)
+_POSITIONS = BulkInsert(usage_positions)
+_LAUNCHES = BulkInsert(counted_launches, returning=counted_launches.primary_key.columns)
+_MONTHS, _DETAILS = (
+    BulkInsert(usage_months, _add_on_conflict, usage_months.c),
+    BulkInsert(usage_details, _add_on_conflict),
+)
+_NOTICES = BulkInsert(usage_notices, returning=usage_notices.primary_key.columns)
 
 
 async def _move_position(connection: AsyncConnection, incarnation: str, move: OffsetRange) -> bool:

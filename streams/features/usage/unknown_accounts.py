@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import delete, select
 
 from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import Bulk
+from streams.adapters.sql.bulk_insert import BulkInsert
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.many_keys import is_one_of
 from streams.adapters.sql.usage_tables import unknown_accounts
@@ -31,7 +31,7 @@ class SqlUnknownAccounts(SqlStorage):
         older_ids = select(key).where(key.not_in(newest_ids)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
             # In one order, so that two processes do not wait for each other.
-            await _ACCOUNTS.run(connection, [account._asdict() for account in sorted(accounts)])
+            await _ACCOUNTS.execute(connection, [account._asdict() for account in sorted(accounts)])
             await connection.execute(delete(unknown_accounts).where(key.in_(older_ids)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
@@ -49,4 +49,4 @@ def _add_on_conflict(statement: Any) -> Any:
     )
 
 
-_ACCOUNTS = Bulk(unknown_accounts, _add_on_conflict)
+_ACCOUNTS = BulkInsert(unknown_accounts, _add_on_conflict)

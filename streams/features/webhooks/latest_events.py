@@ -40,7 +40,7 @@ class LatestEvents:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedEvent:
+class FilterPreview:
     """An event, and why the webhook would not get it. None when it would."""
 
     event: Event
@@ -104,12 +104,12 @@ class LatestEventService:
             await asyncio.sleep(0)
         return events
 
-    def compare(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[ComparedEvent]:
+    def preview(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[FilterPreview]:
         """Which of them a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
         if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
             raise Invalid(*errors)
         webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
-        return [ComparedEvent(event, _mismatch_text(webhook, event)) for event in latest_events.events]
+        return [FilterPreview(event, _mismatch_text(webhook, event)) for event in latest_events.events]
 
     def _event(self, body: bytes, account_id: str) -> Event | None:
         """The event in a body; None for one that these rules do not take, such as a test."""

@@ -31,9 +31,7 @@ class OutcomeWatch:
         }
         for (owner_kind, owner_id), limit in limits.items():
             if self._running_tests[owner_kind, owner_id] >= limit:
-                raise Conflict(
-                    f"{limit} tests of {owner_kind} wait for their outcome, and no more may: wait for one of them"
-                )
+                raise Conflict(f"{owner_kind} already has {limit} tests in progress: wait for one of them")
         self._running_tests.update(limits.keys())
         try:
             yield

@@ -110,7 +110,7 @@ class WebhookService:
         return await self._webhooks.page(account_id, None, limit, Status.PAUSED)
 
     async def find_many(self, account_id: str, webhook_ids: Collection[str]) -> Mapping[str, ListedWebhook]:
-        """Those of these webhooks that the account has, or had, by id."""
+        """The account's webhooks among these ids, deleted ones included, by id."""
         registrations = await self._webhooks.find_many(account_id, webhook_ids) if webhook_ids else []
         return {registration.id: registration for registration in registrations}
 

@@ -36,7 +36,9 @@ class WebhookStatsService:
     async def health(self, registration: Registration) -> HealthDetails:
         webhook_id = registration.webhook.id
         failure_streak = await self._stats.failure_streak(webhook_id)
-        return HealthDetails(registration, failure_streak, await self._stats.last_at(webhook_id, OutcomeKind.DELIVERED))
+        return HealthDetails(
+            registration, failure_streak, await self._stats.last_attempt_at(webhook_id, OutcomeKind.DELIVERED)
+        )
 
     async def stats(self, registration: Registration, hours: int = 24) -> WebhookStats:
         """Statistics of the last `hours`, the current one included. Raises `Invalid`."""
@@ -53,7 +55,7 @@ class WebhookStatsService:
         """Its last failed attempts, newest first."""
         return await self._stats.failures(registration.webhook.id, limit)
 
-    async def median_ms(self, webhook: Webhook) -> float | None:
+    async def median_response_ms(self, webhook: Webhook) -> float | None:
         """The median of its response times of the last day; None when there are none."""
         return percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_PERIOD), 0.5)
 

@@ -115,7 +115,7 @@ class SqlWebhookStats(SqlStorage):
         """Response times by the hour, oldest first."""
         return [ResponseTimes(*row) for row in await self._database.rows(_histogram(webhook_id, since))]
 
-    async def last_at(self, webhook_id: str, outcome: str) -> datetime | None:
+    async def last_attempt_at(self, webhook_id: str, outcome: str) -> datetime | None:
         """When the last attempt with this outcome ended."""
         condition = (hourly_attempts.c.webhook_id == webhook_id) & (hourly_attempts.c.outcome == outcome)
         newest_at: datetime | None = await self._database.scalar(

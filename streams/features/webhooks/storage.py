@@ -8,12 +8,12 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from streams.adapters.sql.account_limits import require_row_limit, require_webhook_limits
 from streams.adapters.sql.audit import write_entry
 from streams.adapters.sql.database import Database
 from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.room import require_row_limit, require_webhook_limits
 from streams.adapters.sql.tables import pauses, webhooks
 from streams.adapters.sql.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
 from streams.core.audit import AuditEntry

@@ -59,7 +59,7 @@ class EventReader:
         self._is_paused = False
         self._is_draining = False
         # Set when something was read, and when nothing more is to be read at once.
-        self._arrived, self._caught_up = asyncio.Event(), asyncio.Event()
+        self._arrived, self._has_read_all = asyncio.Event(), asyncio.Event()
         # Set while no batch is in hand.
         self._idle = asyncio.Event()
         self._idle.set()
@@ -107,11 +107,11 @@ class EventReader:
         limit = LARGE_BATCH
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await self._caught_up.wait()
+                await self._has_read_all.wait()
         except TimeoutError:
             limit = SMALL_BATCH
             # Perhaps nothing more comes: the next batch waits only if something does.
-            self._caught_up.set()
+            self._has_read_all.set()
         if self._is_draining:
             await asyncio.Event().wait()
         return limit
@@ -144,9 +144,9 @@ class EventReader:
                 self._client.pause(partition)
         self._arrived.set()
         if len(records) < LARGE_FETCH_RECORDS or self._is_paused:
-            self._caught_up.set()
+            self._has_read_all.set()
         else:
-            self._caught_up.clear()
+            self._has_read_all.clear()
 
     async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
         self._telemetry.info("partitions_lost" if is_lost else "partitions_revoked", count=len(partitions))

@@ -18,7 +18,15 @@ from streams.features.course_sessions.commit import (
     SequenceLog,
     Success,
 )
-from streams.features.course_sessions.progress import TRANSITIONS, News, Progress, Reported, Step, advance, new_progress
+from streams.features.course_sessions.progress import (
+    TRANSITIONS,
+    CommitEffect,
+    News,
+    Progress,
+    Reported,
+    apply,
+    new_progress,
+)
 from streams.features.course_sessions.scorm_time import format_length, parse_length
 from streams.features.course_sessions.session import CourseSession
 
@@ -33,7 +41,7 @@ def reported(*commits: PlayerCommit, progress: Progress | None = None) -> list[s
     """What each commit reports, if no score waits: `s` for scored, `c` for completed."""
     progress, found = progress or Progress(), []
     for one in commits:
-        progress, is_completed, *_ = advance(progress, one)
+        progress, is_completed, *_ = apply(progress, one)
         is_scored = progress.has_new_score
         if is_scored:
             progress = progress.with_score_reported()
@@ -57,7 +65,7 @@ def reported(*commits: PlayerCommit, progress: Progress | None = None) -> list[s
     ],
 )
 def test_a_status_of_scorm_1_2_means_two(status: str, completion: Completion, success: Success) -> None:
-    progress = advance(Progress(), PlayerCommit(lesson_status=status)).progress
+    progress = apply(Progress(), PlayerCommit(lesson_status=status)).progress
     assert (progress.completion, progress.success) == (completion, success)
 
 
@@ -88,7 +96,7 @@ def test_without_both_measures_the_word_of_a_2004_course_stands() -> None:
 
 
 def test_a_commit_without_a_status_changes_none() -> None:
-    step = advance(advance(Progress(), PASSED).progress, PlayerCommit(session_time=Decimal(9)))
+    step = apply(apply(Progress(), PASSED).progress, PlayerCommit(session_time=Decimal(9)))
     assert (step.progress.completion, step.progress.success) == (Completion.COMPLETED, Success.PASSED)
 
 
@@ -170,7 +178,7 @@ def test_the_total_time_is_the_newest_that_was_reported() -> None:
         PlayerCommit(total_time=Decimal(90)),
         PlayerCommit(session_time=Decimal(0)),
     ):
-        progress = advance(progress, commit).progress
+        progress = apply(progress, commit).progress
         times.append(int(progress.total_time))
     assert times == [100, 120, 120, 90, 100]
 
@@ -273,7 +281,7 @@ def test_completed_is_reported_for_each_transition_once(
     progress = new_progress(completion, success, Score(), Decimal())
     reached = {completion} & {Completion.COMPLETED} | {success} & {Success.PASSED}
     for commit in sequence:
-        step = advance(progress, commit)
+        step = apply(progress, commit)
         progress = step.progress
         now = {progress.completion} & {Completion.COMPLETED} | {progress.success} & {Success.PASSED}
         if not progress.is_for_the_record:
@@ -286,6 +294,6 @@ def test_completed_is_reported_for_each_transition_once(
 def test_a_commit_that_comes_twice_tells_once(sequence: list[PlayerCommit]) -> None:
     progress = Progress()
     for commit in sequence:
-        progress = advance(progress, commit).progress
-        again = advance(progress, commit)
-        assert again == Step(progress)
+        progress = apply(progress, commit).progress
+        again = apply(progress, commit)
+        assert again == CommitEffect(progress)

@@ -19,7 +19,7 @@ from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeEncryption, FakeLease, FakeTelemetry, postponed_work
 from streams.adapters.sql.account_tables import accounts, mails
 from streams.adapters.sql.database import database_url
-from streams.core.delivery_state import fold
+from streams.core.delivery_state import merge_records
 from streams.core.errors import InvalidRecord, PartiallySent, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, FailedRows
 from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
@@ -114,7 +114,7 @@ async def notify_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asy
     monkeypatch.setattr(notify_module, "POLL_INTERVAL_SECONDS", 0.005)
     async with sql_store(database_url(f"sqlite:///{tmp_path}/db.sqlite")) as store:
         for number in range(5):
-            await store.recorder.record(fold([failed(number)]))
+            await store.recorder.record(merge_records([failed(number)]))
         store.clock.advance(PAUSE_GROUPING_WINDOW.total_seconds())
         mails = SqlMails(store.database)
         yield NotifyFixture(store, mails, FakeMailTransport(), FakeLease(clock=store.clock), FakeTelemetry())

@@ -48,13 +48,13 @@ class CrashingJobs(FakeJobs):
     dies_at = 0
     after = False
 
-    async def backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
+    async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
         self.stores += 1
         if self.stores == self.dies_at:
             if self.after:
-                await super().backfill(job, progress, batch)
+                await super().store_backfill(job, progress, batch)
             await asyncio.Event().wait()
-        return await super().backfill(job, progress, batch)
+        return await super().store_backfill(job, progress, batch)
 
 
 class Backfilling:

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 FAILURES_BEFORE_INVALID = 3
 
 
-def pure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def invalid_on_failure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make pure work on one record raise `InvalidRecord` when it fails unexpectedly every time.
 
     Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record. Never

@@ -5,12 +5,12 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.portion import (
+from streams.core.batch_size import (
     MAX_ROWS,
     MAX_THROTTLED_BACKLOG_AGE,
     MIN_ROWS,
     TARGET_SECONDS,
-    Portion,
+    BatchSize,
     throttle_seconds,
 )
 
@@ -19,7 +19,7 @@ seconds = st.floats(0, 1e6)
 
 @given(st.lists(st.tuples(st.integers(0, MAX_ROWS), seconds), max_size=50))
 def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
-    portion = Portion()
+    portion = BatchSize()
     for rows, took in measured:
         following = portion.adapt(min(rows, portion.rows), took)
         assert MIN_ROWS <= following.rows <= MAX_ROWS
@@ -31,7 +31,7 @@ def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -
 @given(st.floats(0, 0.02), st.floats(5e-6, 1e-4), st.integers(MIN_ROWS, MAX_ROWS))
 def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) -> None:
     """On a database whose statements take a fixed time and a time for each row."""
-    portion = Portion(rows)
+    portion = BatchSize(rows)
     for _ in range(12):
         portion = portion.adapt(portion.rows, fixed + each * portion.rows)
     took = fixed + each * portion.rows
@@ -41,7 +41,7 @@ def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) ->
 
 @given(st.integers(MIN_ROWS, MAX_ROWS), st.floats(0, TARGET_SECONDS))
 def test_the_last_rows_do_not_change_the_portion(rows: int, took: float) -> None:
-    assert Portion(rows).adapt(rows - 1, took) == Portion(rows)
+    assert BatchSize(rows).adapt(rows - 1, took) == BatchSize(rows)
 
 
 @given(seconds)

@@ -11,18 +11,18 @@ MAX_THROTTLED_BACKLOG_AGE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class BatchSize:
     """A number of rows whose statements take about `TARGET_SECONDS`, between two bounds."""
 
     rows: int = 1000
 
-    def adapt(self, rows: int, seconds: float) -> "Portion":
+    def adapt(self, rows: int, seconds: float) -> "BatchSize":
         """The next portion, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
         if rows < self.rows and seconds <= TARGET_SECONDS:
             # The last rows say nothing about a whole portion.
             return self
         bounded_seconds = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
-        return Portion(min(max(int(self.rows * TARGET_SECONDS / bounded_seconds), MIN_ROWS), MAX_ROWS))
+        return BatchSize(min(max(int(self.rows * TARGET_SECONDS / bounded_seconds), MIN_ROWS), MAX_ROWS))
 
 
 def throttle_seconds(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:

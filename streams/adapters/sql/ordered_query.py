@@ -26,7 +26,7 @@ from streams.core.page import Cursor
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class OrderedQuery:
     """Deliveries, joined with what leads to them in order. `at` is the first column of that order.
 
     `is_direct` says that no other table leads to them, `has_index` that an index has the order.
@@ -42,7 +42,7 @@ class Walk:
         return select(*columns).select_from(self.source).where(*self.conditions)
 
     async def prepare(self, connection: AsyncConnection) -> None:
-        """Keep the planner to this walk, in this transaction."""
+        """Keep the planner to this order, in this transaction."""
         if not self.is_direct:
             await prefer_lookups(connection)
         elif self.has_index:
@@ -59,7 +59,7 @@ class Walk:
         return query.where(is_older) if self.is_direct else query.where(self.at <= moment, is_older)
 
 
-def to_walk(delivery_filter: DeliveryFilter) -> Walk:
+def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
     """How to find the matches, newest first.
 
     A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries: it
@@ -76,7 +76,7 @@ def to_walk(delivery_filter: DeliveryFilter) -> Walk:
         )
         is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
         conditions = filter_conditions(replace(delivery_filter, metadata=None))
-        return Walk(
+        return OrderedQuery(
             leading_rows.join(deliveries, is_of_event), leading_rows.c.first_seen_at, conditions, is_direct=False
         )
     if account_id is not None and (subjects := subject_conditions(delivery_filter.subjects)):
@@ -89,7 +89,7 @@ def to_walk(delivery_filter: DeliveryFilter) -> Walk:
         )
         is_of_event = and_(deliveries.c.account_id == account_id, deliveries.c.event_id == leading_rows.c.event_id)
         remaining_filter = replace(delivery_filter, session_id=None, learner_id=None, package_id=None, dispatch_id=None)
-        return Walk(
+        return OrderedQuery(
             leading_rows.join(deliveries, is_of_event),
             leading_rows.c.first_seen_at,
             filter_conditions(remaining_filter),
@@ -97,7 +97,7 @@ def to_walk(delivery_filter: DeliveryFilter) -> Walk:
         )
     if account_id is not None and (failures := _failure_conditions(delivery_filter)):
         attempt_columns, other_attempts = attempts.c, attempts.alias("other")
-        # Of an event that was published again, attempts may have several times: the delivery is listed by the newest.
+        # An event that is published again gives its attempts different times: the delivery is listed by the newest.
         has_newer_attempt = exists().where(
             other_attempts.c.delivery_id == attempt_columns.delivery_id,
             other_attempts.c.first_seen_at > attempt_columns.first_seen_at,
@@ -112,13 +112,15 @@ def to_walk(delivery_filter: DeliveryFilter) -> Walk:
         )
         remaining_filter = replace(delivery_filter, outcome=None, status_class=None)
         joined_rows = leading_rows.join(deliveries, deliveries.c.id == leading_rows.c.delivery_id)
-        return Walk(joined_rows, leading_rows.c.first_seen_at, filter_conditions(remaining_filter), is_direct=False)
+        return OrderedQuery(
+            joined_rows, leading_rows.c.first_seen_at, filter_conditions(remaining_filter), is_direct=False
+        )
     first_seen_at, conditions = deliveries.c.first_seen_at, filter_conditions(delivery_filter)
     if account_id is None and delivery_filter.event_id is not None:
         # The index on events' ids begins with the account: one look-up for each account, not a read of all deliveries.
         of_account = deliveries.c.account_id == accounts.c.id
-        return Walk(accounts.join(deliveries, of_account), first_seen_at, conditions, is_direct=False)
-    return Walk(deliveries, first_seen_at, conditions, True, has_ordered_index(delivery_filter))
+        return OrderedQuery(accounts.join(deliveries, of_account), first_seen_at, conditions, is_direct=False)
+    return OrderedQuery(deliveries, first_seen_at, conditions, True, has_ordered_index(delivery_filter))
 
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
