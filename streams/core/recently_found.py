@@ -10,7 +10,7 @@ MAX_ENTRIES = 10_000
 
 
 class TtlCache(Generic[Value]):
-    """What was found, by name, for a second. What was not found is looked up again: it may have been made since.
+    """What was found, by name, for `seconds`. What was not found is looked up again: it may have been made since.
 
     Times are seconds of one clock.
     """

@@ -1,16 +1,19 @@
 """A response counts the webhooks that match an event; events of unknown accounts are refused."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+import builders
 from builders import EXAMPLE
 from rest.api_fixture import URL, ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
 from streams.features.accounts.access import OFFLINE_KEY_LIFETIME
 from streams.features.events import storage as account_webhooks
+from streams.features.events.recipients import RecipientService
+from streams.features.events.storage import SqlAccountWebhooks
 
 
 async def test_a_response_counts_the_webhooks_for_each_event(api: ApiFixture) -> None:
@@ -47,6 +50,25 @@ async def test_a_count_queries_the_database_once(api: ApiFixture, queries: list[
     events = [{**COMPLETED, "accountId": accounts[number % 2]} for number in range(100)]
     await api.operator.post("/v1/events?count=true", {"events": events})
     assert len(queries) == 1
+
+
+class CountedAccounts(SqlAccountWebhooks):
+    """Every account exists."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
+        self.asked += account_ids
+        return account_ids
+
+
+async def test_an_account_that_exists_is_looked_up_every_ten_minutes() -> None:
+    accounts, times = CountedAccounts(), iter([0.0, 599.0, 601.0])
+    recipients = RecipientService(accounts, lambda: next(times))
+    for _ in range(3):
+        await recipients.require_accounts([builders.event()], ["accountId"])
+    assert accounts.asked == ["acme", "acme"]
 
 
 async def test_an_event_with_too_many_scopes_is_not_counted(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from streams.features.events.storage import SqlAccountWebhooks
 
 # The count is a hint for people: an event does not wait longer for it.
 LOOKUP_TIMEOUT_SECONDS = 2.0
+# No account is ever deleted; one that a restored database lacks is refused again after this time.
+ACCOUNT_SECONDS = 600.0
 # The comparison blocks the loop: with filters, this many take a few milliseconds.
 COMPARISONS_PER_TURN = 1_000
 
@@ -22,7 +24,7 @@ class RecipientService:
     def __init__(self, webhooks: SqlAccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
         self._webhooks = webhooks
         self._now = now
-        self._existing_accounts: TtlCache[bool] = TtlCache()
+        self._existing_accounts: TtlCache[bool] = TtlCache(ACCOUNT_SECONDS)
 
     async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
         """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
