@@ -36,15 +36,17 @@ class By(StrEnum):
 def bursts(
     events: Annotated[int, typer.Option(help="Events of the burst.")] = 10_000,
     by: Annotated[By, typer.Option(help="The way of publishing it.")] = By.KAFKA,
-    webhooks: Annotated[int, typer.Option(help="Webhooks of its account, each of which wants every event.")] = 1,
-    unmatched: Annotated[int, typer.Option(help="More webhooks of its account, whose filters never match.")] = 0,
-    accounts: Annotated[int, typer.Option(help="Accounts that share the burst, each with so many webhooks.")] = 1,
+    webhooks: Annotated[int, typer.Option(help="Webhooks of each account, each of which wants every event.")] = 1,
+    unmatched: Annotated[int, typer.Option(help="More webhooks of each account, whose filters never match.")] = 0,
+    accounts: Annotated[int, typer.Option(help="Accounts that share the burst.")] = 1,
     per_second: Annotated[float, typer.Option(help="Events a second of the burst; 0: as fast as can be.")] = 0,
     limit: Annotated[int, typer.Option(help="Events a second of an account that `api` takes.")] = 1_000_000,
     warm: Annotated[int, typer.Option(help="Deliveries before the burst.")] = WARM_DELIVERIES,
     seconds: Annotated[float, typer.Option(help="Seconds of the other account's events, before and during.")] = 20,
 ) -> dict[str, object]:
     """Latency of an account's events, 20 a second, before and during a burst of others, and where it arises."""
+    if by is By.REST and per_second:
+        raise typer.BadParameter("--per-second needs --by kafka")
     env = {"SCORM_WEBHOOKS_OPERATOR_KEYS": f"bench={OPERATOR_KEY}", "SCORM_WEBHOOKS_EVENT_RATE_LIMIT": str(limit)}
     with running(stack_with_api(**env)) as stack:
         stack.start((*WHOLE, "api"))

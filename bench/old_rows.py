@@ -10,14 +10,15 @@ import psycopg
 TABLES = ("events", "deliveries", "attempts")
 AGE = timedelta(days=40)
 _COLUMNS = {
-    "events": "account_id, event_id, first_seen_at, body, session_id, learner_id, package_id, dispatch_id",
+    "events": "account_id, event_id, first_seen_at, body, hash, session_id, learner_id, package_id, dispatch_id",
     "deliveries": "id, account_id, event_id, event_type, webhook_id, trigger, first_seen_at, generation, step, state,"
     " attempts, target, changed_at, message, target_attempt",
     "attempts": "id, delivery_id, webhook_id, generation, number, trigger, target, url, started_at, ended_at,"
     " request_headers, status, response_headers, response_body, outcome, message, next_step",
 }
 _LINES_AT_ONCE = 1000
-_BODY = "\\\\x" + json.dumps({"type": "session.scored", "data": {"title": "x" * 430}}).encode().hex()
+_EVENT = json.dumps({"type": "session.scored", "data": {"title": "x" * 430}}).encode()
+_BODY, _HASH = "\\\\x" + _EVENT.hex(), "\\\\x" + hashlib.sha256(_EVENT).hexdigest()
 _HEADERS = json.dumps({"content-type": "application/json", "webhook-id": "evt_1", "webhook-timestamp": "1775822400"})
 
 
@@ -45,7 +46,7 @@ def _line(table: str, number: int, owner: tuple[str, str], begin: datetime) -> s
     values: tuple[object, ...]
     if table == "events":
         subjects = (f"sess_{number // 3}", f"learner-{number % 50_000}", f"pkg_{number % 200}", "\\N")
-        values = (account_id, event_id, at, _BODY, *subjects)
+        values = (account_id, event_id, at, _BODY, _HASH, *subjects)
     elif table == "deliveries":
         of_event = (delivery_id, account_id, event_id, "session.scored", webhook_id, "event", at)
         values = (*of_event, 1, 2, "delivered", 1, "primary", at, "The endpoint responded with 200.", 1)

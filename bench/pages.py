@@ -13,8 +13,8 @@ from bench.stack import WHOLE, Stack, percentile, running, stack_with_api
 
 WEBHOOKS = 10
 EVENTS = """
-INSERT INTO events (account_id, event_id, first_seen_at, body, session_id, learner_id, package_id, dispatch_id)
-SELECT %(account)s, 'evt_' || n, now() - n * interval '1 second', %(body)s,
+INSERT INTO events (account_id, event_id, first_seen_at, body, hash, session_id, learner_id, package_id, dispatch_id)
+SELECT %(account)s, 'evt_' || n, now() - n * interval '1 second', %(body)s, sha256(%(body)s),
        'sess_' || n / 3, 'learner-' || n %% 50000, 'pkg_' || n %% 200, 'dsp_' || n %% 500
 FROM generate_series(1, %(rows)s) AS n
 """

@@ -97,7 +97,7 @@ def rules(prefix: str) -> Iterator[Rule]:
 
 def command(rule: Rule, principal: str) -> str:
     """The command of Kafka's own tool that makes a rule."""
-    pattern = " --resource-pattern-type is_prefix" if rule.is_prefix else ""
+    pattern = " --resource-pattern-type prefixed" if rule.is_prefix else ""
     return (
         f'kafka-acls.sh --bootstrap-server "$KAFKA_BOOTSTRAP_SERVERS" --add --allow-principal {principal} '
         f"--operation {rule.operation} --{rule.resource.lower()} {rule.name}{pattern}"

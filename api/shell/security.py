@@ -70,7 +70,7 @@ def _is_framed(request: Request, site: Site, name: str) -> bool:
 
 
 def require_own_origin(request: Request, site: Site) -> None:
-    """Refuse a request that changes something unless it comes from a page of ours. Raises `Forbidden`.
+    """Refuse a request that changes something unless it comes from a page of the dashboard. Raises `Forbidden`.
 
     Browsers say where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.
     """

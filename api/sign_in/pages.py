@@ -89,7 +89,7 @@ async def redeem_link(token: str, request: Request) -> Response:
 
 
 def finish_sign_in(request: Request, new_session: OpenedSignIn, next_path: str) -> Response:
-    """Give the browser its session, and lead it to a page of ours."""
+    """Give the browser its session, and lead it to a page of the dashboard."""
     if new_session.session.is_operator:
         response = redirect("/operator")
     else:

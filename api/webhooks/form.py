@@ -58,7 +58,7 @@ async def new_page(visit: MayWriteWebhooks) -> Response:
 @router.post("/webhooks/new")
 async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
     """Register a webhook, or say which of the latest events it would get."""
-    return await (_compare(visit, form, None) if form[COMPARE_BUTTON] else _create(visit=visit, form=form))
+    return await (_preview(visit, form, None) if form[COMPARE_BUTTON] else _create(visit=visit, form=form))
 
 
 @run_once
@@ -84,7 +84,7 @@ async def edit_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if form[COMPARE_BUTTON]:
-        return await _compare(visit, form, registration)
+        return await _preview(visit, form, registration)
     try:
         changes = _parse_form(form, registration)
         version = form.number("version", "version", 0) or None
@@ -97,16 +97,16 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
     return _redirect_to_webhook(result, done="saved")
 
 
-async def _compare(visit: Visit, form: Form, registration: Registration | None) -> Response:
+async def _preview(visit: Visit, form: Form, registration: Registration | None) -> Response:
     """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
     form_values = {**_form_values(form), "version": form["version"]}
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
         latest_events = await visit.services.latest_events.latest(visit.account.id)
-        compared_events = visit.services.latest_events.preview(latest_events, entered_input)
+        previews = visit.services.latest_events.preview(latest_events, entered_input)
     except Invalid as error:
         return await _form_page(visit, registration, form_values, error.errors)
-    return await _form_page(visit, registration, form_values, compared=compared_events, latest=latest_events)
+    return await _form_page(visit, registration, form_values, previews=previews, latest=latest_events)
 
 
 def _redirect_to_webhook(result: ChangeResult, **act: object) -> Response:
@@ -120,7 +120,7 @@ async def _form_page(
     registration: Registration | None,
     fields: Mapping[str, Any],
     errors: tuple[FieldError, ...] = (),
-    compared: Sequence[FilterPreview] | None = None,
+    previews: Sequence[FilterPreview] | None = None,
     latest: LatestEvents | None = None,
 ) -> Response:
     events = latest.events if latest else await visit.services.latest_events.delivered(visit.account.id)
@@ -135,9 +135,9 @@ async def _form_page(
         once=new_form_key(),
         sample=json.dumps(json.loads(example_body("session.completed", _EXAMPLE_TIME)), indent=2),
         compare=COMPARE_BUTTON,
-        compared=compared,
+        previews=previews,
         latest=latest,
-        matching=sum(event.mismatch is None for event in compared or ()),
+        matching=sum(event.mismatch is None for event in previews or ()),
         filter_example=json.dumps(EXAMPLE),
         filter_conditions=CONDITIONS,
         filter_names=names_in(events),

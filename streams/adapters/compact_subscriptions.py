@@ -22,7 +22,7 @@ MAX_CACHE_BYTES = 32 * 1024 * 1024
 class CompactSubscriptions(WebhookStore):
     """Webhooks by id, each as its version, the hashes of its scope and the rest of its record.
 
-    `codec` writes the newest schemas: an older one lacks fields. `cache_bytes` is about the memory of the objects.
+    `cache_bytes` is about the memory of the objects.
     """
 
     def __init__(self, codec: Codec, cache_bytes: int = MAX_CACHE_BYTES) -> None:

@@ -83,7 +83,8 @@ def topics_acls(
     prefix = SqlDeployment.from_environment().settings.topic_prefix
     rules_with_principals = [(rule, f"User:{user.replace('{stage}', rule.user)}") for rule in rules(prefix)]
     if as_json:
-        show([{"principal": principal, **asdict(rule)} for rule, principal in rules_with_principals], as_json)
+        fields = [{"principal": principal, **asdict(rule)} for rule, principal in rules_with_principals]
+        show([{**one, "isPrefix": one.pop("is_prefix")} for one in fields], as_json)
         return
     for rule, principal in rules_with_principals:
         say(command(rule, principal))

@@ -6,7 +6,7 @@ from datetime import timedelta
 TARGET_SECONDS = 0.05
 MIN_ROWS = 500
 MAX_ROWS = 10_000
-# Up to here there is time for a rest after each portion.
+# Up to here there is time for a rest after each batch.
 MAX_THROTTLED_BACKLOG_AGE = timedelta(minutes=15)
 
 
@@ -17,16 +17,16 @@ class BatchSize:
     rows: int = 1000
 
     def adapt(self, rows: int, seconds: float) -> "BatchSize":
-        """The next portion, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
+        """The next size, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
         if rows < self.rows and seconds <= TARGET_SECONDS:
-            # The last rows say nothing about a whole portion.
+            # The last rows say nothing about a whole batch.
             return self
         bounded_seconds = min(max(seconds, TARGET_SECONDS / 2), TARGET_SECONDS * 2)
         return BatchSize(min(max(int(self.rows * TARGET_SECONDS / bounded_seconds), MIN_ROWS), MAX_ROWS))
 
 
 def throttle_seconds(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:
-    """Seconds of rest after a portion that took `seconds`: as long as it took, so that others have half of the time.
+    """Seconds of rest after a batch that took `seconds`: as long as it took, so that others have half of the time.
 
     None where the work falls behind, unless nothing else can write meanwhile.
     """

@@ -161,7 +161,7 @@ def decide_before_attempt(
             return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=False), _FALLBACK_REMOVED_MESSAGE)
         return UsePrimary(delivery.to_primary())
     if is_fallback_resting:
-        return _conclude_fallback(delivery, webhook, is_attempted=False)
+        return _end_fallback(delivery, webhook, is_attempted=False)
     return SendNow(webhook, webhook.fallback_url)
 
 
@@ -240,10 +240,10 @@ def _decide_after_fallback(delivery: Delivery, outcome: Outcome, schedule: Sched
     tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
     if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not OutcomeKind.GONE:
         return RetryLater(tier, delivery.to_retry())
-    return _conclude_fallback(delivery, webhook, is_attempted=True)
+    return _end_fallback(delivery, webhook, is_attempted=True)
 
 
-def _conclude_fallback(delivery: Delivery, webhook: Webhook, *, is_attempted: bool) -> Hold | GiveUp:
+def _end_fallback(delivery: Delivery, webhook: Webhook, *, is_attempted: bool) -> Hold | GiveUp:
     if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.is_automatic:
         return Hold(delivery.to_held(HoldReason.PAUSED, webhook.pause.id, is_attempted=is_attempted))
     message = None if is_attempted else _FALLBACK_RESTS_MESSAGE

@@ -18,7 +18,7 @@ def invalid_on_failure(work: Callable[Arguments, Result]) -> Callable[Arguments,
 
     Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record. Never
     use it for I/O or for state that records share: their failures end the process. The arguments are read again at each
-    try, so an iterator is none.
+    try, so no argument may be an iterator.
     """
 
     @wraps(work)

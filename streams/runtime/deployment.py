@@ -274,8 +274,7 @@ class Deployment:
         return SubscriptionsReader(
             subscriptions_config(self.kafka),
             prefix,
-            # Its table keeps webhooks as records: an older schema would lose their filters.
-            AvroCodec(),
+            self.codec,
             telemetry,
             self.clock,
             self.outages(telemetry),

@@ -63,7 +63,7 @@ class _KindRetention:
         self._lags = lags
         self._name = prunable.name.lower()
         self._outage = Outage(telemetry, RETENTION, {"kind": self._name})
-        self._portion = BatchSize()
+        self._batch_size = BatchSize()
         self._cutoff = clock.now() - retention
 
     async def run(self) -> NoReturn:
@@ -83,14 +83,14 @@ class _KindRetention:
             await self._measure_lag()
 
     async def _catch_up(self) -> None:
-        """Delete portion after portion, until one is not full."""
+        """Delete batch after batch, until one is not full."""
         reached_at = None
         while True:
-            limit, self._cutoff = self._portion.rows, self._clock.now() - self._retention
+            limit, self._cutoff = self._batch_size.rows, self._clock.now() - self._retention
             async with self._statement_slots:
                 result = await self._pruning.prune(self._prunable, self._cutoff, limit, reached_at)
             self._telemetry.count("rows_pruned_total", result.rows, kind=self._name)
-            self._portion = self._portion.adapt(result.rows, result.seconds)
+            self._batch_size = self._batch_size.adapt(result.rows, result.seconds)
             if result.rows < limit:
                 return
             reached_at = result.reached

@@ -59,21 +59,21 @@ async def test_without_memory_or_threads_the_endpoint_is_not_blamed(error: Excep
             await sender.send(post(there, host="crm.example.com"))
 
 
-async def test_while_the_control_name_fails_no_look_up_counts() -> None:
-    known, now = {"control.example.com"}, 0.0
+async def test_while_the_probe_fails_no_look_up_counts() -> None:
+    known, now = {"probe.example.com"}, 0.0
 
     async def lookup(host: str) -> Sequence[str]:
         if host not in known:
             raise OSError("no such name")
         return ["127.0.0.1"]
 
-    options = {"lookup": lookup, "dns_probe_host": "control.example.com", "monotonic": lambda: now}
+    options = {"lookup": lookup, "dns_probe_host": "probe.example.com", "monotonic": lambda: now}
     async with endpoint() as there, sending(**options) as sender:
         gone = post(there, host="gone.example.com")
         assert failed(await sender.send(gone)).kind is OutcomeKind.DNS
         known.clear()
         now += 6
-        with pytest.raises(Unavailable, match=r"control\.example\.com does not resolve either"):
+        with pytest.raises(Unavailable, match=r"probe\.example\.com does not resolve either"):
             await sender.send(gone)
 
 
@@ -94,7 +94,7 @@ async def test_an_idle_connection_makes_room_for_another_host() -> None:
             assert answered(await sender.send(post(there))).status == 200
 
 
-async def test_a_wrong_control_name_blames_no_endpoint() -> None:
+async def test_a_wrong_probe_blames_no_endpoint() -> None:
     async def lookup(host: str) -> Sequence[str]:
         if host == "crm.example.com":
             return ["127.0.0.1"]

@@ -120,7 +120,7 @@ async def test_a_paused_webhook_is_a_warning_with_its_id(lines: Lines, tmp_path:
 async def test_a_refused_address_is_a_debug_line_of_its_attempt(lines: Lines) -> None:
     kafka, codec, clock = FakeKafka(FakeClock()), AvroCodec(), FakeClock()
     sender = HttpSender(
-        connections=2, timeout_seconds=1, allowed_networks=(), ca_file=None, dns_probe_host="control.example.com"
+        connections=2, timeout_seconds=1, allowed_networks=(), ca_file=None, dns_probe_host="probe.example.com"
     )
     ports = DeliverPorts(
         codec,

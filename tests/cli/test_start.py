@@ -47,7 +47,7 @@ for name in GROUPS:
         commands = next(group.typer_instance for group in groups if group.name == name).registered_commands
         print(name, *sorted(command.name for command in commands), flush=True)
         os._exit(0)
-    os.wait()
+    assert os.wait()[1] == 0
 """
 
 

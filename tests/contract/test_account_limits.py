@@ -58,7 +58,7 @@ async def test_an_account_has_a_limited_length_of_urls_and_headers(
         await database.webhooks.add(Registration(webhook(id="wh_more", url="https://c.example/" + "c" * 90), NOON))
 
 
-async def test_an_account_of_an_earlier_release_goes_on(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_account_above_a_lowered_limit_goes_on(database: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await database.webhooks.add(Registration(scoped(1, 50), NOON))
     monkeypatch.setattr(account_limits, "MAX_SCOPE_IDS_PER_ACCOUNT", 10)
     await database.webhooks.add(Registration(webhook(id="wh_unscoped"), NOON))

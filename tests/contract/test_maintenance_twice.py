@@ -1,4 +1,4 @@
-"""In an upgrade `maintain` and a `publish` of the release before do the same work: each piece is done once."""
+"""Two processes of `maintain` may do the same work: each piece is done once."""
 
 import asyncio
 from datetime import timedelta

@@ -19,24 +19,24 @@ seconds = st.floats(0, 1e6)
 
 @given(st.lists(st.tuples(st.integers(0, MAX_ROWS), seconds), max_size=50))
 def test_a_portion_stays_between_its_bounds(measured: list[tuple[int, float]]) -> None:
-    portion = BatchSize()
+    size = BatchSize()
     for rows, took in measured:
-        following = portion.adapt(min(rows, portion.rows), took)
+        following = size.adapt(min(rows, size.rows), took)
         assert MIN_ROWS <= following.rows <= MAX_ROWS
-        assert following.rows <= 2 * portion.rows
-        assert following.rows >= portion.rows // 2
-        portion = following
+        assert following.rows <= 2 * size.rows
+        assert following.rows >= size.rows // 2
+        size = following
 
 
 @given(st.floats(0, 0.02), st.floats(5e-6, 1e-4), st.integers(MIN_ROWS, MAX_ROWS))
 def test_portions_soon_take_about_50_ms(fixed: float, each: float, rows: int) -> None:
     """On a database whose statements take a fixed time and a time for each row."""
-    portion = BatchSize(rows)
+    size = BatchSize(rows)
     for _ in range(12):
-        portion = portion.adapt(portion.rows, fixed + each * portion.rows)
-    took = fixed + each * portion.rows
-    assert portion.rows == MIN_ROWS or took <= 1.2 * TARGET_SECONDS
-    assert portion.rows == MAX_ROWS or took >= 0.8 * TARGET_SECONDS
+        size = size.adapt(size.rows, fixed + each * size.rows)
+    took = fixed + each * size.rows
+    assert size.rows == MIN_ROWS or took <= 1.2 * TARGET_SECONDS
+    assert size.rows == MAX_ROWS or took >= 0.8 * TARGET_SECONDS
 
 
 @given(st.integers(MIN_ROWS, MAX_ROWS), st.floats(0, TARGET_SECONDS))

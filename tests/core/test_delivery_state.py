@@ -140,7 +140,7 @@ def test_the_record_of_fan_out_supersedes_nothing(
         assert not first.supersedes(known)
 
 
-# -- the fold ------------------------------------------------------------------------------------------------
+# -- records of a batch -------------------------------------------------------------------------------------------
 
 
 def test_a_batch_has_every_attempt_and_each_body_once() -> None:

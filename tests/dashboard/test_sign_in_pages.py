@@ -1,5 +1,6 @@
 """A person signs in by pages; nobody else acts for that person."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -244,4 +245,13 @@ async def test_each_role_sees_what_it_may_do(api: ApiFixture, role: str) -> None
     for path in ("/account/users", "/account/keys"):
         status = (await browser.send(path, email="x@y.example", name="x", scopes="webhooks:read", role="owner")).status
         assert (status == 403) is (role != "owner"), path
+    await browser.close()
+
+
+async def test_each_link_of_the_sign_in_page_leads_somewhere(api: ApiFixture) -> None:
+    browser = FakeBrowser(api)
+    page = await browser.open("/sign-in?next=/webhooks/wh_1")
+    links = re.findall(r'<a href="([^"]*)"', page.html)
+    assert {"/docs", "/operator/sign-in"} <= {*links}
+    assert {link: (await browser.open(link)).status for link in links} == dict.fromkeys(links, 200)
     await browser.close()

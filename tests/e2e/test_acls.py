@@ -89,7 +89,7 @@ def make_rules(kafka: GuardedKafka, wanted: list[dict[str, Any]]) -> None:
         AclBinding(
             ResourceType[rule["resource"].upper()],
             rule["name"],
-            ResourcePatternType.PREFIXED if rule["is_prefix"] else ResourcePatternType.LITERAL,
+            ResourcePatternType.PREFIXED if rule["isPrefix"] else ResourcePatternType.LITERAL,
             rule["principal"],
             "*",
             AclOperation[re.sub("(?<=[a-z])(?=[A-Z])", "_", rule["operation"]).upper()],
@@ -179,7 +179,7 @@ def test_a_person_can_copy_the_commands(system: System) -> None:
     lines = system.run("topics", "acls", "--user", "hooks.{stage}").splitlines()
     assert (
         'kafka-acls.sh --bootstrap-server "$KAFKA_BOOTSTRAP_SERVERS" --add --allow-principal User:hooks.deliver '
-        "--operation Write --topic guarded.deliveries.retry. --resource-pattern-type is_prefix"
+        "--operation Write --topic guarded.deliveries.retry. --resource-pattern-type prefixed"
     ) in lines
     assert len(lines) == len(system.run("topics", "acls", "--json"))
 

@@ -16,7 +16,7 @@ from streams.core.outcome import Failure, OutcomeKind
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 # A look-up opens a file and up to two sockets.
 DESCRIPTORS_PER_LOOKUP = 3
-CONTROL_CACHE_SECONDS = 5.0
+PROBE_CACHE_SECONDS = 5.0
 CONTROL_TIMEOUT_SECONDS = 2.0
 
 
@@ -35,11 +35,11 @@ def shortage_of(error: BaseException) -> str | None:
 class DnsProbe:
     """Decides whether a failed look-up is our fault.
 
-    It is when no descriptor is left, or when the control name does not resolve either.
+    It is when no descriptor is left, or when the name of the probe does not resolve either.
 
     `name` is a name that always resolves. Without one, a failed look-up is the endpoint's. The result is cached.
-    `resolved_at` says when any name last resolved. If that is after the control name failed, the name servers work and
-    the control name is wrong.
+    `resolved_at` says when any name last resolved. If that is after this name failed, the name servers work and this
+    name is wrong.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DnsProbe:
         if self._name is None:
             return None
         now = self._monotonic()
-        if now - self._checked_at >= CONTROL_CACHE_SECONDS:
+        if now - self._checked_at >= PROBE_CACHE_SECONDS:
             self._checked_at = now
             if await self._resolves(self._name):
                 self._failing_since = None

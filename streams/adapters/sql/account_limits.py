@@ -40,7 +40,7 @@ async def require_webhook_limits(
 ) -> None:
     """Raise `Conflict` when this webhook, or its change, makes the account's webhooks too large together.
 
-    What has more, from an earlier release, may stay, and change in any other way.
+    An account above a limit that was lowered keeps what it has, and may change it in any other way.
     """
     added_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
     added_characters = webhook.text_characters - (previous.text_characters if previous else 0)

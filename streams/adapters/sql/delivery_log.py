@@ -23,12 +23,12 @@ class SqlDeliveryStore(SqlStorage):
     """A `DeliveryStore` in SQL."""
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
-        walk = ordered_query(delivery_filter)
-        query = walk.newest_first(
-            walk.select(deliveries, walk.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
+        ordered = ordered_query(delivery_filter)
+        query = ordered.newest_first(
+            ordered.select(deliveries, ordered.at.label("seen_at")), delivery_filter.after, delivery_filter.limit
         )
         async with self._database.read_transaction() as connection:
-            await walk.prepare(connection)
+            await ordered.prepare(connection)
             rows = (await connection.execute(query)).all()
         page = to_page(rows, delivery_filter.limit, lambda row: Cursor(row.seen_at, row.id))
         return Page([to_delivery_state(row) for row in page.rows], page.next_cursor)

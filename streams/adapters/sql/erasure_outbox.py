@@ -92,9 +92,7 @@ class SqlErasureOutbox:
             if not rows and self._due_after > _START:
                 self._due_after = _START
                 rows = await self._due_rows(connection, limit)
-            own_ids = await find_ciphertexts(connection, self._encryption) if rows else ()
-        own_id = next(iter(own_ids), "")
-        return [_to_erased(row)._replace(hash_key_id=row.hash_key_id or own_id) for row in rows]
+        return [_to_erased(row) for row in rows]
 
     async def _due_rows(self, connection: AsyncConnection, limit: int) -> Sequence[Any]:
         """The next due rows. To begin at the first one each time would read over all that were published."""

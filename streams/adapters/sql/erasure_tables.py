@@ -38,7 +38,6 @@ erased_learners = Table(
     # After a restore it may be an account that the database does not have.
     Column("account_id", Text, primary_key=True),
     Column("learner_hash", Text, primary_key=True),
-    # Empty: the key of this database.
     Column("hash_key_id", Text, nullable=False),
     Column("erased_at", Moment, nullable=False, index=True),
 )

@@ -113,7 +113,7 @@ class SqlJobs:
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
         async with self._database.transaction() as connection:
-            # Waits for the end of the present portion.
+            # Waits for the end of the present batch.
             job = await _lock(connection, job_id)
             if job is None or job.finished_at is not None:
                 return job

@@ -29,7 +29,6 @@ READ_BACK_TIME = timedelta(seconds=10)
 MAX_BATCH_CHARACTERS = 2_000_000
 # States of webhooks in memory at once: 20 ms of this process's time.
 COMPARE_BATCH_ROWS = 5000
-# A filter has at most 4 KiB.
 
 
 class SqlOutbox:

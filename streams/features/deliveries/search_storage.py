@@ -20,24 +20,24 @@ class SqlDeliverySearch(SqlStorage):
 
     async def count(self, delivery_filter: DeliveryFilter, limit: int) -> int:
         """How many match; `limit` when there are at least as many."""
-        walk = ordered_query(delivery_filter)
-        portion = walk.select(deliveries.c.id).limit(limit).subquery()
+        ordered = ordered_query(delivery_filter)
+        portion = ordered.select(deliveries.c.id).limit(limit).subquery()
         async with self._database.read_transaction() as connection:
-            await walk.prepare(connection)
+            await ordered.prepare(connection)
             return int(await connection.scalar(select(func.count()).select_from(portion)) or 0)
 
     async def facets(self, delivery_filter: DeliveryFilter, limit: int) -> Sequence[FacetCount]:
         """Counts of the newest `limit` matches."""
-        columns, walk = deliveries.c, ordered_query(delivery_filter)
+        columns, ordered = deliveries.c, ordered_query(delivery_filter)
         newest = (
-            walk.select(columns.state, columns.event_type, columns.webhook_id)
-            .order_by(walk.at.desc(), columns.id.desc())
+            ordered.select(columns.state, columns.event_type, columns.webhook_id)
+            .order_by(ordered.at.desc(), columns.id.desc())
             .limit(limit)
             .subquery()
         )
         group_columns = (newest.c.state, newest.c.event_type, newest.c.webhook_id)
         async with self._database.read_transaction() as connection:
-            await walk.prepare(connection)
+            await ordered.prepare(connection)
             rows = await connection.execute(
                 select(*group_columns, func.count().label("how_many")).group_by(*group_columns)
             )

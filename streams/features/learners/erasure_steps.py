@@ -179,7 +179,7 @@ STEPS: Mapping[str, Step] = {
 }
 
 
-# -- walks ---------------------------------------------------------------------------------------------------------
+# -- in order ------------------------------------------------------------------------------------------------------
 
 
 async def _next_rows(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:

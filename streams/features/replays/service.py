@@ -37,7 +37,7 @@ class ReplayService:
         summary = await self._deliveries.summary(delivery_filter)
         missing_events = await self._missing_events.count(webhook, delivery_filter) if request.backfill else None
         count = summary.count + (missing_events.count if missing_events else 0)
-        return ReplayCount(summary, missing_events, await self._seconds(webhook, count))
+        return ReplayCount(summary, missing_events, await self._estimated_seconds(webhook, count))
 
     async def start(
         self, webhook: Webhook, request: ReplayRequest, *, actor: str, idempotency_key: str | None = None
@@ -68,7 +68,7 @@ class ReplayService:
             backfill=request.backfill or None,
         )
 
-    async def _seconds(self, webhook: Webhook, count: int) -> float | None:
+    async def _estimated_seconds(self, webhook: Webhook, count: int) -> float | None:
         """About how long the endpoint needs; None when its pace is not known."""
         median = await self._median_response_ms(webhook)
         return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)

@@ -181,7 +181,7 @@ def test_a_completion_says_what_was_before() -> None:
     assert "previousSuccessStatus" not in second[1]
 
 
-# -- what an older release reads ---------------------------------------------------------------------------------
+# -- metadata -------------------------------------------------------------------------------------------------
 
 
 def test_each_event_has_the_metadata() -> None:
