@@ -166,7 +166,7 @@ class Stack:
         """Create one account with a webhook for each path of the sink; return the account's id.
 
         With `packages`, each webhook wants the events of one of them, and the account's events are of each in turn.
-        So many more webhooks as `unmatched` have filters that no event matches.
+        It has `unmatched` more webhooks, whose filters no event matches.
         """
         deployment = SqlDeployment.from_environment(self.system.env)
 

@@ -29,7 +29,9 @@ from streams.topics import TEST_DELIVERIES
 async def waiting_delivery(api: ApiFixture, number: int, **changes: Any) -> Delivery:
     """Store a waiting delivery of `acme`, first seen `number` seconds after noon."""
     seen = NOON + timedelta(seconds=number)
-    made = delivery(account_id=api.acme.account_id, event_id=f"evt_{number}", first_seen_at=seen, **changes)
+    made = delivery(
+        **{"account_id": api.acme.account_id, "event_id": f"evt_{number}", "first_seen_at": seen, **changes}
+    )
     await api.record(made, at=seen)
     return made
 
