@@ -80,9 +80,9 @@ class RecordedEvent(NamedTuple):
 
     first_seen_at: datetime
     body: bytes
-    trace_parent: str | None = None
-    subjects: EventSubjects = EventSubjects()
-    hash: bytes = b""
+    trace_parent: str | None
+    subjects: EventSubjects
+    hash: bytes
 
     def __repr__(self) -> str:
         return f"RecordedEvent({self.first_seen_at})"

@@ -11,6 +11,7 @@ from streams.adapters.oidc.provider import OidcClient
 from streams.core.access import NewKey
 from streams.core.account import AttemptDetails, DeliveryDetails
 from streams.core.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
+from streams.core.event import EventSubjects
 from streams.core.held import HeldChoice, HeldDelivery
 from streams.core.mail import RenderedMail
 from streams.core.oidc import AuthorizationRequest, PendingSignIn
@@ -64,7 +65,7 @@ ENVIRON = {
         replace(dead_letter(), delivery=OWED),
         RecordedValue(OWED, NOON),
         HeldDelivery(OWED, HeldChoice.DELIVER),
-        Batch(events={("acme", "evt_1"): RecordedEvent(NOON, BYTES)}),
+        Batch(events={("acme", "evt_1"): RecordedEvent(NOON, BYTES, None, EventSubjects(), BYTES)}),
         DeliveryDetails(state_of_record(OWED, NOON), BYTES, (SHOWN,), 1),
         Request("https://crm.example.com", {"X-Key": CANARY}, BYTES, frozenset({"X-Key"})),
         Response(200, {"x-echo": CANARY}, BYTES),

@@ -58,27 +58,29 @@ def launch(session: CourseSession, context: EventContext) -> SessionChange:
 
 def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventContext) -> SessionChange:
     """Apply a commit. A score may wait for newer ones; a completion and a reset never wait."""
-    previous, step = session.progress, apply(session.progress, commit)
-    session = replace(session, progress=step.progress, last_commit_at=context.now)
-    if step.is_completed or context.now >= (due_at := session.next_score_at(context.now)):
+    previous, effect = session.progress, apply(session.progress, commit)
+    session = replace(session, progress=effect.progress, last_commit_at=context.now)
+    if effect.is_completed or context.now >= (due_at := session.next_score_at(context.now)):
         change = report_score(session, context)
     else:
-        change = SessionChange(replace(session, score_due_at=due_at if step.progress.has_new_score else None))
-    if step.is_reset:
-        change = change.with_event(context, RESET_TYPE, {**_statuses(step.progress), **_previous_statuses(previous)})
-    if step.is_completed:
-        change = change.with_event(context, COMPLETED_TYPE, {**_result(step.progress), **_previous_statuses(previous)})
-    return _with_state(change, commit, step)
+        change = SessionChange(replace(session, score_due_at=due_at if effect.progress.has_new_score else None))
+    if effect.is_reset:
+        change = change.with_event(context, RESET_TYPE, {**_statuses(effect.progress), **_previous_statuses(previous)})
+    if effect.is_completed:
+        change = change.with_event(
+            context, COMPLETED_TYPE, {**_result(effect.progress), **_previous_statuses(previous)}
+        )
+    return _with_state(change, commit, effect)
 
 
-def _with_state(change: SessionChange, commit: PlayerCommit, step: CommitEffect) -> SessionChange:
+def _with_state(change: SessionChange, commit: PlayerCommit, effect: CommitEffect) -> SessionChange:
     """Store what the player stores, if it is wanted: of a late commit and of a review it is not."""
     session = change.session
     if session.stored_state is None or commit.data is None or not has_state(commit.data):
         return change
-    if step.is_stale or not step.progress.is_for_the_record:
+    if effect.is_stale or not effect.progress.is_for_the_record:
         return change
-    state = to_player_state(commit.data, step.progress.total_time)
+    state = to_player_state(commit.data, effect.progress.total_time)
     stored_state = StoreResult.TOO_LARGE if state is None else StoreResult.STORED
     return change._replace(session=replace(session, stored_state=stored_state), state=state)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from streams.core.backfill import OffsetRange, remaining_ranges, without_empty
 from streams.core.delivery_state import RecordedEvent
 from streams.core.errors import Invalid, InvalidRecord
-from streams.core.event import Event, event_and_body, subjects_of_event
+from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.runtime import Clock
@@ -79,7 +79,7 @@ class NewestEventReader:
                         event, body = match
                         found.append(AppendedEvent(event, record.appended_at))
                         bodies[account_id, event.id] = RecordedEvent(
-                            record.appended_at, body, subjects=subjects_of_event(event)
+                            record.appended_at, body, event.trace_parent, subjects_of_event(event), event_hash(body)
                         )
                 ranges = remaining_ranges(ranges, portion.positions)
             # Within a step records come in their order: what is left of it is newer than what was read.
