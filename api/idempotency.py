@@ -15,7 +15,7 @@ from api.auth import authenticate
 from api.services import services_of
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
 from streams.core.limits import MAX_STORED_RESPONSE_BYTES
-from streams.ports.access import EarlierRequest, IdempotencyStore
+from streams.features.shared.idempotency import EarlierRequest, SqlIdempotencyStore
 
 _KEY = re.compile(r"[!-~]{1,255}")
 # A request that began longer ago has died; a repetition starts it again.
@@ -70,14 +70,14 @@ async def finish_request(
         services.telemetry.warning("response_not_stored", request_id=request.state.request_id, why=str(error))
 
 
-async def forget_request(responses: IdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
+async def forget_request(responses: SqlIdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
     """Forget a request that failed. In an outage it is taken as died, a minute later."""
     with suppress(Unavailable):
         await responses.forget(caller, key, begun_at)
 
 
 async def begin_request(
-    responses: IdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
+    responses: SqlIdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
     """The earlier request with this key; None when this is the first, or the first one died."""
     earlier_request = await responses.begin(caller, key, fingerprint, now)

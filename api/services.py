@@ -18,6 +18,8 @@ from streams.features.learners.service import LearnerService
 from streams.features.mails.service import MailService
 from streams.features.platform.service import PlatformService
 from streams.features.replays.service import ReplayService
+from streams.features.shared.audit_log import SqlAuditLog
+from streams.features.shared.idempotency import SqlIdempotencyStore
 from streams.features.sign_in.oidc import OidcService
 from streams.features.sign_in.service import SignInService
 from streams.features.sign_in.sessions import SessionService
@@ -27,7 +29,6 @@ from streams.features.webhooks.secrets import SecretService
 from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.stats import WebhookStatsService
 from streams.features.webhooks.synthetic_events import SyntheticEventService
-from streams.ports.access import AuditLog, IdempotencyStore
 from streams.ports.delivery import Encryption
 from streams.ports.runtime import Clock, Telemetry
 
@@ -57,10 +58,10 @@ class Services:
     event_search: EventSearchService
     recipients: RecipientService
     course_sessions: CourseSessionService
-    audit: AuditLog
+    audit: SqlAuditLog
     platform: PlatformService
     usage: UsageService
-    responses: IdempotencyStore
+    responses: SqlIdempotencyStore
     encryption: Encryption
     clock: Clock
     telemetry: Telemetry

@@ -70,11 +70,14 @@ def skip(
 
 def lag(as_json: JsonOption = False) -> None:
     """Show how many records each stage has not handled, by topic. What waits in a retry tier is not counted."""
+    from streams.features.platform.service import stage_lags
     from streams.runtime.bootstrap import SqlDeployment
 
-    lags = asyncio.run(SqlDeployment.from_environment().stage_lags().lags())
+    offsets = asyncio.run(SqlDeployment.from_environment().group_lags().offsets())
     rows = [
-        {"stage": lag.stage, "topic": topic, "records": count} for lag in lags for topic, count in lag.topics.items()
+        {"stage": lag.stage, "topic": topic, "records": count}
+        for lag in stage_lags(offsets)
+        for topic, count in lag.topics.items()
     ]
     show(rows, as_json)
 

@@ -10,7 +10,6 @@ from streams.core.backlog import GroupOffsets
 from streams.core.delivery import Delivery
 from streams.core.event import Event
 from streams.core.offset_tracker import Commit
-from streams.core.platform_stats import StageLag
 from streams.core.webhook import Webhook
 
 RecordValue = Event | Delivery | Attempt | DeadLetter | Webhook
@@ -140,10 +139,3 @@ class GroupLags(Protocol):
 
     async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
         """By consumer group, which is named after its stage. Raises `Unavailable`."""
-
-
-class StageLags(Protocol):
-    """How far the stages are behind."""
-
-    async def lags(self) -> Sequence[StageLag]:
-        """The records that each stage has not committed. Raises `Unavailable`."""

@@ -250,13 +250,6 @@ class UnknownAccounts(Protocol):
         """Add to what is stored of them. Only the newest are kept."""
 
 
-class UsageLimits(Protocol):
-    """Compares the present launches with a plan limit."""
-
-    async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
-        """Tell which thresholds of a changed limit the launches of this month have reached."""
-
-
 class OutgoingEvents(Protocol):
     """Events of our own that are not acknowledged by the broker yet."""
 

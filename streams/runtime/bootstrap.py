@@ -4,9 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.delivery_log import SqlDeliveryStore
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.replays import SqlReplays
 from streams.core.oidc import OidcRules
 from streams.features.accounts.access import AccessService
@@ -29,6 +27,8 @@ from streams.features.platform.storage import SqlPlatformStats
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.service import ReplayService
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.shared.audit_log import SqlAuditLog
+from streams.features.shared.idempotency import SqlIdempotencyStore
 from streams.features.shared.newest_events import NewestEventReader
 from streams.features.sign_in.oidc import OidcService
 from streams.features.sign_in.service import SignInService
@@ -98,7 +98,7 @@ class SqlDeployment(SqlParts):
         )
 
     def accounts(self) -> AccountService:
-        return AccountService(SqlAccounts(self.database), self.usage_meter(), self.clock, self.new_token)
+        return AccountService(SqlAccounts(self.database), self.usage_meter().check_limit, self.clock, self.new_token)
 
     def usage(self) -> UsageService:
         state_bytes = partial(total_state_bytes, self.database)
@@ -223,7 +223,7 @@ class SqlDeployment(SqlParts):
     def platform(self) -> PlatformService:
         unknown_accounts = self.unknown_accounts().newest
         return PlatformService(
-            SqlPlatformStats(self.database), self.stage_lags(), self.clock, unknown_accounts, self.failed_work().newest
+            SqlPlatformStats(self.database), self.group_lags(), self.clock, unknown_accounts, self.failed_work().newest
         )
 
     def ingest(self, producer: RecordProducer, recipients: RecipientService) -> IngestService:

@@ -11,7 +11,7 @@ from ulid import ULID
 
 from streams.adapters.certificates import trust_ca_file
 from streams.adapters.dns_check import SystemDnsCheck
-from streams.adapters.kafka.stage_lags import KafkaStageLags
+from streams.adapters.kafka.group_lags import KafkaGroupLags
 from streams.adapters.sql.backlog import SqlBacklogs
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
@@ -34,7 +34,7 @@ from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 from streams.ports.access import IdentityProvider
 from streams.ports.delivery import DnsCheck, MailTransport
-from streams.ports.kafka import GroupLags, StageLags
+from streams.ports.kafka import GroupLags
 from streams.ports.runtime import Telemetry
 from streams.ports.storage import ErasureStatus, Prunable
 from streams.ports.webhooks import PublicationStatus
@@ -65,11 +65,8 @@ class SqlParts(Deployment):
     def dns_check(self) -> DnsCheck:
         return SystemDnsCheck(self.settings.allowed_networks)
 
-    def stage_lags(self) -> StageLags:
-        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
-
     def group_lags(self) -> GroupLags:
-        return KafkaStageLags(self.topics_admin, STAGE_TOPICS)
+        return KafkaGroupLags(self.topics_admin, STAGE_TOPICS)
 
     def backlogs(self) -> SqlBacklogs:
         return SqlBacklogs(self.database)

@@ -11,8 +11,6 @@ from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.audit import SqlAuditLog
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.schema import metadata
 from streams.core.attempt import Attempt, DeadLetter, NextStep
 from streams.core.audit import AuditEntry
@@ -27,6 +25,8 @@ from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.service import LearnerService
 from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_log import SqlAuditLog
+from streams.features.shared.idempotency import SqlIdempotencyStore
 
 ADA = "ada.lovelace@uni.example"
 BEFORE = NOON - timedelta(hours=1)

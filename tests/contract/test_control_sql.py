@@ -14,9 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
 from streams.adapters.sql.account_tables import mails as mails_table
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.database import Database
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, deliveries, events
 from streams.core.access import ApiKey, Role, Scope
@@ -35,6 +33,8 @@ from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import group_pauses
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
+from streams.features.shared.audit_log import SqlAuditLog
+from streams.features.shared.idempotency import SqlIdempotencyStore
 from streams.features.sign_in.storage import SqlPendingSignIns, SqlSessions, SqlSignIns
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.ports.storage import Prunable

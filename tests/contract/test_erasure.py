@@ -26,10 +26,8 @@ from contract.stores import SqlStore, publish_all
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.course_session_tables import commit_urls, player_states
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.idempotency import SqlIdempotencyStore
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import events, webhooks
@@ -49,6 +47,8 @@ from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners import erasure_steps
 from streams.features.learners import storage as erasures_module
 from streams.features.learners.storage import SqlErasures
+from streams.features.shared.audit_log import SqlAuditLog
+from streams.features.shared.idempotency import SqlIdempotencyStore
 from streams.ports.storage import Prunable
 
 LATER = NOON + timedelta(minutes=1)

@@ -10,28 +10,17 @@ from contract.stores import SqlStore
 from fakes import FakeClock, FakeKafka, FakeLease
 from streams.adapters.kafka import invalid_records as adapter
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.core.audit import AuditEntry, AuditFilter
+from streams.core.audit import AuditFilter
 from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.core.invalid_record import stored_record
-from streams.core.page import Cursor, Page
 from streams.features.invalid_records.service import InvalidRecordService
 from streams.features.invalid_records.storage import SqlReplayedRecords
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.ports.kafka import Outgoing, Partition, Record, RecordProducer
 from streams.stages.invalid_records import to_invalid_record, to_truncated_invalid_record
 from streams.topics import ATTEMPTS, INVALID, SESSION_EVENTS
 
 RECORD = Record(Partition(SESSION_EVENTS, 0), 7, b"k", b"junk", NOON)
-
-
-class FakeAuditLog:
-    def __init__(self) -> None:
-        self.entries: list[AuditEntry] = []
-
-    async def add(self, audit_entry: AuditEntry) -> None:
-        self.entries.append(audit_entry)
-
-    async def list(self, wanted: AuditFilter, after: Cursor | None, limit: int) -> Page[AuditEntry]:
-        return Page(self.entries, None)
 
 
 def invalid(number: int, topic: str = SESSION_EVENTS) -> Outgoing:
@@ -82,7 +71,7 @@ async def test_one_is_found_by_its_id(kafka_cluster: KafkaCluster) -> None:
 def service_of(store: SqlStore, producer: RecordProducer, lease: FakeLease | None = None) -> InvalidRecordService:
     replayed = SqlReplayedRecords(store.database)
     return InvalidRecordService(
-        producer, FakeAuditLog(), CLOCK, [SESSION_EVENTS, INVALID], replayed, lease or FakeLease()
+        producer, SqlAuditLog(store.database), CLOCK, [SESSION_EVENTS, INVALID], replayed, lease or FakeLease()
     )
 
 
@@ -119,7 +108,7 @@ async def test_a_second_replay_at_once_is_refused(database: SqlStore) -> None:
 
 
 async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaCluster, database: SqlStore) -> None:
-    seen, audit = RecordCollector(), FakeAuditLog()
+    seen, audit = RecordCollector(), SqlAuditLog(database.database)
     short = to_truncated_invalid_record(Record(Partition(SESSION_EVENTS, 0), 9, b"k", b"x" * 9999, NOON), "too large")
     foreign = invalid(8, "of-another-program")
     async with (
@@ -140,7 +129,7 @@ async def test_a_replayed_record_is_on_its_topic_as_it_was(kafka_cluster: KafkaC
         "its topic 'of-another-program' is not one of this deployment",
         "only its start is stored",
     ]
-    [entry] = audit.entries
+    [entry] = (await audit.list(AuditFilter(), None, 10)).rows
     assert (entry.actor, entry.action, entry.details) == ("cli:ada", "invalid_records.replayed", {"count": 1})
 
 

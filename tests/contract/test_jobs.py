@@ -12,7 +12,6 @@ from contract.stores import SqlStore, Store, publish_all
 from fakes import FakeEncryption
 from fakes import held as held_module
 from streams.adapters.sql import jobs as jobs_module
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.backfill import MissingDeliveries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.core.access import ApiKey
@@ -27,6 +26,7 @@ from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.ports.storage import Prunable
 
 ENTRY = AuditEntry("audit_1", "ada", "dead_letters.retried", "job_1", NOON, "acme")

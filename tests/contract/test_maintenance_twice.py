@@ -9,7 +9,6 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.learners import ADA, learners, record_each_state, traces
 from contract.stores import SqlStore
 from streams.adapters.sql import jobs as jobs_module
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
 from streams.adapters.sql.tables import attempts, deliveries, events
@@ -20,6 +19,7 @@ from streams.core.delivery import State
 from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.job import Job, JobKind, JobStatus
 from streams.core.outcome import OutcomeKind
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.ports.storage import Prunable
 
 MANY = 60

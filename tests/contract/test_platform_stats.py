@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from builders import NOON, attempt, delivery, webhook
 from contract.stores import SqlStore
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.core.access import ApiKey
 from streams.core.account import Account
 from streams.core.attempt import NextStep
@@ -15,6 +14,7 @@ from streams.core.outcome import OutcomeKind
 from streams.core.webhook import Registration
 from streams.features.platform.storage import SqlPlatformStats
 from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_log import SqlAuditLog
 
 
 async def add_account(database: SqlStore, account_id: str, name: str, minutes: int) -> None:

@@ -9,13 +9,13 @@ from builders import SECRET, webhook
 from contract.stores import SqlStore, publish_all
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.audit import SqlAuditLog
 from streams.adapters.sql.encryption_check import SqlEncryptionCheck
 from streams.core.audit import AuditFilter
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.webhook import EncryptedSecret, Registration
 from streams.features.shared.accounts import SqlAccounts
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.webhooks.secrets import SecretService
 from streams.features.webhooks.service import WebhookService
 from streams.features.webhooks.storage import SqlWebhooks

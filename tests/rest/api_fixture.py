@@ -28,12 +28,12 @@ from streams.adapters.sql.database import Database, database_url
 from streams.adapters.sql.jobs import SqlJobs
 from streams.adapters.sql.recorder import SqlRecorder
 from streams.core.attempt import Attempt, DeadLetter
+from streams.core.backlog import GroupOffsets
 from streams.core.delivery import Delivery
 from streams.core.delivery_state import RecordedValue, merge_records
 from streams.core.errors import Unavailable
 from streams.core.job import Job
 from streams.core.mail import MailKind
-from streams.core.platform_stats import StageLag
 from streams.core.session import format_code
 from streams.features.accounts.access import AccessService
 from streams.features.replays.backfill import HistoryBackfill
@@ -42,7 +42,7 @@ from streams.features.sign_in.sessions import SessionService
 from streams.outage import Outages
 from streams.ports.access import IdentityProvider
 from streams.ports.delivery import DnsCheck, DnsResult
-from streams.ports.kafka import EventHistory, StageLags
+from streams.ports.kafka import EventHistory, GroupLags, Partition
 from streams.ports.storage import ErasureStatus
 from streams.ports.webhooks import PublicationStatus
 from streams.runtime.api_stage import make_site
@@ -75,11 +75,16 @@ class FakeErasureStatus:
         return self.publisher.works
 
 
-class FakeStageLags:
-    """`StageLags`: `deliver` is 12 records behind."""
+class FakeGroupLags:
+    """`GroupLags`: `deliver` is 12 records behind."""
 
-    async def lags(self) -> list[StageLag]:
-        return [StageLag("deliver", {"deliveries": 12, "deliveries.test": 0})]
+    async def offsets(self) -> dict[str, dict[Partition, GroupOffsets]]:
+        return {
+            "deliver": {
+                Partition("deliveries", 0): GroupOffsets(committed=30, end=42),
+                Partition("deliveries.test", 0): GroupOffsets(committed=7, end=7),
+            }
+        }
 
 
 @dataclass
@@ -245,8 +250,8 @@ class ApiDeployment(SqlDeployment):
     def erasure_status(self) -> ErasureStatus:
         return FakeErasureStatus(self.publisher)
 
-    def stage_lags(self) -> StageLags:
-        return FakeStageLags()
+    def group_lags(self) -> GroupLags:
+        return FakeGroupLags()
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
 """Find how far a consumer group has committed, and how many records it has not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -20,13 +20,8 @@ def consumer_lag(
 
     Records beyond the committed offset count, even if the commit's metadata says that they are complete.
     """
-    return lag_by_topic(topics, group_offsets(admin, properties, group, topics, seconds))
-
-
-def lag_by_topic(topics: Iterable[str], offsets: Mapping[Partition, GroupOffsets]) -> dict[str, int]:
-    """How many records are uncommitted in each of these topics."""
     lag = dict.fromkeys(topics, 0)
-    for partition, offsets_of_partition in offsets.items():
+    for partition, offsets_of_partition in group_offsets(admin, properties, group, topics, seconds).items():
         lag[partition.topic] += offsets_of_partition.end - offsets_of_partition.committed
     return lag
 

@@ -16,7 +16,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from streams.adapters.kafka.config import without_consumer_properties
 from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable_error
-from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets, lag_by_topic
+from streams.adapters.kafka.consumer_lag import consumer_lag, group_offsets
 from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
 from streams.adapters.kafka.security import require_token
 from streams.core.backlog import GroupOffsets
@@ -165,11 +165,6 @@ class TopicsAdmin:
             raise unreachable_error(self._servers, self._errors.last_error or error.args[0]) from None
         except TimeoutError:
             raise Unavailable("the broker does not answer") from None
-
-    def lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
-        """How many records of these topics a group has not committed, by topic. Raises `Unavailable`."""
-        offsets = self.offsets(group, topics)
-        return lag_by_topic({partition.topic for partition in offsets}, offsets)
 
     def offsets(self, group: str, topics: Iterable[str]) -> dict[Partition, GroupOffsets]:
         """How far a group has committed these topics. Raises `Unavailable`."""

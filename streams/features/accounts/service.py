@@ -1,7 +1,8 @@
 """Create and change accounts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from streams.core.access import make_key
@@ -16,7 +17,6 @@ from streams.features.shared.emails import email_errors, normalize_email
 from streams.features.shared.names import name_errors
 from streams.ids import new_id
 from streams.ports.runtime import Clock
-from streams.ports.storage import UsageLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class OpenedAccount:
 
 @dataclass
 class AccountService:
-    """`_new_token` makes a random text."""
+    """`_new_token` makes a random text; `_check_limit` tells which thresholds of a changed plan limit are reached."""
 
     _accounts: SqlAccounts
-    _limits: UsageLimits
+    _check_limit: Callable[[str, int | None, datetime], Awaitable[None]]
     _clock: Clock
     _new_token: Callable[[], str]
 
@@ -71,7 +71,7 @@ class AccountService:
         account = await self._accounts.change(account_id, apply_changes, audit)
         if "plan_limit" in changes:
             # If the process dies before, the next launch tells.
-            await self._limits.check_limit(account_id, account.plan_limit, self._clock.now())
+            await self._check_limit(account_id, account.plan_limit, self._clock.now())
         return account
 
 

@@ -8,8 +8,8 @@ from itertools import islice
 from streams.core.errors import Conflict, RecordsRefused, Unavailable
 from streams.core.invalid_record import StoredRecord
 from streams.features.invalid_records.storage import SqlReplayedRecords
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.audit_trail import new_entry
-from streams.ports.access import AuditLog
 from streams.ports.kafka import Outgoing, RecordProducer
 from streams.ports.runtime import Clock, Lease
 
@@ -33,7 +33,7 @@ class InvalidRecordService:
     """`_topics` are the deployment's, without prefix."""
 
     _producer: RecordProducer
-    _audit: AuditLog
+    _audit: SqlAuditLog
     _clock: Clock
     _topics: Collection[str]
     _replayed: SqlReplayedRecords

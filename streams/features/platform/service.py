@@ -1,16 +1,18 @@
 """What an operator sees of all accounts: their webhooks, what waits, and how far the stages are behind."""
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from streams.core.backlog import GroupOffsets
 from streams.core.event_data import is_storable
 from streams.core.failed_work import FAILING_PERIOD, FailedWork
 from streams.core.page import Cursor, Page
 from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
 from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
-from streams.ports.kafka import StageLags
+from streams.ports.kafka import GroupLags, Partition
 from streams.ports.runtime import Clock
 
 MAX_WEBHOOKS = 50
@@ -24,7 +26,7 @@ class PlatformService:
     """Reads across accounts, for operators only."""
 
     _stats: SqlPlatformStats
-    _lags: StageLags
+    _lags: GroupLags
     _clock: Clock
     # The newest of the accounts that events named and that do not exist, at most so many.
     _unknown_accounts: Callable[[int], Awaitable[Sequence[UnknownAccount]]]
@@ -59,4 +61,15 @@ class PlatformService:
 
     async def lags(self) -> Sequence[StageLag]:
         """How many records each stage has not committed. Raises `Unavailable`."""
-        return await self._lags.lags()
+        return stage_lags(await self._lags.offsets())
+
+
+def stage_lags(offsets: Mapping[str, Mapping[Partition, GroupOffsets]]) -> list[StageLag]:
+    """The records that each stage has not committed, by topic. `offsets` are those of its consumer group."""
+    lags = []
+    for stage, partitions in offsets.items():
+        topics: Counter[str] = Counter()
+        for partition, found in partitions.items():
+            topics[partition.topic] += max(0, found.end - found.committed)
+        lags.append(StageLag(stage, topics))
+    return lags

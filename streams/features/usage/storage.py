@@ -38,7 +38,7 @@ from streams.ports.kafka import Codec
 
 
 class SqlUsageMeter:
-    """`UsageMeter` and `UsageLimits` in SQL. `codec` encodes the events to send."""
+    """`UsageMeter` in SQL. `codec` encodes the events to send."""
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
@@ -71,6 +71,7 @@ class SqlUsageMeter:
             return NewLaunches(len(new_launches), len(late_launches))
 
     async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
+        """Tell which thresholds of a changed limit the launches of this month have reached."""
         columns, month = usage_months.c, month_of(now)
         async with self._database.transaction() as connection:
             query = select(columns.launches).where(columns.account_id == account_id, columns.month == month)

@@ -9,9 +9,9 @@ from streams.core.errors import Conflict, FieldError, Invalid
 from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.times import format_time
 from streams.core.webhook import EncryptedSecret, Registration
+from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import ChangeResult, WebhookService
-from streams.ports.access import AuditLog
 from streams.ports.delivery import Encryption, EncryptionCheck
 from streams.ports.runtime import Clock
 from streams.ports.webhooks import Webhooks
@@ -37,7 +37,7 @@ class SecretService:
     _webhook_store: Webhooks
     _encryption: Encryption
     _check: EncryptionCheck
-    _audit: AuditLog
+    _audit: SqlAuditLog
     _clock: Clock
     _new_key: Callable[[int], bytes]
 

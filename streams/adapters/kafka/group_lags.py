@@ -6,12 +6,11 @@ from functools import cached_property
 from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.adapters.threads import run_in_worker_thread
 from streams.core.backlog import GroupOffsets
-from streams.core.platform_stats import StageLag
 from streams.ports.kafka import Partition
 
 
-class KafkaStageLags:
-    """`StageLags` and `GroupLags` of Kafka.
+class KafkaGroupLags:
+    """`GroupLags` of Kafka.
 
     `groups` has the topics of each stage's consumer group, which is named after the stage.
     The admin client is made when somebody asks first.
@@ -21,17 +20,11 @@ class KafkaStageLags:
         self._new_admin = new_admin
         self._groups = groups
 
-    async def lags(self) -> Sequence[StageLag]:
-        return await run_in_worker_thread(self._lags)
-
     async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
         return await run_in_worker_thread(self._offsets)
 
     def _offsets(self) -> dict[str, dict[Partition, GroupOffsets]]:
         return {group: self._admin.offsets(group, topics) for group, topics in self._groups.items()}
-
-    def _lags(self) -> list[StageLag]:
-        return [StageLag(group, self._admin.lag(group, topics)) for group, topics in self._groups.items()]
 
     @cached_property
     def _admin(self) -> TopicsAdmin:

@@ -1,5 +1,6 @@
 """Store the responses to requests with an Idempotency-Key."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, select, update
@@ -7,13 +8,23 @@ from sqlalchemy import ColumnElement, delete, select, update
 from streams.adapters.sql.account_tables import idempotency_keys
 from streams.adapters.sql.database import SqlStorage
 from streams.adapters.sql.dialects import insert
-from streams.ports.access import EarlierRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRequest:
+    """An earlier request with the same idempotency key; without a status it is still in progress."""
+
+    fingerprint: str
+    begun_at: datetime
+    status: int | None = None
+    encrypted_response: str | None = None
 
 
 class SqlIdempotencyStore(SqlStorage):
-    """`IdempotencyStore` in SQL."""
+    """Responses to requests with an idempotency key."""
 
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
+        """Claim the key for a request. None when it is the first one with this key."""
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
         statement = insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
         async with self._database.transaction() as connection:
@@ -26,12 +37,14 @@ class SqlIdempotencyStore(SqlStorage):
         return None
 
     async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
+        """Store the response of the request that began then."""
         values = {"status": status, "encrypted_response": encrypted_response}
         async with self._database.transaction() as connection:
             condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(update(idempotency_keys).where(condition).values(values))
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
+        """Give the key back: the request that began then did nothing."""
         async with self._database.transaction() as connection:
             condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(delete(idempotency_keys).where(condition))
