@@ -9,9 +9,9 @@ from starlette.routing import Route
 
 from api.problems import TooManyRequests
 from api.services import services_of
-from streams.core.access import Caller
+from streams.core.accounts.access import Caller
 from streams.core.limits import MAX_ID_CHARACTERS
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 from streams.fair_places import FairPlaces, NoPlace
 from streams.request_owner import RequestOwner, work_for
 

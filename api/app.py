@@ -41,8 +41,8 @@ from api.webhooks import pages as webhook_pages
 from api.webhooks import routes as webhooks
 from api.webhooks.address_errors import add_address_errors
 from streams.core.limits import MAX_STORED_RESPONSE_BYTES_PER_DAY
-from streams.core.rate import RateLimits
-from streams.core.request_class import request_limits
+from streams.core.queues.rate import RateLimits
+from streams.core.queues.request_class import request_limits
 from streams.fair_places import FairPlaces
 
 PAGES = (

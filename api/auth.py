@@ -10,9 +10,9 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 
 from api.problems import TooManyRequests
 from api.services import services_of
-from streams.core.access import OPERATOR, Caller, Scope
+from streams.core.accounts.access import OPERATOR, Caller, Scope
 from streams.core.errors import FieldError, Forbidden, Invalid, Unauthorized
-from streams.core.rate import PERIOD_SECONDS
+from streams.core.queues.rate import PERIOD_SECONDS
 
 _bearer = HTTPBearer(
     auto_error=False,

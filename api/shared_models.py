@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from streams.core.event_data import is_unicode
+from streams.core.events.event_data import is_unicode
 from streams.core.ids import ID_PATTERN
 from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_REQUEST_FIELDS, MAX_TEXT_CHARACTERS
 from streams.core.page import Page as StoredPage

@@ -4,7 +4,7 @@ import asyncio
 
 from starlette.types import Scope
 
-from streams.core.fair_queue import FairQueue
+from streams.core.queues.fair_queue import FairQueue
 
 # About 4 ms of work, before the event loop looks for other clients.
 STARTS_PER_LOOP = 8

@@ -9,9 +9,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Scope
-from streams.core.audit import AuditEntry
-from streams.core.url import without_query
+from streams.core.accounts.access import MANAGE_ACCOUNT, OPERATOR, Scope
+from streams.core.accounts.audit import AuditEntry
+from streams.core.webhooks.url import without_query
 
 AnyValue = TypeVar("AnyValue")
 

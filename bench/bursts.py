@@ -17,8 +17,8 @@ from bench.producer import launch
 from bench.stack import WARM_DELIVERIES, WHOLE, Stack, percentile, running, stack_with_api
 from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.delivery import Delivery
-from streams.core.event import Event
+from streams.core.deliveries.delivery import Delivery
+from streams.core.events.event import Event
 from streams.topics import DELIVERIES, SESSION_EVENTS
 
 # Events of a REST request, and how many requests are under way at once.

@@ -21,7 +21,7 @@ from confluent_kafka import Consumer
 from bench.stack import WHOLE, Stack, percentile, running, stack_with_api
 from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.event import Event
+from streams.core.events.event import Event
 
 # One commit in this many has a new score, which makes an event.
 EVENT_EVERY = 10

@@ -12,9 +12,9 @@ import typer
 from bench.stack import say
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
-from streams.core.event import Data, Event
-from streams.core.event_filter import parse_filter
-from streams.core.webhook import EncryptedSecret, Webhook, mismatch_reason
+from streams.core.events.event import Data, Event
+from streams.core.events.event_filter import parse_filter
+from streams.core.webhooks.webhook import EncryptedSecret, Webhook, mismatch_reason
 
 THREE = {"successStatus": "passed", "scoreScaled": {"gte": 0.8}, "metadata.department": {"in": ["sales", "hr"]}}
 FILTERS: dict[str, dict[str, Any] | None] = {

@@ -12,9 +12,9 @@ import uvloop
 
 from bench.stack import say
 from streams.adapters.http.sender import HttpSender
-from streams.core.address import parse_networks
-from streams.core.outcome import Response
-from streams.core.request import USER_AGENT, Request
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import USER_AGENT, Request
+from streams.core.webhooks.address import parse_networks
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 HEADERS = {

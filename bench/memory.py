@@ -12,10 +12,10 @@ from confluent_kafka import Producer
 from bench.stack import Stack, running
 from e2e.system import until
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.event import EventSubjects
-from streams.core.record_checks import SHA256_BYTES
-from streams.core.schedule import parse_schedule
+from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
+from streams.core.deliveries.schedule import parse_schedule
+from streams.core.events.event import EventSubjects
+from streams.core.records.record_checks import SHA256_BYTES
 from streams.topics import SUBSCRIPTIONS, retry_topic
 
 WATCHED_SECONDS = 30

@@ -12,8 +12,8 @@ import typer
 from bench.processes import cpu
 from bench.servers import ProductionKafka, kafka_settings
 from bench.stack import percentile, say
-from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.core.schedule import parse_schedule
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
+from streams.core.deliveries.schedule import parse_schedule
 from streams.producer import Ack, EventProducer
 from streams.topics import declare
 

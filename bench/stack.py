@@ -25,7 +25,7 @@ from bench.servers import ProductionKafka, kafka_settings, postgres_settings, pr
 from bench.sink import Receipt, Sink
 from e2e.system import STAGES, System, until
 from real.process import free_ports
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.features.webhooks.input import WebhookInput
 from streams.runtime.bootstrap import SqlDeployment
 

@@ -13,16 +13,16 @@ from pathlib import Path
 # The innermost frame that matches one of these decides the step.
 STEPS = {
     "probes": r"aiohttp/web|health_server|prometheus_client/(exposition|registry)",
-    "fetch": r"kafka/(messages|consumer_thread|record_consumer)\.py|faust|mode/|aiokafka",
+    "fetch": r"kafka/consuming/(messages|consumer_thread|record_consumer)\.py|faust|mode/|aiokafka",
     "decode": r"AvroCodec\.decode|_decode \(|\.to_value",
-    "body": r"core/event",
-    "match": r"wants \(|subscriptions_reader|kafka/end_offset|core/subscriptions_table|streams/stages/fan_out",
-    "sign": r"core/(request|signing)\.py|hmac|base64",
+    "body": r"core/events/event",
+    "match": r"wants \(|subscriptions_reader|compacted/end_offset|subscriptions_table|streams/stages/fan_out",
+    "sign": r"core/deliveries/(request|signing)\.py|hmac|base64",
     "send": r"adapters/http/|aiohttp|asyncio/timeouts|yarl",
     "encode": r"AvroCodec\.encode|\.to_record",
-    "produce": r"kafka/record_producer\.py",
-    "slots": r"slot_limiter|core/slots|core/endpoint_queue|contextlib",
-    "store": r"adapters/sql|sqlalchemy|psycopg|asyncpg|core/delivery_state|core/network",
+    "produce": r"kafka/producing/record_producer\.py",
+    "slots": r"slot_limiter|core/queues/slots|core/queues/endpoint_queue|contextlib",
+    "store": r"adapters/sql|sqlalchemy|psycopg|asyncpg|core/deliveries/delivery_state|core/webhooks/network",
     "bookkeeping": r"streams/",
 }
 _PATTERNS = {step: re.compile(pattern) for step, pattern in STEPS.items()}

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from streams.core.errors import ScormWebhooksError
-from streams.core.request_class import PlaceLimit, RequestClass
+from streams.core.queues.request_class import PlaceLimit, RequestClass
 
 
 class NoPlace(ScormWebhooksError):

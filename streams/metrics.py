@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from streams.core.delivery import DeathReason, HoldReason
+from streams.core.deliveries.delivery import DeathReason, HoldReason
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.failed_work import WorkKind
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import PauseReason
+from streams.core.webhooks.webhook import PauseReason
 from streams.topics import RECORD_INPUTS, SESSION_EVENTS
 
 NAMESPACE = "scorm_webhooks"

@@ -18,14 +18,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
-from streams.adapters.kafka.config import OWN_PROPERTIES, producer_config
-from streams.adapters.kafka.connection_errors import ConnectionErrors
-from streams.adapters.kafka.messages import is_stored
-from streams.adapters.kafka.msk import msk_properties
-from streams.adapters.kafka.security import token_source, with_token_source
+from streams.adapters.kafka.connection.config import OWN_PROPERTIES, producer_config
+from streams.adapters.kafka.connection.connection_errors import ConnectionErrors
+from streams.adapters.kafka.connection.msk import msk_properties
+from streams.adapters.kafka.connection.security import token_source, with_token_source
+from streams.adapters.kafka.consuming.messages import is_stored
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
-from streams.core.event import Event, check_event, parse_event, partition_key, with_trace_parent
-from streams.core.trace import format_trace_parent
+from streams.core.events.event import Event, check_event, parse_event, partition_key, with_trace_parent
+from streams.core.events.trace import format_trace_parent
 from streams.ids import new_id
 from streams.ports.kafka import Codec
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 
 
 class RequestOwner(NamedTuple):

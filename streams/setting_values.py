@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from streams.core.access import parse_operator_keys
-from streams.core.address import parse_networks
+from streams.core.accounts.access import parse_operator_keys
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Invalid
-from streams.core.headers import is_fixed_header
-from streams.core.schedule import parse_schedule
 from streams.core.text import escape_controls
-from streams.core.url import page_url_errors
+from streams.core.webhooks.address import parse_networks
+from streams.core.webhooks.headers import is_fixed_header
+from streams.core.webhooks.url import page_url_errors
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?", re.ASCII)
 MAX_LOGO_BYTES = 32 * 1024

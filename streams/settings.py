@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from streams import setting_values as values
+from streams.core.deliveries.schedule import Schedule
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.core.errors import Misconfigured
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
-from streams.core.schedule import Schedule
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 
 PREFIX = "SCORM_WEBHOOKS_"
 # `up` writes the embedded broker's address here, for other commands with the same data directory.

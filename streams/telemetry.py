@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from streams.core.trace import NonRecordingSpan, SpanName
+from streams.core.events.trace import NonRecordingSpan, SpanName
 from streams.metrics import COUNTERS, GAUGES, HISTOGRAMS, KNOWN_VALUES, NAMESPACE
 from streams.ports.runtime import Span, Tracer
 

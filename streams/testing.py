@@ -10,7 +10,7 @@ from ulid import ULID
 
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import ScormWebhooksError, Unavailable
-from streams.core.event import Event, check_event, parse_event
+from streams.core.events.event import Event, check_event, parse_event
 from streams.producer import Ack
 
 

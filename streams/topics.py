@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
+from streams.core.deliveries.schedule import Schedule, Tier
 from streams.core.errors import Invalid, Misconfigured
-from streams.core.schedule import Schedule, Tier
 
 SESSION_EVENTS = "session-events"
 INVALID = "session-events.invalid"

@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
-from streams.core.event import Data, Event, EventSubjects, event_hash, render, subjects_of_event
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.events.event import Data, Event, EventSubjects, event_hash, render, subjects_of_event
 from streams.core.limits import (
     MAX_ID_CHARACTERS,
     MAX_METADATA_NAME_CHARACTERS,
@@ -16,8 +17,7 @@ from streams.core.limits import (
     MAX_SEQUENCE,
     MAX_TEXT_CHARACTERS,
 )
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
+from streams.core.webhooks.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 NOON = datetime(2026, 4, 10, 12, tzinfo=UTC)
 # The secret of the test vector of Standard Webhooks.

@@ -69,7 +69,7 @@ PARTS: dict[str, tuple[list[str], list[str], str]] = {
         SLOW_TOO,
     ),
     "sessions": (
-        [f"streams/features/{name}.py" for name in SESSIONS] + ["streams/core/session.py"],
+        [f"streams/features/{name}.py" for name in SESSIONS] + ["streams/core/accounts/session.py"],
         [f"tests/{name}" for name in OF_SERVICES],
         SLOW_TOO,
     ),

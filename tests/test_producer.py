@@ -21,9 +21,9 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.connection.config import subscriptions_config
 from streams.core.errors import Invalid, Misconfigured, Unavailable
-from streams.core.event import Event, partition_key
+from streams.core.events.event import Event, partition_key
 from streams.ports.kafka import RecordValue
 from streams.producer import Ack, EventProducer
 from streams.testing import FakeProducer

@@ -18,7 +18,7 @@ from test_producer import FIELDS, record_at
 
 import streams.producer
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.event import Event
+from streams.core.events.event import Event
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from alembic import command
 
-from streams.adapters.sql.database import database_url
-from streams.adapters.sql.migrate import run_command, upgrade
-from streams.adapters.sql.schema_check import MIGRATIONS, revisions
+from streams.adapters.sql.engine.database import database_url
+from streams.adapters.sql.engine.migrate import run_command, upgrade
+from streams.adapters.sql.engine.schema_check import MIGRATIONS, revisions
 
 
 def next_revision(head: str) -> str:

@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Moment, Text, Time, at_most
 from api.webhooks.models import Url
-from streams.core.access import Role, Scope
+from streams.core.accounts.access import Role, Scope
+from streams.core.accounts.session import MAX_LINK_LIFETIME
 from streams.core.limits import MAX_NAME_CHARACTERS
-from streams.core.session import MAX_LINK_LIFETIME
 
 Scopes = Annotated[
     list[Annotated[Scope, Field(strict=False)]],

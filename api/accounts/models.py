@@ -5,8 +5,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Email, Input, Model, Text, Time, at_most
+from streams.core.accounts.mail import MailKind, MailStatus
 from streams.core.limits import MAX_EMAILS, MAX_NAME_CHARACTERS
-from streams.core.mail import MailKind, MailStatus
 from streams.features.mails.service import MailDetails
 
 Name = Annotated[Text, Field(min_length=1, max_length=MAX_NAME_CHARACTERS, examples=["Acme Training"])]

@@ -11,8 +11,8 @@ from api.shell.rendering import render
 from api.shell.rows import names_of
 from api.shell.visits import SignedIn
 from api.webhooks.charts import attempts_chart
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import State
 from streams.core.times import format_time
 from streams.features.webhooks.verdict import Level
 

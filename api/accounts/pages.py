@@ -13,10 +13,10 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import actor_name, names_by_id, people_of
 from api.shell.visits import MayManage, SignedIn, Visit
-from streams.core.access import MANAGE_ACCOUNT, NewKey, Role, Scope
-from streams.core.audit import AuditEntry, AuditFilter
+from streams.core.accounts.access import MANAGE_ACCOUNT, NewKey, Role, Scope
+from streams.core.accounts.audit import AuditEntry, AuditFilter
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import is_storable
+from streams.core.events.event_data import is_storable
 from streams.core.ids import is_id
 
 # What each scope permits, for the form of a new key.

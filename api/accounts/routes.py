@@ -34,7 +34,7 @@ from api.services import services_of
 from api.shared_models import Id, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
-from streams.core.audit import AuditFilter
+from streams.core.accounts.audit import AuditFilter
 
 router = APIRouter(route_class=StrictRoute)
 ActorFilter = Annotated[SearchText | None, Query(description="Only of this actor, such as `user:…` or `key:…`.")]

@@ -13,8 +13,8 @@ from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from api.problems import TooManyRequests, problem, response_or_problem
 from api.services import services_of
 from streams.core.errors import NotFound
-from streams.core.rate import RateLimits
-from streams.core.request_class import RequestClass
+from streams.core.queues.rate import RateLimits
+from streams.core.queues.request_class import RequestClass
 from streams.features.course_sessions.service import COMMIT_PATH
 
 # A player commits every 10 s, and when a course asks for it.

@@ -7,7 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from api.shared_models import Id, Input, Model, Moment, Text, Time
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import MAX_DURATION_CHARACTERS, MAX_TEXT_CHARACTERS
 from streams.features.course_sessions.commit import Completion, Score, Success
 from streams.features.course_sessions.player_state import StoreResult

@@ -14,10 +14,10 @@ from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.rows import names_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import DeathReason, State
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State
+from streams.core.deliveries.job import JobKind
 from streams.core.errors import FieldError, Invalid
-from streams.core.job import JobKind
 from streams.core.page import Cursor
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -11,12 +11,12 @@ from fastapi import Request
 from api.shell.forms import Form, with_query
 from api.shell.times import from_zone
 from api.shell.visits import Visit, zone_of
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import DeathReason, State
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import parse_pair
-from streams.core.event_data import EVENT_TYPES, is_storable
-from streams.core.outcome import OutcomeKind
+from streams.core.events.event import parse_pair
+from streams.core.events.event_data import EVENT_TYPES, is_storable
 from streams.core.times import format_time, parse_time
 from streams.features.deliveries.search import Facets
 

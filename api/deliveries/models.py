@@ -6,10 +6,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from api.shared_models import Id, Input, Model, Moment, Rounded, Time, at_most
-from streams.core.account import DeliveryDetails, DeliveryFilter
-from streams.core.delivery import DeathReason, State, Target, Trigger
-from streams.core.delivery_state import DeliveryState
-from streams.core.job import Job, JobKind, JobStatus
+from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State, Target, Trigger
+from streams.core.deliveries.delivery_state import DeliveryState
+from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.page import MAX_PAGE_ROWS
 
 EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]

@@ -17,10 +17,10 @@ from api.shell.rendering import format_duration, redirect, render
 from api.shell.rows import names_of, webhook_name, webhook_of
 from api.shell.visits import MayWriteDeliveries, SignedIn, site_of
 from api.webhooks.code_samples import curl
-from streams.core.access import Scope
-from streams.core.account import AttemptDetails, DeliveryDetails
+from streams.core.accounts.access import Scope
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails
 from streams.core.errors import Invalid
-from streams.core.event import parse_pair
+from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
 from streams.features.deliveries.search_rules import IdKind
 

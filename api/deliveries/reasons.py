@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from streams.core.delivery import DeathReason
-from streams.core.delivery_state import HELD_MESSAGES, DeliveryState
-from streams.core.erasure import ERASED_MESSAGE, ERASED_REASON
+from streams.core.deliveries.delivery import DeathReason
+from streams.core.deliveries.delivery_state import HELD_MESSAGES, DeliveryState
+from streams.core.erasures.erasure import ERASED_MESSAGE, ERASED_REASON
 
 REASON_MESSAGES: Mapping[str, str] = {
     **{str(reason): words for reason, words in HELD_MESSAGES.items()},

@@ -23,13 +23,13 @@ from api.services import services_of
 from api.shared_models import Id, Model, Moment, Page, SearchText, page_of
 from api.strict_route import StrictRoute
 from api.visibility import visible
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import DeathReason, State
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State
+from streams.core.deliveries.job import JobKind
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import parse_pair
-from streams.core.job import JobKind
+from streams.core.events.event import parse_pair
 from streams.core.limits import MAX_ATTEMPTS_SHOWN
-from streams.core.outcome import OutcomeKind
 
 router = APIRouter(route_class=StrictRoute)
 

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 
 from api.problems import TooManyRequests
-from streams.core.access import Caller
+from streams.core.accounts.access import Caller
 from streams.core.limits import MAX_ID_CHARACTERS
-from streams.core.rate import RateLimits
+from streams.core.queues.rate import RateLimits
 
 # An account may publish as many seconds' worth at once.
 BURST_SECONDS = 10

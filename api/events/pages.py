@@ -13,10 +13,10 @@ from api.shell.rows import names_by_id
 from api.shell.visits import SignedIn, Visit
 from api.webhooks.filter_model import EXAMPLE
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import EventFilter, parse_filter, parse_filter_json, type_errors
-from streams.core.webhook import MismatchReason
+from streams.core.events.event import Event
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.events.event_filter import EventFilter, parse_filter, parse_filter_json, type_errors
+from streams.core.webhooks.webhook import MismatchReason
 from streams.features.events.search import EventRecipients
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -17,12 +17,12 @@ from api.events.limits import EventLimits
 from api.idempotency import require_key_form
 from api.problems import NOT_JSON_MESSAGE, TooManyRequests, is_json, response_or_problem
 from api.services import Services
-from streams.core.access import Caller
-from streams.core.access import Scope as KeyScope
+from streams.core.accounts.access import Caller
+from streams.core.accounts.access import Scope as KeyScope
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import Event
-from streams.core.request_class import RequestClass
-from streams.core.trace import SpanName, is_trace_parent
+from streams.core.events.event import Event
+from streams.core.events.trace import SpanName, is_trace_parent
+from streams.core.queues.request_class import RequestClass
 from streams.features.events.ingest import check_count
 
 EVENTS_PATH = "/v1/events"

@@ -10,8 +10,8 @@ from api.events.models import EVENT_EXAMPLES, AcceptedEvents, EventType, EventWi
 from api.services import services_of
 from api.shared_models import Id, Moment
 from api.strict_route import StrictRoute
-from streams.core.event import render
-from streams.core.event_data import EVENT_TYPES, data_schema
+from streams.core.events.event import render
+from streams.core.events.event_data import EVENT_TYPES, data_schema
 from streams.features.webhooks.samples import sample_event
 
 router = APIRouter(tags=["Events"], route_class=StrictRoute)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from streams.core.event_data import EVENT_TYPES, data_schema
+from streams.core.events.event_data import EVENT_TYPES, data_schema
+from streams.core.events.trace import TRACE_PARENT_PATTERN
 from streams.core.ids import ID_PATTERN
-from streams.core.trace import TRACE_PARENT_PATTERN
 from streams.features.events.ingest import MAX_EVENTS
 
 EVENT = "#/components/schemas/NewEvent"

@@ -9,7 +9,7 @@ from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayEraseLearners, Visit
-from streams.core.account import DeliveryFilter
+from streams.core.accounts.account import DeliveryFilter
 from streams.core.errors import FieldError, Invalid
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

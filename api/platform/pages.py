@@ -14,7 +14,7 @@ from api.shell.rendering import redirect, render
 from api.shell.security import set_cookie
 from api.shell.visits import ByOperator, OperatorVisit, site_of
 from api.sign_in.limits import browser_of, limit_attempts
-from streams.core.access import OPERATOR, Role
+from streams.core.accounts.access import OPERATOR, Role
 from streams.core.errors import FieldError, Invalid, Unauthorized, Unavailable
 from streams.features.accounts.service import OpenedAccount
 

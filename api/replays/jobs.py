@@ -8,8 +8,8 @@ from starlette.responses import Response
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteDeliveries, SignedIn, Visit
+from streams.core.deliveries.job import Job
 from streams.core.errors import Conflict, NotFound
-from streams.core.job import Job
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 

@@ -17,11 +17,11 @@ from api.shell.rendering import redirect, render
 from api.shell.times import FIELD_TIME_FORMAT, clock_text, from_zone, parse_zone, to_zone
 from api.shell.visits import MayWriteDeliveries, Visit, zone_of
 from api.webhooks.form import TYPE_DESCRIPTIONS
-from streams.core.delivery import State
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid
-from streams.core.outcome import OutcomeKind
 from streams.core.times import parse_time
-from streams.core.webhook import Registration
+from streams.core.webhooks.webhook import Registration
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -31,7 +31,7 @@ from api.shell.visits import (
     visit_of,
 )
 from streams.core.errors import ScormWebhooksError, Unauthorized, Unavailable
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 
 
 class PageRoute(APIRoute):

@@ -22,7 +22,7 @@ from api.shell.sentences import field_sentence
 from api.shell.times import FIELD_TIME_FORMAT, clock_text, to_zone
 from api.shell.visits import OperatorVisit, Visit, site_of, theme_of, zone_of
 from api.visibility import visible
-from streams.core.access import Scope
+from streams.core.accounts.access import Scope
 from streams.core.errors import FieldError
 from streams.core.text import escape_controls
 from streams.core.times import parse_time

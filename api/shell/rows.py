@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from api.shell.visits import Visit
 from api.visibility import visible
-from streams.core.delivery_state import DeliveryState
-from streams.core.webhook import ListedWebhook
+from streams.core.deliveries.delivery_state import DeliveryState
+from streams.core.webhooks.webhook import ListedWebhook
 
 
 async def names_of(visit: Visit, rows: Iterable[DeliveryState], *extra_ids: str) -> Mapping[str, str]:

@@ -8,8 +8,8 @@ from fastapi import Request
 from starlette.responses import Response
 
 from api.shell.branding import Site
+from streams.core.accounts.session import SESSION_LIFETIME
 from streams.core.errors import Forbidden
-from streams.core.session import SESSION_LIFETIME
 
 _CSP_DIRECTIVES = (
     "default-src 'none'",

@@ -13,13 +13,13 @@ from api.shell.forms import Form
 from api.shell.security import cookie_name
 from api.shell.times import parse_zone
 from api.visibility import visible
-from streams.core.access import MANAGE_ACCOUNT, OPERATOR, Caller, Role, Scope
-from streams.core.account import Account, DeliveryFilter
-from streams.core.delivery import State
+from streams.core.accounts.access import MANAGE_ACCOUNT, OPERATOR, Caller, Role, Scope
+from streams.core.accounts.account import Account, DeliveryFilter
+from streams.core.accounts.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
+from streams.core.accounts.session import Session
+from streams.core.deliveries.delivery import State
 from streams.core.errors import Forbidden, ScormWebhooksError, Unauthorized
-from streams.core.oidc import ACTOR_PREFIX, OPERATOR_ACTOR_PREFIX
-from streams.core.session import Session
-from streams.core.webhook import ListedWebhook
+from streams.core.webhooks.webhook import ListedWebhook
 
 ZONE_COOKIE = "zone"
 THEME_COOKIE = "theme"

@@ -12,7 +12,7 @@ from api.services import services_of
 from api.shell.security import client_address, is_forwarded_by_untrusted, network_of
 from api.shell.visits import site_of
 from streams.core.errors import Unauthorized
-from streams.core.rate import RateLimits
+from streams.core.queues.rate import RateLimits
 from streams.features.sign_in.service import Browser
 
 # Attempts to sign in a minute from one network, in this process.

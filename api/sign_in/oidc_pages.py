@@ -10,8 +10,8 @@ from api.shell.security import OIDC_COOKIE, cookie_name, delete_cookie, set_cook
 from api.shell.visits import site_of
 from api.sign_in.limits import browser_of, limit_attempts
 from api.sign_in.pages import OIDC_PATH, finish_sign_in
+from streams.core.accounts.oidc import PENDING_LIFETIME, NotAdmitted, ProviderRefused, SignInRefused
 from streams.core.errors import NotFound, ProviderFailed
-from streams.core.oidc import PENDING_LIFETIME, NotAdmitted, ProviderRefused, SignInRefused
 from streams.features.sign_in.oidc import OIDC_CALLBACK_PATH, OidcService, ProviderAnswer
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

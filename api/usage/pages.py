@@ -8,7 +8,7 @@ from starlette.responses import Response, StreamingResponse
 from api.shell.page_route import PageRoute
 from api.shell.rendering import render
 from api.shell.visits import SignedIn
-from streams.core.usage import UsageDetail
+from streams.core.accounts.usage import UsageDetail
 from streams.request_owner import RequestOwner, current_owner, work_for
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

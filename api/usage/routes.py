@@ -10,7 +10,7 @@ from api.services import services_of
 from api.shared_models import Page
 from api.strict_route import StrictRoute
 from api.usage.models import UsageOfPackage, UsageReport
-from streams.core.usage import parse_usage_place
+from streams.core.accounts.usage import parse_usage_place
 from streams.features.usage.service import MAX_MONTHS
 
 router = APIRouter(route_class=StrictRoute)

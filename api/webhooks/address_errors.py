@@ -10,7 +10,7 @@ from starlette.routing import Match
 from api.problems import http_problem, our_problem
 from api.shell.page_route import error_page, visitor_of, visitor_place
 from streams.core.errors import NotFound, ScormWebhooksError
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 
 _PAGES = {
     404: ("Not found", "There is no page at this address."),

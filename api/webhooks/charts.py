@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
 
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
 
 WIDTH, HEIGHT = 720, 124
 # Below the bars, for the hours.

@@ -1,10 +1,10 @@
-"""The model of a webhook's filter. Its rules are in `streams/core/event_filter.py`; here is its schema."""
+"""The model of a webhook's filter. Its rules are in `streams/core/events/event_filter.py`; here is its schema."""
 
 from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema
 
-from streams.core.event_filter import METADATA_FIELD, OPERATORS, Operator
+from streams.core.events.event_filter import METADATA_FIELD, OPERATORS, Operator
 from streams.core.limits import (
     MAX_FILTER_BYTES,
     MAX_FILTER_CONDITIONS,

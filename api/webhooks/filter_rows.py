@@ -7,9 +7,9 @@ from typing import Any
 
 from api.shell.forms import Form
 from streams.core.errors import FieldError, Invalid
-from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import METADATA_FIELD, Operator, parse_filter_json
+from streams.core.events.event import Event
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.events.event_filter import METADATA_FIELD, Operator, parse_filter_json
 
 # Rows that are empty, for further conditions.
 EMPTY_ROWS = 2

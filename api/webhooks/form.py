@@ -17,11 +17,11 @@ from api.shell.rendering import redirect, render
 from api.shell.visits import MayWriteWebhooks, Visit
 from api.webhooks.filter_model import EXAMPLE
 from api.webhooks.filter_rows import CONDITIONS, chosen_filter, names_in, to_rows, typed_rows
-from streams.core import event as events
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.event_filter import parse_filter, parse_filter_json
-from streams.core.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
+from streams.core.events import event as events
+from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.events.event_filter import parse_filter, parse_filter_json
+from streams.core.webhooks.webhook import ALL_EVENTS, DEFAULT_MAX_CONCURRENCY, Registration
 from streams.features.webhooks.input import WebhookInput, to_webhook_input
 from streams.features.webhooks.latest_events import FilterPreview, LatestEvents
 from streams.features.webhooks.samples import sample_event

@@ -10,8 +10,8 @@ from typing import Annotated
 from pydantic import Field
 
 from api.shared_models import Model, Rounded, Time
-from streams.core.webhook import PauseReason, Status
-from streams.core.webhook_stats import ResponseTimes, WebhookStats, percentile_ms, slowest_by_hour
+from streams.core.webhooks.webhook import PauseReason, Status
+from streams.core.webhooks.webhook_stats import ResponseTimes, WebhookStats, percentile_ms, slowest_by_hour
 from streams.features.webhooks.stats import HealthDetails
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, at_most
 from api.webhooks.filter_model import FilterObject
-from streams.core.held import HeldChoice
+from streams.core.deliveries.held import HeldChoice
 from streams.core.limits import (
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
@@ -20,7 +20,7 @@ from streams.core.limits import (
     MAX_URL_CHARACTERS,
     MAX_WEBHOOK_HEADERS,
 )
-from streams.core.webhook import (
+from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
     PauseReason,
@@ -28,7 +28,7 @@ from streams.core.webhook import (
     Status,
     to_entered_types,
 )
-from streams.core.webhook import ListedWebhook as Listed
+from streams.core.webhooks.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, RotationResult
 from streams.features.webhooks.service import ChangeResult, RegistrationResult

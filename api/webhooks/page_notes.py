@@ -5,9 +5,9 @@ from datetime import datetime
 
 from api.shell.visits import Visit
 from api.webhooks.form import TYPE_DESCRIPTIONS, example_body
-from streams.core.held import HeldChoice
-from streams.core.url import host_of
-from streams.core.webhook import Status, Webhook, takes
+from streams.core.deliveries.held import HeldChoice
+from streams.core.webhooks.url import host_of
+from streams.core.webhooks.webhook import Status, Webhook, takes
 
 # What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
 _NOTES = {

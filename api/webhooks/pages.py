@@ -16,16 +16,16 @@ from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
 from api.webhooks.form import TYPE_DESCRIPTIONS
 from api.webhooks.page_notes import example_bodies, note_of, unresolved_host
-from streams.core.access import Scope
-from streams.core.account import DeliveryDetails, DeliveryFilter
-from streams.core.audit import AuditFilter
-from streams.core.delivery import State
-from streams.core.delivery_state import StateCount
+from streams.core.accounts.access import Scope
+from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
+from streams.core.accounts.audit import AuditFilter
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery_state import StateCount
+from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, FieldError, Invalid, Unavailable
-from streams.core.health import FAILURES_TO_PAUSE
-from streams.core.held import HeldChoice
-from streams.core.webhook import PauseReason, Registration, Status, to_entered_types
-from streams.core.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
+from streams.core.webhooks.health import FAILURES_TO_PAUSE
+from streams.core.webhooks.webhook import PauseReason, Registration, Status, to_entered_types
+from streams.core.webhooks.webhook_stats import percentile_ms, slowest_by_hour, slowest_response_ms
 from streams.features.webhooks.verdict import PAUSE_CAUSES, verdict
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

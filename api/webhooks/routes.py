@@ -30,7 +30,7 @@ from api.webhooks.models import (
     to_webhook_with_secret,
 )
 from streams.core.errors import Stale
-from streams.core.webhook import Registration
+from streams.core.webhooks.webhook import Registration
 from streams.features.webhooks.stats import MAX_HOURS
 
 router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)

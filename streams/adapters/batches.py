@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from streams.core.errors import Unavailable
-from streams.core.fair_queue import FairQueue
-from streams.core.request_class import RequestClass
+from streams.core.queues.fair_queue import FairQueue
+from streams.core.queues.request_class import RequestClass
 from streams.request_owner import RequestOwner, work_for
 
 Item = TypeVar("Item")

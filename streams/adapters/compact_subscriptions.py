@@ -4,9 +4,9 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from streams.core.hashed_ids import pack_ids, unpack_ids
-from streams.core.subscriptions_table import WebhookStore
-from streams.core.webhook import Webhook
+from streams.core.erasures.hashed_ids import pack_ids, unpack_ids
+from streams.core.webhooks.subscriptions_table import WebhookStore
+from streams.core.webhooks.webhook import Webhook
 from streams.ports.kafka import Codec, RecordValue
 
 # The version, the bytes of each scope, and the characters of the filter.

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from urllib.parse import urlsplit
 
-from streams.core.address import Network, is_allowed
+from streams.core.webhooks.address import Network, is_allowed
 from streams.ports.delivery import DnsResult
 
 TIMEOUT_SECONDS = 2.0

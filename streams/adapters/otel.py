@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from streams.build import build_version
 from streams.core.errors import Misconfigured
-from streams.core.trace import SpanName, format_trace_parent
+from streams.core.events.trace import SpanName, format_trace_parent
 from streams.ports.runtime import Span
 
 if TYPE_CHECKING:

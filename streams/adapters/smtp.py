@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from email_validator import EmailNotValidError, validate_email
 
 from streams.adapters.threads import run_in_worker_thread
+from streams.core.accounts.mail import RenderedMail
 from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
-from streams.core.mail import RenderedMail
 
 # For each step of the SMTP dialogue.
 TIMEOUT_SECONDS = 10.0

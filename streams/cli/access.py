@@ -11,8 +11,8 @@ from api.accounts.access_models import Key, KeyWithText, SessionDetails, SignInL
 from api.accounts.models import AccountDetails, AccountWithKey, AuditLogEntry
 from streams.cli.output import JsonOption, LimitOption, current_actor, read_rows, run_in_deployment, show
 from streams.cli.text import say
-from streams.core.access import Role, Scope
-from streams.core.audit import AuditFilter
+from streams.core.accounts.access import Role, Scope
+from streams.core.accounts.audit import AuditFilter
 from streams.features.sign_in.service import Link
 
 if TYPE_CHECKING:

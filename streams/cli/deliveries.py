@@ -21,12 +21,12 @@ from streams.cli.output import (
     show,
 )
 from streams.cli.text import say
-from streams.core.account import DeliveryDetails, DeliveryFilter
-from streams.core.delivery import DeathReason, State
-from streams.core.delivery_state import DeliveryState
+from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State
+from streams.core.deliveries.delivery_state import DeliveryState
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
-from streams.core.event import parse_pair
-from streams.core.outcome import OutcomeKind
+from streams.core.events.event import parse_pair
 from streams.features.deliveries.service import AffectedIds, DeliveryService
 
 if TYPE_CHECKING:

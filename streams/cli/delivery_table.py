@@ -7,8 +7,8 @@ from typing import Any
 from api.deliveries.models import delivery_of
 from streams.cli.output import fields_of, show
 from streams.cli.tables import Columns, print_lines, terminal_width
-from streams.core.delivery import State
-from streams.core.delivery_state import DeliveryState
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.times import parse_time
 
 Row = Mapping[str, Any]

@@ -17,7 +17,7 @@ from api.events.models import AcceptedEventDetails, AcceptedEvents, event_with_d
 from streams.cli.output import JsonOption, parse_time_option, progress_bar, require_kafka, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
-from streams.core.event import Event, parse_event
+from streams.core.events.event import Event, parse_event
 from streams.ids import new_id
 from streams.ports.kafka import Codec
 from streams.producer import Ack, EventProducer

@@ -12,7 +12,7 @@ from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of
 
 if TYPE_CHECKING:
-    from streams.adapters.kafka.groups_admin import GroupsAdmin
+    from streams.adapters.kafka.admin.groups_admin import GroupsAdmin
     from streams.runtime.bootstrap import SqlDeployment
 
 
@@ -83,7 +83,7 @@ def lag(as_json: JsonOption = False) -> None:
 
 
 def _groups_admin() -> "GroupsAdmin":
-    from streams.adapters.kafka.groups_admin import GroupsAdmin
+    from streams.adapters.kafka.admin.groups_admin import GroupsAdmin
     from streams.runtime.bootstrap import SqlDeployment
 
     deployment = SqlDeployment.from_environment()

@@ -11,7 +11,7 @@ from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
 from streams.cli.output import JsonOption, current_actor, progress_bar, require_kafka, run_in_deployment, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.invalid_record import StoredRecord
+from streams.core.records.invalid_record import StoredRecord
 from streams.features.invalid_records.service import ReplayResult
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry

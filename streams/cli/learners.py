@@ -15,8 +15,8 @@ from streams.cli.output import (
     show,
 )
 from streams.cli.text import say
-from streams.core.account import DeliveryFilter
-from streams.core.erasure import ErasedKind, Erasure
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.erasures.erasure import ErasedKind, Erasure
 from streams.features.learners.service import ErasureResult
 from streams.runtime.bootstrap import SqlDeployment
 

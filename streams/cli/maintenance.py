@@ -103,8 +103,8 @@ def db_upgrade(
     ] = None,
 ) -> None:
     """Migrate the database of DATABASE_URL to this version's schema. A second time changes nothing."""
-    from streams.adapters.sql.migrate import grant, upgrade
-    from streams.adapters.sql.pooler import store_session_settings
+    from streams.adapters.sql.engine.migrate import grant, upgrade
+    from streams.adapters.sql.engine.pooler import store_session_settings
 
     deployment = SqlDeployment.from_environment()
     url = deployment.database_url

@@ -99,7 +99,7 @@ def run_in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> R
         try:
             return await work(deployment)
         except Unavailable:
-            from streams.adapters.sql.schema_check import require_schema
+            from streams.adapters.sql.engine.schema_check import require_schema
 
             # The database's own error of a missing table does not say what to do.
             await asyncio.to_thread(require_schema, deployment.database_url)

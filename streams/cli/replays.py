@@ -23,9 +23,9 @@ from streams.cli.output import (
 )
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookArgument, webhooks
-from streams.core.delivery import State
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.job import Job, JobStatus
 from streams.core.errors import Unavailable
-from streams.core.job import Job, JobStatus
 from streams.core.times import format_time
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
 from streams.runtime.bootstrap import SqlDeployment

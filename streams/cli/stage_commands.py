@@ -8,7 +8,7 @@ import typer
 
 from streams.build import build_version
 from streams.cli.text import say
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.runtime.background import BACKGROUND_STAGES
 
 stages = typer.Typer()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry
 
 from streams.core.errors import Misconfigured
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.log_lines import configure_logging
 from streams.runtime.background import BACKGROUND_NAME, parse_stages
 from streams.telemetry import PrometheusTelemetry, StagesCollector

@@ -6,7 +6,7 @@ import typer
 
 from api.usage.models import UsageOfPackage, UsageReport
 from streams.cli.output import JsonOption, run_in_deployment, show
-from streams.core.usage import UsageDetail
+from streams.core.accounts.usage import UsageDetail
 from streams.runtime.bootstrap import SqlDeployment
 
 usage = typer.Typer(no_args_is_help=True)

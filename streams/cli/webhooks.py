@@ -26,12 +26,12 @@ from streams.cli.output import (
     show,
 )
 from streams.cli.text import say
-from streams.core.account import DeliveryDetails, DeliveryFilter
-from streams.core.delivery import State
+from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.event_filter import parse_filter_json
-from streams.core.held import HeldChoice
+from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.events.event_filter import parse_filter_json
 from streams.core.text import escape_controls
 from streams.features.webhooks.input import WebhookInput
 from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS

@@ -12,7 +12,7 @@ from aiohttp import web
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
-from streams.core.webhook import ALL_EVENTS
+from streams.core.webhooks.webhook import ALL_EVENTS
 
 Event = dict[str, Any]
 Response = Callable[["Customer", Event], Awaitable[int]]

@@ -16,11 +16,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from streams.core.access import Role
-from streams.core.delivery import State
+from streams.core.accounts.access import Role
+from streams.core.accounts.session import MAX_LINK_LIFETIME
+from streams.core.deliveries.delivery import State
 from streams.core.errors import Misconfigured, ScormWebhooksError
-from streams.core.session import MAX_LINK_LIFETIME
-from streams.core.webhook import ALL_EVENTS
+from streams.core.webhooks.webhook import ALL_EVENTS
 from streams.demo.course import Course
 from streams.demo.customers import Customer, make_customers, open_for_business
 from streams.demo.receivers import OutsideCustomer, read_receivers

@@ -8,8 +8,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from streams.core.delivery import State
-from streams.core.delivery_state import StateCount
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery_state import StateCount
 
 STYLES = {State.DELIVERED: "green", State.WAITING: "yellow", State.HELD: "cyan", State.DEAD: "red"}
 

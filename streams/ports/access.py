@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 from typing import Protocol
 
-from streams.core.oidc import AuthorizationRequest
+from streams.core.accounts.oidc import AuthorizationRequest
 
 
 class IdentityProvider(Protocol):

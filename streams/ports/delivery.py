@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.mail import RenderedMail
-from streams.core.outcome import Failure, Response
-from streams.core.request import Request
-from streams.core.webhook import Webhook
+from streams.core.accounts.mail import RenderedMail
+from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
+from streams.core.deliveries.outcome import Failure, Response
+from streams.core.deliveries.request import Request
+from streams.core.webhooks.webhook import Webhook
 
 
 class Subscriptions(Protocol):

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.backfill import OffsetRange, Period
-from streams.core.backlog import GroupOffsets
-from streams.core.delivery import Delivery
-from streams.core.event import Event
-from streams.core.offset_tracker import Commit
-from streams.core.webhook import Webhook
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.backfill import OffsetRange, Period
+from streams.core.deliveries.backlog import GroupOffsets
+from streams.core.deliveries.delivery import Delivery
+from streams.core.events.event import Event
+from streams.core.records.offset_tracker import Commit
+from streams.core.webhooks.webhook import Webhook
 
 RecordValue = Event | Delivery | Attempt | DeadLetter | Webhook
 

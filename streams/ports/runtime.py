@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Protocol
 
-from streams.core.trace import SpanName
+from streams.core.events.trace import SpanName
 
 
 class Span(Protocol):

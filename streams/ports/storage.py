@@ -6,18 +6,18 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
-from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill, OffsetRange
-from streams.core.backlog import Backlog
-from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.erasure import ErasedLearner, Erasure, HashedLearner
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import Mail
+from streams.core.accounts.usage import LaunchBatch, NewLaunches, OutgoingEvent, UnknownAccount
+from streams.core.deliveries.backfill import Backfill, OffsetRange
+from streams.core.deliveries.backlog import Backlog
+from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.deliveries.held import HeldDelivery, ReleaseProgress
+from streams.core.deliveries.job import Job
+from streams.core.erasures.erasure import ErasedLearner, Erasure, HashedLearner
 from streams.core.failed_work import FailedRows, FailedWork, WorkKind
-from streams.core.held import HeldDelivery, ReleaseProgress
-from streams.core.job import Job
-from streams.core.mail import Mail
 from streams.core.page import Cursor, Page
-from streams.core.usage import LaunchBatch, NewLaunches, OutgoingEvent, UnknownAccount
 
 # -- deliveries ----------------------------------------------------------------------------------------------------
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from streams.core.audit import AuditEntry
-from streams.core.held import HeldChoice
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.held import HeldChoice
 from streams.core.page import Cursor, Page
-from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
+from streams.core.webhooks.webhook import ListedWebhook, Registration, Status, Webhook
 
 
 class Webhooks(Protocol):

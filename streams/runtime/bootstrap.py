@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streams.adapters.sql.delivery_log import SqlDeliveryStore
-from streams.adapters.sql.replays import SqlReplays
-from streams.core.oidc import OidcRules
+from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
+from streams.adapters.sql.deliveries.replays import SqlReplays
+from streams.core.accounts.oidc import OidcRules
 from streams.features.accounts.access import AccessService
 from streams.features.accounts.service import AccountService
 from streams.features.course_sessions.player_states import total_state_bytes

@@ -18,22 +18,27 @@ from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import URL_VARIABLE as REGISTRY_URL
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
 from streams.adapters.clock import SystemClock
-from streams.adapters.kafka.config import consumer_config, kafka_properties, producer_config, subscriptions_config
-from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
-from streams.adapters.kafka.erasure_history import KafkaErasureHistory
-from streams.adapters.kafka.erasures_reader import ErasuresReader
+from streams.adapters.kafka.admin.group_members import GroupMembers
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
+from streams.adapters.kafka.compacted.erasure_history import KafkaErasureHistory
+from streams.adapters.kafka.compacted.erasures_reader import ErasuresReader
+from streams.adapters.kafka.compacted.subscriptions_reader import SubscriptionsReader
+from streams.adapters.kafka.connection.config import (
+    consumer_config,
+    kafka_properties,
+    producer_config,
+    subscriptions_config,
+)
+from streams.adapters.kafka.connection.security import token_source
+from streams.adapters.kafka.connection.tokens import TokenSource
+from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerWatchdog, NewWatchdog, Positions
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.consuming.record_probe import RecordProbe
 from streams.adapters.kafka.event_history import KafkaEventHistory
-from streams.adapters.kafka.group_members import GroupMembers
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
-from streams.adapters.kafka.record_probe import RecordProbe
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
-from streams.adapters.kafka.security import token_source
-from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
-from streams.adapters.kafka.tokens import TokenSource
-from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
+from streams.core.deliveries.schedule import Tier
 from streams.core.errors import Misconfigured
-from streams.core.schedule import Tier
 from streams.outage import Outages
 from streams.ports.delivery import ReplayLookup
 from streams.ports.kafka import EventClient, EventCodec, EventHistory
@@ -48,7 +53,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from streams.adapters.encryption import FernetEncryption
-    from streams.adapters.sql.database import Database
+    from streams.adapters.sql.engine.database import Database
 
 # All events and deliveries wait for these readers, which read few records.
 COMPACTED_TOPIC_WATCHDOG_SECONDS = 15.0
@@ -121,7 +126,7 @@ class Deployment:
 
     @cached_property
     def database_url(self) -> "URL":
-        from streams.adapters.sql.database import database_url
+        from streams.adapters.sql.engine.database import database_url
 
         return database_url(self.database_address)
 
@@ -168,7 +173,7 @@ class Deployment:
 
     @cached_property
     def database(self) -> "Database":
-        from streams.adapters.sql.database import Database
+        from streams.adapters.sql.engine.database import Database
 
         settings = self.settings
         return Database(self.database_url, settings.database_connections, behind_pooler=settings.is_behind_pooler)
@@ -204,8 +209,8 @@ class Deployment:
 
         Raises `Unavailable`, and `Misconfigured` for a pooler that the settings do not name.
         """
-        from streams.adapters.sql.pooler import SessionsDiffer, require_pooler
-        from streams.adapters.sql.schema_check import SchemaDiffers, require_schema
+        from streams.adapters.sql.engine.pooler import SessionsDiffer, require_pooler
+        from streams.adapters.sql.engine.schema_check import SchemaDiffers, require_schema
 
         try:
             require_schema(self.database_url)

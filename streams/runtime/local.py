@@ -12,10 +12,10 @@ from pathlib import Path
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.sql.migrate import upgrade
-from streams.adapters.sql.outbox import LEASE_SECONDS, SqlLease
-from streams.adapters.sql.pooler import store_session_settings
-from streams.core.delivery import DeathReason, State
+from streams.adapters.sql.engine.migrate import upgrade
+from streams.adapters.sql.engine.pooler import store_session_settings
+from streams.adapters.sql.webhooks.outbox import LEASE_SECONDS, SqlLease
+from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.errors import Misconfigured
 from streams.runtime.background import BACKGROUND_NAME, SEPARATE_STAGE_REASONS
 from streams.runtime.bootstrap import SqlDeployment

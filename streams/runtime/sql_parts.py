@@ -11,21 +11,21 @@ from ulid import ULID
 
 from streams.adapters.certificates import trust_ca_file
 from streams.adapters.dns_check import SystemDnsCheck
-from streams.adapters.kafka.group_lags import KafkaGroupLags
-from streams.adapters.sql.backlog import SqlBacklogs
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
+from streams.adapters.kafka.admin.group_lags import KafkaGroupLags
+from streams.adapters.sql.deliveries.backlog import SqlBacklogs
+from streams.adapters.sql.deliveries.held import SqlHeldDeliveries
+from streams.adapters.sql.deliveries.jobs import SqlJobs
+from streams.adapters.sql.deliveries.lost_deliveries import SqlLostDeliveries
+from streams.adapters.sql.deliveries.overdue_retries import SqlOverdueRetries
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox
 from streams.adapters.sql.failed_work import SqlFailedWork
-from streams.adapters.sql.held import SqlHeldDeliveries
-from streams.adapters.sql.jobs import SqlJobs
-from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
-from streams.adapters.sql.outbox import SqlLease, SqlOutbox
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.adapters.sql.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.session import CODE_DIGITS, format_code
-from streams.core.usage import MONTH_OPEN_DAYS
+from streams.adapters.sql.webhooks.outbox import SqlLease, SqlOutbox
+from streams.core.accounts.session import CODE_DIGITS, format_code
+from streams.core.accounts.usage import MONTH_OPEN_DAYS
 from streams.features.course_sessions.storage import SqlCourseSessions
 from streams.features.learners.storage import SqlErasures
 from streams.features.mails.storage import SqlMails

@@ -5,10 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from streams.adapters.http.sender import MAX_CONNECTIONS, HttpSender
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
-from streams.adapters.kafka.topics_watch import TopicsWatch
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
 from streams.adapters.open_files import limit_connections
-from streams.core.slots import Slots
+from streams.core.queues.slots import Slots
 from streams.outage import BROKER
 from streams.ports.runtime import Telemetry
 from streams.runtime.deployment import Deployment

@@ -7,7 +7,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
-from streams.adapters.kafka.tokens import TokenSource, keep_token
+from streams.adapters.kafka.connection.tokens import TokenSource, keep_token
 from streams.adapters.threads import run_in_daemon_thread
 from streams.outage import Outages
 from streams.runtime.deployment import Deployment

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX
+from streams.adapters.kafka.admin.group_members import FAUST_CLIENT_PREFIX
 from streams.adapters.threads import run_in_daemon_thread
 from streams.core.errors import Misconfigured, ScormWebhooksError, Unavailable
 from streams.outage import BROKER, DATABASE, KAFKA_TOKEN, OutageKind, Outages

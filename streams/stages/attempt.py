@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from streams.core.attempt import Attempt
-from streams.core.decision import Decision, SendNow, judge_attempt
-from streams.core.delivery import Delivery
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.decision import Decision, SendNow, judge_attempt
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import Request, build_request
+from streams.core.deliveries.schedule import Schedule
 from streams.core.errors import InvalidRecord
-from streams.core.outcome import Failure, OutcomeKind, Response
-from streams.core.request import Request, build_request
-from streams.core.schedule import Schedule
-from streams.core.trace import SpanName
-from streams.core.url import host_of
+from streams.core.events.trace import SpanName
+from streams.core.webhooks.url import host_of
 from streams.ports.delivery import Encryption, ErasedLearners, ReplayLookup, Sender, Subscriptions
 from streams.ports.kafka import Codec, RecordProducer
 from streams.ports.runtime import Clock, Telemetry

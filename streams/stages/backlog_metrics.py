@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import NoReturn
 
-from streams.core.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
+from streams.core.deliveries.backlog import Backlog, GroupOffsets, LagClock, WaitingCount
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
 from streams.ports.kafka import GroupLags, Partition

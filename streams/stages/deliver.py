@@ -2,8 +2,8 @@
 
 import asyncio
 
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.decision import (
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.decision import (
     Decision,
     DecisionInputs,
     GiveUp,
@@ -15,12 +15,12 @@ from streams.core.decision import (
     UsePrimary,
     decide,
 )
-from streams.core.delivery import DeathReason, Delivery, Target, Trigger
-from streams.core.endpoint_queue import priority_of, queue_of
+from streams.core.deliveries.delivery import DeathReason, Delivery, Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import ConflictingId, InvalidRecord, RecordAbandoned, RecordsRefused, Unavailable
-from streams.core.health import Fallbacks
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.outcome import OutcomeKind
+from streams.core.queues.endpoint_queue import priority_of, queue_of
+from streams.core.records.invalid_on_failure import invalid_on_failure
+from streams.core.webhooks.health import Fallbacks
 from streams.outage import RESOURCE_SHORTAGE, Outage, Outages
 from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import AttemptSender, DeliverPorts, DeliveryPolicy, record_metrics

@@ -5,15 +5,15 @@ from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import NamedTuple
 
-from streams.core.delivery import Delivery, SubscriptionsPosition
+from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
 from streams.core.errors import Invalid, InvalidRecord
-from streams.core.event import Event, event_and_body
-from streams.core.event_costs import EventCosts
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.matching import match
-from streams.core.rate import RateLimits
-from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS
-from streams.core.trace import SpanName
+from streams.core.events.event import Event, event_and_body
+from streams.core.events.event_costs import EventCosts
+from streams.core.events.matching import match
+from streams.core.events.trace import SpanName
+from streams.core.queues.rate import RateLimits
+from streams.core.records.invalid_on_failure import invalid_on_failure
+from streams.core.webhooks.subscriptions_table import END_CHECK_INTERVAL_SECONDS
 from streams.outage import SCHEMA_REGISTRY, Outages
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import EventCodec, Outgoing, Record, RecordProducer

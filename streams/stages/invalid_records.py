@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 from streams.core.errors import RecordsRefused
-from streams.core.invalid_record import (
+from streams.core.records.invalid_record import (
     APPENDED_AT_HEADER,
     ERROR_HEADER,
     OFFSET_HEADER,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 
-from streams.core.backlog import GroupOffsets
+from streams.core.deliveries.backlog import GroupOffsets
 from streams.core.errors import Unavailable
 from streams.core.failed_work import WorkKind
 from streams.ports.kafka import GroupLags, Partition

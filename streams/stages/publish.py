@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.errors import ROW_ERRORS, RecordsRefused, Unavailable
 from streams.core.failed_work import WorkKind, describe
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.subscription_record import decode_record
-from streams.core.subscriptions_table import SubscriptionsTable
-from streams.core.webhook import Webhook
+from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.records.invalid_on_failure import invalid_on_failure
+from streams.core.webhooks.subscription_record import decode_record
+from streams.core.webhooks.subscriptions_table import SubscriptionsTable
+from streams.core.webhooks.webhook import Webhook
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports.delivery import EncryptionCheck
 from streams.ports.kafka import Codec, Outgoing, RecordProducer

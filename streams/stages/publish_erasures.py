@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
-from streams.core.erasure import ErasedLearner
-from streams.core.erasure_record import (
+from streams.core.erasures.erasure import ErasedLearner
+from streams.core.erasures.erasure_record import (
     decode_erasure_record,
     encode_erasure,
     encode_hash_key,
@@ -19,9 +18,10 @@ from streams.core.erasure_record import (
     parse_erasure_key,
     parse_hash_key_key,
 )
-from streams.core.erasures_table import ErasuresTable
+from streams.core.erasures.erasures_table import ErasuresTable
 from streams.core.errors import InvalidRecord, Unavailable
 from streams.core.failed_work import WorkKind
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages, Result
 from streams.ports.kafka import Outgoing, RecordProducer
 from streams.ports.runtime import Clock, Telemetry

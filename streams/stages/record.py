@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery
-from streams.core.delivery_state import Batch, EventKey, RecordedValue, merge_records, strip_details
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.delivery_state import Batch, EventKey, RecordedValue, merge_records, strip_details
 from streams.core.errors import ROW_ERRORS, ConflictingId, Invalid, InvalidRecord, NewerRecord
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.network import OwnNetwork
+from streams.core.records.invalid_on_failure import invalid_on_failure
+from streams.core.webhooks.network import OwnNetwork
 from streams.outage import DATABASE, ENCRYPTION_KEYS, Outages
 from streams.ports.kafka import Codec, Record, RecordConsumer, RecordProducer
 from streams.ports.runtime import Clock, Telemetry

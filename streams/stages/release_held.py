@@ -7,15 +7,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from streams.core.attempt import DeadLetter, NextStep
-from streams.core.delivery import DeathReason, State, SubscriptionsPosition
-from streams.core.delivery_moves import TRANSITIONS
-from streams.core.delivery_state import Batch, DeliveryState, state_of_record
+from streams.core.deliveries.attempt import DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, State, SubscriptionsPosition
+from streams.core.deliveries.delivery_moves import TRANSITIONS
+from streams.core.deliveries.delivery_state import Batch, DeliveryState, state_of_record
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
 from streams.core.errors import ROW_ERRORS, InvalidRecord, RecordsRefused, Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
-from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress, ReleaseWindow
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.rate import Pace
+from streams.core.queues.rate import Pace
+from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import Codec, Outgoing, RecordProducer
 from streams.ports.runtime import Clock, Telemetry

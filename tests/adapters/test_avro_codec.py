@@ -18,15 +18,15 @@ import schemas
 from builders import attempt, dead_letter, delivery, webhook
 from fakes import NEWER_CODEC
 from streams.adapters.avro.codec import AvroCodec, header
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event, EventSubjects
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event import Event, EventSubjects
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import MAX_CONCURRENCY
-from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import MAX_COUNT
-from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
+from streams.core.records.record_checks import MAX_COUNT
+from streams.core.webhooks.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 from streams.ports.kafka import RecordValue
 
 CODEC = AvroCodec()

@@ -8,7 +8,7 @@ import pytest
 from fakes import until
 from streams.adapters.batches import Batches
 from streams.core.errors import NotFound, RowRefused, Unavailable
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 from streams.request_owner import RequestOwner, current_owner, work_for
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from builders import event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
-from streams.core.event_filter import parse_filter
+from streams.core.events.event_filter import parse_filter
 from streams.core.limits import MAX_ID_CHARACTERS, MAX_SCOPE_IDS
-from streams.core.webhook import Webhook, wants
+from streams.core.webhooks.webhook import Webhook, wants
 
 IDS = st.sampled_from(["wh_a", "wh_b", "wh_c"])
 STEPS = st.lists(st.tuples(st.sampled_from(["put", "find", "remove"]), IDS, st.integers(1, 99)))

@@ -14,9 +14,9 @@ from real.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from schemas import Schema
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry, registry_properties
-from streams.core.delivery import SubscriptionsPosition
+from streams.core.deliveries.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer, confluent_codec

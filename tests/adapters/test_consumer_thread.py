@@ -6,10 +6,10 @@ from typing import Any, cast
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streams.adapters.kafka import consumer_thread
-from streams.adapters.kafka.consumer_thread import ConsumerFailed, ConsumerThread, rewind
-from streams.adapters.kafka.group_protocol import CLASSIC, GroupProtocol
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.consuming import consumer_thread
+from streams.adapters.kafka.consuming.consumer_thread import ConsumerFailed, ConsumerThread, rewind
+from streams.adapters.kafka.consuming.group_protocol import CLASSIC, GroupProtocol
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 
 
 class Owner:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import pytest
 
 from fakes import FakeTelemetry, quiet
-from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill, ConsumerWatchdog
-from streams.adapters.kafka.read_positions import ReadPositions
+from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerStandsStill, ConsumerWatchdog
+from streams.adapters.kafka.consuming.read_positions import ReadPositions
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Partition
 from streams.topics import DELIVERIES
 

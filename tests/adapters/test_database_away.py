@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.engine.database import Database, database_url
 from streams.core.errors import Unavailable
 
 

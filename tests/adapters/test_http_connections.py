@@ -8,8 +8,8 @@ from real.endpoint import OK, Endpoint, Received, Script, endpoint, leaving, lis
 from real.posting import PATIENCE, SOON, answered, failed, post, sending
 from streams.adapters.http import idle_connections
 from streams.adapters.http.idle_connections import IDLE_SECONDS
-from streams.core.outcome import Failure, OutcomeKind
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS
+from streams.core.deliveries.outcome import Failure, OutcomeKind
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS
 
 
 class Clock:

@@ -16,8 +16,8 @@ from real.posting import SOON, answered, at, failed, post, sending, sent
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.response_parser import EndpointConnection
-from streams.core.outcome import Failure, OutcomeKind, Response
-from streams.core.request import Request
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import Request
 
 
 async def test_no_answer() -> None:

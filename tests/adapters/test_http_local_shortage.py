@@ -11,8 +11,8 @@ import pytest
 from contract.clusters import until
 from real.endpoint import endpoint, silent
 from real.posting import answered, at, failed, post, sending
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
-from streams.core.outcome import OutcomeKind
 
 
 @contextmanager

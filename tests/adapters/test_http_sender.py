@@ -11,9 +11,9 @@ import svix
 from builders import delivery
 from real.endpoint import OK, Received, endpoint, saying
 from real.posting import PATIENCE, answered, at, post, sending, sent
-from streams.core.outcome import Response
-from streams.core.request import build_request
-from streams.core.signing import make_secret, sign_platform
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import build_request
+from streams.core.deliveries.signing import make_secret, sign_platform
 
 # -- what leaves -----------------------------------------------------------------------------------------------
 

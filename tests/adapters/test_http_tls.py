@@ -11,9 +11,9 @@ import trustme
 from real.endpoint import Received, endpoint, listening
 from real.posting import SOON, answered, at, failed, post, sending
 from streams.adapters.http.sender import HttpSender
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import Request
 from streams.core.errors import Misconfigured
-from streams.core.outcome import Failure, OutcomeKind, Response
-from streams.core.request import Request
 
 
 @pytest.fixture(scope="module")

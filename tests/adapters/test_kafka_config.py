@@ -12,13 +12,13 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types.auth import AuthProtocol, SASLMechanism
 
 from streams.adapters.faust.credentials import faust_security
-from streams.adapters.kafka.config import (
+from streams.adapters.kafka.connection.config import (
     consumer_config,
     kafka_properties,
     producer_config,
     subscriptions_config,
 )
-from streams.adapters.kafka.group_protocol import GroupProtocol
+from streams.adapters.kafka.consuming.group_protocol import GroupProtocol
 from streams.core.errors import Misconfigured
 
 SERVERS = {"KAFKA_BOOTSTRAP_SERVERS": "kafka-1:9092,kafka-2:9092"}

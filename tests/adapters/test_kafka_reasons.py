@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.adapters.kafka.connection_errors import unreachable_error
+from streams.adapters.kafka.connection.connection_errors import unreachable_error
 
 REFUSED = "kafka:9092/bootstrap: Connect to ipv4#10.0.0.5:9092 failed: Connection refused"
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from streams.adapters.kafka.last_commits import read_commits, write_commits
+from streams.adapters.kafka.consuming.last_commits import read_commits, write_commits
 
 Refusal = Callable[[int], KafkaException | KafkaError]
 

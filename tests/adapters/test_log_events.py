@@ -18,17 +18,17 @@ from contract.stores import failed, sql_store
 from fakes import FakeClock, FakeEncryption, FakeErasedLearners, FakeKafka, FakeRecorder, FakeSubscriptions
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.http.sender import HttpSender
-from streams.adapters.kafka import record_producer
-from streams.adapters.kafka.config import producer_config
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.connection.config import producer_config
+from streams.adapters.kafka.producing import record_producer
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.adapters.replay_lookup import replay_lookup
-from streams.adapters.sql.database import database_url
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.decision import SendNow
-from streams.core.delivery_state import merge_records
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.engine.database import database_url
+from streams.core.deliveries.decision import SendNow
+from streams.core.deliveries.delivery_state import merge_records
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Misconfigured, ScormWebhooksError
-from streams.core.outcome import OutcomeKind
-from streams.core.schedule import parse_schedule
 from streams.log_lines import configure_logging
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record

@@ -12,11 +12,11 @@ from pytest_httpserver import HTTPServer
 
 from real.process import free_ports
 from streams.adapters.faust.credentials import FaustTokens, faust_security
-from streams.adapters.kafka import msk
-from streams.adapters.kafka.config import kafka_properties
-from streams.adapters.kafka.msk import msk_properties
-from streams.adapters.kafka.security import token_source
-from streams.adapters.kafka.tokens import TokenSource
+from streams.adapters.kafka.connection import msk
+from streams.adapters.kafka.connection.config import kafka_properties
+from streams.adapters.kafka.connection.msk import msk_properties
+from streams.adapters.kafka.connection.security import token_source
+from streams.adapters.kafka.connection.tokens import TokenSource
 from streams.core.errors import Misconfigured, TokenUnavailable
 from streams.producer import EventProducer
 

@@ -32,8 +32,8 @@ from builders import NOON
 from fakes import FakeClock
 from streams.adapters.oidc import limited_transport
 from streams.adapters.oidc.provider import OidcClient, OidcProvider
+from streams.core.accounts.oidc import AuthorizationRequest, SignInRefused
 from streams.core.errors import ProviderFailed
-from streams.core.oidc import AuthorizationRequest, SignInRefused
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from e2e.receiver import Receiver, header
 from e2e.system import STAGES, until
 from streams.adapters.otel import CLOSE_TIMEOUT_SECONDS, SPAN_KINDS, TRACED_STAGES, OtelTracer, otel_tracer
 from streams.core.errors import Misconfigured
-from streams.core.trace import SpanName
+from streams.core.events.trace import SpanName
 from streams.telemetry import PrometheusTelemetry
 
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

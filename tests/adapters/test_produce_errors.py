@@ -3,7 +3,7 @@
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.adapters.kafka.produce_errors import ProduceError, class_of
+from streams.adapters.kafka.producing.produce_errors import ProduceError, class_of
 
 REFUSED = {
     "INVALID_MSG_SIZE",

@@ -3,7 +3,7 @@
 from confluent_kafka import KafkaError
 
 from fakes import FakeTelemetry
-from streams.adapters.kafka.produce_outages import ProduceOutages
+from streams.adapters.kafka.producing.produce_outages import ProduceOutages
 from streams.outage import BROKER_AWAY, Outages
 from streams.ports.runtime import Telemetry
 

@@ -15,8 +15,8 @@ from builders import NOON
 from real.process import free_ports
 from streams.adapters import smtp
 from streams.adapters.smtp import SmtpTransport, smtp_server
+from streams.core.accounts.mail import Mail, MailKind, RenderedMail
 from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
-from streams.core.mail import Mail, MailKind, RenderedMail
 from streams.features.mails.text import compose
 
 MAIL = RenderedMail("Webhook paused: Größe", "Hello — text\n", "<!doctype html><p>Hello — html</p>\n")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from streams.adapters.sql.database import Database, database_url
-from streams.adapters.sql.migrate import upgrade
-from streams.adapters.sql.sqlite_file import SqliteConnections
+from streams.adapters.sql.engine.database import Database, database_url
+from streams.adapters.sql.engine.migrate import upgrade
+from streams.adapters.sql.engine.sqlite_file import SqliteConnections
 
 READ = """
 import sqlite3, sys

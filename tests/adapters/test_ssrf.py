@@ -10,9 +10,9 @@ import pytest
 from real.endpoint import endpoint, saying
 from streams.adapters.http import connector
 from streams.adapters.http.sender import HttpSender
-from streams.core.address import parse_networks
-from streams.core.outcome import Failure, OutcomeKind, Response
-from streams.core.request import Request
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import Request
+from streams.core.webhooks.address import parse_networks
 
 NOWHERE = {OutcomeKind.FORBIDDEN_ADDRESS, OutcomeKind.UNSENDABLE, OutcomeKind.DNS}
 PUBLIC = "93.184.215.14"

@@ -10,10 +10,10 @@ import pytest
 
 from fakes import FakeTelemetry
 from streams.adapters.driver_queries import SqliteQueries
-from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.compacted.end_offset import EndOffset
+from streams.adapters.kafka.connection.config import subscriptions_config
+from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.end_offset import EndOffset
-from streams.adapters.kafka.topics_watch import TopicsWatch
 from streams.adapters.replay_lookup import DriverTable, SqlReplayLookup
 from streams.adapters.threads import run_in_daemon_thread, run_in_worker_thread
 from streams.core.errors import Unavailable

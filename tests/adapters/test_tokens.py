@@ -17,11 +17,11 @@ from fakes import FakeTelemetry, until
 from real.process import free_ports
 from real.token_endpoint import CLIENT_ID, CLIENT_SECRET, TokenEndpoint
 from streams.adapters.faust.credentials import FaustTokens
-from streams.adapters.kafka import tokens
-from streams.adapters.kafka.client_credentials import parse_response
-from streams.adapters.kafka.config import kafka_properties
-from streams.adapters.kafka.security import token_source
-from streams.adapters.kafka.tokens import Token, TokenSource, keep_token
+from streams.adapters.kafka.connection import tokens
+from streams.adapters.kafka.connection.client_credentials import parse_response
+from streams.adapters.kafka.connection.config import kafka_properties
+from streams.adapters.kafka.connection.security import token_source
+from streams.adapters.kafka.connection.tokens import Token, TokenSource, keep_token
 from streams.adapters.oidc import limited_transport
 from streams.core.errors import Misconfigured, TokenUnavailable
 from streams.outage import Outages

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from streams.adapters.kafka.topics_watch import CHECKS_UNTIL_DELETED, TopicsWatch
+from streams.adapters.kafka.consuming.topics_watch import CHECKS_UNTIL_DELETED, TopicsWatch
 from streams.core.errors import Unavailable
 
 

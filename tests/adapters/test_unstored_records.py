@@ -7,8 +7,8 @@ import pytest
 
 import streams.producer
 from fakes import FakeTelemetry
-from streams.adapters.kafka import record_producer
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
+from streams.adapters.kafka.producing import record_producer
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing
 from streams.producer import EventProducer

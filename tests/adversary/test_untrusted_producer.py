@@ -14,9 +14,9 @@ from e2e.learning_platform import completed, launched
 from e2e.system import until
 from real.strange_producer import produce_strange_records
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER
-from streams.core.delivery import SubscriptionsPosition
+from streams.core.deliveries.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER
 
 pytestmark = pytest.mark.e2e
 

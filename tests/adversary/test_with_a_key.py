@@ -14,7 +14,7 @@ from adversary.system import WEBHOOKS_PER_ACCOUNT, Account, AdversarySystem, Res
 from builders import EXAMPLE, WIDEST
 from e2e.receiver import header
 from e2e.system import until
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import (
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,

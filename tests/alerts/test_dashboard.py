@@ -5,7 +5,7 @@ from typing import Any
 
 from alerts.metrics import known, named_in
 from grafana_dashboard import DASHBOARD, PANELS_A_LINE, ROWS, WIDTH, expressions, text
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.outcome import OutcomeKind
 
 # A ConfigMap takes 1 MiB; a person who reads a diff takes less.
 LARGEST = 64 * 1024

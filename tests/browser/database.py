@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, insert, update
 
-from streams.adapters.sql.account_tables import mails
-from streams.adapters.sql.tables import hourly_attempts, response_times
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.tables.accounts import mails
+from streams.adapters.sql.tables.deliveries import hourly_attempts, response_times
+from streams.core.deliveries.outcome import OutcomeKind
 
 # Attempts of each hour, the oldest first: a night, a morning, a lunch, an afternoon.
 DELIVERED = (9, 5, 3, 2, 2, 4, 11, 28, 64, 118, 131, 122, 74, 96, 127, 119, 101, 68, 41, 30, 24, 19, 12)

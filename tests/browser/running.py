@@ -19,7 +19,7 @@ from e2e.receiver import Receiver
 from e2e.system import until
 from e2e.up import is_ready, reasons, running_up
 from real.process import free_ports
-from streams.core.event import render
+from streams.core.events.event import render
 from streams.features.webhooks.samples import sample_event
 
 OPERATOR_KEY = "operator-key-of-the-browser-tests"

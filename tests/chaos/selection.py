@@ -39,7 +39,7 @@ STAGES_OF: dict[str, tuple[str, ...]] = {
 CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/fan_out.py": ("fan-out",),
     "streams/adapters/faust": ("fan-out",),
-    "streams/core/matching.py": ("fan-out",),
+    "streams/core/events/matching.py": ("fan-out",),
     "streams/stages/consuming/event_reader.py": ("fan-out",),
     "streams/stages/consuming/read_ahead.py": ("fan-out",),
     "streams/stages/deliver.py": ("deliver",),
@@ -56,7 +56,7 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/stages/consuming/write_buffer.py": ("record", "meter"),
     "streams/stages/invalid_records.py": ("fan-out", "deliver", "record"),
     "streams/stages/record.py": ("record",),
-    "streams/adapters/sql/recorder.py": ("record",),
+    "streams/adapters/sql/deliveries/recorder.py": ("record",),
     "streams/features/usage/stage.py": ("meter",),
     "streams/features/usage/storage.py": ("meter",),
     "streams/stages/publish.py": ("publish",),
@@ -72,15 +72,15 @@ CODE_OF: dict[str, tuple[str, ...]] = {
     "streams/features/learners/stage.py": ("maintain",),
     "streams/features/replays/backfill.py": ("maintain",),
     "streams/stages/backlog_metrics.py": ("maintain",),
-    "streams/adapters/sql/outbox.py": ("publish",),
-    "streams/adapters/sql/held.py": ("publish",),
+    "streams/adapters/sql/webhooks/outbox.py": ("publish",),
+    "streams/adapters/sql/deliveries/held.py": ("publish",),
     "api/course_sessions": ("api",),
     "streams/features/course_sessions/service.py": ("api",),
     "streams/runtime/background.py": ("background",),
     "streams/runtime/running_stage.py": ("background",),
-    "streams/adapters/kafka/topics_admin.py": ("background",),
-    "streams/adapters/kafka/group_protocol.py": ("classic groups",),
-    "streams/adapters/kafka/consumer_thread.py": ("classic groups",),
+    "streams/adapters/kafka/admin/topics_admin.py": ("background",),
+    "streams/adapters/kafka/consuming/group_protocol.py": ("classic groups",),
+    "streams/adapters/kafka/consuming/consumer_thread.py": ("classic groups",),
 }
 THIRDS = 3
 

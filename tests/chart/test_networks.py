@@ -11,7 +11,7 @@ from api.app import create_app
 from api.services import Services
 from chart.rendering import FULLNAME, STAGES, Resource, at, merged, render
 from chart_files import ROOT
-from streams.core import address
+from streams.core.webhooks import address
 
 ON = at("networkPolicy.enabled", True)
 PROCESSES = [*STAGES.values(), "topics-apply", "db-upgrade", "test"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chart.rendering import STAGES, Resource, at, merged, render
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 
 POD_NAMES = [*STAGES.values(), "topics-apply", "db-upgrade", "test"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from chart.rendering import at, merged, render
-from streams.core.schedule import parse_schedule
+from streams.core.deliveries.schedule import parse_schedule
 from streams.topics import declare
 
 STRIMZI = at("topics", {"managedBy": "strimzi", "strimzi": {"cluster": "events"}})

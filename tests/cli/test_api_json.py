@@ -12,11 +12,11 @@ from typer.testing import Result
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import DeadLetter, NextStep
-from streams.core.delivery import DeathReason
-from streams.core.outcome import OutcomeKind
-from streams.core.usage import UnknownAccount
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.usage import UnknownAccount
+from streams.core.deliveries.attempt import DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.features.deliveries.service import DeliveryService
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 

@@ -11,9 +11,9 @@ from cli.test_api_json import MESSAGE, store_dead_letter
 from builders import attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.cli import delivery_table, tables
-from streams.core.attempt import DeadLetter, NextStep
-from streams.core.delivery import DeathReason
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.attempt import DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason
+from streams.core.deliveries.outcome import OutcomeKind
 
 SHORT = ["state", "when", "webhook", "event", "attempts", "next", "message"]
 WIDE = ["state", "firstSeenAt", "changedAt", "account", "webhook", "event", "type", "trigger", "generation", "target"]

@@ -10,7 +10,7 @@ from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.delivery import HoldReason
+from streams.core.deliveries.delivery import HoldReason
 
 SINCE = "2026-04-10T11:00:00Z"
 

@@ -11,11 +11,11 @@ from typer.testing import Result
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
 from streams.adapters.clock import SystemClock
-from streams.adapters.sql.jobs import SqlJobs
-from streams.core.attempt import NextStep
-from streams.core.delivery import State
+from streams.adapters.sql.deliveries.jobs import SqlJobs
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import NotFound, Unavailable
-from streams.core.outcome import OutcomeKind
 
 SINCE = "2026-04-10T11:00:00Z"
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from real.migrated import make_tables
-from streams.adapters.sql.database import database_url
+from streams.adapters.sql.engine.database import database_url
 from streams.cli.app import app
 from streams.features.shared import publication
 

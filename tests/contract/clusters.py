@@ -14,17 +14,17 @@ from real.kafka import partition_of
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.clock import SystemClock
 from streams.adapters.faust.client import SESSION_SECONDS, FaustClient
-from streams.adapters.kafka.config import consumer_config, producer_config, subscriptions_config
-from streams.adapters.kafka.consumer_watchdog import ConsumerWatchdog, NewWatchdog
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
+from streams.adapters.kafka.compacted.subscriptions_reader import SubscriptionsReader
+from streams.adapters.kafka.connection.config import consumer_config, producer_config, subscriptions_config
+from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerWatchdog, NewWatchdog
+from streams.adapters.kafka.consuming.group_protocol import AUTO
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.consuming.record_probe import RecordProbe
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.group_protocol import AUTO
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
-from streams.adapters.kafka.record_probe import RecordProbe
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
-from streams.adapters.kafka.subscriptions_reader import SubscriptionsReader
-from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.core.offset_tracker import Commit
-from streams.core.schedule import parse_schedule
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
+from streams.core.deliveries.schedule import parse_schedule
+from streams.core.records.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import Codec, Outgoing, Partition, Record, RecordConsumer, RecordProducer

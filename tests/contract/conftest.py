@@ -11,9 +11,9 @@ from contract.clusters import TOPICS, Cluster, FakeCluster, KafkaCluster, cluste
 from contract.stores import SqlStore, Store, fake_store, sql_store, unmigrated
 from real.kafka import Kafka
 from real.pgbouncer import PgBouncer
+from streams.adapters.kafka.consuming.group_protocol import CLASSIC
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.group_protocol import CLASSIC
-from streams.adapters.sql.database import database_url as url_of
+from streams.adapters.sql.engine.database import database_url as url_of
 
 # -- Kafka -----------------------------------------------------------------------------------------------------
 

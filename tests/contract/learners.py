@@ -11,13 +11,13 @@ from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.schema import metadata
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.audit import AuditEntry
-from streams.core.delivery import DeathReason, Delivery, HoldReason, Trigger
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.event import render
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.tables.types import metadata
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, Trigger
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.events.event import render
 from streams.features.course_sessions.changes import EventContext, apply_commit, launch
 from streams.features.course_sessions.commit import PlayerCommit
 from streams.features.course_sessions.player_state import StoreResult

@@ -25,23 +25,23 @@ from real.migrated import make_tables
 from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.replay_lookup import replay_lookup
-from streams.adapters.sql import migrate
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.delivery_log import SqlDeliveryStore
-from streams.adapters.sql.erasure_outbox import SqlErasureOutbox
-from streams.adapters.sql.held import SqlHeldDeliveries
-from streams.adapters.sql.jobs import SqlJobs
-from streams.adapters.sql.outbox import SqlLease, SqlOutbox
-from streams.adapters.sql.pooler import store_session_settings
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.replays import SqlReplays
-from streams.core.access import ApiKey
-from streams.core.account import Account
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import Delivery, HoldReason
-from streams.core.delivery_state import Batch, RecordedValue
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Registration
+from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
+from streams.adapters.sql.deliveries.held import SqlHeldDeliveries
+from streams.adapters.sql.deliveries.jobs import SqlJobs
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.deliveries.replays import SqlReplays
+from streams.adapters.sql.engine import migrate
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.pooler import store_session_settings
+from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox
+from streams.adapters.sql.webhooks.outbox import SqlLease, SqlOutbox
+from streams.core.accounts.access import ApiKey
+from streams.core.accounts.account import Account
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import Delivery, HoldReason
+from streams.core.deliveries.delivery_state import Batch, RecordedValue
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook import Registration
 from streams.features.learners.storage import SqlErasures
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.storage import SqlWebhooks

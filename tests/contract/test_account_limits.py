@@ -7,10 +7,10 @@ import pytest
 
 from builders import NOON, webhook
 from contract.stores import SqlStore
-from streams.adapters.sql import account_limits
+from streams.adapters.sql.webhooks import account_limits
 from streams.core.errors import Conflict
 from streams.core.limits import MAX_SCOPE_IDS, MAX_SCOPE_IDS_PER_ACCOUNT
-from streams.core.webhook import Registration, Webhook
+from streams.core.webhooks.webhook import Registration, Webhook
 
 
 def scoped(number: int, count: int = MAX_SCOPE_IDS) -> Webhook:

@@ -4,12 +4,12 @@ from datetime import timedelta
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
-from streams.adapters.sql.backlog import SqlBacklogs
-from streams.core.attempt import NextStep
-from streams.core.backlog import Backlog, WaitingCount
-from streams.core.delivery import HoldReason
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.deliveries.backlog import SqlBacklogs
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.backlog import Backlog, WaitingCount
+from streams.core.deliveries.delivery import HoldReason
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 
 LATER = NOON + timedelta(minutes=5)
 

@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from contract.stores import SqlStore
 from streams.adapters.driver_queries import PostgresQueries
-from streams.adapters.sql import database as database_module
-from streams.adapters.sql import sqlite_file
-from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.engine import database as database_module
+from streams.adapters.sql.engine import sqlite_file
+from streams.adapters.sql.engine.database import Database, database_url
 from streams.core.errors import Unavailable
 
 

@@ -13,21 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore, failed, sql_store
-from streams.adapters.sql.account_tables import mails as mails_table
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import attempts, deliveries, events
-from streams.core.access import ApiKey, Role, Scope
-from streams.core.account import Account, DeliveryFilter, User
-from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.delivery_state import RecordedValue, merge_records
+from streams.adapters.sql.tables.accounts import mails as mails_table
+from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
+from streams.core.accounts.access import ApiKey, Role, Scope
+from streams.core.accounts.account import Account, DeliveryFilter, User
+from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.accounts.mail import Mail, MailKind
+from streams.core.accounts.oidc import PendingSignIn
+from streams.core.accounts.session import Session, SignIn
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
 from streams.core.errors import Conflict, NotFound
-from streams.core.event_filter import parse_filter
-from streams.core.mail import Mail, MailKind
-from streams.core.oidc import PendingSignIn
+from streams.core.events.event_filter import parse_filter
 from streams.core.page import Cursor
-from streams.core.session import Session, SignIn
-from streams.core.webhook import Registration
+from streams.core.webhooks.webhook import Registration
 from streams.features.events import storage as account_webhooks
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.mails.storage import SqlMails

@@ -17,11 +17,11 @@ from builders import NOON
 from contract.stores import SqlStore
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
+from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions
 from streams.core.errors import Conflict
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.core.limits import MAX_ID_CHARACTERS, MAX_LEARNER_BYTES, MAX_SCORES_PER_SESSION
 from streams.features.course_sessions.changes import (
     EventContext,

@@ -8,14 +8,14 @@ import pytest
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store
 from fakes import FakeClock, FakeEncryption, FakeTelemetry
-from streams.adapters.sql import delivery_log
-from streams.adapters.sql.attempts_shown import newest_attempts
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.account import AttemptDetails, DeliveryFilter, DeliverySummary
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery, State, Trigger
-from streams.core.delivery_state import RecordedValue, StateCount, merge_records
+from streams.adapters.sql.deliveries import delivery_log
+from streams.adapters.sql.deliveries.attempts_shown import newest_attempts
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.engine.database import Database
+from streams.core.accounts.account import AttemptDetails, DeliveryFilter, DeliverySummary
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.delivery import Delivery, State, Trigger
+from streams.core.deliveries.delivery_state import RecordedValue, StateCount, merge_records
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN
 from streams.core.page import Page
 

@@ -5,10 +5,10 @@ import pytest
 from builders import NOON
 from contract.learners import ADA, learners, of_learner
 from contract.stores import SqlStore, publish_all
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State, Trigger
-from streams.core.delivery_moves import TRANSITIONS, Action
-from streams.core.delivery_state import Batch, recorded_event, state_of_record
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import State, Trigger
+from streams.core.deliveries.delivery_moves import TRANSITIONS, Action
+from streams.core.deliveries.delivery_state import Batch, recorded_event, state_of_record
 
 
 async def record_one_of_each_state(database: SqlStore) -> dict[str, State]:

@@ -8,11 +8,11 @@ import pytest
 
 from builders import NOON, attempt, dead_letter, delivery, webhook
 from contract.stores import SqlStore
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State, Trigger
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Registration
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import State, Trigger
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook import Registration
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_rules import FacetCount, IdKind
 from streams.features.deliveries.search_storage import SqlDeliverySearch

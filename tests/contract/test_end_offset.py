@@ -7,9 +7,9 @@ import pytest
 
 from contract.clusters import SECONDS
 from fakes import FakeTelemetry
-from streams.adapters.kafka.config import subscriptions_config
+from streams.adapters.kafka.compacted.end_offset import EndOffset
+from streams.adapters.kafka.connection.config import subscriptions_config
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.end_offset import EndOffset
 from streams.outage import Outages
 from streams.topics import SUBSCRIPTIONS
 

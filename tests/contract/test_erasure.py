@@ -26,21 +26,21 @@ from contract.stores import SqlStore, publish_all
 from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.course_session_tables import commit_urls, player_states
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import events, webhooks
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import DeadLetter
-from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.backfill import Backfill, OffsetRange, Period
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State
-from streams.core.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
+from streams.adapters.sql.tables.course_sessions import commit_urls, player_states
+from streams.adapters.sql.tables.deliveries import events, webhooks
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.deliveries.attempt import DeadLetter
+from streams.core.deliveries.backfill import Backfill, OffsetRange, Period
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, State
+from streams.core.deliveries.delivery_state import Batch, DeliveryState, recorded_event, state_of_record
+from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import ERASED_REASON, Erasure
+from streams.core.erasures.erasure import ERASED_REASON, Erasure
 from streams.core.errors import Conflict, Invalid, InvalidRecord
-from streams.core.job import Job, JobKind, JobStatus
 from streams.features.course_sessions.changes import EventContext, launch
 from streams.features.course_sessions.session import CommitUrl, CourseSession
 from streams.features.course_sessions.storage import SqlCourseSessions

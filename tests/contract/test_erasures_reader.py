@@ -12,20 +12,20 @@ from contract.clusters import SECONDS, KafkaCluster, cluster_on, running, until
 from contract.learners import ADA, of_learner
 from fakes import FakeEncryption, FakeTelemetry, quiet
 from real.kafka import Kafka
-from streams.adapters.kafka import erasures_reader
-from streams.adapters.kafka.config import subscriptions_config
-from streams.adapters.kafka.erasure_history import KafkaErasureHistory
-from streams.adapters.kafka.erasures_reader import ErasuresReader
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka.compacted import erasures_reader
+from streams.adapters.kafka.compacted.erasure_history import KafkaErasureHistory
+from streams.adapters.kafka.compacted.erasures_reader import ErasuresReader
+from streams.adapters.kafka.connection.config import subscriptions_config
 from streams.core.encryption import WRONG_KEYS_MESSAGE
-from streams.core.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
-from streams.core.erasure_record import (
+from streams.core.erasures.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
+from streams.core.erasures.erasure_record import (
     encode_erasure,
     encode_hash_key,
     encode_version,
     erasure_key,
     hash_key_key,
 )
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing
 from streams.topics import ERASURES
@@ -165,7 +165,7 @@ async def test_an_invalid_record_is_counted_and_skipped(kafka_cluster: KafkaClus
 async def test_the_history_has_every_erasure_portion_by_portion(
     kafka_cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streams.adapters.kafka.erasure_history.PORTION_RECORDS", 7)
+    monkeypatch.setattr("streams.adapters.kafka.compacted.erasure_history.PORTION_RECORDS", 7)
     many = [erased(f"learner-{number}") for number in range(50)]
     async with kafka_cluster.producer() as producer:
         await producer.produce([key(), *map(erasure, many), tombstone(many[0]), sentinel(49)])

@@ -19,9 +19,9 @@ from contract.clusters import (
 )
 from fakes import EventConsumer
 from streams.adapters.faust.client import FaustClient, FaustCrashed
-from streams.adapters.kafka import consumer_thread
-from streams.adapters.kafka.consumer_thread import ConsumerFailed
-from streams.adapters.kafka.group_members import FAUST_CLIENT_PREFIX, GroupMembers
+from streams.adapters.kafka.admin.group_members import FAUST_CLIENT_PREFIX, GroupMembers
+from streams.adapters.kafka.consuming import consumer_thread
+from streams.adapters.kafka.consuming.consumer_thread import ConsumerFailed
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.consuming import event_reader
 from streams.stages.consuming.read_ahead import LARGE_BATCH

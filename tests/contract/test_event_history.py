@@ -8,7 +8,7 @@ import pytest
 from contract.clusters import KafkaCluster, numbered, until
 from streams.adapters.kafka import event_history as adapter
 from streams.adapters.kafka.event_history import KafkaEventHistory
-from streams.core.backfill import OffsetRange, Period, remaining_ranges
+from streams.core.deliveries.backfill import OffsetRange, Period, remaining_ranges
 from streams.core.errors import Unavailable
 from streams.ports.kafka import Record
 from streams.topics import SESSION_EVENTS

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, inspect, text
 from sqlalchemy.engine import URL
 
-from streams.adapters.sql import migrate, schema_check
+from streams.adapters.sql.engine import migrate, schema_check
 
 CONSTRAINTS = ("get_unique_constraints", "get_check_constraints", "get_foreign_keys")
 # A table as the release before uses it, and changes of it.

@@ -35,24 +35,24 @@ from fakes import (
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.account_tables import jobs, mails
-from streams.adapters.sql.course_session_tables import course_sessions
-from streams.adapters.sql.erasure_tables import erasures
 from streams.adapters.sql.failed_work import SqlFailedWork
-from streams.adapters.sql.tables import deliveries, webhooks
-from streams.core.account import DeliveryFilter
-from streams.core.audit import AuditEntry
-from streams.core.backfill import OffsetRange
-from streams.core.backlog import Backlog, GroupOffsets
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
-from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
+from streams.adapters.sql.tables.accounts import jobs, mails
+from streams.adapters.sql.tables.course_sessions import course_sessions
+from streams.adapters.sql.tables.deliveries import deliveries, webhooks
+from streams.adapters.sql.tables.erasures import erasures
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import Mail, MailKind
+from streams.core.accounts.usage import LaunchBatch, NewLaunches, UnknownAccount
+from streams.core.deliveries.backfill import OffsetRange
+from streams.core.deliveries.backlog import Backlog, GroupOffsets
+from streams.core.deliveries.delivery import HoldReason, State
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.job import Job, JobKind
 from streams.core.errors import InvalidRecord, RowRefused, Unavailable
 from streams.core.failed_work import MAX_RETRY_SECONDS, FailedRow, FailedWork, WorkKind, retry_seconds
-from streams.core.job import Job, JobKind
-from streams.core.mail import Mail, MailKind
-from streams.core.usage import LaunchBatch, NewLaunches, UnknownAccount
-from streams.core.webhook import Registration
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.webhooks.webhook import Registration
 from streams.features.course_sessions import stage as sessions_stage
 from streams.features.course_sessions.changes import EventContext, apply_commit
 from streams.features.course_sessions.commit import PlayerCommit, Score

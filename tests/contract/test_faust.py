@@ -30,7 +30,7 @@ from streams.adapters.faust import client as client_module
 from streams.adapters.faust import patches
 from streams.adapters.faust.client import FaustClient, FaustCrashed
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record, RecordProducer
 from streams.topics import SESSION_EVENTS
 

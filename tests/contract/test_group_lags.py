@@ -1,8 +1,8 @@
 """The lag of a stage is what its group has not committed, by topic."""
 
 from contract.clusters import KafkaCluster
-from streams.adapters.kafka.group_lags import KafkaGroupLags
-from streams.adapters.kafka.topics_admin import TopicsAdmin
+from streams.adapters.kafka.admin.group_lags import KafkaGroupLags
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
 from streams.features.platform.service import stage_lags
 from streams.ports.kafka import Outgoing
 from streams.topics import DELIVERIES, SESSION_EVENTS

@@ -11,12 +11,12 @@ from contract.clusters import PARTITIONS, SECONDS, KafkaCluster, RecordCollector
 from fakes import FakeTelemetry
 from real.kafka import Kafka
 from real.older_kafka import Kafka39, UnfinishedKafka
-from streams.adapters.kafka.config import consumer_config
-from streams.adapters.kafka.consumer_thread import ConsumerFailed
-from streams.adapters.kafka.group_protocol import AUTO, CLASSIC, CONSUMER
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.connection.config import consumer_config
+from streams.adapters.kafka.consuming.consumer_thread import ConsumerFailed
+from streams.adapters.kafka.consuming.group_protocol import AUTO, CLASSIC, CONSUMER
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
 from streams.core.errors import Misconfigured
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports.kafka import Partition
 from streams.topics import ATTEMPTS

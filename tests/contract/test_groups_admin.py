@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from contract.clusters import KafkaCluster
-from streams.adapters.kafka.groups_admin import GroupsAdmin
+from streams.adapters.kafka.admin.groups_admin import GroupsAdmin
 from streams.core.errors import Conflict, NotFound
 from streams.ports.kafka import Outgoing, Partition
 from streams.topics import ATTEMPTS, RECORD_GROUP, RECORD_INPUTS

@@ -8,13 +8,13 @@ import pytest
 
 from builders import NOON, attempt, delivery
 from contract.stores import Store, publish_all
-from streams.core.attempt import NextStep
-from streams.core.delivery import Delivery, HoldReason, State
-from streams.core.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import Delivery, HoldReason, State
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.held import HeldChoice, ReleaseProgress
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
-from streams.core.held import HeldChoice, ReleaseProgress
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Pause, PauseReason, Registration, Status
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
 
 
 def held(number: int, pause_id: str | None = "pause_1", **changes: object) -> Delivery:

@@ -6,8 +6,8 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from conftest import Broker
 from contract.clusters import TOPICS, KafkaCluster
 from e2e.system import until
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.adapters.kafka.topics_admin import TopicsAdmin
 from streams.core.errors import Unavailable
 from streams.topics import SESSION_EVENTS
 

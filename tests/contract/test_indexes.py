@@ -13,10 +13,10 @@ from sqlalchemy import Connection, event, insert, text, update
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore
 from fakes.delivery import FakeEncryption, FakeTelemetry
-from streams.adapters.sql.course_session_tables import course_sessions, player_states
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import RecordedValue, merge_records
+from streams.adapters.sql.tables.course_sessions import course_sessions, player_states
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import HoldReason, State
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
 from streams.core.page import Cursor
 from streams.features.course_sessions.player_states import SqlPlayerStates
 

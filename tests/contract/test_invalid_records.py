@@ -10,9 +10,9 @@ from contract.stores import SqlStore
 from fakes import FakeClock, FakeKafka, FakeLease
 from streams.adapters.kafka import invalid_records as adapter
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.core.audit import AuditFilter
+from streams.core.accounts.audit import AuditFilter
 from streams.core.errors import Conflict, NotFound, Unavailable
-from streams.core.invalid_record import stored_record
+from streams.core.records.invalid_record import stored_record
 from streams.features.invalid_records.service import InvalidRecordService
 from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_log import SqlAuditLog

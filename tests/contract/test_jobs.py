@@ -11,20 +11,20 @@ from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import SqlStore, Store, publish_all
 from fakes import FakeEncryption
 from fakes import held as held_module
-from streams.adapters.sql import jobs as jobs_module
-from streams.adapters.sql.backfill import MissingDeliveries
+from streams.adapters.sql.deliveries import jobs as jobs_module
+from streams.adapters.sql.deliveries.backfill import MissingDeliveries
 from streams.adapters.sql.pruning import SqlPruning
-from streams.core.access import ApiKey
-from streams.core.account import Account, DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.backfill import Backfill, OffsetRange, Period
-from streams.core.delivery import HoldReason, State, Trigger
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.accounts.access import ApiKey
+from streams.core.accounts.account import Account, DeliveryFilter
+from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.backfill import Backfill, OffsetRange, Period
+from streams.core.deliveries.delivery import HoldReason, State, Trigger
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.job import Job, JobKind, JobStatus
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict
-from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
-from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.ports.storage import Prunable

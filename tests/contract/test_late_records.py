@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import Store, publish_all
 from fakes import held as held_module
-from streams.adapters.sql import jobs as jobs_module
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill, OffsetRange, Period
-from streams.core.delivery import Delivery, HoldReason, State, Trigger
-from streams.core.delivery_state import Batch, DeliveryState, RecordedValue, merge_records
-from streams.core.job import Job, JobKind
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.deliveries import jobs as jobs_module
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.backfill import Backfill, OffsetRange, Period
+from streams.core.deliveries.delivery import Delivery, HoldReason, State, Trigger
+from streams.core.deliveries.delivery_state import Batch, DeliveryState, RecordedValue, merge_records
+from streams.core.deliveries.job import Job, JobKind
+from streams.core.deliveries.outcome import OutcomeKind
 
 # The store is the same for all examples of a test: a database with tables takes long to make.
 FEW = settings(max_examples=settings().max_examples // 4, suppress_health_check=[HealthCheck.function_scoped_fixture])

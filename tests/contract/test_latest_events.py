@@ -8,9 +8,9 @@ from sqlalchemy import text
 from builders import NOON, delivery, event
 from contract.stores import SqlStore
 from contract.test_indexes import plans
-from streams.core.delivery import Trigger
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.event import render
+from streams.core.deliveries.delivery import Trigger
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.events.event import render
 from streams.features.webhooks.latest_events import MAX_EVENTS, SqlLatestEvents
 
 

@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Interval, literal, update
 
 from contract.stores import SqlStore, Store
-from streams.adapters.sql.outbox import LEASE_SECONDS
-from streams.adapters.sql.tables import leases
+from streams.adapters.sql.tables.deliveries import leases
+from streams.adapters.sql.webhooks.outbox import LEASE_SECONDS
 from streams.core.errors import Unavailable
 
 

@@ -2,12 +2,12 @@
 
 from builders import NOON, attempt, delivery
 from contract.stores import SqlStore
-from streams.adapters.sql.lost_deliveries import SqlLostDeliveries
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.delivery import DeathReason, HoldReason, State, Trigger
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.deliveries.lost_deliveries import SqlLostDeliveries
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import DeathReason, HoldReason, State, Trigger
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 
 
 async def test_only_waiting_deliveries_are_ended(database: SqlStore) -> None:

@@ -8,17 +8,17 @@ import pytest
 from builders import NOON, attempt, dead_letter, delivery
 from contract.learners import ADA, learners, record_each_state, traces
 from contract.stores import SqlStore
-from streams.adapters.sql import jobs as jobs_module
-from streams.adapters.sql.overdue_retries import SqlOverdueRetries
+from streams.adapters.sql.deliveries import jobs as jobs_module
+from streams.adapters.sql.deliveries.overdue_retries import SqlOverdueRetries
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import attempts, deliveries, events
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.delivery import State
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.job import Job, JobKind, JobStatus
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.job import Job, JobKind, JobStatus
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.ports.storage import Prunable
 

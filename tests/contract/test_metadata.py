@@ -7,11 +7,11 @@ from builders import NOON, attempt, delivery
 from contract.learners import learners
 from contract.stores import SqlStore, publish_all
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import event_metadata
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.delivery import Delivery, HoldReason
-from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.adapters.sql.tables.deliveries import event_metadata
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import Delivery, HoldReason
+from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.features.deliveries.search import DeliverySearchService
 from streams.features.deliveries.search_storage import SqlDeliverySearch
 from streams.ports.storage import Prunable

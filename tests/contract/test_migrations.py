@@ -16,18 +16,18 @@ from sqlalchemy.exc import ProgrammingError
 from builders import NOON, attempt, delivery, webhook
 from fakes import FakeClock, FakeEncryption, FakeTelemetry
 from real.postgres import ROLE, Postgres
-from streams.adapters.sql import migrate, schema_check
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.database import database_url as url_of
-from streams.adapters.sql.delivery_log import SqlDeliveryStore
-from streams.adapters.sql.outbox import SqlOutbox
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.adapters.sql.schema import metadata
-from streams.core.access import ApiKey
-from streams.core.account import Account, DeliveryFilter
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
+from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.engine import migrate, schema_check
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.database import database_url as url_of
+from streams.adapters.sql.tables.types import metadata
+from streams.adapters.sql.webhooks.outbox import SqlOutbox
+from streams.core.accounts.access import ApiKey
+from streams.core.accounts.account import Account, DeliveryFilter
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
 from streams.core.errors import Misconfigured, Unavailable
-from streams.core.webhook import Registration
+from streams.core.webhooks.webhook import Registration
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.webhooks.storage import SqlWebhooks
 

@@ -13,11 +13,11 @@ from contract.test_security import EVENT, SECONDS, TOPICS, RecordCollector, in_b
 from fakes import EventConsumer, FakeTelemetry, until
 from real.oauth_kafka import OAuthKafka
 from real.token_endpoint import AUDIENCE, CLIENT_ID, CLIENT_SECRET, TokenEndpoint
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
-from streams.adapters.kafka.tokens import keep_token
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka.connection.tokens import keep_token
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Record
 from streams.producer import EventProducer
 from streams.runtime.bootstrap import SqlDeployment

@@ -11,9 +11,9 @@ import pytest
 from builders import NOON, webhook
 from contract.stores import SqlStore, Store, publish_all
 from fakes import webhooks as fake_webhooks
-from streams.adapters.sql import outbox as outbox_module
+from streams.adapters.sql.webhooks import outbox as outbox_module
 from streams.core.errors import RowRefused, Unavailable
-from streams.core.webhook import Registration
+from streams.core.webhooks.webhook import Registration
 from streams.ports.webhooks import DueChange
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from builders import NOON
 from contract.stores import SqlStore
-from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty
+from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty
 
 
 async def test_a_comparison_does_not_undo_a_concurrent_change(database: SqlStore) -> None:

@@ -6,13 +6,13 @@ from sqlalchemy import delete
 
 from builders import NOON, attempt, delivery
 from contract.stores import SqlStore, publish_all
-from streams.adapters.sql.overdue_retries import NO_PAYLOAD_MESSAGE, SqlOverdueRetries
-from streams.adapters.sql.tables import events
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import NextStep
-from streams.core.delivery import DeathReason, State
-from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
-from streams.core.outcome import OutcomeKind
+from streams.adapters.sql.deliveries.overdue_retries import NO_PAYLOAD_MESSAGE, SqlOverdueRetries
+from streams.adapters.sql.tables.deliveries import events
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import DeathReason, State
+from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 
 
 async def failed(store: SqlStore, event_id: str, tier: str = "30s", at: datetime = NOON) -> None:

@@ -5,13 +5,13 @@ from datetime import timedelta
 
 from builders import NOON, attempt, delivery, webhook
 from contract.stores import SqlStore
-from streams.core.access import ApiKey
-from streams.core.account import Account
-from streams.core.attempt import NextStep
-from streams.core.audit import AuditEntry, AuditFilter
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Registration
+from streams.core.accounts.access import ApiKey
+from streams.core.accounts.account import Account
+from streams.core.accounts.audit import AuditEntry, AuditFilter
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook import Registration
 from streams.features.platform.storage import SqlPlatformStats
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_log import SqlAuditLog

@@ -11,10 +11,10 @@ from contract import test_lease, test_recorder
 from real.pgbouncer import PgBouncer
 from real.postgres import ROLE
 from streams.adapters.driver_queries import PostgresQueries, libpq_url
-from streams.adapters.sql import migrate
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.database import database_url as url_of
-from streams.adapters.sql.pooler import SessionsDiffer, require_pooler, store_session_settings
+from streams.adapters.sql.engine import migrate
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.database import database_url as url_of
+from streams.adapters.sql.engine.pooler import SessionsDiffer, require_pooler, store_session_settings
 from streams.core.errors import Misconfigured, Unavailable
 
 # More than psycopg runs before it prepares a statement, in each of the pooler's sessions.

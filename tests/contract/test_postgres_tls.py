@@ -12,8 +12,8 @@ from sqlalchemy import text
 import parts
 from conftest import left_out
 from real.postgres import FAST, Postgres, other_user
-from streams.adapters.sql import migrate, schema_check
-from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.engine import migrate, schema_check
+from streams.adapters.sql.engine.database import Database, database_url
 from streams.core.errors import Unavailable
 
 pytestmark = pytest.mark.real

@@ -11,9 +11,9 @@ from confluent_kafka import KafkaError
 from contract.clusters import numbered, until
 from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, PRODUCE_REQUEST, RefusingBroker
 from fakes import FakeTelemetry
-from streams.adapters.kafka import record_producer
-from streams.adapters.kafka.config import producer_config
-from streams.adapters.kafka.record_producer import KafkaRecordProducer, ProducerFailed
+from streams.adapters.kafka.connection.config import producer_config
+from streams.adapters.kafka.producing import record_producer
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer, ProducerFailed
 from streams.outage import Outages
 from streams.topics import ATTEMPTS, DELIVERIES, Topic
 

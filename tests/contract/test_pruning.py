@@ -13,14 +13,14 @@ from sqlalchemy import URL, Connection, delete, event, insert, select, text
 from builders import NOON, attempt, webhook
 from contract.stores import SqlStore, failed, publish_all
 from fakes import FakeTelemetry, postponed_work, until
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.pruning import SqlPruning
-from streams.adapters.sql.tables import attempts, deliveries, events, pauses, webhook_health, webhooks
-from streams.adapters.sql.usage_tables import counted_launches
-from streams.core.account import DeliveryFilter
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.held import HeldChoice
-from streams.core.webhook import Registration
+from streams.adapters.sql.tables.deliveries import attempts, deliveries, events, pauses, webhook_health, webhooks
+from streams.adapters.sql.tables.usage import counted_launches
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.held import HeldChoice
+from streams.core.webhooks.webhook import Registration
 from streams.ports.storage import Prunable
 from streams.stages.retention import prune_regularly
 

@@ -16,15 +16,15 @@ from contract.stores import SqlStore
 from fakes import FakeClock, FakeEncryption, FakeFailedWork, FakeKafka, FakeTelemetry, cancel_others, postponed_work
 from fakes.erasures import FakeErasureTopic
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erasure_outbox import SqlErasureOutbox, store_erased
-from streams.adapters.sql.erasure_tables import dirty_erasures, erased_learners, erasures, learner_hash_key
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel, key_of
-from streams.core.erasure import ErasedLearner, Erasure, hash_key_id, key_to_text, learner_hash
-from streams.core.erasure_record import encode_erasure, encode_version, erasure_key, hash_key_key
-from streams.core.erasures_table import ErasuresTable
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.erasures.erasure_outbox import SqlErasureOutbox, store_erased
+from streams.adapters.sql.tables.erasures import dirty_erasures, erased_learners, erasures, learner_hash_key
+from streams.core.erasures.erasure import ErasedLearner, Erasure, hash_key_id, key_to_text, learner_hash
+from streams.core.erasures.erasure_record import encode_erasure, encode_version, erasure_key, hash_key_key
+from streams.core.erasures.erasures_table import ErasuresTable
 from streams.core.errors import Conflict
 from streams.core.failed_work import WorkKind
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel, key_of
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition
 from streams.stages import publish_erasures as stage_module

@@ -27,7 +27,7 @@ from fakes import FakeHandler, FakeKafka, FakeTelemetry
 from real.kafka import Kafka
 from streams.adapters.clock import SystemClock
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.stages.consuming.partition_consumer import PartitionConsumer

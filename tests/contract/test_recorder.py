@@ -6,12 +6,12 @@ import pytest
 
 from builders import NOON, attempt, delivery, event, paused
 from contract.stores import Store, failed, history, publish_all
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State
-from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import RowRefused, Unavailable
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import PauseReason, Status, Webhook
+from streams.core.webhooks.webhook import PauseReason, Status, Webhook
 
 
 async def only_delivery_state(store: Store) -> DeliveryState:

@@ -9,12 +9,12 @@ from sqlalchemy import select, text
 
 from builders import NOON, attempt, delivery, webhook
 from contract.stores import SqlStore, sql_store
-from streams.adapters.sql.database import database_url
-from streams.adapters.sql.tables import deliveries
-from streams.core.attempt import Attempt
-from streams.core.delivery import Delivery, State
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
-from streams.core.webhook import Registration
+from streams.adapters.sql.engine.database import database_url
+from streams.adapters.sql.tables.deliveries import deliveries
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.delivery import Delivery, State
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.webhooks.webhook import Registration
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 

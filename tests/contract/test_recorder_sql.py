@@ -8,14 +8,14 @@ import pytest
 from builders import NOON, attempt, delivery, event
 from contract.stores import SqlStore, failed, history
 from fakes import FakeRecorder
-from streams.adapters.sql.account_tables import mails
-from streams.adapters.sql.delivery_log import SqlDeliveryStore
-from streams.adapters.sql.tables import attempts
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import Attempt
-from streams.core.delivery_state import RecordedValue, merge_records
+from streams.adapters.sql.deliveries.delivery_log import SqlDeliveryStore
+from streams.adapters.sql.tables.accounts import mails
+from streams.adapters.sql.tables.deliveries import attempts
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
 from streams.core.errors import RowRefused
-from streams.core.event import render
+from streams.core.events.event import render
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 
 HISTORY = history("evt_1") + history("evt_2")

@@ -9,11 +9,11 @@ from builders import SECRET, webhook
 from contract.stores import SqlStore, publish_all
 from streams.adapters.dns_check import SystemDnsCheck
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.core.audit import AuditFilter
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
+from streams.core.accounts.audit import AuditFilter
 from streams.core.encryption import WrongKeys
 from streams.core.errors import InvalidRecord, Unavailable
-from streams.core.webhook import EncryptedSecret, Registration
+from streams.core.webhooks.webhook import EncryptedSecret, Registration
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.webhooks.secrets import SecretService

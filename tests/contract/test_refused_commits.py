@@ -7,9 +7,9 @@ from confluent_kafka import KafkaError
 
 from contract.clusters import SECONDS, KafkaCluster, RecordCollector, numbered, running, until
 from contract.refusing_broker import OFFSET_COMMIT_REQUEST, OFFSET_FETCH_REQUEST, RefusingBroker
-from streams.adapters.kafka import consumer_thread
-from streams.adapters.kafka.consumer_thread import ConsumerFailed
-from streams.core.offset_tracker import Commit
+from streams.adapters.kafka.consuming import consumer_thread
+from streams.adapters.kafka.consuming.consumer_thread import ConsumerFailed
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Partition
 from streams.topics import ATTEMPTS, Topic
 

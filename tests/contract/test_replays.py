@@ -7,13 +7,13 @@ import pytest
 
 from builders import NOON, attempt, dead_letter, delivery
 from contract.stores import Store, publish_all
-from streams.core.account import DeliveryFilter
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State, Trigger
-from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, State, Trigger
+from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
-from streams.core.outcome import OutcomeKind
 
 DEAD = DeliveryFilter(state=State.DEAD)
 

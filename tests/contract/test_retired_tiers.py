@@ -7,9 +7,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from conftest import Broker
-from streams.adapters.kafka.topics_admin import Action, TopicChange, TopicsAdmin
+from streams.adapters.kafka.admin.topics_admin import Action, TopicChange, TopicsAdmin
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Misconfigured
-from streams.core.schedule import parse_schedule
 from streams.topics import Topic, declare
 
 RETIRED = "deliveries.retry.2s"

@@ -16,7 +16,7 @@ from schemas import Schema
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.avro.confluent import ConfluentCodec, ConfluentRegistry
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.producer import confluent_codec
 
 RECORD_NAME = "scormwebhooks.v1.SessionEvent"

@@ -15,14 +15,14 @@ from builders import webhook
 from fakes import EventConsumer, FakeTelemetry, until
 from real.secured_kafka import PASSWORD, USER, SecuredKafka, by_password
 from streams.adapters.faust.client import FaustClient, FaustCrashed
-from streams.adapters.kafka import record_producer
-from streams.adapters.kafka.config import kafka_properties
-from streams.adapters.kafka.record_producer import KafkaRecordProducer
-from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
+from streams.adapters.kafka.connection.config import kafka_properties
+from streams.adapters.kafka.producing import record_producer
+from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Misconfigured, Unavailable
-from streams.core.offset_tracker import Commit
-from streams.core.schedule import parse_schedule
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.producer import EventProducer
 from streams.runtime import startup_checks

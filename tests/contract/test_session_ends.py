@@ -17,9 +17,9 @@ from fakes import FakeEncryption, FakeTelemetry
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.pruning import SqlPruning
-from streams.core.access import ApiKey
-from streams.core.account import Account
-from streams.core.event import Event
+from streams.core.accounts.access import ApiKey
+from streams.core.accounts.account import Account
+from streams.core.events.event import Event
 from streams.features.course_sessions.changes import (
     EventContext,
     SessionChange,

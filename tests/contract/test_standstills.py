@@ -25,15 +25,15 @@ from fakes import EventConsumer, FakeClock, FakeHandler, FakeKafka, FakeTelemetr
 from real.kafka import Kafka
 from streams.adapters.faust import patches
 from streams.adapters.faust.client import FaustClient
-from streams.adapters.kafka import compacted_topic_thread
-from streams.adapters.kafka.consumer_watchdog import ConsumerStandsStill
-from streams.adapters.kafka.group_protocol import AUTO, CLASSIC
-from streams.adapters.kafka.record_consumer import KafkaRecordConsumer
-from streams.adapters.kafka.record_probe import RecordProbe
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka.compacted import compacted_topic_thread
+from streams.adapters.kafka.consuming.consumer_watchdog import ConsumerStandsStill
+from streams.adapters.kafka.consuming.group_protocol import AUTO, CLASSIC
+from streams.adapters.kafka.consuming.record_consumer import KafkaRecordConsumer
+from streams.adapters.kafka.consuming.record_probe import RecordProbe
+from streams.core.deliveries.schedule import Tier
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
-from streams.core.schedule import Tier
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.records.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.consuming.partition_consumer import PartitionConsumer

@@ -11,9 +11,9 @@ from contract.clusters import CODEC, SECONDS, KafkaCluster, cluster_on, running,
 from fakes import NEWER_CODEC
 from real.kafka import Kafka
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.kafka import broker_clock, compacted_topic_reader
-from streams.adapters.kafka.end_offset import EndOffset, TopicReaderFailed
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.adapters.kafka.compacted import broker_clock, compacted_topic_reader
+from streams.adapters.kafka.compacted.end_offset import EndOffset, TopicReaderFailed
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import BROKER_AWAY
 from streams.ports.kafka import Outgoing, RecordValue
 from streams.topics import SUBSCRIPTIONS

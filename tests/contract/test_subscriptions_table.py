@@ -8,9 +8,9 @@ import pytest_asyncio
 from builders import attempt, webhook
 from contract.clusters import CODEC, SECONDS, Cluster, until
 from fakes import NEWER_CODEC, quiet
-from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.core.delivery import SubscriptionsPosition
-from streams.core.subscriptions_table import END_CHECK_INTERVAL_SECONDS, PROPAGATION_SECONDS
+from streams.core.deliveries.delivery import SubscriptionsPosition
+from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.webhooks.subscriptions_table import END_CHECK_INTERVAL_SECONDS, PROPAGATION_SECONDS
 from streams.ports.delivery import Subscriptions
 from streams.ports.kafka import Outgoing, RecordProducer
 from streams.topics import SUBSCRIPTIONS

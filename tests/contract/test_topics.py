@@ -6,10 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from conftest import Broker
-from streams.adapters.kafka.topics_admin import Action, TopicChange, TopicsAdmin
+from streams.adapters.kafka.admin.topics_admin import Action, TopicChange, TopicsAdmin
 from streams.cli.app import app
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Misconfigured
-from streams.core.schedule import parse_schedule
 from streams.topics import DELIVERIES, Topic, declare, delivery_family
 
 

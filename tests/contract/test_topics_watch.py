@@ -3,9 +3,9 @@
 import pytest
 
 from contract.clusters import PARTITIONS, KafkaCluster, RecordCollector, numbered, running, until
-from streams.adapters.kafka.topics_admin import TopicsAdmin
-from streams.adapters.kafka.topics_watch import TopicsWatch
-from streams.core.schedule import parse_schedule
+from streams.adapters.kafka.admin.topics_admin import TopicsAdmin
+from streams.adapters.kafka.consuming.topics_watch import TopicsWatch
+from streams.core.deliveries.schedule import parse_schedule
 from streams.topics import TEST_DELIVERIES, declare, tier_of
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from builders import NOON
 from contract.stores import SqlStore
-from streams.core.usage import UnknownAccount
+from streams.core.accounts.usage import UnknownAccount
 from streams.features.usage import unknown_accounts
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 

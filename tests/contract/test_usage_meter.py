@@ -12,10 +12,10 @@ from builders import NOON
 from contract.stores import SqlStore
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.adapters.sql.usage_tables import usage_notices
-from streams.core.backfill import OffsetRange
-from streams.core.event import Event
-from streams.core.usage import Launch, LaunchBatch, NewLaunches, UsageDetail, UsageMonth, UsagePlace
+from streams.adapters.sql.tables.usage import usage_notices
+from streams.core.accounts.usage import Launch, LaunchBatch, NewLaunches, UsageDetail, UsageMonth, UsagePlace
+from streams.core.deliveries.backfill import OffsetRange
+from streams.core.events.event import Event
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage, SqlUsageMeter
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, attempt
-from streams.core.access import (
+from streams.core.accounts.access import (
     ApiKey,
     OperatorKey,
     digest,
@@ -15,15 +15,15 @@ from streams.core.access import (
     parse_operator_keys,
     scope_errors,
 )
-from streams.core.attempt import Attempt
-from streams.core.delivery import Trigger
+from streams.core.accounts.mail import MAX_ATTEMPTS, Mail, MailKind, next_due_at
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.delivery import Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Invalid
 from streams.core.ids import derived_id, is_id
-from streams.core.mail import MAX_ATTEMPTS, Mail, MailKind, next_due_at
-from streams.core.outcome import OutcomeKind
 from streams.core.page import Cursor, parse_cursor
-from streams.core.rate import CATCH_UP_SECONDS, Pace, TokenBucket
-from streams.core.webhook_stats import ResponseTimes, by_hour, percentile_ms, response_times_of
+from streams.core.queues.rate import CATCH_UP_SECONDS, Pace, TokenBucket
+from streams.core.webhooks.webhook_stats import ResponseTimes, by_hour, percentile_ms, response_times_of
 from streams.features.mails.text import compose
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.address import is_allowed, parse_networks
+from streams.core.webhooks.address import is_allowed, parse_networks
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "223.255.255.254", "2606:4700:4700::1111", "2a00:1450:4001:80b::200e"]
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from builders import NOON, attempt, delivery
-from streams.core.delivery import HoldReason
+from streams.core.deliveries.delivery import HoldReason
 
 
 def test_an_attempt_has_the_ids_of_its_delivery() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.backlog import MAX_SAMPLES, GroupOffsets, LagClock
+from streams.core.deliveries.backlog import MAX_SAMPLES, GroupOffsets, LagClock
 
 INTERVAL = 15.0
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, attempt, dead_letter, delivery
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State
-from streams.core.delivery_state import (
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, State
+from streams.core.deliveries.delivery_state import (
     Batch,
     DeliveryState,
     RecordedEvent,
@@ -20,7 +20,7 @@ from streams.core.delivery_state import (
     merge_records,
     strip_details,
 )
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.outcome import OutcomeKind
 
 RETRIED = attempt(
     outcome=OutcomeKind.SERVER_ERROR,

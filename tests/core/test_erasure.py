@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON, event
-from streams.core.erasure import is_erased, learner_hash, mask_learner
-from streams.core.event import render
-from streams.core.event_data import EVENT_TYPES
-from streams.core.request import MASK
-from streams.core.usage import THRESHOLD_TYPE
+from streams.core.accounts.usage import THRESHOLD_TYPE
+from streams.core.deliveries.request import MASK
+from streams.core.erasures.erasure import is_erased, learner_hash, mask_learner
+from streams.core.events.event import render
+from streams.core.events.event_data import EVENT_TYPES
 
 SECOND = timedelta(seconds=1)
 

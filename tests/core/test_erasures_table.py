@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from fakes import FakeEncryption
-from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
-from streams.core.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
-from streams.core.erasure_record import (
+from streams.core.erasures.erasure import ErasedLearner, hash_key_id, key_to_text, learner_hash
+from streams.core.erasures.erasure_record import (
     ErasureTombstone,
     HashKey,
     decode_erasure_record,
@@ -19,8 +18,9 @@ from streams.core.erasure_record import (
     erasure_key,
     hash_key_key,
 )
-from streams.core.erasures_table import ErasuresTable, _TimesByHash
+from streams.core.erasures.erasures_table import ErasuresTable, _TimesByHash
 from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 SECOND = timedelta(seconds=1)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders import EXAMPLE, event
 from streams.core.errors import Invalid
-from streams.core.event import (
+from streams.core.events.event import (
     Event,
     EventSubjects,
     check_event,
@@ -19,7 +19,7 @@ from streams.core.event import (
     render,
     subjects_of_event,
 )
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.limits import MAX_SEQUENCE
 from streams.core.times import format_time, parse_time
 

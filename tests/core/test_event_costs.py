@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core import event_costs
-from streams.core.event_costs import MAX_ACCOUNTS, WEBHOOKS_PER_DELIVERY, EventCosts
+from streams.core.events import event_costs
+from streams.core.events.event_costs import MAX_ACCOUNTS, WEBHOOKS_PER_DELIVERY, EventCosts
 
 
 def test_an_unknown_account_wants_each_event_everywhere() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from builders import EXAMPLE, WIDEST
 from streams.core.errors import Invalid
-from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.event_filter import Operator, UnknownOperator, parse_filter, parse_filter_json, type_errors
+from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.events.event_filter import Operator, UnknownOperator, parse_filter, parse_filter_json, type_errors
 from streams.core.limits import MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
 
 DATA = {**EXAMPLE, "scoreScaled": 0.92, "metadata": {"department": "sales", "cost.center": "7"}}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import until
-from streams.core.request_class import PlaceLimit, RequestClass, connection_limits, request_limits
+from streams.core.queues.request_class import PlaceLimit, RequestClass, connection_limits, request_limits
 from streams.fair_places import FairPlaces, NoPlace
 
 PUBLISH, COMMIT, PEOPLE = RequestClass.PUBLISH, RequestClass.COMMIT, RequestClass.PEOPLE

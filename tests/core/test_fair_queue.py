@@ -5,7 +5,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.fair_queue import FairQueue
+from streams.core.queues.fair_queue import FairQueue
 
 OWNERS = st.sampled_from(["a", "b", "c", "d"])
 COSTS = {"a": 1, "b": 3, "c": 10, "d": 100}

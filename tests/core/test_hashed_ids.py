@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.hashed_ids import pack_ids, unpack_ids
+from streams.core.erasures.hashed_ids import pack_ids, unpack_ids
 
 IDS = st.frozensets(st.sampled_from([f"pkg_{number}" for number in range(20)]))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.headers import is_connection_header
+from streams.core.webhooks.headers import is_connection_header
 
 
 @pytest.mark.parametrize(

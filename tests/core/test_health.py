@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.delivery import Target, Trigger
-from streams.core.health import (
+from streams.core.deliveries.delivery import Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.records.record_checks import MAX_COUNT
+from streams.core.webhooks.health import (
     FAILURES_TO_PAUSE,
     FALLBACK_FAILURES_TO_REST,
     FALLBACK_REST_SECONDS,
@@ -20,9 +22,7 @@ from streams.core.health import (
     HealthSample,
     restore_epoch,
 )
-from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import MAX_COUNT
-from streams.core.webhook import PauseReason
+from streams.core.webhooks.webhook import PauseReason
 
 
 def attempted(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.held import MAX_BACKOFF_SECONDS, MAX_RELEASE_WINDOW, START_RELEASE_WINDOW, ReleaseWindow
+from streams.core.deliveries.held import MAX_BACKOFF_SECONDS, MAX_RELEASE_WINDOW, START_RELEASE_WINDOW, ReleaseWindow
 
 OUTCOMES = st.lists(st.tuples(st.integers(0, 600), st.integers(0, 600)), max_size=40)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from builders import NOON
 from streams.core.errors import Invalid
-from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
+from streams.core.records.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.invalid_records import TRUNCATED_BYTES, to_invalid_record, to_truncated_invalid_record
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from builders import NOON, attempt
-from streams.core.attempt import Attempt
-from streams.core.health import Health, HealthSample
-from streams.core.network import OwnNetwork
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.health import Health, HealthSample
+from streams.core.webhooks.network import OwnNetwork
 
 
 def attempted(kind: OutcomeKind, webhooks: Sequence[int], second: float = 0, hosts: int = 100) -> list[Attempt]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.offset_tracker import MAX_METADATA_BYTES, WINDOW_OFFSETS, Commit, OffsetTracker
+from streams.core.records.offset_tracker import MAX_METADATA_BYTES, WINDOW_OFFSETS, Commit, OffsetTracker
 
 # Offsets may have gaps: compaction and control records.
 offsets = st.lists(st.integers(1, 40), min_size=1, max_size=40).map(lambda gaps: list(running_sums(gaps)))

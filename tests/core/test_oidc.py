@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from streams.core.access import Role
-from streams.core.oidc import (
+from streams.core.accounts.access import Role
+from streams.core.accounts.oidc import (
     AccountIdentity,
     EmailIdentity,
     NotAdmitted,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, judge, parse_retry_after
+from streams.core.deliveries.outcome import NETWORK_KINDS, Failure, OutcomeKind, Response, judge, parse_retry_after
 
 
 @pytest.mark.parametrize(

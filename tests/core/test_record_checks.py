@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 
 from builders import NOON, SECRET, attempt, dead_letter, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.decision import decide_after_attempt, decide_before_attempt
-from streams.core.delivery import Delivery, SubscriptionsPosition
-from streams.core.delivery_state import RecordedValue, merge_records, strip_details
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.decision import decide_after_attempt, decide_before_attempt
+from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records, strip_details
+from streams.core.deliveries.outcome import Response, judge
+from streams.core.deliveries.request import build_request
+from streams.core.deliveries.schedule import parse_schedule
 from streams.core.errors import Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event, check_event, render
-from streams.core.event_filter import EventFilter, parse_filter
+from streams.core.events.event import Event, check_event, render
+from streams.core.events.event_filter import EventFilter, parse_filter
 from streams.core.limits import MAX_PAYLOAD_BYTES
-from streams.core.outcome import Response, judge
-from streams.core.record_checks import check_attempt, check_delivery, check_webhook
-from streams.core.request import build_request
-from streams.core.schedule import parse_schedule
-from streams.core.webhook import Webhook, wants
-from streams.core.webhook_stats import by_hour
+from streams.core.records.record_checks import check_attempt, check_delivery, check_webhook
+from streams.core.webhooks.webhook import Webhook, wants
+from streams.core.webhooks.webhook_stats import by_hour
 from streams.ports.kafka import RecordValue
 
 CODEC = AvroCodec()

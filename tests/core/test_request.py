@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NEW_SECRET, SECRET, delivery, event, webhook
-from streams.core.delivery import Target
-from streams.core.event import render
-from streams.core.outcome import Response
-from streams.core.request import Request, build_request
-from streams.core.signing import make_secret, sign_platform, sign_standard
+from streams.core.deliveries.delivery import Target
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request, build_request
+from streams.core.deliveries.signing import make_secret, sign_platform, sign_standard
+from streams.core.events.event import render
 
 URL = "https://crm.example.com/hooks"
 HEADER = "X-AllureConnect-Signature"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import delivery, paused, webhook
-from streams.core.decision import (
+from streams.core.deliveries.decision import (
     FALLBACK_RETRIES,
     TEST_EXPIRY,
     Done,
@@ -21,12 +21,12 @@ from streams.core.decision import (
     decide_after_attempt,
     decide_before_attempt,
 )
-from streams.core.delivery import DeathReason, HoldReason, Target, Trigger
+from streams.core.deliveries.delivery import DeathReason, HoldReason, Target, Trigger
+from streams.core.deliveries.outcome import Outcome, OutcomeKind
+from streams.core.deliveries.schedule import Schedule, Tier, parse_schedule
 from streams.core.errors import Invalid
 from streams.core.limits import MAX_RETRY_TIERS
-from streams.core.outcome import Outcome, OutcomeKind
-from streams.core.schedule import Schedule, Tier, parse_schedule
-from streams.core.webhook import PauseReason, Status, Webhook
+from streams.core.webhooks.webhook import PauseReason, Status, Webhook
 
 SCHEDULE = parse_schedule("30s,2m,10m,1h,6h")
 FALLBACK_URL = "https://backup.example.com/hooks"

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NEW_SECRET, SECRET
-from streams.core.signing import make_secret, sign_platform, sign_standard
+from streams.core.deliveries.signing import make_secret, sign_platform, sign_standard
 
 MESSAGE_ID, TIMESTAMP, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from streams.core import slots
-from streams.core.endpoint_queue import (
+from streams.core.queues import slots
+from streams.core.queues.endpoint_queue import (
     MAX_WAIT_SECONDS,
     MIN_OVERLOAD_SECONDS,
     SLOW_SECONDS,
@@ -18,7 +18,7 @@ from streams.core.endpoint_queue import (
     EndpointClass,
     Priority,
 )
-from streams.core.slots import Slots
+from streams.core.queues.slots import Slots
 
 TOTAL = 12
 names = st.sampled_from(("a", "b", "c", "d"))

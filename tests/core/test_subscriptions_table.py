@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, webhook
-from streams.core import subscriptions_table
-from streams.core.compacted_table import CHECK_CHARACTERS, Sentinel
-from streams.core.delivery import SubscriptionsPosition
+from streams.core.deliveries.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord
-from streams.core.subscriptions_table import SubscriptionsTable
-from streams.core.webhook import Webhook
+from streams.core.records.compacted_table import CHECK_CHARACTERS, Sentinel
+from streams.core.webhooks import subscriptions_table
+from streams.core.webhooks.subscriptions_table import SubscriptionsTable
+from streams.core.webhooks.webhook import Webhook
 
 A, B = webhook(id="wh_a"), webhook(id="wh_b")
 

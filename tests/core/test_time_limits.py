@@ -2,8 +2,8 @@
 
 import pytest
 
-from streams.core.decision import TEST_EXPIRY
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.decision import TEST_EXPIRY
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 
 
 def test_the_limits_of_the_default_timeout() -> None:

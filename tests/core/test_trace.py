@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.core.trace import NonRecordingSpan, format_trace_parent, is_trace_parent
+from streams.core.events.trace import NonRecordingSpan, format_trace_parent, is_trace_parent
 
 TRACE_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 

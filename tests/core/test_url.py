@@ -3,7 +3,7 @@
 import pytest
 
 from streams.core.limits import MAX_URL_CHARACTERS
-from streams.core.url import url_errors
+from streams.core.webhooks.url import url_errors
 
 GOOD = [
     "https://example.com",

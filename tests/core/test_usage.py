@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON, event
-from streams.core.event import check_event
-from streams.core.usage import (
+from streams.core.accounts.usage import (
     MONTH_OPEN_DAYS,
     Launch,
     UsageKey,
@@ -21,6 +20,7 @@ from streams.core.usage import (
     notice_event,
     reached_thresholds,
 )
+from streams.core.events.event import check_event
 
 
 def launched(number: int, at: datetime = NOON) -> Launch:

@@ -8,12 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NEW_SECRET, NOON, SECRET, ciphertext, event, webhook
-from streams.core.delivery import SubscriptionsPosition
-from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import parse_filter
-from streams.core.matching import match
-from streams.core.webhook import ALL_EVENTS, MismatchReason, Webhook, closest_mismatch, mismatch_reason, takes, wants
+from streams.core.deliveries.delivery import SubscriptionsPosition
+from streams.core.events.event import Event
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.events.event_filter import parse_filter
+from streams.core.events.matching import match
+from streams.core.webhooks.webhook import (
+    ALL_EVENTS,
+    MismatchReason,
+    Webhook,
+    closest_mismatch,
+    mismatch_reason,
+    takes,
+    wants,
+)
 
 PACKAGE, DISPATCH = "pkg_def456", "dsp_ghi789"
 NEITHER = event(type="usage.threshold", data={"period": "2026-04"})

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from api.shell.assets import text_color_on
 from api.webhooks.charts import HEIGHT, LABEL_HEIGHT, WIDTH, attempts_chart, times_chart
 from builders import NOON
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook_stats import BUCKETS_MS, HourlyAttempts, ResponseTimes
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook_stats import BUCKETS_MS, HourlyAttempts, ResponseTimes
 
 HOURS = st.lists(
     st.tuples(st.integers(0, 30), st.sampled_from(OutcomeKind), st.integers(1, 10**9)),

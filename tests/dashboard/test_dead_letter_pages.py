@@ -9,8 +9,8 @@ from dashboard.pages import FakeBrowser
 
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.delivery import DeathReason, HoldReason, Trigger
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.delivery import DeathReason, HoldReason, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.features.deliveries import search
 
 

@@ -11,9 +11,9 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.attempt import NextStep
-from streams.core.delivery import Trigger
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 
 pytestmark = pytest.mark.slow
 

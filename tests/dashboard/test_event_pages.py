@@ -10,7 +10,7 @@ from dashboard.pages import FakeBrowser, Page
 from builders import EXAMPLE, delivery, event
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.event import render
+from streams.core.events.event import render
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 

@@ -7,7 +7,7 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import EXAMPLE, attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.features.learners import service
 from streams.features.shared import publication
 

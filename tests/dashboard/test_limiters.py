@@ -15,7 +15,7 @@ from dashboard.test_sign_in_pages import ADA, add_ada, mailed
 
 from fakes import FakeIdentityProvider
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
-from streams.core.session import MAX_CODE_GUESSES, MAX_OPEN_MAILS
+from streams.core.accounts.session import MAX_CODE_GUESSES, MAX_OPEN_MAILS
 
 pytestmark = pytest.mark.slow
 

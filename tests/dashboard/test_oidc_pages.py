@@ -17,8 +17,8 @@ from api.shell.branding import Branding, Site
 from fakes import FakeIdentityProvider
 from rest.api_fixture import PUBLIC_URL, ApiFixture, open_api
 from streams.adapters.sql.pruning import SqlPruning
+from streams.core.accounts.oidc import SignInRefused
 from streams.core.errors import ProviderFailed
-from streams.core.oidc import SignInRefused
 from streams.ports.storage import Prunable
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import NOON, attempt
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 from streams.adapters.sql.failed_work import SqlFailedWork
+from streams.core.accounts.usage import UnknownAccount
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.failed_work import FailedWork, WorkKind
-from streams.core.outcome import OutcomeKind
-from streams.core.usage import UnknownAccount
 from streams.features.usage.unknown_accounts import SqlUnknownAccounts
 
 

@@ -8,7 +8,7 @@ from dashboard.pages import SAME_ORIGIN, FakeBrowser, signed_in
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, ApiFixture
 from rest.test_permissions import is_page, walk
-from streams.core.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role, Scope
+from streams.core.accounts.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role, Scope
 
 OPEN, ANYBODY = "open", "anybody who is signed in"
 # What each page needs, repeated here so that a mistake in one of them fails a test.

@@ -11,7 +11,7 @@ from dashboard.pages import FakeBrowser, Page, signed_in
 from builders import NOON, attempt, dead_letter, delivery, event
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS
 

@@ -10,8 +10,8 @@ from sqlalchemy.engine import Engine
 
 from builders import attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.attempt import NextStep
-from streams.core.outcome import OutcomeKind
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.outcome import OutcomeKind
 
 
 @contextmanager

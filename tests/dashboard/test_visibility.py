@@ -15,8 +15,8 @@ from builders import NOON, attempt, dead_letter, delivery
 from fakes import FakeIdentityProvider
 from rest.api_fixture import OPERATOR_KEY, ApiClient, ApiFixture, open_api
 from rest.test_permissions import NEEDS as ROUTES
-from streams.core.access import OPERATOR, PERMISSIONS, Role, Scope
-from streams.core.outcome import OutcomeKind
+from streams.core.accounts.access import OPERATOR, PERMISSIONS, Role, Scope
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose
 

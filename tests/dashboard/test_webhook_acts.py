@@ -5,7 +5,7 @@ from pathlib import Path
 from dashboard.pages import FakeBrowser, signed_in
 
 from rest.api_fixture import URL, ApiFixture, open_api
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event_data import EVENT_TYPES
 
 
 async def test_pause_and_enable_say_what_they_did(api: ApiFixture, browser: FakeBrowser) -> None:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from api.webhooks.filter_rows import parse_rows, to_rows
 from builders import EXAMPLE, NOON, delivery, event
 from rest.api_fixture import URL, ApiFixture
-from streams.core.delivery import Trigger
-from streams.core.event import render
+from streams.core.deliveries.delivery import Trigger
+from streams.core.events.event import render
 from streams.features.webhooks import latest_events
 
 pytestmark = pytest.mark.slow

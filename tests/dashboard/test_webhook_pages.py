@@ -9,8 +9,8 @@ from dashboard.pages import FakeBrowser, signed_in
 
 from builders import attempt, dead_letter, delivery
 from rest.api_fixture import URL, ApiFixture
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Unavailable
-from streams.core.outcome import OutcomeKind
 from streams.features.shared.idempotency import SqlIdempotencyStore
 
 pytestmark = pytest.mark.slow

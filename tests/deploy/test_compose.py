@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.background import (
     BACKGROUND_NAME,
     BACKGROUND_STAGES,

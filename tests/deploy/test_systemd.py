@@ -8,7 +8,7 @@ import pytest
 
 import parts
 from conftest import left_out
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.settings import PREFIX, load_settings, names
 
 UNITS = Path(__file__).parents[2] / "deploy" / "systemd"

@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from e2e.commands import run_forked
 from real.process import free_ports
-from streams.core.subscriptions_table import PROPAGATION_SECONDS
+from streams.core.webhooks.subscriptions_table import PROPAGATION_SECONDS
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
 
 STAGES = ("publish", "fan-out", "deliver", "record")

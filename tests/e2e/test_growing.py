@@ -14,7 +14,7 @@ from e2e.learning_platform import Platform, launched
 from e2e.receiver import Received, Receiver, header
 from e2e.system import STAGES, System, owned, until
 from real.kafka import partition_of
-from streams.adapters.kafka.consumer_lag import consumer_lag
+from streams.adapters.kafka.admin.consumer_lag import consumer_lag
 
 pytestmark = pytest.mark.e2e
 

@@ -17,7 +17,7 @@ from e2e.receiver import Received, Receiver, header
 from e2e.system import System, owned, ownership, until
 from real.postgres import Postgres
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 
 pytestmark = pytest.mark.e2e
 

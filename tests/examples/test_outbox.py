@@ -21,7 +21,7 @@ from real.process import Process
 from real.secured_kafka import SecuredKafka, by_password
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import Unavailable
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.testing import FakeProducer
 
 pytestmark = pytest.mark.slow

@@ -25,8 +25,8 @@ from real.kafka import partition_of
 from real.secured_kafka import SecuredKafka, by_password
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.kafka.embedded import EmbeddedBroker
-from streams.core.event import Event, partition_key
-from streams.core.schedule import parse_schedule
+from streams.core.deliveries.schedule import parse_schedule
+from streams.core.events.event import Event, partition_key
 from streams.topics import SESSION_EVENTS, declare
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]

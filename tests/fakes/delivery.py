@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from fakes.clock import FakeClock
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.outcome import Failure, Response
+from streams.core.deliveries.request import Request
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import is_erased
+from streams.core.erasures.erasure import is_erased
 from streams.core.errors import InvalidRecord
-from streams.core.outcome import Failure, Response
-from streams.core.request import Request
-from streams.core.trace import SpanName
+from streams.core.events.trace import SpanName
 from streams.ports.runtime import Span
 
 Endpoint = Callable[[Request], Awaitable[Response | Failure]]

@@ -5,12 +5,12 @@ from contextlib import suppress
 
 from fakes.delivery import FakeEncryption
 from fakes.kafka import FakeKafka
-from streams.adapters.kafka.erasure_records import apply_record
-from streams.core.compacted_table import key_of
-from streams.core.erasure import ErasedLearner
-from streams.core.erasure_record import decode_erasure_record
-from streams.core.erasures_table import ErasuresTable
+from streams.adapters.kafka.compacted.erasure_records import apply_record
+from streams.core.erasures.erasure import ErasedLearner
+from streams.core.erasures.erasure_record import decode_erasure_record
+from streams.core.erasures.erasures_table import ErasuresTable
 from streams.core.errors import InvalidRecord, NewerRecord
+from streams.core.records.compacted_table import key_of
 from streams.ports.kafka import Partition, Record
 from streams.topics import ERASURES
 

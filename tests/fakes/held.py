@@ -6,16 +6,16 @@ from datetime import datetime
 
 from fakes.clock import FakeClock
 from fakes.records import FakeDeliveryStore, FakeRecorder
-from streams.core.account import DeliveryFilter
-from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill
-from streams.core.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.delivery_state import HELD_MESSAGES, Batch, DeliveryState
-from streams.core.erasure import ERASED_REASON
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.backfill import Backfill
+from streams.core.deliveries.delivery import Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.delivery_state import HELD_MESSAGES, Batch, DeliveryState
+from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgress
+from streams.core.deliveries.job import PORTION_SIZE, Job, JobKind
+from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, Unavailable
 from streams.core.failed_work import FailedRows
-from streams.core.held import HeldChoice, HeldDelivery, ReleaseProgress
-from streams.core.job import PORTION_SIZE, Job, JobKind
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY, MAX_UNFINISHED_JOBS_PER_ACCOUNT
 
 

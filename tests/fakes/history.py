@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fakes.kafka import FakeKafka
-from streams.core.backfill import OffsetRange, Period
+from streams.core.deliveries.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
 from streams.ports.kafka import HistoryPortion, Record
 from streams.topics import SESSION_EVENTS

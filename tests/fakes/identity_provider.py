@@ -4,8 +4,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
+from streams.core.accounts.oidc import AuthorizationRequest, SignInRefused
 from streams.core.errors import ScormWebhooksError
-from streams.core.oidc import AuthorizationRequest, SignInRefused
 
 
 @dataclass

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from builders import delivery
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.core.errors import NewerRecord, RecordsRefused, Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record, RecordHandler
 from streams.ports.runtime import Clock
 from streams.stages.consuming.partition_state import PartitionState

@@ -9,16 +9,16 @@ from datetime import datetime
 
 from fakes.clock import FakeClock
 from fakes.webhooks import FakeOutbox
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
-from streams.core.attempt import Attempt
-from streams.core.delivery import State, Trigger
-from streams.core.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
-from streams.core.erasure import ERASED_REASON
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.delivery import State, Trigger
+from streams.core.deliveries.delivery_state import Batch, DeliveryState, EventKey, RecordedEvent, StateCount
+from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import RowRefused, Unavailable
-from streams.core.health import MAX_FAILURE_AGE, Health, HealthSample
 from streams.core.limits import MAX_ATTEMPT_BYTES_SHOWN, MAX_ATTEMPTS_SHOWN
 from streams.core.page import Cursor, Page, page_size
-from streams.core.webhook import Pause, Status
+from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.webhooks.webhook import Pause, Status
 
 
 @dataclass

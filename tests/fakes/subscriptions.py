@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from fakes.kafka import FakeKafka
-from streams.adapters.kafka.subscription_records import apply_record
-from streams.core.compacted_table import key_of
-from streams.core.delivery import SubscriptionsPosition
+from streams.adapters.kafka.compacted.subscription_records import apply_record
+from streams.core.deliveries.delivery import SubscriptionsPosition
 from streams.core.errors import InvalidRecord, NewerRecord
-from streams.core.subscriptions_table import SubscriptionsTable
-from streams.core.webhook import Webhook
+from streams.core.records.compacted_table import key_of
+from streams.core.webhooks.subscriptions_table import SubscriptionsTable
+from streams.core.webhooks.webhook import Webhook
 from streams.ports.kafka import Codec
 from streams.topics import SUBSCRIPTIONS
 

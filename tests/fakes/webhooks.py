@@ -8,13 +8,13 @@ from itertools import count as counting
 
 from builders import NOON
 from fakes.clock import FakeClock
-from streams.core.audit import AuditEntry
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import Conflict, RowRefused, Unavailable
-from streams.core.health import restore_epoch
-from streams.core.held import HeldChoice
 from streams.core.limits import MAX_LIST_BYTES
 from streams.core.page import Cursor, Page, page_size
-from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
+from streams.core.webhooks.health import restore_epoch
+from streams.core.webhooks.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports.webhooks import DueChange, FailedChanges
 
 ROWS_AT_ONCE = 1000

@@ -27,10 +27,10 @@ from dataclasses import replace
 from builders import NOON, ciphertext, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.compact_subscriptions import CompactSubscriptions
-from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import parse_filter
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.events.event_filter import parse_filter
 from streams.core.limits import MAX_SCOPE_IDS_PER_ACCOUNT, MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT, MAX_WEBHOOKS_PER_ACCOUNT
-from streams.core.subscriptions_table import SubscriptionsTable
+from streams.core.webhooks.subscriptions_table import SubscriptionsTable
 
 def resident():
     with open("/proc/self/statm") as statm:

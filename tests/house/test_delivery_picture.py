@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from streams.core.delivery_moves import TRANSITIONS
+from streams.core.deliveries.delivery_moves import TRANSITIONS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "architecture.md"
 

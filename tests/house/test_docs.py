@@ -14,7 +14,7 @@ from alerts.metrics import known, named_in
 from streams import metrics, outage, settings
 from streams.acls import ACCESS
 from streams.cli.app import app
-from streams.core.schedule import parse_schedule
+from streams.core.deliveries.schedule import parse_schedule
 from streams.outage import OutageKind
 from streams.settings import Settings, load_settings
 from streams.topics import RETRY_PREFIX, Topic, declare

@@ -9,7 +9,7 @@ import pytest
 
 from api.app import create_app
 from api.events.schemas import event_schemas
-from streams.core.event_data import EVENT_TYPES, data_schema
+from streams.core.events.event_data import EVENT_TYPES, data_schema
 
 ROOT = Path(__file__).parents[2]
 

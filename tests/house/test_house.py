@@ -68,7 +68,7 @@ def test_the_core_is_pure() -> None:
         ("deliver", ["replay_lookup", "encryption"], ["sqlalchemy", "faust", "aiosqlite"]),
         (
             "background",
-            ["sql.schema_check"],
+            ["sql.engine.schema_check"],
             ["aiohttp", "alembic", "email_validator", "faust", "fastapi", "jinja2", "uvicorn"],
         ),
     ],

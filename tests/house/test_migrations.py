@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import Column, Integer, Table
 
 from migration import next_revision, write_migration
-from streams.adapters.sql.schema import metadata
-from streams.adapters.sql.schema_check import revisions
+from streams.adapters.sql.engine.schema_check import revisions
+from streams.adapters.sql.tables.types import metadata
 
 
 @pytest.mark.parametrize("revision", revisions())

@@ -5,9 +5,9 @@ import pytest
 from quick import belonging
 
 TESTS = [
-    ("tests/core/test_url.py", "from streams.core.url import host_of"),
+    ("tests/core/test_url.py", "from streams.core.webhooks.url import host_of"),
     ("tests/core/test_text.py", "from streams.core import text as words\n"),
-    ("tests/stages/test_flow.py", "def test_nothing() -> None: pass  # streams.core.url"),
+    ("tests/stages/test_flow.py", "def test_nothing() -> None: pass  # streams.core.webhooks.url"),
     ("tests/stages/test_fakes.py", "from fakes.kafka import FakeKafka"),
     ("tests/core/test_urls.py", "from streams.core.urls import host_of"),
     ("tests/house/test_field_limits.py", ""),
@@ -27,7 +27,7 @@ WEBHOOKS = [
 @pytest.mark.parametrize(
     ("changed", "found"),
     [
-        ("streams/core/url.py", ["tests/core/test_url.py"]),
+        ("streams/core/webhooks/url.py", ["tests/core/test_url.py"]),
         ("streams/core/text.py", ["tests/core/test_text.py"]),
         ("tests/fakes/kafka.py", ["tests/stages/test_fakes.py"]),
         ("tests/stages/test_flow.py", ["tests/stages/test_flow.py"]),

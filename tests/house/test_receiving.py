@@ -12,8 +12,8 @@ import pytest
 
 from builders import delivery
 from conftest import left_out
-from streams.core.request import Request, build_request
-from streams.core.signing import make_secret
+from streams.core.deliveries.request import Request, build_request
+from streams.core.deliveries.signing import make_secret
 
 TEXT = (Path(__file__).parents[2] / "docs" / "receiving.md").read_text()
 OLD, NEW, STRANGE = (make_secret(bytes([number]) * 32) for number in range(3))

@@ -8,15 +8,15 @@ import pytest
 from api.webhooks.models import NewWebhook
 from builders import NOON, attempt, dead_letter, delivery, event
 from streams.adapters.oidc.provider import OidcClient
-from streams.core.access import NewKey
-from streams.core.account import AttemptDetails, DeliveryDetails
-from streams.core.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
-from streams.core.event import EventSubjects
-from streams.core.held import HeldChoice, HeldDelivery
-from streams.core.mail import RenderedMail
-from streams.core.oidc import AuthorizationRequest, PendingSignIn
-from streams.core.outcome import Response
-from streams.core.request import Request
+from streams.core.accounts.access import NewKey
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails
+from streams.core.accounts.mail import RenderedMail
+from streams.core.accounts.oidc import AuthorizationRequest, PendingSignIn
+from streams.core.deliveries.delivery_state import Batch, RecordedEvent, RecordedValue, state_of_record
+from streams.core.deliveries.held import HeldChoice, HeldDelivery
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request
+from streams.core.events.event import EventSubjects
 from streams.features.accounts.service import OpenedAccount
 from streams.features.sign_in.oidc import ProviderAnswer, StartedSignIn
 from streams.features.webhooks.input import WebhookInput

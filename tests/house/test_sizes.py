@@ -9,11 +9,12 @@ from builders import NOON, WIDEST, attempt, delivery, event, webhook
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption
 from streams.adapters.http.response_parser import MAX_HEAD_BYTES, MAX_HEADERS
-from streams.core.attempt import DeadLetter
-from streams.core.delivery import DeathReason
-from streams.core.event import Event, EventSubjects, check_event, render
-from streams.core.event_data import EVENT_TYPES
-from streams.core.event_filter import parse_filter
+from streams.core.deliveries.attempt import DeadLetter
+from streams.core.deliveries.delivery import DeathReason
+from streams.core.deliveries.signing import SECRET_BYTES, make_secret
+from streams.core.events.event import Event, EventSubjects, check_event, render
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.events.event_filter import parse_filter
 from streams.core.limits import (
     MAX_FILTER_CONDITIONS,
     MAX_HEADER_NAME_CHARACTERS,
@@ -28,9 +29,8 @@ from streams.core.limits import (
     MAX_WEBHOOK_HEADERS,
     METADATA_HASH_BYTES,
 )
-from streams.core.record_checks import check_attempt, check_delivery, check_webhook
-from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.webhook import EncryptedSecret
+from streams.core.records.record_checks import check_attempt, check_delivery, check_webhook
+from streams.core.webhooks.webhook import EncryptedSecret
 from streams.features.webhooks.input import header_errors
 from streams.ports.kafka import Partition, Record
 from streams.stages.invalid_records import MAX_STORED_BYTES, to_invalid_record

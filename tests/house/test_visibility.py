@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_snake
 import api
 import streams
 from api.visibility import FIELDS
-from streams.adapters.sql.schema import metadata
+from streams.adapters.sql.tables.types import metadata
 
 ROOT = Path(__file__).parents[2]
 SUSPECT = re.compile(

@@ -9,7 +9,7 @@ from builders import event, webhook
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeSubscriptions, FakeTelemetry, until
 from stages.test_deliver import DeliverFixture
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.compacted_table import SENTINEL_KEY, Sentinel
+from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing
 from streams.stages.consuming.event_reader import EventReader

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from chaos.checker import Evidence, Verdict, check
 from kube.pods import End
-from streams.core.time_limits import TimeLimits
+from streams.core.deliveries.time_limits import TimeLimits
 
 # The longest time between two commits, and a request before the commit.
 UNCOMMITTED_SECONDS = 1.1

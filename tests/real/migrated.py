@@ -6,8 +6,8 @@ from functools import cache
 
 from sqlalchemy.engine import URL
 
-from streams.adapters.sql import migrate
-from streams.adapters.sql.database import database_url
+from streams.adapters.sql.engine import migrate
+from streams.adapters.sql.engine.database import database_url
 
 _FOLDER = tempfile.TemporaryDirectory()
 

@@ -7,9 +7,9 @@ from typing import Any
 from real.endpoint import Endpoint, Script, endpoint
 from streams.adapters.http.connector import Lookup
 from streams.adapters.http.sender import HttpSender
-from streams.core.address import parse_networks
-from streams.core.outcome import Failure, Response
-from streams.core.request import Request
+from streams.core.deliveries.outcome import Failure, Response
+from streams.core.deliveries.request import Request
+from streams.core.webhooks.address import parse_networks
 
 LOOPBACK = parse_networks("127.0.0.0/8,::1/128")
 PATIENCE = 10.0

@@ -9,7 +9,7 @@ import pytest
 
 import parts
 from api.webhooks.code_samples import samples
-from streams.core.signing import sign_platform
+from streams.core.deliveries.signing import sign_platform
 
 HEADER = "X-Acme-Signature"
 SECRET, NEW_SECRET = "whsec_b2xk", "whsec_bmV3"

@@ -23,18 +23,18 @@ from builders import NOON
 from fakes import FakeClock, FakeEventHistory, FakeKafka, FakeTelemetry
 from real.migrated import make_tables
 from streams.adapters.encryption import generate_key
-from streams.adapters.sql.account_tables import mails
-from streams.adapters.sql.database import Database, database_url
-from streams.adapters.sql.jobs import SqlJobs
-from streams.adapters.sql.recorder import SqlRecorder
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.backlog import GroupOffsets
-from streams.core.delivery import Delivery
-from streams.core.delivery_state import RecordedValue, merge_records
+from streams.adapters.sql.deliveries.jobs import SqlJobs
+from streams.adapters.sql.deliveries.recorder import SqlRecorder
+from streams.adapters.sql.engine.database import Database, database_url
+from streams.adapters.sql.tables.accounts import mails
+from streams.core.accounts.mail import MailKind
+from streams.core.accounts.session import format_code
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.backlog import GroupOffsets
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.job import Job
 from streams.core.errors import Unavailable
-from streams.core.job import Job
-from streams.core.mail import MailKind
-from streams.core.session import format_code
 from streams.features.accounts.access import AccessService
 from streams.features.replays.backfill import HistoryBackfill
 from streams.features.sign_in.service import SignInService

@@ -14,7 +14,7 @@ from rest.api_fixture import ApiFixture, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
-from streams.core.delivery import Delivery, Trigger
+from streams.core.deliveries.delivery import Delivery, Trigger
 from streams.topics import TEST_DELIVERIES
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

@@ -3,7 +3,7 @@
 import pytest
 
 from rest.api_fixture import OTHER_OPERATOR_KEY, ApiClient, ApiFixture, errors_of
-from streams.core.access import digest
+from streams.core.accounts.access import digest
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 
 

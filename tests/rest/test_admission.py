@@ -17,9 +17,9 @@ from fakes import quiet
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, open_api
 from rest.test_events import COMPLETED
 from rest.test_permissions import walk
-from streams.adapters.sql.database import Database, database_url
+from streams.adapters.sql.engine.database import Database, database_url
 from streams.core.errors import Unavailable
-from streams.core.request_class import RequestClass, request_limits
+from streams.core.queues.request_class import RequestClass, request_limits
 from streams.fair_places import FairPlaces
 from streams.request_owner import RequestOwner, current_owner, work_for
 
@@ -252,7 +252,7 @@ async def test_a_request_of_people_waits_while_a_learner_does_not(tmp_path: Path
 
 
 async def test_the_turns_of_a_request_end_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streams.adapters.sql.database.TURN_SECONDS", 5.0)
+    monkeypatch.setattr("streams.adapters.sql.engine.database.TURN_SECONDS", 5.0)
     database = Database(database_url(f"sqlite:///{tmp_path}/db.sqlite"))
     began_at = asyncio.get_running_loop().time() - 4.95
     with work_for(RequestOwner(RequestClass.PEOPLE, "acme", began_at)):

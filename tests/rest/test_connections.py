@@ -16,7 +16,7 @@ import uvloop
 from rest.server import Server
 from rest.test_events import COMPLETED
 from streams.adapters.http_server.connection_limits import ConnectionLimits
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,10 @@ from api.app import create_app
 from api.services import Services
 from api.shell.branding import Site
 from rest.api_fixture import URL, ApiClient, ApiFixture, errors_of, open_api
-from streams.adapters.sql.account_tables import idempotency_keys
+from streams.adapters.sql.tables.accounts import idempotency_keys
 from streams.core.errors import Misconfigured, Unavailable
 from streams.core.limits import MAX_ID_CHARACTERS, MAX_SCOPE_IDS
-from streams.core.rate import RateLimits
+from streams.core.queues.rate import RateLimits
 from streams.features.shared.idempotency import SqlIdempotencyStore
 from streams.features.webhooks.service import WebhookService
 

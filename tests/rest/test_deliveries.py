@@ -14,12 +14,12 @@ from builders import NOON, attempt, delivery
 from fakes import postponed_work
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.attempt import DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery
-from streams.core.job import PAYLOAD_WAIT
+from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
+from streams.core.deliveries.attempt import DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery
+from streams.core.deliveries.job import PAYLOAD_WAIT
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
-from streams.core.mail import PAUSE_GROUPING_WINDOW, MailKind
-from streams.core.outcome import OutcomeKind
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import group_pauses
 from streams.features.replays.stage import run_jobs

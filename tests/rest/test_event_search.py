@@ -13,13 +13,13 @@ from fakes import FakeClock, FakeKafka
 from fakes.history import FakeEventHistory
 from rest.api_fixture import ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.account import DeliveryFilter
-from streams.core.delivery_state import DeliveryState, RecordedValue, merge_records
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery_state import DeliveryState, RecordedValue, merge_records
 from streams.core.errors import NotFound
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.core.page import Page
-from streams.core.request_class import RequestClass
-from streams.core.webhook import MismatchReason, Webhook
+from streams.core.queues.request_class import RequestClass
+from streams.core.webhooks.webhook import MismatchReason, Webhook
 from streams.features.events import search as event_search
 from streams.features.events.search import EventSearchService
 from streams.ports.kafka import Outgoing

@@ -10,8 +10,8 @@ from builders import EXAMPLE, NOON, event
 from rest.api_fixture import ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.core.errors import Invalid
-from streams.core.event import Event, check_event, render
-from streams.core.event_data import EVENT_TYPES, data_errors
+from streams.core.events.event import Event, check_event, render
+from streams.core.events.event_data import EVENT_TYPES, data_errors
 from streams.features.events import ingest
 from streams.testing import FakeProducer
 from streams.topics import SESSION_EVENTS

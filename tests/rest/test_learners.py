@@ -7,7 +7,7 @@ import pytest
 from builders import EXAMPLE, NOON, attempt, delivery, event
 from rest.api_fixture import ApiClient, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.features.learners import service
 from streams.features.shared import publication
 from streams.ports.kafka import Outgoing

@@ -21,11 +21,11 @@ from api.strict_route import StrictRoute
 from builders import EXAMPLE
 from rest.api_fixture import ApiFixture, errors_of
 from rest.test_events import COMPLETED, published
-from streams.adapters.sql.account_tables import api_keys
-from streams.core.access import Caller
+from streams.adapters.sql.tables.accounts import api_keys
+from streams.core.accounts.access import Caller
 from streams.core.errors import Invalid
+from streams.core.queues.request_class import RequestClass
 from streams.core.recently_found import TTL_SECONDS
-from streams.core.request_class import RequestClass
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = st.sampled_from(

@@ -8,9 +8,9 @@ import pytest
 from builders import NOON, attempt, dead_letter, delivery, event
 from rest.api_fixture import ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql.account_tables import jobs
-from streams.core.delivery import Delivery, HoldReason, State
-from streams.core.delivery_state import DeliveryState
+from streams.adapters.sql.tables.accounts import jobs
+from streams.core.deliveries.delivery import Delivery, HoldReason, State
+from streams.core.deliveries.delivery_state import DeliveryState
 from streams.features.replays import missing_events
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS

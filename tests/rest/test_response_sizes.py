@@ -9,9 +9,10 @@ from dashboard.pages import FakeBrowser, signed_in
 from builders import NOON, attempt, dead_letter, delivery
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.test_permissions import walk
-from streams.adapters.sql import keyset
-from streams.core.access import make_key
-from streams.core.account import Account
+from streams.adapters.sql.engine import keyset
+from streams.core.accounts.access import make_key
+from streams.core.accounts.account import Account
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.limits import (
     MAX_EMAILS,
     MAX_KEYS_PER_ACCOUNT,
@@ -20,7 +21,6 @@ from streams.core.limits import (
     MAX_SESSIONS_LISTED,
     MAX_USERS_PER_ACCOUNT,
 )
-from streams.core.outcome import OutcomeKind
 from streams.features.shared.accounts import SqlAccounts
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import text
 
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of
-from streams.core.access import MANAGE_ACCOUNT, Role, Scope
+from streams.core.accounts.access import MANAGE_ACCOUNT, Role, Scope
+from streams.core.accounts.session import IDLE_TIMEOUT, MAX_CODE_GUESSES, MAX_OPEN_MAILS, SESSION_LIFETIME, format_code
 from streams.core.errors import NotFound, Unauthorized
-from streams.core.session import IDLE_TIMEOUT, MAX_CODE_GUESSES, MAX_OPEN_MAILS, SESSION_LIFETIME, format_code
 from streams.features.sign_in.service import Browser
 
 ADA = "ada@acme.example"

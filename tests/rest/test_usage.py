@@ -9,8 +9,8 @@ from builders import NOON
 from rest.api_fixture import ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.core.backfill import OffsetRange
-from streams.core.usage import Launch, LaunchBatch
+from streams.core.accounts.usage import Launch, LaunchBatch
+from streams.core.deliveries.backfill import OffsetRange
 from streams.features.usage.storage import SqlUsageMeter
 
 MONTH = timedelta(days=31)

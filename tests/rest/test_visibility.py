@@ -6,11 +6,11 @@ import pytest
 
 from api.visibility import FIELDS, Visibility, visible
 from builders import NOON
-from streams.core.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role
-from streams.core.account import AttemptDetails
-from streams.core.audit import AuditEntry
+from streams.core.accounts.access import MANAGE_ACCOUNT, OPERATOR, PERMISSIONS, Role
+from streams.core.accounts.account import AttemptDetails
+from streams.core.accounts.audit import AuditEntry
 from streams.core.page import Page
-from streams.core.url import without_query
+from streams.core.webhooks.url import without_query
 
 URL = "HTTPS://crm.example.com/hooks?key=secret"
 HIDDEN = "https://crm.example.com/hooks?…"

@@ -7,7 +7,7 @@ import pytest
 from builders import EXAMPLE, NOON, event
 from rest.api_fixture import URL, ApiFixture, errors_of
 from streams.adapters.avro.codec import AvroCodec
-from streams.adapters.sql import account_limits
+from streams.adapters.sql.webhooks import account_limits
 from streams.ports.kafka import Outgoing
 from streams.topics import SESSION_EVENTS, TEST_DELIVERIES
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from rest.api_fixture import URL, ApiFixture, FakePublisher, errors_of, open_api
-from streams.adapters.sql.tables import pauses
+from streams.adapters.sql.tables.deliveries import pauses
 from streams.core.errors import Unavailable
 
 pytestmark = pytest.mark.slow

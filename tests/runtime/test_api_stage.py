@@ -11,7 +11,7 @@ from contract.clusters import numbered
 from contract.refusing_broker import INIT_PRODUCER_ID_REQUEST, RefusingBroker
 from streams.adapters.http_server.connection_limits import ConnectionLimits, ConnectionObserver
 from streams.adapters.http_server.server import server_config
-from streams.adapters.kafka.record_producer import ProducerFailed
+from streams.adapters.kafka.producing.record_producer import ProducerFailed
 from streams.runtime.api_stage import ApiProcess, GracefulServer
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.sockets import listen

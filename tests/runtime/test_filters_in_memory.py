@@ -2,8 +2,8 @@
 
 from builders import NOON, event, webhook
 from fakes import FakeTelemetry
-from streams.core.event_filter import parse_filter
-from streams.core.webhook import wants
+from streams.core.events.event_filter import parse_filter
+from streams.core.webhooks.webhook import wants
 from streams.runtime.deployment import Deployment
 
 

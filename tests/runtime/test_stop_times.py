@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fakes import FakeKafka, FakeTelemetry
-from streams.adapters.kafka.record_producer import FLUSH_TIMEOUT_SECONDS
-from streams.core.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
+from streams.adapters.kafka.producing.record_producer import FLUSH_TIMEOUT_SECONDS
+from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.runtime.bootstrap import SqlDeployment
 from streams.runtime.stages import DeliverProcess
 from streams.settings import Settings, load_settings

@@ -15,13 +15,13 @@ from avro.compatibility import ReaderWriterCompatibilityChecker, SchemaIncompati
 import schemas
 from schemas import Schema
 from streams.adapters.avro.codec import AvroCodec, header
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery
-from streams.core.event import parse_event
-from streams.core.event_data import EVENT_TYPES
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.delivery import Delivery
+from streams.core.events.event import parse_event
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.ids import ID_WORDS
 from streams.core.limits import MAX_ID_CHARACTERS
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 
 EVENT_TYPES_BY_RECORD = {name.title().replace(".", ""): fields for name, fields in EVENT_TYPES.items()}
 HOW_TO_ADD_A_VERSION = (

@@ -25,15 +25,15 @@ from fakes import (
     quiet,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.attempt import Attempt, DeadLetter
-from streams.core.delivery import Delivery
-from streams.core.delivery_state import DeliveryState
-from streams.core.event import Event
-from streams.core.held import HeldChoice
-from streams.core.outcome import Response
-from streams.core.schedule import Tier, parse_schedule
-from streams.core.slots import Slots
-from streams.core.webhook import Registration, Status, Webhook
+from streams.core.deliveries.attempt import Attempt, DeadLetter
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.delivery_state import DeliveryState
+from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.schedule import Tier, parse_schedule
+from streams.core.events.event import Event
+from streams.core.queues.slots import Slots
+from streams.core.webhooks.webhook import Registration, Status, Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy

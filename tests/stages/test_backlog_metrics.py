@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
-from streams.core.backlog import Backlog, GroupOffsets, WaitingCount
+from streams.core.deliveries.backlog import Backlog, GroupOffsets, WaitingCount
 from streams.core.errors import Unavailable
 from streams.ports.kafka import Partition
 from streams.stages import backlog_metrics

@@ -8,9 +8,9 @@ import pytest
 from builders import NOON, event, paused, webhook
 from fakes import FakeEncryptionCheck, FakeLease, cancel_others, postponed_work, quiet, until
 from stages.pipeline import BROKEN, CODEC, SCHEDULE, URL, Pipeline
-from streams.core.delivery import State
-from streams.core.outcome import Response
-from streams.core.webhook import Status
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import Response
+from streams.core.webhooks.webhook import Status
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record
 from streams.stages import release_held as release_held_module

@@ -6,7 +6,7 @@ import pytest
 
 from builders import delivery
 from fakes import quiet
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.core.errors import ConflictingId
 from streams.stages.consuming.deduplicator import Deduplicator
 

@@ -22,15 +22,15 @@ from fakes import (
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.attempt import DeadLetter
-from streams.core.delivery import Delivery
-from streams.core.endpoint_queue import EndpointClass
-from streams.core.invalid_on_failure import FAILURES_BEFORE_INVALID
-from streams.core.outcome import Response
-from streams.core.request import Request
-from streams.core.schedule import parse_schedule
-from streams.core.slots import Slots
-from streams.core.webhook import Webhook
+from streams.core.deliveries.attempt import DeadLetter
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request
+from streams.core.deliveries.schedule import parse_schedule
+from streams.core.queues.endpoint_queue import EndpointClass
+from streams.core.queues.slots import Slots
+from streams.core.records.invalid_on_failure import FAILURES_BEFORE_INVALID
+from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, RecordValue
 from streams.stages.attempt import DeliverPorts, DeliveryPolicy

@@ -9,14 +9,14 @@ from builders import delivery, event, paused, webhook
 from fakes import quiet
 from stages.pipeline import URL, Pipeline
 from stages.test_deliver import CODEC, DeliverFixture
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import Delivery, State, Trigger
-from streams.core.delivery_moves import TRANSITIONS
-from streams.core.delivery_state import RecordedValue, merge_records
-from streams.core.held import HeldChoice
-from streams.core.outcome import Response
-from streams.core.schedule import Tier
-from streams.core.webhook import PauseReason, Webhook
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import Delivery, State, Trigger
+from streams.core.deliveries.delivery_moves import TRANSITIONS
+from streams.core.deliveries.delivery_state import RecordedValue, merge_records
+from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.schedule import Tier
+from streams.core.webhooks.webhook import PauseReason, Webhook
 from streams.topics import ATTEMPTS, DEAD_LETTERS, DELIVERIES, HELD, INVALID, retry_topic
 
 BACKUP = "https://backup.example.com/hooks"

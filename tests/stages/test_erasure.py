@@ -10,14 +10,14 @@ import pytest
 from builders import EXAMPLE, NOON, delivery, event, webhook
 from fakes import FakeClock, FakeTelemetry, cancel_others, postponed_work, until
 from stages.pipeline import BROKEN, SCHEDULE, URL, Pipeline
-from streams.core.audit import AuditEntry
-from streams.core.delivery import Trigger
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.delivery import Trigger
+from streams.core.deliveries.outcome import Response
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import Erasure, HashedLearner
+from streams.core.erasures.erasure import Erasure, HashedLearner
 from streams.core.errors import Unavailable
-from streams.core.event import Event, render
+from streams.core.events.event import Event, render
 from streams.core.failed_work import FailedRows
-from streams.core.outcome import Response
 from streams.features.learners import stage
 from streams.features.learners.stage import TAKEOVER_DELAY, finish_erasures
 from streams.topics import TEST_DELIVERIES, retry_topic

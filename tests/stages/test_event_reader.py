@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import EventConsumer, FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.ports.kafka import Outgoing, Partition, Record
 from streams.stages.consuming import event_reader
 from streams.tasks import run_until_first_ends

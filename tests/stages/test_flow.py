@@ -8,15 +8,15 @@ import pytest
 from builders import delivery, event, paused, webhook
 from fakes import FakeDeliveryStore, FakeJobs, cancel_others, quiet
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, URL, Pipeline
-from streams.core.account import DeliveryDetails, DeliveryFilter
-from streams.core.delivery import Delivery, State, Trigger
-from streams.core.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
+from streams.core.deliveries.delivery import Delivery, State, Trigger
+from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request
 from streams.core.errors import Conflict, Invalid, NotFound, Unavailable
-from streams.core.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
-from streams.core.held import HeldChoice
-from streams.core.outcome import Response
-from streams.core.request import Request
-from streams.core.webhook import PauseReason
+from streams.core.queues.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.webhooks.health import FALLBACK_FAILURES_TO_REST, FALLBACK_REST_SECONDS
+from streams.core.webhooks.webhook import PauseReason
 from streams.features.deliveries import service as deliveries_module
 from streams.features.deliveries.service import AffectedIds, DeliveryService
 from streams.features.webhooks import synthetic_events as synthetic_events_module

@@ -8,8 +8,8 @@ import pytest
 
 from builders import NOON
 from fakes import quiet
-from streams.core.endpoint_queue import SLOW_SECONDS, Priority
-from streams.core.slots import Slots
+from streams.core.queues.endpoint_queue import SLOW_SECONDS, Priority
+from streams.core.queues.slots import Slots
 from streams.stages.limiting.loop_clock import TICK_SECONDS, TIMER_TOLERANCE_SECONDS, LoopClock
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 

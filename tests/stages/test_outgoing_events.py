@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from fakes import FakeClock, FakeKafka, FakeTelemetry, cancel_others, postponed_work, until
+from streams.core.accounts.usage import OutgoingEvent
 from streams.core.failed_work import FIRST_RETRY_SECONDS
-from streams.core.usage import OutgoingEvent
 from streams.outage import Outages
 from streams.stages import outgoing_events
 from streams.stages.outgoing_events import send_outgoing_events

@@ -10,7 +10,7 @@ import pytest
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, postponed_work
-from streams.core.backlog import GroupOffsets
+from streams.core.deliveries.backlog import GroupOffsets
 from streams.ports.kafka import Partition
 from streams.stages import overdue_retries
 from streams.stages.overdue_retries import MIN_OVERDUE, Offsets, is_keeping_up, resend_overdue

@@ -9,9 +9,9 @@ import pytest
 
 from builders import delivery
 from fakes import FakeClock, FakeHandler, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, quiet, until
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.core.errors import InvalidRecord, NewerRecord, RecordsRefused, Unavailable
-from streams.core.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
+from streams.core.records.offset_tracker import WINDOW_OFFSETS, Commit, OffsetTracker
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition, Record, RecordHandler
 from streams.stages.consuming import partition_consumer as partition_consumer_module

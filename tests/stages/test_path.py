@@ -14,16 +14,24 @@ from fakes import (
     until,
 )
 from stages.pipeline import BACKUP, BROKEN, CODEC, SCHEDULE, SLOTS, URL, WAITS, Pipeline
-from streams.core.delivery import DeathReason, Delivery, HoldReason, State, SubscriptionsPosition, Target, Trigger
-from streams.core.endpoint_queue import Priority
+from streams.core.deliveries.delivery import (
+    DeathReason,
+    Delivery,
+    HoldReason,
+    State,
+    SubscriptionsPosition,
+    Target,
+    Trigger,
+)
+from streams.core.deliveries.outcome import Failure, OutcomeKind, Response
+from streams.core.deliveries.request import Request
+from streams.core.deliveries.signing import sign_platform
 from streams.core.errors import Unavailable
-from streams.core.event import render
-from streams.core.event_filter import parse_filter
-from streams.core.offset_tracker import Commit, OffsetTracker
-from streams.core.outcome import Failure, OutcomeKind, Response
-from streams.core.request import Request
-from streams.core.signing import sign_platform
-from streams.core.webhook import PauseReason
+from streams.core.events.event import render
+from streams.core.events.event_filter import parse_filter
+from streams.core.queues.endpoint_queue import Priority
+from streams.core.records.offset_tracker import Commit, OffsetTracker
+from streams.core.webhooks.webhook import PauseReason
 from streams.ports.kafka import Outgoing
 from streams.stages import deliver as deliver_module
 from streams.stages.fan_out import ACCOUNT_SHARE_DELIVERIES

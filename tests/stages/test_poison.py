@@ -8,13 +8,13 @@ import pytest
 from builders import EXAMPLE, delivery, event, webhook
 from fakes import quiet
 from stages.pipeline import CODEC, URL, Pipeline
-from streams.core import decision as decision_module
-from streams.core import matching
-from streams.core.delivery import SubscriptionsPosition
-from streams.core.event import Event, render
-from streams.core.outcome import judge
-from streams.core.trace import SpanName
-from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
+from streams.core.deliveries import decision as decision_module
+from streams.core.deliveries.delivery import SubscriptionsPosition
+from streams.core.deliveries.outcome import judge
+from streams.core.events import matching
+from streams.core.events.event import Event, render
+from streams.core.events.trace import SpanName
+from streams.core.webhooks.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.ports.kafka import Outgoing
 from streams.stages.invalid_records import MAX_STORED_BYTES, TRUNCATED_BYTES
 from streams.topics import ATTEMPTS, DELIVERIES, INVALID, SESSION_EVENTS

@@ -25,9 +25,9 @@ from fakes import (
 )
 from fakes import webhooks as fake_webhooks
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
 from streams.core.failed_work import FIRST_RETRY_SECONDS
-from streams.core.webhook import Webhook
+from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel
+from streams.core.webhooks.webhook import Webhook
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Record
 from streams.stages import lease as lease_module

@@ -20,12 +20,12 @@ from fakes import (
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.attempt import Attempt, NextStep
-from streams.core.delivery import HoldReason, State
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
-from streams.core.offset_tracker import Commit
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Status
+from streams.core.deliveries.attempt import Attempt, NextStep
+from streams.core.deliveries.delivery import HoldReason, State
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.records.offset_tracker import Commit
+from streams.core.webhooks.webhook import Status
 from streams.outage import Outages
 from streams.ports.kafka import Codec, Outgoing, Partition, RecordValue
 from streams.stages import record as record_module

@@ -4,8 +4,8 @@ from builders import event, paused, webhook
 from fakes import FakeTelemetry
 from stages.pipeline import URL, Pipeline
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.delivery import Delivery
-from streams.core.outcome import Response
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.outcome import Response
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, RecordValue
 from streams.stages.fan_out import FanOut

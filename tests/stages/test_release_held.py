@@ -9,14 +9,14 @@ import pytest
 from builders import event, paused, webhook
 from fakes import quiet
 from stages.pipeline import RELEASE_RATE, URL, Pipeline
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import DeathReason, State, Trigger
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import DeathReason, State, Trigger
+from streams.core.deliveries.held import START_RELEASE_WINDOW, HeldChoice
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
-from streams.core.event import Event
-from streams.core.held import START_RELEASE_WINDOW, HeldChoice
-from streams.core.outcome import Response
-from streams.core.request import Request
-from streams.core.webhook import Pause, PauseReason, Status
+from streams.core.events.event import Event
+from streams.core.webhooks.webhook import Pause, PauseReason, Status
 from streams.ports.kafka import Outgoing
 from streams.stages import release_held as release_held_module
 from streams.topics import DELIVERIES

@@ -9,9 +9,9 @@ import pytest
 
 from builders import NOON
 from fakes import FakeClock, FakeTelemetry, cancel_others, quiet
-from streams.core.endpoint_queue import Priority
 from streams.core.errors import RecordAbandoned
-from streams.core.slots import Slots
+from streams.core.queues.endpoint_queue import Priority
+from streams.core.queues.slots import Slots
 from streams.stages.limiting.slot_limiter import EndpointBusy, SlotLimiter
 
 

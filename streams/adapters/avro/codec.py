@@ -12,7 +12,7 @@ import schemas
 from schemas import Schema
 from streams.adapters.avro.records import EVENT, VALUES, Convert
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.ports.kafka import RecordValue
 
 MAGIC = b"\xc3\x01"

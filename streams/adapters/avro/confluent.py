@@ -12,7 +12,7 @@ from schemas import Schema
 from streams.adapters.avro.codec import HEADER_BYTES, AvroCodec, account_of
 from streams.adapters.avro.records import EVENT
 from streams.core.errors import InvalidRecord, Misconfigured, Unavailable
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.ports.kafka import RecordValue
 
 URL_VARIABLE = "SCHEMA_REGISTRY_URL"

@@ -7,20 +7,20 @@ from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from streams.core.attempt import Attempt, DeadLetter, NextStep
-from streams.core.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.attempt import Attempt, DeadLetter, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, SubscriptionsPosition, Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NewerRecord
-from streams.core.event import Event, EventSubjects
-from streams.core.event_data import EVENT_TYPES
-from streams.core.outcome import OutcomeKind
-from streams.core.record_checks import (
+from streams.core.events.event import Event, EventSubjects
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.records.record_checks import (
     check_attempt,
     check_dead_letter,
     check_delivery,
     check_webhook,
     parse_recorded_filter,
 )
-from streams.core.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
+from streams.core.webhooks.webhook import EncryptedSecret, Pause, PauseReason, Status, Webhook
 
 Record = dict[str, Any]
 Convert = Callable[[Any], Any]

@@ -11,10 +11,10 @@ from aiokafka.errors import KafkaError
 from streams.adapters.faust import patches
 from streams.adapters.faust.credentials import faust_security
 from streams.adapters.faust.lenient_records import read_leniently
-from streams.adapters.kafka.consumer_watchdog import NewWatchdog
-from streams.adapters.kafka.messages import append_time, headers_of
+from streams.adapters.kafka.consuming.consumer_watchdog import NewWatchdog
+from streams.adapters.kafka.consuming.messages import append_time, headers_of
 from streams.core.errors import ScormWebhooksError, Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import BROKER_AWAY
 from streams.ports.kafka import Partition, Record, RecordHandler
 from streams.ports.runtime import Telemetry

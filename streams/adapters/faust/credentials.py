@@ -9,10 +9,10 @@ from aiokafka.errors import KafkaConnectionError
 from faust.auth import OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.types.auth import CredentialsT
 
-from streams.adapters.kafka.client_credentials import https_context
-from streams.adapters.kafka.config import variable
-from streams.adapters.kafka.security import SUPPORTED_OPTIONS, mechanism_of, token_source
-from streams.adapters.kafka.tokens import TokenSource
+from streams.adapters.kafka.connection.client_credentials import https_context
+from streams.adapters.kafka.connection.config import variable
+from streams.adapters.kafka.connection.security import SUPPORTED_OPTIONS, mechanism_of, token_source
+from streams.adapters.kafka.connection.tokens import TokenSource
 from streams.adapters.threads import run_in_daemon_thread
 from streams.core.errors import Misconfigured, TokenUnavailable
 

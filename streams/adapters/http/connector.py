@@ -19,8 +19,8 @@ from aiohttp.connector import Connection
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
 from streams.adapters.http.response_parser import EndpointConnection
-from streams.core.address import Network, is_allowed
-from streams.core.outcome import Response
+from streams.core.deliveries.outcome import Response
+from streams.core.webhooks.address import Network, is_allowed
 
 # Returns every address of a host name. Raises OSError when it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]

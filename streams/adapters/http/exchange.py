@@ -13,10 +13,10 @@ from yarl import URL
 from streams.adapters.http.connector import ConnectTrace, GuardedConnector
 from streams.adapters.http.idle_connections import IdleConnections
 from streams.adapters.http.response_parser import EndpointConnection
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
-from streams.core.headers import is_connection_header
-from streams.core.outcome import Response
-from streams.core.request import Request
+from streams.core.webhooks.headers import is_connection_header
 
 _TOKEN_PATTERN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 §5.6.2
 # A webhook's own headers replace these. Without the second one, an endpoint may compress its response.

@@ -12,7 +12,7 @@ from aiohttp import (
 
 from streams.adapters.http.connector import ConnectTrace, ForbiddenAddress
 from streams.adapters.http.response_parser import EndlessResponse, InvalidResponse, printable
-from streams.core.outcome import Failure, OutcomeKind
+from streams.core.deliveries.outcome import Failure, OutcomeKind
 
 MAX_DETAIL_CHARACTERS = 200
 # What OpenSSL calls a response in plain text, by its version.

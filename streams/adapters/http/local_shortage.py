@@ -10,7 +10,7 @@ from collections.abc import Callable
 from aiohttp import ClientConnectorError
 
 from streams.adapters.http.connector import Lookup
-from streams.core.outcome import Failure, OutcomeKind
+from streams.core.deliveries.outcome import Failure, OutcomeKind
 
 # No endpoint can cause these: this machine has no descriptor, memory or buffer left.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})

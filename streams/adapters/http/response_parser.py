@@ -7,8 +7,8 @@ from aiohttp.client_proto import ResponseHandler
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from streams.adapters.http.batching import BatchedWrites, Deadlines
+from streams.core.deliveries.outcome import Response
 from streams.core.limits import MAX_RESPONSE_BODY_BYTES
-from streams.core.outcome import Response
 
 MAX_BODY_READ_BYTES = 64 * 1024
 # Far more than a response needs. Only endless headers or interim responses reach it.

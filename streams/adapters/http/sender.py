@@ -14,11 +14,11 @@ from streams.adapters.http.connector import ConnectTrace, GuardedConnector, Look
 from streams.adapters.http.exchange import PostExchange, RequestTarget
 from streams.adapters.http.failures import failure_of
 from streams.adapters.http.local_shortage import DnsProbe, shortage_of
-from streams.core.address import Network
+from streams.core.deliveries.outcome import Failure, Response
+from streams.core.deliveries.request import Request
 from streams.core.errors import Unavailable
-from streams.core.outcome import Failure, Response
-from streams.core.request import Request
-from streams.core.url import url_errors
+from streams.core.webhooks.address import Network
+from streams.core.webhooks.url import url_errors
 
 TIMEOUT_SECONDS = 10.0
 # No attempt begins on an older connection: with the default timeout, none is used after 60 seconds. It does not depend

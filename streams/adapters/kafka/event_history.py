@@ -9,12 +9,12 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from streams.adapters.kafka.connection.transient_errors import require_accepted
+from streams.adapters.kafka.consuming.messages import to_record
 from streams.adapters.kafka.lone_consumers import LoneConsumers
-from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
-from streams.adapters.kafka.transient_errors import require_accepted
 from streams.adapters.threads import run_in_daemon_thread
-from streams.core.backfill import OffsetRange, Period
+from streams.core.deliveries.backfill import OffsetRange, Period
 from streams.core.errors import Unavailable
 from streams.ports.kafka import HistoryPortion, Record
 from streams.topics import SESSION_EVENTS

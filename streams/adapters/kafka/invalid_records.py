@@ -5,11 +5,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from streams.adapters.kafka.consuming.messages import to_record
 from streams.adapters.kafka.lone_consumers import LoneConsumers
-from streams.adapters.kafka.messages import to_record
 from streams.adapters.kafka.partition_bounds import partition_bounds
 from streams.core.errors import NotFound, Unavailable
-from streams.core.invalid_record import StoredRecord, parse_record_id, stored_record
+from streams.core.records.invalid_record import StoredRecord, parse_record_id, stored_record
 from streams.ports.kafka import Record
 from streams.topics import INVALID
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 
-from streams.adapters.kafka.config import subscriptions_config
-from streams.adapters.kafka.connection_errors import ConnectionErrors, unreachable_error
-from streams.adapters.kafka.messages import LIBRDKAFKA_LOGGER
-from streams.adapters.kafka.security import require_token
+from streams.adapters.kafka.connection.config import subscriptions_config
+from streams.adapters.kafka.connection.connection_errors import ConnectionErrors, unreachable_error
+from streams.adapters.kafka.connection.security import require_token
+from streams.adapters.kafka.consuming.messages import LIBRDKAFKA_LOGGER
 
 
 class LoneConsumers:

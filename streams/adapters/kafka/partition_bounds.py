@@ -4,7 +4,7 @@ from functools import partial
 
 from confluent_kafka import Consumer, TopicPartition
 
-from streams.adapters.kafka.transient_errors import repeat_if_transient
+from streams.adapters.kafka.connection.transient_errors import repeat_if_transient
 from streams.core.errors import Unavailable
 
 REQUEST_SECONDS = 10.0

@@ -11,8 +11,8 @@ from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
 from streams.adapters.oidc.metadata import Metadata
+from streams.core.accounts.oidc import SignInRefused
 from streams.core.errors import ProviderFailed
-from streams.core.oidc import SignInRefused
 
 # How far the provider's clock may be off.
 LEEWAY_SECONDS = 60

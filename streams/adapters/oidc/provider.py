@@ -17,8 +17,8 @@ from joserfc.jwk import KeySet
 from streams.adapters.oidc.id_token import validate_claims
 from streams.adapters.oidc.limited_transport import LimitedTransport, limited_time
 from streams.adapters.oidc.metadata import DISCOVERY_PATH, Metadata, parse_keys, parse_metadata
+from streams.core.accounts.oidc import EMAIL_CLAIMS, AuthorizationRequest, SignInRefused
 from streams.core.errors import ProviderFailed
-from streams.core.oidc import EMAIL_CLAIMS, AuthorizationRequest, SignInRefused
 from streams.ports.runtime import Clock
 
 # Providers change keys and endpoints rarely, and withdraw a key when it is stolen.

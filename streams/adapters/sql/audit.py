@@ -5,8 +5,8 @@ from dataclasses import asdict
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import audit_log
-from streams.core.audit import AuditEntry
+from streams.adapters.sql.tables.accounts import audit_log
+from streams.core.accounts.audit import AuditEntry
 
 
 async def write_entry(connection: AsyncConnection, audit_entry: AuditEntry | None) -> None:

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 from sqlalchemy import delete, select
 
-from streams.adapters.sql.account_tables import failed_work
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.dialects import insert
-from streams.adapters.sql.rows import to_value
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.accounts import failed_work
 from streams.core.failed_work import FAILING_PERIOD, FailedWork, WorkKind
 
 _columns = failed_work.c

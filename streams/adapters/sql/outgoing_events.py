@@ -6,12 +6,12 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import BulkInsert
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.row_watch import RowWatch
-from streams.adapters.sql.usage_tables import outgoing_events
-from streams.core.event import Event, partition_key
-from streams.core.usage import OutgoingEvent
+from streams.adapters.sql.engine.bulk_insert import BulkInsert
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.row_watch import RowWatch
+from streams.adapters.sql.tables.usage import outgoing_events
+from streams.core.accounts.usage import OutgoingEvent
+from streams.core.events.event import Event, partition_key
 from streams.ports.kafka import Codec
 
 _EVENTS = BulkInsert(outgoing_events)

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, exists, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import (
+from streams.adapters.sql.deliveries.event_metadata import delete_metadata
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.many_keys import is_one_of, is_one_of_pairs
+from streams.adapters.sql.tables.accounts import (
     audit_log,
     idempotency_keys,
     jobs,
@@ -17,12 +20,8 @@ from streams.adapters.sql.account_tables import (
     sessions,
     sign_ins,
 )
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions, player_states
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.event_metadata import delete_metadata
-from streams.adapters.sql.many_keys import is_one_of, is_one_of_pairs
-from streams.adapters.sql.tables import (
+from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions, player_states
+from streams.adapters.sql.tables.deliveries import (
     IS_DONE,
     IS_NOT_DELIVERED,
     attempts,
@@ -35,9 +34,10 @@ from streams.adapters.sql.tables import (
     webhook_health,
     webhooks,
 )
-from streams.adapters.sql.usage_tables import counted_launches
-from streams.core.delivery import State
-from streams.core.usage import month_of
+from streams.adapters.sql.tables.erasures import erasures
+from streams.adapters.sql.tables.usage import counted_launches
+from streams.core.accounts.usage import month_of
+from streams.core.deliveries.delivery import State
 from streams.ports.storage import Prunable, PruneResult
 
 

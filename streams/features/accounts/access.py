@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hmac import compare_digest
 
-from streams.core.access import (
+from streams.core.accounts.access import (
     OPERATOR,
     ApiKey,
     Caller,
@@ -19,7 +19,7 @@ from streams.core.access import (
     parse_operator_keys,
     scope_errors,
 )
-from streams.core.account import User
+from streams.core.accounts.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
 from streams.core.recently_found import TtlCache
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from streams.core.access import make_key
-from streams.core.account import Account
-from streams.core.audit import AuditEntry
+from streams.core.accounts.access import make_key
+from streams.core.accounts.account import Account
+from streams.core.accounts.audit import AuditEntry
 from streams.core.errors import FieldError, Invalid
 from streams.core.limits import MAX_PLAN_LIMIT
 from streams.core.page import Cursor, Page

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from streams.core.event import Data, Event
+from streams.core.accounts.usage import LAUNCHED_TYPE
+from streams.core.events.event import Data, Event
 from streams.core.limits import MAX_SCORES_PER_SESSION
 from streams.core.times import format_time
-from streams.core.usage import LAUNCHED_TYPE
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.player_state import StoreResult, has_state, to_player_state
 from streams.features.course_sessions.progress import CommitEffect, Progress, apply

@@ -7,9 +7,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.bulk_insert import BulkInsert
-from streams.adapters.sql.course_session_tables import HAS_STATE, course_sessions, player_states
-from streams.adapters.sql.database import Database
+from streams.adapters.sql.engine.bulk_insert import BulkInsert
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.tables.course_sessions import HAS_STATE, course_sessions, player_states
 from streams.core.errors import InvalidRecord
 from streams.features.course_sessions.changes import SessionChange
 from streams.features.course_sessions.player_state import StoreResult

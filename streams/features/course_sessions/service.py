@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from streams.core.errors import Conflict, Ended, FieldError, Invalid, NotFound, Unavailable
-from streams.core.event import check_event
-from streams.core.event_data import metadata_problem
+from streams.core.events.event import check_event
+from streams.core.events.event_data import metadata_problem
 from streams.core.limits import MAX_LEARNER_BYTES
 from streams.features.course_sessions.changes import EventContext, SessionChange, apply_commit, close, launch
 from streams.features.course_sessions.commit import PlayerCommit

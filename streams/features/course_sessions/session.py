@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from streams.core.access import digest
+from streams.core.accounts.access import digest
 from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress
 

@@ -9,15 +9,15 @@ from sqlalchemy import ColumnElement, Select, bindparam, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
-from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import BulkInsert
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.dialects import insert
+from streams.adapters.sql.engine.bulk_insert import BulkInsert
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.dialects import insert
 from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.adapters.sql.tables.accounts import accounts
+from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 from streams.features.course_sessions.changes import SessionChange, has_last_score
 from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.player_states import DEFAULT_MAX_BYTES, SqlPlayerStates

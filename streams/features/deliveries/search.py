@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from streams.core.account import DeliveryFilter
-from streams.core.delivery_state import DeliveryState
-from streams.core.event_data import is_storable
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery_state import DeliveryState
+from streams.core.events.event_data import is_storable
 from streams.core.page import Page
 from streams.features.deliveries.search_rules import MAX_COUNTED, MAX_LOOKED_UP, MAX_SAMPLED, IdKind, LastAttempt
 from streams.features.deliveries.search_storage import SqlDeliverySearch

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from streams.core.delivery import State
+from streams.core.deliveries.delivery import State
 
 # A count that would take longer says "10 000+".
 MAX_COUNTED = 10_000

@@ -6,12 +6,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.ordered_query import ordered_query, subject_conditions
-from streams.adapters.sql.tables import attempts, deliveries, events
-from streams.core.account import DeliveryFilter
-from streams.core.delivery import State
-from streams.core.event import EventSubjects
+from streams.adapters.sql.deliveries.ordered_query import ordered_query, subject_conditions
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.tables.deliveries import attempts, deliveries, events
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.delivery import State
+from streams.core.events.event import EventSubjects
 from streams.features.deliveries.search_rules import FacetCount, IdKind, LastAttempt
 
 

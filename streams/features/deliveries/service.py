@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from streams.core.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
-from streams.core.audit import AuditEntry
-from streams.core.delivery import State, Trigger
-from streams.core.delivery_state import DeliveryState, StateCount
-from streams.core.erasure import ERASED_REASON
+from streams.core.accounts.account import AttemptDetails, DeliveryDetails, DeliveryFilter, DeliverySummary
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.delivery import State, Trigger
+from streams.core.deliveries.delivery_state import DeliveryState, StateCount
+from streams.core.deliveries.job import Job, JobKind, JobStatus
+from streams.core.erasures.erasure import ERASED_REASON
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.ids import derived_id
-from streams.core.job import Job, JobKind, JobStatus
 from streams.core.limits import MAX_RETRIES_PER_DELIVERY
 from streams.core.page import Cursor, Page
 from streams.features.shared.audit_trail import new_entry

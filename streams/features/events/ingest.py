@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from streams.core.errors import FieldError, Invalid, NotAcknowledged, RecordsRefused
-from streams.core.event import Event, parse_event, partition_key, with_trace_parent
+from streams.core.events.event import Event, parse_event, partition_key, with_trace_parent
 from streams.core.ids import derived_id
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.core.recently_found import TtlCache
-from streams.core.webhook import Webhook, wants
+from streams.core.webhooks.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
 # The count is a hint for people: an event does not wait longer for it.

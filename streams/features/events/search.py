@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from ulid import ULID
 
-from streams.core.account import DeliveryFilter
-from streams.core.backfill import remaining_ranges, without_empty
-from streams.core.delivery_state import DeliveryState
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.backfill import remaining_ranges, without_empty
+from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.errors import FieldError, Invalid, InvalidRecord, NotFound
-from streams.core.event import Event
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event import Event
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.times import format_time
-from streams.core.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
+from streams.core.webhooks.webhook import MismatchReason, Webhook, closest_mismatch, mismatch_reason
 from streams.features.events.storage import SqlAccountWebhooks
 from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record

@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.tables import webhooks
-from streams.adapters.sql.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
-from streams.core.event_filter import EventFilter
-from streams.core.record_checks import parse_recorded_filter
-from streams.core.webhook import ALL_EVENTS, Webhook
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.tables.accounts import accounts
+from streams.adapters.sql.tables.deliveries import webhooks
+from streams.adapters.sql.webhooks.webhook_rows import FILTER_CHARACTERS, SCOPE_CHARACTERS
+from streams.core.events.event_filter import EventFilter
+from streams.core.records.record_checks import parse_recorded_filter
+from streams.core.webhooks.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_PER_QUERY = 1000

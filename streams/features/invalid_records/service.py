@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from streams.core.errors import Conflict, RecordsRefused, Unavailable
-from streams.core.invalid_record import StoredRecord
+from streams.core.records.invalid_record import StoredRecord
 from streams.features.invalid_records.storage import SqlReplayedRecords
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.audit_trail import new_entry

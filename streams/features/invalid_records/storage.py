@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
 
-from streams.adapters.sql.account_tables import replayed_records
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.dialects import insert
-from streams.core.invalid_record import StoredRecord
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.tables.accounts import replayed_records
+from streams.core.records.invalid_record import StoredRecord
 
 # Longer than any retention of `session-events.invalid`.
 KEPT_FOR = timedelta(days=400)

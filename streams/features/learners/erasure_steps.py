@@ -10,19 +10,19 @@ from typing import Any
 from sqlalchemy import Column, Select, delete, literal, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import api_keys, audit_log, idempotency_keys, mails
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions, player_states
-from streams.adapters.sql.erased_events import IS_NOT_ERASED, erase_deliveries
-from streams.adapters.sql.event_metadata import delete_metadata
-from streams.adapters.sql.keyset import prefer_index_order
-from streams.adapters.sql.ordered_query import subject_conditions
-from streams.adapters.sql.redaction import MAY_NAME_LEARNERS, redact, redact_last_messages, redact_mails
-from streams.adapters.sql.schema import Moment
-from streams.adapters.sql.tables import deliveries, events, webhook_health, webhooks
-from streams.adapters.sql.usage_tables import outgoing_events
-from streams.core.erasure import ErasedKind, mask_learner
+from streams.adapters.sql.deliveries.event_metadata import delete_metadata
+from streams.adapters.sql.deliveries.ordered_query import subject_conditions
+from streams.adapters.sql.engine.keyset import prefer_index_order
+from streams.adapters.sql.erasures.erased_events import IS_NOT_ERASED, erase_deliveries
+from streams.adapters.sql.erasures.redaction import MAY_NAME_LEARNERS, redact, redact_last_messages, redact_mails
+from streams.adapters.sql.tables.accounts import api_keys, audit_log, idempotency_keys, mails
+from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions, player_states
+from streams.adapters.sql.tables.deliveries import deliveries, events, webhook_health, webhooks
+from streams.adapters.sql.tables.types import Moment
+from streams.adapters.sql.tables.usage import outgoing_events
+from streams.core.erasures.erasure import ErasedKind, mask_learner
 from streams.core.errors import InvalidRecord
-from streams.core.event import EventSubjects
+from streams.core.events.event import EventSubjects
 from streams.ports.delivery import Encryption
 
 EVENTS_PER_PORTION = 500

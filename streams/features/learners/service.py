@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from streams.core.erasure import Erasure
+from streams.core.erasures.erasure import Erasure
 from streams.core.errors import FieldError, Invalid, NotFound
-from streams.core.event_data import is_storable
+from streams.core.events.event_data import is_storable
 from streams.core.limits import MAX_TEXT_CHARACTERS
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import new_entry

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from streams.core.erasure import Erasure
+from streams.core.erasures.erasure import Erasure
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
 from streams.ports.runtime import Clock, Telemetry

@@ -9,21 +9,21 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_limits import require_row_limit
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.erased_events import SqlErasedEvents, accounts_with_erasures
-from streams.adapters.sql.erasure_outbox import store_erased
-from streams.adapters.sql.erasure_tables import erasures
-from streams.adapters.sql.learner_hash import ensure_key
-from streams.adapters.sql.ordered_query import subject_conditions
-from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import events, webhooks
-from streams.core.audit import AuditEntry
-from streams.core.delivery_state import EventKey, RecordedEvent
+from streams.adapters.sql.deliveries.ordered_query import subject_conditions
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.erasures.erased_events import SqlErasedEvents, accounts_with_erasures
+from streams.adapters.sql.erasures.erasure_outbox import store_erased
+from streams.adapters.sql.erasures.learner_hash import ensure_key
+from streams.adapters.sql.tables.deliveries import events, webhooks
+from streams.adapters.sql.tables.erasures import erasures
+from streams.adapters.sql.webhooks.account_limits import require_row_limit
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.delivery_state import EventKey, RecordedEvent
 from streams.core.encryption import WrongKeys
-from streams.core.erasure import (
+from streams.core.erasures.erasure import (
     HASH_KEY_BYTES,
     ErasedLearner,
     Erasure,
@@ -32,7 +32,7 @@ from streams.core.erasure import (
     learner_hash,
 )
 from streams.core.errors import InvalidRecord
-from streams.core.event import EventSubjects
+from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
 from streams.core.limits import MAX_ERASURES_PER_DAY
 from streams.features.learners.erasure_steps import STEPS, Learner

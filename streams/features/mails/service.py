@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from streams.core.mail import Mail, RenderedMail
+from streams.core.accounts.mail import Mail, RenderedMail
 from streams.core.page import Cursor, Page
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose

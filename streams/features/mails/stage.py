@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from streams.core.accounts.mail import Mail, MailKind, RenderedMail, next_due_at
+from streams.core.accounts.session import LINK_LIFETIME
 from streams.core.encryption import WrongKeys
 from streams.core.errors import ROW_ERRORS, InvalidRecord, PartiallySent, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
-from streams.core.mail import Mail, MailKind, RenderedMail, next_due_at
-from streams.core.session import LINK_LIFETIME
 from streams.features.mails.storage import SqlMails
 from streams.features.mails.text import compose, compose_sign_in, group_pauses
 from streams.outage import DATABASE, ENCRYPTION_KEYS, MAIL_SERVER, Outages

@@ -8,16 +8,16 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import accounts, mails
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.dialects import insert
-from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, webhooks
-from streams.core.delivery import State
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.engine.keyset import read_page
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.accounts import accounts, mails
+from streams.adapters.sql.tables.deliveries import IS_NOT_DELIVERED, deliveries, webhooks
+from streams.core.accounts.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
+from streams.core.deliveries.delivery import State
 from streams.core.errors import ROW_ERRORS
 from streams.core.failed_work import FailedRows, put_aside, read_rows
-from streams.core.mail import MAX_GROUPED_MAILS, PAUSE_GROUPING_WINDOW, Mail, MailKind, OtherPauses
 from streams.core.page import Cursor, Page, json_bytes
 from streams.core.times import format_time
 from streams.ids import new_id

@@ -5,9 +5,9 @@ from dataclasses import replace
 from html import escape
 from typing import Any, NamedTuple
 
-from streams.core.mail import Mail, MailKind, OtherPauses, RenderedMail
+from streams.core.accounts.mail import Mail, MailKind, OtherPauses, RenderedMail
 from streams.core.text import escape_controls
-from streams.core.url import without_query
+from streams.core.webhooks.url import without_query
 
 # What one mail names of the webhooks that are paused.
 MAX_LISTED_WEBHOOKS = 20

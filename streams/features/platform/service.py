@@ -5,12 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from streams.core.backlog import GroupOffsets
-from streams.core.event_data import is_storable
+from streams.core.accounts.platform_stats import AccountSummary, StageLag, WebhookProblem
+from streams.core.accounts.usage import UnknownAccount
+from streams.core.deliveries.backlog import GroupOffsets
+from streams.core.events.event_data import is_storable
 from streams.core.failed_work import FAILING_PERIOD, FailedWork
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, StageLag, WebhookProblem
-from streams.core.usage import UnknownAccount
 from streams.features.platform.storage import SqlPlatformStats
 from streams.ports.kafka import GroupLags, Partition
 from streams.ports.runtime import Clock

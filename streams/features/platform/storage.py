@@ -6,14 +6,20 @@ from typing import Any
 
 from sqlalchemy import Select, func, or_, select
 
-from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.tables import IS_NOT_DELIVERED, deliveries, hourly_attempts, webhook_health, webhooks
-from streams.core.delivery import State
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.tables.accounts import accounts
+from streams.adapters.sql.tables.deliveries import (
+    IS_NOT_DELIVERED,
+    deliveries,
+    hourly_attempts,
+    webhook_health,
+    webhooks,
+)
+from streams.core.accounts.platform_stats import AccountSummary, WebhookProblem
+from streams.core.deliveries.delivery import State
 from streams.core.page import Cursor, Page
-from streams.core.platform_stats import AccountSummary, WebhookProblem
-from streams.core.webhook import PauseReason, Status
-from streams.core.webhook_stats import FailureStreak
+from streams.core.webhooks.webhook import PauseReason, Status
+from streams.core.webhooks.webhook_stats import FailureStreak
 from streams.features.shared.accounts import accounts_page
 
 

@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import replace
 
-from streams.core.backfill import MIN_EVENT_AGE, Backfill
-from streams.core.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.backfill import MIN_EVENT_AGE, Backfill
+from streams.core.deliveries.delivery_state import Batch, RecordedValue, merge_records
+from streams.core.deliveries.job import Job
 from streams.core.errors import InvalidRecord, Unavailable
-from streams.core.job import Job
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.features.replays.missing_events import deliveries_of
 from streams.outage import EVENT_HISTORY, Outages
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from streams.core.account import DeliveryFilter
-from streams.core.backfill import Period, backfill_delivery, remaining_ranges, without_empty
-from streams.core.delivery import Delivery
-from streams.core.delivery_state import recorded_event
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.backfill import Period, backfill_delivery, remaining_ranges, without_empty
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.delivery_state import recorded_event
 from streams.core.errors import Invalid, InvalidRecord
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.features.replays.rules import MissingEvents
 from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, HistoryPortion, Record

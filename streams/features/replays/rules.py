@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from streams.core.account import DeliveryFilter, DeliverySummary
-from streams.core.delivery import State
+from streams.core.accounts.account import DeliveryFilter, DeliverySummary
+from streams.core.deliveries.delivery import State
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event_data import EVENT_TYPES
 
 # Held and waiting deliveries are sent without a replay.
 REPLAYABLE = (State.DELIVERED, State.DEAD, State.DISCARDED)

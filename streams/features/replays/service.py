@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.backfill import Backfill
+from streams.core.deliveries.job import Job, JobKind
 from streams.core.ids import derived_id
-from streams.core.job import Job, JobKind
-from streams.core.rate import seconds_to_send
-from streams.core.webhook import Webhook
+from streams.core.queues.rate import seconds_to_send
+from streams.core.webhooks.webhook import Webhook
 from streams.features.replays.missing_events import MissingEventCounter
 from streams.features.replays.rules import ReplayCount, ReplayRequest
 from streams.features.shared.audit_trail import new_entry

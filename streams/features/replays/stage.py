@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+from streams.core.deliveries.job import Job
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRow, WorkKind
-from streams.core.job import Job
 from streams.features.replays.backfill import HistoryBackfill
 from streams.outage import JOB, Outage
 from streams.ports.runtime import Telemetry

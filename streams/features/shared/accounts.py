@@ -9,20 +9,20 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.batches import Batches
-from streams.adapters.sql.account_limits import require_row_limit
-from streams.adapters.sql.account_tables import accounts, api_keys, users
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import Database, SqlStorage
-from streams.adapters.sql.dialects import insert
-from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.rows import to_value
-from streams.core.access import ApiKey, Role, Scope
-from streams.core.account import Account, User
-from streams.core.audit import AuditEntry
+from streams.adapters.sql.engine.database import Database, SqlStorage
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.engine.keyset import read_page
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.accounts import accounts, api_keys, users
+from streams.adapters.sql.webhooks.account_limits import require_row_limit
+from streams.core.accounts.access import ApiKey, Role, Scope
+from streams.core.accounts.account import Account, User
+from streams.core.accounts.audit import AuditEntry
 from streams.core.errors import NotFound
 from streams.core.limits import MAX_KEYS_LISTED, MAX_KEYS_PER_ACCOUNT, MAX_USERS_PER_ACCOUNT
 from streams.core.page import Cursor, Page, json_bytes
-from streams.core.request_class import RequestClass
+from streams.core.queues.request_class import RequestClass
 
 KEYS_PER_QUERY = 500
 _TOO_MANY_KEYS_MESSAGE = "the account has {count} API keys, and may have at most {limit}: revoke one first"

@@ -4,11 +4,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from streams.adapters.sql.account_tables import audit_log
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.keyset import read_page
-from streams.core.audit import AuditEntry, AuditFilter
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.keyset import read_page
+from streams.adapters.sql.tables.accounts import audit_log
+from streams.core.accounts.audit import AuditEntry, AuditFilter
 from streams.core.page import Cursor, Page, json_bytes
 
 

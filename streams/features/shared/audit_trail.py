@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from streams.core.audit import AuditEntry
-from streams.core.request import MASK
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.request import MASK
 from streams.ids import new_id
 from streams.ports.runtime import Clock
 

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, select, update
 
-from streams.adapters.sql.account_tables import idempotency_keys
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.dialects import insert
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.tables.accounts import idempotency_keys
 
 
 @dataclass(frozen=True, slots=True)

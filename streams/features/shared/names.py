@@ -1,7 +1,7 @@
 """Names of accounts and keys."""
 
 from streams.core.errors import FieldError
-from streams.core.event_data import is_storable
+from streams.core.events.event_data import is_storable
 from streams.core.limits import MAX_NAME_CHARACTERS
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from streams.core.backfill import OffsetRange, remaining_ranges, without_empty
-from streams.core.delivery_state import RecordedEvent
+from streams.core.deliveries.backfill import OffsetRange, remaining_ranges, without_empty
+from streams.core.deliveries.delivery_state import RecordedEvent
 from streams.core.errors import Invalid, InvalidRecord
-from streams.core.event import Event, event_and_body, event_hash, subjects_of_event
+from streams.core.events.event import Event, event_and_body, event_hash, subjects_of_event
 from streams.features.shared.in_turns import iterate_cooperatively
 from streams.ports.kafka import Codec, EventHistory, Record
 from streams.ports.runtime import Clock

@@ -4,9 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from streams.core.access import digest
-from streams.core.errors import InvalidRecord, ProviderFailed, Unauthorized
-from streams.core.oidc import (
+from streams.core.accounts.access import digest
+from streams.core.accounts.oidc import (
     PENDING_LIFETIME,
     AccountIdentity,
     AuthorizationRequest,
@@ -20,7 +19,8 @@ from streams.core.oidc import (
     SignInRefused,
     identify,
 )
-from streams.core.session import SignInMethod
+from streams.core.accounts.session import SignInMethod
+from streams.core.errors import InvalidRecord, ProviderFailed, Unauthorized
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.emails import normalize_email
 from streams.features.sign_in.service import Browser, OpenedSignIn, SignInService

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from streams.core.access import Role, digest
-from streams.core.account import User
-from streams.core.audit import AuditEntry
-from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
-from streams.core.mail import Mail, MailKind
-from streams.core.session import (
+from streams.core.accounts.access import Role, digest
+from streams.core.accounts.account import User
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import Mail, MailKind
+from streams.core.accounts.session import (
     LINK_LIFETIME,
     MAX_CODE_GUESSES,
     MAX_LINK_LIFETIME,
@@ -23,7 +22,8 @@ from streams.core.session import (
     SignInMethod,
     code_digest,
 )
-from streams.core.url import page_url_errors
+from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized
+from streams.core.webhooks.url import page_url_errors
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from streams.core.access import Role, digest
-from streams.core.audit import AuditEntry
+from streams.core.accounts.access import Role, digest
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.session import USE_UPDATE_INTERVAL, Session, SignInMethod
 from streams.core.errors import Forbidden, NotFound, Unauthorized
-from streams.core.session import USE_UPDATE_INTERVAL, Session, SignInMethod
 from streams.features.shared.accounts import SqlAccounts, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.sign_in.storage import SqlSessions

@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 
 from streams.adapters.batches import Batches
-from streams.adapters.sql.account_tables import mails, pending_sign_ins, sessions, sign_ins, users
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import Database, SqlStorage
-from streams.adapters.sql.rows import to_value
-from streams.core.access import Role
-from streams.core.audit import AuditEntry
+from streams.adapters.sql.engine.database import Database, SqlStorage
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.accounts import mails, pending_sign_ins, sessions, sign_ins, users
+from streams.core.accounts.access import Role
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import Mail
+from streams.core.accounts.oidc import PendingSignIn
+from streams.core.accounts.session import IDLE_TIMEOUT, LINK_LIFETIME, Session, SignIn
 from streams.core.limits import MAX_SESSIONS_LISTED
-from streams.core.mail import Mail
-from streams.core.oidc import PendingSignIn
-from streams.core.request_class import RequestClass
-from streams.core.session import IDLE_TIMEOUT, LINK_LIFETIME, Session, SignIn
+from streams.core.queues.request_class import RequestClass
 
 SESSIONS_PER_QUERY = 500
 

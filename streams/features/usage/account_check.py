@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from streams.core.event import Event
+from streams.core.accounts.usage import UnknownAccount
+from streams.core.events.event import Event
 from streams.core.failed_work import WorkKind
 from streams.core.ids import is_id
-from streams.core.usage import UnknownAccount
 from streams.outage import DATABASE, Outages
 from streams.ports.runtime import Telemetry
 from streams.ports.storage import UnknownAccounts

@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from streams.core.accounts.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
 from streams.core.errors import FieldError, Invalid
-from streams.core.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage
 from streams.ports.runtime import Clock

@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
-from streams.core.backfill import OffsetRange
+from streams.core.accounts.usage import LAUNCHED_TYPE, launches_of
+from streams.core.deliveries.backfill import OffsetRange
 from streams.core.errors import ROW_ERRORS, Invalid, InvalidRecord
-from streams.core.event import Event, check_event
-from streams.core.invalid_on_failure import invalid_on_failure
-from streams.core.usage import LAUNCHED_TYPE, launches_of
+from streams.core.events.event import Event, check_event
+from streams.core.records.invalid_on_failure import invalid_on_failure
 from streams.features.usage.account_check import AccountCheck
 from streams.outage import DATABASE, Outages
 from streams.ports.kafka import Codec, Partition, Record, RecordConsumer

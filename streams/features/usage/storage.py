@@ -8,19 +8,18 @@ from typing import Any
 from sqlalchemy import Select, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import BulkInsert
-from streams.adapters.sql.database import Database, SqlStorage
+from streams.adapters.sql.engine.bulk_insert import BulkInsert
+from streams.adapters.sql.engine.database import Database, SqlStorage
 from streams.adapters.sql.outgoing_events import StoredEvents
-from streams.adapters.sql.usage_tables import (
+from streams.adapters.sql.tables.accounts import accounts
+from streams.adapters.sql.tables.usage import (
     counted_launches,
     usage_details,
     usage_months,
     usage_notices,
     usage_positions,
 )
-from streams.core.backfill import OffsetRange
-from streams.core.usage import (
+from streams.core.accounts.usage import (
     Launch,
     LaunchBatch,
     NewLaunches,
@@ -34,6 +33,7 @@ from streams.core.usage import (
     notice_event,
     reached_thresholds,
 )
+from streams.core.deliveries.backfill import OffsetRange
 from streams.ports.kafka import Codec
 
 

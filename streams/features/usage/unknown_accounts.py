@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy import delete, select
 
-from streams.adapters.sql.account_tables import accounts
-from streams.adapters.sql.bulk_insert import BulkInsert
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.many_keys import is_one_of
-from streams.adapters.sql.usage_tables import unknown_accounts
-from streams.core.usage import UnknownAccount
+from streams.adapters.sql.engine.bulk_insert import BulkInsert
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.many_keys import is_one_of
+from streams.adapters.sql.tables.accounts import accounts
+from streams.adapters.sql.tables.usage import unknown_accounts
+from streams.core.accounts.usage import UnknownAccount
 
 MAX_ROWS = 100
 _NEWEST_FIRST = (unknown_accounts.c.last_at.desc(), unknown_accounts.c.account_id)

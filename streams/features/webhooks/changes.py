@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from streams.core.webhook import Pause, Registration, Status
+from streams.core.webhooks.webhook import Pause, Registration, Status
 from streams.features.shared.audit_trail import Masked
 from streams.features.webhooks.input import to_webhook_input
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from streams.core.errors import FieldError, Invalid
-from streams.core.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.event_filter import parse_filter, type_errors
-from streams.core.headers import is_connection_header
+from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
+from streams.core.events.event_filter import parse_filter, type_errors
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
     MAX_CONCURRENCY,
@@ -17,8 +16,9 @@ from streams.core.limits import (
     MAX_SCOPE_IDS,
     MAX_WEBHOOK_HEADERS,
 )
-from streams.core.url import url_errors
-from streams.core.webhook import (
+from streams.core.webhooks.headers import is_connection_header
+from streams.core.webhooks.url import url_errors
+from streams.core.webhooks.webhook import (
     ALL_EVENTS,
     DEFAULT_MAX_CONCURRENCY,
     Registration,

@@ -8,13 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.erased_events import IS_NOT_ERASED
-from streams.adapters.sql.tables import deliveries, events
-from streams.core.delivery import Trigger
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.erasures.erased_events import IS_NOT_ERASED
+from streams.adapters.sql.tables.deliveries import deliveries, events
+from streams.core.deliveries.delivery import Trigger
 from streams.core.errors import FieldError, Invalid, Unavailable
-from streams.core.event import Event, parse_event
-from streams.core.webhook import MismatchReason, Webhook, mismatch_reason
+from streams.core.events.event import Event, parse_event
+from streams.core.webhooks.webhook import MismatchReason, Webhook, mismatch_reason
 from streams.features.shared.newest_events import NewestEventReader
 from streams.features.webhooks.input import WebhookInput, input_errors, to_webhook_fields
 from streams.ports.runtime import Clock

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from streams.core.errors import Conflict
 from streams.core.limits import MAX_WAITING_TESTS_PER_ACCOUNT, MAX_WAITING_TESTS_PER_WEBHOOK
-from streams.core.webhook import Webhook
+from streams.core.webhooks.webhook import Webhook
 from streams.ports.storage import DeliveryStore
 
 POLL_INTERVAL_SECONDS = 0.05

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from streams.core.event import Data, Event
-from streams.core.event_data import EVENT_TYPES
+from streams.core.events.event import Data, Event
+from streams.core.events.event_data import EVENT_TYPES
 from streams.core.times import format_time
 
 # So that a filter of metadata can be tried.

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from streams.core.audit import AuditEntry
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.signing import SECRET_BYTES, make_secret
 from streams.core.errors import Conflict, FieldError, Invalid
-from streams.core.signing import SECRET_BYTES, make_secret
 from streams.core.times import format_time
-from streams.core.webhook import EncryptedSecret, Registration
+from streams.core.webhooks.webhook import EncryptedSecret, Registration
 from streams.features.shared.audit_log import SqlAuditLog
 from streams.features.shared.audit_trail import new_entry
 from streams.features.webhooks.service import ChangeResult, WebhookService

@@ -6,14 +6,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from streams.core.audit import AuditEntry
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.held import HeldChoice
+from streams.core.deliveries.signing import SECRET_BYTES, make_secret
 from streams.core.errors import FieldError, Invalid, NotFound, Stale
-from streams.core.held import HeldChoice
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 from streams.core.page import Cursor, Page
-from streams.core.signing import SECRET_BYTES, make_secret
-from streams.core.url import host_of
-from streams.core.webhook import EncryptedSecret, ListedWebhook, Pause, PauseReason, Registration, Status, Webhook
+from streams.core.webhooks.url import host_of
+from streams.core.webhooks.webhook import (
+    EncryptedSecret,
+    ListedWebhook,
+    Pause,
+    PauseReason,
+    Registration,
+    Status,
+    Webhook,
+)
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.shared.audit_trail import differences, new_entry
 from streams.features.shared.publication import wait_until_published

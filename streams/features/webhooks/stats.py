@@ -4,10 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import FieldError, Invalid
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import ListedWebhook, Registration, Webhook
-from streams.core.webhook_stats import FailedAttempt, FailureStreak, HourlyAttempts, WebhookStats, percentile_ms
+from streams.core.webhooks.webhook import ListedWebhook, Registration, Webhook
+from streams.core.webhooks.webhook_stats import (
+    FailedAttempt,
+    FailureStreak,
+    HourlyAttempts,
+    WebhookStats,
+    percentile_ms,
+)
 from streams.features.webhooks.stats_storage import SqlWebhookStats
 from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports.runtime import Clock

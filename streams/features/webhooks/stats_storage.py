@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Select, func, select
 
-from streams.adapters.sql.database import SqlStorage
-from streams.adapters.sql.rows import to_value
-from streams.adapters.sql.tables import (
+from streams.adapters.sql.engine.database import SqlStorage
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.deliveries import (
     IS_FAILED,
     IS_NOT_DELIVERED,
     attempts,
@@ -20,10 +20,10 @@ from streams.adapters.sql.tables import (
     webhook_health,
     webhooks,
 )
-from streams.core.delivery import State, Trigger
-from streams.core.delivery_state import StateCount
-from streams.core.outcome import RESPONSE_KINDS, OutcomeKind
-from streams.core.webhook_stats import (
+from streams.core.deliveries.delivery import State, Trigger
+from streams.core.deliveries.delivery_state import StateCount
+from streams.core.deliveries.outcome import RESPONSE_KINDS, OutcomeKind
+from streams.core.webhooks.webhook_stats import (
     FailedAttempt,
     FailureStreak,
     HourlyAttempts,

@@ -8,18 +8,18 @@ from datetime import datetime
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.account_limits import require_row_limit, require_webhook_limits
 from streams.adapters.sql.audit import write_entry
-from streams.adapters.sql.database import Database
-from streams.adapters.sql.dirty_webhooks import mark_webhook_dirty, next_version
-from streams.adapters.sql.encryption_check import SqlEncryptionCheck
-from streams.adapters.sql.keyset import read_page
-from streams.adapters.sql.tables import pauses, webhooks
-from streams.adapters.sql.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
-from streams.core.audit import AuditEntry
-from streams.core.held import HeldChoice
+from streams.adapters.sql.engine.database import Database
+from streams.adapters.sql.engine.encryption_check import SqlEncryptionCheck
+from streams.adapters.sql.engine.keyset import read_page
+from streams.adapters.sql.tables.deliveries import pauses, webhooks
+from streams.adapters.sql.webhooks.account_limits import require_row_limit, require_webhook_limits
+from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty, next_version
+from streams.adapters.sql.webhooks.webhook_rows import LIST_COLUMNS, from_registration, to_listed, to_registration
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.held import HeldChoice
 from streams.core.page import Cursor, Page
-from streams.core.webhook import ListedWebhook, Registration, Status, Webhook
+from streams.core.webhooks.webhook import ListedWebhook, Registration, Status, Webhook
 from streams.ports.runtime import Clock
 
 _TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {limit}: delete one first"

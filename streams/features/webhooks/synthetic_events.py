@@ -5,12 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from streams.core.account import DeliveryDetails
-from streams.core.delivery import Delivery, State, SubscriptionsPosition, Trigger
+from streams.core.accounts.account import DeliveryDetails
+from streams.core.deliveries.delivery import Delivery, State, SubscriptionsPosition, Trigger
 from streams.core.errors import FieldError, Invalid, NotFound, Unavailable
-from streams.core.event import event_hash, render, subjects_of_event
-from streams.core.event_data import EVENT_TYPES
-from streams.core.webhook import Webhook, takes
+from streams.core.events.event import event_hash, render, subjects_of_event
+from streams.core.events.event_data import EVENT_TYPES
+from streams.core.webhooks.webhook import Webhook, takes
 from streams.features.webhooks.outcome_watch import OutcomeWatch
 from streams.features.webhooks.samples import sample_event
 from streams.ids import new_id

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from streams.core.delivery import State
-from streams.core.health import FAILURES_TO_PAUSE
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import ListedWebhook, PauseReason, Status
-from streams.core.webhook_stats import WebhookSummary, percentile_ms
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.health import FAILURES_TO_PAUSE
+from streams.core.webhooks.webhook import ListedWebhook, PauseReason, Status
+from streams.core.webhooks.webhook_stats import WebhookSummary, percentile_ms
 
 
 class Level(StrEnum):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from streams.core.errors import NewerRecord, Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.ports.runtime import Clock, Telemetry

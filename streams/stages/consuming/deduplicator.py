@@ -2,7 +2,7 @@
 
 import asyncio
 
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.core.errors import ConflictingId
 
 

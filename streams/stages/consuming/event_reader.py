@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import Outages
 from streams.ports.kafka import EventClient, EventCodec, Partition, Record
 from streams.ports.runtime import Telemetry

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
 
-from streams.core.delivery import Delivery
+from streams.core.deliveries.delivery import Delivery
 from streams.core.errors import InvalidRecord, NewerRecord, RecordAbandoned
-from streams.core.fair_queue import FairQueue
-from streams.core.offset_tracker import WINDOW_OFFSETS, Commit
+from streams.core.queues.fair_queue import FairQueue
+from streams.core.records.offset_tracker import WINDOW_OFFSETS, Commit
 from streams.outage import Outages
 from streams.ports.kafka import Partition, Record, RecordConsumer, RecordProducer
 from streams.ports.runtime import Clock, Telemetry

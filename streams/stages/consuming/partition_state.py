@@ -7,8 +7,8 @@ from datetime import timedelta
 from enum import Enum, auto
 from typing import Protocol
 
-from streams.core.delivery import Delivery
-from streams.core.offset_tracker import Commit, OffsetTracker
+from streams.core.deliveries.delivery import Delivery
+from streams.core.records.offset_tracker import Commit, OffsetTracker
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 

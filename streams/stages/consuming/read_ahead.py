@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from streams.core.fair_queue import FairQueue
+from streams.core.queues.fair_queue import FairQueue
 from streams.ports.kafka import Partition, Record
 
 # How far a consumer reads ahead. An event takes 1.4 kB beside its key and value.

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from streams.core.errors import Unavailable
-from streams.core.offset_tracker import Commit
+from streams.core.records.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
 from streams.ports.kafka import EventClient, Partition
 from streams.ports.runtime import Telemetry

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from datetime import datetime
 from types import TracebackType
 
-from streams.core.endpoint_queue import EndpointClass, Priority
 from streams.core.errors import RecordAbandoned, ScormWebhooksError
-from streams.core.slots import Slots
+from streams.core.queues.endpoint_queue import EndpointClass, Priority
+from streams.core.queues.slots import Slots
 from streams.ports.runtime import Clock, Telemetry
 
 MAINTENANCE_INTERVAL_SECONDS = 0.25

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.event import Event, check_event
+from streams.core.events.event import Event, check_event
 from streams.features.course_sessions.changes import (
     EventContext,
     SessionChange,

@@ -16,11 +16,11 @@ from features.course_sessions.recording import cases
 from rest.api_fixture import PUBLIC_URL, ApiFixture, errors_of, open_api
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.encryption import FernetEncryption, generate_key
-from streams.adapters.sql.course_session_tables import player_states
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.adapters.sql.tables import encryption_check
+from streams.adapters.sql.tables.course_sessions import player_states
+from streams.adapters.sql.tables.deliveries import encryption_check
 from streams.core.encryption import CHECK_TEXT
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.core.times import format_time
 from streams.features.course_sessions import player_states as player_states_module

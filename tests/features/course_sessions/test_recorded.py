@@ -8,7 +8,7 @@ from features.course_sessions.recording import Recorded, cases, comparable
 from rest.api_fixture import PUBLIC_URL, ApiFixture
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-from streams.core.event import Event
+from streams.core.events.event import Event
 from streams.features.course_sessions.session import MIN_SCORE_INTERVAL
 
 pytestmark = pytest.mark.slow

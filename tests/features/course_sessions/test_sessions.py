@@ -10,7 +10,7 @@ from api.middleware import MAX_BODY_BYTES
 from builders import NOON
 from features.course_sessions.test_recorded import STORED, caused
 from rest.api_fixture import PUBLIC_URL, ApiClient, ApiFixture, errors_of, open_api
-from streams.adapters.sql.course_session_tables import commit_urls, course_sessions
+from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions
 from streams.core.times import format_time
 from streams.features.course_sessions import service as course_session_service
 from streams.ports.storage import Prunable
@@ -79,7 +79,7 @@ async def test_a_session_is_opened_followed_and_closed(api: ApiFixture) -> None:
 async def test_the_events_name_their_subjects(api: ApiFixture) -> None:
     from streams.adapters.avro.codec import AvroCodec
     from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
-    from streams.core.event import Event
+    from streams.core.events.event import Event
 
     launched_at = NOON - timedelta(days=2)
     await opened(api.acme, dispatchId="dsp_1", createdAt=format_time(launched_at))

@@ -17,13 +17,13 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from contract.stores import SqlStore, failed, sql_store
 from fakes import FakeEncryption, FakeLease, FakeTelemetry, postponed_work
-from streams.adapters.sql.account_tables import accounts, mails
-from streams.adapters.sql.database import database_url
-from streams.core.delivery_state import merge_records
+from streams.adapters.sql.engine.database import database_url
+from streams.adapters.sql.tables.accounts import accounts, mails
+from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
+from streams.core.accounts.session import LINK_LIFETIME, SignIn
+from streams.core.deliveries.delivery_state import merge_records
 from streams.core.errors import InvalidRecord, PartiallySent, RowRefused, Unavailable
 from streams.core.failed_work import FailedRow, FailedRows
-from streams.core.mail import PAUSE_GROUPING_WINDOW, Mail, MailKind, MailStatus, RenderedMail
-from streams.core.session import LINK_LIFETIME, SignIn
 from streams.features.mails import stage as notify_module
 from streams.features.mails.stage import Notify
 from streams.features.mails.storage import SqlMails

@@ -21,14 +21,14 @@ from fakes import (
     until,
 )
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.account import DeliveryFilter
-from streams.core.audit import AuditEntry
-from streams.core.backfill import Backfill, backfill_delivery
-from streams.core.delivery import HoldReason, State, Trigger
-from streams.core.delivery_state import Batch, state_of_record
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.accounts.audit import AuditEntry
+from streams.core.deliveries.backfill import Backfill, backfill_delivery
+from streams.core.deliveries.delivery import HoldReason, State, Trigger
+from streams.core.deliveries.delivery_state import Batch, state_of_record
+from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.errors import Invalid
-from streams.core.event import render
-from streams.core.job import Job, JobKind, JobStatus
+from streams.core.events.event import render
 from streams.features.replays import backfill as stage
 from streams.features.replays import stage as jobs_module
 from streams.features.replays.backfill import HistoryBackfill

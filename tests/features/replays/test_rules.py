@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import NOON
-from streams.core.account import DeliveryFilter
-from streams.core.backfill import Backfill, OffsetRange, Period, remaining_ranges
-from streams.core.delivery import State
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.backfill import Backfill, OffsetRange, Period, remaining_ranges
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.job import Job, JobKind, JobStatus
 from streams.core.errors import Invalid
-from streams.core.job import Job, JobKind, JobStatus
-from streams.core.rate import seconds_to_send
+from streams.core.queues.rate import seconds_to_send
 from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayRequest
 
 HOUR = timedelta(hours=1)

@@ -8,10 +8,10 @@ import pytest
 
 from builders import NOON
 from fakes import FakeTelemetry, cancel_others, postponed_work, quiet, until
-from streams.core.account import DeliveryFilter
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.job import Job, JobKind
 from streams.core.errors import Unavailable
 from streams.core.failed_work import FailedRows
-from streams.core.job import Job, JobKind
 from streams.features.replays import stage as jobs_module
 from streams.features.replays.stage import run_jobs
 

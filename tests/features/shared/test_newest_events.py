@@ -9,9 +9,9 @@ from builders import NOON, event
 from fakes import FakeClock, FakeKafka
 from fakes.history import FakeEventHistory
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.backfill import OffsetRange
-from streams.core.delivery_state import EventKey, RecordedEvent
-from streams.core.request_class import RequestClass
+from streams.core.deliveries.backfill import OffsetRange
+from streams.core.deliveries.delivery_state import EventKey, RecordedEvent
+from streams.core.queues.request_class import RequestClass
 from streams.features.shared import newest_events
 from streams.features.shared.newest_events import NewestEventReader, NewestEvents
 from streams.ports.kafka import HistoryPortion, Outgoing

@@ -11,11 +11,11 @@ import pytest_asyncio
 from builders import NOON, event
 from fakes import FakeClock, FakeKafka, FakeRecordConsumer, FakeTelemetry, cancel_others, postponed_work, quiet, until
 from streams.adapters.avro.codec import AvroCodec
-from streams.core.backfill import OffsetRange
+from streams.core.accounts.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
+from streams.core.deliveries.backfill import OffsetRange
 from streams.core.errors import RowRefused, Unavailable
-from streams.core.event import Event
-from streams.core.offset_tracker import Commit
-from streams.core.usage import Launch, LaunchBatch, NewLaunches, UnknownAccount
+from streams.core.events.event import Event
+from streams.core.records.offset_tracker import Commit
 from streams.features.usage import account_check
 from streams.features.usage import stage as meter_module
 from streams.features.usage.account_check import AccountCheck

@@ -1,7 +1,7 @@
 """The types that a person enters, and the ones that a webhook's record names."""
 
 from builders import event, webhook
-from streams.core.webhook import ALL_EVENTS, Registration, Webhook, to_entered_types
+from streams.core.webhooks.webhook import ALL_EVENTS, Registration, Webhook, to_entered_types
 from streams.features.webhooks.input import WebhookInput, to_webhook_fields, to_webhook_input
 
 ALL_AND_ENDED = (ALL_EVENTS, "session.ended")

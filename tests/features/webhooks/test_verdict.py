@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 
 from builders import NOON, paused, webhook
-from streams.core.delivery import State
-from streams.core.outcome import OutcomeKind
-from streams.core.webhook import Pause, PauseReason, Registration, Status
-from streams.core.webhook_stats import FailureStreak, ResponseTimes, WebhookSummary
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.webhooks.webhook import Pause, PauseReason, Registration, Status
+from streams.core.webhooks.webhook_stats import FailureStreak, ResponseTimes, WebhookSummary
 from streams.features.webhooks.verdict import Level, Verdict, verdict
 
 ACTIVE = Registration(webhook(), NOON)

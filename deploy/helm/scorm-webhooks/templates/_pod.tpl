@@ -180,7 +180,7 @@ content. `helm template` cannot look Secrets up: there it is constant.
 {{- join "," $versions | sha256sum -}}
 {{- end }}
 
-{{/* Seconds until a process has ended itself: the sleep of `api`, then `TimeLimits.stop` of streams/core/time_limits.py. */}}
+{{/* Seconds until a process has ended itself: the sleep of `api`, then `TimeLimits.stop` of streams/core/deliveries/time_limits.py. */}}
 {{- define "scorm-webhooks.stopSeconds" -}}
 {{- $attempt := .Values.settings.attemptTimeoutSeconds | default 10 | ceil | int -}}
 {{- add (max 10 $attempt) 15 (.Values.stages.api.preStopSleepSeconds | int) -}}

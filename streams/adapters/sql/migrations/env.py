@@ -2,14 +2,14 @@
 
 from alembic import context
 
-from streams.adapters.sql import (  # noqa: F401 (the import declares them)
-    account_tables,
-    course_session_tables,
-    erasure_tables,
-    tables,
-    usage_tables,
+from streams.adapters.sql.tables import (  # noqa: F401 (the import declares them)
+    accounts,
+    course_sessions,
+    deliveries,
+    erasures,
+    usage,
 )
-from streams.adapters.sql.schema import metadata
+from streams.adapters.sql.tables.types import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from streams.adapters.sql.schema import Moment
+from streams.adapters.sql.tables.types import Moment
 
 revision = "0001"
 down_revision = None

@@ -1,0 +1,1 @@
+"""Topics, and how far groups have come."""

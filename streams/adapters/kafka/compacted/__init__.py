@@ -1,0 +1,1 @@
+"""Read the compacted topics `subscriptions` and `erasures` as tables."""

@@ -1,0 +1,1 @@
+"""How every client connects: properties, credentials, errors."""

@@ -1,0 +1,1 @@
+"""Consume as a member of a group."""

@@ -1,0 +1,1 @@
+"""Produce until each record is acknowledged."""

@@ -1,0 +1,1 @@
+"""Store and read deliveries, their attempts and their events."""

@@ -1,0 +1,305 @@
+"""Open connections and transactions, and translate the database's errors."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any, NamedTuple, cast
+
+from sqlalchemy import Executable, Table, event, literal, make_url, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
+
+from streams.adapters.driver_queries import DRIVER_ERRORS, PostgresQueries, connect_options, libpq_url
+from streams.adapters.sql.engine.pooler import SESSION_SETTINGS
+from streams.adapters.sql.engine.sqlite_file import BUSY_TIMEOUT_SECONDS, SqliteConnections
+from streams.core.errors import Misconfigured, RowRefused, Unavailable
+from streams.core.queues.request_class import connection_limits
+from streams.fair_places import FairPlaces, NoPlace
+from streams.request_owner import RequestOwner, began_at, current_owner
+
+# SQLite has one writer, and as many readers as a pool of its engine keeps.
+SQLITE_WRITERS, SQLITE_READERS = 1, 5
+CLOSE_WAIT_SECONDS = 2.0
+POLL_SECONDS = 0.002
+# Others of the account are before this request, so it waits longer than for a database that does not answer.
+TURN_SECONDS = 25.0
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "sqlite": "sqlite+aiosqlite",
+}
+
+
+def database_url(text: str) -> URL:
+    """Parse `postgresql://…` or `sqlite:///path`, and set our driver. Raises `Misconfigured`."""
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):  # the port is not a number
+        raise Misconfigured("DATABASE_URL: must be a URL such as postgresql://user@host/name") from None
+    driver = _DRIVERS.get(url.drivername.partition("+")[0])
+    if driver is None:
+        raise Misconfigured(f"DATABASE_URL: {url.drivername} is not supported; use postgresql:// or sqlite:///")
+    return url.set(drivername=driver)
+
+
+class _SharedRead(NamedTuple):
+    """A transaction that the reads of a task share."""
+
+    database: "Database"
+    task: "asyncio.Task[Any] | None"
+    connection: AsyncConnection
+
+
+_shared_read: ContextVar[_SharedRead | None] = ContextVar("shared_read", default=None)
+
+
+class PoolUse(NamedTuple):
+    """Connections of a pool."""
+
+    size: int
+    in_use: int
+    idle: int
+
+
+class Database:
+    """A pool of connections. `transaction` yields one, and commits at the end of the block.
+
+    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`:
+    they lead to a pooler in transaction mode. Work for a request waits for the turn of its class and its account.
+    """
+
+    def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
+        self.url = url
+        self._user_count = 0
+        self._problem: str | None = None
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._connections = SqliteConnections(url) if self.is_sqlite else None
+        if self._connections:
+            self._engine = self._separate_engine = _sqlite_engine(url, self._connections, "BEGIN IMMEDIATE")
+            self._read_engine = _sqlite_engine(url, self._connections, "BEGIN")
+        else:
+            self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
+            # One stays open. Others are for the time in which it is dead without a sign.
+            self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
+        writers = SQLITE_WRITERS if self.is_sqlite else pool_size
+        self._turns = FairPlaces(writers, connection_limits(writers))
+        self._read_turns = (
+            FairPlaces(SQLITE_READERS, connection_limits(SQLITE_READERS)) if self.is_sqlite else self._turns
+        )
+        address = url.render_as_string(hide_password=False)
+        self._driver = None if self.is_sqlite else PostgresQueries(libpq_url(address), behind_pooler)
+
+    def readiness_problems(self) -> list[str]:
+        """Why nothing can be stored at the moment."""
+        return [self._problem] if self._problem else []
+
+    def transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that may write. Raises `RowRefused` for a row that the database rejects, and `Unavailable`."""
+        return self._in_turn(self._turns, self._engine)
+
+    def read_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction that only reads. On SQLite it takes no write lock."""
+        shared = _shared_read.get()
+        # A task that this one started inherits the variable, and cannot use the connection at the same time.
+        if shared is not None and (shared.database, shared.task) == (self, asyncio.current_task()):
+            return nullcontext(shared.connection)
+        return self._in_turn(self._read_turns, self._read_engine)
+
+    @asynccontextmanager
+    async def one_read(self) -> AsyncIterator[None]:
+        """All reads of this task in the block are in one transaction: one turn, and a third of the round trips."""
+        async with self.read_transaction() as connection:
+            token = _shared_read.set(_SharedRead(self, asyncio.current_task(), connection))
+            try:
+                yield
+            finally:
+                _shared_read.reset(token)
+
+    async def rows(self, query: Executable) -> Sequence[Any]:
+        """The rows of a query that is alone in its transaction."""
+        async with self.read_transaction() as connection:
+            return (await connection.execute(query)).all()
+
+    async def row(self, query: Executable) -> Any:
+        """The first of them; None without one."""
+        async with self.read_transaction() as connection:
+            return (await connection.execute(query)).first()
+
+    async def scalar(self, query: Executable) -> Any:
+        """The value of the first one; None without a row."""
+        async with self.read_transaction() as connection:
+            return await connection.scalar(query)
+
+    def separate_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction on a connection beside the pool: it waits for no other work of this process."""
+        return self._open_transaction(self._separate_engine)
+
+    def _in_turn(self, turns: FairPlaces, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+        owner = current_owner()
+        return self._open_transaction(engine) if owner is None else self._open_in_turn(turns, engine, owner)
+
+    @asynccontextmanager
+    async def _open_in_turn(
+        self, turns: FairPlaces, engine: AsyncEngine, owner: RequestOwner
+    ) -> AsyncIterator[AsyncConnection]:
+        # What a request waited before counts, so that its turns together end in time.
+        now = asyncio.get_running_loop().time()
+        waited_seconds = now - began_at(now)
+        try:
+            await turns.acquire(owner.request_class, owner.account, max(0.0, TURN_SECONDS - waited_seconds))
+        except NoPlace as error:
+            # Others use the database, so it is there.
+            raise Unavailable(f"the database has no connection for this request: {error}") from None
+        try:
+            async with self._open_transaction(engine) as connection:
+                yield connection
+        finally:
+            turns.release(owner.request_class, owner.account)
+
+    @asynccontextmanager
+    async def _open_transaction(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with engine.begin() as connection:
+                yield connection
+        except (DataError, IntegrityError) as error:
+            raise RowRefused(_message(error)) from error
+        except (DBAPIError, OSError, PoolTimeout) as error:
+            # Includes a full disk, a damaged file or a missing table: callers wait for a person, and drop nothing.
+            self._problem = f"the database does not answer: {_reason(error)}"
+            raise Unavailable(self._problem) from error
+        except StatementError as error:  # a value that the driver cannot convert
+            raise RowRefused(_message(error)) from error
+        self._problem = None
+
+    def pool_use(self) -> PoolUse:
+        """How many connections are open, and how many there may be."""
+        engines = (self._engine, self._read_engine) if self.is_sqlite else (self._engine,)
+        pools = [cast(QueuePool, engine.pool) for engine in engines]
+        return PoolUse(
+            size=sum(pool.size() for pool in pools),
+            in_use=sum(pool.checkedout() for pool in pools),
+            idle=sum(pool.checkedin() for pool in pools),
+        )
+
+    async def ping(self) -> None:
+        """Raises `Unavailable` when the database does not answer."""
+        async with self.read_transaction() as connection:
+            await connection.execute(select(1))
+
+    async def has_any(self, table: Table) -> bool:
+        """Whether a table has a row. Raises `Unavailable`."""
+        query = select(literal(1)).select_from(table).limit(1)
+        if self._driver is None:
+            async with self.read_transaction() as connection:
+                return (await connection.execute(query)).first() is not None
+        # By the driver, on a connection of its own, this costs a quarter: it is asked many times a second.
+        try:
+            rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
+        except DRIVER_ERRORS as error:
+            self._problem = f"the database does not answer: {_reason(error)}"
+            raise Unavailable(self._problem) from error
+        self._problem = None
+        return bool(rows)
+
+    def share(self) -> "Database":
+        """The same for one more stage of this process."""
+        self._user_count += 1
+        return self
+
+    async def close(self) -> None:
+        """Close the connections, once the last stage that shares them does."""
+        self._user_count -= 1
+        if self._user_count > 0:
+            return
+        if self._driver:
+            await self._driver.close()
+        await self._wait_for_transactions()
+        for engine in {self._engine, self._read_engine, self._separate_engine}:
+            await engine.dispose()
+        if self._connections:
+            await self._connections.wait_until_ended()
+
+    async def _wait_for_transactions(self) -> None:
+        """Wait for transactions that end soon. A connection that returns to a closed pool would stay open."""
+        deadline = time.monotonic() + CLOSE_WAIT_SECONDS
+        # Tasks that were just created begin their transaction first.
+        await asyncio.sleep(POLL_SECONDS)
+        while self.pool_use().in_use and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+
+
+class SqlStorage:
+    """What reads and writes a database, and needs nothing else."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
+def _reason(error: Exception) -> str:
+    """The driver's message, for people."""
+    return _message(error).partition(": ")[2] or type(error).__name__
+
+
+def _message(error: Exception) -> str:
+    # The statement and its parameters hold payloads and secrets. The first line of the driver's message does not.
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    return f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+
+
+def _postgres_engine(
+    url: URL, pool_size: int, pool_seconds: float, behind_pooler: bool, max_overflow: int = 0
+) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        # A connection beyond the pool would be opened and closed for each use, which costs more than the query.
+        max_overflow=max_overflow,
+        pool_timeout=pool_seconds,
+        pool_use_lifo=True,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=connect_options(url.query, behind_pooler),
+    )
+    if behind_pooler:  # A session is not ours to set: it begins with these settings.
+        return engine
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # Poolers refuse these as parameters of the start.
+        cursor = connection.cursor()
+        for name, value in SESSION_SETTINGS.items():
+            cursor.execute(f"SET {name} = '{value}'")
+        cursor.close()
+        connection.commit()
+
+    return engine
+
+
+def _sqlite_engine(url: URL, connections: SqliteConnections, begin_statement: str) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, async_creator=connections.open)
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        # We begin transactions ourselves: pysqlite begins them too late to take the write lock.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"busy_timeout={BUSY_TIMEOUT_SECONDS * 1000}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Any) -> None:
+        # SQLite has one write lock, which replaces `FOR UPDATE`.
+        connection.exec_driver_sql(begin_statement)
+
+    return engine

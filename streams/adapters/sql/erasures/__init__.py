@@ -1,0 +1,1 @@
+"""Erase learners from rows, and tell the topic of erasures."""

@@ -1,0 +1,1 @@
+"""Store webhooks and their health, and tell the topic of changes."""

@@ -1,0 +1,150 @@
+"""Count the health of webhooks. Pause those over the limit by compare-and-set, and add a mail."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from streams.adapters.sql.audit import write_entry
+from streams.adapters.sql.engine.dialects import insert
+from streams.adapters.sql.engine.rows import to_value
+from streams.adapters.sql.tables.accounts import mails
+from streams.adapters.sql.tables.deliveries import pauses, webhook_health, webhooks
+from streams.adapters.sql.webhooks.dirty_webhooks import mark_webhook_dirty, next_version
+from streams.core.accounts.audit import AuditEntry
+from streams.core.accounts.mail import PAUSE_GROUPING_WINDOW, MailKind
+from streams.core.deliveries.attempt import Attempt
+from streams.core.deliveries.delivery_state import Batch
+from streams.core.times import format_time
+from streams.core.webhooks.health import MAX_FAILURE_AGE, Health, HealthSample
+from streams.core.webhooks.webhook import Status
+from streams.ids import new_id
+from streams.ports.runtime import Clock
+
+_HEALTH_COLUMNS = [column.name for column in webhook_health.c if column.name != "webhook_id"]
+
+
+class WebhookHealth:
+    """The health of webhooks in SQL, within the recorder's transaction, which has locked the webhooks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    async def count(
+        self, connection: AsyncConnection, batch: Batch, new_ids: Collection[str], epochs: Mapping[str, int]
+    ) -> list[dict[str, str]]:
+        """Count the new attempts. Returns the pauses that they caused, as fields of log lines."""
+        by_webhook: dict[str, list[Attempt]] = defaultdict(list)
+        for attempt in batch.attempts:
+            if attempt.id in new_ids and attempt.webhook_id in epochs:
+                by_webhook[attempt.webhook_id].append(attempt)
+        stored_health = await self._read_health(connection, sorted(by_webhook), epochs)
+        counted_since, is_down = self._clock.now() - MAX_FAILURE_AGE, batch.own_network_is_down
+        pauses = []
+        changed_health = []
+        for webhook_id, attempts_of_webhook in sorted(by_webhook.items()):
+            previous = stored_health[webhook_id]
+            health = previous.with_attempts(
+                map(_sample, attempts_of_webhook), counted_since=counted_since, own_network_is_down=is_down
+            )
+            if health != previous:
+                changed_health.append(
+                    {"webhook_id": webhook_id, **{name: getattr(health, name) for name in _HEALTH_COLUMNS}}
+                )
+            if health.pause is not None and (pause := await self._pause(connection, webhook_id, health)):
+                pauses.append(pause)
+        if changed_health:
+            statement = insert(webhook_health)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[webhook_health.c.webhook_id],
+                    set_={name: statement.excluded[name] for name in _HEALTH_COLUMNS},
+                ),
+                changed_health,
+            )
+        return pauses
+
+    async def _read_health(
+        self, connection: AsyncConnection, webhook_ids: Sequence[str], epochs: Mapping[str, int]
+    ) -> dict[str, Health]:
+        rows = await connection.execute(select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids)))
+        stored_health = {row.webhook_id: to_value(Health, row, pause=None) for row in rows}
+        return {
+            webhook_id: stored_health[webhook_id]
+            if webhook_id in stored_health and stored_health[webhook_id].epoch == epochs[webhook_id]
+            else Health(epochs[webhook_id])
+            for webhook_id in webhook_ids
+        }
+
+    async def _pause(self, connection: AsyncConnection, webhook_id: str, health: Health) -> dict[str, str] | None:
+        """Pause the webhook if it is still active in the same epoch, and add its mail."""
+        now = self._clock.now()
+        pause_id, reason = new_id("pause"), str(health.pause)
+        condition = (
+            (webhooks.c.id == webhook_id)
+            & (webhooks.c.status == Status.ACTIVE)
+            & (webhooks.c.health_epoch == health.epoch)
+            & webhooks.c.deleted_at.is_(None)
+        )
+        row = (await connection.execute(select(webhooks).where(condition))).one_or_none()
+        if row is None:
+            return None
+        version = next_version(row.version, now)
+        await connection.execute(
+            update(webhooks)
+            .where(condition)
+            .values(status=Status.PAUSED, pause_id=pause_id, pause_reason=reason, paused_at=now, version=version)
+        )
+        await mark_webhook_dirty(connection, webhook_id, version)
+        await connection.execute(
+            pauses.insert().values(id=pause_id, webhook_id=webhook_id, reason=reason, began_at=now)
+        )
+        await connection.execute(mails.insert().values(self._mail_row(row, health, pause_id, now)))
+        audit_entry = AuditEntry(
+            new_id("audit"), "record", "webhook.paused", webhook_id, now, row.account_id, {"reason": reason}
+        )
+        await write_entry(connection, audit_entry)
+        return {
+            "webhook_id": webhook_id,
+            "account_id": row.account_id,
+            "pause_id": pause_id,
+            "reason": reason,
+        }
+
+    def _mail_row(self, webhook: Any, health: Health, pause_id: str, now: datetime) -> dict[str, Any]:
+        details = {
+            "reason": str(health.pause),
+            "url": webhook.url,
+            "description": webhook.description or None,
+            "failures": health.failures,
+            "since": format_time(health.first_failed_at) if health.first_failed_at else None,
+            "lastAt": format_time(health.last_failed_at) if health.last_failed_at else None,
+            "lastStatus": health.last_status,
+            "lastMessage": health.last_message,
+        }
+        return {
+            "id": new_id("mail"),
+            "key": f"{MailKind.PAUSED}/{pause_id}",
+            "account_id": webhook.account_id,
+            "webhook_id": webhook.id,
+            "kind": MailKind.PAUSED,
+            "details": {name: value for name, value in details.items() if value is not None},
+            "created_at": now,
+            "due_at": now + PAUSE_GROUPING_WINDOW,
+        }
+
+
+def _sample(attempt: Attempt) -> HealthSample:
+    return HealthSample(
+        health_epoch=attempt.health_epoch,
+        trigger=attempt.trigger,
+        target=attempt.target,
+        outcome=attempt.outcome,
+        started_at=attempt.started_at,
+        ended_at=attempt.ended_at,
+        status=attempt.status,
+        message=attempt.message,
+    )

@@ -1,0 +1,1 @@
+"""Accounts, who may use them, their launches and their mails."""

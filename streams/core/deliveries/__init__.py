@@ -1,0 +1,1 @@
+"""Deliveries: their attempts, their retries, and what becomes of them."""

@@ -1,0 +1,86 @@
+"""Attempts, each one POST with its outcome, and dead letters, deliveries that were given up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from streams.core.deliveries.delivery import DeathReason, Delivery, Target, Trigger
+from streams.core.deliveries.outcome import OutcomeKind
+from streams.core.ids import attempt_id, delivery_id
+
+
+class NextStep(StrEnum):
+    """What follows an attempt."""
+
+    DONE = "done"
+    TIER = "tier"
+    FALLBACK = "fallback"
+    HELD = "held"
+    DEAD = "dead"
+    FAILED = "failed"
+
+
+# A tuple: a frozen dataclass with this many fields takes three times as long to make.
+class Attempt(NamedTuple):
+    """One POST, as its record has it. `step` is the step of the record that follows, `tier` the name of its wait.
+
+    The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
+    """
+
+    account_id: str
+    event_id: str
+    event_type: str
+    webhook_id: str
+    trigger: Trigger
+    generation: int
+    step: int
+    number: int
+    target: Target
+    target_attempt: int
+    health_epoch: int
+    url: str
+    first_seen_at: datetime
+    started_at: datetime
+    ended_at: datetime
+    request_headers: Mapping[str, str]
+    status: int | None
+    response_headers: Mapping[str, str]
+    response_body: bytes
+    outcome: OutcomeKind
+    message: str
+    next_step: NextStep
+    tier: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.account_id}, {self.event_id}, {self.webhook_id}, {self.generation}, {self.number})"
+
+    @property
+    def delivery_id(self) -> str:
+        return delivery_id(self.account_id, self.event_id, self.webhook_id)
+
+    @property
+    def id(self) -> str:
+        return attempt_id(self.delivery_id, self.generation, self.number)
+
+    @property
+    def milliseconds(self) -> float:
+        return (self.ended_at - self.started_at).total_seconds() * 1000
+
+    @property
+    def is_first_of_event(self) -> bool:
+        """Whether it is the first one at an event's delivery: it has the step after fan-out's, which is 1."""
+        return self.step == 2 and self.trigger is Trigger.EVENT
+
+    def seconds_since_event(self, moment: datetime) -> float:
+        return max((moment - self.first_seen_at).total_seconds(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A delivery that was given up. `message` is the last attempt's, if there was one."""
+
+    delivery: Delivery
+    reason: DeathReason
+    message: str

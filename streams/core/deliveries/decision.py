@@ -1,0 +1,250 @@
+"""What becomes of a delivery: the decisions before and after each attempt."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from streams.core.deliveries.attempt import Attempt, NextStep
+from streams.core.deliveries.delivery import DeathReason, Delivery, HoldReason, Target, Trigger
+from streams.core.deliveries.outcome import Failure, Outcome, OutcomeKind, Response, judge, truncate_headers
+from streams.core.deliveries.request import Request
+from streams.core.deliveries.schedule import Schedule, Tier
+from streams.core.errors import InvalidRecord
+from streams.core.records.invalid_on_failure import invalid_on_failure
+from streams.core.webhooks.health import Fallbacks
+from streams.core.webhooks.webhook import Status, Webhook
+
+FALLBACK_RETRIES = 2
+# A test is sent while somebody waits for its outcome, and never later.
+TEST_EXPIRY = timedelta(seconds=12)
+
+# Why a delivery was given up without an attempt.
+_DELETED_MESSAGE = "The webhook was deleted before the event could be delivered."
+_EXPIRED_MESSAGE = f"The test waited for longer than {TEST_EXPIRY.seconds} seconds and was not sent."
+_FALLBACK_RESTS_MESSAGE = "The fallback endpoint failed five times in a row. It is not tried again for ten minutes."
+_FALLBACK_REMOVED_MESSAGE = "Every attempt at the webhook's URL failed, and its fallback URL was removed."
+
+
+@dataclass(frozen=True, slots=True)
+class SendNow:
+    """Make an attempt at this URL."""
+
+    webhook: Webhook
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The event is delivered."""
+
+    next_step = NextStep.DONE
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """The next attempt is due after the tier's wait."""
+
+    tier: Tier
+    delivery: Delivery
+    next_step = NextStep.TIER
+
+
+@dataclass(frozen=True, slots=True)
+class UseFallback:
+    """The next attempt goes to the fallback endpoint, at once."""
+
+    delivery: Delivery
+    next_step = NextStep.FALLBACK
+
+
+@dataclass(frozen=True, slots=True)
+class UsePrimary:
+    """The fallback URL was removed: the next attempt goes to the primary endpoint, at once."""
+
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """No request leaves until the webhook can take it."""
+
+    delivery: Delivery
+    next_step = NextStep.HELD
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The delivery becomes a dead letter; `message` says why where no attempt says it."""
+
+    reason: DeathReason
+    delivery: Delivery
+    message: str | None = field(default=None, compare=False)
+    next_step = NextStep.DEAD
+
+
+@dataclass(frozen=True, slots=True)
+class EndTest:
+    """A test that failed: nothing follows."""
+
+    next_step = NextStep.FAILED
+
+
+# After an attempt.
+Decision = Done | RetryLater | UseFallback | Hold | GiveUp | EndTest
+# Instead of an attempt.
+NotSent = UseFallback | UsePrimary | Hold | GiveUp
+
+
+class DecisionInputs(NamedTuple):
+    """What decisions depend on besides the delivery; `find_webhook` finds a webhook."""
+
+    find_webhook: Callable[[str], Webhook | None]
+    schedule: Schedule
+    fallbacks: Fallbacks
+
+
+@invalid_on_failure
+def decide(
+    delivery: Delivery, inputs: DecisionInputs, appended_at: datetime, now: datetime, *, is_busy: bool = False
+) -> SendNow | NotSent:
+    """Decide whether to attempt now the delivery of a record that was appended at `appended_at`.
+
+    Raises `InvalidRecord` when its webhook is another account's.
+    """
+    webhook = inputs.find_webhook(delivery.webhook_id)
+    if webhook is not None and webhook.account_id != delivery.account_id:
+        raise InvalidRecord("the delivery's account is not the account of its webhook")
+    is_resting = delivery.target is Target.FALLBACK and inputs.fallbacks.is_resting(delivery.webhook_id, now)
+    elapsed = now - appended_at
+    return decide_before_attempt(
+        delivery, webhook, inputs.schedule, elapsed=elapsed, is_fallback_resting=is_resting, is_busy=is_busy
+    )
+
+
+def decide_before_attempt(
+    delivery: Delivery,
+    webhook: Webhook | None,
+    schedule: Schedule,
+    *,
+    elapsed: timedelta = timedelta(),
+    is_fallback_resting: bool = False,
+    is_busy: bool = False,
+) -> SendNow | NotSent:
+    """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
+
+    - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook is.
+    - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
+    - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
+    - A delivery whose fallback URL was removed goes on as if there had been none: with the attempts that are left at
+      the primary endpoint, else as a dead letter.
+    - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
+    """
+    if is_busy:
+        return Hold(delivery.to_held(HoldReason.BUSY, None, is_attempted=False))
+    if delivery.trigger is Trigger.TEST and elapsed > TEST_EXPIRY:
+        return GiveUp(DeathReason.EXPIRED, delivery.to_final(is_attempted=False), _EXPIRED_MESSAGE)
+    if webhook is None:
+        return GiveUp(DeathReason.DELETED, delivery.to_final(is_attempted=False), _DELETED_MESSAGE)
+    if delivery.trigger is Trigger.TEST:
+        return SendNow(webhook, _url_of(delivery, webhook))
+    if webhook.status is Status.PAUSED:
+        pause = webhook.pause
+        if not (pause and pause.reason.is_automatic and webhook.fallback_url is not None):
+            return Hold(delivery.to_held(HoldReason.PAUSED, pause.id if pause else None, is_attempted=False))
+        if delivery.target is Target.PRIMARY:
+            return UseFallback(delivery.to_fallback(is_attempted=False))
+    if delivery.target is Target.PRIMARY:
+        return SendNow(webhook, webhook.url)
+    if webhook.fallback_url is None:
+        if delivery.primary_attempts >= schedule.attempts:
+            return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=False), _FALLBACK_REMOVED_MESSAGE)
+        return UsePrimary(delivery.to_primary())
+    if is_fallback_resting:
+        return _end_fallback(delivery, webhook, is_attempted=False)
+    return SendNow(webhook, webhook.fallback_url)
+
+
+def _url_of(delivery: Delivery, webhook: Webhook) -> str:
+    is_for_fallback = delivery.target is Target.FALLBACK and webhook.fallback_url is not None
+    return webhook.fallback_url if is_for_fallback and webhook.fallback_url else webhook.url
+
+
+@invalid_on_failure
+def judge_attempt(
+    delivery: Delivery,
+    target: SendNow,
+    request: Request | None,
+    result: Response | Failure,
+    started_at: datetime,
+    ended_at: datetime,
+    schedule: Schedule,
+    timeout_seconds: float,
+) -> tuple[Attempt, Decision]:
+    """Judge the result of an attempt. Returns the attempt as it is recorded, and what follows it."""
+    webhook = target.webhook
+    outcome = judge(result, ended_at, timeout_seconds)
+    decision = decide_after_attempt(delivery, outcome, schedule, webhook)
+    response = result if isinstance(result, Response) else result.partial_response
+    if response and request and request.private_names:
+        response = request.mask(response)
+    attempt = Attempt(
+        account_id=delivery.account_id,
+        event_id=delivery.event_id,
+        event_type=delivery.event_type,
+        webhook_id=delivery.webhook_id,
+        trigger=delivery.trigger,
+        generation=delivery.generation,
+        step=delivery.step + 1,
+        number=delivery.attempt,
+        target=delivery.target,
+        target_attempt=delivery.target_attempt,
+        health_epoch=webhook.health_epoch,
+        url=target.url,
+        first_seen_at=delivery.first_seen_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        request_headers=request.public_headers if request else {},
+        status=response.status if response else None,
+        response_headers=truncate_headers(response.headers) if response else {},
+        response_body=response.body if response else b"",
+        outcome=outcome.kind,
+        message=outcome.message,
+        next_step=decision.next_step,
+        tier=decision.tier.name if isinstance(decision, RetryLater) else None,
+    )
+    return attempt, decision
+
+
+def decide_after_attempt(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
+    """Decide what follows an attempt."""
+    if outcome.is_delivered:
+        return Done()
+    if delivery.trigger is Trigger.TEST:
+        return EndTest()
+    if delivery.target is Target.FALLBACK:
+        return _decide_after_fallback(delivery, outcome, schedule, webhook)
+    if outcome.kind is OutcomeKind.GONE:
+        return _give_up(delivery, DeathReason.GONE, webhook)
+    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
+    return RetryLater(tier, delivery.to_retry()) if tier else _give_up(delivery, DeathReason.EXHAUSTED, webhook)
+
+
+def _give_up(delivery: Delivery, reason: DeathReason, webhook: Webhook) -> UseFallback | GiveUp:
+    if webhook.fallback_url is not None:
+        return UseFallback(delivery.to_fallback(is_attempted=True))
+    return GiveUp(reason, delivery.to_final(is_attempted=True))
+
+
+def _decide_after_fallback(delivery: Delivery, outcome: Outcome, schedule: Schedule, webhook: Webhook) -> Decision:
+    tier = schedule.tier_after(delivery.target_attempt, outcome.retry_after)
+    if delivery.target_attempt <= FALLBACK_RETRIES and tier is not None and outcome.kind is not OutcomeKind.GONE:
+        return RetryLater(tier, delivery.to_retry())
+    return _end_fallback(delivery, webhook, is_attempted=True)
+
+
+def _end_fallback(delivery: Delivery, webhook: Webhook, *, is_attempted: bool) -> Hold | GiveUp:
+    if webhook.status is Status.PAUSED and webhook.pause is not None and webhook.pause.reason.is_automatic:
+        return Hold(delivery.to_held(HoldReason.PAUSED, webhook.pause.id, is_attempted=is_attempted))
+    message = None if is_attempted else _FALLBACK_RESTS_MESSAGE
+    return GiveUp(DeathReason.EXHAUSTED, delivery.to_final(is_attempted=is_attempted), message)

@@ -1,0 +1,42 @@
+"""The state machine of a delivery: what moves it from one state to another."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from streams.core.deliveries.attempt import NextStep
+from streams.core.deliveries.delivery import State
+from streams.core.deliveries.held import HeldChoice
+
+
+class Action(StrEnum):
+    """What a person, or `maintain` for one, does to a delivery in SQL."""
+
+    REPLAY = "replay"
+    # The value of a cause is unlike those of the other kinds: they are equal as keys otherwise.
+    DISCARD = "discard dead letter"
+    ERASE = "erase"
+
+
+# (state, what moves it) -> the state after it: a decision of `deliver`, the choice for what a pause held, or an act.
+# A test that fails or is given up moves by FAILED; a delivery that can never be released by DEAD. An erasure leaves the
+# other states as they are.
+TRANSITIONS: Mapping[tuple[State, NextStep | HeldChoice | Action], State] = {
+    (State.WAITING, NextStep.DONE): State.DELIVERED,
+    (State.WAITING, NextStep.TIER): State.WAITING,
+    (State.WAITING, NextStep.FALLBACK): State.WAITING,
+    (State.WAITING, NextStep.HELD): State.HELD,
+    (State.WAITING, NextStep.DEAD): State.DEAD,
+    (State.WAITING, NextStep.FAILED): State.FAILED,
+    (State.HELD, HeldChoice.DELIVER): State.WAITING,
+    (State.HELD, HeldChoice.KEEP): State.DEAD,
+    (State.HELD, HeldChoice.DISCARD): State.DISCARDED,
+    (State.HELD, NextStep.DEAD): State.DEAD,
+    (State.WAITING, Action.REPLAY): State.HELD,
+    (State.DELIVERED, Action.REPLAY): State.HELD,
+    (State.DEAD, Action.REPLAY): State.HELD,
+    (State.DISCARDED, Action.REPLAY): State.HELD,
+    (State.DEAD, Action.DISCARD): State.DISCARDED,
+    (State.WAITING, Action.ERASE): State.DISCARDED,
+    (State.HELD, Action.ERASE): State.DISCARDED,
+    (State.DEAD, Action.ERASE): State.DISCARDED,
+}

@@ -1,0 +1,63 @@
+"""Held deliveries: what happens to them after a pause, and how many are released at once."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from streams.core.deliveries.delivery import Delivery, State
+
+MAX_RELEASE_WINDOW = 500
+START_RELEASE_WINDOW = 8
+MAX_BACKOFF_SECONDS = 30.0
+
+
+class HeldChoice(StrEnum):
+    """What the person who ends a pause chooses for its held deliveries, late ones included."""
+
+    DELIVER = "deliver"
+    KEEP = "keep"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldDelivery:
+    """A held delivery of a webhook that can take it, and the choice for it."""
+
+    delivery: Delivery
+    choice: HeldChoice
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseProgress:
+    """The state of a delivery, and the record (generation, step) that it comes from."""
+
+    delivery_id: str
+    state: State
+    generation: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseWindow:
+    """How many released deliveries of one webhook may wait for their attempt.
+
+    It adapts to the endpoint's pace: it doubles (up to 500) while released deliveries are attempted. It halves when
+    `deliver` holds some of them again; then nothing is released for a while, longer each time.
+    """
+
+    size: int = START_RELEASE_WINDOW
+    attempted_count: int = 0
+    backoff_seconds: float = 0.0
+
+    def adapt(self, attempted_count: int, held_again_count: int) -> "ReleaseWindow":
+        """The room after the results of some released deliveries are known."""
+        if held_again_count:
+            return ReleaseWindow(
+                max(1, self.size // 2), 0, min(MAX_BACKOFF_SECONDS, max(1.0, 2 * self.backoff_seconds))
+            )
+        total = self.attempted_count + attempted_count
+        backoff_seconds = 0.0 if attempted_count else self.backoff_seconds
+        return (
+            ReleaseWindow(min(MAX_RELEASE_WINDOW, 2 * self.size), 0, backoff_seconds)
+            if 2 * total >= self.size
+            else ReleaseWindow(self.size, total, backoff_seconds)
+        )

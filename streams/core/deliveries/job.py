@@ -1,0 +1,111 @@
+"""Jobs: actions on many deliveries, done in portions that survive a restart."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from streams.core.accounts.account import DeliveryFilter
+from streams.core.deliveries.backfill import MIN_EVENT_AGE, Backfill
+
+PORTION_SIZE = 500
+# `record` stores a payload up to ten seconds after the attempt, and later while it is behind.
+PAYLOAD_WAIT = timedelta(seconds=60)
+
+
+class JobKind(StrEnum):
+    """What is done with each delivery."""
+
+    # Dead letters, or deliveries that wait in a tier.
+    RETRY = "retry"
+    DISCARD = "discard"
+    # The deliveries of a period, each at most once.
+    REPLAY = "replay"
+
+
+class JobStatus(StrEnum):
+    """Whether a job goes on."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An action on every delivery that `filter` matched when the job was created.
+
+    It begins with the oldest; `reached` is when the newest one of the last portion was first seen. A delivery that it
+    acted on does not match any more, so it goes through its filter again until nothing is left that it can change:
+    `failed` counts the rest, whose webhook or payload does not exist. A replay with a `backfill` adds deliveries that
+    are not stored, and goes through its filter once more.
+    """
+
+    id: str
+    account_id: str
+    kind: JobKind
+    filter: DeliveryFilter
+    created_at: datetime
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    finished_at: datetime | None = None
+    reached: datetime | None = None
+    cancelled: bool = False
+    backfill: Backfill | None = None
+
+    @property
+    def status(self) -> JobStatus:
+        if self.finished_at is None:
+            return JobStatus.RUNNING
+        return JobStatus.CANCELLED if self.cancelled else JobStatus.FINISHED
+
+    @property
+    def is_backfilling(self) -> bool:
+        """Whether the next portion comes from `session-events`: the stored deliveries are replayed."""
+        backfill = self.backfill
+        return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_read
+
+    @property
+    def no_longer_matched(self) -> int:
+        """How many others changed before it came to them: sent again by a person, erased, or deleted by retention."""
+        return max(0, self.total - self.done - self.failed) if self.status is JobStatus.FINISHED else 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How much is done, of how much: deliveries, and records of `session-events`."""
+        records_read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
+        processed_count, total = self.done + self.failed + records_read, self.total + records
+        return (
+            (max(total, 1), max(total, 1))
+            if self.status is JobStatus.FINISHED
+            else (min(processed_count, total), max(total, 1))
+        )
+
+    @property
+    def has_pending_backfill(self) -> bool:
+        """Whether its backfill follows when it finds nothing to do."""
+        return self.backfill is not None and not self.backfill.is_due
+
+    def with_backfill_due(self) -> "Job":
+        assert self.backfill is not None
+        return replace(self, backfill=replace(self.backfill, is_due=True))
+
+    def is_settled(self, now: datetime) -> bool:
+        """Whether the deliveries of its period are stored.
+
+        A retry or a discard acts on deliveries that a person saw.
+        """
+        end = self.filter.until
+        return self.kind is not JobKind.REPLAY or end is None or now >= end + MIN_EVENT_AGE
+
+    def has_given_up(self, now: datetime) -> bool:
+        """Whether it waits no longer for payloads that are not stored."""
+        return now - self.created_at >= PAYLOAD_WAIT
+
+    def with_progress(self, count: int, reached_at: datetime) -> "Job":
+        """The job after a portion. Deliveries that were stored after its beginning add to the total."""
+        processed_count = self.done + count
+        return replace(self, done=processed_count, total=max(self.total, processed_count), reached=reached_at)
+
+    def to_finished(self, now: datetime, failed_count: int) -> "Job":
+        return replace(self, failed=failed_count, total=max(self.total, self.done + failed_count), finished_at=now)

@@ -1,0 +1,94 @@
+"""Requests: the exact bytes and headers of one attempt."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from streams.core.deliveries.delivery import Delivery
+from streams.core.deliveries.outcome import Response
+from streams.core.deliveries.signing import sign_platform, sign_standard
+from streams.core.limits import MAX_RESPONSE_BODY_BYTES
+
+MASK = "•••"
+MIN_SECRET_CHARACTERS = 6
+USER_AGENT = "scorm-webhooks/1.0"
+
+
+class Request(NamedTuple):
+    """One POST.
+
+    The body is sent as it is, so that its signature is valid; `private_names` are those of the customer's own headers.
+    """
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    private_names: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Request({self.url})"
+
+    @property
+    def public_headers(self) -> Mapping[str, str]:
+        """The headers with the values of the customer's own headers masked."""
+        if not self.private_names:
+            return self.headers
+        return {name: MASK if name in self.private_names else value for name, value in self.headers.items()}
+
+    def mask(self, response: Response) -> Response:
+        """Mask the values of the customer's own headers in a response: some endpoints send them back."""
+        secrets = [part for name in self.private_names for part in _secret_parts(self.headers[name])]
+        if not secrets:
+            return response
+        headers, body = dict(response.headers), response.body
+        for secret in sorted(secrets, key=len, reverse=True):
+            headers = {name: value.replace(secret, MASK) for name, value in headers.items()}
+            body = body.replace(secret.encode(), MASK.encode())
+        return response._replace(headers=headers, body=body[:MAX_RESPONSE_BODY_BYTES])
+
+
+def _secret_parts(value: str) -> list[str]:
+    """The value, and each part of it that may be a secret by itself, as in `Bearer <token>`.
+
+    A shorter part is not a secret; to mask it would spoil the response.
+    """
+    return [part for part in {value, *value.split()} if len(part) >= MIN_SECRET_CHARACTERS]
+
+
+def build_request(
+    delivery: Delivery,
+    url: str,
+    secrets: Sequence[str],
+    customer_headers: Mapping[str, str],
+    timestamp: int,
+    signature_header: str,
+    trace_parent: str | None = None,
+) -> Request:
+    """Build the request of one attempt, signed by the platform's scheme and by Standard Webhooks.
+
+    `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
+    `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
+    never replaces ours. `trace_parent` is the attempt's, where endpoints get one. Raises ValueError when there is no
+    secret that can sign.
+    """
+    if not secrets:
+        raise ValueError("the webhook has no valid secret")
+    body = delivery.body
+    standard_signatures = (sign_standard(secret, delivery.event_id, timestamp, body) for secret in secrets)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": USER_AGENT,
+        signature_header: sign_platform(secrets[0], body),
+        "webhook-id": delivery.event_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(standard_signatures),
+        "webhook-attempt": str(delivery.attempt),
+    }
+    if len(secrets) > 1:
+        headers[f"{signature_header}-Next"] = sign_platform(secrets[-1], body)
+    if trace_parent:
+        headers["traceparent"] = trace_parent
+    if not customer_headers:
+        return Request(url, headers, body)
+    our_names = {name.lower() for name in headers}
+    own_headers = {name: value for name, value in customer_headers.items() if name.lower() not in our_names}
+    return Request(url, {**own_headers, **headers}, body, frozenset(own_headers))

@@ -1,0 +1,42 @@
+"""The time limits of a deployment that follow from the timeout of an attempt. All are in seconds."""
+
+from dataclasses import dataclass
+
+from streams.core.deliveries.decision import TEST_EXPIRY
+
+MAX_ATTEMPT_SECONDS = 60.0
+# With the default timeout of an attempt. Stages that make no attempt need as long to finish what they have begun.
+MIN_DRAIN_SECONDS = 12.0
+# After a drain, partitions are given back (3) and the producer waits for acknowledgements (10).
+SHUTDOWN_AFTER_DRAIN_SECONDS = 13.0
+# A child that ends itself in time is not killed.
+KILL_MARGIN_SECONDS = 5.0
+# From the end of a test's attempt until it is stored.
+STORAGE_DELAY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """How long a stop and a test take at most where an attempt takes up to `attempt_seconds`."""
+
+    attempt_seconds: float
+
+    @property
+    def drain_seconds(self) -> float:
+        """What is in hand may finish: an attempt that has just begun, and the records that follow from it."""
+        return max(MIN_DRAIN_SECONDS, self.attempt_seconds + 2)
+
+    @property
+    def stop_seconds(self) -> float:
+        """From the signal to the end of a process."""
+        return self.drain_seconds + SHUTDOWN_AFTER_DRAIN_SECONDS
+
+    @property
+    def kill_seconds(self) -> float:
+        """From the signal until `up` kills a stage that did not end itself."""
+        return self.stop_seconds + KILL_MARGIN_SECONDS
+
+    @property
+    def test_outcome_seconds(self) -> float:
+        """From the append of a test until its outcome is stored: its attempt begins before it expires."""
+        return TEST_EXPIRY.total_seconds() + self.attempt_seconds + STORAGE_DELAY_SECONDS

@@ -1,0 +1,1 @@
+"""Erasures of learners, and the table of all of them."""

@@ -1,0 +1,1 @@
+"""Events, their fields, and which webhooks want them."""

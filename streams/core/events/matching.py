@@ -1,0 +1,62 @@
+"""Which webhooks want an event, and what each of them is owed."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from streams.core.deliveries.delivery import Delivery, SubscriptionsPosition
+from streams.core.events.event import Event, event_hash, subjects_of_event
+from streams.core.webhooks.webhook import (
+    MismatchReason,
+    Webhook,
+    closest_mismatch,
+    in_scope,
+    mismatch_in_scope,
+    mismatch_reason,
+)
+
+# A backlog must not flood a webhook that was registered long after the events happened.
+NEWCOMER_DELAY = timedelta(minutes=5)
+
+
+def match(
+    event: Event,
+    body: bytes,
+    webhooks: Sequence[Webhook],
+    appended_at: datetime,
+    position: SubscriptionsPosition,
+    trace_parent: str | None,
+) -> tuple[Sequence[Delivery], str | None]:
+    """One delivery for each webhook that wants the event, or why none does.
+
+    `appended_at` is the time of the event's record, and `position` what was read of the webhooks.
+    """
+    # An account may have a webhook for each of many packages: most of them are left out at once.
+    candidates = in_scope(webhooks, event)
+    mismatches = [mismatch_in_scope(webhook, event) for webhook in candidates]
+    recipients = [
+        webhook
+        for webhook, reason in zip(candidates, mismatches, strict=True)
+        if reason is None and not (webhook.created_at and webhook.created_at - appended_at > NEWCOMER_DELAY)
+    ]
+    if not recipients:
+        if not {None, MismatchReason.FILTER}.intersection(mismatches):
+            # One that is out of scope may have come closer.
+            mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
+        return (), closest_mismatch(mismatches)
+    subjects, digest = subjects_of_event(event), event_hash(body)
+    deliveries = [
+        Delivery(
+            account_id=event.account_id,
+            event_id=event.id,
+            event_type=event.type,
+            webhook_id=webhook.id,
+            first_seen_at=appended_at,
+            subscriptions_position=position,
+            body=body,
+            trace_parent=trace_parent,
+            subjects=subjects,
+            event_hash=digest,
+        )
+        for webhook in recipients
+    ]
+    return deliveries, None

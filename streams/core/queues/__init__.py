@@ -1,0 +1,1 @@
+"""Whose turn it is: queues, slots, rates, and places for requests."""

@@ -1,0 +1,80 @@
+"""The endpoint queues of a class that have a waiter who may go, in turns between accounts."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Generic
+
+from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
+
+
+class ReadyQueues(Generic[Waiter]):
+    """The account with the fewest slots goes first, and its queues take turns.
+
+    So nobody with fewer slots waits for more than one attempt of another account. An account that waits alone may use
+    the whole share of the class. `account_slots` is how many slots of any class each account has; while an account's
+    number changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
+    """
+
+    def __init__(self, account_slots: Mapping[str, int]) -> None:
+        self.by_account: dict[str, OrderedDict[str, EndpointQueue[Waiter]]] = {}
+        # The accounts with queues here, by their slots; in each entry the one whose turn is next comes first.
+        self._turns: dict[int, OrderedDict[str, None]] = {}
+        self._account_slots = account_slots
+
+    def __bool__(self) -> bool:
+        return bool(self.by_account)
+
+    def __iter__(self) -> Iterator[EndpointQueue[Waiter]]:
+        for queues in self.by_account.values():
+            yield from queues.values()
+
+    def add(self, queue: EndpointQueue[Waiter]) -> None:
+        """Add a queue behind the others of its account. One that is here keeps its turn."""
+        queues = self.by_account.get(queue.account_id)
+        if queues is None:
+            queues = self.by_account[queue.account_id] = OrderedDict()
+            self.enter(queue.account_id)
+        queues.setdefault(queue.name, queue)
+
+    def discard(self, queue: EndpointQueue[Waiter]) -> bool:
+        """Remove a queue; false if it is not here."""
+        queues = self.by_account.get(queue.account_id)
+        if queues is None or queues.pop(queue.name, None) is None:
+            return False
+        self._leave_without_queues(queue.account_id)
+        return True
+
+    @property
+    def next_account(self) -> str:
+        """The account whose turn it is; there is one."""
+        return next(iter(self._turns[min(self._turns)]))
+
+    def pop(self) -> EndpointQueue[Waiter]:
+        """Remove and return the queue whose turn it is; there is one."""
+        account_id = self.next_account
+        _, queue = self.by_account[account_id].popitem(last=False)
+        self._leave_without_queues(account_id)
+        return queue
+
+    def leave(self, account_id: str) -> bool:
+        """Leave the turns while the number of slots changes; false if the account has no queue here."""
+        if account_id not in self.by_account:
+            return False
+        self._leave(account_id)
+        return True
+
+    def enter(self, account_id: str) -> None:
+        """Enter the turns again."""
+        self._turns.setdefault(self._account_slots.get(account_id, 0), OrderedDict())[account_id] = None
+
+    def _leave(self, account_id: str) -> None:
+        in_use = self._account_slots.get(account_id, 0)
+        accounts = self._turns[in_use]
+        del accounts[account_id]
+        if not accounts:
+            del self._turns[in_use]
+
+    def _leave_without_queues(self, account_id: str) -> None:
+        if not self.by_account[account_id]:
+            del self.by_account[account_id]
+            self._leave(account_id)

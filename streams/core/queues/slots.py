@@ -1,0 +1,238 @@
+"""Slots for requests in flight, shared fairly between endpoints."""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from typing import Generic
+
+from streams.core.queues.endpoint_queue import (
+    SLOW_SECONDS,
+    START_CAP,
+    TEST_CAP,
+    EndpointClass,
+    EndpointQueue,
+    Priority,
+    Waiter,
+)
+from streams.core.queues.ready_queues import ReadyQueues
+
+MAX_IDLE_QUEUES = 10_000
+
+
+class Slots(Generic[Waiter]):
+    """Each endpoint has a queue with a cap that adapts. Accounts that wait take turns, and the queues of each account.
+
+    A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
+    waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
+    would wait too long. Suspect endpoints use at most a quarter of all slots together, new ones at most half. What
+    suspect ones keep beyond their quarter counts for the new ones. An account without any slot may take one beyond
+    that. The last free slot is reserved for tests.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._free = total
+        self._reserved_count = 1 if total > 1 else 0
+        self._class_limits = {
+            EndpointClass.HEALTHY: total,
+            EndpointClass.NEW: max(1, total // 2),
+            EndpointClass.SUSPECT: max(1, total // 4),
+            EndpointClass.TEST: total,
+        }
+        self._in_use = dict.fromkeys(EndpointClass, 0)
+        self._queues: dict[str, EndpointQueue[Waiter]] = {}
+        self._idle: OrderedDict[str, None] = OrderedDict()
+        self._account_slots: dict[str, int] = {}
+        self._ready: dict[EndpointClass, ReadyQueues[Waiter]] = {
+            endpoint_class: ReadyQueues(self._account_slots) for endpoint_class in EndpointClass
+        }
+        # The queues of each class by account. They are empty when no request waits for a slot.
+        self._waiting = [queues.by_account for queues in self._ready.values()]
+        self._rotation = deque(EndpointClass)
+        self._by_age: deque[tuple[float, str, Waiter]] = deque()
+        self._enqueued_count = 0
+
+    @property
+    def free_count(self) -> int:
+        return self._free
+
+    def in_use(self, endpoint_class: EndpointClass) -> int:
+        """Slots in use by all endpoints of a class."""
+        return self._in_use[endpoint_class]
+
+    def waiting_count(self) -> int:
+        """The number of waiters in all queues."""
+        return sum(queue.waiting_count for queue in self._queues.values() if queue.waiting_count)
+
+    def starved_waiters(self) -> Iterator[Waiter]:
+        """The oldest waiters of each queue that go as soon as this process has a free slot.
+
+        One that waits for its endpoint's cap, or for the share of its class, is not among them: more processes would
+        not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
+        """
+        for endpoint_class, ready_queues in self._ready.items():
+            has_share = self._has_share(endpoint_class)
+            if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._is_any_free(endpoint_class):
+                for queue in ready_queues:
+                    yield from queue.ready_waiters()
+
+    def try_acquire(
+        self,
+        name: str,
+        waiter: Waiter,
+        now: float,
+        priority: Priority = Priority.FIRST,
+        ceiling: int = 32,
+        account_id: str = "",
+    ) -> bool:
+        """Take a slot at once, as `enqueue` and `grant` would give it. False when another waits, or no slot is free."""
+        self._mark_slow(now)
+        queue = self._queue(name, priority, ceiling, account_id)
+        has_waiters = any(self._waiting) or queue.waiting_count
+        if has_waiters or not queue.has_capacity(priority) or not self._has_slot(queue.endpoint_class, account_id):
+            return False
+        self._idle.pop(name, None)
+        self._take_slot(queue, waiter, priority, now)
+        return True
+
+    def enqueue(
+        self,
+        name: str,
+        waiter: Waiter,
+        priority: Priority = Priority.FIRST,
+        ceiling: int = 32,
+        account_id: str = "",
+    ) -> None:
+        """Add a waiter to an endpoint's queue; tests need a queue of their own. `ceiling` limits the queue's cap."""
+        queue = self._queue(name, priority, ceiling, account_id)
+        self._enqueued_count += 1
+        (queue.retries if priority is Priority.RETRY else queue.first_attempts).append((self._enqueued_count, waiter))
+        self._idle.pop(name, None)
+        self._make_ready(queue)
+
+    def grant(self, now: float) -> list[tuple[str, Waiter]]:
+        """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
+        self._mark_slow(now)
+        grants: list[tuple[str, Waiter]] = []
+        while any(self._waiting) and (waiter := self._grant_one(now)) is not None:
+            grants.append(waiter)
+        return grants
+
+    def release(self, name: str, waiter: Waiter, now: float, is_delivered: bool | None) -> None:
+        """Free a slot; `is_delivered` says how the attempt ended, None that none was made."""
+        queue = self._queues[name]
+        since, priority = queue.in_flight.pop(waiter)
+        queue.retries_in_flight -= priority is Priority.RETRY
+        queue.slow_waiters.discard(waiter)
+        queue.last_activity_at = now
+        self._free += 1
+        self._count_slots(queue, -1)
+        if is_delivered is not None:
+            queue.record_result(is_delivered, now - since)
+        self._reclassify(queue)
+        self._make_ready(queue)
+        self._forget_idle(queue)
+
+    def shed(self, now: float, names: Iterable[str] | None = None) -> list[Waiter]:
+        """Remove the waiters that would wait too long because of their endpoint, newest first."""
+        self._mark_slow(now)
+        queues = list(self._queues.values()) if names is None else [self._queues[name] for name in names]
+        removed_waiters: list[Waiter] = []
+        for queue in queues:
+            while queue.waiting_count and queue.endpoint_class is not EndpointClass.TEST and queue.is_too_long(now):
+                removed_waiters.append(queue.pop_newest())
+            if not queue.waiting_count:
+                self._ready[queue.endpoint_class].discard(queue)
+                self._forget_idle(queue)
+        return removed_waiters
+
+    def _queue(self, name: str, priority: Priority, ceiling: int, account_id: str) -> EndpointQueue[Waiter]:
+        queue = self._queues.get(name)
+        if queue is None:
+            is_test = priority is Priority.TEST
+            cap, endpoint_class = (TEST_CAP, EndpointClass.TEST) if is_test else (START_CAP, EndpointClass.NEW)
+            queue = self._queues[name] = EndpointQueue[Waiter](name, account_id, ceiling, cap, endpoint_class)
+        queue.ceiling = ceiling
+        queue.cap = min(queue.cap, ceiling)
+        return queue
+
+    def _has_slot(self, endpoint_class: EndpointClass, account_id: str) -> bool:
+        is_first = account_id not in self._account_slots
+        return self._is_any_free(endpoint_class) and (is_first or self._has_share(endpoint_class))
+
+    def _is_any_free(self, endpoint_class: EndpointClass) -> bool:
+        return self._free > (0 if endpoint_class is EndpointClass.TEST else self._reserved_count)
+
+    def _has_share(self, endpoint_class: EndpointClass) -> bool:
+        limit = self._class_limits[endpoint_class]
+        if endpoint_class is EndpointClass.NEW:
+            # New endpoints that turned suspect keep their slots: wave after wave would take every slot.
+            suspect = EndpointClass.SUSPECT
+            limit -= max(0, self._in_use[suspect] - self._class_limits[suspect])
+        return self._in_use[endpoint_class] < limit
+
+    def _grant_one(self, now: float) -> tuple[str, Waiter] | None:
+        for _ in range(len(self._rotation)):
+            endpoint_class = self._rotation[0]
+            self._rotation.rotate(-1)
+            queues = self._ready[endpoint_class]
+            while queues and self._has_slot(endpoint_class, queues.next_account):
+                queue = queues.pop()
+                # Its cap may have been halved since it became ready.
+                if (priority := queue.next_priority) is not None:
+                    waiter = queue.pop_next(priority)
+                    self._take_slot(queue, waiter, priority, now)
+                    self._make_ready(queue)
+                    return queue.name, waiter
+        return None
+
+    def _take_slot(self, queue: EndpointQueue[Waiter], waiter: Waiter, priority: Priority, now: float) -> None:
+        if not queue.in_flight:
+            queue.last_activity_at = now
+        queue.in_flight[waiter] = now, priority
+        queue.retries_in_flight += priority is Priority.RETRY
+        self._free -= 1
+        self._count_slots(queue, 1)
+        self._by_age.append((now, queue.name, waiter))
+
+    def _mark_slow(self, now: float) -> None:
+        while self._by_age and self._by_age[0][0] < now - SLOW_SECONDS:
+            since, name, waiter = self._by_age.popleft()
+            queue = self._queues.get(name)
+            if queue and queue.in_flight.get(waiter, (None,))[0] == since:
+                queue.slow_waiters.add(waiter)
+                self._reclassify(queue)
+
+    def _reclassify(self, queue: EndpointQueue[Waiter]) -> None:
+        """Move an endpoint to the class that fits it now, with its slots and its turn."""
+        old_class, new_class = queue.endpoint_class, queue.classify()
+        if old_class is new_class:
+            return
+        queue.endpoint_class = new_class
+        self._in_use[old_class] -= len(queue.in_flight)
+        self._in_use[new_class] += len(queue.in_flight)
+        if self._ready[old_class].discard(queue):
+            self._ready[new_class].add(queue)
+
+    def _make_ready(self, queue: EndpointQueue[Waiter]) -> None:
+        if queue.next_priority is not None:
+            self._ready[queue.endpoint_class].add(queue)
+
+    def _count_slots(self, queue: EndpointQueue[Waiter], change: int) -> None:
+        self._in_use[queue.endpoint_class] += change
+        account_id = queue.account_id
+        # Their place in the turns is by the number of slots.
+        left = [queues for queues in self._ready.values() if queues.leave(account_id)] if any(self._waiting) else ()
+        if in_use := self._account_slots.get(account_id, 0) + change:
+            self._account_slots[account_id] = in_use
+        else:
+            del self._account_slots[account_id]
+        for queues in left:
+            queues.enter(account_id)
+
+    def _forget_idle(self, queue: EndpointQueue[Waiter]) -> None:
+        """Keep the state of the newest idle endpoints; a forgotten one starts as new."""
+        if queue.in_flight or queue.waiting_count:
+            return
+        self._idle[queue.name] = None
+        if len(self._idle) > MAX_IDLE_QUEUES:
+            oldest_name, _ = self._idle.popitem(last=False)
+            del self._queues[oldest_name]

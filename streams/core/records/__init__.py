@@ -1,0 +1,1 @@
+"""Records of topics: checks, invalid ones, offsets, and compacted topics."""

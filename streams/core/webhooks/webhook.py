@@ -1,0 +1,255 @@
+"""Webhooks: registrations of accounts, and the events that each wants."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from streams.core.events.event import Event
+from streams.core.events.event_data import OPT_IN_TYPES
+from streams.core.events.event_filter import EventFilter
+from streams.core.page import json_bytes
+from streams.core.webhooks.url import is_same_origin
+
+DEFAULT_MAX_CONCURRENCY = 32
+# Among the types of a webhook: every type that it need not name.
+ALL_EVENTS = "*"
+
+
+def to_event_types(events: Collection[str]) -> frozenset[str]:
+    """The types of a webhook for what a person enters, such as `*` and `session.ended`."""
+    if ALL_EVENTS not in events:
+        return frozenset(events)
+    named_types = OPT_IN_TYPES.intersection(events)
+    return frozenset({ALL_EVENTS, *named_types}) if named_types else frozenset()
+
+
+def to_entered_types(event_types: Collection[str]) -> list[str]:
+    """What a person enters for these types of a webhook."""
+    types = OPT_IN_TYPES.intersection(event_types) | {ALL_EVENTS} if ALL_EVENTS in event_types else event_types
+    return sorted(types) or [ALL_EVENTS]
+
+
+class Status(StrEnum):
+    """Whether requests may leave for this webhook. A deleted webhook is not on the topic."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+
+
+class PauseReason(StrEnum):
+    """Why a webhook is paused."""
+
+    MANUAL = "manual"
+    FAILURES = "failures"
+    GONE = "gone"
+
+    @property
+    def is_automatic(self) -> bool:
+        return self is not PauseReason.MANUAL
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One pause. Deliveries held during it have its id, so that late ones get the same treatment."""
+
+    id: str
+    reason: PauseReason
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedSecret:
+    """An encrypted signing secret; during a rotation the old secret is valid until a time."""
+
+    ciphertext: str
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
+    type but those that a webhook must name (`OPT_IN_TYPES`), which `*` in the set means too (`to_event_types`).
+
+    `created_at` is when its first record was appended; that first record does not contain it.
+    """
+
+    id: str
+    account_id: str
+    url: str
+    secrets: tuple[EncryptedSecret, ...]
+    event_types: frozenset[str] = frozenset()
+    packages: frozenset[str] = frozenset()
+    dispatches: frozenset[str] = frozenset()
+    fallback_url: str | None = None
+    encrypted_headers: str | None = None
+    encrypted_fallback_headers: str | None = None
+    max_concurrency: int = DEFAULT_MAX_CONCURRENCY
+    status: Status = Status.ACTIVE
+    pause: Pause | None = None
+    health_epoch: int = 1
+    version: int = 1
+    created_at: datetime | None = None
+    filter: EventFilter | None = None
+
+    @property
+    def scope_ids(self) -> int:
+        return len(self.packages) + len(self.dispatches)
+
+    @property
+    def filter_text(self) -> str | None:
+        """The filter as JSON."""
+        return self.filter.text if self.filter else None
+
+    @property
+    def text_characters(self) -> int:
+        """The length of its URLs, its encrypted headers and its filter."""
+        urls = self.url, self.fallback_url
+        texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text
+        return sum(len(text) for text in texts if text)
+
+    def headers_for(self, url: str) -> str | None:
+        """The customer's own headers for a request to `url`, encrypted. A secret of one host never goes to another."""
+        if url == self.url:
+            return self.encrypted_headers
+        if self.encrypted_fallback_headers is not None:
+            return self.encrypted_fallback_headers
+        return self.encrypted_headers if is_same_origin(url, self.url) else None
+
+    def valid_secrets(self, now: datetime) -> tuple[EncryptedSecret, ...]:
+        """The secrets to sign with, oldest first: one, or two during a rotation's overlap."""
+        return tuple(secret for secret in self.secrets if secret.valid_until is None or now < secret.valid_until)
+
+
+def takes(webhook: Webhook, event_type: str) -> bool:
+    """Whether `webhook` takes events of this type: it names it, or takes all and the type need not be named."""
+    types = webhook.event_types
+    return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in OPT_IN_TYPES)
+
+
+class MismatchReason(StrEnum):
+    """Why no webhook gets an event."""
+
+    NO_WEBHOOK = "no_webhook"
+    TYPE = "type"
+    SCOPE = "scope"
+    FILTER = "filter"
+    NEWCOMER = "newcomer"
+    # Only a search knows it: fan-out asks no database.
+    NO_ACCOUNT = "no_account"
+
+
+def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
+    """Those of `webhooks` that have no scope, or one with the event's package or dispatch.
+
+    All of them for an event that has neither: it matches by type alone.
+    """
+    package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
+    if package is None and dispatch is None:
+        return webhooks
+    return [
+        webhook
+        for webhook in webhooks
+        if package in webhook.packages or dispatch in webhook.dispatches or not (webhook.packages or webhook.dispatches)
+    ]
+
+
+def mismatch_in_scope(webhook: Webhook, event: Event) -> MismatchReason | None:
+    """Why `webhook` does not get `event`, which is in its scope: its account, its type or its filter."""
+    if event.account_id != webhook.account_id:
+        return MismatchReason.NO_WEBHOOK
+    if not takes(webhook, event.type):
+        return MismatchReason.TYPE
+    if webhook.filter is not None and not webhook.filter.matches(event.data):
+        return MismatchReason.FILTER
+    return None
+
+
+def mismatch_reason(webhook: Webhook, event: Event) -> MismatchReason | None:
+    """Why `webhook` does not get `event`: its account, its type, its scope or its filter. None when it gets it."""
+    reason = mismatch_in_scope(webhook, event)
+    if reason in (MismatchReason.NO_WEBHOOK, MismatchReason.TYPE) or in_scope((webhook,), event):
+        return reason
+    return MismatchReason.SCOPE
+
+
+def wants(webhook: Webhook, event: Event) -> bool:
+    """Whether `webhook` gets `event`."""
+    return mismatch_reason(webhook, event) is None
+
+
+def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchReason:
+    """Why no webhook of an account gets an event: of the webhook that came closest. One that wants it is a newcomer."""
+    reasons = set(mismatches)
+    closest_first = (None, MismatchReason.FILTER, MismatchReason.SCOPE, MismatchReason.TYPE)
+    return next(
+        (reason or MismatchReason.NEWCOMER for reason in closest_first if reason in reasons), MismatchReason.NO_WEBHOOK
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A webhook as it is registered: its state, and what only people need.
+
+    `url_changed_at` is None while it has its first URL.
+    """
+
+    webhook: Webhook
+    created_at: datetime
+    description: str = ""
+    paused_at: datetime | None = None
+    url_changed_at: datetime | None = None
+
+    @property
+    def listed_webhook(self) -> "ListedWebhook":
+        """The same as lists show it."""
+        webhook = self.webhook
+        computed_fields: dict[str, Any] = {
+            "packages_count": len(webhook.packages),
+            "dispatches_count": len(webhook.dispatches),
+            "secret_ends": tuple(secret.valid_until for secret in webhook.secrets if secret.valid_until),
+            "has_headers": webhook.encrypted_headers is not None,
+            "has_fallback_headers": webhook.encrypted_fallback_headers is not None,
+            "filter": webhook.filter_text,
+            "deleted_at": None,
+        }
+        # `created_at` of the registration, not of its first record.
+        same_names = [column.name for column in fields(ListedWebhook) if column.name not in computed_fields]
+        return ListedWebhook(
+            **{name: getattr(self if hasattr(self, name) else webhook, name) for name in same_names}, **computed_fields
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWebhook:
+    """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
+
+    `secret_ends` are the times when old secrets end. Only a list of all that the account had has deleted ones.
+    `filter` is JSON.
+    """
+
+    id: str
+    account_id: str
+    url: str
+    fallback_url: str | None
+    event_types: frozenset[str]
+    packages_count: int
+    dispatches_count: int
+    secret_ends: tuple[datetime, ...]
+    has_headers: bool
+    has_fallback_headers: bool
+    max_concurrency: int
+    status: Status
+    pause: Pause | None
+    version: int
+    created_at: datetime
+    description: str
+    paused_at: datetime | None
+    url_changed_at: datetime | None
+    deleted_at: datetime | None
+    filter: str | None
+
+    @property
+    def json_bytes(self) -> int:
+        """At most its size in a response: what people enter, and the rest."""
+        return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter))
