@@ -114,6 +114,7 @@ class SqlDeployment(SqlParts):
             self.clock,
             self.new_token,
             [key.get_secret_value() for key in self.settings.operator_keys],
+            self.monotonic,
         )
 
     def sign_in(self) -> SignInService:

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import ssl
+import time
 from datetime import timedelta
 from functools import cached_property
 
@@ -51,6 +52,9 @@ class SqlParts(Deployment):
         return SqlEncryptionCheck(self.database, self.encryption)
 
     # -- randomness and the world outside: tests override these ----------------------------------------------------
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
     def new_token(self) -> str:
         return secrets.token_urlsafe(32)

@@ -229,6 +229,9 @@ class ApiDeployment(SqlDeployment):
     def event_history(self) -> EventHistory:
         return self.history
 
+    def monotonic(self) -> float:
+        return self.clock.now().timestamp()
+
     def new_token(self) -> str:
         return f"token-{next(self.numbers):037}"
 

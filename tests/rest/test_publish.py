@@ -25,7 +25,7 @@ from streams.adapters.sql.tables.accounts import api_keys
 from streams.core.accounts.access import Caller
 from streams.core.errors import Invalid
 from streams.core.queues.request_class import RequestClass
-from streams.core.recently_found import TTL_SECONDS
+from streams.features.accounts.access import KEY_CACHE_SECONDS
 
 JSON = {"Content-Type": "application/json"}
 TEXTS = st.sampled_from(
@@ -186,7 +186,7 @@ async def test_a_key_revoked_elsewhere_opens_for_a_second_more(api: ApiFixture) 
     async with api.database.transaction() as connection:
         await connection.execute(update(api_keys).values(revoked_at=api.clock.now()).where(api_keys.c.id == key["id"]))
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 202
-    api.clock.advance(TTL_SECONDS)
+    api.clock.advance(KEY_CACHE_SECONDS)
     assert (await api.acme.request("POST", "/v1/events", COMPLETED)).status_code == 401
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from hmac import compare_digest
+
+from cachetools import TTLCache
 
 from streams.core.accounts.access import (
     OPERATOR,
@@ -21,7 +23,6 @@ from streams.core.accounts.access import (
 )
 from streams.core.accounts.account import User
 from streams.core.errors import FieldError, Invalid, NotFound, Unauthorized, Unavailable
-from streams.core.recently_found import TtlCache
 from streams.features.shared.accounts import SqlAccounts, SqlApiKeys, SqlUsers
 from streams.features.shared.audit_trail import new_entry
 from streams.features.shared.emails import email_errors, normalize_email
@@ -30,10 +31,12 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 MAX_KEY_LIFETIME = timedelta(days=36_525)
+# A key that another process revoked opens for at most this long.
+KEY_CACHE_SECONDS = 1.0
 # The use of a key is stored at most this often.
 USE_UPDATE_INTERVAL = timedelta(minutes=1)
 # A database outage does not keep events out: this many keys are known without it, for this long.
-OFFLINE_KEY_LIFETIME = timedelta(minutes=5)
+OFFLINE_KEY_SECONDS = 300.0
 MAX_REMEMBERED_KEYS = 10_000
 
 
@@ -48,6 +51,7 @@ class AccessService:
         clock: Clock,
         new_token: Callable[[], str],
         operator_keys: Sequence[str] = (),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._accounts = accounts
         self._keys = keys
@@ -55,8 +59,8 @@ class AccessService:
         self._clock = clock
         self._new_token = new_token
         self._operators = parse_operator_keys(operator_keys)
-        self._key_cache: TtlCache[ApiKey] = TtlCache()
-        self._recent_keys: OrderedDict[str, tuple[ApiKey, datetime]] = OrderedDict()
+        self._key_cache: TTLCache[str, ApiKey] = TTLCache(MAX_REMEMBERED_KEYS, KEY_CACHE_SECONDS, monotonic)
+        self._recent_keys: TTLCache[str, ApiKey] = TTLCache(MAX_REMEMBERED_KEYS, OFFLINE_KEY_SECONDS, monotonic)
         self._use_updates: dict[str, asyncio.Task[None]] = {}
 
     async def caller(self, token: str) -> Caller:
@@ -77,20 +81,16 @@ class AccessService:
         return actor in {f"operator:{operator.name}" for operator in self._operators}
 
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
-        """The key, found in the last second or in the database; while that is away, from a few minutes ago.
-
-        So a key that another process revoked opens for at most another second.
-        """
-        if api_key := self._key_cache.get(sha256, now.timestamp()):
+        """The key, found in the last second or in the database; while that is away, from a few minutes ago."""
+        if api_key := self._key_cache.get(sha256):
             return api_key
         try:
             key = await self._keys.find(sha256)
         except Unavailable:
-            recent_key, seen_at = self._recent_keys.get(sha256, (None, now))
-            if recent_key is None or now - seen_at > OFFLINE_KEY_LIFETIME:
-                raise
-            return recent_key
-        self._remember(sha256, key, now)
+            if recent_key := self._recent_keys.get(sha256):
+                return recent_key
+            raise
+        self._remember(sha256, key)
         if key and key.is_valid(now) and (key.last_used_at is None or now - key.last_used_at >= USE_UPDATE_INTERVAL):
             self._store_use(key.id, now)
         return key
@@ -109,13 +109,11 @@ class AccessService:
 
         self._use_updates[key_id] = asyncio.create_task(store())
 
-    def _remember(self, sha256: str, key: ApiKey | None, now: datetime) -> None:
-        self._recent_keys.pop(sha256, None)
-        if key is not None:
-            self._key_cache.put(sha256, key, now.timestamp())
-            self._recent_keys[sha256] = key, now
-            if len(self._recent_keys) > MAX_REMEMBERED_KEYS:
-                self._recent_keys.popitem(last=False)
+    def _remember(self, sha256: str, key: ApiKey | None) -> None:
+        if key is None:
+            self._recent_keys.pop(sha256, None)
+        else:
+            self._key_cache[sha256] = self._recent_keys[sha256] = key
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
@@ -150,9 +148,9 @@ class AccessService:
             account_id, key_id, new_entry(self._clock, actor, "key.revoked", key_id, account_id)
         ):
             raise NotFound(f"this account has no key {key_id}")
-        for sha256 in [sha256 for sha256, (key, _) in self._recent_keys.items() if key.id == key_id]:
-            del self._recent_keys[sha256]
-            self._key_cache.discard(sha256)
+        for sha256 in [sha256 for sha256, key in self._recent_keys.items() if key.id == key_id]:
+            self._recent_keys.pop(sha256, None)
+            self._key_cache.pop(sha256, None)
 
     # -- users --------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+from cachetools import TTLCache
+
 from streams.core.errors import FieldError, Invalid, Unavailable
 from streams.core.events.event import Event
-from streams.core.recently_found import TtlCache
 from streams.core.webhooks.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
@@ -14,6 +15,7 @@ from streams.features.events.storage import SqlAccountWebhooks
 LOOKUP_TIMEOUT_SECONDS = 2.0
 # No account is ever deleted; one that a restored database lacks is refused again after this time.
 ACCOUNT_SECONDS = 600.0
+MAX_REMEMBERED_ACCOUNTS = 10_000
 # The comparison blocks the loop: with filters, this many take a few milliseconds.
 COMPARISONS_PER_TURN = 1_000
 
@@ -21,15 +23,13 @@ COMPARISONS_PER_TURN = 1_000
 class RecipientService:
     """Compares events with the webhooks of their accounts."""
 
-    def __init__(self, webhooks: SqlAccountWebhooks, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, webhooks: SqlAccountWebhooks, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._webhooks = webhooks
-        self._now = now
-        self._existing_accounts: TtlCache[bool] = TtlCache(ACCOUNT_SECONDS)
+        self._existing_accounts: TTLCache[str, bool] = TTLCache(MAX_REMEMBERED_ACCOUNTS, ACCOUNT_SECONDS, monotonic)
 
     async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
         """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
-        now = self._now()
-        unchecked_ids = {event.account_id for event in events if not self._existing_accounts.get(event.account_id, now)}
+        unchecked_ids = {event.account_id for event in events} - self._existing_accounts.keys()
         if not unchecked_ids:
             return
         try:
@@ -38,7 +38,7 @@ class RecipientService:
         except (Unavailable, TimeoutError):
             return
         for account_id in existing:
-            self._existing_accounts.put(account_id, True, now)
+            self._existing_accounts[account_id] = True
         if errors := [
             FieldError(field, f"there is no account {event.account_id}: create it first, or correct the id")
             for event, field in zip(events, fields, strict=True)
