@@ -1,8 +1,8 @@
-"""Routes that refuse unknown parameters, leave absent values out, and respect Idempotency-Key."""
+"""Routes that refuse unknown and repeated names, leave absent values out, and respect Idempotency-Key."""
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +18,7 @@ from streams.core.errors import FieldError, Invalid
 
 
 class StrictRoute(APIRoute):
-    """Reject unknown and repeated parameters: a mistyped filter would match everything."""
+    """Reject unknown and repeated names: a mistyped filter would match everything."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **{**options, "response_model_exclude_none": True})
@@ -36,18 +36,38 @@ class StrictRoute(APIRoute):
                 return await handle_strictly(request)
 
         async def handle_strictly(request: Request) -> Response:
-            if unknown_names := sorted(request.query_params.keys() - query_names):
-                message = f"is not a parameter here; the parameters are {', '.join(sorted(query_names)) or 'none'}"
-                raise Invalid(*(FieldError(name, message) for name in unknown_names))
-            # No parameter is a list: all values but one would be ignored.
-            counts = Counter(name for name, _ in request.query_params.multi_items())
-            if repeated_names := [name for name, count in counts.items() if count > 1]:
-                raise Invalid(*(FieldError(name, "may occur once") for name in repeated_names))
+            check_query(request, query_names)
             _refuse_repeated_names(await request.body())
             key = request.headers.get("idempotency-key") if is_repeatable else None
             return await handle(request) if key is None else await handle_once(request, key, handle)
 
         return handler
+
+
+def answered_by(handler: Handler) -> type[APIRoute]:
+    """The class of a route whose endpoint is only its declaration in OpenAPI; `handler` answers.
+
+    For the two routes where FastAPI's models and dependencies would cost as much as the work.
+    """
+
+    class AnsweredRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            return handler
+
+    return AnsweredRoute
+
+
+def check_query(request: Request, names: Collection[str]) -> None:
+    """Raise `Invalid` for a parameter that is not one of `names`, or that occurs twice."""
+    if not request.scope["query_string"]:
+        return
+    # No parameter is a list: all values but one would be ignored.
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    if unknown_names := sorted(counts.keys() - names):
+        message = f"is not a parameter here; the parameters are {', '.join(sorted(names)) or 'none'}"
+        raise Invalid(*(FieldError(name, message) for name in unknown_names))
+    if repeated_names := [name for name, count in counts.items() if count > 1]:
+        raise Invalid(*(FieldError(name, "may occur once") for name in repeated_names))
 
 
 async def _named_account(request: Request) -> object:
@@ -69,13 +89,14 @@ def _refuse_repeated_names(body: bytes) -> None:
         return
     # What is wrong in another way is refused with its own message.
     with suppress(ValueError, RecursionError):
-        json.loads(body, object_pairs_hook=_require_single_names)
+        json.loads(body, object_pairs_hook=to_object)
 
 
-def _require_single_names(pairs: list[tuple[str, Any]]) -> None:
+def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these names and values. Raises `Invalid` if it has a name twice."""
     # A mebibyte has hundreds of thousands of small objects: most are done here.
-    if len(dict(pairs)) == len(pairs):
-        return
+    if len(values := dict(pairs)) == len(pairs):
+        return values
     names = Counter(name for name, _ in pairs)
     raise Invalid(*(FieldError(name, "occurs twice in one object") for name, count in names.items() if count > 1))
 
