@@ -15,6 +15,7 @@ import structlog
 from distribution import ByFileOrFolder, longest_first, shuffle_files
 from hypothesis import settings
 from nightly import leave_out
+from seconds_by_kind import SecondsByKind
 
 import parts
 from real.container import KafkaInContainer
@@ -58,6 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("thorough" if config.getoption("--nightly") else "short")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SecondsByKind())
 
 
 def pytest_collection_finish() -> None:

@@ -49,6 +49,13 @@ LEFT_OUT: dict[str, str] = {
     "tests/contract/test_standstills.py[classic]": "tests/contract/test_standstills.py[auto]",
     # What comes before a key is checked touches no broker.
     "tests/adversary/test_without_a_key.py[clustered]": "tests/adversary/test_without_a_key.py[embedded]",
+    # Each of these files starts a system of each kind; their code is the same on both.
+    "tests/adversary/test_with_a_key.py[embedded]": "tests/adversary/test_with_a_key.py[clustered]",
+    "tests/adversary/test_cli.py[embedded]": "tests/adversary/test_cli.py[clustered]",
+    "tests/adversary/test_endpoints.py[embedded]": "tests/adversary/test_endpoints.py[clustered]",
+    "tests/adversary/test_roles.py[embedded]": "tests/adversary/test_roles.py[clustered]",
+    # `api` and `up` serve by uvloop; asyncio's own loop is for platforms that have none.
+    "tests/rest/test_connections.py[asyncio]": "tests/rest/test_connections.py[uvloop]",
 }
 # One flood of each class of requests stays, and that of unknown clients.
 LEFT_OUT |= {
@@ -103,6 +110,13 @@ IF_CHANGED: dict[str, tuple[str, ...]] = {
     "tests/e2e/test_schema_registry.py": REGISTRY,
     "tests/alerts/test_rules.py": ("tests/alerts", "deploy/helm/scorm-webhooks/files"),
     "tests/chart/test_options.py": ("tests/chart", "tools", "deploy/helm"),
+    # What people see: pages, forms, and the players' courses.
+    "tests/browser": ("tests/browser", "api", "streams/features", "examples/course", "pyproject.toml", "requirements"),
+    # The receivers and producers of customers: they depend on bodies, signatures and records alone.
+    "tests/examples": (
+        *("tests/examples", "examples", "producer", "schemas", "streams/producer.py", "streams/demo"),
+        *("streams/core/events", "streams/core/deliveries", "requirements"),
+    ),
     "tests/image": ("tests/image", "deploy/Dockerfile", ".dockerignore", "pyproject.toml", "requirements"),
 }
 
