@@ -44,15 +44,15 @@ def main() -> None:
         _end(FAILED, f"{error.filename or 'standard output'}: {error.strerror}")
 
 
-def load_commands(words: Sequence[str]) -> "Typer":
-    """The commands that these words name. Imported here, so that Ctrl-C during the import is quiet too."""
+def load_commands(argv: Sequence[str]) -> "Typer":
+    """The commands that `argv` names. Imported here, so that Ctrl-C during the import is quiet too."""
     from streams.cli import stage_commands
 
-    if {*words} & {command.name for command in stage_commands.stages.registered_commands}:
+    if {*argv} & {command.name for command in stage_commands.stages.registered_commands}:
         return stage_commands.app
     from streams.cli.commands import create_app
 
-    return create_app(words)
+    return create_app(argv)
 
 
 def _end(code: int, *errors: str) -> NoReturn:
