@@ -74,7 +74,7 @@ class ScenarioRun:
         """Another machine of the same deployment, without stages."""
         folder = self.loaded.folder / f"{self.name}-{name}"
         folder.mkdir()
-        system = System(folder, self.loaded.system.env)
+        system = System(folder, self.loaded.system.env, own_imports=True)
         try:
             yield system
         finally:

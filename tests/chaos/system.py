@@ -43,7 +43,7 @@ class LoadedSystem:
             "SCORM_WEBHOOKS_WATCHDOG_SECONDS": "10",
             **settings,
         }
-        self.system = System(self.folder, env)
+        self.system = System(self.folder, env, own_imports=True)
         self.system.prepare()
         self.supervisor = StageSupervisor(self.system, kafka.bootstrap, prefix)
         self.load = Load(self.folder, kafka.bootstrap, f"{prefix}session-events")

@@ -1,7 +1,8 @@
-"""Runs commands in processes that are forked from one with everything imported.
+"""Runs commands and stages in processes that are forked from one with everything imported.
 
-A command takes a second to import and a tenth to run, and tests run hundreds of them. The imports alone are shared:
-each command has its own process, environment, folder and streams. `python commands.py SOCKET` is what they fork from.
+A command takes a second to import and a tenth to run, a stage two seconds, and tests start thousands of them. The
+imports alone are shared: each has its own process, environment, folder and streams. `python commands.py SOCKET` is what
+they fork from.
 """
 
 import gc
@@ -23,17 +24,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-PACKAGES = ("streams.cli", "streams.features", "streams.adapters.sql", "streams.adapters.kafka")
-MODULES = (
-    "streams.runtime.bootstrap",
-    "streams.adapters.avro.codec",
-    "sqlalchemy.dialects.postgresql.psycopg",
-    "alembic",
-    "api.accounts.models",
-    "api.deliveries.models",
-    "api.replays.models",
-    "api.webhooks.models",
-)
+PACKAGES = ("streams.cli", "streams.features", "streams.stages", "streams.adapters", "streams.runtime", "api")
+MODULES = ("sqlalchemy.dialects.postgresql.psycopg", "alembic")
 ANSWER = struct.Struct("!i")
 MAX_BYTES = 1 << 20
 START_SECONDS = 60
@@ -46,27 +38,60 @@ def run_forked(
     arguments: Sequence[str], env: Mapping[str, str], folder: Path, stdin: str | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """`python -m streams …`. Raises `subprocess.TimeoutExpired`."""
-    request = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(folder)}).encode()
-    assert len(request) < MAX_BYTES
-    with (
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection,
-        tempfile.TemporaryFile() as given,
-        tempfile.TemporaryFile() as output,
-        tempfile.TemporaryFile() as errors,
-    ):
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         given.write((stdin or "").encode())
         given.seek(0)
-        connection.connect(_server())
-        socket.send_fds(connection, [request], [given.fileno(), output.fileno(), errors.fileno()])
-        connection.settimeout(COMMAND_SECONDS)
-        (pid,) = ANSWER.unpack(connection.recv(ANSWER.size))
+        process = fork(arguments, env, folder, [given.fileno(), output.fileno(), errors.fileno()])
         try:
-            (code,) = ANSWER.unpack(connection.recv(ANSWER.size))
-        except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired(list(arguments), COMMAND_SECONDS) from None
+            code = process.wait(COMMAND_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         texts = [os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode() for file in (output, errors)]
         return subprocess.CompletedProcess(list(arguments), code, *texts)
+
+
+class ForkedProcess:
+    """What tests use of `subprocess.Popen`, of a process that is not our child."""
+
+    def __init__(self, pid: int, arguments: Sequence[str], connection: socket.socket) -> None:
+        self.pid = pid
+        self._arguments = arguments
+        self._connection = connection
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self._code is None and select.select([self._connection], [], [], 0)[0]:
+            (self._code,) = ANSWER.unpack(self._connection.recv(ANSWER.size))
+            self._connection.close()
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises `subprocess.TimeoutExpired`."""
+        if self._code is None:
+            select.select([self._connection], [], [], timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(list(self._arguments), timeout or 0)
+        return code
+
+    def send_signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def fork(arguments: Sequence[str], env: Mapping[str, str], folder: Path, streams: Sequence[int]) -> ForkedProcess:
+    """Start `python -m streams …`; `streams` are the descriptors of its standard streams."""
+    request = json.dumps({"arguments": list(arguments), "env": dict(env), "folder": str(folder)}).encode()
+    assert len(request) < MAX_BYTES
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(_server())
+    socket.send_fds(connection, [request], streams)
+    (pid,) = ANSWER.unpack(connection.recv(ANSWER.size))
+    return ForkedProcess(pid, arguments, connection)
 
 
 @cache

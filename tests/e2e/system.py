@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from e2e.commands import run_forked
+from e2e.commands import ForkedProcess, fork, run_forked
 from real.process import free_ports
 from streams.core.webhooks.subscriptions_table import PROPAGATION_SECONDS
 from streams.runtime.background import BACKGROUND_NAME, RUN_BACKGROUND_ARGUMENTS
@@ -46,10 +46,13 @@ def until(
 class System:
     """The processes get `env` and PATH only; their output goes to files in `folder`.
 
-    With `own_sessions` each stage gets its own share of the CPU, as containers do.
+    With `own_sessions` each stage gets its own share of the CPU, as containers do. With `own_imports` it imports what
+    it needs, as where it is measured; else it is forked from a process that has imported everything.
     """
 
-    def __init__(self, folder: Path, env: dict[str, str], *, own_sessions: bool = False) -> None:
+    def __init__(
+        self, folder: Path, env: dict[str, str], *, own_sessions: bool = False, own_imports: bool = False
+    ) -> None:
         self.folder = folder
         self.env = {
             "PATH": os.environ["PATH"],
@@ -64,13 +67,14 @@ class System:
             **env,
         }
         self._own_sessions = own_sessions
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        # What another path brings has to be imported by a process of its own.
+        self._own_imports = own_imports or own_sessions or bool(self.env.get("PYTHONPATH"))
+        self._processes: dict[str, subprocess.Popen[bytes] | ForkedProcess] = {}
         self._commands: list[subprocess.Popen[bytes]] = []
         self._ports: dict[str, int] = {}
 
     def run(self, *arguments: str, stdin: str | None = None) -> Any:
         """Run a command; return its JSON or text."""
-        # What another path brings has to be imported by a process of its own.
         own = bool(self.env.get("PYTHONPATH"))
         done = self.attempt(*arguments, stdin=stdin) if own else run_forked(arguments, self.env, self.folder, stdin)
         assert done.returncode == 0, f"{arguments}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -170,18 +174,18 @@ class System:
         """Start a stage, or `BACKGROUND`, without waiting."""
         [port] = free_ports(1)
         self._ports[stage] = port
-        with (self.folder / f"{stage}.log").open("ab") as log:
+        arguments = [*(RUN_BACKGROUND_ARGUMENTS if stage == BACKGROUND_NAME else (stage,)), *options]
+        full_env = {**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env}
+        with (self.folder / f"{stage}.log").open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            if not self._own_imports and "PYTHONPATH" not in env:
+                streams = [nothing.fileno(), log.fileno(), log.fileno()]
+                self._processes[stage] = fork(arguments, full_env, self.folder, streams)
+                return
             self._processes[stage] = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "streams",
-                    *(RUN_BACKGROUND_ARGUMENTS if stage == BACKGROUND_NAME else (stage,)),
-                    *options,
-                ],
-                env={**self.env, "SCORM_WEBHOOKS_HEALTH_PORT": str(port), **env},
+                [sys.executable, "-m", "streams", *arguments],
+                env=full_env,
                 cwd=self.folder,
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=log,
                 stderr=log,
                 start_new_session=self._own_sessions,
