@@ -19,7 +19,8 @@ from streams.request_owner import RequestOwner, work_for
 MAX_WAIT_SECONDS = 1.0
 RETRY_SECONDS = 1
 
-# Every route is in one class. A route that is missing here stops the process at its start.
+# Every route is in one class. A route that is missing here stops the process at its start, or fails a test if a
+# middleware answers it.
 _ROUTES: Mapping[RequestClass, str] = {
     RequestClass.PUBLISH: """
         POST /v1/events

@@ -11,13 +11,14 @@ from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
 from api.course_sessions import commits
 from api.course_sessions import routes as course_sessions
-from api.course_sessions.commits import CommitCorsMiddleware, CommitLimits
+from api.course_sessions.commits import CommitCorsMiddleware, CommitLimits, CommitMiddleware
 from api.deliveries import dead_letters
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
 from api.events import pages as event_pages
 from api.events import routes as events
 from api.events.limits import EventLimits
+from api.events.publish import PublishMiddleware
 from api.learners import pages as learner_pages
 from api.learners import routes as learners
 from api.middleware import RequestMiddleware
@@ -89,12 +90,11 @@ def create_app(
     app.state.stored_responses = RateLimits(MAX_STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
-    app.state.event_limits = EventLimits(max_events_per_second)
     app.state.sign_in_limits = SignInLimits()
-    # Routes are tried in their order: first those that come most often.
+    # Routes are tried in their order, and commits come most often.
     api = webhooks, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
-    for router in (events.publish_router, commits.router, commits.preflight_router, *(module.router for module in api)):
-        app.include_router(router)
+    for module in (commits, *api):
+        app.include_router(module.router)
     for page in PAGES:
         app.include_router(page.router)
     # Only the assets of Swagger UI in that package are used.
@@ -102,6 +102,8 @@ def create_app(
     add_handlers(app)
     add_address_errors(app)
     complete_openapi(app)
+    app.add_middleware(CommitMiddleware)
+    app.add_middleware(PublishMiddleware, services=services, limits=EventLimits(max_events_per_second))
     app.add_middleware(RequestMiddleware, services=services)
     # Outermost, so that even an answer to our own error has its headers.
     app.add_middleware(CommitCorsMiddleware)

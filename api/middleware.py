@@ -54,7 +54,7 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            await self._turns.wait(scope)
+            await self._turns.wait_for_turn(scope)
             await self._app(scope, _limit_body(scope, receive), send_with_headers)
         except ClientDisconnect:
             status = CLIENT_CLOSED_STATUS

@@ -1,12 +1,12 @@
 """Errors as RFC 9457 problem details, each with what the caller can do about it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from email.message import Message
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from streams.core.errors import (
@@ -114,6 +114,16 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, our_problem)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, http_problem)
+
+
+async def response_or_problem(request: Request, response_awaitable: Awaitable[Response]) -> Response:
+    """The response, or the problem in its place: for what answers before FastAPI's router and its handlers."""
+    try:
+        return await response_awaitable
+    except ScormWebhooksError as error:
+        return await our_problem(request, error)
+    except HTTPException as error:
+        return await http_problem(request, error)
 
 
 def kind_of(error: ScormWebhooksError) -> ErrorKind | None:

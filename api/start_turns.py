@@ -27,7 +27,7 @@ class StartTurns:
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue()
         self._waiting_count = 0
 
-    async def wait(self, scope: Scope) -> None:
+    async def wait_for_turn(self, scope: Scope) -> None:
         """Return when a request may start: at once while few come."""
         loop = asyncio.get_running_loop()
         if self._started == 0:

@@ -44,19 +44,6 @@ class StrictRoute(APIRoute):
         return handler
 
 
-def answered_by(handler: Handler) -> type[APIRoute]:
-    """The class of a route whose endpoint is only its declaration in OpenAPI; `handler` answers.
-
-    For the two routes where FastAPI's models and dependencies would cost as much as the work.
-    """
-
-    class AnsweredRoute(APIRoute):
-        def get_route_handler(self) -> Handler:
-            return handler
-
-    return AnsweredRoute
-
-
 def check_query(request: Request, names: Collection[str]) -> None:
     """Raise `Invalid` for a parameter that is not one of `names`, or that occurs twice."""
     if not request.scope["query_string"]:
@@ -89,14 +76,13 @@ def _refuse_repeated_names(body: bytes) -> None:
         return
     # What is wrong in another way is refused with its own message.
     with suppress(ValueError, RecursionError):
-        json.loads(body, object_pairs_hook=to_object)
+        json.loads(body, object_pairs_hook=_require_single_names)
 
 
-def to_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these names and values. Raises `Invalid` if it has a name twice."""
+def _require_single_names(pairs: list[tuple[str, Any]]) -> None:
     # A mebibyte has hundreds of thousands of small objects: most are done here.
-    if len(values := dict(pairs)) == len(pairs):
-        return values
+    if len(dict(pairs)) == len(pairs):
+        return
     names = Counter(name for name, _ in pairs)
     raise Invalid(*(FieldError(name, "occurs twice in one object") for name, count in names.items() if count > 1))
 

@@ -67,13 +67,13 @@ class FairPlaces:
         if not self._owners_in_use[request_class, owner]:
             del self._owners_in_use[request_class, owner]
         if self._waiting:
-            self._give_turns()
+            self._grant_waiting()
 
     def in_use(self) -> Mapping[RequestClass, int]:
         """How many places each class has."""
         return {request_class: self._in_use[request_class] for request_class in self._limits}
 
-    def _give_turns(self) -> None:
+    def _grant_waiting(self) -> None:
         is_given = True
         while is_given:
             is_given = any(self._give_turn(request_class) for request_class in list(self._waiting))

@@ -47,7 +47,7 @@ def configure_logging(style: Literal["console", "json"], level: str, stage: str)
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         add_stage,
     ]
-    lines = WholeLines(sys.stderr)
+    lines = WholeLineWriter(sys.stderr)
     structlog.configure(
         processors=[*shared_processors, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -68,7 +68,7 @@ def configure_logging(style: Literal["console", "json"], level: str, stage: str)
     logging.captureWarnings(True)
 
 
-class WholeLines(io.TextIOBase):
+class WholeLineWriter(io.TextIOBase):
     """Writes each log line by one system call, so that lines of several processes on one stream never mix.
 
     When the stream is closed or full, lines are lost. The process goes on.

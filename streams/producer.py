@@ -87,7 +87,7 @@ def confluent_codec(
 ) -> Codec:
     """For `EventProducer(codec=…)`: Confluent's framing, with the schema registered under `subject`.
 
-    Without a `subject` that is `<topic>-value`, the topic name strategy; the record name strategy calls it
+    `subject` defaults to `<topic>-value`, the topic name strategy; for the record name strategy pass
     `scormwebhooks.v1.SessionEvent`. A schema that is there already is not registered again.
     `properties` are those of confluent-kafka's registry client, dots written as underscores.
     """

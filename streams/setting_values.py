@@ -31,7 +31,7 @@ def split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
-def long_enough(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+def check_operator_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     parse_operator_keys(key.get_secret_value() for key in keys)
     return keys
 

@@ -141,7 +141,7 @@ class Settings(BaseModel):
     operator_keys: Annotated[
         tuple[SecretStr, ...],
         BeforeValidator(values.split),
-        AfterValidator(values.long_enough),
+        AfterValidator(values.check_operator_keys),
         Field(description="keys of operators, who create accounts: `name=key`, comma-separated, 24 characters or more"),
     ] = ()
     webhooks_per_account: Annotated[int, Field(ge=1, le=100_000, description="limit of webhooks of an account")] = (

@@ -49,8 +49,8 @@ class PrometheusTelemetry(Collector):
         self.registry = CollectorRegistry()
         self.registry.register(self)
         self._logger = structlog.get_logger().bind(stage=stage)
-        self._counts = {name: _nothing(labels) for name, (_, labels) in COUNTERS.items()}
-        self._levels = {name: _nothing(labels) for name, (_, labels) in GAUGES.items()}
+        self._counts = {name: _initial_values(labels) for name, (_, labels) in COUNTERS.items()}
+        self._levels = {name: _initial_values(labels) for name, (_, labels) in GAUGES.items()}
         self._histograms = {name: _Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None:
@@ -102,16 +102,16 @@ class PrometheusTelemetry(Collector):
         return bool(self._logger.is_enabled_for(logging.DEBUG))
 
     def info(self, event: str, /, **fields: object) -> None:
-        self._logger.info(event, **_present(fields))
+        self._logger.info(event, **_drop_none(fields))
 
     def debug(self, event: str, /, **fields: object) -> None:
-        self._logger.debug(event, **_present(fields))
+        self._logger.debug(event, **_drop_none(fields))
 
     def warning(self, event: str, /, **fields: object) -> None:
-        self._logger.warning(event, **_present(fields))
+        self._logger.warning(event, **_drop_none(fields))
 
     def error(self, event: str, /, **fields: object) -> None:
-        self._logger.error(event, **_present(fields))
+        self._logger.error(event, **_drop_none(fields))
 
 
 class StagesCollector(Collector):
@@ -133,11 +133,11 @@ class StagesCollector(Collector):
             yield merged_metric
 
 
-def _present(fields: Mapping[str, object]) -> dict[str, object]:
+def _drop_none(fields: Mapping[str, object]) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _nothing(labels: Sequence[str]) -> dict[tuple[str, ...], float]:
+def _initial_values(labels: Sequence[str]) -> dict[tuple[str, ...], float]:
     """The initial values of a metric. Without labels it starts at 0, so that it is exposed at once."""
     return {} if labels else {(): 0.0}
 

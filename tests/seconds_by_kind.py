@@ -1,4 +1,4 @@
-"""At the end of a long run: the seconds of each kind of tests, which are their folders."""
+"""At the end of a long run: the seconds of each kind of test; a kind is a folder."""
 
 from collections import Counter, defaultdict
 
@@ -23,7 +23,7 @@ class SecondsByKind:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if sum(self._seconds.values()) < LONG_SECONDS:
             return
-        terminalreporter.section("seconds by kind, of all processes together")
+        terminalreporter.section("seconds by kind of test, all processes together")
         for kind, seconds in sorted(self._seconds.items(), key=lambda item: -item[1]):
             terminalreporter.write_line(f"{seconds:7.0f} s  {self._tests[kind]:5} tests  {kind}")
 

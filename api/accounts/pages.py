@@ -11,7 +11,7 @@ from api.shell.forms import SentForm, with_query
 from api.shell.once import new_form_key, run_once
 from api.shell.page_route import PageRoute
 from api.shell.rendering import redirect, render
-from api.shell.rows import actor_name, names_by_id, people_of
+from api.shell.rows import actor_name, actor_names, names_by_id
 from api.shell.visits import MayManage, SignedIn, Visit
 from streams.core.accounts.access import MANAGE_ACCOUNT, NewKey, Role, Scope
 from streams.core.accounts.audit import AuditEntry, AuditFilter
@@ -54,7 +54,7 @@ async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tup
         scopes=SCOPE_DESCRIPTIONS,
         made=new_key,
         once=new_form_key(),
-        has_other_accounts=len(await services.sessions.choices(visit.session)) > 1,
+        has_other_accounts=len(await services.sessions.account_choices(visit.session)) > 1,
     )
 
 
@@ -130,7 +130,7 @@ async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
             raise Invalid(FieldError(name, "must not contain the character NUL"))
     audit_filter = AuditFilter(visit.account.id, filters.get("actor"), filters.get("action"), filters.get("object"))
     page = await visit.services.audit.list(audit_filter, cursor_of(after), PAGE_ROWS)
-    people = await people_of(visit)
+    people = await actor_names(visit)
     return render(
         visit,
         "audit.html",

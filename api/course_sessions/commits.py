@@ -10,9 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.admission import place
 from api.course_sessions.commit_bodies import NotScorm, parse_commit
-from api.problems import TooManyRequests, problem
+from api.problems import TooManyRequests, problem, response_or_problem
 from api.services import services_of
-from api.strict_route import answered_by
 from streams.core.errors import NotFound
 from streams.core.queues.rate import RateLimits
 from streams.core.queues.request_class import RequestClass
@@ -25,6 +24,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 # What the players of SCORM take as success.
 _SUCCESS_BODY = b'{"result":true,"errorCode":0}'
 
+router = APIRouter(tags=["SCORM player"])
+
 Token = Annotated[str, Path(max_length=128, description="The end of the commit URL.")]
 
 
@@ -35,10 +36,23 @@ class CommitLimits(RateLimits):
         super().__init__(MAX_COMMITS_PER_SECOND, 1)
 
 
-async def _handle_commit(request: Request) -> Response:
-    # A line in the log for each would cost more than the commit.
-    request.state.is_frequent = True
-    token = request.path_params["token"]
+@router.post(
+    f"{COMMIT_PATH}{{token}}",
+    summary="Commit",
+    responses={200: {"content": {"application/json": {"example": {"result": True, "errorCode": 0}}}}},
+    response_class=Response,
+    operation_id="commit",
+)
+async def commit(token: Token, request: Request) -> Response:
+    """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
+
+    The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
+    404, one that has ended 410, more than 20 a second 429.
+    """
+    return await _handle_commit(token, request)
+
+
+async def _handle_commit(token: str, request: Request) -> Response:
     if not _TOKEN.fullmatch(token):
         raise NotFound("no session has this commit URL")
     is_allowed, bucket = request.app.state.commit_limits.take(token, time.monotonic())
@@ -55,33 +69,49 @@ async def _handle_commit(request: Request) -> Response:
         return Response(_SUCCESS_BODY, media_type="application/json")
 
 
-router = APIRouter(tags=["SCORM player"], route_class=answered_by(_handle_commit))
-preflight_router = APIRouter(tags=["SCORM player"])
-
-
-@router.post(
-    f"{COMMIT_PATH}{{token}}",
-    summary="Commit",
-    responses={200: {"content": {"application/json": {"example": {"result": True, "errorCode": 0}}}}},
-    response_class=Response,
-    operation_id="commit",
-)
-async def commit(token: Token) -> Response:
-    """What a SCORM player sends, as scorm-again, Moodle or Open edX do it; the token is its only credential.
-
-    The body's shape decides, whatever the content type. A body without anything of SCORM's gets 400, an unknown token
-    404, one that has ended 410, more than 20 a second 429.
-    """
-    raise AssertionError("_handle_commit answers")
-
-
-@preflight_router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)
+@router.options(f"{COMMIT_PATH}{{token}}", include_in_schema=False)
 async def preflight(token: str) -> Response:
     """What a browser asks before it sends JSON from another origin.
 
     `CommitCorsMiddleware` adds what it wants to know.
     """
     return Response(status_code=204)
+
+
+class _Route:
+    """What metrics and logs call this route."""
+
+    path = f"{COMMIT_PATH}{{token}}"
+
+
+class CommitMiddleware:
+    """Answers commits before FastAPI's router, which would cost as much as the commit, and passes others on.
+
+    OpenAPI has the route above.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _token_of(scope)
+        if token is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = _Route
+        scope["state"]["is_frequent"] = True
+        request = Request(scope, receive)
+        response = await response_or_problem(request, _handle_commit(token, request))
+        await response(scope, receive, send)
+
+
+def _token_of(scope: Scope) -> str | None:
+    """The token of a commit; None for another request."""
+    if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(COMMIT_PATH):
+        return None
+    token: str = scope["path"].removeprefix(COMMIT_PATH)
+    # The router answers what has no token's form.
+    return token if _TOKEN.fullmatch(token) else None
 
 
 class CommitCorsMiddleware:

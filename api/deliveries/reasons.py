@@ -22,7 +22,7 @@ _REASONS_WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, Death
 
 
 def reason_of(row: DeliveryState) -> str:
-    """`All 6 attempts failed.` Empty for a delivery that is neither held nor given up."""
+    """The reason as a sentence: `All 6 attempts failed.` Empty for a delivery that is neither held nor given up."""
     if row.reason == DeathReason.EXHAUSTED and row.attempts:
         return "Its only attempt failed." if row.attempts == 1 else f"All {row.attempts} attempts failed."
     return REASON_MESSAGES.get(row.reason, row.reason) if row.reason else ""

@@ -148,7 +148,7 @@ async def list_dead_letters(
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
     operation_id="retryDeadLetters",
 )
-async def retry_dead(
+async def retry_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
@@ -162,7 +162,7 @@ async def retry_dead(
     responses={202: {"model": JobDetails, "description": "By filter: a job"}},
     operation_id="discardDeadLetters",
 )
-async def discard_dead(
+async def discard_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
 ) -> AffectedDeliveries | JobDetails:
     """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job."""

@@ -15,7 +15,7 @@ from api.webhooks.filter_model import EXAMPLE
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event import Event
 from streams.core.events.event_data import EVENT_TYPES
-from streams.core.events.event_filter import EventFilter, parse_filter, parse_filter_json, type_errors
+from streams.core.events.event_filter import EventFilter, filter_conflicts, parse_filter, parse_filter_json
 from streams.core.webhooks.webhook import MismatchReason
 from streams.features.events.search import EventRecipients
 
@@ -71,7 +71,7 @@ def _filter_of(text: str) -> EventFilter | None:
     if not text:
         return None
     event_filter = parse_filter(parse_filter_json(text))
-    if errors := type_errors(event_filter, EVENT_TYPES):
+    if errors := filter_conflicts(event_filter, EVENT_TYPES):
         raise Invalid(*errors)
     return event_filter
 

@@ -78,7 +78,7 @@ class PageRoute(APIRoute):
 
 @asynccontextmanager
 async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
-    """Hold a place of who is signed in. Raises `TooManyRequests`."""
+    """Hold a place of the person who is signed in. Raises `TooManyRequests`."""
     owner = await _owner_of(request)
     await _limit_rate(request, owner)
     async with place(request, request_class, owner):

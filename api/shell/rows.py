@@ -34,7 +34,7 @@ def webhook_name(listed_webhook: ListedWebhook | None) -> str:
     return f"{listed_webhook.description or listed_webhook.url}{', deleted' if listed_webhook.deleted_at else ''}"
 
 
-async def people_of(visit: Visit) -> Mapping[str, str]:
+async def actor_names(visit: Visit) -> Mapping[str, str]:
     """What people call the users and API keys of the account, by id."""
     users = await visit.services.access.users(visit.account.id)
     keys = await visit.services.access.keys(visit.account.id)

@@ -107,7 +107,7 @@ async def choose_page(request: Request, next: str = "/") -> Response:
     if session is None:
         raise SignInNeeded
     services = services_of(request)
-    session_choices = await services.sessions.choices(session)
+    session_choices = await services.sessions.account_choices(session)
     choices = [await services.accounts.find(choice.account_id) for choice in session_choices if choice.account_id]
     return render(
         await visit_of(request) if session.caller else request,

@@ -10,7 +10,7 @@ from api.services import services_of
 from api.shared_models import Page
 from api.strict_route import StrictRoute
 from api.usage.models import UsageOfPackage, UsageReport
-from streams.core.accounts.usage import parse_usage_place
+from streams.core.accounts.usage import parse_usage_cursor
 from streams.features.usage.service import MAX_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
@@ -30,7 +30,7 @@ async def usage_of_month(
     month: Month, caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[UsageOfPackage]:
     """By package and dispatch, in the order of these ids."""
-    place = parse_usage_place(cursor) if cursor is not None else None
+    place = parse_usage_cursor(cursor) if cursor is not None else None
     page = await services_of(request).usage.details(caller.account_id, month, place, limit)
     return Page(
         data=[UsageOfPackage.of(row) for row in page.rows],

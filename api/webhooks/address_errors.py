@@ -50,8 +50,8 @@ async def _page(request: Request, status: int) -> Response:
 
 
 def _is_for_a_person(request: Request) -> bool:
-    """Browsers ask for HTML by name; the API never has any."""
-    is_api = f"{request.url.path}/".startswith("/v1/")
+    """Browsers ask for HTML by name; the API and the commits of players never have any."""
+    is_api = f"{request.url.path}/".startswith(("/v1/", "/runtime/"))
     return "text/html" in request.headers.get("accept", "").lower() and not is_api
 
 

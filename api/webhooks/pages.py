@@ -10,7 +10,7 @@ from api.paging import cursor_of
 from api.shell.forms import SentForm, with_query
 from api.shell.page_route import PageRoute
 from api.shell.rendering import format_duration, redirect, render
-from api.shell.rows import actor_name, people_of
+from api.shell.rows import actor_name, actor_names
 from api.shell.visits import MayWriteWebhooks, SignedIn, Visit, site_of
 from api.webhooks.charts import attempts_chart, times_chart
 from api.webhooks.code_samples import curl, samples
@@ -127,7 +127,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
         return f"It was paused {PAUSE_CAUSES[pause.reason]}."
     audit_filter = AuditFilter(visit.account.id, action="webhook.paused", object_id=registration.webhook.id)
     entries = (await visit.services.audit.list(audit_filter, None, 1)).rows
-    actor = actor_name(entries[0].actor, await people_of(visit)) if entries else "a person"
+    actor = actor_name(entries[0].actor, await actor_names(visit)) if entries else "a person"
     return f"It was paused by {actor}."
 
 

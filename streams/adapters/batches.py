@@ -39,7 +39,7 @@ class Batches(Generic[Item, Result]):
         self._queue: FairQueue[tuple[Item, asyncio.Future[Result]]] = FairQueue()
         self._task: asyncio.Task[None] | None = None
 
-    async def result(self, item: Item, owner: str = "") -> Result:
+    async def submit(self, item: Item, owner: str = "") -> Result:
         """The result of an item. A caller that is cancelled does not cancel the batch."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.put(owner, (item, future))

@@ -28,7 +28,7 @@ class Queries(Protocol):
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
         """Raises the driver's error."""
 
-    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         """The condition that a column has one of these values, and its parameter."""
 
 
@@ -91,7 +91,7 @@ class PostgresQueries:
         if connection is not None:
             await connection.close()
 
-    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} = ANY(?)", list(values)
 
 
@@ -111,7 +111,7 @@ class SqliteQueries:
         finally:
             connection.close()
 
-    def is_in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
+    def in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         return f"{column} IN (SELECT value FROM json_each(?))", json.dumps(list(values))
 
 

@@ -33,7 +33,7 @@ class SqlReplayLookup:
         self._database = outages[DATABASE]
 
     async def newest_generation(self, delivery_id: str) -> int | None:
-        return await self._batches.result(delivery_id) if self._probe_task is None else None
+        return await self._batches.submit(delivery_id) if self._probe_task is None else None
 
     async def _find(self, ids: Sequence[str]) -> Sequence[int | None]:
         try:
@@ -63,7 +63,7 @@ class DriverTable:
         self._queries = queries
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
-        among, parameter = self._queries.is_in_condition("id", ids)
+        among, parameter = self._queries.in_condition("id", ids)
         return dict(await self._queries.rows(f"SELECT id, generation FROM deliveries WHERE {among}", [parameter]))
 
 

@@ -72,14 +72,14 @@ def _erase_learner(account: str, learner: str, *, is_quiet: bool) -> ErasureDeta
             def show_progress(erasure: Erasure) -> None:
                 progress.update(task_id, completed=erasure.erased[ErasedKind.DELIVERIES])
 
-            async def work(deployment: SqlDeployment) -> ErasureDetails:
+            async def erase(deployment: SqlDeployment) -> ErasureDetails:
                 service = deployment.learners()
                 erasure = await service.start(account, learner, actor=current_actor())
                 erasures.append(erasure)
                 finished_erasure = await service.finish(erasure, on_progress=show_progress)
                 return _to_details(deployment, await service.wait_until_published(finished_erasure))
 
-            return run_in_deployment(work)
+            return run_in_deployment(erase)
     except KeyboardInterrupt:
         for erasure in erasures:
             say(f"the erasure goes on: `learners show {erasure.id}` shows it", err=True)

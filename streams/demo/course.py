@@ -17,7 +17,7 @@ PACKAGES = 3
 DISPATCHES = 4
 
 
-def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]:
+def generate_events(account_id: str, rng: random.Random) -> Iterator[dict[str, Any]]:
     """Events of one session after the other, without end: launched, scored, completed.
 
     Every fourth learner completes the course before it is scored: completed and passed are two events then.
@@ -30,9 +30,9 @@ def happenings(account_id: str, dice: random.Random) -> Iterator[dict[str, Any]]
         }
         if dispatch := number % DISPATCHES:  # the others are opened by the platform itself
             session["dispatchId"] = f"dsp_{dispatch}"
-        score = dice.randint(40, 100)
+        score = rng.randint(40, 100)
         scores = {"scoreRaw": score, "scoreMin": 0, "scoreMax": 100}
-        time_spent = {"totalTime": f"PT{dice.randint(2, 59)}M"}
+        time_spent = {"totalTime": f"PT{rng.randint(2, 59)}M"}
         unknown = {"completionStatus": "completed", "successStatus": "unknown"}
         result = {"completionStatus": "completed", "successStatus": "passed" if score >= 60 else "failed"}
         events: list[tuple[str, dict[str, Any]]] = [("session.launched", session)]
@@ -52,7 +52,7 @@ class Course:
 
     def __init__(self, bootstrap: str, account_id: str, seed: int) -> None:
         self._producer = EventProducer(bootstrap)
-        self._happenings = happenings(account_id, random.Random(seed))
+        self._events_to_come = generate_events(account_id, random.Random(seed))
         self.published_at: dict[str, float] = {}
         self.types: Counter[str] = Counter()
 
@@ -60,7 +60,7 @@ class Course:
         """Publish this many events, or until cancelled."""
         while events is None or len(self.published_at) < events:
             started_at = time.monotonic()
-            fields = {**next(self._happenings), "createdAt": datetime.now(UTC).isoformat()}
+            fields = {**next(self._events_to_come), "createdAt": datetime.now(UTC).isoformat()}
             ack = await asyncio.wrap_future(self._producer.publish(fields))
             self.published_at[ack.event_id] = started_at
             self.types[fields["type"]] += 1

@@ -1,4 +1,4 @@
-"""Who says who a person is."""
+"""The identity provider, which says who a person is."""
 
 from collections.abc import Mapping, Set
 from typing import Protocol

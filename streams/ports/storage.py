@@ -198,7 +198,7 @@ class ErasureOutbox(ErasureStatus, Protocol):
     async def list_due(self, limit: int) -> Sequence[ErasedLearner]: ...
 
     async def mark_published(self, erased: Sequence[ErasedLearner]) -> None:
-        """The topic has these; a later erasure of the same learner stays due."""
+        """The topic has these now. A learner who was erased again since stays due."""
 
     async def mark_dirty(self, keys: Sequence[tuple[str, str]]) -> None:
         """Make these due again, by account and hash. Unknown ones are skipped."""

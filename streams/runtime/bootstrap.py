@@ -247,4 +247,4 @@ class SqlDeployment(SqlParts):
         return NewestEventReader(self.event_history, self.erasures(), self.event_codec, self.clock)
 
     def recipients(self) -> RecipientService:
-        return RecipientService(SqlAccountWebhooks(self.database))
+        return RecipientService(SqlAccountWebhooks(self.database), self.monotonic)

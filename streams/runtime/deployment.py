@@ -116,7 +116,7 @@ class Deployment:
         return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE_NAME).exists()
 
     def require_system(self) -> None:
-        """Raises `Misconfigured` where no system is: a command must not make a second, empty one."""
+        """Raises `Misconfigured` if there is no system here: a command must not create a second, empty one."""
         if not self.has_system:
             folder = self.settings.data_dir.absolute()
             raise Misconfigured(

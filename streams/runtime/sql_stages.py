@@ -17,7 +17,7 @@ from streams.stages.lease import LeaseKeeper
 from streams.stages.outgoing_events import send_outgoing_events
 from streams.stages.overdue_retries import resend_overdue
 from streams.stages.publish import ConfirmDeletion, Publish, ReconcileResult
-from streams.stages.publish_erasures import ErasuresReconciled, PublishErasures
+from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures
 from streams.stages.release_held import ReleaseHeld
 from streams.stages.retention import prune_regularly
 from streams.tasks import run_until_first_ends
@@ -123,9 +123,9 @@ class PublishProcess:
             outgoing_events, self._producer, self._telemetry, self._outages, self._postponed_work
         )
 
-    async def reconcile(self, may_delete: ConfirmDeletion) -> tuple[ReconcileResult, ErasuresReconciled]:
+    async def reconcile(self, may_delete: ConfirmDeletion) -> tuple[ReconcileResult, ErasureReconcileResult]:
         """Bring `subscriptions` to the state of SQL, and SQL and `erasures` together, once, as the only publisher."""
-        results: list[tuple[ReconcileResult, ErasuresReconciled]] = []
+        results: list[tuple[ReconcileResult, ErasureReconcileResult]] = []
 
         async def reconcile_once() -> None:
             await self._erasures.wait_until_read()

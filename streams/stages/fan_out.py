@@ -69,13 +69,13 @@ class FanOut:
     async def run(self, reader: EventReader) -> None:
         """Fan out one batch after another, in which accounts take turns, until cancelled."""
         while True:
-            async with reader.next_batch(self.cost_of) as batch:
+            async with reader.next_batch(self.deliveries_per_event) as batch:
                 batch.handled_count = await self.handle(batch.records)
             # Only now are they done: the commit may pass them.
 
-    def cost_of(self, account_id: str) -> int:
+    def deliveries_per_event(self, account_id: str) -> int:
         """How many deliveries an event of this account is expected to become, at least 1."""
-        return self._costs.cost_of(account_id, self._subscriptions.count_of_account(account_id))
+        return self._costs.deliveries_per_event(account_id, self._subscriptions.count_of_account(account_id))
 
     async def handle(self, records: Sequence[Record]) -> int:
         """Fan out a batch of events. Returns how many, when each of their deliveries is acknowledged.

@@ -107,10 +107,10 @@ class Publish:
         return ReconcileResult(published_count, len(deleted_ids), len(unknown_ids) - len(deleted_ids))
 
     async def _publish_once(self, topic: SubscriptionsTable) -> int:
-        await self._repair_overwritten(topic)
+        await self._republish_overwritten(topic)
         return await self.publish_due()
 
-    async def _repair_overwritten(self, topic: SubscriptionsTable) -> None:
+    async def _republish_overwritten(self, topic: SubscriptionsTable) -> None:
         """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
         if topic.outdated_ids:
             overwritten_versions = {

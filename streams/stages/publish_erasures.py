@@ -40,7 +40,7 @@ _START = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class ErasuresReconciled:
+class ErasureReconcileResult:
     """The result of a reconciliation: erasures that SQL learned from the topic, and those that were published."""
 
     learned: int
@@ -88,12 +88,12 @@ class PublishErasures:
                 with suppress(Unavailable):  # The next step logs it.
                     await self._outbox.wait_for_changes()
 
-    async def reconcile(self, topic: ErasuresTable) -> ErasuresReconciled:
+    async def reconcile(self, topic: ErasuresTable) -> ErasureReconcileResult:
         """Let SQL learn from the topic, and the topic from SQL, once."""
         learned_count, published_count = await self._begin(topic), 0
         while count := await self.publish_due(topic):
             published_count += count
-        return ErasuresReconciled(learned_count, published_count)
+        return ErasureReconcileResult(learned_count, published_count)
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
         """Wait until the database is there and our keys fit."""
@@ -113,7 +113,7 @@ class PublishErasures:
         return learned_count
 
     async def _publish_once(self, topic: ErasuresTable) -> int:
-        await self._repair_overwritten(topic)
+        await self._republish_overwritten(topic)
         now = asyncio.get_running_loop().time()
         if now - self._compared_at >= COMPARE_INTERVAL_SECONDS:
             self._compared_at = now
@@ -195,7 +195,7 @@ class PublishErasures:
         self._sentinel = sentinel
         return appended_at
 
-    async def _repair_overwritten(self, topic: ErasuresTable) -> None:
+    async def _republish_overwritten(self, topic: ErasuresTable) -> None:
         """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
         if not topic.outdated_ids:
             return

@@ -1,4 +1,4 @@
-"""record: store in SQL what happened to each delivery, count health, pause webhooks."""
+"""record: store the outcome of each delivery in SQL, count health, pause webhooks."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -80,7 +80,7 @@ class RecordStage:
             try:
                 decoded_records.append((record, self._decode(record)))
             except NewerRecord as error:
-                self._batches.wait_for_release(record, error)
+                self._batches.pause_for_newer_release(record, error)
             except (InvalidRecord, Invalid) as error:
                 decoded_records.append((record, str(error)))
         return decoded_records

@@ -29,7 +29,7 @@ async def prune_regularly(
 ) -> None:
     """Delete the rows that are older than the retention of their kind, until cancelled. The kinds work side by side.
 
-    A kind that cannot be deleted, for example because a permission is missing or a row is wrong, delays no other.
+    If one kind cannot be deleted, such as for a missing permission or a bad row, the others still are.
     """
     statement_slots, lags = asyncio.Semaphore(MAX_CONCURRENT_STATEMENTS), dict[tuple[str, ...], float]()
     kinds = [

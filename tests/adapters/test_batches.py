@@ -35,14 +35,14 @@ async def test_callers_during_a_batch_are_in_the_next_one() -> None:
     doubling = Doubling()
     batches = Batches(doubling, max_size=3)
     doubling.go.clear()
-    first = asyncio.create_task(batches.result(1))
+    first = asyncio.create_task(batches.submit(1))
     await until(lambda: doubling.batches == [[1]])
-    others = [asyncio.create_task(batches.result(number)) for number in range(2, 7)]
+    others = [asyncio.create_task(batches.submit(number)) for number in range(2, 7)]
     await asyncio.sleep(0)
     doubling.go.set()
     assert await asyncio.gather(first, *others) == [2, 4, 6, 8, 10, 12]
     assert doubling.batches == [[1], [2, 3, 4], [5, 6]]
-    assert await batches.result(7) == 14
+    assert await batches.submit(7) == 14
 
 
 async def test_batches_begin_apart_and_a_lone_item_waits_for_none() -> None:
@@ -50,9 +50,9 @@ async def test_batches_begin_apart_and_a_lone_item_waits_for_none() -> None:
     batches = Batches(doubling, max_size=10, interval_seconds=0.1)
     now = asyncio.get_running_loop().time
     began = now()
-    assert await batches.result(1) == 2
+    assert await batches.submit(1) == 2
     assert now() - began < 0.1
-    assert await asyncio.gather(*(batches.result(number) for number in (2, 3))) == [4, 6]
+    assert await asyncio.gather(*(batches.submit(number) for number in (2, 3))) == [4, 6]
     assert now() - began > 0.09
     assert doubling.batches == [[1], [2, 3]]
 
@@ -61,7 +61,7 @@ async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
     doubling = Doubling()
     doubling.returns[2] = NotFound("no 2")
     batches = Batches(doubling, max_size=10)
-    found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
+    found = await asyncio.gather(*(batches.submit(number) for number in (1, 2, 3)), return_exceptions=True)
     assert found[0] == 2
     assert isinstance(found[1], NotFound)
     assert found[2] == 6
@@ -71,7 +71,7 @@ async def test_an_item_that_is_refused_fails_no_other() -> None:
     doubling = Doubling()
     doubling.raises[2] = RowRefused("not 2")
     batches = Batches(doubling, max_size=10)
-    found = await asyncio.gather(*(batches.result(number) for number in (1, 2, 3)), return_exceptions=True)
+    found = await asyncio.gather(*(batches.submit(number) for number in (1, 2, 3)), return_exceptions=True)
     assert found[0] == 2
     assert isinstance(found[1], RowRefused)
     assert found[2] == 6
@@ -82,7 +82,7 @@ async def test_an_outage_is_asked_about_once() -> None:
     doubling = Doubling()
     doubling.raises[1] = Unavailable("away")
     batches = Batches(doubling, max_size=10)
-    found = await asyncio.gather(*(batches.result(number) for number in (1, 2)), return_exceptions=True)
+    found = await asyncio.gather(*(batches.submit(number) for number in (1, 2)), return_exceptions=True)
     assert [type(one) for one in found] == [Unavailable, Unavailable]
     assert doubling.batches == [[1, 2]]
 
@@ -91,7 +91,7 @@ async def test_a_cancelled_caller_delays_nobody() -> None:
     doubling = Doubling()
     doubling.go.clear()
     batches = Batches(doubling, max_size=1)
-    first, gone, last = (asyncio.create_task(batches.result(number)) for number in (1, 2, 3))
+    first, gone, last = (asyncio.create_task(batches.submit(number)) for number in (1, 2, 3))
     await until(lambda: doubling.batches == [[1]])
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
@@ -107,10 +107,10 @@ async def test_owners_take_turns_in_a_batch() -> None:
     doubling = Doubling()
     doubling.go.clear()
     batches = Batches(doubling, max_size=3)
-    first = asyncio.create_task(batches.result(1, "a"))
+    first = asyncio.create_task(batches.submit(1, "a"))
     await until(lambda: doubling.batches == [[1]])
-    many = [asyncio.create_task(batches.result(number, "a")) for number in range(2, 6)]
-    other = asyncio.create_task(batches.result(9, "b"))
+    many = [asyncio.create_task(batches.submit(number, "a")) for number in range(2, 6)]
+    other = asyncio.create_task(batches.submit(9, "b"))
     await asyncio.sleep(0)
     doubling.go.set()
     await asyncio.gather(first, *many, other)
@@ -126,5 +126,5 @@ async def test_a_batch_has_not_the_turn_of_the_caller_that_started_it() -> None:
 
     for request_class in (None, RequestClass.COMMIT):
         with work_for(RequestOwner(RequestClass.PEOPLE, "acme")):
-            await Batches(note, max_size=1, request_class=request_class).result(1)
+            await Batches(note, max_size=1, request_class=request_class).submit(1)
     assert owners == [None, RequestOwner(RequestClass.COMMIT, "")]

@@ -1,4 +1,4 @@
-"""Each test runs on `up` with the embedded broker, and on a real Kafka and PostgreSQL."""
+"""Each test runs on `up` with the embedded broker, and on a real Kafka and PostgreSQL; some on both at night alone."""
 
 import json
 import signal

@@ -189,7 +189,9 @@ async def test_a_kill_within_a_burst_loses_nothing_of_it(apache: KafkaCluster, c
             await asyncio.Event().wait()
         done.extend(record.value for record in records)
 
-    async with running(consumer.run(only_one_of_the_burst, account_of=account_of, cost_of=lambda _: LARGE_BATCH)):
+    async with running(
+        consumer.run(only_one_of_the_burst, account_of=account_of, deliveries_per_event=lambda _: LARGE_BATCH)
+    ):
         await until(lambda: b"other" in done and len(done) > 1)
     async with running(apache.event_consumer(client).run(again, account_of=account_of)):
         await until(lambda: len({*done, *(record.value for record in again.records)}) == BACKLOG + 1)

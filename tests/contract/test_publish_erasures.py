@@ -28,7 +28,7 @@ from streams.core.records.compacted_table import SENTINEL_KEY, Sentinel, key_of
 from streams.outage import Outages
 from streams.ports.kafka import Outgoing, Partition
 from streams.stages import publish_erasures as stage_module
-from streams.stages.publish_erasures import ErasuresReconciled, PublishErasures
+from streams.stages.publish_erasures import ErasureReconcileResult, PublishErasures
 from streams.topics import ERASURE_RETENTION, ERASURES
 
 OWN_KEY = b"k" * 32
@@ -65,7 +65,7 @@ class PublisherFixture:
         topic = FakeErasureTopic(self.kafka, follows=True)
         return asyncio.create_task(self.publisher(topic).run(topic.table))
 
-    async def reconcile(self) -> ErasuresReconciled:
+    async def reconcile(self) -> ErasureReconcileResult:
         topic = FakeErasureTopic(self.kafka, follows=True)
         return await self.publisher(topic).reconcile(topic.table)
 
@@ -123,7 +123,7 @@ def key_record(key: bytes = OTHER_KEY) -> Outgoing:
 
 async def test_the_key_comes_first_and_the_sentinel_last(fixture: PublisherFixture) -> None:
     erasure = await erase(fixture.store)
-    assert await fixture.reconcile() == ErasuresReconciled(0, 1)
+    assert await fixture.reconcile() == ErasureReconcileResult(0, 1)
     assert fixture.names == [
         hash_key_key(hash_key_id(OWN_KEY)),
         erasure_key("acme", erasure.learner_hash),
@@ -138,7 +138,7 @@ async def test_the_key_comes_first_and_the_sentinel_last(fixture: PublisherFixtu
 
 
 async def test_without_an_erasure_there_is_a_sentinel(fixture: PublisherFixture) -> None:
-    assert await fixture.reconcile() == ErasuresReconciled(0, 0)
+    assert await fixture.reconcile() == ErasureReconcileResult(0, 0)
     assert fixture.names == [SENTINEL_KEY]
     assert fixture.table().is_complete()
 
@@ -290,7 +290,7 @@ async def test_a_recreated_topic_gets_all_erasures_again(fixture: PublisherFixtu
     await fixture.reconcile()
     fixture.kafka.recreate(Partition(ERASURES, 0))
     assert not fixture.table().is_complete()
-    assert await fixture.reconcile() == ErasuresReconciled(0, 2)
+    assert await fixture.reconcile() == ErasureReconcileResult(0, 2)
     table = fixture.table()
     assert table.sentinel == Sentinel("second", 2)
     assert table.erased_at("acme", "grace") == NOON
@@ -343,7 +343,7 @@ async def test_a_restored_database_learns_what_was_erased(fixture: PublisherFixt
     # An erasure in the restored database makes another key.
     fixture.store.erasures._random_bytes = lambda size: OTHER_KEY
     await erase(fixture.store, "edsger")
-    assert await fixture.reconcile() == ErasuresReconciled(3, 1)
+    assert await fixture.reconcile() == ErasureReconcileResult(3, 1)
     table = fixture.table(compacted=True)
     assert table.is_complete()
     assert table.sentinel == Sentinel("first", 4)
@@ -352,7 +352,7 @@ async def test_a_restored_database_learns_what_was_erased(fixture: PublisherFixt
     await record(fixture.store, of_learner(1), at=BEFORE)
     assert await traces(fixture.store) == []
     assert fixture.telemetry.logged_count("erasures_learned") == 1
-    assert await fixture.reconcile() == ErasuresReconciled(0, 0)
+    assert await fixture.reconcile() == ErasureReconcileResult(0, 0)
 
 
 async def test_a_restored_database_learns_the_later_of_two_erasures(fixture: PublisherFixture) -> None:
@@ -398,7 +398,7 @@ async def test_an_older_time_of_a_restored_outbox_replaces_none(fixture: Publish
 async def test_reconcile_removes_no_erasure_that_sql_does_not_know(fixture: PublisherFixture) -> None:
     fixture.kafka.append(key_record())
     fixture.kafka.append(foreign(fixture, "barbara"))
-    assert await fixture.reconcile() == ErasuresReconciled(1, 0)
+    assert await fixture.reconcile() == ErasureReconcileResult(1, 0)
     table = fixture.table(compacted=True)
     assert table.erased_at("acme", "barbara") == NOON
     assert table.is_complete()

@@ -13,7 +13,7 @@ from contract.stores import SqlStore
 from streams.adapters.avro.codec import AvroCodec
 from streams.adapters.sql.outgoing_events import SqlOutgoingEvents
 from streams.adapters.sql.tables.usage import usage_notices
-from streams.core.accounts.usage import Launch, LaunchBatch, NewLaunches, UsageDetail, UsageMonth, UsagePlace
+from streams.core.accounts.usage import Launch, LaunchBatch, NewLaunches, UsageCursor, UsageDetail, UsageMonth
 from streams.core.deliveries.backfill import OffsetRange
 from streams.core.events.event import Event
 from streams.features.shared.accounts import SqlAccounts
@@ -64,7 +64,7 @@ async def test_a_launch_counts_once_however_often_it_is_published(database: SqlS
     assert await usage.largest("acme", "2026-04", 9) == [UsageDetail("p", None, 2), UsageDetail(None, None, 1)]
     in_order = [UsageDetail(None, None, 1), UsageDetail("p", None, 2)]
     assert await usage.details("acme", "2026-04", None, 9) == in_order
-    assert await usage.details("acme", "2026-04", UsagePlace("", ""), 9) == in_order[1:]
+    assert await usage.details("acme", "2026-04", UsageCursor("", ""), 9) == in_order[1:]
     assert await usage.months("other", 12) == []
 
 

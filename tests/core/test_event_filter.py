@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from builders import EXAMPLE, WIDEST
 from streams.core.errors import Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.events.event_filter import Operator, UnknownOperator, parse_filter, parse_filter_json, type_errors
+from streams.core.events.event_filter import (
+    Operator,
+    UnknownOperator,
+    filter_conflicts,
+    parse_filter,
+    parse_filter_json,
+)
 from streams.core.limits import MAX_FILTER_BYTES, MAX_FILTER_CONDITIONS, MAX_FILTER_VALUES
 
 DATA = {**EXAMPLE, "scoreScaled": 0.92, "metadata": {"department": "sales", "cost.center": "7"}}
@@ -21,7 +27,7 @@ BY_DEFAULT = EVENT_TYPES.keys() - OPT_IN_TYPES
 def errors_of(value: object, types: frozenset[str] = frozenset(BY_DEFAULT)) -> dict[str, str]:
     """What is wrong with a filter of a webhook that takes these types."""
     try:
-        return {error.field: error.message for error in type_errors(parse_filter(value), types)}
+        return {error.field: error.message for error in filter_conflicts(parse_filter(value), types)}
     except Invalid as wrong:
         return {error.field: error.message for error in wrong.errors}
 
@@ -228,7 +234,7 @@ def test_anything_is_parsed_or_refused(value: object) -> None:
         event_filter = parse_filter(value)
     except Invalid:
         return
-    type_errors(event_filter, EVENT_TYPES)
+    filter_conflicts(event_filter, EVENT_TYPES)
     event_filter.matches(DATA)
 
 

@@ -28,14 +28,14 @@ class EventConsumer:
         self,
         handle: HandleEvents,
         account_of: Callable[[bytes], str] = lambda _: "",
-        cost_of: Callable[[str], int] = lambda _: 1,
+        deliveries_per_event: Callable[[str], int] = lambda _: 1,
     ) -> None:
         """Serve until cancelled. Raises what `handle` raised."""
         self.codec.find_account = account_of
 
         async def serve() -> None:
             while True:
-                async with self.reader.next_batch(cost_of) as batch:
+                async with self.reader.next_batch(deliveries_per_event) as batch:
                     await handle(batch.records)
 
         await run_until_first_ends(self.reader.run, serve)

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 CONTAINERS = {
     *("dict", "list", "set", "deque", "OrderedDict", "defaultdict", "Counter"),
-    *("Queue", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary"),
+    *("Queue", "WeakSet", "WeakKeyDictionary", "WeakValueDictionary", "TTLCache"),
 }
 CACHES = {"cache", "lru_cache"}
 
@@ -110,7 +110,10 @@ TABLES = {
     "streams/outage.py Outages._outages": FIXED,
     "streams/producer.py EventProducer._unacknowledged": "most_unacknowledged of the caller's own process",
     "streams/runtime/supervisor.py Supervisor.children": FIXED,
+    "streams/features/accounts/access.py AccessService._key_cache": "MAX_REMEMBERED_KEYS",
+    "streams/features/accounts/access.py AccessService._recent_keys": "MAX_REMEMBERED_KEYS",
     "streams/features/accounts/access.py AccessService._use_updates": "MAX_REMEMBERED_KEYS",
+    "streams/features/events/recipients.py RecipientService._existing_accounts": "MAX_REMEMBERED_ACCOUNTS",
     "streams/fair_places.py FairPlaces._in_use": FIXED,
     "streams/fair_places.py FairPlaces._owners_in_use": CALLERS,
     "streams/fair_places.py FairPlaces._waiting": CALLERS,

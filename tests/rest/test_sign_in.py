@@ -162,7 +162,7 @@ async def test_a_person_of_several_accounts_chooses(api: ApiFixture) -> None:
     [(_, _, code)] = await api.sign_in_mails()
     opened = await api.sign_in.sign_in_by_code(browser, code, BROWSER)
     assert opened.session.caller is None
-    choices = await api.sessions.choices(opened.session)
+    choices = await api.sessions.account_choices(opened.session)
     assert {choice.account_id for choice in choices} == {api.acme.account_id, api.globex.account_id}
     chosen = await api.sessions.choose(opened.session, api.globex.account_id)
     assert chosen.role is Role.OWNER
@@ -201,7 +201,7 @@ async def test_a_link_for_a_user_proves_no_address(api: ApiFixture) -> None:
     token = await token_of((await api.operator.post(path))["url"])
     opened = await api.sign_in.sign_in_by_link(token, BROWSER)
     session = await api.sessions.find(opened.token)
-    assert await api.sessions.choices(session) == []
+    assert await api.sessions.account_choices(session) == []
     with pytest.raises(NotFound):
         await api.sessions.choose(session, api.acme.account_id)
     assert (await api.sessions.find(opened.token)).account_id == api.globex.account_id
@@ -213,9 +213,9 @@ async def test_a_mailed_link_proves_the_address(api: ApiFixture) -> None:
     await api.sign_in.send_sign_in_mail(ADA)
     [(_, token, _)] = await api.sign_in_mails()
     opened = await api.sign_in.sign_in_by_link(token, BROWSER)
-    assert len(await api.sessions.choices(await api.sessions.find(opened.token))) == 2
+    assert len(await api.sessions.account_choices(await api.sessions.find(opened.token))) == 2
     chosen = await api.sessions.choose(opened.session, api.acme.account_id)
-    assert len(await api.sessions.choices(chosen)) == 2
+    assert len(await api.sessions.account_choices(chosen)) == 2
 
 
 async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> None:
@@ -227,7 +227,7 @@ async def test_a_session_of_an_older_release_has_no_choice(api: ApiFixture) -> N
     opened = await api.sign_in.sign_in_by_link(token, BROWSER)
     async with api.database.transaction() as connection:
         await connection.execute(text("UPDATE sessions SET proved_email = NULL"))
-    assert await api.sessions.choices(await api.sessions.find(opened.token)) == []
+    assert await api.sessions.account_choices(await api.sessions.find(opened.token)) == []
 
 
 async def test_a_portal_link_has_a_role_and_an_end(api: ApiFixture) -> None:

@@ -21,7 +21,7 @@ class Starts:
         self.order: list[str] = []
 
     async def request(self, name: str) -> None:
-        await self.turns.wait(scope_of(name[0]))
+        await self.turns.wait_for_turn(scope_of(name[0]))
         self.order.append(name)
 
 

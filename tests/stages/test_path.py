@@ -659,9 +659,9 @@ async def test_an_event_costs_what_the_last_ones_of_its_account_became(pipeline:
     webhooks = [webhook(id=f"wh_{number}", url=f"https://{number}.example.com") for number in range(3)]
     await pipeline.register(*webhooks, webhook(id="wh_strange", url="https://strange.example.com", packages={"other"}))
     await pipeline.fan_out.handle([])
-    assert (pipeline.fan_out.cost_of("acme"), pipeline.fan_out.cost_of("nobody")) == (4, 1)
+    assert (pipeline.fan_out.deliveries_per_event("acme"), pipeline.fan_out.deliveries_per_event("nobody")) == (4, 1)
     await pipeline.fan_out.handle([pipeline.publish_event(event())])
-    assert pipeline.fan_out.cost_of("acme") == 3
+    assert pipeline.fan_out.deliveries_per_event("acme") == 3
 
 
 async def test_a_batch_that_becomes_too_much_is_left_in_part(pipeline: Pipeline) -> None:

@@ -40,7 +40,7 @@ class Registry(Protocol):
         """The schema of an id. Raises `InvalidRecord` for an unknown id."""
 
     def register(self, subject: str, schema: Schema) -> int:
-        """Register a schema. Returns its id, which is the same each time."""
+        """Register a schema. Returns its id: the same schema always gets the same one."""
 
 
 class ConfluentRegistry:

@@ -147,16 +147,16 @@ class EndpointConnection(ResponseHandler):
         self._body_bytes += len(data)
         self._body += data[: MAX_RESPONSE_BODY_BYTES - len(self._body)]
         if self._body_bytes >= MAX_BODY_READ_BYTES:
-            self._respond()
+            self._complete_response()
 
     def on_message_complete(self) -> None:
         if self._status is not None and self._llhttp is not None:
             self._is_complete = self._llhttp.should_keep_alive()
-            self._respond()
+            self._complete_response()
 
     # ----------------------------------------------------------------------------------------------------------
 
-    def _respond(self) -> None:
+    def _complete_response(self) -> None:
         if self._response is not None and not self._response.done():
             assert self._status is not None
             self._deadlines.clear(self)
@@ -172,7 +172,7 @@ class EndpointConnection(ResponseHandler):
         if self._status is None:
             error: Exception = ClientOSError(*cause.args) if isinstance(cause, OSError) else ServerDisconnectedError()
         elif cause is None and not self._is_framed:
-            self._respond()
+            self._complete_response()
             return
         else:
             error = ClientPayloadError()

@@ -1,4 +1,4 @@
-"""Limit one HTTP connection in size and time, before authentication."""
+"""Limit how much one HTTP connection sends, and for how long, before authentication."""
 
 import asyncio
 import re

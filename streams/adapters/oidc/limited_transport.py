@@ -39,7 +39,7 @@ class LimitedTransport(httpx2.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def limited_time(action: str) -> AsyncIterator[None]:
+async def provider_call(action: str) -> AsyncIterator[None]:
     """Turn a timeout, and every failure of the connection, into `ProviderFailed`; `action` names the request."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):

@@ -15,7 +15,7 @@ from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
 from streams.adapters.oidc.id_token import validate_claims
-from streams.adapters.oidc.limited_transport import LimitedTransport, limited_time
+from streams.adapters.oidc.limited_transport import LimitedTransport, provider_call
 from streams.adapters.oidc.metadata import DISCOVERY_PATH, Metadata, parse_keys, parse_metadata
 from streams.core.accounts.oidc import EMAIL_CLAIMS, AuthorizationRequest, SignInRefused
 from streams.core.errors import ProviderFailed
@@ -88,7 +88,7 @@ class OidcProvider:
         return session
 
     async def _find_metadata(self, session: Any) -> Metadata:
-        async with limited_time("the provider's metadata"), self._lock:
+        async with provider_call("the provider's metadata"), self._lock:
             now = self._clock.now()
             if self._metadata is None or now - self._metadata[1] >= DOCUMENT_LIFETIME:
                 url = self._client.issuer.rstrip("/") + DISCOVERY_PATH
@@ -97,7 +97,7 @@ class OidcProvider:
 
     async def _find_keys(self, session: Any, metadata: Metadata, max_age: timedelta) -> KeySet:
         """The keys, no older than `max_age`."""
-        async with limited_time("the provider's key set"), self._lock:
+        async with provider_call("the provider's key set"), self._lock:
             now = self._clock.now()
             if self._keys is None or now - self._keys[1] >= max_age:
                 self._keys = parse_keys(await _get_json(session, metadata.jwks_uri)), now
@@ -108,7 +108,7 @@ class OidcProvider:
     ) -> Mapping[str, Any]:
         session.token_endpoint_auth_method = metadata.token_auth_method
         try:
-            async with limited_time("the provider's token endpoint"):
+            async with provider_call("the provider's token endpoint"):
                 token: Mapping[str, Any] = await session.fetch_token(
                     metadata.token_endpoint,
                     grant_type="authorization_code",
@@ -151,7 +151,7 @@ async def _get_json(session: Any, url: str, access_token: str | None = None) -> 
     if access_token is not None:
         headers["Authorization"] = f"Bearer {access_token}"
     host = httpx2.URL(url).host
-    async with limited_time(host):
+    async with provider_call(host):
         response = await session.request("GET", url, headers=headers, withhold_token=True)
     if response.status_code != 200:
         raise ProviderFailed(f"{host} answers with status {response.status_code}")

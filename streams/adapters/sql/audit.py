@@ -1,4 +1,4 @@
-"""Entries of the audit log are written in the transaction of their change."""
+"""Write entries of the audit log, each in the transaction of its change."""
 
 from dataclasses import asdict
 

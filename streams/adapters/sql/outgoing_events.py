@@ -17,7 +17,7 @@ from streams.ports.kafka import Codec
 _EVENTS = BulkInsert(outgoing_events)
 
 
-class StoredEvents:
+class OutgoingEventWriter:
     """Stores events to produce in a caller's transaction. `codec` encodes them."""
 
     def __init__(self, codec: Codec) -> None:

@@ -70,7 +70,7 @@ class UsageDetail(NamedTuple):
     launches: int
 
 
-class UsagePlace(NamedTuple):
+class UsageCursor(NamedTuple):
     """The last package and dispatch of a page of details; an empty id means that a launch had none."""
 
     package_id: str
@@ -81,12 +81,12 @@ class UsagePlace(NamedTuple):
         return f"{self.package_id}.{self.dispatch_id}"
 
 
-def parse_usage_place(text: str) -> UsagePlace:
+def parse_usage_cursor(text: str) -> UsageCursor:
     """Parse the text of a place. Raises `Invalid`."""
     package_id, dot, dispatch_id = text.partition(".")
     if not dot or not all(part == "" or is_id(part) for part in (package_id, dispatch_id)):
         raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier response"))
-    return UsagePlace(package_id, dispatch_id)
+    return UsageCursor(package_id, dispatch_id)
 
 
 class UnknownAccount(NamedTuple):

@@ -50,8 +50,8 @@ class DeathReason(StrEnum):
     EXHAUSTED = "exhausted"
     DELETED = "deleted"
     GONE = "gone"
-    # `deliver` for a test; `maintain` for a lost retry without its payload (adapters/sql/deliveries/
-    # overdue_retries.py).
+    # `deliver` for a test; `maintain` for a lost retry without its payload:
+    # adapters/sql/deliveries/overdue_retries.py.
     EXPIRED = "expired"
     # `publish`, when it releases what a pause held (stages/release_held.py).
     KEPT = "kept"

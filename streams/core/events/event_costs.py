@@ -16,7 +16,7 @@ class EventCosts:
     def __init__(self) -> None:
         self._expected: OrderedDict[str, float] = OrderedDict()
 
-    def cost_of(self, account_id: str, webhooks: int) -> int:
+    def deliveries_per_event(self, account_id: str, webhooks: int) -> int:
         """The expected cost of an event of an account with so many webhooks, in deliveries, at least 1."""
         expected = min(self._expected.get(account_id, webhooks), webhooks)
         return max(1, round(expected + webhooks / WEBHOOKS_PER_DELIVERY))

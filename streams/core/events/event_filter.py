@@ -175,7 +175,7 @@ def _reject_constant(name: str) -> None:
 def parse_filter(value: object) -> EventFilter:
     """Parse a filter. Raises `Invalid`, which names each wrong field, and `UnknownOperator`.
 
-    It does not look at the fields of event types: `type_errors` does, because a newer release may have more of them.
+    The fields of event types are not checked here but by `filter_conflicts`: a newer release may have more of them.
     """
     if not isinstance(value, Mapping) or not value:
         example = '{"successStatus": "passed"}'
@@ -263,7 +263,7 @@ def _is_number(value: object) -> bool:
     return type(value) in (int, float) and abs(value) <= MAX_EXACT_INTEGER  # type: ignore[arg-type]
 
 
-def type_errors(event_filter: EventFilter, event_types: Collection[str]) -> list[FieldError]:
+def filter_conflicts(event_filter: EventFilter, event_types: Collection[str]) -> list[FieldError]:
     """What is wrong with a filter for a webhook that takes events of these types."""
     errors = _contradictions(event_filter)
     for condition in event_filter.conditions:

@@ -82,7 +82,7 @@ class CompactedTable(Sized):
             self.newer_release_ids.add(key)
 
     def skip(self, offset: int) -> None:
-        """Skip a record without a key, or reach the end of the partition before `offset` + 1."""
+        """Move the position to `offset` + 1, past a record without a key or to the end of the partition."""
         self.position = max(self.position, offset + 1)
 
     def is_complete(self) -> bool:

@@ -102,7 +102,7 @@ class Webhook:
         return self.filter.text if self.filter else None
 
     @property
-    def text_characters(self) -> int:
+    def text_length(self) -> int:
         """The length of its URLs, its encrypted headers and its filter."""
         urls = self.url, self.fallback_url
         texts = *urls, self.encrypted_headers, self.encrypted_fallback_headers, self.filter_text

@@ -31,7 +31,7 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 MAX_KEY_LIFETIME = timedelta(days=36_525)
-# A key that another process revoked opens for at most this long.
+# A key that another process revoked still opens for at most this long after it was read.
 KEY_CACHE_SECONDS = 1.0
 # The use of a key is stored at most this often.
 USE_UPDATE_INTERVAL = timedelta(minutes=1)

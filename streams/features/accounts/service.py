@@ -29,7 +29,7 @@ class OpenedAccount:
 
 @dataclass
 class AccountService:
-    """`_new_token` makes a random text; `_check_limit` tells which thresholds of a changed plan limit are reached."""
+    """`_new_token` makes a random text; `_check_limit` sends the notices of a changed plan limit."""
 
     _accounts: SqlAccounts
     _check_limit: Callable[[str, int | None, datetime], Awaitable[None]]

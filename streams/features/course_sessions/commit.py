@@ -89,7 +89,7 @@ MAX_NEWEST_SEQUENCES = 16
 
 @dataclass(frozen=True, slots=True)
 class SequenceLog:
-    """The commits of one player instance that were seen: digests by sequence number.
+    """The commits seen from one player instance, as digests by sequence number.
 
     The first 64 and the newest 16 are kept. A new instance begins to count again, so one of the first shows it; a
     commit between them that comes again is late, and is ignored as a repetition is.

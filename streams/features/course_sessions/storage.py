@@ -12,7 +12,7 @@ from streams.adapters.batches import Batches
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.dialects import insert
-from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.tables.accounts import accounts
 from streams.adapters.sql.tables.course_sessions import commit_urls, course_sessions
 from streams.core.errors import ROW_ERRORS
@@ -75,7 +75,7 @@ class SqlCourseSessions:
         self._database = database
         self._telemetry = telemetry
         self.states = SqlPlayerStates(database, encryption, telemetry, keys, max_state_bytes)
-        self._events = StoredEvents(codec)
+        self._events = OutgoingEventWriter(codec)
         self._commits = Batches(
             self._commit_together, MAX_COMMITS_PER_BATCH, COMMIT_BATCH_WAIT_SECONDS, RequestClass.COMMIT
         )
@@ -88,7 +88,7 @@ class SqlCourseSessions:
     ) -> CourseSession:
         """Store a new session with its first URL; of a known session only the URL.
 
-        `check` gets a known session, and raises what stops this.
+        `check` gets the existing session, and raises if it may not be opened.
         """
         new_session = launch_change.session
         insertion = insert(course_sessions).values(to_row(new_session)).on_conflict_do_nothing()
@@ -126,7 +126,7 @@ class SqlCourseSessions:
 
     async def account_of(self, token_sha256: str) -> str | None:
         """The account of a commit URL; None when no URL has this token."""
-        account_id = self._known_accounts.get(token_sha256) or await self._accounts.result(token_sha256)
+        account_id = self._known_accounts.get(token_sha256) or await self._accounts.submit(token_sha256)
         if account_id is not None:
             self._remember_account(token_sha256, account_id)
         return account_id
@@ -148,7 +148,7 @@ class SqlCourseSessions:
 
         Accounts take turns. What `apply` raises changes nothing.
         """
-        return await self._commits.result((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
+        return await self._commits.submit((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
 
     async def _commit_together(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
         """Whether each token is known, or what its commit raised."""
@@ -235,7 +235,7 @@ class SqlCourseSessions:
         return len(changes)
 
     async def _store(self, connection: AsyncConnection, changes: Sequence[SessionChange]) -> None:
-        """Store the newest row of each session, what its player stored last, and the events of all."""
+        """Store each session's newest row and latest player state, and the events of all."""
         if not changes:
             return
         changed_sessions = {(change.session.account_id, change.session.id): change.session for change in changes}

@@ -45,18 +45,18 @@ class Learner:
 
 
 @dataclass(frozen=True, slots=True)
-class ErasurePortion:
+class ErasureBatch:
     """What a step erased, and where it goes on; None at its end."""
 
     counts: Mapping[str, int]
     place: Place | None = None
 
 
-async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_events(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Delete events, after their deliveries and attempts are erased."""
     rows = await _oldest_events(connection, learner, place)
     if not rows:
-        return ErasurePortion({})
+        return ErasureBatch({})
     event_ids = [row.event_id for row in rows]
     has_event = (deliveries.c.account_id == learner.account_id) & deliveries.c.event_id.in_(event_ids)
     remaining_query = select(deliveries.c.id).where(has_event, IS_NOT_ERASED).limit(DELIVERIES_PER_PORTION)
@@ -64,11 +64,11 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
     counts = await erase_deliveries(connection, ids, learner.now)
     if len(ids) == DELIVERIES_PER_PORTION:
         # There may be more of the same events.
-        return ErasurePortion(counts, place)
+        return ErasureBatch(counts, place)
     is_listed_event = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
     counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(is_listed_event))).rowcount
     await delete_metadata(connection, [(learner.account_id, event_id) for event_id in event_ids])
-    return ErasurePortion(counts, [rows[-1].first_seen_at.isoformat()])
+    return ErasureBatch(counts, [rows[-1].first_seen_at.isoformat()])
 
 
 async def _oldest_events(connection: AsyncConnection, learner: Learner, place: Place) -> Sequence[Any]:
@@ -85,7 +85,7 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
     return (await connection.execute(ordered_query)).all()
 
 
-async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Delete SCORM sessions with their commit URLs, what players stored, and their events that are not sent yet."""
     columns = course_sessions.c
     condition = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
@@ -103,25 +103,25 @@ async def erase_sessions(connection: AsyncConnection, learner: Learner, place: P
         delete(course_sessions).where(columns.account_id == learner.account_id, columns.id.in_(ids)),
     ):
         await connection.execute(statement)
-    return ErasurePortion({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_PER_PORTION else None)
+    return ErasureBatch({ErasedKind.SESSIONS: len(ids)}, [] if len(ids) == ROWS_PER_PORTION else None)
 
 
-async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_responses(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Empty the stored responses that name the learner: those of the account's keys, of operators and of pages."""
     columns = idempotency_keys.c
     keys = select(literal("key:") + api_keys.c.id).where(api_keys.c.account_id == learner.account_id)
     is_relevant_caller = or_(columns.caller.in_(keys), columns.caller.not_like("key:%"))
     query = select(idempotency_keys).where(is_relevant_caller, columns.encrypted_response.is_not(None))
     rows = await _next_rows(connection, query, place, columns.caller, columns.key)
-    named_rows = [row for row in rows if _names_learner(row.encrypted_response, learner)]
+    named_rows = [row for row in rows if _mentions_learner(row.encrypted_response, learner)]
     for row in named_rows:
         empty = learner.encryption.encrypt(json.dumps(["", {}]))
         condition = (columns.caller == row.caller) & (columns.key == row.key)
         await connection.execute(update(idempotency_keys).where(condition).values(encrypted_response=empty))
-    return _portion(ErasedKind.RESPONSES, len(named_rows), rows, lambda row: [row.caller, row.key])
+    return _to_batch(ErasedKind.RESPONSES, len(named_rows), rows, lambda row: [row.caller, row.key])
 
 
-def _names_learner(encrypted_text: str, learner: Learner) -> bool:
+def _mentions_learner(encrypted_text: str, learner: Learner) -> bool:
     try:
         content = learner.encryption.decrypt(encrypted_text)
     except InvalidRecord:
@@ -141,32 +141,32 @@ def _parse_json(text: str) -> Any:
         return text
 
 
-async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_mails(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Mask the learner's id in mails."""
     condition = (mails.c.account_id == learner.account_id) & MAY_NAME_LEARNERS
     rows = await _next_rows(connection, select(mails).where(condition), place, mails.c.created_at, mails.c.id)
     count = await redact_mails(connection, learner.id, rows)
-    return _portion(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
+    return _to_batch(ErasedKind.MAILS, count, rows, lambda row: [row.created_at.isoformat(), row.id])
 
 
-async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_last_messages(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Mask the learner's id in the last message of each webhook's endpoint."""
     account_webhook_ids = select(webhooks.c.id).where(webhooks.c.account_id == learner.account_id)
     query = select(webhook_health).where(webhook_health.c.webhook_id.in_(account_webhook_ids))
     rows = await _next_rows(connection, query, place, webhook_health.c.webhook_id)
     count = await redact_last_messages(connection, learner.id, rows)
-    return _portion(ErasedKind.WEBHOOKS, count, rows, lambda row: [row.webhook_id])
+    return _to_batch(ErasedKind.WEBHOOKS, count, rows, lambda row: [row.webhook_id])
 
 
-async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> ErasurePortion:
+async def erase_audit_values(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
     """Mask the learner's id in the values of the account's audit log."""
     query = select(audit_log).where(audit_log.c.account_id == learner.account_id)
     rows = await _next_rows(connection, query, place, audit_log.c.at, audit_log.c.id)
     count = await redact(connection, learner.id, audit_log, rows, audit_log.c.details)
-    return _portion(ErasedKind.AUDIT_ENTRIES, count, rows, lambda row: [row.at.isoformat(), row.id])
+    return _to_batch(ErasedKind.AUDIT_ENTRIES, count, rows, lambda row: [row.at.isoformat(), row.id])
 
 
-Step = Callable[[AsyncConnection, Learner, Place], Awaitable[ErasurePortion]]
+Step = Callable[[AsyncConnection, Learner, Place], Awaitable[ErasureBatch]]
 # By the name that a running erasure stores, in their order.
 STEPS: Mapping[str, Step] = {
     # First: a session makes events.
@@ -194,5 +194,5 @@ def _key_value(part: str, column: Column[Any]) -> Any:
     return datetime.fromisoformat(part) if isinstance(column.type, Moment) else part
 
 
-def _portion(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> ErasurePortion:
-    return ErasurePortion(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_PER_PORTION else None)
+def _to_batch(kind: ErasedKind, count: int, rows: list[Any], place_of: Callable[[Any], Place]) -> ErasureBatch:
+    return ErasureBatch(Counter({kind: count}), place_of(rows[-1]) if len(rows) == ROWS_PER_PORTION else None)

@@ -65,7 +65,7 @@ class PlatformService:
 
 
 def stage_lags(offsets: Mapping[str, Mapping[Partition, GroupOffsets]]) -> list[StageLag]:
-    """The records that each stage has not committed, by topic. `offsets` are those of its consumer group."""
+    """The records that each stage has not committed, by topic. `offsets` has those of each stage's consumer group."""
     lags = []
     for stage, partitions in offsets.items():
         topics: Counter[str] = Counter()

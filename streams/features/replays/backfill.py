@@ -38,7 +38,7 @@ class HistoryBackfill:
         self._paused_until: dict[str, float] = {}
 
     async def advance(self, job: Job) -> Job:
-        """Do one more portion. A job whose topic does not answer stays as it is."""
+        """Do one more portion. If the topic cannot be read, the job stays as it is."""
         now = asyncio.get_running_loop().time()
         if now < self._paused_until.get(job.id, 0.0):
             return job

@@ -74,7 +74,7 @@ class MissingEvents:
 
 @dataclass(frozen=True, slots=True)
 class ReplayCount:
-    """What a replay would send, and about how long the endpoint needs for it; None when its pace is not known."""
+    """What a replay would send, and roughly how long the endpoint would take: None if its pace is unknown."""
 
     deliveries: DeliverySummary
     missing: MissingEvents | None = None

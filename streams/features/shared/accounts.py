@@ -120,7 +120,7 @@ class SqlApiKeys:
         return sorted(rows, key=lambda key: (key.created_at, key.id))
 
     async def find(self, sha256: str) -> ApiKey | None:
-        return await self._look_ups.result(sha256)
+        return await self._look_ups.submit(sha256)
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[ApiKey | None]:
         query = select(api_keys).where(api_keys.c.sha256.in_(set(hashes)))
@@ -138,7 +138,7 @@ class SqlApiKeys:
             return row is not None
 
     async def touch(self, key_id: str, at: datetime) -> None:
-        await self._uses.result((key_id, at))
+        await self._uses.submit((key_id, at))
 
     async def _store_uses(self, uses: Sequence[tuple[str, datetime]]) -> Sequence[None]:
         is_used = api_keys.c.id.in_({key_id for key_id, _ in uses})

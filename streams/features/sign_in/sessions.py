@@ -32,7 +32,7 @@ class SessionService:
             session = replace(session, used_at=now)
         return session
 
-    async def choices(self, session: Session) -> Sequence[Session]:
+    async def account_choices(self, session: Session) -> Sequence[Session]:
         """The sessions that this one can become, one for each account of the person.
 
         None without a proved address: an owner types any address as that of a user.
@@ -45,7 +45,9 @@ class SessionService:
 
     async def choose(self, session: Session, account_id: str) -> Session:
         """Go on in another account of the same person. Raises `NotFound`."""
-        choice = next((choice for choice in await self.choices(session) if choice.account_id == account_id), None)
+        choice = next(
+            (choice for choice in await self.account_choices(session) if choice.account_id == account_id), None
+        )
         if choice is None:
             raise NotFound(f"there is no account {account_id}")
         await self._sessions.change(choice, session_begun_entry(self._clock, choice, SignInMethod.ACCOUNT_CHOICE))

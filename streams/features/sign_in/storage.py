@@ -125,7 +125,7 @@ class SqlSessions(SqlStorage):
 
     async def find(self, sha256: str) -> Session | None:
         """With the role that its user has now."""
-        return await self._look_ups.result(sha256)
+        return await self._look_ups.submit(sha256)
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[Session | None]:
         query = _SESSIONS.where(sessions.c.sha256.in_(set(hashes)))

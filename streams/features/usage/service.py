@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from streams.core.accounts.usage import UsageDetail, UsageMonth, UsagePlace, is_month, month_of
+from streams.core.accounts.usage import UsageCursor, UsageDetail, UsageMonth, is_month, month_of
 from streams.core.errors import FieldError, Invalid
 from streams.features.shared.accounts import SqlAccounts
 from streams.features.usage.storage import SqlUsage
@@ -32,7 +32,7 @@ class UsagePage:
     """A part of a month, and where the next one begins; None on the last page."""
 
     rows: Sequence[UsageDetail]
-    next_place: UsagePlace | None
+    next_place: UsageCursor | None
 
 
 @dataclass
@@ -57,17 +57,17 @@ class UsageService:
         state_bytes = await self._state_bytes(account_id)
         return UsageSummary(newest_months, current_month, account.plan_limit, state_bytes, self._max_state_bytes)
 
-    async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> UsagePage:
+    async def details(self, account_id: str, month: str, place: UsageCursor | None, limit: int) -> UsagePage:
         """A page of a month's launches by package and dispatch. Raises `Invalid`."""
         rows = await self._usage.details(account_id, _check_month(month), place, limit + 1)
         last_row = rows[limit - 1] if len(rows) > limit else None
         return UsagePage(
-            rows[:limit], UsagePlace(last_row.package_id or "", last_row.dispatch_id or "") if last_row else None
+            rows[:limit], UsageCursor(last_row.package_id or "", last_row.dispatch_id or "") if last_row else None
         )
 
     async def all_details(self, account_id: str, month: str) -> AsyncIterator[UsageDetail]:
         """All of a month, read in pages. Raises `Invalid`."""
-        place: UsagePlace | None = None
+        place: UsageCursor | None = None
         while True:
             page = await self.details(account_id, month, place, ROWS_PER_READ)
             for row in page.rows:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
 from streams.adapters.sql.engine.database import Database, SqlStorage
-from streams.adapters.sql.outgoing_events import StoredEvents
+from streams.adapters.sql.outgoing_events import OutgoingEventWriter
 from streams.adapters.sql.tables.accounts import accounts
 from streams.adapters.sql.tables.usage import (
     counted_launches,
@@ -23,10 +23,10 @@ from streams.core.accounts.usage import (
     Launch,
     LaunchBatch,
     NewLaunches,
+    UsageCursor,
     UsageDetail,
     UsageMonth,
     UsageNotice,
-    UsagePlace,
     crossed_thresholds,
     launches_by_key,
     month_of,
@@ -42,7 +42,7 @@ class SqlUsageMeter:
 
     def __init__(self, database: Database, codec: Codec) -> None:
         self._database = database
-        self._events = StoredEvents(codec)
+        self._events = OutgoingEventWriter(codec)
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
         columns = usage_positions.c
@@ -71,7 +71,7 @@ class SqlUsageMeter:
             return NewLaunches(len(new_launches), len(late_launches))
 
     async def check_limit(self, account_id: str, limit: int | None, now: datetime) -> None:
-        """Tell which thresholds of a changed limit the launches of this month have reached."""
+        """Send the notices for the thresholds of a changed limit that this month's launches have reached."""
         columns, month = usage_months.c, month_of(now)
         async with self._database.transaction() as connection:
             query = select(columns.launches).where(columns.account_id == account_id, columns.month == month)
@@ -190,7 +190,9 @@ class SqlUsage(SqlStorage):
         query = select(usage_months).where(columns.account_id == account_id).order_by(columns.month.desc()).limit(limit)
         return [UsageMonth(row.month, row.launches, row.late_launches) for row in await self._database.rows(query)]
 
-    async def details(self, account_id: str, month: str, place: UsagePlace | None, limit: int) -> Sequence[UsageDetail]:
+    async def details(
+        self, account_id: str, month: str, place: UsageCursor | None, limit: int
+    ) -> Sequence[UsageDetail]:
         """A month's launches by package and dispatch, in the order of these ids."""
         columns = usage_details.c
         query = _details_of(account_id, month).order_by(columns.package_id, columns.dispatch_id).limit(limit)

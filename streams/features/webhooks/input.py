@@ -6,7 +6,7 @@ from typing import Any
 
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
-from streams.core.events.event_filter import parse_filter, type_errors
+from streams.core.events.event_filter import filter_conflicts, parse_filter
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import (
     MAX_CONCURRENCY,
@@ -133,7 +133,7 @@ def _filter_errors(webhook_input: WebhookInput) -> list[FieldError]:
     events = set(webhook_input.events)
     types = [name for name in EVENT_TYPES if name in events or (ALL_EVENTS in events and name not in OPT_IN_TYPES)]
     try:
-        return type_errors(parse_filter(webhook_input.filter), types)
+        return filter_conflicts(parse_filter(webhook_input.filter), types)
     except Invalid as error:
         return list(error.errors)
 

@@ -61,8 +61,8 @@ class SecretService:
     ) -> RotationResult:
         """Start a rotation: a new secret, while the old one stays valid for `overlap_hours`.
 
-        Without an overlap the old secrets end at once, even during a rotation. Raises `Invalid`, `NotFound`, and
-        `Conflict` during another rotation.
+        Without an overlap the old secrets end at once, even during a rotation.
+        Raises `Invalid`, `NotFound`, and `Conflict` if a rotation is in progress.
         """
         if not 0 <= overlap_hours <= MAX_OVERLAP_HOURS:
             raise Invalid(FieldError("overlapHours", f"must be from 0 to {MAX_OVERLAP_HOURS}"))

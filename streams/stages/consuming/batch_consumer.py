@@ -8,7 +8,7 @@ from streams.core.records.offset_tracker import Commit
 from streams.outage import COMMITS, Outages
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.ports.runtime import Clock, Telemetry
-from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
+from streams.stages.consuming.newer_record import as_one_problem, pause_for_newer_release
 from streams.stages.consuming.stored_offsets import StoredOffsets
 from streams.stages.consuming.write_buffer import WriteBuffer
 from streams.tasks import run_until_first_ends
@@ -97,9 +97,9 @@ class BatchConsumer:
         self._unopened_partitions.update(owned_partitions)
         self._records_arrived.set()
 
-    def wait_for_release(self, record: Record, error: NewerRecord) -> None:
+    def pause_for_newer_release(self, record: Record, error: NewerRecord) -> None:
         """Read no further in the record's partition until another process, of a newer release, gets it."""
-        self._waiting_partitions[record.partition] = wait_for_release(self._telemetry, record, error)
+        self._waiting_partitions[record.partition] = pause_for_newer_release(self._telemetry, record, error)
         self._buffer.drop([record.partition])
         self._consumer.pause(record.partition, record.offset)
         self._update_waiting_gauge()

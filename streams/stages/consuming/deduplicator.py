@@ -7,7 +7,7 @@ from streams.core.errors import ConflictingId
 
 
 class Deduplicator:
-    """The newest acknowledged (delivery, generation, step), each with a hash of its body.
+    """The most recently acknowledged (delivery, generation, step), each with a hash of its body.
 
     It remembers `limit` of them at most, and half as many at least. Beyond the limit the oldest is forgotten, which
     may cost a duplicate and never a loss.

@@ -69,15 +69,15 @@ class EventReader:
         await run_until_first_ends(lambda: self._client.run(self), self._commit_regularly)
 
     @asynccontextmanager
-    async def next_batch(self, cost_of: Callable[[str], int]) -> AsyncIterator[Batch]:
+    async def next_batch(self, deliveries_per_event: Callable[[str], int]) -> AsyncIterator[Batch]:
         """The next events. When the block ends without an exception, those that are handled are done.
 
-        The others are handed out again. `cost_of` says how much of a batch an event of an account takes.
+        The others are handed out again. `deliveries_per_event` says how much of a batch an event of an account takes.
         """
         batch_limit = await self._until_read()
         self._idle.clear()
         try:
-            batch = Batch(self._read_ahead.take(cost_of, batch_limit))
+            batch = Batch(self._read_ahead.take(deliveries_per_event, batch_limit))
             yield batch
             if rest := batch.events[batch.handled_count :]:
                 self._put_back(rest)

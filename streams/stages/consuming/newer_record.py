@@ -7,7 +7,7 @@ from streams.ports.kafka import Record
 from streams.ports.runtime import Telemetry
 
 
-def wait_for_release(telemetry: Telemetry, record: Record, error: NewerRecord) -> str:
+def pause_for_newer_release(telemetry: Telemetry, record: Record, error: NewerRecord) -> str:
     """Log the record at which its partition stops. Returns the readiness problem."""
     telemetry.error("newer_record", **record.place, why=str(error), effect="its partition waits for a newer release")
     topic, number = record.partition

@@ -14,7 +14,7 @@ from streams.outage import Outages
 from streams.ports.kafka import Partition, Record, RecordConsumer, RecordProducer
 from streams.ports.runtime import Clock, Telemetry
 from streams.stages.consuming.commits import Commits
-from streams.stages.consuming.newer_record import as_one_problem, wait_for_release
+from streams.stages.consuming.newer_record import as_one_problem, pause_for_newer_release
 from streams.stages.consuming.partition_state import LOW_PRIORITY_BUDGET_SHARE, Handler, PartitionPause, PartitionState
 from streams.stages.invalid_records import store_invalid
 from streams.tasks import run_until_first_ends
@@ -180,7 +180,7 @@ class PartitionConsumer:
         try:
             value = self._handler.read(record)
         except NewerRecord as error:
-            state.newer_record_problem = wait_for_release(self._telemetry, record, error)
+            state.newer_record_problem = pause_for_newer_release(self._telemetry, record, error)
             state.pause(PartitionPause.NEWER_RECORD, record.offset)
             return
         except InvalidRecord as error:

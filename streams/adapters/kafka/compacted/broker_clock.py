@@ -53,8 +53,8 @@ class BrokerClock:
         if self._is_sentinel_old:
             # The next sentinel tells which. Without one `publish` is away, and the stage goes on.
             self._is_doubted = True
-            asyncio.get_running_loop().call_later(SENTINEL_TIMEOUT_SECONDS, self._trust)
+            asyncio.get_running_loop().call_later(SENTINEL_TIMEOUT_SECONDS, self._clear_doubt)
 
-    def _trust(self) -> None:
+    def _clear_doubt(self) -> None:
         self._is_doubted = False
         self._on_change()

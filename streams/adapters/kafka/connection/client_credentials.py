@@ -40,7 +40,7 @@ class ClientCredentials:
         # Imported here: without OAuth no process needs it.
         import httpx2
 
-        from streams.adapters.oidc.limited_transport import LimitedTransport, limited_time
+        from streams.adapters.oidc.limited_transport import LimitedTransport, provider_call
 
         transport = LimitedTransport(httpx2.AsyncHTTPTransport(verify=self.tls, trust_env=False))
         form = {"grant_type": "client_credentials"} | ({"scope": self.scope} if self.scope else {})
@@ -48,7 +48,7 @@ class ClientCredentials:
         basic = b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Accept": "application/json"}
         async with (
-            limited_time(f"{ENDPOINT_NAME} {_host(self.endpoint)}"),
+            provider_call(f"{ENDPOINT_NAME} {_host(self.endpoint)}"),
             httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False, timeout=None) as client,
         ):
             response = await client.post(self.endpoint, data=form, headers=headers)

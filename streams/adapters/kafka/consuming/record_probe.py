@@ -48,7 +48,7 @@ class RecordProbe:
     def _partitions_with_records(
         self, consumer: Consumer, starts: Mapping[Partition, int]
     ) -> Iterator[tuple[str, int]]:
-        """The partitions in which a record is read before the end."""
+        """The partitions that have a record before the end."""
         open_partitions = {(self._prefix + partition.topic, partition.number) for partition in starts}
         consumer.assign(
             [

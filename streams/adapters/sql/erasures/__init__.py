@@ -1,1 +1,1 @@
-"""Erase learners from rows, and tell the topic of erasures."""
+"""Erase learners from rows, and list the erasures to publish."""

@@ -1,1 +1,1 @@
-"""Store webhooks and their health, and tell the topic of changes."""
+"""Store webhooks and their health, and list the changes to publish."""

@@ -43,7 +43,7 @@ async def require_webhook_limits(
     An account above a limit that was lowered keeps what it has, and may change it in any other way.
     """
     added_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
-    added_characters = webhook.text_characters - (previous.text_characters if previous else 0)
+    added_characters = webhook.text_length - (previous.text_length if previous else 0)
     if added_ids <= 0 and added_characters <= 0:
         return
     await _lock(connection, webhook.account_id)
