@@ -9,7 +9,7 @@ from streams.adapters.sql.engine.database import Database
 
 BUSY_POLL_SECONDS = 0.05
 # Where nothing was found for a while. A look costs a process as much as handling an event.
-IDLE_POLL_SECONDS = 0.5
+IDLE_POLL_SECONDS = 0.2
 BUSY_SECONDS = 60.0
 MAX_WAIT_SECONDS = 1.0
 
