@@ -19,8 +19,8 @@ from streams.request_owner import RequestOwner, work_for
 MAX_WAIT_SECONDS = 1.0
 RETRY_SECONDS = 1
 
-# Every route is in one class. A route that is missing here stops the process at its start, or fails a test if a
-# middleware answers it.
+# Every route is in one class. A missing route stops the process at its start, or fails a test if a middleware
+# responds to it.
 _ROUTES: Mapping[RequestClass, str] = {
     RequestClass.PUBLISH: """
         POST /v1/events
@@ -167,7 +167,7 @@ CLASSES: dict[str, RequestClass] = {
 
 
 def class_of(route: Route) -> RequestClass:
-    """The class of a route. Raises `KeyError` for a route that is in none."""
+    """The class of a route. Raises `KeyError` for a route that is in no class."""
     [request_class] = {CLASSES[f"{method} {route.path}"] for method in (route.methods or set()) - {"HEAD"}}
     return request_class
 
@@ -176,7 +176,7 @@ def class_of(route: Route) -> RequestClass:
 async def place(request: Request, request_class: RequestClass, owner: str) -> AsyncIterator[None]:
     """Hold a place of the owner. Raises `TooManyRequests` if none is free within a second.
 
-    The body is read before: a client that sends it slowly holds a connection, and no place.
+    The body is read before: a client that sends it slowly holds a connection, but no place.
     """
     await request.body()
     places: FairPlaces = request.app.state.places
@@ -196,9 +196,9 @@ async def place(request: Request, request_class: RequestClass, owner: str) -> As
 
 
 def owner_of(caller: Caller, account_id: object) -> str:
-    """For whom a call counts: its account, or for an operator the account that it acts for.
+    """The account that a call counts for: its own, or for an operator the account that it acts for.
 
-    An operator's calls count apart from the account's own: so a customer cannot stop what the platform does for it.
+    An operator's calls count separately from the account's own, so a customer cannot stop the platform's work for it.
     """
     if caller.account_id is not None:
         return caller.account_id

@@ -47,11 +47,11 @@ from streams.fair_places import FairPlaces
 
 PAGES = (
     assets,
-    # Before `/sign-in/{token}`, which its paths match too.
+    # Before `/sign-in/{token}`, which also matches its paths.
     oidc_pages,
     sign_in,
     overview,
-    # Before `/webhooks/{webhook_id}`, which `/webhooks/new` matches too.
+    # Before `/webhooks/{webhook_id}`, which also matches `/webhooks/new`.
     webhook_form,
     webhook_pages,
     event_pages,
@@ -91,7 +91,7 @@ def create_app(
     app.state.site = site or Site()
     app.state.commit_limits = CommitLimits()
     app.state.sign_in_limits = SignInLimits()
-    # Routes are tried in their order, and commits come most often.
+    # Routes are tried in order, and commits are the most frequent requests.
     api = webhooks, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
     for module in (commits, *api):
         app.include_router(module.router)
@@ -105,6 +105,6 @@ def create_app(
     app.add_middleware(CommitMiddleware)
     app.add_middleware(PublishMiddleware, services=services, limits=EventLimits(max_events_per_second))
     app.add_middleware(RequestMiddleware, services=services)
-    # Outermost, so that even an answer to our own error has its headers.
+    # Outermost, so that even the response to an error of our own has its headers.
     app.add_middleware(CommitCorsMiddleware)
     return app

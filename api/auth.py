@@ -54,13 +54,13 @@ async def _require_permission(
 
 
 def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
-    """Raises `Forbidden`."""
+    """Raise `Forbidden` if a scope is missing."""
     if missing_scopes := [name for name in scopes if name not in caller.permissions]:
         raise Forbidden(f"this needs the scope {', '.join(missing_scopes)}, which the API key does not have")
 
 
 def account_of(caller: Caller, account_id: str | None) -> str:
-    """The account of the key, or the one that an operator names. Raises `Invalid`."""
+    """The account of the key, or the account that an operator names. Raises `Invalid`."""
     if caller.account_id is None:
         if account_id is None:
             raise Invalid(FieldError("accountId", "is required with an operator's key"))

@@ -1,4 +1,4 @@
-"""Log an error of our own code."""
+"""Log an error in our own code."""
 
 import traceback
 
@@ -6,7 +6,7 @@ from streams.ports.runtime import Telemetry
 
 
 def log_crash(telemetry: Telemetry, request_id: str, error: Exception) -> None:
-    """Its type and its place; the message may contain what a customer sent."""
+    """Log an error's type and place; its message may contain data that a customer sent."""
     where = traceback.extract_tb(error.__traceback__)[-1]
     telemetry.error(
         "request_crashed",

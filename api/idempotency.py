@@ -1,4 +1,4 @@
-"""Idempotency-Key: a request with one is done once, and a repetition gets the same response."""
+"""Idempotency-Key: a request with a key is done once, and a repetition gets the same response."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ async def handle_once(request: Request, key: str, handle: Handler) -> Response:
     """Handle a request once: the same request with the same key and caller, within a day, gets the stored response.
 
     Only successful responses are stored, encrypted, because they may contain a secret. A failed request did nothing
-    and can be repeated. Of a response that is too large only its status and its headers are stored.
+    and can be repeated. If a response is too large, only its status and its headers are stored.
     """
     require_key_form(key)
     services, caller = services_of(request), (await authenticate(request)).actor
@@ -62,7 +62,7 @@ async def _body_to_store(request: Request, response: Response) -> str | None:
 async def finish_request(
     request: Request, caller: str, key: str, begun_at: datetime, status: int, ciphertext: str
 ) -> None:
-    """Store the response of a request. It is done, so in an outage it gets its response without that."""
+    """Store the response of a finished request. In an outage the request gets its response without that."""
     services = services_of(request)
     try:
         await services.responses.finish(caller, key, begun_at, status, ciphertext)
@@ -71,7 +71,7 @@ async def finish_request(
 
 
 async def forget_request(responses: SqlIdempotencyStore, caller: str, key: str, begun_at: datetime) -> None:
-    """Forget a request that failed. In an outage it is taken as died, a minute later."""
+    """Forget a request that failed. In an outage, it counts as dead a minute later."""
     with suppress(Unavailable):
         await responses.forget(caller, key, begun_at)
 
@@ -79,7 +79,7 @@ async def forget_request(responses: SqlIdempotencyStore, caller: str, key: str, 
 async def begin_request(
     responses: SqlIdempotencyStore, caller: str, key: str, fingerprint: str, now: datetime
 ) -> EarlierRequest | None:
-    """The earlier request with this key; None when this is the first, or the first one died."""
+    """The earlier request with this key; None if this is the first, or the first one died."""
     earlier_request = await responses.begin(caller, key, fingerprint, now)
     if (
         earlier_request is not None
@@ -108,7 +108,7 @@ def _replay_response(request: Request, earlier_request: EarlierRequest, fingerpr
 
 
 def require_key_form(key: str) -> None:
-    """Raises `Invalid` for an `Idempotency-Key` that is none."""
+    """Raise `Invalid` if an `Idempotency-Key` is malformed."""
     if not _KEY.fullmatch(key):
         raise Invalid(FieldError("Idempotency-Key", "must be 1 to 255 printable ASCII characters, no space among them"))
 

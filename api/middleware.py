@@ -15,7 +15,7 @@ from api.services import Services
 from api.start_turns import StartTurns
 
 MAX_BODY_BYTES = 1024 * 1024
-# For metrics and logs only: the client went away before its request was complete.
+# For metrics and logs only: the client disconnected before its request was complete.
 CLIENT_CLOSED_STATUS = 499
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
 _METHODS = {"GET", "HEAD", "POST", "PATCH", "DELETE"}
@@ -77,7 +77,7 @@ class RequestMiddleware:
         self._telemetry.count("api_requests_total", method=method, route=route, status=str(status))
         self._telemetry.observe("api_request_seconds", seconds)
         caller = scope["state"].get("caller")
-        # Of each published event a line would cost more than the event.
+        # A log line for each published event would cost more than the event.
         log = self._telemetry.debug if scope["state"].get("is_frequent") else self._telemetry.info
         log(
             "request_handled",

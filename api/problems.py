@@ -35,7 +35,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class TooManyRequests(ScormWebhooksError):
-    """More requests than a limit allows; `retry_seconds` is how long to wait."""
+    """More requests than a limit allows; `retry_seconds` is the time to wait."""
 
     def __init__(self, retry_seconds: int, request_kind: str = "requests with this key") -> None:
         super().__init__(f"too many {request_kind}: wait {retry_seconds} second{'s' * (retry_seconds != 1)}")
@@ -58,7 +58,7 @@ _KINDS: Mapping[type[ScormWebhooksError], ErrorKind] = {
     Misconfigured: (500, "misconfigured", "A setting of this system is wrong", None),
     Unavailable: (503, "unavailable", "Kafka or the database does not answer", "The database or Kafka does not answer"),
 }
-# Their messages are for operators, in the log.
+# The messages of these errors are for operators, in the log.
 LOG_ONLY_ERRORS = (RowRefused, InvalidRecord, Unavailable)
 # Messages of pydantic by the type of its error, rewritten for people; {…} is from the error's context.
 _MESSAGES = {
@@ -117,7 +117,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 async def response_or_problem(request: Request, response_awaitable: Awaitable[Response]) -> Response:
-    """The response, or the problem in its place: for what answers before FastAPI's router and its handlers."""
+    """The response, or a problem in its place: for code that runs before FastAPI's router and its handlers."""
     try:
         return await response_awaitable
     except ScormWebhooksError as error:
@@ -176,11 +176,11 @@ def _message(error: Mapping[str, Any]) -> str:
     if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
         return f"must be an id: {ID_WORDS}"
     if error["type"] in ("too_short", "too_long") and isinstance(error["input"], str):
-        # A constraint on a union's text.
+        # A constraint on the text of a union.
         error = {**error, "type": f"string_{error['type']}"}
     if template := _MESSAGES.get(error["type"]):
         return template.format_map(error.get("ctx", {}))
-    # Pydantic's prefix of our own validators' messages.
+    # Pydantic's prefix for messages of our own validators.
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -193,7 +193,7 @@ def is_json(content_type: str) -> bool:
 
 
 async def http_problem(request: Request, error: Exception) -> JSONResponse:
-    """What routing and parsing refuse, as a problem."""
+    """A refusal by routing or parsing, as a problem."""
     assert isinstance(error, HTTPException)
     name = _HTTP_NAMES.get(error.status_code, "error")
     if error.status_code == 400 and error.__cause__ is None:

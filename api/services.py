@@ -35,9 +35,9 @@ from streams.ports.runtime import Clock, Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services and ports that routes use; `readiness_problems` says why requests cannot be served now.
+    """The services and ports that routes use; `readiness_problems` says why requests cannot be served at the moment.
 
-    What is read in a block of `one_read` is of one moment, and costs less. `oidc` is None where no provider is set.
+    Reads in a block of `one_read` show one moment, and cost less. `oidc` is None if no provider is set.
     """
 
     access: AccessService

@@ -1,4 +1,4 @@
-"""Start requests in turns, so that many of one client at once do not keep the process from the others."""
+"""Start requests in turns, so that one client with many requests at once does not block others."""
 
 import asyncio
 
@@ -8,18 +8,18 @@ from streams.core.queues.fair_queue import FairQueue
 
 # About 4 ms of work, before the event loop looks for other clients.
 STARTS_PER_LOOP = 8
-# While many wait, about 1 ms: what is in progress, such as a page with many queries, goes on sooner. Requests a second
-# are a third fewer then, because an iteration costs something too.
+# While many wait, about 1 ms: work in progress, such as a page with many queries, continues sooner. The number of
+# requests a second is a third lower then, because an iteration costs something too.
 MANY_WAITING = 64
 STARTS_WHILE_MANY_WAIT = 2
 _CREDENTIALS = (b"authorization", b"cookie")
 
 
 class StartTurns:
-    """Few requests start in one iteration of the event loop; beyond `STARTS_PER_LOOP` clients take turns.
+    """Only a few requests start in one iteration of the event loop; beyond `STARTS_PER_LOOP` clients take turns.
 
-    A client is known by what it sends: its key, its cookie or its commit URL. Nothing of it is verified yet. A client
-    that sends many gets more turns; it is no worse than without turns.
+    A client is identified by its key, its cookie or its commit URL, none of which is verified yet. A client that sends
+    many of these gets more turns; that is no worse than without turns.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class StartTurns:
         self._waiting_count = 0
 
     async def wait_for_turn(self, scope: Scope) -> None:
-        """Return when a request may start: at once while few come."""
+        """Return when a request may start: at once while few requests come."""
         loop = asyncio.get_running_loop()
         if self._started == 0:
             loop.call_soon(self._begin_iteration)
@@ -54,7 +54,7 @@ class StartTurns:
 
 
 def client_of(scope: Scope) -> str:
-    """What tells a client from others before it is known."""
+    """The text that distinguishes a client from others before it is authenticated."""
     for name, value in scope["headers"]:
         if name in _CREDENTIALS:
             return str(value, "latin-1")

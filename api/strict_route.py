@@ -30,7 +30,7 @@ class StrictRoute(APIRoute):
         is_repeatable = "POST" in (self.methods or ())
 
         async def handler(request: Request) -> Response:
-            # Before the body is read: without a valid key we do not buffer it.
+            # Authenticate before the body is read: without a valid key we do not buffer it.
             caller = await authenticate(request)
             async with place(request, request_class, owner_of(caller, await _named_account(request))):
                 return await handle_strictly(request)
@@ -74,13 +74,13 @@ def _refuse_repeated_names(body: bytes) -> None:
     """Raise `Invalid` for a JSON body with a name twice in one object: all values but one would be ignored."""
     if not body:
         return
-    # What is wrong in another way is refused with its own message.
+    # Other errors of the body are refused with their own message.
     with suppress(ValueError, RecursionError):
         json.loads(body, object_pairs_hook=_require_single_names)
 
 
 def _require_single_names(pairs: list[tuple[str, Any]]) -> None:
-    # A mebibyte has hundreds of thousands of small objects: most are done here.
+    # A mebibyte has hundreds of thousands of small objects: most are handled here.
     if len(dict(pairs)) == len(pairs):
         return
     names = Counter(name for name, _ in pairs)
@@ -97,7 +97,7 @@ def _query_names(dependant: Dependant) -> set[str]:
 
 
 def _names(kind: object, name: str) -> set[str]:
-    """The name of a parameter, or those of a model's fields."""
+    """The name of a parameter, or the names of a model's fields."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {field.alias or name for name, field in kind.model_fields.items()}
     return {name}

@@ -1,4 +1,4 @@
-"""Who sees each field that holds a URL or a secret, and in which form.
+"""The visibility of each field that holds a URL or a secret: who sees it, and in which form.
 
 Pages and responses follow these rules by the field, never by what a text looks like. Log lines and spans have none of
 these fields.
@@ -17,7 +17,7 @@ AnyValue = TypeVar("AnyValue")
 
 
 class Visibility(StrEnum):
-    """How much of a field somebody sees."""
+    """How much of a field a caller sees."""
 
     WHOLE = "whole"
     WITHOUT_QUERY = "without query"
@@ -130,12 +130,12 @@ _FIELDS_BY_RULE: Mapping[VisibilityRule, tuple[str, ...]] = {
         *("Metadata.userinfo_endpoint", "Metadata.jwks_uri"),
     ),
 }
-# By `Class.field`, `table.column` or variable. A test fails for a field that is in neither this nor its own list.
+# By `Class.field`, `table.column` or variable. A test fails for a field that is neither here nor in its own list.
 FIELDS: Mapping[str, VisibilityRule] = {name: rule for rule, names in _FIELDS_BY_RULE.items() for name in names}
 
 
 def visible(value: AnyValue, permissions: Collection[str]) -> AnyValue:
-    """What a caller may see of `value`, within its rows and fields; what it may not see is empty."""
+    """The visible parts of `value` for a caller, within its rows and fields; the other parts are empty."""
     by_field = {
         name: FIELDS[name].visibility(permissions)
         for rule in (WEBHOOK_URL, REQUEST_AND_RESPONSE)
@@ -166,7 +166,7 @@ def _visible(value: Any, restricted: Mapping[str, Visibility]) -> Any:
 
 
 def _details(value: Any, restricted: Mapping[str, Visibility], visibility: Visibility | None = None) -> Any:
-    """Details of an entry of the audit log; of a changed field they have its old and its new value."""
+    """Details of an entry of the audit log; a changed field has its old and its new value."""
     if isinstance(value, Mapping):
         return {
             name: _details(inner, restricted, visibility or restricted.get(f"AuditEntry.{name}"))

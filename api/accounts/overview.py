@@ -1,4 +1,4 @@
-"""The overview: whether each webhook works, the numbers of a day, and what needs a person."""
+"""The overview: whether each webhook works, the figures of a day, and problems that need a person."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ _LEVEL_ORDER = [Level.BAD, Level.WARNING, Level.GOOD, Level.QUIET]
 
 @router.get("/")
 async def overview(visit: SignedIn) -> Response:
-    """Those that need a person first."""
+    """The webhooks, those that need a person first."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     async with services.one_read():
         page = await services.webhooks.page(account_id, None, MAX_WEBHOOKS)
@@ -45,7 +45,7 @@ async def overview(visit: SignedIn) -> Response:
         "overview.html",
         webhooks=sorted(zip(page.rows, verdicts, strict=True), key=lambda pair: _LEVEL_ORDER.index(pair[1].level)),
         more=page.next_cursor is not None,
-        # The list of webhooks says it.
+        # The list of webhooks shows it.
         says_pauses=page.next_cursor is None,
         dead=dead_letters.rows,
         latest=latest_deliveries.rows,

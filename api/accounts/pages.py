@@ -1,4 +1,4 @@
-"""Pages of an account: API keys, people, who is signed in, mails, and the audit log."""
+"""Pages of an account: API keys, people, signed-in browsers, mails, and the audit log."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -60,14 +60,14 @@ async def _account_page(visit: Visit, new_key: NewKey | None = None, errors: tup
 
 @router.get("/account")
 async def account_page(visit: SignedIn) -> Response:
-    """Keys and people."""
+    """API keys and people."""
     return await _account_page(visit)
 
 
 @router.post("/account/keys")
 @run_once
 async def add_key(visit: MayManage, form: SentForm) -> Response:
-    """The page shows the new key, once."""
+    """Add a key, and show it once."""
     try:
         days = form.number("days", "days", 0)
         expires_at = visit.services.clock.now() + timedelta(days=days) if days else None
@@ -115,14 +115,14 @@ async def revoke_session(session_id: str, visit: MayManage) -> Response:
 
 
 def _webhook_ids(rows: Iterable[AuditEntry]) -> set[str]:
-    """Ids in these entries that may be those of webhooks."""
+    """Ids in these entries that may be webhook ids."""
     ids = {row.object_id for row in rows} | {value for row in rows for value in row.details.values() if is_id(value)}
     return {object_id for object_id in ids if object_id.startswith("wh_")}
 
 
 @router.get("/audit")
 async def audit_page(visit: SignedIn, after: str | None = None) -> Response:
-    """Who did what, newest first."""
+    """The audit log, newest first."""
     query = visit.request.query_params
     filters = {name: query[name].strip() for name in ("actor", "action", "object") if query.get(name, "").strip()}
     for name, text in filters.items():

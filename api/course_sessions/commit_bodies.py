@@ -14,7 +14,7 @@ from streams.core.limits import MAX_EXACT_INTEGER
 from streams.features.course_sessions.commit import Completion, PlayerCommit, Score, Success
 from streams.features.course_sessions.scorm_time import parse_length, to_seconds
 
-# A form of Moodle's has some fields for each interaction of the learner.
+# A Moodle form has some fields for each interaction of the learner.
 MAX_PARTS = 5_000
 MAX_HEADER_BYTES = 1024
 DIGEST_CHARACTERS = 16
@@ -32,7 +32,7 @@ EnumValue = TypeVar("EnumValue", bound=StrEnum)
 
 
 class NotScorm(ValueError):
-    """Nothing in a body is SCORM's."""
+    """The body contains nothing of SCORM."""
 
 
 def parse_commit(body: bytes, content_type: str = "") -> PlayerCommit:
@@ -68,18 +68,18 @@ def _parse_json(text: str) -> Any:
 
 
 def _replace_half_characters(text: str) -> str:
-    r"""JSON without unpaired surrogates, which courses send that truncate texts: no parser takes them.
+    r"""JSON without unpaired surrogates, which truncating courses send: no parser accepts them.
 
-    Escaped backslashes are set aside meanwhile, as a character that JSON does not have: `\\ud800` is a text.
+    Escaped backslashes are meanwhile replaced by a character that JSON does not have: `\\ud800` is a text.
     """
     escaped_text = text.replace("\\\\", "\0")
     return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", escaped_text).replace("\0", "\\\\")
 
 
 def _parse_form(body: bytes, content_type: str) -> dict[str, str]:
-    """The fields of a form (RFC 7578); of fields with one name the last one counts.
+    """The fields of a form (RFC 7578); if several fields have one name, the last one counts.
 
-    Each step reads the body once: a stranger can send any body, and all other requests wait meanwhile.
+    Each step reads the body once: an untrusted client can send any body, and all other requests wait meanwhile.
     """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:

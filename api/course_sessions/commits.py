@@ -1,4 +1,4 @@
-"""Take the commits of SCORM players, from any page."""
+"""Accept the commits of SCORM players, from any page."""
 
 import re
 import time
@@ -17,11 +17,11 @@ from streams.core.queues.rate import RateLimits
 from streams.core.queues.request_class import RequestClass
 from streams.features.course_sessions.service import COMMIT_PATH
 
-# A player commits every 10 s, and when a course asks for it.
+# A player commits every 10 s, and when a course requests it.
 MAX_COMMITS_PER_SECOND = 20
 # 256 random bits in URL-safe Base64.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-# What the players of SCORM take as success.
+# The response that SCORM players accept as success.
 _SUCCESS_BODY = b'{"result":true,"errorCode":0}'
 
 router = APIRouter(tags=["SCORM player"])
@@ -79,13 +79,13 @@ async def preflight(token: str) -> Response:
 
 
 class _Route:
-    """What metrics and logs call this route."""
+    """The name of this route in metrics and logs."""
 
     path = f"{COMMIT_PATH}{{token}}"
 
 
 class CommitMiddleware:
-    """Answers commits before FastAPI's router, which would cost as much as the commit, and passes others on.
+    """Responds to commits before FastAPI's router, which would cost as much as the commit; others pass through.
 
     OpenAPI has the route above.
     """
@@ -110,15 +110,15 @@ def _token_of(scope: Scope) -> str | None:
     if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].startswith(COMMIT_PATH):
         return None
     token: str = scope["path"].removeprefix(COMMIT_PATH)
-    # The router answers what has no token's form.
+    # The router responds to anything that does not look like a token.
     return token if _TOKEN.fullmatch(token) else None
 
 
 class CommitCorsMiddleware:
-    """Allow a player's page on any origin, in every answer: an error without these headers looks like an outage.
+    """Allow a player's page on any origin, in every response: an error without these headers looks like an outage.
 
     A beacon is sent with credentials, so the origin is named and credentials are allowed. No cookie is used here:
-    the token alone is the permission.
+    only the token is the permission.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""Find the elements of SCORM's data model that matter, whatever the shape of a request's body."""
+"""Find the SCORM elements that matter, whatever the shape of a request's body."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -34,21 +34,21 @@ _SCORM_2004 = {
     "credit": "cmi.credit",
 }
 _OUR_NAMES = {theirs: ours for standard in (_SCORM_12, _SCORM_2004) for ours, theirs in standard.items()}
-# A value that we read is never longer; a longer one is no news.
+# A value that we read is never longer; a longer value is ignored as no news.
 MAX_CHARACTERS = 128
 MAX_ITEMS = 20_000
 
-# Moodle's names have `__` where SCORM's have a dot.
+# Moodle's names have `__` instead of SCORM's dot.
 _NAME_PATTERN = "|".join(sorted((re.escape(name).replace(r"\.", r"(?:\.|__)") for name in _OUR_NAMES), reverse=True))
 _PAIR = re.compile(rf"(?:\A|(?<=&))({_NAME_PATTERN})=([^&]{{0,{MAX_CHARACTERS}}})(?=&|\Z)")
 _ANY_PAIR = re.compile(r"(?:\A|&)(?:cmi|adl)(?:\.|__)[^=&]*=")
 
 
 def elements_of_text(text: str) -> Elements | None:
-    """The elements of `name=value` pairs joined by `&`; None when none has a name of SCORM's.
+    """The elements of `name=value` pairs joined by `&`; None if no name is SCORM's.
 
-    Players do not encode the values, so text of the learner may look like a pair. Each name comes once in what a player
-    sends: one with two values is ignored, and so are both standards where names of both come.
+    Players do not encode the values, so a learner's text may look like a pair. A player sends each name once: a name
+    with two values is ignored, and so are both standards if names of both occur.
     """
     if not _ANY_PAIR.search(text):
         return None
@@ -56,7 +56,7 @@ def elements_of_text(text: str) -> Elements | None:
 
 
 def elements_of_value(value: Any) -> Elements | None:
-    """The elements of parsed JSON; None when nothing in it is SCORM's."""
+    """The elements of parsed JSON; None if it contains nothing of SCORM."""
     if isinstance(value, str):
         return elements_of_text(value)
     if isinstance(value, list):
@@ -74,7 +74,7 @@ def _elements_of_pairs(pairs: Iterable[tuple[str, str]]) -> Elements:
 
 
 def elements_of_fields(fields: Mapping[str, str]) -> Elements | None:
-    """The elements of a form's fields, which were encoded; None when none has a name of SCORM's."""
+    """The elements of a form's fields, which were encoded; None if no name is SCORM's."""
     if not any(name.startswith(("cmi.", "cmi__", "adl.", "adl__")) for name in fields):
         return None
     return _elements_of_flat({name.replace("__", "."): value for name, value in fields.items()})
@@ -103,7 +103,7 @@ def _is_scorm(pairs: Iterable[tuple[str, Any]]) -> bool:
 
 
 def _elements_of_object(value: Mapping[str, Any]) -> Elements | None:
-    """`{"cmi": {…}}`, or `{"cmi.core.lesson_status": …}`, or the one within the other."""
+    """`{"cmi": {…}}`, or `{"cmi.core.lesson_status": …}`, or one within the other."""
     cmi = value.get("cmi")
     if not isinstance(cmi, dict) and not _is_scorm((name, "") for name in value):
         return None
@@ -112,12 +112,12 @@ def _elements_of_object(value: Mapping[str, Any]) -> Elements | None:
 
 
 def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    # Only SCORM 1.2 has `core`: the other names do not count then.
+    # Only SCORM 1.2 has `core`: if it is there, the other names do not count.
     for name in _SCORM_12.values() if isinstance(cmi.get("core"), dict) else _OUR_NAMES:
         node: Any = cmi
         for part in name.split(".")[1:]:
             node = node.get(part) if isinstance(node, dict) else None
-        # A name may be written out below `cmi`, with or without it.
+        # Below `cmi`, a name may be written in full, with or without `cmi`.
         short_name = name.removeprefix("cmi.")
         yield (
             name,
@@ -130,7 +130,7 @@ def _leaves(cmi: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 def _elements_of_flat(values: Mapping[str, Any]) -> Elements:
     texts = {name: text for name in _OUR_NAMES if (text := _text(values.get(name))) is not None}
-    # Only SCORM 1.2 has `core`: its names count alone.
+    # Only SCORM 1.2 has `core`: if such names are there, only they count.
     is_12 = any(name.startswith("cmi.core.") for name in texts)
     return {_OUR_NAMES[name]: text for name, text in texts.items() if name.startswith("cmi.core.") or not is_12}
 

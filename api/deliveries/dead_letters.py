@@ -1,4 +1,4 @@
-"""Pages of dead letters: the list, what would be retried or discarded, and the job that does it."""
+"""Pages of dead letters: the list, a preview of a retry or discard, and the job that does it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ def _dead_letter_filter(visit: Visit, form: Form, cursor: Cursor | None = None) 
 
 
 def _delivery_filter(delivery_filter: DeliveryFilter, form: Form) -> DeliveryFilter | None:
-    """All that match, or those that are checked; None when there are none."""
+    """The filter of all matches, or of the checked ones; None if there are none."""
     if form["every"]:
         return delivery_filter
     return replace(delivery_filter, ids=form.values("id")) if form.values("id") else None
@@ -46,7 +46,7 @@ def _parse_action(text: str) -> JobKind:
 
 @dataclass(frozen=True, slots=True)
 class WebhookChoice:
-    """A webhook of the filter, and how many dead letters it has; None when they were not all counted."""
+    """A webhook of the filter, and its number of dead letters; None if they were not all counted."""
 
     id: str
     name: str
@@ -54,7 +54,7 @@ class WebhookChoice:
 
 
 async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[WebhookChoice]:
-    """The webhooks with most dead letters, deleted ones too, and the one of the filter."""
+    """The webhooks with the most dead letters, deleted ones included, and the one of the filter."""
     by_webhook = await visit.services.search.by_webhook(DeliveryFilter(visit.account.id, state=State.DEAD))
     counts = dict(list(by_webhook.items())[:MAX_WEBHOOKS])
     if delivery_filter.webhook_id:
@@ -65,12 +65,12 @@ async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[W
 
 @router.get("/dead-letters")
 async def dead_letters_page(visit: SignedIn) -> Response:
-    """With their reasons, newest first."""
+    """The dead letters with their reasons, newest first."""
     return await _list_page(visit, visit.query)
 
 
 async def _list_page(visit: Visit, form: Form, errors: tuple[FieldError, ...] = ()) -> Response:
-    """The list by the fields of its filter, from the row `after` on."""
+    """The list by the fields of its filter, starting after the row `after`."""
     delivery_filter = _dead_letter_filter(visit, form, cursor_of(form["after"] or None))
     page = await visit.services.deliveries.list(delivery_filter)
     filter_values = {"webhook": delivery_filter.webhook_id, "reason": delivery_filter.reason}
@@ -110,7 +110,7 @@ async def preview_page(visit: MayWriteDeliveries) -> Response:
 
 @router.post("/dead-letters")
 async def act_on_dead_letters(visit: MayWriteDeliveries, form: SentForm) -> Response:
-    """Retry or discard what is checked, or all that match the filter."""
+    """Retry or discard the checked dead letters, or all that match the filter."""
     action, delivery_filter = _parse_action(form["act"]), _delivery_filter(_dead_letter_filter(visit, form), form)
     if delivery_filter is None:
         return await _list_page(visit, form, (_NONE_CHECKED_ERROR,))

@@ -55,7 +55,7 @@ FAILURE_LABELS = {
     OutcomeKind.UNSENDABLE: "could not be built",
 }
 assert FAILURE_LABELS.keys() == set(OutcomeKind) - {OutcomeKind.DELIVERED}
-# Those without a response, and those with a meaning of their own; the rest is in the classes.
+# Outcomes without a response, and those with a meaning of their own; the other outcomes are in the classes.
 _OUTCOME_CHOICES = [
     kind
     for kind in FAILURE_LABELS
@@ -69,7 +69,7 @@ TIME_SPANS = {
 }
 
 
-# Parameters that have one of some values, and what each value means.
+# Parameters that accept one of some values, and the meaning of each value.
 _ALLOWED_VALUES: Mapping[str, Mapping[str, object]] = {
     "state": {state: state for state in State},
     "type": {event_type: event_type for event_type in EVENT_TYPES},
@@ -109,7 +109,7 @@ class Links:
     parameters: Mapping[str, str]
 
     def __call__(self, **changes: object) -> str:
-        """The link with these changes; None drops a part. It begins at the first page."""
+        """The link with these changes; None drops a part. It leads to the first page."""
         return with_query(self.path, **{**self.parameters, **changes})
 
     @property
@@ -129,7 +129,7 @@ def links_of(request: Request, delivery_filter: DeliveryFilter) -> Links:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A value of a facet: what it is called, how many there are, the link that chooses or drops it."""
+    """A value of a facet: its name, its count, and the link that chooses or drops it."""
 
     label: str
     link: str
@@ -146,7 +146,7 @@ class Facet:
 
 
 def facets_of(links: Links, facets: Facets, names: Mapping[str, str], now: datetime) -> list[Facet]:
-    """The facets of a list of deliveries; `names` are those of webhooks."""
+    """The facets of a list of deliveries; `names` are the names of webhooks."""
     parameters = links.parameters
 
     def choices(name: str, values: Mapping[str, tuple[str, int | None]]) -> list[Choice]:

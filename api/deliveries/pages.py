@@ -31,7 +31,7 @@ PAGE_ROWS = 50
 
 @router.get("/deliveries")
 async def deliveries_page(visit: SignedIn) -> Response:
-    """Newest first; the URL has the whole filter."""
+    """The list, newest first; the URL has the whole filter."""
     services, query = visit.services, visit.request.query_params
     delivery_filter = filter_of(visit, visit.query, after=cursor_of(query.get("after")))
     links = links_of(visit.request, delivery_filter)
@@ -50,7 +50,7 @@ async def deliveries_page(visit: SignedIn) -> Response:
             "An event that no webhook wants has no delivery: GET /v1/events/{id} says why."
         )
     elif links.parameters != {name: value for name, value in query.items() if name != "after"}:
-        # Times without a zone, and empty fields of the form: a link means the same to everybody.
+        # Redirect from times without a zone and empty fields of the form, so a link means the same to everybody.
         return redirect(links(after=query.get("after") or None))
     result, facets = await asyncio.gather(
         services.search.search(delivery_filter), services.search.facets(delivery_filter)
@@ -88,7 +88,7 @@ def _chips(links: Links, names: Mapping[str, str]) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class TimelineStep:
-    """An attempt, how long after the one before it, and the same request for a shell."""
+    """An attempt, the time since the one before it, and the same request for a shell."""
 
     attempt: AttemptDetails
     wait: str | None
@@ -100,7 +100,7 @@ def _timeline(details: DeliveryDetails, is_newest_page: bool) -> list[TimelineSt
     steps: list[TimelineStep] = []
     previous: AttemptDetails | None = None
     for attempt in details.attempts:
-        # The attempt before the first one of a page is not read, so that one shows no wait.
+        # The attempt before the first one of a page is not read, so the first one shows no wait.
         first_started_at = attempt.started_at if details.earlier_cursor else details.delivery_state.first_seen_at
         previous_started_at = previous.started_at if previous else first_started_at
         is_last = is_newest_page and attempt is details.attempts[-1]
@@ -146,7 +146,7 @@ async def delivery_page(delivery_id: str, visit: SignedIn) -> Response:
 
 @router.get("/deliveries/{delivery_id}/payload")
 async def payload(delivery_id: str, visit: SignedIn) -> Response:
-    """The exact bytes that are sent."""
+    """The exact bytes that are sent to the endpoint."""
     details = await visit.services.deliveries.find(delivery_id, visit.account.id)
     name = "".join(
         character for character in details.delivery_state.event_id if character.isalnum() or character in "-_"

@@ -1,4 +1,4 @@
-"""Why a delivery is held, or was given up, in words."""
+"""The reason why a delivery is held or was given up, in words."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ REASON_MESSAGES: Mapping[str, str] = {
     DeathReason.BROKER_RESTARTED: "The embedded broker restarted before it was sent.",
     ERASED_REASON: ERASED_MESSAGE,
 }
-# The message of such a delivery says more than its reason: that of the last attempt, of Kafka, of what is missing.
+# For these reasons the message says more: it comes from the last attempt or Kafka, or names what is missing.
 _REASONS_WITH_DETAILS = (None, DeathReason.EXHAUSTED, DeathReason.EXPIRED, DeathReason.REFUSED)
 
 
@@ -29,5 +29,5 @@ def reason_of(row: DeliveryState) -> str:
 
 
 def details_of(row: DeliveryState) -> str:
-    """What its message adds to its reason."""
+    """The details that its message adds to its reason."""
     return row.message or "" if row.reason in _REASONS_WITH_DETAILS else ""

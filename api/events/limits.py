@@ -9,23 +9,23 @@ from streams.core.accounts.access import Caller
 from streams.core.limits import MAX_ID_CHARACTERS
 from streams.core.queues.rate import RateLimits
 
-# An account may publish as many seconds' worth at once.
+# An account may publish this many seconds' worth of events at once.
 BURST_SECONDS = 10
 
 
 class EventLimits:
-    """Events of each account, in this process. Those of an operator's key and of the account's own keys count apart.
+    """Events of each account, in this process. An operator's key and the account's own keys count separately.
 
-    So a customer cannot stop what the platform publishes for it, nor the other way round.
+    So a customer cannot stop the platform's events for it, nor can the platform stop the customer's.
     """
 
     def __init__(self, max_events_per_second: int) -> None:
         self._limits = RateLimits(max_events_per_second * BURST_SECONDS, BURST_SECONDS)
 
     def take(self, caller: Caller, account_ids: Iterable[object]) -> None:
-        """Count events, each by its account as it was typed.
+        """Count events, each for its account as it was typed.
 
-        Raises `TooManyRequests` when one account is beyond its limit. Then none of the events counts.
+        Raises `TooManyRequests` if one account is beyond its limit. Then none of the events counts.
         """
         now = time.monotonic()
         counts = Counter(item[:MAX_ID_CHARACTERS] if isinstance(item, str) else "" for item in account_ids)

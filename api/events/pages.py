@@ -1,4 +1,4 @@
-"""The page of events: what came in, which webhooks want it or why none does, and which events a filter takes."""
+"""The page of events: the latest events, the webhooks that want each, and the events that a filter matches."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from streams.features.events.search import EventRecipients
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-# Names of webhooks that want one event; the rest is a number.
+# The maximum number of named webhooks that want one event; the others are only counted.
 MAX_NAMES_SHOWN = 3
 _REASONS = {
     MismatchReason.NO_WEBHOOK: "the account has no webhook",
@@ -34,7 +34,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event of the list: the webhooks that want it, or why none does; whether the filter takes it, or why not."""
+    """An event of the list: the webhooks that want it, or why none does; and whether the filter matches, or why not."""
 
     event: Event
     wanted_by: str
@@ -44,7 +44,7 @@ class EventRow:
 
 @router.get("/events")
 async def events_page(visit: SignedIn) -> Response:
-    """The latest 50 events; with a filter in the URL also which of them match."""
+    """The latest 50 events; with a filter in the URL, also which of them match."""
     errors: tuple[FieldError, ...] = ()
     event_filter: EventFilter | None = None
     try:
@@ -67,7 +67,7 @@ async def events_page(visit: SignedIn) -> Response:
 
 
 def _filter_of(text: str) -> EventFilter | None:
-    """Raises `Invalid`."""
+    """Parse a filter. Raises `Invalid`."""
     if not text:
         return None
     event_filter = parse_filter(parse_filter_json(text))

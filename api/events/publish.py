@@ -1,4 +1,4 @@
-"""`POST /v1/events` before FastAPI's router, which would cost as much as half of the event.
+"""`POST /v1/events` before FastAPI's router, which would cost half as much as the event.
 
 A route of FastAPI's without models took 0.2 ms more of 0.5 (bench/measurements.md). A name that occurs twice in an
 event is not refused, as in other bodies: orjson takes the last one. The standard library, which can see both, takes
@@ -36,13 +36,13 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class _Route:
-    """What metrics and logs call this route."""
+    """The name of this route in metrics and logs."""
 
     path = EVENTS_PATH
 
 
 class PublishMiddleware:
-    """Answers `POST /v1/events`, and passes every other request on. OpenAPI has the route of api/events/routes.py."""
+    """Responds to `POST /v1/events`, and passes other requests on. OpenAPI has the route of api/events/routes.py."""
 
     def __init__(self, app: ASGIApp, services: Services, limits: EventLimits) -> None:
         self._app = app
@@ -60,14 +60,14 @@ class PublishMiddleware:
         await response(scope, receive, send)
 
     async def _publish(self, request: Request) -> Response:
-        # Before the body is read: without a valid key we do not buffer it.
+        # Authenticate before the body is read: without a valid key we do not buffer it.
         caller = await authenticate(request)
         require_scopes(caller, [KeyScope.EVENTS_WRITE])
         if caller.account_id is not None:
             async with place(request, RequestClass.PUBLISH, owner_of(caller, None)):
                 body, items = await _read_events(request)
                 return await self._publish_events(request, caller, body, items)
-        # Whom an operator's call counts for is in its body.
+        # The account that an operator's call counts for is in its body.
         body, items = await _read_events(request)
         async with place(request, RequestClass.PUBLISH, owner_of(caller, _only_account(items))):
             return await self._publish_events(request, caller, body, items)
@@ -84,7 +84,7 @@ class PublishMiddleware:
         try:
             events = await services.ingest.publish(items, caller.account_id, idempotency_key, span.trace_parent)
         except Invalid as error:
-            # The caller's error, and no failure of the server.
+            # This is the caller's error, not a failure of the server.
             span.end({})
             raise restore_field_names(error, body) from None
         except BaseException as error:
@@ -98,13 +98,13 @@ class PublishMiddleware:
 
 
 async def _read_events(request: Request) -> tuple[Any, Sequence[Mapping[str, Any]]]:
-    """The body of a request, and its events. Raises as `parse_body` and `events_of` do."""
+    """The body of a request, and its events. Raises the errors of `parse_body` and `events_of`."""
     body = parse_body(await request.body(), request.headers.get("content-type", ""))
     return body, events_of(body)
 
 
 def _only_account(items: Sequence[Mapping[str, Any]]) -> object:
-    """The account of all these events; None where they have several."""
+    """The account of all these events; None if they have several."""
     first_account = items[0].get("accountId")
     return first_account if all(item.get("accountId") == first_account for item in items) else None
 
@@ -130,7 +130,7 @@ def parse_body(body: bytes, content_type: str) -> Any:
 
 
 def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
-    """The events of a request. Raises `Invalid`, first of all for too many events."""
+    """The events of a request. Raises `Invalid`; too many events are checked first."""
     if not isinstance(body, dict):
         raise Invalid(FieldError("body", "must be an object: one event, or `events` with a list of them"))
     items = body.get("events", [body])
@@ -149,7 +149,7 @@ def events_of(body: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def restore_field_names(invalid: Invalid, body: Mapping[str, Any]) -> Invalid:
-    """The same errors, with the fields as the caller wrote them: `data.sessionId` of a single event."""
+    """The same errors, with the fields as the caller wrote them: `data.sessionId` for a single event."""
     if "events" in body:
         return invalid
     return Invalid(*(FieldError(error.field.removeprefix("events[0]."), error.message) for error in invalid.errors))
@@ -171,7 +171,7 @@ async def _idempotency_key(request: Request, caller: Caller) -> str | None:
     if key is None:
         return None
     require_key_form(key)
-    # Not the query: whether the response counts webhooks makes no other events.
+    # The query is left out: counting webhooks in the response makes no other events.
     return f"{caller.actor}/{key}/{hashlib.sha256(await request.body()).hexdigest()}"
 
 

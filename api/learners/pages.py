@@ -27,7 +27,7 @@ async def learner_page(visit: MayEraseLearners) -> Response:
 
 @router.post("/account/learners")
 async def question(visit: MayEraseLearners, form: SentForm) -> Response:
-    """Say what would be erased, and ask. The id is in no URL, which others may log."""
+    """Show what would be erased, and ask. The id is in no URL, because others may log URLs."""
     learner = form["learner"]
     try:
         visit.services.learners.check(learner)
@@ -48,7 +48,7 @@ async def question(visit: MayEraseLearners, form: SentForm) -> Response:
 @router.post("/account/learners/erase")
 @run_once
 async def erase(visit: MayEraseLearners, form: SentForm) -> Response:
-    """Erase the learner; this cannot be taken back."""
+    """Erase the learner; this cannot be undone."""
     try:
         result = await visit.services.learners.erase(visit.account.id, form["learner"], actor=visit.actor)
     except Invalid as error:

@@ -1,4 +1,4 @@
-"""Pages of operators: accounts, failing and slow webhooks, what waits, and how far the stages are behind."""
+"""Pages of operators: accounts, failing and slow webhooks, waiting deliveries, and how far the stages are behind."""
 
 import contextlib
 
@@ -30,7 +30,7 @@ async def sign_in_page(request: Request) -> Response:
 
 @router.post("/operator/sign-in")
 async def sign_in(request: Request, form: SentForm) -> Response:
-    """With the operator key. The key is not kept: the session is."""
+    """Sign in with the operator key. Only the session is kept, not the key."""
     services = services_of(request)
     caller = None
     with contextlib.suppress(Unauthorized):
@@ -47,7 +47,7 @@ async def sign_in(request: Request, form: SentForm) -> Response:
 
 @router.get("/operator")
 async def operator_page(visit: ByOperator, after: str | None = None) -> Response:
-    """What needs an operator first, then the accounts."""
+    """The problems that need an operator first, then the accounts."""
     return await _operator_page(visit, after)
 
 
@@ -83,7 +83,7 @@ async def _operator_page(
 
 @router.get("/operator/stages")
 async def stages_page(visit: ByOperator) -> Response:
-    """The lag of each stage, by topic; Kafka is asked, which can take some seconds."""
+    """The lag of each stage, by topic; the request to Kafka can take some seconds."""
     try:
         lags, problem = await visit.services.platform.lags(), None
     except Unavailable as error:
@@ -95,7 +95,7 @@ async def stages_page(visit: ByOperator) -> Response:
 @router.post("/operator/accounts")
 @run_once
 async def open_account(visit: ByOperator, form: SentForm) -> Response:
-    """Open an account; the page shows its first API key, once."""
+    """Open an account; the page shows its first API key once."""
     try:
         limit = form.number("plan_limit", "planLimit", 0) or None
         new_account = await visit.services.accounts.open(
@@ -109,7 +109,7 @@ async def open_account(visit: ByOperator, form: SentForm) -> Response:
 
 @router.post("/operator/accounts/{account_id}/plan-limit")
 async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> Response:
-    """Empty: no limit."""
+    """Set a plan limit; empty means no limit."""
     limit = form.number("plan_limit", "planLimit", 0) or None
     await visit.services.accounts.change(account_id, {"plan_limit": limit}, actor=visit.session.actor)
     return redirect("/operator")
@@ -117,7 +117,7 @@ async def set_plan_limit(account_id: str, visit: ByOperator, form: SentForm) -> 
 
 @router.post("/operator/accounts/{account_id}/enter")
 async def enter(account_id: str, visit: ByOperator, form: SentForm) -> Response:
-    """Look at an account as its people do; its audit log says so."""
+    """Look at an account as its people see it; its audit log records this."""
     await visit.services.sessions.enter_account(visit.session, account_id, form.one_of("role", Role))
     return redirect("/")
 

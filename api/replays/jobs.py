@@ -23,7 +23,7 @@ async def job_page(job_id: str, visit: SignedIn) -> Response:
 
 
 async def _webhook_name(visit: Visit, job: Job) -> str:
-    """The name of the webhook that a job is about; its id where it is deleted, empty where there is none."""
+    """The name of a job's webhook; its id if the webhook is deleted, empty if there is none."""
     if job.filter.webhook_id is None:
         return ""
     with suppress(NotFound):
@@ -34,7 +34,7 @@ async def _webhook_name(visit: Visit, job: Job) -> str:
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel(job_id: str, visit: MayWriteDeliveries) -> Response:
-    """What it has done is kept."""
+    """Cancel a job. Its finished work is kept."""
     # The page of a finished job says that it is finished.
     with suppress(Conflict):
         await visit.services.deliveries.cancel(job_id, visit.account.id, actor=visit.actor)

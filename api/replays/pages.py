@@ -26,14 +26,14 @@ from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCou
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-# What each state says, for the form.
+# The meaning of each state, for the form.
 STATE_DESCRIPTIONS = {
     State.DELIVERED: "the endpoint responded with success, and may have lost them",
     State.DEAD: "dead letters: given up",
     State.DISCARDED: "a person discarded them",
 }
 assert tuple(STATE_DESCRIPTIONS) == REPLAYABLE
-# As the browser's date field takes it.
+# The format of the browser's date field.
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,11 @@ class ReplayForm:
         )
 
     def in_zone(self, zone: ZoneInfo) -> "ReplayForm":
-        """With times as its fields show them."""
+        """The form with times as its fields show them."""
         return replace(self, since=_local(self.since, zone), until=_local(self.until, zone), zone=zone.key)
 
     def request(self, webhook_id: str, zone: ZoneInfo) -> ReplayRequest:
-        """Raises `Invalid`."""
+        """The request of the form. Raises `Invalid`."""
         errors = list[FieldError]()
         since, end = _moment("since", self.since, zone, errors), _moment("until", self.until, zone, errors)
         if not self.since:
@@ -76,7 +76,7 @@ class ReplayForm:
 
 
 def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> datetime | None:
-    """A time with a zone, or one in the person's zone."""
+    """A time with a zone, or a time in the person's zone."""
     moment = parse_time(text) or from_zone(text, zone)
     if text and moment is None:
         errors.append(FieldError(name, "must be a date and a time such as 2026-04-10 12:00"))
@@ -84,7 +84,7 @@ def _moment(name: str, text: str, zone: ZoneInfo, errors: list[FieldError]) -> d
 
 
 def _local(text: str, zone: ZoneInfo) -> str:
-    """As a field shows it; what is not a time stays as it was typed."""
+    """A time as a field shows it; any other text stays as it was typed."""
     if moment := parse_time(text):
         return f"{to_zone(moment, zone):{FIELD_TIME_FORMAT}}"
     return text
@@ -99,7 +99,7 @@ class Preset:
 
 
 async def _presets(visit: Visit, registration: Registration, replay_form: ReplayForm) -> Sequence[Preset]:
-    """With absolute times in the zone of the form, and its other fields as they are."""
+    """Presets with absolute times in the form's zone; they keep the form's other fields."""
     zone, now = _zone(replay_form, visit.request), visit.services.clock.now()
     local = to_zone(now, zone)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
@@ -127,7 +127,7 @@ async def _presets(visit: Visit, registration: Registration, replay_form: Replay
 
 
 async def _first_failure(visit: Visit, registration: Registration) -> tuple[str, datetime | None]:
-    """When the present failures in a row began; without them the first hour of the last 24 that has a failure."""
+    """When the current failure streak began; without one, the first hour of the last 24 that has a failure."""
     stats = await visit.services.webhook_stats.stats(registration)
     hours = [hour.hour for hour in stats.hours if hour.outcome != OutcomeKind.DELIVERED]
     if stats.failure_streak.first_failed_at:
@@ -137,14 +137,14 @@ async def _first_failure(visit: Visit, registration: Registration) -> tuple[str,
 
 @router.get("/webhooks/{webhook_id}/replay")
 async def replay_page(webhook_id: str, visit: MayWriteDeliveries) -> Response:
-    """The form; with its fields in the URL also the count."""
+    """The form; with its fields in the URL, also the count."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     if "since" not in visit.request.query_params:
         return await _page(visit, registration, ReplayForm())
     replay_form = ReplayForm.from_form(visit.query)
     try:
         replay_request = replay_form.request(webhook_id, _zone(replay_form, visit.request))
-        # The job sends what is counted now, and nothing that comes later.
+        # The job sends the deliveries that are counted now, and none that come later.
         replay_request = replace(replay_request, until=replay_request.until or visit.services.clock.now())
         count = await visit.services.replays.count(registration.webhook, replay_request)
     except Invalid as error:
@@ -170,7 +170,7 @@ async def start(webhook_id: str, visit: MayWriteDeliveries, form: SentForm) -> R
 
 
 def _zone(replay_form: ReplayForm, request: Request) -> ZoneInfo:
-    """The zone of the form, which a shared link keeps; without a known one the person's."""
+    """The zone of the form, which a shared link keeps; without a known one, the person's zone."""
     return parse_zone(replay_form.zone) or zone_of(request)
 
 

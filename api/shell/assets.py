@@ -67,7 +67,7 @@ async def asset(version: str, name: str, request: Request) -> Response:
     if static_asset is None:
         raise NotFound(f"there is no file {name}")
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    # An old page may ask for an old version: it gets the present one, and does not keep it.
+    # An old page may request an old version: it gets the current one, and does not cache it.
     headers = {
         "Cache-Control": _IMMUTABLE_CACHE if version == static_asset.version else "no-store",
         "Vary": "Accept-Encoding",

@@ -1,4 +1,4 @@
-"""What a platform changes of the dashboard: its name, its logo, its colour, and where it may be framed."""
+"""The parts of the dashboard that a platform can change: its name, logo, colour, and where it may be framed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Branding:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where the dashboard is reached, its looks, and what it says of the deployment.
+    """The dashboard's address, its looks, and the facts about the deployment that it shows.
 
-    Without an `origin` it is that of each request.
+    Without an `origin`, the origin of each request is used.
     """
 
     branding: Branding = Branding()

@@ -14,7 +14,7 @@ Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Form:
-    """The fields of a form. A field that is not there is an empty text, as one that is left empty."""
+    """The fields of a form. A missing field is an empty text, like a field that is left empty."""
 
     def __init__(self, fields: Mapping[str, list[str]]) -> None:
         self._fields = fields
@@ -27,7 +27,7 @@ class Form:
         return self._fields.get(name, [])
 
     def lines(self, name: str) -> list[str]:
-        """The lines of a text field that are not empty."""
+        """The lines of a text field, without empty ones."""
         return [line.strip() for line in self[name].splitlines() if line.strip()]
 
     def one_of(self, name: str, values: type[Choice]) -> Choice:
@@ -59,6 +59,6 @@ SentForm = Annotated[Form, Depends(form_of)]
 
 
 def with_query(path: str, **parameters: object) -> str:
-    """A path with those parameters that have a value."""
+    """A path with the parameters that have a value."""
     query = {name: str(value) for name, value in parameters.items() if value not in (None, "", "/")}
     return f"{path}?{urlencode(query)}" if query else path

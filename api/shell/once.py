@@ -23,7 +23,7 @@ def new_form_key() -> str:
 
 
 def run_once(page: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
-    """A page with a `visit` and a `form` acts unless this form was sent before: then it goes where the first one led.
+    """Make a page with a `visit` and a `form` act once: a form sent again leads to where the first one led.
 
     Raises `Conflict`. A response that shows errors did nothing, so the form may be sent again.
     """

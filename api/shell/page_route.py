@@ -1,4 +1,4 @@
-"""Routes of pages: an error is a page that says what happened, and forms come from pages of the dashboard only."""
+"""Routes of pages: an error is a page that explains it, and forms are accepted only from pages of the dashboard."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -46,7 +46,7 @@ class PageRoute(APIRoute):
                 async with visitor_place(request, request_class):
                     return await respond(request)
             except ScormWebhooksError as error:
-                # There was no place, or the database does not say who this is.
+                # There was no place, or the database does not respond to say who this is.
                 return await _error_page(request, error)
 
         async def respond(request: Request) -> Response:
@@ -55,7 +55,7 @@ class PageRoute(APIRoute):
                     require_own_origin(request, site_of(request))
                 return await handler(request)
             except SignInNeeded:
-                # A form cannot be repeated after the sign-in: its page can.
+                # A form cannot be repeated after the sign-in, but its page can.
                 target = request.url.path if request.method == "GET" else "/"
                 query = request.url.query if request.method == "GET" else ""
                 return redirect(with_query("/sign-in", next=target + (f"?{query}" if query else "")))
@@ -78,7 +78,7 @@ class PageRoute(APIRoute):
 
 @asynccontextmanager
 async def visitor_place(request: Request, request_class: RequestClass) -> AsyncIterator[None]:
-    """Hold a place of the person who is signed in. Raises `TooManyRequests`."""
+    """Hold a place of the signed-in person. Raises `TooManyRequests`."""
     owner = await _owner_of(request)
     await _limit_rate(request, owner)
     async with place(request, request_class, owner):
@@ -86,7 +86,7 @@ async def visitor_place(request: Request, request_class: RequestClass) -> AsyncI
 
 
 async def _owner_of(request: Request) -> str:
-    """For whom a page counts: the account that is signed in, the operator, or the network of an unknown browser."""
+    """The owner that a page counts for: the signed-in account, the operator, or the network of an unknown browser."""
     session = await session_of(request)
     if session is None:
         return f"network {network_of(client_address(request, site_of(request)))}"
@@ -95,7 +95,7 @@ async def _owner_of(request: Request) -> str:
 
 
 async def _limit_rate(request: Request, owner: str) -> None:
-    """Count a page of a person who is signed in. Raises `TooManyRequests`.
+    """Count a page of a signed-in person. Raises `TooManyRequests`.
 
     Pages do not count for the limit of keys: a program must not lock people out.
     """
@@ -114,7 +114,7 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
     if not is_public:
         request.app.state.services.telemetry.info("request_failed", request_id=request.state.request_id, why=str(error))
     sentences = sentences_of(error) if is_public else ["Try again in a few seconds."]
-    # Who this is costs queries: not of a database that does not answer, and not for one request too many.
+    # Finding out who this is costs queries: skip it if the database is away, or if there are too many requests.
     visitor = None if isinstance(error, Unavailable | TooManyRequests) else await visitor_of(request)
     response = error_page(request, visitor, 403 if isinstance(error, Unauthorized) else status, heading, sentences)
     if isinstance(error, TooManyRequests):
@@ -123,7 +123,7 @@ async def _error_page(request: Request, error: ScormWebhooksError) -> Response:
 
 
 async def visitor_of(request: Request) -> Visit | OperatorVisit | None:
-    """Who is signed in, for the header of an error page."""
+    """The signed-in person, for the header of an error page."""
     for find in (visit_of, operator_of):
         with suppress(ScormWebhooksError):
             return await find(request)
@@ -138,7 +138,7 @@ def error_page(
     sentences: Sequence[str],
     parent: str | None = None,
 ) -> Response:
-    """What happened, and where to go from here: to the page above, if there is one."""
+    """A page with what happened, and where to go from here: to the page above, if there is one."""
     is_operator = isinstance(visitor, OperatorVisit)
     return render(
         visitor or request,

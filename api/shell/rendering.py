@@ -1,4 +1,4 @@
-"""Render pages, and show times, counts and texts as people read them."""
+"""Render pages, and format times, counts and texts for people."""
 
 import gzip
 import json
@@ -55,10 +55,10 @@ def render(
     errors: tuple[FieldError, ...] = (),
     **context: Any,
 ) -> HTMLResponse:
-    """A page, with what its visitor may see of `context`. A page for anybody gets the request instead of a visitor.
+    """Render a page with the parts of `context` that its visitor may see. A public page gets the request instead.
 
-    One with a secret is not compressed, because its length would tell about its content (BREACH). `return_path` is
-    where the forms at the foot come back to; without it, the address of the request.
+    A page with a secret is not compressed, because its length would reveal its content (BREACH). `return_path` is where
+    the forms at the foot return to; without it, the address of the request.
     """
     visit = visitor if isinstance(visitor, Visit) else None
     operator = visitor if isinstance(visitor, OperatorVisit) else None
@@ -96,7 +96,7 @@ def render(
 
 
 def redirect(path: str) -> Response:
-    """Go to a page after a form was sent (RFC 9110 §15.4.4), so that a reload does not send it again."""
+    """Go to a page after a form was sent (RFC 9110 §15.4.4), so that a reload does not send the form again."""
     return RedirectResponse(path, 303, {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
 
 
@@ -109,7 +109,7 @@ def _current_page(request: Request) -> str:
 
 @pass_context
 def exact_time(context: Context, moment: datetime) -> str:
-    """`3 May 2026, 14:02:11 UTC`."""
+    """A time as `3 May 2026, 14:02:11 UTC`."""
     zone: ZoneInfo = context["zone"]
     local = to_zone(moment, zone)
     return f"{local.day} {local:%b %Y, %H:%M:%S} {local.tzname() or zone.key}"
@@ -117,13 +117,13 @@ def exact_time(context: Context, moment: datetime) -> str:
 
 @pass_context
 def clock_time(context: Context, moment: datetime) -> str:
-    """`14:02` today, `3 May 14:02` before."""
+    """A time as `14:02` today, `3 May 14:02` before."""
     return clock_text(moment, context["now"], context["zone"])
 
 
 @pass_context
 def relative_time(context: Context, moment: datetime) -> str:
-    """`4 min ago`, `in 2 h`."""
+    """A time as `4 min ago` or `in 2 h`."""
     now: datetime = context["now"]
     text = format_duration(abs(now - moment))
     return f"{text} ago" if moment <= now else f"in {text}"
@@ -140,12 +140,12 @@ def local_input(context: Context, moment: datetime | None) -> str:
 
 @pass_context
 def format_hour(context: Context, moment: datetime) -> str:
-    """`14:00`."""
+    """An hour as `14:00`."""
     return f"{to_zone(moment, context['zone']):%H:%M}"
 
 
 def format_duration(length: timedelta) -> str:
-    """The largest unit: `3 d`, `4 min`, `12 s`."""
+    """A duration in its largest unit: `3 d`, `4 min`, `12 s`."""
     for unit, name in _UNITS:
         if length >= unit:
             return f"{length // unit} {name}"
@@ -153,22 +153,22 @@ def format_duration(length: timedelta) -> str:
 
 
 def format_seconds(value: float) -> str:
-    """The largest unit of a number of seconds: `40 s`, and at least `1 s`."""
+    """A number of seconds in its largest unit: `40 s`, and at least `1 s`."""
     return format_duration(timedelta(seconds=max(1.0, value)))
 
 
 def field_error_sentence(message: str, label: str) -> str:
-    """What is wrong with a field of a form."""
+    """The error of a form's field, as a sentence."""
     return field_sentence(FieldError("", message), label)
 
 
 def format_count(number: int) -> str:
-    """With thin spaces: `1 204`."""
+    """A number with thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 
 def format_capped_count(number: int) -> str:
-    """`10 000+` for what was not counted to its end."""
+    """A number, or `10 000+` if the count was stopped."""
     return f"{format_count(number)}{'+' if number >= MAX_COUNTED else ''}"
 
 
@@ -177,7 +177,7 @@ def format_milliseconds(value: float) -> str:
 
 
 def format_mebibytes(size: int) -> str:
-    """`1 024 MiB`, and at least `1 MiB`."""
+    """A size as `1 024 MiB`, and at least `1 MiB`."""
     return f"{format_count(max(1, round(size / 1024**2)))} MiB"
 
 
@@ -207,7 +207,7 @@ def format_detail(context: Context, value: object) -> str:
 
 
 def pretty_json(value: object) -> str:
-    """JSON for people, its fields in their order."""
+    """JSON for people, with its fields in their order."""
     return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), allowed="\n")
 
 

@@ -1,4 +1,4 @@
-"""What lists show of webhooks: their names, and their URLs as each role sees them."""
+"""The names of webhooks in lists, and their URLs as each role sees them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,12 +9,12 @@ from streams.core.webhooks.webhook import ListedWebhook
 
 
 async def names_of(visit: Visit, rows: Iterable[DeliveryState], *extra_ids: str) -> Mapping[str, str]:
-    """The name of each of these deliveries' webhooks, by its id."""
+    """The name of the webhook of each of these deliveries, by webhook id."""
     return await names_by_id(visit, {*(row.webhook_id for row in rows), *extra_ids})
 
 
 async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, str]:
-    """The names of those that the account has, or had."""
+    """The names of the webhooks among these that the account has or had, by id."""
     webhooks_by_id = await visit.services.webhooks.find_many(visit.account.id, set(webhook_ids))
     return {
         key: webhook_name(listed_webhook) for key, listed_webhook in visible(webhooks_by_id, visit.permissions).items()
@@ -22,27 +22,27 @@ async def names_by_id(visit: Visit, webhook_ids: Iterable[str]) -> Mapping[str, 
 
 
 async def webhook_of(visit: Visit, webhook_id: str) -> ListedWebhook | None:
-    """A webhook as this person sees it, a deleted one too, as long as it is kept."""
+    """A webhook as this person sees it, including a deleted one while it is kept."""
     webhooks_by_id = await visit.services.webhooks.find_many(visit.account.id, {webhook_id})
     return visible(webhooks_by_id, visit.permissions).get(webhook_id)
 
 
 def webhook_name(listed_webhook: ListedWebhook | None) -> str:
-    """Its description; without one the URL."""
+    """The webhook's description; without one, its URL."""
     if listed_webhook is None:
         return "a deleted webhook"
     return f"{listed_webhook.description or listed_webhook.url}{', deleted' if listed_webhook.deleted_at else ''}"
 
 
 async def actor_names(visit: Visit) -> Mapping[str, str]:
-    """What people call the users and API keys of the account, by id."""
+    """The names of the account's users and API keys, by id."""
     users = await visit.services.access.users(visit.account.id)
     keys = await visit.services.access.keys(visit.account.id)
     return {user.id: user.email for user in users} | {key.id: f"the API key “{key.name}”" for key in keys}
 
 
 def actor_name(actor: str, people: Mapping[str, str]) -> str:
-    """Who an actor of the audit log is, as people call them: an e-mail address, or the name of a key."""
+    """The name of an actor in the audit log: an e-mail address, or the name of a key."""
     kind, _, name = actor.partition(":")
     if kind in ("user", "key"):
         return people.get(name, "a former user" if kind == "user" else "an API key")

@@ -1,4 +1,4 @@
-"""Cookies, headers and origins: only our own pages act for a person who is signed in."""
+"""Cookies, headers and origins: only our own pages can act for a signed-in person."""
 
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -44,7 +44,7 @@ def set_cookie(
     name: str = "session",
     lifetime: timedelta = SESSION_LIFETIME,
 ) -> None:
-    """Set a cookie that no script reads, and that other sites do not send with a POST."""
+    """Set a cookie that scripts cannot read, and that other sites do not send with a POST."""
     is_https, is_framed = is_secure(request, site), _is_framed(request, site, name)
     response.set_cookie(
         cookie_name(request, site, name),
@@ -72,7 +72,7 @@ def _is_framed(request: Request, site: Site, name: str) -> bool:
 def require_own_origin(request: Request, site: Site) -> None:
     """Refuse a request that changes something unless it comes from a page of the dashboard. Raises `Forbidden`.
 
-    Browsers say where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.
+    Browsers state where a request comes from: by `Sec-Fetch-Site`, or on plain http by `Origin`.
     """
     fetched_from = request.headers.get("sec-fetch-site")
     if fetched_from is not None:
@@ -85,10 +85,10 @@ def require_own_origin(request: Request, site: Site) -> None:
 
 
 def client_address(request: Request, site: Site) -> str:
-    """The network address of the browser. Only what a trusted proxy adds to `X-Forwarded-For` counts."""
+    """The network address of the browser. Only addresses that a trusted proxy adds to `X-Forwarded-For` count."""
     peer = request.client.host if request.client else ""
     addresses = [part.strip() for part in ",".join(request.headers.getlist("x-forwarded-for")).split(",")]
-    # From the right: a client may send anything on the left.
+    # Read from the right, because a client may send anything on the left.
     while addresses and _is_trusted(peer, site):
         if _address(addresses[-1]) is None:
             break
@@ -97,9 +97,9 @@ def client_address(request: Request, site: Site) -> str:
 
 
 def network_of(address: str) -> str:
-    """The network that shares a limit: a house has an IPv4 address, or an IPv6 network of 64 bits.
+    """The network that shares a limit: a home has an IPv4 address, or an IPv6 network of 64 bits.
 
-    An address that is none counts as itself.
+    An invalid address counts as itself.
     """
     try:
         ip = ip_address(address)
@@ -109,7 +109,7 @@ def network_of(address: str) -> str:
 
 
 def is_forwarded_by_untrusted(request: Request, site: Site) -> bool:
-    """Whether the peer says which browser it speaks for, and is none of the trusted proxies."""
+    """Whether the peer names the browser that it speaks for, but is not a trusted proxy."""
     return "x-forwarded-for" in request.headers and not _is_trusted(request.client.host if request.client else "", site)
 
 
@@ -136,7 +136,7 @@ def add_security_headers(response: Response, site: Site) -> None:
 
 
 def to_own_path(text: str | None) -> str:
-    """A path of ours to go to after the sign-in; `/` for everything else, so that no link leads elsewhere."""
+    """A path of our own to go to after the sign-in; `/` for anything else, so that no link leads elsewhere."""
     if not text or not text.startswith("/") or "\\" in text or any(ord(character) < 33 for character in text):
         return "/"
     parts = urlsplit(text)

@@ -5,12 +5,12 @@ import re
 from streams.core.errors import FieldError, Invalid, ScormWebhooksError
 from streams.core.text import escape_controls
 
-# A message that begins so says something of its field, which is its subject; others stand for themselves.
+# A message that begins like this has the field as its subject; other messages stand for themselves.
 _PREDICATE = re.compile(r"(is|are|must|has|have|cannot|can)\b")
 
 
 def sentences_of(error: ScormWebhooksError) -> list[str]:
-    """What an error says, a sentence for each wrong field."""
+    """The error as sentences, one for each wrong field."""
     if isinstance(error, Invalid):
         return [field_sentence(field_error) for field_error in error.errors]
     return [to_sentence(str(error))]
@@ -24,7 +24,7 @@ def field_sentence(error: FieldError, label: str = "") -> str:
 
 
 def to_sentence(text: str) -> str:
-    """With a capital letter and a full stop. It may quote what a person typed: control characters are escaped."""
+    """The text with a capital letter and a full stop. It may quote a person, so control characters are escaped."""
     safe_text = escape_controls(text)
     return safe_text[:1].upper() + safe_text[1:] + ("" if safe_text.endswith((".", "!", "?")) else ".")
 

@@ -1,9 +1,9 @@
-"""Times between UTC and the zone of a page, at the edges of the calendar too."""
+"""Convert times between UTC and the zone of a page, even at the edges of the calendar."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-# As people and logs write a time; a browser's field for times has the order of its own language.
+# The format in which people and logs write a time; a browser's field for times has the order of its own language.
 FIELD_TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -11,13 +11,13 @@ def parse_zone(name: str) -> ZoneInfo | None:
     """The time zone of this name, such as `Europe/Berlin`; None for anything else."""
     try:
         return ZoneInfo(name) if name else None
-    # The name becomes a path: it may be a folder (`Europe`), or longer than a path may be.
+    # The name becomes a path: it may name a folder (`Europe`), or be longer than a path may be.
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return None
 
 
 def to_zone(moment: datetime, zone: ZoneInfo) -> datetime:
-    """The time in the zone; in UTC where the zone's would be before the year 1 or after 9999."""
+    """The time in the zone; in UTC if the zone's time would be before the year 1 or after 9999."""
     try:
         return moment.astimezone(zone)
     except OverflowError:
@@ -25,7 +25,7 @@ def to_zone(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def clock_text(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
-    """`14:02` today, `3 May 14:02` before."""
+    """A time as `14:02` today, `3 May 14:02` before."""
     local, today = to_zone(moment, zone), to_zone(now, zone)
     if local.date() == today.date():
         return f"{local:%H:%M}"
@@ -33,7 +33,7 @@ def clock_text(moment: datetime, now: datetime, zone: ZoneInfo) -> str:
 
 
 def from_zone(text: str, zone: ZoneInfo) -> datetime | None:
-    """The time of a form's field, which has no zone, in UTC; None for anything else."""
+    """The UTC time of a form's field, which has no zone of its own; None for anything else."""
     try:
         local = datetime.fromisoformat(text)
         return local.replace(tzinfo=zone).astimezone(UTC) if local.tzinfo is None else None

@@ -1,4 +1,4 @@
-"""Who looks at a page: the session behind a request, and what it may do."""
+"""The person behind a page's request: the session, and what it may do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ MAX_PAUSED_READ = MAX_PAUSED_SHOWN + 1
 
 
 class SignInNeeded(ScormWebhooksError):
-    """The page needs a person who is signed in."""
+    """The page needs a signed-in person."""
 
 
 class OperatorNeeded(ScormWebhooksError):
@@ -49,7 +49,7 @@ class Visit:
     account: Account
     actor: str
     permissions: frozenset[str]
-    # Each page says which webhooks are paused, and how many events each holds.
+    # Each page shows which webhooks are paused, and how many events each holds.
     paused: Sequence[tuple[ListedWebhook, int]] = ()
 
     @property
@@ -71,7 +71,7 @@ class Visit:
         return permission in self.permissions
 
     def require(self, permission: str) -> None:
-        """Raises `Forbidden`."""
+        """Raise `Forbidden` if the person lacks a permission."""
         if not self.may(permission):
             raise Forbidden(f"your role in this account, {self.role}, does not allow this: ask an owner")
 
@@ -101,7 +101,7 @@ async def _find_session(request: Request) -> Session | None:
 
 
 def _is_still_allowed(session: Session, services: Services) -> bool:
-    """Whether the settings still allow a session: that of an operator ends with its key or its group."""
+    """Whether the settings still allow a session: an operator's session ends with the key or the group."""
     if session.actor.startswith("operator:"):
         return services.access.is_operator(session.actor)
     if session.actor.startswith(OPERATOR_ACTOR_PREFIX):
@@ -122,7 +122,7 @@ class OperatorVisit:
 
 
 async def operator_of(request: Request) -> OperatorVisit:
-    """Raises `OperatorNeeded`."""
+    """The operator of a request. Raises `OperatorNeeded`."""
     session = await session_of(request)
     if session is None or not session.is_operator:
         raise OperatorNeeded("sign in as an operator")
@@ -131,7 +131,7 @@ async def operator_of(request: Request) -> OperatorVisit:
 
 
 async def visit_of(request: Request) -> Visit:
-    """Raises `SignInNeeded` and `ChoiceNeeded`."""
+    """The visit of a request. Raises `SignInNeeded` and `ChoiceNeeded`."""
     session = await session_of(request)
     if session is None:
         raise SignInNeeded("sign in")
@@ -172,7 +172,7 @@ MayEraseLearners = Annotated[Visit, _require_permission(Scope.LEARNERS_ERASE)]
 
 
 def theme_of(request: Request) -> str:
-    """The colours that this browser chose; empty for the system's."""
+    """The colours that this browser chose; empty for the system's colours."""
     theme = request.cookies.get(THEME_COOKIE, "")
     return theme if theme in THEMES else ""
 

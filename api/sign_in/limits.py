@@ -1,4 +1,4 @@
-"""The limit of attempts to sign in: of requests for a mail or for a provider, and of wrong links, codes and keys.
+"""The limit of sign-in attempts: of requests for a mail or for a provider, and of wrong links, codes and keys.
 
 Valid links, codes and keys do not count: 256 random bits cannot be guessed. A client that shares a network with a
 person, or a proxy that is not set up, must not stop that person.
@@ -15,12 +15,12 @@ from streams.core.errors import Unauthorized
 from streams.core.queues.rate import RateLimits
 from streams.features.sign_in.service import Browser
 
-# Attempts to sign in a minute from one network, in this process.
+# Sign-in attempts a minute from one network, in this process.
 MAX_ATTEMPTS_PER_MINUTE = 30
 
 
 class SignInLimits(RateLimits):
-    """The limit of one network."""
+    """The limit of attempts of each network."""
 
     def __init__(self) -> None:
         super().__init__(MAX_ATTEMPTS_PER_MINUTE)
@@ -28,12 +28,12 @@ class SignInLimits(RateLimits):
 
 
 def browser_of(request: Request) -> Browser:
-    """The address and the name of a request's browser."""
+    """The address and the user agent of a request's browser."""
     return Browser(client_address(request, site_of(request)), request.headers.get("user-agent", ""))
 
 
 def limit_attempts(request: Request) -> None:
-    """Count an attempt. Raises `Unauthorized` after too many of a network."""
+    """Count an attempt. Raises `Unauthorized` after too many attempts of a network."""
     limits: SignInLimits = request.app.state.sign_in_limits
     _log_untrusted_proxy(request, limits)
     is_allowed, _ = limits.take(network_of(browser_of(request).address), time.monotonic())
@@ -42,7 +42,7 @@ def limit_attempts(request: Request) -> None:
 
 
 def _log_untrusted_proxy(request: Request, limits: SignInLimits) -> None:
-    """Say once that all browsers behind a proxy share one limit, because the proxy is not trusted."""
+    """Log once that all browsers behind a proxy share one limit, because the proxy is not trusted."""
     if not limits.is_proxy_logged and is_forwarded_by_untrusted(request, site_of(request)):
         limits.is_proxy_logged = True
         services_of(request).telemetry.warning(

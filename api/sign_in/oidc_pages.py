@@ -1,4 +1,4 @@
-"""Pages to sign in by an OpenID Connect provider: a link that leads there, and where it sends the browser back."""
+"""Pages to sign in by an OpenID Connect provider: a link to the provider, and the callback of the browser."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -33,7 +33,7 @@ async def begin(request: Request, next: str = "/") -> Response:
 
 @router.get(OIDC_CALLBACK_PATH)
 async def callback(request: Request, state: str = "", code: str = "", error: str = "") -> Response:
-    """Back from the provider. Only the browser that went there comes back: it has the cookie."""
+    """Handle the callback. Only the browser that went to the provider is accepted, because it has the cookie."""
     oidc, site = _oidc(request), site_of(request)
     browser_token = request.cookies.get(cookie_name(request, site, OIDC_COOKIE), "")
     try:
@@ -55,7 +55,7 @@ def _oidc(request: Request) -> OidcService:
 
 
 def _explain(error: SignInRefused, name: str) -> str:
-    """What to do now. The reason itself is in the log, because it may tell about other people."""
+    """What to do next. The reason itself is in the log, because it may reveal facts about other people."""
     if isinstance(error, NotAdmitted):
         return (
             f"{name} knows you, but you have no account here yet. "

@@ -50,7 +50,7 @@ async def ask(request: Request, form: SentForm) -> Response:
 
 @router.get("/sign-in/code")
 async def code_page(request: Request, next: str = "/") -> Response:
-    """The form for the code of the mail."""
+    """The form for the code from the mail."""
     return render(request, "sign_in_code.html", next=to_own_path(next))
 
 
@@ -69,7 +69,7 @@ async def redeem_code(request: Request, form: SentForm) -> Response:
 
 @router.get("/sign-in/{token}")
 async def link_page(token: str, request: Request) -> Response:
-    """Who signs in, and a button: programs that check mails open links, and must not use them up."""
+    """Show who signs in, and a button: programs that check mails open links, and must not use them up."""
     try:
         holder = await services_of(request).sign_in.find_link_holder(token)
     except Unauthorized:
@@ -89,12 +89,12 @@ async def redeem_link(token: str, request: Request) -> Response:
 
 
 def finish_sign_in(request: Request, new_session: OpenedSignIn, next_path: str) -> Response:
-    """Give the browser its session, and lead it to a page of the dashboard."""
+    """Set the session's cookie, and redirect to a page of the dashboard."""
     if new_session.session.is_operator:
         response = redirect("/operator")
     else:
         response = redirect(next_path if new_session.session.caller else with_query("/choose-account", next=next_path))
-    # A new token for each sign-in: one that was there before is worth nothing.
+    # Each sign-in has a new token, so an earlier one is worthless.
     set_cookie(response, request, site_of(request), new_session.token)
     delete_cookie(response, request, site_of(request), CODE_COOKIE)
     return response
@@ -102,7 +102,7 @@ def finish_sign_in(request: Request, new_session: OpenedSignIn, next_path: str) 
 
 @router.get("/choose-account")
 async def choose_page(request: Request, next: str = "/") -> Response:
-    """The accounts of a person of several."""
+    """The accounts of a person with several accounts."""
     session = await session_of(request)
     if session is None:
         raise SignInNeeded
@@ -150,7 +150,7 @@ async def choose_zone(form: SentForm) -> Response:
 
 @router.post("/theme")
 async def choose_theme(form: SentForm) -> Response:
-    """Light or dark in this browser; without a choice as its system."""
+    """Light or dark in this browser; without a choice, the system's setting."""
     if form["theme"] not in ("", *THEMES):
         raise Invalid(FieldError("theme", f"is one of {', '.join(THEMES)}, or empty"))
     return _store_choice(form, THEME_COOKIE, form["theme"])

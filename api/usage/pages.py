@@ -1,4 +1,4 @@
-"""The page of usage: this month against the limit, earlier months, and what a bill needs of one."""
+"""The page of usage: this month against the limit, earlier months, and the details of a month for a bill."""
 
 from collections.abc import AsyncIterator
 
@@ -19,7 +19,7 @@ MAX_ROWS = 200
 
 @router.get("/usage")
 async def usage_page(visit: SignedIn, month: str | None = None) -> Response:
-    """The chosen month by package and dispatch; the present one until then."""
+    """The chosen month by package and dispatch; the current month by default."""
     usage = visit.services.usage
     summary = await usage.summary(visit.account.id, MAX_MONTHS_SHOWN)
     shown_month = month or summary.current_month.month
@@ -50,11 +50,11 @@ async def usage_csv(month: str, visit: SignedIn) -> Response:
 async def _lines(
     month: str, first_detail: UsageDetail | None, details: AsyncIterator[UsageDetail], owner: RequestOwner | None
 ) -> AsyncIterator[str]:
-    # Ids have no comma and no quotation mark.
+    # Ids contain no comma and no quotation mark.
     yield "month,package,dispatch,launches\r\n"
     if first_detail is not None:
         yield _line(month, first_detail)
-    # What is read after the response began counts for the account too.
+    # Reads after the response began count for the account too.
     while detail := await _next(details, owner):
         yield _line(month, detail)
 

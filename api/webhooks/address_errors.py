@@ -1,4 +1,4 @@
-"""Addresses without a page, and forms that are too large, in words for a person and as a problem for a program."""
+"""Errors for addresses without a page and for too large forms: as a page for people, as a problem for programs."""
 
 from contextlib import suppress
 
@@ -20,7 +20,7 @@ _PAGES = {
 
 
 def add_address_errors(app: FastAPI) -> None:
-    """Respond to browsers with a page where no page of ours responds."""
+    """Respond to browsers with a page if no page of ours does."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(NotFound, _not_found)
 
@@ -41,7 +41,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
 async def _page(request: Request, status: int) -> Response:
     heading, sentence = _PAGES[status]
     visitor = None
-    # Without a place the page does not say who is signed in. A body that is too large is not read to its end for one.
+    # Without a place, the page does not say who is signed in. A too large body is not read to its end for that.
     if status != 413:
         with suppress(ScormWebhooksError):
             async with visitor_place(request, RequestClass.PEOPLE):
@@ -50,7 +50,7 @@ async def _page(request: Request, status: int) -> Response:
 
 
 def _is_for_a_person(request: Request) -> bool:
-    """Browsers ask for HTML by name; the API and the commits of players never have any."""
+    """Whether a browser asks: browsers name HTML, which the API and the commits of players never have."""
     is_api = f"{request.url.path}/".startswith(("/v1/", "/runtime/"))
     return "text/html" in request.headers.get("accept", "").lower() and not is_api
 

@@ -10,14 +10,14 @@ from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.webhooks.webhook_stats import HourlyAttempts, ResponseTimes, percentile_ms
 
 WIDTH, HEIGHT = 720, 124
-# Below the bars, for the hours.
+# The space below the bars, for the hours.
 LABEL_HEIGHT = 22
 BAR_GAP = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One hour: how many attempts succeeded and failed, and where its two rectangles are, in pixels."""
+    """One hour: its numbers of successful and failed attempts, and its two rectangles, in pixels."""
 
     hour: datetime
     delivered: int
@@ -54,7 +54,7 @@ class AttemptsChart:
 
 
 def attempts_chart(hours: Sequence[HourlyAttempts], now: datetime, count: int = 24) -> AttemptsChart:
-    """The last `count` hours, the present one at the right."""
+    """The last `count` hours, with the current one at the right."""
     this_hour = now.replace(minute=0, second=0, microsecond=0)
     starts = [this_hour - timedelta(hours=hours_back) for hours_back in reversed(range(count))]
     counts: dict[datetime, list[int]] = {start: [0, 0] for start in starts}
@@ -91,13 +91,13 @@ def attempts_chart(hours: Sequence[HourlyAttempts], now: datetime, count: int = 
 
 
 def _height(value: int, highest: int, plot_height: float) -> float:
-    """At least 2 pixels for what is there: one failure of thousands must be seen."""
+    """The height of a bar, at least 2 pixels if it has a value: one failure among thousands must be visible."""
     return round(max(2.0, plot_height * value / highest), 1) if value else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class TimesPoint:
-    """The percentiles of one hour in milliseconds, and where they are, in pixels."""
+    """The percentiles of one hour in milliseconds, and their positions in pixels."""
 
     hour: datetime
     p50: float

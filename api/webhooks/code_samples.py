@@ -8,7 +8,7 @@ from itertools import groupby
 
 from streams.core.text import escape_controls
 
-# The names are what a person looks for; the files are in `samples/`.
+# The names are those that people look for; the files are in `samples/`.
 _FILES = {
     "Node": "verify.js",
     "Python": "verify.py",
@@ -19,9 +19,9 @@ _FILES = {
     "C#": "Signatures.cs",
 }
 _DEFAULT = "X-AllureConnect-Signature"
-# A longer body is downloaded and named, because nobody pastes it.
+# A longer body is downloaded and named, because nobody would paste it.
 MAX_BODY = 4096
-# What curl sets by itself.
+# Headers that curl sets by itself.
 _CURLS_OWN = {"host", "content-length", "accept-encoding"}
 
 
@@ -34,35 +34,35 @@ class Sample:
 
 
 def samples(header: str) -> list[Sample]:
-    """The code for a deployment whose signature has this header."""
+    """The code samples for a deployment whose signature has this header."""
     folder = files("api.webhooks") / "samples"
     return [Sample(language, _with_header(header, (folder / name).read_text())) for language, name in _FILES.items()]
 
 
 def _with_header(header: str, code: str) -> str:
-    # Node has names of headers in lower case, PHP in upper case with underscores.
+    # Node has header names in lower case, PHP in upper case with underscores.
     as_php = "HTTP_" + header.upper().replace("-", "_")
     default_php = "HTTP_" + _DEFAULT.upper().replace("-", "_")
     return code.replace(default_php, as_php).replace(_DEFAULT.lower(), header.lower()).replace(_DEFAULT, header).strip()
 
 
 def curl(url: str, headers: Mapping[str, str], body: bytes | None) -> str:
-    """The same request as a command for a shell."""
+    """The same request as a shell command."""
     header_lines = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _CURLS_OWN]
     options = [f"-H {_quoted(line)}" for line in header_lines]
     data = "@event.json"
-    # No argument of a program has a NUL.
+    # An argument of a program cannot contain NUL.
     if body is not None and len(body) <= MAX_BODY and b"\0" not in body:
         data = _quoted(body.decode(errors="surrogateescape"))
     return " \\\n  ".join([f"curl -i -X POST {_quoted(url)}", *options, f"--data-binary {data}"])
 
 
 def _quoted(text: str) -> str:
-    """A word of a shell; characters that would hide or reorder what is read are the bytes of `$'…'`."""
+    """A shell word; characters that would hide or reorder the text are written as the bytes of `$'…'`."""
     parts = ["".join(run) for _, run in groupby(text, lambda character: escape_controls(character) != character)]
     return "".join(shlex.quote(part) if escape_controls(part) == part else _as_bytes(part) for part in parts) or "''"
 
 
 def _as_bytes(text: str) -> str:
-    # Not \u202e: bash would write other bytes where the locale is not UTF-8.
+    # Not \u202e: bash would write other bytes if the locale is not UTF-8.
     return "$'" + "".join(f"\\x{byte:02x}" for byte in text.encode(errors="surrogateescape")) + "'"

@@ -1,4 +1,4 @@
-"""A filter as rows of a form: a field, a condition and a value each."""
+"""A filter as rows of a form, each with a field, a condition and a value."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +11,11 @@ from streams.core.events.event import Event
 from streams.core.events.event_data import EVENT_TYPES
 from streams.core.events.event_filter import METADATA_FIELD, Operator, parse_filter_json
 
-# Rows that are empty, for further conditions.
+# Empty rows, for further conditions.
 EMPTY_ROWS = 2
-# Names beside those of the latest events.
+# Names in addition to those of the latest events.
 MAX_NAMES = 200
-# The conditions by the names that a form sends, with the words that people read.
+# The conditions by the names that a form sends, with the words that people see.
 CONDITIONS: Mapping[str, str] = {
     Operator.EQ: "is",
     Operator.IN: "is one of (with commas)",
@@ -39,9 +39,9 @@ class FilterRow:
 
 
 def to_rows(event_filter: Mapping[str, Any] | None) -> list[FilterRow]:
-    """The rows of a filter, and some empty ones. None at all for a filter that rows cannot say.
+    """The rows of a filter, and some empty ones. Empty if rows cannot express the filter.
 
-    One has a value with a comma, for example. It stays as it is, unless its JSON is changed.
+    For example, a value may contain a comma. Such a filter stays as it is, unless its JSON is changed.
     """
     rows = list[FilterRow]()
     for name, entry in (event_filter or {}).items():
@@ -71,7 +71,7 @@ def typed_rows(form: Form) -> list[FilterRow]:
 
 
 def parse_rows(rows: Sequence[FilterRow]) -> dict[str, Any] | None:
-    """The filter of these rows; None without any. Raises `Invalid` for a row that says nothing clear."""
+    """The filter of these rows; None if there are none. Raises `Invalid` for a row that is not clear."""
     conditions: dict[str, dict[str, Any]] = {}
     for row in rows:
         if not row.name:
@@ -88,7 +88,7 @@ def parse_rows(rows: Sequence[FilterRow]) -> dict[str, Any] | None:
 
 
 def chosen_filter(form: Form) -> object | None:
-    """The filter of a form with rows and JSON: the one of both that was changed. Raises `Invalid` if both were.
+    """The filter of a form with rows and JSON: whichever was changed. Raises `Invalid` if both were.
 
     `filter_before` is the filter that the form began with.
     """
@@ -103,7 +103,7 @@ def chosen_filter(form: Form) -> object | None:
 
 
 def names_in(events: Iterable[Event]) -> list[str]:
-    """The names of fields, and of pairs of metadata, that these events have; those of each type without any."""
+    """The names of fields, and of metadata pairs, that these events have; without events, the names of each type."""
     names: dict[str, None] = {}
     for event in events:
         for name, value in event.data.items():
@@ -136,7 +136,7 @@ def _to_operand(name: str, text: str) -> Any:
 
 
 def _to_number(text: str) -> Any:
-    """A number; the text where it is none, which the rules of filters name."""
+    """A number; or the text if it is not a number, which the rules of filters then name."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -29,9 +29,9 @@ from streams.features.webhooks.service import ChangeResult
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-# The name of the button that compares and does not save.
+# The name of the button that compares but does not save.
 COMPARE_BUTTON = "compare"
-# What each type says, for the form.
+# The meaning of each type, for the form.
 TYPE_DESCRIPTIONS = {
     "session.launched": "a learner opened a course",
     "session.completed": "a learner finished a course, passed or failed",
@@ -42,13 +42,13 @@ TYPE_DESCRIPTIONS = {
     "usage.threshold": "the plan's launches are nearly used, or used up",
 }
 assert TYPE_DESCRIPTIONS.keys() == EVENT_TYPES.keys()
-# The same page has the same text each time.
+# The same page always has the same text.
 _EXAMPLE_TIME = datetime(2026, 4, 10, 14, 32, tzinfo=UTC)
 
 
 @router.get("/webhooks/new")
 async def new_page(visit: MayWriteWebhooks) -> Response:
-    """An empty form; the page of events gives it a filter."""
+    """An empty form; the page of events may give it a filter."""
     fields = _empty_fields()
     with suppress(Invalid):
         fields |= _filter_fields(parse_filter(parse_filter_json(visit.query["filter"] or "null")).value)
@@ -63,7 +63,7 @@ async def create(visit: MayWriteWebhooks, form: SentForm) -> Response:
 
 @run_once
 async def _create(visit: Visit, form: Form) -> Response:
-    """The next page shows its secret."""
+    """Register a webhook; the next page shows its secret."""
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, None))
         result = await visit.services.webhooks.register(entered_input, actor=visit.actor)
@@ -92,13 +92,13 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
             webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as error:
-        # The version that the person saw: what another one saved meanwhile is not overwritten.
+        # The version that the person saw, so that another person's changes meanwhile are not overwritten.
         return await _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
     return _redirect_to_webhook(result, done="saved")
 
 
 async def _preview(visit: Visit, form: Form, registration: Registration | None) -> Response:
-    """The form as it is, with the latest events that a webhook saved like this would get. Nothing is saved."""
+    """The form unchanged, with the latest events that a webhook saved like this would get. Nothing is saved."""
     form_values = {**_form_values(form), "version": form["version"]}
     try:
         entered_input = WebhookInput(visit.account.id, **_parse_form(form, registration))
@@ -145,7 +145,7 @@ async def _form_page(
 
 
 def _to_form_errors(errors: tuple[FieldError, ...]) -> tuple[FieldError, ...]:
-    """The errors with those of a filter's fields as one of the text field."""
+    """The errors, with those of a filter's fields combined into one for the text field."""
     filter_errors = [error for error in errors if error.field.startswith("filter.")]
     if not filter_errors:
         return errors
@@ -180,14 +180,14 @@ def _fields_of(entered_input: WebhookInput) -> dict[str, Any]:
 
 
 def _form_values(form: Form) -> dict[str, Any]:
-    """What was typed."""
+    """The values as they were typed."""
     lists = {name: form.values(name) for name in ("events", "also")}
     rows = [*typed_rows(form), *to_rows(None)] if form.values("filter_name") else []
     return {**{name: form[name] for name in _empty_fields()}, **lists, "filter_rows": rows}
 
 
 def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]:
-    """The input of a form. Headers are never shown: left empty in an edit, they stay. Raises `Invalid`."""
+    """The input of a form. Headers are never shown: fields left empty in an edit keep them. Raises `Invalid`."""
     values: dict[str, Any] = {
         "url": form["url"],
         "description": form["description"],
@@ -207,20 +207,20 @@ def _parse_form(form: Form, registration: Registration | None) -> dict[str, Any]
 
 
 def _filter_fields(event_filter: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A filter as rows and as JSON, and what it was before one of both is changed."""
+    """A filter as rows and as JSON, and its value before either is changed."""
     text = json.dumps(event_filter, ensure_ascii=False) if event_filter else ""
     return {"filter": text, "filter_before": text, "filter_rows": to_rows(event_filter)}
 
 
 def _event_fields(entered_types: Sequence[str]) -> dict[str, Any]:
-    """The chosen types; or all types, perhaps with some that are only sent to a webhook that names them."""
+    """The chosen types; or all types, perhaps with some that are sent only to webhooks that name them."""
     if ALL_EVENTS in entered_types:
         return {"which": "all", "also": [name for name in entered_types if name != ALL_EVENTS], "events": []}
     return {"which": "some", "also": [], "events": list(entered_types)}
 
 
 def _chosen_events(form: Form) -> list[str]:
-    """The types of a form. Raises `Invalid` for a choice that contradicts another: neither may be ignored."""
+    """The types of a form. Raises `Invalid` for choices that contradict each other: neither may be ignored."""
     chosen_types, added_types = form.values("events"), form.values("also")
     if form["which"] != "some" and not (chosen_types and not form["which"]):
         if chosen_types:

@@ -1,4 +1,4 @@
-"""What a webhook's page says once: what the act before did, and what comes next for a new webhook."""
+"""Notes that a webhook's page shows once: the result of the last action, and the next steps for a new webhook."""
 
 import json
 from datetime import datetime
@@ -9,7 +9,7 @@ from streams.core.deliveries.held import HeldChoice
 from streams.core.webhooks.url import host_of
 from streams.core.webhooks.webhook import Status, Webhook, takes
 
-# What an act did, by the parameter `done` of the page that follows; the status that the webhook has then.
+# The results of actions, by the parameter `done` of the next page, with the status that the webhook then has.
 _NOTES = {
     "saved": (None, "Saved."),
     "paused": (Status.PAUSED, "Paused. New events are held until you enable it."),
@@ -21,7 +21,7 @@ _NOTES = {
 
 
 def note_of(visit: Visit, webhook: Webhook) -> str:
-    """What the act before did; empty when something else happened since."""
+    """The result of the last action; empty if something else has happened since."""
     if visit.query["new"]:
         return "Created. Events are sent from now on. Three steps are left."
     status, note = _NOTES.get(visit.query["done"], (None, ""))
@@ -29,7 +29,7 @@ def note_of(visit: Visit, webhook: Webhook) -> str:
 
 
 def unresolved_host(visit: Visit, webhook: Webhook) -> str:
-    """The host that did not resolve when the webhook was saved, if it still is one of its hosts."""
+    """The host that did not resolve when the webhook was saved, if it is still one of its hosts."""
     host = visit.query["unresolved"]
     return host if host in (host_of(webhook.url), host_of(webhook.fallback_url or "")) else ""
 

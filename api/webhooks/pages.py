@@ -1,4 +1,4 @@
-"""Pages of webhooks: the list, and one webhook with what can be done with it."""
+"""Pages of webhooks: the list, and one webhook with the actions on it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,7 +35,7 @@ PAGE_ROWS = 50
 
 @router.get("/webhooks")
 async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
-    """Newest first."""
+    """The list, newest first."""
     page = await visit.services.webhooks.page(visit.account.id, cursor_of(after), PAGE_ROWS)
     verdicts = await visit.services.webhook_stats.verdicts(page.rows)
     pairs = list(zip(page.rows, verdicts, strict=True))
@@ -44,7 +44,7 @@ async def webhooks_page(visit: SignedIn, after: str | None = None) -> Response:
 
 @router.get("/webhooks/{webhook_id}")
 async def webhook_page(webhook_id: str, visit: SignedIn) -> Response:
-    """Health in words, what can be done, charts, latest deliveries."""
+    """Health in words, possible actions, charts, latest deliveries."""
     return await _webhook_page(visit, webhook_id)
 
 
@@ -58,7 +58,7 @@ async def _webhook_page(
     problem: str | None = None,
     errors: tuple[FieldError, ...] = (),
 ) -> Response:
-    """The page, with the newest secret last, and the outcome of a test, where an act shows them."""
+    """The page; after some actions with the newest secret last, and with the outcome of a test."""
     services, account_id, now = visit.services, visit.account.id, visit.services.clock.now()
     registration = await services.webhooks.find(webhook_id, account_id)
     webhook = registration.webhook
@@ -132,7 +132,7 @@ async def _pause_sentence(visit: Visit, registration: Registration) -> str:
 
 
 def _pace(held_count: int, p50: float | None, concurrency: int) -> str | None:
-    """How long the held deliveries take, by the response times of the last 24 hours."""
+    """How long the held deliveries will take, based on the response times of the last 24 hours."""
     if not held_count or p50 is None:
         return None
     seconds = max(1, round(held_count * p50 / 1000 / concurrency))
@@ -162,7 +162,7 @@ async def pause(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 
 @router.post("/webhooks/{webhook_id}/enable")
 async def enable(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
-    """With the choice for held deliveries."""
+    """Enable the webhook, with the choice for held deliveries."""
     if form["held"] not in list(HeldChoice):
         raise Invalid(FieldError("held", "choose what happens to the held deliveries"))
     choice = HeldChoice(form["held"])
@@ -182,14 +182,14 @@ async def test(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
 
 @router.post("/webhooks/{webhook_id}/secret")
 async def reveal(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    """Show the secret; the audit log says who looked."""
+    """Show the secret; the audit log records who looked."""
     secrets = await visit.services.secrets.show_valid(webhook_id, actor=visit.actor, account_id=visit.account.id)
     return await _webhook_page(visit, webhook_id, secrets=secrets)
 
 
 @router.post("/webhooks/{webhook_id}/secret/rotate")
 async def rotate(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Response:
-    """The first step: a new secret beside the old one."""
+    """The first step: a new secret in addition to the old one."""
     caller = {"actor": visit.actor, "account_id": visit.account.id}
     try:
         await visit.services.secrets.rotate(webhook_id, form.number("hours", "overlapHours", 24), **caller)
@@ -208,7 +208,7 @@ async def finish_rotation(webhook_id: str, visit: MayWriteWebhooks) -> Response:
 
 @router.get("/webhooks/{webhook_id}/delete")
 async def delete_page(webhook_id: str, visit: MayWriteWebhooks) -> Response:
-    """What becomes of its deliveries."""
+    """Ask before the deletion, with its effect on the webhook's deliveries."""
     registration = await visit.services.webhooks.find(webhook_id, visit.account.id)
     stats = await visit.services.webhook_stats.stats(registration, 1)
     return render(visit, "webhook_delete.html", registration=registration, counts=_counts(stats.unfinished))

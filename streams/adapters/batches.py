@@ -1,4 +1,4 @@
-"""Callers that come while a batch is handled are in the next one, so that a busy moment costs little more."""
+"""Batches work: callers that come while a batch is handled join the next one, so a busy moment costs little more."""
 
 import asyncio
 import time
@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 class Batches(Generic[Item, Result]):
     """Handles items in batches of at most `max_size`, one after the other, which begin `interval_seconds` apart.
 
-    So an item that comes alone is handled at once, and many cost little more. Owners of items take turns.
+    So an item that comes alone is handled at once, and many items cost little more. Owners of items take turns.
 
-    `handle` returns a result for each item, in their order; one that is an exception is raised for its caller alone.
-    What `handle` raises is raised for all, if it is `Unavailable`; else each item is handled alone, so that one item
-    fails no other. A batch has the turn of its `request_class`, and not that of a caller.
+    `handle` returns a result for each item, in order; a result that is an exception is raised only for its caller. If
+    `handle` raises `Unavailable`, it is raised for all; otherwise each item is handled alone, so that one item fails
+    no other. A batch has the turn of its `request_class`, and not that of a caller.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Batches(Generic[Item, Result]):
         self._task: asyncio.Task[None] | None = None
 
     async def submit(self, item: Item, owner: str = "") -> Result:
-        """The result of an item. A caller that is cancelled does not cancel the batch."""
+        """Return the result of an item. A caller that is cancelled does not cancel the batch."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.put(owner, (item, future))
         if self._task is None:

@@ -7,7 +7,7 @@ from streams.core.errors import Misconfigured
 
 
 def trust_ca_file(context: ssl.SSLContext, ca_file: Path | None) -> None:
-    """Trust the authorities of a PEM file. Raises `Misconfigured` for a file that holds none."""
+    """Trust the authorities of a PEM file. Raises `Misconfigured` for a file without any."""
     if ca_file is None:
         return
     try:

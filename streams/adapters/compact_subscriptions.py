@@ -1,4 +1,4 @@
-"""Keep many webhooks in little memory: all as bytes, the recently used ones as objects, too."""
+"""Keep many webhooks in little memory: all as bytes, and the recently used ones also as objects."""
 
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from streams.ports.kafka import Codec, RecordValue
 
 # The version, the bytes of each scope, and the characters of the filter.
 _HEADER = struct.Struct(">QIIH")
-# A webhook's object beside its texts, its scope and its filter, and how much larger these two are in it: measured.
+# A webhook's object without its texts, scope and filter, and how much larger the last two are in it: measured.
 _OBJECT_BYTES = 2500
 _SCOPE_GROWTH = 12
 _FILTER_GROWTH = 18
@@ -22,7 +22,7 @@ MAX_CACHE_BYTES = 32 * 1024 * 1024
 class CompactSubscriptions(WebhookStore):
     """Webhooks by id, each as its version, the hashes of its scope and the rest of its record.
 
-    `cache_bytes` is about the memory of the objects.
+    `cache_bytes` is roughly the memory of the objects.
     """
 
     def __init__(self, codec: Codec, cache_bytes: int = MAX_CACHE_BYTES) -> None:
@@ -63,7 +63,7 @@ class CompactSubscriptions(WebhookStore):
 
 
 class _Cache(dict[str, Webhook]):
-    """The webhooks that were read last. A hit runs no code of ours: `fan-out` reads a thousand for an event."""
+    """The webhooks that were read last. A hit runs none of our code: `fan-out` reads a thousand for an event."""
 
     def __init__(self, codec: Codec, packed_webhooks: Mapping[str, bytes], max_bytes: int) -> None:
         super().__init__()

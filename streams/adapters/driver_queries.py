@@ -1,4 +1,4 @@
-"""Query the database by its driver: SQLAlchemy takes 20 MB, too much for a stage with a few queries."""
+"""Query the database by its driver, because SQLAlchemy takes 20 MB, too much for a stage with a few queries."""
 
 import asyncio
 import json
@@ -16,23 +16,23 @@ from streams.adapters.threads import run_in_worker_thread
 from streams.core.errors import Misconfigured
 
 TIMEOUT_SECONDS = 1.0
-# What a driver raises while the database is away.
+# The errors that a driver raises while the database is away.
 DRIVER_ERRORS = (OSError, psycopg.Error, sqlite3.Error)
 
 Rows = Sequence[tuple[Any, ...]]
 
 
 class Queries(Protocol):
-    """A database that is only read. `?` stands for a parameter, and no `%` may be in a query."""
+    """A read-only database. `?` stands for a parameter, and a query must not contain `%`."""
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
-        """Raises the driver's error."""
+        """The rows of a query. Raises the driver's error."""
 
     def in_condition(self, column: str, values: Sequence[str]) -> tuple[str, Any]:
         """The condition that a column has one of these values, and its parameter."""
 
 
-# A server that loses its power ends no connection, and without these libpq waits for hours.
+# A server that loses its power ends no connection, and without these options libpq waits for hours.
 _CONNECTION_OPTIONS: Mapping[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -43,7 +43,7 @@ _CONNECTION_OPTIONS: Mapping[str, int] = {
 
 
 def connect_options(url_options: Collection[str], behind_pooler: bool) -> dict[str, Any]:
-    """Options of a connection. Those in DATABASE_URL count more.
+    """Options of a connection. Options in DATABASE_URL take precedence.
 
     `behind_pooler`: a pooler gives each transaction any of its sessions, so no statement stays prepared.
     """
@@ -52,13 +52,13 @@ def connect_options(url_options: Collection[str], behind_pooler: bool) -> dict[s
 
 
 class PostgresQueries:
-    """PostgreSQL's, by one connection that is reopened after a failure."""
+    """Queries of PostgreSQL, on one connection that is reopened after a failure."""
 
     def __init__(self, url: str, behind_pooler: bool = False) -> None:
         self._url = url
         self._options = connect_options(conninfo_to_dict(url), behind_pooler)
         self._connection: psycopg.AsyncConnection | None = None
-        # Two callers at once would open two connections, and forget one.
+        # Two callers at once would open two connections, and lose one.
         self._lock = asyncio.Lock()
 
     async def rows(self, query: str, parameters: Sequence[Any] = ()) -> Rows:
@@ -96,7 +96,7 @@ class PostgresQueries:
 
 
 class SqliteQueries:
-    """SQLite's. It opens the file for each query, which costs less than a thread for one connection."""
+    """Queries of SQLite. It opens the file for each query, which costs less than a thread for one connection."""
 
     def __init__(self, path: Path) -> None:
         self._address = f"file:{quote(str(path))}?mode=rw"
@@ -116,14 +116,14 @@ class SqliteQueries:
 
 
 def queries_of(url: str, behind_pooler: bool = False) -> Queries:
-    """The database at `url`, a `DATABASE_URL`. A file may come later. Raises `Misconfigured`."""
+    """The database at `url`, a `DATABASE_URL`. A file may be created later. Raises `Misconfigured`."""
     scheme, _, address = url.partition(":")
     if scheme.startswith("sqlite"):
         return SqliteQueries(Path(address.removeprefix("///").partition("?")[0]))
     address_for_libpq = libpq_url(url)
     try:
         ports = str(conninfo_to_dict(address_for_libpq).get("port") or "")
-        # libpq looks at it only when it connects.
+        # libpq checks the port only when it connects.
         is_url = all(port.isdigit() for port in ports.split(",") if port)
     except psycopg.Error:
         is_url = False

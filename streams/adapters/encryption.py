@@ -12,7 +12,7 @@ from streams.core.errors import InvalidRecord, Misconfigured
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 MAX_CACHED_TEXTS = 20_000
-# Of a secret or some headers. Longer texts are read once: a cache of them would take a gigabyte.
+# The size of a secret or some headers. Longer texts are read once: caching them would take a gigabyte.
 MAX_CACHED_CHARACTERS = 16 * 1024
 _NO_KEY_MESSAGE = "the webhook's secret was encrypted with a key that is not configured here"
 

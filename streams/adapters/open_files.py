@@ -1,4 +1,4 @@
-"""Limit the connections of a process to what its limit of open files allows."""
+"""Limit the connections of a process to the number that its limit of open files allows."""
 
 import resource
 
@@ -9,9 +9,9 @@ RESERVED_FILES = 96
 
 
 def limit_connections(requested_connections: int) -> int:
-    """`requested_connections`, or as many as open files allow. Raises the soft limit first, up to the hard limit.
+    """`requested_connections`, or as many as open files allow. First raises the soft limit, up to the hard limit.
 
-    Raises `Misconfigured` when not even one connection fits.
+    Raises `Misconfigured` if not even one connection fits.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed_files = requested_connections + RESERVED_FILES

@@ -24,7 +24,7 @@ SAMPLER_VARIABLE, SAMPLER_ARG_VARIABLE = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAM
 PROTOCOL = "http/protobuf"
 PARENT_BASED = "parentbased_"
 SAMPLERS = ("always_on", "always_off", "traceidratio")
-# The last spans of a process may be lost: nobody waits for a collector.
+# The last spans of a process may be lost, because it does not wait for a collector.
 CLOSE_TIMEOUT_SECONDS = 2.0
 NAMESPACE = "scorm_webhooks"
 # Kinds of OpenTelemetry.
@@ -59,7 +59,7 @@ class OtelSpan:
 
 
 class OtelTracer:
-    """A `Tracer` whose spans a thread sends in batches. While the collector is away, spans are lost, and no record."""
+    """A `Tracer` whose spans a thread sends in batches. While the collector is away, spans are lost, but no record."""
 
     def __init__(self, provider: "TracerProvider") -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -74,21 +74,21 @@ class OtelTracer:
 
         context = self._propagator.extract({"traceparent": parent} if parent else {}, Context())
         now = time.time_ns()
-        # The broker's clock may be ahead of this one.
+        # The broker's clock may be ahead of this process's clock.
         start = now if started_at is None else min(now, round(started_at.timestamp() * 1e9))
         return OtelSpan(self._tracer.start_span(name, context, SpanKind[SPAN_KINDS[name]], start_time=start))
 
     def close(self) -> None:
-        """Send what is left. Returns in time, whatever the collector does."""
+        """Send the remaining spans. Returns in time, whatever the collector does."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSE_TIMEOUT_SECONDS)
 
 
 def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
-    """The tracer of OpenTelemetry's variables; None where they name no collector, and for a stage without spans.
+    """The tracer of OpenTelemetry's variables; None if they name no collector, and for a stage without spans.
 
-    The SDK reads the variables itself, and goes on with another value where one is wrong; those that people set are
+    The SDK reads the variables itself, and replaces a wrong value with another; the variables that people set are
     checked here. Raises `Misconfigured`.
     """
     name = _first_set(environ, ENDPOINT_VARIABLES)
@@ -106,7 +106,7 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
         raise Misconfigured(f"{headers}: must be name=value, several with commas between them")
     _check_sampler(environ)
     for empty in [variable for variable, value in os.environ.items() if variable.startswith("OTEL_") and not value]:
-        # Not set, as everywhere here; the SDK would read it as a wrong value.
+        # An empty value means not set, as everywhere here; the SDK would read it as a wrong value.
         del os.environ[empty]
     try:
         return OtelTracer(_provider(stage, endpoint))
@@ -119,7 +119,7 @@ def otel_tracer(environ: Mapping[str, str], stage: str) -> OtelTracer | None:
 
 
 def _first_set(environ: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    """The first of these variables that is set: that of traces alone before that of all signals."""
+    """The first of these variables that is set: the one for traces only comes before the one for all signals."""
     return next((name for name in names if environ.get(name)), None)
 
 
@@ -127,7 +127,7 @@ def _endpoint(name: str, address: str) -> str:
     """The URL that takes spans. An error does not show it: it may have a password."""
     try:
         url = urlsplit(address)
-        is_valid_port = url.port != 0  # ValueError where it is not a port
+        is_valid_port = url.port != 0  # ValueError if it is not a port
     except ValueError:
         is_valid_port = False
     if not is_valid_port or url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
@@ -157,7 +157,7 @@ def _provider(stage: str, endpoint: str) -> "TracerProvider":
 
     service_names = {"service.name": f"scorm-webhooks-{stage}", "service.version": build_version()}
     provider = TracerProvider(
-        # What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts more.
+        # OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES take precedence.
         resource=Resource.create(service_names).merge(OTELResourceDetector().detect()),
         shutdown_on_exit=False,
     )

@@ -11,8 +11,8 @@ from streams.outage import DATABASE, Outages
 from streams.ports.delivery import ReplayLookup
 
 MAX_QUERY_IDS = 1000
-# After a failure one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if a replay
-# sent them.
+# After a failure there is one query in this time, until one succeeds. Retries that come due meanwhile are sent, even if
+# a replay sent them.
 RETRY_PAUSE_SECONDS = 5.0
 
 
@@ -20,11 +20,11 @@ class Table(Protocol):
     """The table of deliveries."""
 
     async def find(self, ids: Sequence[str]) -> Mapping[str, int]:
-        """The generation of each delivery that is stored. Raises the driver's error."""
+        """The generation of each stored delivery. Raises the driver's error."""
 
 
 class SqlReplayLookup:
-    """A `ReplayLookup` that fails open: without an answer the retry is sent."""
+    """A `ReplayLookup` that fails open: without a response the retry is sent."""
 
     def __init__(self, table: Table, outages: Outages) -> None:
         self._table = table
@@ -47,7 +47,7 @@ class SqlReplayLookup:
         return [rows.get(delivery_id) for delivery_id in ids]
 
     async def _probe(self) -> None:
-        """Query regularly until the database answers: its end is noticed although no retry is due."""
+        """Query regularly until the database responds, so that the end is noticed even if no retry is due."""
         try:
             while self in self._database:
                 await asyncio.sleep(RETRY_PAUSE_SECONDS)

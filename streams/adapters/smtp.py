@@ -15,7 +15,7 @@ from streams.adapters.threads import run_in_worker_thread
 from streams.core.accounts.mail import RenderedMail
 from streams.core.errors import Misconfigured, PartiallySent, RowRefused, Unavailable
 
-# For each step of the SMTP dialogue.
+# The timeout of each step of the SMTP dialogue.
 TIMEOUT_SECONDS = 10.0
 _PORTS = {"smtp": 587, "smtps": 465}
 # RFC 6531 §3.5.
@@ -85,11 +85,11 @@ class SmtpTransport:
         return f"the mail server refused some recipients: {_join_replies(refusals)}" if refusals else None
 
     def _hand_over(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> Recipients:
-        """Send one mail; the recipients that the server refuses, with its replies."""
+        """Send one mail. Returns the recipients that the server refuses, with its replies."""
         client = self._connect()
         try:
             client.ehlo_or_helo_if_needed()
-            # One address that this server cannot take must not keep the mail from the other ones.
+            # An address that this server does not support must not keep the mail from the others.
             accepted_emails = (
                 emails if client.has_extn("smtputf8") else [email for email in emails if _ascii_form(email)]
             )
@@ -99,7 +99,7 @@ class SmtpTransport:
             email_by_address = {_ascii_form(email) or email: email for email in accepted_emails}
             message = _message(message_id, self._sender, list(email_by_address), mail_text)
             replies = client.send_message(message, parseaddr(self._sender)[1], list(email_by_address))
-            # It has the mail; how it takes leave does not matter.
+            # The server has the mail, so an error at the end of the dialogue does not matter.
             with suppress(smtplib.SMTPException, OSError):
                 client.quit()
             return refusals | {email_by_address[address]: reply for address, reply in replies.items()}
@@ -107,7 +107,7 @@ class SmtpTransport:
             client.close()
 
     def _connect(self) -> smtplib.SMTP:
-        """A connection that is ready for mails: encrypted and signed in, as the settings ask for."""
+        """A connection that is ready for mails: encrypted and signed in, as the settings require."""
         server = self._server
         if server.tls == "tls":
             return self._sign_in(smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=self._tls))
@@ -126,7 +126,7 @@ class SmtpTransport:
 
 
 def _ascii_form(email: str) -> str | None:
-    """The address as every mail server takes it; None where its name is not ASCII (RFC 6531)."""
+    """The address in the form that every mail server accepts; None if its name is not ASCII (RFC 6531)."""
     if email.isascii():
         return email
     try:

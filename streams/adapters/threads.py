@@ -57,7 +57,7 @@ async def run_in_worker_thread(call: Callable[[], Result]) -> Result:
     This costs less than a new thread, but the end of the loop waits for the call.
     """
     with _thread_shortage():
-        # Apart from the await, so that a RuntimeError of `call` itself passes unchanged.
+        # Separate from the await, so that a RuntimeError of `call` itself passes unchanged.
         future = asyncio.get_running_loop().run_in_executor(None, call)
     return await future
 

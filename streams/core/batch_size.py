@@ -1,4 +1,4 @@
-"""How many rows of a long work one transaction takes, and the rest after it."""
+"""The number of rows that one transaction of a long task takes, and the rest after it."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +6,7 @@ from datetime import timedelta
 TARGET_SECONDS = 0.05
 MIN_ROWS = 500
 MAX_ROWS = 10_000
-# Up to here there is time for a rest after each batch.
+# Up to this age of the backlog there is time for a rest after each batch.
 MAX_THROTTLED_BACKLOG_AGE = timedelta(minutes=15)
 
 
@@ -17,7 +17,7 @@ class BatchSize:
     rows: int = 1000
 
     def adapt(self, rows: int, seconds: float) -> "BatchSize":
-        """The next size, if the statements of this one took `rows` in `seconds`: at most twice, at least half."""
+        """The next size, after `rows` took `seconds`: at most twice this one, at least half of it."""
         if rows < self.rows and seconds <= TARGET_SECONDS:
             # The last rows say nothing about a whole batch.
             return self
@@ -26,8 +26,8 @@ class BatchSize:
 
 
 def throttle_seconds(seconds: float, backlog_age: timedelta, *, is_only_writer: bool) -> float:
-    """Seconds of rest after a batch that took `seconds`: as long as it took, so that others have half of the time.
+    """Seconds of rest after a batch that took `seconds`: just as long, so that others have half of the time.
 
-    None where the work falls behind, unless nothing else can write meanwhile.
+    There is no rest when the work falls behind, unless nothing else can write meanwhile.
     """
     return seconds if is_only_writer or backlog_age <= MAX_THROTTLED_BACKLOG_AGE else 0.0

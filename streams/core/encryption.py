@@ -11,7 +11,7 @@ WRONG_KEYS_MESSAGE = (
 
 
 class WrongKeys(Unavailable):
-    """No key of this process decrypts what the others encrypt."""
+    """No key of this process decrypts what the other processes encrypt."""
 
     def __init__(self) -> None:
         super().__init__(WRONG_KEYS_MESSAGE)

@@ -34,9 +34,9 @@ class ScormWebhooksError(Exception):
     ├── Forbidden        the key does not permit this                  (caller)
     ├── Conflict         conflicts with the object's current state     (caller)
     ├── Stale            the object was changed meanwhile              (caller)
-    ├── Ended            it existed, and is over                       (caller)
+    ├── Ended            the object existed, and has ended             (caller)
     ├── Misconfigured    a setting is wrong: the process exits         (operator)
-    ├── InvalidRecord    a record that no schema of ours explains      (producer: stored, counted)
+    ├── InvalidRecord    a record that cannot be used                  (producer: stored, counted)
     │   └── ConflictingId  an event's id that has another body already (producer: stored, counted)
     ├── RowRefused       a row that the database does not accept       (stored elsewhere, counted)
     ├── RecordsRefused   records that Kafka refuses permanently           (stored elsewhere, counted)
@@ -107,7 +107,7 @@ class Stale(ScormWebhooksError):
 
 
 class Ended(ScormWebhooksError):
-    """It existed, and is over for good."""
+    """The object existed, and has ended for good."""
 
 
 class Misconfigured(ScormWebhooksError):
@@ -136,7 +136,7 @@ class ConflictingId(InvalidRecord):
 
 
 class RowRefused(ScormWebhooksError):
-    """The database answers, and does not accept this row."""
+    """The database responds, but does not accept this row."""
 
 
 class RecordsRefused(ScormWebhooksError):
@@ -156,7 +156,7 @@ class Unavailable(ScormWebhooksError):
 
 
 class NotAcknowledged(Unavailable):
-    """Kafka may have the records, or not. Its message is for people: it says what to send again."""
+    """Kafka may or may not have the records. The message is for people: it says what to send again."""
 
 
 class PartiallySent(Unavailable):
@@ -168,7 +168,7 @@ class PartiallySent(Unavailable):
 
 
 class TokenUnavailable(Unavailable):
-    """What gives tokens for Kafka is away, slow, refuses this client, or its response is wrong."""
+    """The source of tokens for Kafka is away, slow, refuses this client, or its response is wrong."""
 
 
 class ProviderFailed(Unavailable):
@@ -179,8 +179,8 @@ class RecordAbandoned(ScormWebhooksError):
     """This process leaves a record to the next owner of its partition; nothing of it is committed."""
 
 
-# What handling one stored row raises when the row is wrong: a word or a shape that this release does not know, a field
-# that is missing, a value that a database or a schema refuses. It stops no other row. All else ends the process.
+# The exceptions from handling one wrong stored row: it has a word or a shape that this release does not know, lacks a
+# field, or has a value that a database or a schema refuses. Other rows go on. Any other exception ends the process.
 ROW_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     TypeError,

@@ -1,4 +1,4 @@
-"""Work that failed at what its row holds: which work, why, and when it is tried again."""
+"""Work that failed because of its row: which work, why, and when it is tried again."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,7 +56,7 @@ class FailedRow(NamedTuple):
     error: str
 
 
-# Where a reader puts the rows that it cannot convert. Without a list the error passes on.
+# A reader puts the rows that it cannot convert here. Without a list the error is raised.
 FailedRows = list[FailedRow] | None
 
 
@@ -66,7 +66,7 @@ def read_rows(
     failed_rows: FailedRows,
     id_of: Callable[[Any], str] = lambda row: str(row.id),
 ) -> list[Value]:
-    """Convert each row. One that cannot be converted does not stop the others."""
+    """Convert each row. A row that cannot be converted does not stop the others."""
     values = []
     for row in rows:
         try:
@@ -77,14 +77,14 @@ def read_rows(
 
 
 def put_aside(failed_rows: FailedRows, row_id: str, account_id: str, error: Exception) -> None:
-    """Note that handling a row raised one of `ROW_ERRORS`. Without a list of failed rows it passes on."""
+    """Note that handling a row raised one of `ROW_ERRORS`. Without a list of failed rows the error is raised."""
     if failed_rows is None:
         raise error
     failed_rows.append(FailedRow(row_id, account_id, describe(error)))
 
 
 def describe(error: Exception) -> str:
-    """The error as one line. Further lines may hold what a row holds."""
+    """The error as one line. Further lines may contain data of the row."""
     first_line = str(error).partition("\n")[0]
     return shorten(escape_controls(f"{type(error).__name__}: {first_line}"), MAX_ERROR_CHARACTERS)
 

@@ -18,7 +18,7 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and ID_PATTERN.fullmatch(value) is not None
 
 
-# The id of a delivery is used many times on its way; a look-up costs less than to compute it.
+# A delivery's id is used many times on its way; a look-up costs less than computing it.
 @lru_cache(8192)
 def delivery_id(account_id: str, event_id: str, webhook_id: str) -> str:
     """The id of a delivery: the same for the same event and webhook, whichever process computes it."""
@@ -45,7 +45,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def derived_id(prefix: str, *parts: str) -> str:
     """A ULID made of a hash: the same parts always give the same id.
 
-    It is `ULID.from_bytes` of python-ulid, written out because the core imports the standard library alone.
+    It is `ULID.from_bytes` of python-ulid, written out because the core imports only the standard library.
     """
     number = int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:16], "big")
     return f"{prefix}_" + "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))

@@ -14,7 +14,7 @@ MAX_DURATION_CHARACTERS = 64
 MAX_TIME_CHARACTERS = 64
 # A learner's id may be an e-mail address or a distinguished name; a title is shown on one line.
 MAX_TEXT_CHARACTERS = 1024
-# In UTF-8, of a session: an entry of PostgreSQL's index has at most 2704 bytes, and has the account's id too.
+# Of a session, in UTF-8: a PostgreSQL index entry has at most 2704 bytes, and contains the account's id too.
 MAX_LEARNER_BYTES = 2400
 # What an account adds for its own systems, such as a department and an employee number.
 MAX_METADATA_PAIRS = 20
@@ -24,7 +24,7 @@ MAX_METADATA_VALUE_CHARACTERS = 500
 METADATA_HASH_BYTES = 16
 # The largest whole number that every receiver's JSON reads exactly.
 MAX_SEQUENCE = 2**53 - 1
-# More than the fields above can sum up to (about 60 KB), and less than every serverless platform accepts.
+# More than the fields above can add up to (about 60 KB), and less than every serverless platform accepts.
 MAX_PAYLOAD_BYTES = 64 * 1024
 
 # -- a webhook's own headers ---------------------------------------------------------------------------------------
@@ -72,10 +72,10 @@ MAX_CONCURRENCY = 256
 # Every event of an account is compared with each of its webhooks.
 MAX_WEBHOOKS_PER_ACCOUNT = 1000
 
-# `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB of an account at these three limits
+# `fan-out`, `deliver` and `publish` keep every webhook in memory: 1.4 MB for an account at these three limits
 # (docs/capacity.md). Scopes take 8 bytes an id there.
 MAX_SCOPE_IDS_PER_ACCOUNT = 20_000
-# URLs, encrypted headers and filters: 500 characters of each of a thousand webhooks.
+# URLs, encrypted headers and filters: 500 characters for each of a thousand webhooks.
 MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
 
 # -- what an account has -------------------------------------------------------------------------------------------
@@ -84,13 +84,13 @@ MAX_WEBHOOK_CHARACTERS_PER_ACCOUNT = 500_000
 MAX_USERS_PER_ACCOUNT = 200
 # Keys that are neither revoked nor expired.
 MAX_KEYS_PER_ACCOUNT = 100
-# All of these keys, and the last that ended.
+# All of these keys, and the last keys that ended.
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
-# The newest are shown. When one of them ends, an older one is.
+# The newest are shown. When one of them ends, an older one takes its place.
 MAX_SESSIONS_LISTED = 200
-# By people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
+# Made by people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
 MAX_RETRIES_PER_DELIVERY = 100
-# They take turns, and `publish` reads all of them for each turn of the account.
+# Jobs take turns, and `publish` reads all of them for each turn of the account.
 MAX_UNFINISHED_JOBS_PER_ACCOUNT = 20
 # Test events that wait for their outcome in one process. Each holds a connection of its client for up to 25 seconds.
 MAX_WAITING_TESTS_PER_WEBHOOK = 2
@@ -111,7 +111,7 @@ MAX_ERASURES_PER_DAY = 10_000
 # The rows of a list in JSON. 500 rows of usual length fit, and about 100 of the largest webhooks.
 MAX_LIST_BYTES = 900_000
 
-# The response of a request with an Idempotency-Key, kept for a day: 400 events with ids of the longest.
+# The response of a request with an Idempotency-Key, kept for a day: 400 events with the longest ids.
 MAX_STORED_RESPONSE_BYTES = 64 * 1024
 # Of one account, in one process of `api`: half a million responses of usual length.
 MAX_STORED_RESPONSE_BYTES_PER_DAY = 256 * 1024 * 1024
@@ -124,7 +124,7 @@ MAX_EMAIL_CHARACTERS = 254
 MAX_EMAILS = 20
 # Names are for people and are shown on one line.
 MAX_NAME_CHARACTERS = 200
-# What both databases store as an integer.
+# The largest integer that both databases store.
 MAX_PLAN_LIMIT = 2**63 - 1
 MAX_EVENT_TYPE_CHARACTERS = 64
 # Far more types than exist: a list may repeat some.

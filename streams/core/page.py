@@ -42,7 +42,7 @@ def json_bytes(value: object) -> int:
 
 
 def page_size(sizes: Iterable[int], limit: int, max_bytes: int) -> int:
-    """How many rows a page has: at most `limit`, and within `max_bytes`, but at least one."""
+    """The number of rows on a page: at most `limit`, and within `max_bytes`, but at least one."""
     fitting_count = sum(total <= max_bytes for total in accumulate(sizes))
     return min(limit, max(fitting_count, 1))
 

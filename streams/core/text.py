@@ -21,7 +21,7 @@ def escape_json(text: str) -> str:
 
 
 def shorten(text: str, characters: int) -> str:
-    """The text, at most as long; halves of surrogate pairs become question marks."""
+    """The text, cut to at most `characters`; unpaired surrogates become question marks."""
     short_text = text if len(text) <= characters else text[: characters - 1] + "…"
     return short_text.encode(errors="replace").decode()
 

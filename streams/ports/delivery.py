@@ -1,4 +1,4 @@
-"""What it takes to deliver: subscriptions, encryption, DNS, HTTP and mail."""
+"""Ports of delivery: subscriptions, encryption, DNS, HTTP and mail."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Subscriptions(Protocol):
     """The webhooks, as the compacted topic `subscriptions` has them."""
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
-        """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
+        """Wait until every record that was on the topic `ago` seconds ago is read. Returns the position reached."""
 
     async def wait_for(self, position: SubscriptionsPosition) -> None:
         """Wait until this position is read."""
@@ -31,27 +31,27 @@ class ReplayLookup(Protocol):
     """Looks up whether a delivery was replayed."""
 
     async def newest_generation(self, delivery_id: str) -> int | None:
-        """The newest generation of a delivery; None when the database does not know it, or is away."""
+        """The newest generation of a delivery; None if the database does not know it, or is away."""
 
 
 class ErasedLearners(Protocol):
     """Knows the learners who were erased."""
 
     async def is_erased(self, delivery: Delivery) -> bool:
-        """Whether the delivery's event is of a learner who was erased after it.
+        """Whether the delivery's event is of a learner who was erased after the event.
 
-        It knows every erasure that was on the topic two seconds ago, and waits until it does: nearly never.
+        The answer covers every erasure that was on the topic two seconds ago. It rarely has to wait for that.
         """
 
     def is_erased_now(self, delivery: Delivery) -> bool | None:
-        """The same without waiting: None while it does not know."""
+        """The same without waiting: None while the erasures are not known."""
 
     async def wait_until_current(self) -> None:
-        """Wait until it knows."""
+        """Wait until the erasures are known."""
 
 
 class Encryption(Protocol):
-    """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` when no configured key fits."""
+    """Encrypts what must not be readable at rest or on a topic. Raises `InvalidRecord` if no configured key fits."""
 
     def encrypt(self, plain: str) -> str: ...
 
@@ -61,22 +61,22 @@ class Encryption(Protocol):
     def decrypt(self, ciphertext: str) -> str: ...
 
     def decrypt_headers(self, ciphertext: str | None) -> Mapping[str, str]:
-        """A webhook's own headers; none for None."""
+        """A webhook's own headers; empty for None."""
 
 
 class EncryptionCheck(Protocol):
     """Checks that this process has the keys that the others encrypt with."""
 
     async def verify(self) -> str:
-        """The check text, encrypted. Raises `Unavailable` when no configured key decrypts it."""
+        """The encrypted check text. Raises `Unavailable` if no configured key decrypts it."""
 
     async def reencrypt(self) -> None:
-        """Encrypt the check text with the newest key. Raises what `verify` raises."""
+        """Encrypt the check text with the newest key. Raises the same errors as `verify`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DnsResult:
-    """Why a URL is not allowed, and whether its host resolves. One that does not resolve yet is allowed."""
+    """Why a URL is not allowed, and whether its host resolves. A host that does not resolve yet is allowed."""
 
     problem: str | None = None
     resolves: bool = True
@@ -92,7 +92,7 @@ class Sender(Protocol):
     """Sends one POST within the timeout of an attempt. A network error is a `Failure`, never an exception."""
 
     async def send(self, request: Request) -> Response | Failure:
-        """Raises `Unavailable` when this machine is short of something: that says nothing about the endpoint."""
+        """Send a request. Raises `Unavailable` if this machine lacks a resource, which says nothing of the endpoint."""
 
 
 class MailTransport(Protocol):
@@ -101,6 +101,6 @@ class MailTransport(Protocol):
     async def send(self, message_id: str, emails: Sequence[str], mail_text: RenderedMail) -> str | None:
         """Send a mail to all addresses. Returns a note about the delivery, if there is one.
 
-        Raises `Unavailable` when it can be tried again, `PartiallySent` when some addresses have it, `RowRefused` when
-        no address will ever take it.
+        Raises `Unavailable` if it can be tried again, `PartiallySent` if only some addresses have the mail, and
+        `RowRefused` if no address will ever take it.
         """

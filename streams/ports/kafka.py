@@ -66,7 +66,7 @@ class EventCodec(Codec, Protocol):
     """Encodes and decodes events."""
 
     def account_of(self, value: bytes) -> str:
-        """The account of an event, without the rest of it; "" where the value does not tell."""
+        """The account of an event, without reading the rest; "" if the value does not contain it."""
 
 
 class HistoryPortion(NamedTuple):
@@ -80,33 +80,33 @@ class EventHistory(Protocol):
     """The past of `session-events`, read without a consumer group. Both methods raise `Unavailable`."""
 
     async def period(self, since: datetime, until: datetime) -> Period:
-        """The offsets of the records that were appended in this time. Some others may be among them."""
+        """The offsets of the records that were appended in this time. They may include some other records."""
 
     async def read(self, ranges: Sequence[OffsetRange], limit: int) -> HistoryPortion:
-        """Read up to `limit` records of these offsets, in the order of each partition; fewer when they are large."""
+        """Read up to `limit` records of these offsets, in the order of each partition; fewer if they are large."""
 
 
 class RecordProducer(Protocol):
     """Produces records."""
 
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
-        """Wait until all are acknowledged, through an outage too. Returns their append times.
+        """Produce records. Waits until all are acknowledged, through an outage too. Returns their append times.
 
-        Raises `RecordsRefused` when Kafka refuses some of them permanently, once all others are acknowledged.
+        Raises `RecordsRefused` if Kafka refuses some of them permanently, once all others are acknowledged.
         """
 
 
 class RecordHandler(Protocol):
-    """Handles what a consumer reads. All calls come on the event loop, in order."""
+    """Handles the records of a consumer. All calls come on the event loop, in order."""
 
     def on_assigned(self, partitions: Mapping[Partition, Commit | None]) -> None:
-        """These partitions were assigned, each with what was committed last."""
+        """Called when partitions are assigned, each with its last commit."""
 
     def on_received(self, records: Sequence[Record]) -> None:
-        """These records were read. None of them says that nothing more can be read at once."""
+        """Called when records are read. No records means that no more can be read at once."""
 
     async def on_revoked(self, partitions: Sequence[Partition], *, is_lost: bool) -> Mapping[Partition, Commit]:
-        """These partitions go to another member: finish soon. Returns what to commit last."""
+        """Called when partitions go to another member: finish soon. Returns what to commit last."""
 
 
 class EventClient(Protocol):
@@ -116,10 +116,10 @@ class EventClient(Protocol):
         """Read until cancelled, then leave the group. An exception of the handler ends the run."""
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Raises `Unavailable`."""
+        """Commit offsets. Raises `Unavailable`."""
 
     def pause(self, partition: Partition) -> None:
-        """Read no further in this partition. After `resume` it goes on after what was received."""
+        """Stop reading this partition. After `resume`, reading continues after the received records."""
 
     def resume(self, partition: Partition) -> None: ...
 
@@ -131,11 +131,11 @@ class RecordConsumer(EventClient, Protocol):
     """An `EventClient` that can also read again."""
 
     def pause(self, partition: Partition, rewind_to: int | None = None) -> None:
-        """Read no further in this partition. After `resume` it goes on at `rewind_to`, or after what was received."""
+        """Stop reading this partition. After `resume`, reading continues at `rewind_to`, or after received records."""
 
 
 class GroupLags(Protocol):
     """How far the stages have committed, partition by partition."""
 
     async def offsets(self) -> Mapping[str, Mapping[Partition, GroupOffsets]]:
-        """By consumer group, which is named after its stage. Raises `Unavailable`."""
+        """The offsets by consumer group, which is named after its stage. Raises `Unavailable`."""

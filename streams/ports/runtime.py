@@ -1,4 +1,4 @@
-"""What surrounds the stages: telemetry, spans, the clock, leases."""
+"""The surroundings of the stages: telemetry, spans, the clock, leases."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,21 +12,21 @@ class Span(Protocol):
 
     @property
     def trace_parent(self) -> str | None:
-        """The W3C `traceparent` of what follows from it."""
+        """The W3C `traceparent` for spans that follow from this one."""
 
     @property
     def is_recording(self) -> bool:
-        """Whether its attributes are kept. Ask before they are made for each record."""
+        """Whether the span's attributes are kept. Check this before making them for each record."""
 
     def end(self, attributes: Mapping[str, str | int], problem: str | None = None) -> None:
-        """End it now. With a `problem` it counts as an error."""
+        """End the span now. With a `problem` it counts as an error."""
 
 
 class Tracer(Protocol):
     """Makes spans."""
 
     def span(self, name: SpanName, parent: str | None, started_at: datetime | None = None) -> Span:
-        """Start a span under a `traceparent`, now or earlier; without one it starts a trace."""
+        """Start a span under a `traceparent`, now or earlier; without a parent it starts a trace."""
 
 
 class Telemetry(Tracer, Protocol):
@@ -34,7 +34,7 @@ class Telemetry(Tracer, Protocol):
 
     @property
     def is_debug_enabled(self) -> bool:
-        """Whether debug events are written. Ask before an event for each record."""
+        """Whether debug events are written. Check this before an event for each record."""
 
     def count(self, metric: str, amount: float = 1, /, **labels: str) -> None: ...
 
@@ -46,16 +46,16 @@ class Telemetry(Tracer, Protocol):
     def observe(self, metric: str, value: float, /) -> None: ...
 
     def debug(self, event: str, /, **fields: object) -> None:
-        """Each attempt, each record."""
+        """Log an event of each attempt or each record."""
 
     def info(self, event: str, /, **fields: object) -> None:
-        """The life of a process."""
+        """Log an event in the life of a process."""
 
     def warning(self, event: str, /, **fields: object) -> None:
-        """What heals by itself, but somebody should know."""
+        """Log a problem that heals by itself, but that somebody should know."""
 
     def error(self, event: str, /, **fields: object) -> None:
-        """What needs a person."""
+        """Log a problem that needs a person."""
 
 
 class Clock(Protocol):

@@ -1,4 +1,4 @@
-"""What SQL stores of deliveries, jobs, erasures, usage and mails."""
+"""The SQL storage of deliveries, jobs, erasures, usage and mails."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from streams.core.page import Cursor, Page
 
 
 class Recorder(Protocol):
-    """Stores what happened to deliveries."""
+    """Stores the results of deliveries."""
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """Store a batch in one transaction; a second time changes nothing. Returns the events stored with another body.
 
-        Raises `RowRefused` for a row that the database does not take, `Unavailable` when it is away.
+        Raises `RowRefused` for a row that the database does not accept, and `Unavailable` when it is away.
         """
 
 
@@ -53,10 +53,10 @@ class DeliveryStore(Protocol):
         """How many deliveries match, and when the oldest and the newest were first seen."""
 
     async def existing(self, delivery_ids: Sequence[str]) -> Collection[str]:
-        """Those of these ids that a delivery has."""
+        """The ids among these that a delivery has."""
 
     async def with_outcome(self, delivery_ids: Sequence[str]) -> Collection[str]:
-        """Those of these deliveries that wait no longer, and whose payload is stored."""
+        """The deliveries among these that no longer wait, and whose payload is stored."""
 
 
 class Replays(Protocol):
@@ -78,7 +78,7 @@ class HeldDeliveries(Protocol):
     async def oldest(
         self, webhook_id: str, limit: int, excluded: Collection[str] = (), failed_rows: FailedRows = None
     ) -> Sequence[HeldDelivery]:
-        """Without the deliveries with the `excluded` ids."""
+        """The oldest held deliveries, without the `excluded` ids."""
 
     async def progress(
         self, delivery_ids: Sequence[str], failed_rows: FailedRows = None
@@ -86,12 +86,12 @@ class HeldDeliveries(Protocol):
 
 
 class OverdueRetries(Protocol):
-    """Retries that did not leave in time."""
+    """Retries that were not sent in time."""
 
     async def resend(self, due_before: datetime, limit: int) -> int:
-        """Start a new generation of retries that were due before, at most `limit`. Returns how many.
+        """Start a new generation of retries that were due before this time, at most `limit`. Returns how many.
 
-        One without a payload becomes a dead letter.
+        A retry without a payload becomes a dead letter.
         """
 
 
@@ -99,31 +99,31 @@ class Jobs(Protocol):
     """Work on many deliveries that a person started."""
 
     async def add(self, job: Job, audit_entry: AuditEntry) -> Job:
-        """Returns the job with its total; the stored one when there is a job with this id.
+        """Add a job. Returns it with its total; if there is a job with this id, returns the stored one.
 
-        Raises `Conflict` when another replay of the same webhook is not finished, or `MAX_UNFINISHED_JOBS_PER_ACCOUNT`
-        jobs of the account are not.
+        Raises `Conflict` if another replay of the same webhook is unfinished, or if the account already has
+        `MAX_UNFINISHED_JOBS_PER_ACCOUNT` unfinished jobs.
         """
 
     async def find(self, job_id: str) -> Job | None: ...
 
     async def list_unfinished(self, after_id: str, failed_rows: FailedRows = None) -> Sequence[Job]:
-        """Those of the next account behind `after_id`, by id: the oldest `MAX_UNFINISHED_JOBS_PER_ACCOUNT`.
+        """The oldest `MAX_UNFINISHED_JOBS_PER_ACCOUNT` unfinished jobs of the next account after `after_id`, by id.
 
-        None behind the last account.
+        Empty after the last account.
         """
 
     async def advance(self, job_id: str) -> Job:
         """Do one more portion of the stored deliveries and store the progress, in one transaction."""
 
     async def store_backfill(self, job: Job, progress: Backfill, batch: Batch) -> Job:
-        """Store the batch's deliveries that do not exist, their events and the progress, in one transaction.
+        """Store the batch's new deliveries, their events and the progress, in one transaction.
 
-        Changes nothing when the stored job is no longer at `job.backfill`. Returns what is stored then.
+        Changes nothing if the stored job is no longer at `job.backfill`. Returns the stored job.
         """
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
-        """End a job that is not finished. Returns what is stored then; None when there is no such job."""
+        """End a job that is not finished. Returns the stored job; None if there is no such job."""
 
 
 # -- erasures ------------------------------------------------------------------------------------------------------
@@ -136,29 +136,29 @@ class Erasures(Protocol):
         """The keyed hash of a learner."""
 
     async def start(self, erasure: Erasure, hash_key_id: str, learner_id: str, audit_entry: AuditEntry) -> Erasure:
-        """From now on nothing that is recorded brings the learner's data back. Returns what is stored.
+        """Begin an erasure: no later record brings the learner's data back. Returns the stored erasure.
 
-        The erasure is due for the topic `erasures`, by which `deliver` knows it.
+        The erasure is due for the topic `erasures`, from which `deliver` learns of it.
         """
 
     async def find(self, erasure_id: str) -> Erasure | None: ...
 
     async def list_unfinished(self, cutoff: datetime, failed_rows: FailedRows = None) -> Sequence[Erasure]:
-        """Those that were created before, oldest first."""
+        """The unfinished erasures that were created before this time, oldest first."""
 
     async def advance(self, erasure_id: str) -> Erasure:
         """Erase one more portion and store the progress, in one transaction."""
 
 
 class ErasurePage(NamedTuple):
-    """A portion of SQL's erasures: its last learner, None at the end; and how many of it the topic has."""
+    """A portion of SQL's erasures: its last learner (None at the end), and how many of them the topic has."""
 
     last_learner: tuple[str, str] | None
     on_topic_count: int
 
 
 class ErasureHistory(Protocol):
-    """The records of the topic `erasures` from its start, for a database that does not know what they say."""
+    """The records of the topic `erasures` from its start, for a database that lacks some of them."""
 
     async def read(self, offset: int) -> tuple[Sequence[ErasedLearner], int | None]:
         """The erasures from this offset on, and where the next portion begins; None at the end.
@@ -179,35 +179,35 @@ class ErasureOutbox(ErasureStatus, Protocol):
     async def reconcile_next(
         self, after: tuple[str, str], time_on_topic: Callable[[str], datetime | None]
     ) -> ErasurePage:
-        """Make due what the topic has not, or older, in the next portion behind this key. Takes a learner's hash."""
+        """Make erasures due that the topic lacks or has older, in the portion after this key. Looks up by hash."""
 
     async def learn(self, erased: Sequence[ErasedLearner]) -> int:
-        """Store those that SQL has not, or older: the topic has them. Returns how many."""
+        """Store the topic's erasures that SQL lacks or has older. Returns how many."""
 
     async def hash_keys(self) -> Mapping[str, str]:
-        """The keys of the hashes, encrypted, by id; the own one first. Raises `WrongKeys`."""
+        """The encrypted keys of the hashes, by id; this database's own key is first. Raises `WrongKeys`."""
 
     async def learn_hash_keys(self, ciphertexts: Mapping[str, str]) -> int:
-        """Store those keys that SQL has not. Returns how many."""
+        """Store the keys that SQL lacks. Returns how many."""
 
     async def unused_hash_keys(self) -> Sequence[str]:
-        """The keys of other databases by which no learner is known any more."""
+        """The keys of other databases that no learner's hash uses any more."""
 
     async def forget_hash_key(self, hash_key_id: str) -> None: ...
 
     async def list_due(self, limit: int) -> Sequence[ErasedLearner]: ...
 
     async def mark_published(self, erased: Sequence[ErasedLearner]) -> None:
-        """The topic has these now. A learner who was erased again since stays due."""
+        """Note that the topic has these now. A learner who was erased again since then stays due."""
 
     async def mark_dirty(self, keys: Sequence[tuple[str, str]]) -> None:
-        """Make these due again, by account and hash. Unknown ones are skipped."""
+        """Make these erasures due again, by account and hash. Unknown ones are skipped."""
 
     async def list_expired(self, before: datetime, limit: int) -> Sequence[ErasedLearner]:
-        """The oldest that were erased before."""
+        """The oldest erasures from before this time."""
 
     async def forget(self, erased: Sequence[ErasedLearner]) -> None:
-        """Delete these, unless the learner was erased again."""
+        """Delete these erasures, unless the learner was erased again."""
 
     async def published_count(self) -> int:
         """How many learners the topic has."""
@@ -220,7 +220,7 @@ class ErasedEvents(Protocol):
     """Knows which events are of erased learners."""
 
     async def find_erased(self, events: Mapping[EventKey, RecordedEvent]) -> Collection[EventKey]:
-        """Those of these events that are erased."""
+        """The events among these that are erased."""
 
 
 # -- usage ---------------------------------------------------------------------------------------------------------
@@ -230,34 +230,34 @@ class UsageMeter(Protocol):
     """Counts launches. `incarnation` names the topic that they are read from."""
 
     async def positions(self, incarnation: str, partitions: Sequence[int]) -> Mapping[int, int]:
-        """Where to read on in each partition of the topic. A recreated topic begins at its start."""
+        """The offset to read next in each partition of the topic. A recreated topic begins at its start."""
 
     async def count(self, incarnation: str, moves: Sequence[OffsetRange], batch: LaunchBatch) -> NewLaunches | None:
         """Count the launches of these ranges, in one transaction with the new positions.
 
-        Returns how many are new; None, and nothing is changed, when the positions are not those of `moves`. Raises
-        `RowRefused` for a launch that the database does not take.
+        Returns how many are new. If the positions are not those of `moves`, changes nothing and returns None. Raises
+        `RowRefused` for a launch that the database does not accept.
         """
 
 
 class UnknownAccounts(Protocol):
-    """The last accounts that events named and that do not exist."""
+    """The last accounts that events named but that do not exist."""
 
     async def existing(self, account_ids: Sequence[str]) -> Collection[str]:
-        """Those of these accounts that exist."""
+        """The accounts among these that exist."""
 
     async def add(self, unknown_accounts: Sequence[UnknownAccount]) -> None:
-        """Add to what is stored of them. Only the newest are kept."""
+        """Add to the stored figures of these accounts. Only the newest are kept."""
 
 
 class OutgoingEvents(Protocol):
-    """Events of our own that are not acknowledged by the broker yet."""
+    """This system's own events that the broker has not acknowledged yet."""
 
     async def list_due(self, limit: int) -> Sequence[OutgoingEvent]:
-        """Oldest first."""
+        """The events to send, oldest first."""
 
     async def wait(self) -> None:
-        """Return when there may be one, after a second at the latest."""
+        """Return when there may be an event, after a second at the latest."""
 
     async def remove(self, ids: Sequence[str]) -> None:
         """Forget events that the broker acknowledged."""
@@ -268,7 +268,7 @@ class OutgoingEvents(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DueMails:
-    """What is sent as one mail, with its recipients."""
+    """Mails that are sent as one, with their recipients."""
 
     mails: Sequence[Mail]
     emails: tuple[str, ...]
@@ -278,7 +278,7 @@ class DueMails:
 
 
 class FailedWorkLog(Protocol):
-    """The work that failed at its row, for operators to read."""
+    """The work that failed because of its row, for operators to read."""
 
     async def note(self, failed_work: FailedWork) -> None:
         """Store a failure in place of an earlier one of the same work."""
@@ -312,16 +312,16 @@ class Prunable(Enum):
 
 
 class Backlogs(Protocol):
-    """What waits in the whole deployment."""
+    """The waiting work of the whole deployment."""
 
     async def read(self) -> Backlog:
-        """Raises `Unavailable`."""
+        """Read the backlog. Raises `Unavailable`."""
 
 
 class PruneResult(NamedTuple):
     """The rows that were deleted, the age of the youngest, and the seconds that the statements took.
 
-    `reached` is None where no row was deleted, and where rows of a kind are not deleted in the order of their ages.
+    `reached` is None if no row was deleted, or if rows of the kind are not deleted in the order of their ages.
     """
 
     rows: int
@@ -332,7 +332,7 @@ class PruneResult(NamedTuple):
 class Pruning(Protocol):
     """Deletes old rows."""
 
-    # Whether no one else writes during a transaction.
+    # Whether nothing else writes during a transaction.
     is_only_writer: bool
 
     async def prune(
@@ -340,10 +340,10 @@ class Pruning(Protocol):
     ) -> PruneResult:
         """Delete up to `limit` rows in one transaction, the oldest first.
 
-        `since` is where the last portion ended: the entries of its rows are still in the index.
+        `since` is where the last portion ended, because the entries of its rows are still in the index.
         Deliveries are deleted when they are delivered, discarded or failed, with their attempts and events; deleted
         webhooks with their secrets, health and pauses, when their tombstone is published and no delivery is left.
         """
 
     async def oldest(self, prunable: Prunable, cutoff: datetime) -> datetime | None:
-        """The age of the oldest row that could be deleted; None when there is none."""
+        """The age of the oldest row that could be deleted; None if there is none."""

@@ -1,4 +1,4 @@
-"""What SQL stores of webhooks, and counts of them."""
+"""The SQL storage of webhooks, and counts of them."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class Webhooks(Protocol):
     async def add(
         self, registration: Registration, audit_entry: AuditEntry | None = None, limit: int | None = None
     ) -> Registration:
-        """Raises `Conflict` when the account already has `limit` webhooks."""
+        """Add a webhook. Raises `Conflict` if the account already has `limit` webhooks."""
 
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
-        """Oldest first."""
+        """The webhooks, oldest first."""
 
     async def page(
         self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
-        """An account's webhooks, newest first; with `status` only those in it.
+        """An account's webhooks, newest first; with `status`, only webhooks with that status.
 
         A page ends early when its rows have more than `MAX_LIST_BYTES`.
         """
@@ -42,11 +42,11 @@ class Webhooks(Protocol):
         held_choice: HeldChoice = HeldChoice.DELIVER,
         audit: Callable[[Registration, Registration | None], AuditEntry] | None = None,
     ) -> Registration | None:
-        """Apply `change` to the current state and raise the version; when it returns None, delete the webhook.
+        """Apply `change` to the current state and raise the version; if it returns None, delete the webhook.
 
-        `held_choice` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change, from
-        before and after. Returns what is stored now, or what was stored before a deletion; None when there is no such
-        webhook. If `change` raises, nothing is changed.
+        `held_choice` decides about the held deliveries of a pause that ends; `audit` makes the entry of a change from
+        the states before and after. Returns the stored state, or the last one before a deletion; None if there is no
+        such webhook. If `change` raises, nothing is changed.
         """
 
 
@@ -69,7 +69,7 @@ class DueChange:
 
 @dataclass(frozen=True, slots=True)
 class FailedChange:
-    """A webhook that is due, and whose row could not be read."""
+    """A webhook that is due, but whose row could not be read."""
 
     webhook_id: str
     version: int
@@ -84,23 +84,23 @@ class Outbox(Protocol):
     """The webhooks whose newest version is not on the topic yet."""
 
     async def reconcile(self, versions: Mapping[str, int], tombstones: Mapping[str, int] | None) -> Sequence[str]:
-        """Make due what differs from the topic's versions, by webhook id. Returns the ids that SQL does not know.
+        """Make webhooks due that differ from the topic's versions, by id. Returns the ids that SQL does not know.
 
-        A webhook that SQL has in no newer version than the topic (after a restore of SQL) becomes due in a version
-        that is newer than the topic's, its tombstone's and the clock, so that no reader takes it for old.
-        `tombstones` is None for a topic on which nothing was yet.
+        If SQL has a webhook in no newer version than the topic (after a restore of SQL), it becomes due in a version
+        newer than the topic's, its tombstone's and the clock, so that no reader considers it old. `tombstones` is None
+        for a topic that never had a record.
         """
 
     async def reconcile_next(
         self, after_id: str, version_of: Callable[[str], int | None], tombstones: Mapping[str, int] | None
     ) -> Sequence[str]:
-        """Compare the next portion of webhooks, by id. Returns their ids; none behind the last one."""
+        """Compare the next portion of webhooks, by id. Returns their ids; none after the last one."""
 
     async def restart_health(self) -> None:
         """Give each webhook a health epoch that no attempt has, after a restore of SQL, and make it due."""
 
     async def mark_dirty(self, newest: Mapping[str, int]) -> None:
-        """Make these due again, in a version that is not below the topic's, by webhook id. Unknown ids are skipped."""
+        """Make these webhooks due again, in a version not below the topic's, by id. Unknown ids are skipped."""
 
     async def list_due(
         self,
@@ -108,13 +108,13 @@ class Outbox(Protocol):
         refused: Mapping[str, int] | None = None,
         failed_changes: FailedChanges = None,
     ) -> Sequence[DueChange]:
-        """Those that are due longest: up to `limit`, or fewer that are large, but without the `refused` versions.
+        """The webhooks that are due longest: up to `limit`, fewer if large, and without the `refused` versions.
 
-        Those that cannot be read are added to `failed_changes`; without it their error passes on.
+        Webhooks that cannot be read are added to `failed_changes`; without it the error is raised.
         """
 
     async def mark_published(self, appended: Sequence[tuple[DueChange, datetime]]) -> None:
-        """These versions are on the topic since these times; a newer version stays due."""
+        """Note that these versions are on the topic since these times; a newer version stays due."""
 
     async def wait_for_changes(self) -> None:
         """Wait until something may be due, or for a moment. Raises `Unavailable`."""

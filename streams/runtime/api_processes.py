@@ -12,12 +12,12 @@ SHARES_PORT_OPTION = "--shares-port"
 
 
 async def serve_api(deployment: Deployment, count: int) -> None:
-    """Run `count` processes of `api` until SIGTERM or SIGINT; one that ends is started again.
+    """Run `count` processes of `api` until SIGTERM or SIGINT; a process that ends is started again.
 
-    The kernel deals new connections out to them. It is ready while one of them is. Raises `Misconfigured`.
+    The kernel distributes new connections among them. The group is ready while one of them is. Raises `Misconfigured`.
     """
     settings, telemetry = deployment.settings, PrometheusTelemetry("api")
-    # A port that another program has would be shared with it.
+    # A port of another program would be shared with that program.
     listen(settings.api_host, settings.api_port, "SCORM_WEBHOOKS_API").close()
     health_socket = listen(settings.health_host, settings.health_port, "SCORM_WEBHOOKS_HEALTH")
     stop_event = stop_signal()

@@ -76,7 +76,7 @@ class ApiProcess:
             await run_until_first_ends(
                 lambda: self._server.serve(sockets=[self._socket]),
                 lambda: self._encryption_check.watch(self._outages),
-                # It would refuse each event; the next process has a producer that works.
+                # A failed producer would refuse each event; the next process has one that works.
                 self._producer.watch,
             )
         finally:
@@ -101,7 +101,7 @@ class ApiProcess:
         ]
 
     async def _current_problems(self) -> list[str]:
-        """What is missing. Checked at most once a second, because `/readyz` of the API is public."""
+        """The missing prerequisites. Checked at most once a second, because `/readyz` of the API is public."""
         now = asyncio.get_running_loop().time()
         if self._last_check is None or now - self._last_check[0] >= 1:
             self._last_check = now, await self._check_problems()
@@ -118,7 +118,7 @@ class ApiProcess:
 
 
 def make_site(deployment: SqlDeployment) -> Site:
-    """The dashboard's address and looks, and what it says of the deployment."""
+    """The dashboard's address and looks, and the facts about the deployment that it shows."""
     settings = deployment.settings
     has_mail_server = bool(deployment.environ.get("SMTP_URL"))
     logo = settings.brand_logo

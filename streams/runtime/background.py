@@ -16,7 +16,7 @@ SEPARATE_STAGE_REASONS = {
 
 
 def parse_stages(text: str) -> tuple[str, ...]:
-    """The stages of a list with commas. Raises `Misconfigured`."""
+    """Parse a comma-separated list of stages. Raises `Misconfigured`."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
         raise Misconfigured(f"--stages: name one stage or more, such as {','.join(BACKGROUND_STAGES)}")

@@ -136,7 +136,7 @@ class SqlDeployment(SqlParts):
         return SessionService(SqlAccounts(database), SqlUsers(database), SqlSessions(database), self.clock)
 
     def oidc_service(self, telemetry: Telemetry) -> OidcService | None:
-        """Sign-in by OpenID Connect; None where no provider is set."""
+        """Sign-in by OpenID Connect; None if no provider is set."""
         settings, provider = self.settings, self.identity_provider()
         if provider is None:
             return None

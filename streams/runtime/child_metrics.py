@@ -1,4 +1,4 @@
-"""The metrics of child processes as those of one process: a label names the child."""
+"""The metrics of child processes as the metrics of one process: a label names the child."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,8 +14,8 @@ async def child_metrics(
 ) -> tuple[bytes, str]:
     """The metrics of every child that answers, with their content type.
 
-    `own_registries` has those of this process, by the value of their label. They are shown where they are not 0: a
-    process that works for no stage has all metrics, and counts few.
+    `own_registries` has the registries of this process, by the value of their label. Their metrics are shown if they
+    are not 0: a process that works for no stage has all metrics, but counts few.
     """
     metrics = merge_metrics(await supervisor.metrics(), label)
     own_metrics = merge_metrics(

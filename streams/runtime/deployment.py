@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 # All events and deliveries wait for these readers, which read few records.
 COMPACTED_TOPIC_WATCHDOG_SECONDS = 15.0
-# In the data directory, without DATABASE_URL.
+# In the data directory, if there is no DATABASE_URL.
 SQLITE_FILE_NAME = "scorm-webhooks.db"
 
 AnyDeployment = TypeVar("AnyDeployment", bound="Deployment")
@@ -88,7 +88,7 @@ class Deployment:
 
     @classmethod
     def from_environment(cls: type[AnyDeployment], environ: Mapping[str, str] | None = None) -> AnyDeployment:
-        """Raises `Misconfigured` for a setting that is unknown or wrong."""
+        """Read the settings. Raises `Misconfigured` for a setting that is unknown or wrong."""
         environ = with_secrets(os.environ if environ is None else environ)
         return cls(load_settings(environ), environ)
 
@@ -101,7 +101,7 @@ class Deployment:
 
     @property
     def token_source(self) -> TokenSource | None:
-        """The source of the tokens of the Kafka clients. None without clients, and without OAuth."""
+        """The source of the tokens of the Kafka clients. None if there are no clients, or no OAuth."""
         return token_source(self.kafka) if "kafka" in vars(self) else None
 
     @cached_property
@@ -116,7 +116,7 @@ class Deployment:
         return bool(self.environ.get("DATABASE_URL")) or (self.settings.data_dir / SQLITE_FILE_NAME).exists()
 
     def require_system(self) -> None:
-        """Raises `Misconfigured` if there is no system here: a command must not create a second, empty one."""
+        """Raise `Misconfigured` if there is no system here: a command must not create a second, empty one."""
         if not self.has_system:
             folder = self.settings.data_dir.absolute()
             raise Misconfigured(
@@ -155,7 +155,7 @@ class Deployment:
 
     @cached_property
     def event_codec(self) -> EventCodec:
-        """The codec for events, which producers may write in Confluent's framing when there is a registry."""
+        """The codec for events, which producers may write in Confluent's framing if there is a registry."""
         url = self.environ.get(REGISTRY_URL)
         is_confluent = self.settings.event_framing == "confluent"
         if not url:
@@ -205,7 +205,7 @@ class Deployment:
             raise Misconfigured(f"SCORM_WEBHOOKS_DATA_DIR: {path}: {error.strerror}") from None
 
     def schema_problem(self) -> str | None:
-        """Why the database is not as this version needs it. None when it is.
+        """Why the database does not fit this version. None if it does.
 
         Raises `Unavailable`, and `Misconfigured` for a pooler that the settings do not name.
         """
@@ -220,7 +220,7 @@ class Deployment:
         return None
 
     def event_client(self, telemetry: Telemetry) -> EventClient:
-        """What `fan-out` reads with."""
+        """The client that `fan-out` reads with."""
         settings = self.settings
         if settings.fan_out_consumer == "librdkafka":
             return self.consumer(FAN_OUT_GROUP, [SESSION_EVENTS], telemetry)
@@ -238,11 +238,11 @@ class Deployment:
         )
 
     def client_ids(self, group: str) -> Callable[[], Sequence[str]]:
-        """Asks for the client id of each member of a group. It raises `Unavailable`."""
+        """A function that returns the client id of each member of a group. It raises `Unavailable`."""
         return GroupMembers(self.kafka, group).client_ids
 
     def replay_lookup(self, telemetry: Telemetry) -> ReplayLookup:
-        """The look-up of replays for `deliver`. While the database is away it knows none."""
+        """The look-up of replays for `deliver`. While the database is away, it knows of none."""
         from streams.adapters.replay_lookup import replay_lookup
 
         return replay_lookup(self.database_address, self.outages(telemetry), self.settings.is_behind_pooler)
@@ -318,7 +318,7 @@ class Deployment:
         )
 
     def _watchdog_factory(self, telemetry: Telemetry, max_seconds: float = math.inf) -> NewWatchdog:
-        """What watches a consumer. The process ends soon after a standstill, even if the consumer cannot be closed."""
+        """The factory of watchdogs. After a standstill the process ends soon, even if a consumer cannot be closed."""
         probe, seconds = RecordProbe(self.kafka, self.settings.topic_prefix), self.settings.watchdog_seconds
 
         def make_watchdog(name: str, positions: Positions) -> ConsumerWatchdog:

@@ -1,4 +1,4 @@
-"""Serve probes and metrics by HTTP. A server of a framework would take 8 MB of each process."""
+"""Serve probes and metrics by HTTP. A framework's server would take 8 MB in each process."""
 
 import asyncio
 import logging
@@ -107,7 +107,7 @@ async def serve_health(
 ) -> AsyncIterator[int]:
     """Serve `/healthz`, `/readyz` and `/metrics` during the block. Yields the port.
 
-    `/readyz` has the version, or 503 with what is missing.
+    `/readyz` returns the version, or 503 with the problems.
 
     Instead of a registry, a function may return the metrics as they are sent, with their content type.
     """

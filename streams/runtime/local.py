@@ -41,7 +41,7 @@ async def run_system(
 ) -> AsyncIterator[Supervisor]:
     """Run all stages of a deployment during the block, some of them in one process if it is `is_small`.
 
-    The data directory has the embedded broker's address.
+    The embedded broker's address is written to the data directory.
     """
     deployment.make_data_dir()
     with _start_broker(deployment, telemetry) as environ:
@@ -61,7 +61,7 @@ async def run_system(
             await asyncio.sleep(0)
             yield supervisor
         finally:
-            # A supervisor that ended by itself has an exception to raise.
+            # If the supervisor ended by itself, it has an exception to raise.
             if supervisor.is_running:
                 supervisor_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -77,7 +77,7 @@ def _is_embedded(deployment: SqlDeployment) -> bool:
 async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> None:
     """End deliveries that wait in SQL: the last broker had them, and the new one is still empty."""
     lease = deployment.lease("publish")
-    # Another deployment may use the same database server. A data directory has only one `up` at a time.
+    # Another deployment may use the same database server. Only one `up` at a time uses a data directory.
     if not deployment.database.is_sqlite and not await _take_lease(lease):
         telemetry.warning("database_in_use", effect="deliveries of the other deployment are left as they are")
         return
@@ -93,7 +93,7 @@ async def _end_lost_deliveries(deployment: SqlDeployment, telemetry: PrometheusT
 
 
 async def _take_lease(lease: SqlLease) -> bool:
-    """Take a lease. A killed publisher holds it for some seconds more."""
+    """Take a lease. A killed publisher may hold it for some seconds more."""
     for _ in range(int(LEASE_SECONDS) + 2):
         if await lease.renew():
             return True
@@ -112,7 +112,7 @@ async def _warn_of_lost_deliveries(deployment: SqlDeployment, telemetry: Prometh
 
 
 async def serve_up(deployment: SqlDeployment, *, is_small: bool) -> None:
-    """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` when a stage cannot start."""
+    """Run `up` until SIGTERM or SIGINT. Raises `Misconfigured` if a stage cannot start."""
     telemetry = PrometheusTelemetry("up")
     stop_event = stop_signal()
     with _lock_data_dir(deployment.make_data_dir()):
@@ -159,7 +159,7 @@ async def _wait_for_end(stop_event: asyncio.Event, supervisor: Supervisor) -> No
 
 @contextmanager
 def _start_broker(deployment: SqlDeployment, telemetry: PrometheusTelemetry) -> Iterator[dict[str, str]]:
-    """The environment of the stages, with a broker's address."""
+    """The environment of the stages, including a broker's address."""
     environ = dict(deployment.environ)
     if not _is_embedded(deployment):
         yield environ
@@ -196,7 +196,7 @@ def _embedded_settings(settings: Settings) -> dict[str, str]:
 
 @contextmanager
 def _lock_data_dir(data_dir: Path) -> Iterator[None]:
-    """Hold the lock of a data directory. Raises `Misconfigured` when another `up` holds it."""
+    """Hold the lock of a data directory. Raises `Misconfigured` if another `up` holds it."""
     try:
         lock = (data_dir / "up.lock").open("w")
     except OSError as error:

@@ -21,8 +21,8 @@ from streams.runtime.readiness import group_by_cause
 from streams.runtime.running_stage import RunningStage
 from streams.tasks import stop_signal
 
-# Reference counts free nearly everything. With the default thresholds, the search for cycles among thousands of records
-# took a third of a busy stage's time.
+# Reference counting frees nearly everything. With the default thresholds, the search for cycles among thousands of
+# records took a third of a busy stage's time.
 GARBAGE_THRESHOLDS = (50_000, 20, 20)
 LOOP_LAG_WINDOW_SECONDS = 15.0
 LOOP_LAG_INTERVAL_SECONDS = 0.5
@@ -38,11 +38,11 @@ async def run_process(
     stop_seconds: float,
     ends_with_stdin: bool,
 ) -> None:
-    """Run stages until SIGTERM or SIGINT, or until one ends. Then drain. Raises what a stage raises.
+    """Run stages until SIGTERM or SIGINT, or until one ends, then drain them. Raises the exception of a stage.
 
-    The socket `health_socket` serves the probes. `/healthz` answers before a stage is made, and `/readyz` says what the
-    start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the latest,
-    even if no broker answers.
+    The socket `health_socket` serves the probes. `/healthz` responds before a stage is made, and `/readyz` says what
+    the start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the
+    latest, even if no broker responds.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stop_event = stop_signal()
@@ -77,7 +77,7 @@ async def run_process(
 
 
 async def _end_stage(stage: RunningStage[Any], stage_task: "asyncio.Task[None]") -> None:
-    """Drain a stage and end it. It waits for no other stage: another process may want its lease."""
+    """Drain a stage and end it. It does not wait for other stages, because another process may want its lease."""
     if not stage_task.done():
         await stage.drain()
     stage_task.cancel()
@@ -89,7 +89,7 @@ def _readiness_problems(stages: Sequence[RunningStage[Any]]) -> list[str]:
 
 
 async def _freeze_imported_modules(stages: Sequence[RunningStage[Any]]) -> None:
-    """Once all stages are made: imported modules are never freed."""
+    """Freeze modules once all stages are made, because imported modules are never freed."""
     for stage in stages:
         await stage.made_event.wait()
     gc.freeze()

@@ -1,10 +1,10 @@
-"""Put problems together: each cause once, with the stages that have it."""
+"""Group problems by cause: each cause once, with the stages that report it."""
 
 from collections.abc import Iterable
 
 
 def group_by_cause(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """One line for each cause, with the names of the stages that report it. "" is left out."""
+    """One line for each cause, with the names of the stages that report it. The cause "" is left out."""
     names_by_cause: dict[str, list[str]] = {}
     for name, cause in problems:
         names_by_cause.setdefault(cause, []).append(name)

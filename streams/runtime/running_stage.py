@@ -9,29 +9,29 @@ from streams.stages.lease import LeaseLost
 
 
 class Runnable(Protocol):
-    """What a process runs, until it is cancelled or fails."""
+    """The work of a process, which runs until it is cancelled or fails."""
 
     async def run(self) -> None: ...
 
     async def drain(self) -> None:
-        """Accept nothing new, finish what has begun, and commit it.
+        """Accept no new work, finish what has begun, and commit it.
 
-        Raises `TimeoutError` when that takes too long. What is complete is committed before.
+        Raises `TimeoutError` if that takes too long. Completed work is committed before.
         """
 
     def readiness_problems(self) -> list[str]:
-        """Why it cannot work at the moment. Empty when it can."""
+        """Why it cannot work at the moment. Empty if it can."""
 
 
 AnyTelemetry = TypeVar("AnyTelemetry", bound=Telemetry)
-# Waits for what a stage needs, then makes it. The second argument takes the reason for each wait.
+# Waits for a stage's prerequisites, then makes it. The second argument takes the reason for each wait.
 PrepareStage = Callable[[AnyTelemetry, Callable[[str], None]], Awaitable[Runnable]]
 
 
 class RunningStage(Generic[AnyTelemetry]):
     """A stage from its start. It is not ready until it is made; `made_event` is set then.
 
-    `name` is what problems call it; a stage that is alone in its process needs none.
+    `name` is the stage's name in problems; a stage that is alone in its process needs none.
     """
 
     def __init__(self, prepare_stage: PrepareStage[AnyTelemetry], telemetry: AnyTelemetry, name: str = "") -> None:
@@ -48,7 +48,7 @@ class RunningStage(Generic[AnyTelemetry]):
         await stage.run()
 
     async def drain(self) -> None:
-        """Drain it, and log how that went."""
+        """Drain the stage, and log the result."""
         if self._stage is None:
             return
         self.telemetry.info("draining")
@@ -60,7 +60,7 @@ class RunningStage(Generic[AnyTelemetry]):
             self.telemetry.warning("drain_timed_out", why=str(error) or None, effect=effect)
 
     def readiness_problems(self) -> list[str]:
-        """Each cause once."""
+        """The problems, each cause once."""
         return list(dict.fromkeys(self._stage.readiness_problems())) if self._stage else [self._start_problem]
 
     def _set_start_problem(self, reason: str) -> None:
@@ -68,7 +68,7 @@ class RunningStage(Generic[AnyTelemetry]):
 
 
 class GroupedStage(RunningStage[AnyTelemetry]):
-    """A stage beside others. When it loses its lease, it starts again with new metrics, and the others go on."""
+    """A stage among others. If it loses its lease, it starts again with new metrics, and the others continue."""
 
     def __init__(
         self, name: str, prepare_stage: PrepareStage[AnyTelemetry], new_telemetry: Callable[[str], AnyTelemetry]

@@ -8,9 +8,9 @@ from streams.core.errors import Misconfigured
 
 
 def listen(host: str, port: int, settings_prefix: str, *, is_shared: bool = False) -> socket.socket:
-    """Listen on a port. Port 0 is any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`.
+    """Listen on a port. Port 0 means any free one. Raises `Misconfigured`, which names `<settings>_HOST` or `_PORT`.
 
-    Several processes may listen on a `is_shared` port: the kernel deals its connections out.
+    Several processes may listen on an `is_shared` port: the kernel distributes its connections among them.
     """
     try:
         return socket.create_server(

@@ -45,7 +45,7 @@ from streams.topics import STAGE_TOPICS
 
 
 class SqlParts(Deployment):
-    """A deployment with its database: makes what stages and services consist of."""
+    """A deployment with its database: makes the parts of stages and services."""
 
     @cached_property
     def encryption_check(self) -> SqlEncryptionCheck:
@@ -87,7 +87,7 @@ class SqlParts(Deployment):
         return SqlFailedWork(self.database)
 
     def postponed_work(self, telemetry: Telemetry) -> PostponedWork:
-        """For one process: the work that it tries again later."""
+        """The failed work of one process, which it tries again later."""
         return PostponedWork(self.failed_work(), self.clock, telemetry)
 
     def recorder(self, telemetry: Telemetry) -> SqlRecorder:
@@ -124,7 +124,7 @@ class SqlParts(Deployment):
 
     @property
     def max_state_bytes(self) -> int:
-        """Of players' states of one account."""
+        """The limit of all players' states of one account."""
         return self.settings.player_states_mib * 1024**2
 
     def stored_course_sessions(self, telemetry: Telemetry) -> SqlCourseSessions:
@@ -165,7 +165,7 @@ class SqlParts(Deployment):
         }
         if settings.dead_letter_retention_days is not None:
             retention_days[Prunable.DEAD_LETTERS] = settings.dead_letter_retention_days
-        # Nothing names a deleted webhook for longer, but its deliveries that wait for a decision, which keep it.
+        # A deleted webhook is needed no longer than this, except by deliveries that wait for a decision and so keep it.
         retention_days[Prunable.WEBHOOKS] = max(retention_days.values())
         return {prunable: timedelta(days=count) for prunable, count in retention_days.items()}
 
@@ -173,7 +173,7 @@ class SqlParts(Deployment):
         return SqlMails(self.database)
 
     def mail_transport(self) -> MailTransport | None:
-        """The mail server of SMTP_URL; None where it is not set."""
+        """The mail server of SMTP_URL; None if it is not set."""
         url = self.environ.get("SMTP_URL")
         if not url:
             return None
@@ -182,7 +182,7 @@ class SqlParts(Deployment):
         return SmtpTransport(smtp_server(url), self.settings.mail_from, self._ssl_context())
 
     def identity_provider(self) -> IdentityProvider | None:
-        """The OpenID Connect provider of the settings; None where none is set."""
+        """The OpenID Connect provider of the settings; None if none is set."""
         settings = self.settings
         if not (settings.oidc_issuer and settings.oidc_client_id and settings.oidc_client_secret):
             return None

@@ -30,7 +30,7 @@ def _make_lease_keeper(stage: str, deployment: SqlParts, telemetry: Telemetry) -
 
 
 class PublishProcess:
-    """The `publish` stage: what an event or a change of a webhook waits for."""
+    """The `publish` stage. Events and changes of webhooks wait for it."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._outages = deployment.outages(telemetry)
@@ -152,7 +152,7 @@ class PublishProcess:
 
 
 class MaintainProcess:
-    """The `maintain` stage. No event and no webhook change waits for it."""
+    """The `maintain` stage. No event or webhook change waits for it."""
 
     def __init__(self, deployment: SqlParts, telemetry: Telemetry) -> None:
         self._deployment, self._telemetry = deployment, telemetry

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # The event is delivered, so the records about it may be batched, which saves the broker requests.
 PRODUCER_LINGER_MS = 20
 
-# What `deliver` reads in addition to the retry topics.
+# The topics that `deliver` reads in addition to the retry topics.
 DELIVER_TOPICS = (DELIVERIES, BULK_DELIVERIES, TEST_DELIVERIES)
 
 
@@ -64,12 +64,12 @@ class FanOutProcess:
         self._fan_out = FanOut(deployment.event_codec, self._subscriptions, self._producer, telemetry, self._outages)
         client = deployment.event_client(telemetry)
         settings = deployment.settings
-        # Faust makes its fetches wait. librdkafka cannot, so that the batches do.
+        # Faust makes its fetches wait. librdkafka cannot, so the batches wait instead.
         gather_seconds = settings.latency_budget_ms / 1000 if settings.fan_out_consumer == "librdkafka" else 0
         self._reader = EventReader(client, deployment.event_codec, telemetry, self._outages, gather_seconds)
         group_name, client_name = settings.topic_prefix + FAN_OUT_GROUP, settings.fan_out_consumer
         self._check_group = partial(check_group, deployment.client_ids(group_name), group_name, client_name)
-        # Why it does not join its group yet.
+        # Why this stage does not join its group yet.
         self._start_problem: str | None = None
         self._drain_seconds = deployment.settings.time_limits.drain_seconds
 
@@ -80,9 +80,9 @@ class FanOutProcess:
             await self._producer.close()
 
     async def _consume(self) -> None:
-        # The first question for the end of the topic opens a connection. Do it before the first event.
+        # The first request for the end of the topic opens a connection. Do it before the first event.
         await self._subscriptions.catch_up()
-        # A member that joined in spite of it would fail again and again.
+        # A member that joined anyway would fail again and again.
         await wait_until_met(self._check_group, BROKER, self._outages, self._set_start_problem)
         self._start_problem = None
         await run_until_first_ends(self._reader.run, lambda: self._fan_out.run(self._reader))

@@ -1,4 +1,4 @@
-"""What `up` prints at its start: on a terminal a line of progress, and when all is ready the addresses."""
+"""The lines that `up` prints at its start: on a terminal its progress, and the addresses when all is ready."""
 
 import asyncio
 import sys
@@ -25,12 +25,12 @@ class Stages(Protocol):
 
 
 def is_on_terminal() -> bool:
-    """Whether a person sees what this process prints, its log lines among it."""
+    """Whether a person sees what this process prints, including its log lines."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 def quiet_log_settings() -> dict[str, str]:
-    """On a terminal the log begins at `warning`, unless its level is set: links are not to be lost among its lines."""
+    """On a terminal the log begins at `warning`, unless its level is set: links must not be lost among log lines."""
     return {LOG_LEVEL_SETTING: "warning"} if is_on_terminal() else {}
 
 
@@ -43,7 +43,7 @@ def print_start(settings: Settings) -> None:
 
 
 async def wait_until_up(stages: Stages, stop_event: asyncio.Event, health_url: str) -> bool:
-    """Wait until every stage is ready. False when `up` ends before. A long wait is explained once on a terminal."""
+    """Wait until every stage is ready. False if `up` ends before. A long wait is explained once on a terminal."""
     explain_at = time.monotonic() + START_NOTICE_AFTER_SECONDS if is_on_terminal() else None
     while not stop_event.is_set() and stages.is_running and (problems := await stages.readiness_problems()):
         if explain_at is not None and time.monotonic() >= explain_at:
@@ -56,7 +56,7 @@ async def wait_until_up(stages: Stages, stop_event: asyncio.Event, health_url: s
 async def print_addresses(deployment: SqlDeployment, *, is_embedded: bool) -> None:
     """Print where Kafka, the API and the dashboard are; on a terminal also a link that signs in once.
 
-    A log file must not have such a link.
+    A log file must not contain such a link.
     """
     url = deployment.settings.url
     embedded_note = "  (embedded: it forgets everything when this ends)" if is_embedded else ""

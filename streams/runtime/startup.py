@@ -1,4 +1,4 @@
-"""Make the stage of a name, after what it needs is there."""
+"""Make a stage by its name, once its prerequisites are there."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -37,7 +37,7 @@ StageFactory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 @dataclass(frozen=True)
 class StageSpec:
-    """What a stage needs before it starts, and how to make it.
+    """The prerequisites of a stage, and how to make it.
 
     `load_factory` imports its parts, which may take a second. `check_settings` raises `Misconfigured` for a wrong
     setting at once.
@@ -61,9 +61,9 @@ async def prepare_stage(
     on_wait: Callable[[str], None],
     import_lock: asyncio.Lock | None = None,
 ) -> Runnable:
-    """Wait for what the stage needs, then make it. `on_wait` takes the reason for each wait. Raises `Misconfigured`.
+    """Wait for the prerequisites, then make the stage. `on_wait` takes each wait's reason. Raises `Misconfigured`.
 
-    Stages of one process share `import_lock`: a thread must not see a module that another one has half imported.
+    The stages of a process share `import_lock`: a thread must not see a module that another has half imported.
     """
     spec = STAGES[name]
     if import_lock:
@@ -141,7 +141,7 @@ def _load_api(_: Deployment) -> StageFactory:
 
 
 def _with_sql_parts(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> StageFactory:
-    """The factory of a stage that uses the database, and no service."""
+    """The factory of a stage that uses the database but no service."""
     from streams.runtime.sql_parts import SqlParts
 
     return _factory_with(SqlParts, process)
@@ -181,14 +181,14 @@ STAGES: dict[str, StageSpec] = {
         load_factory=_load_deliver,
         check_settings=lambda deployment: deployment.encryption,
     ),
-    # It recognizes erased learners by a key that is encrypted.
+    # It recognizes erased learners by an encrypted key.
     "record": StageSpec(
         required_topics=lambda _: [*RECORD_INPUTS, INVALID],
         load_factory=_load_record,
         needs_database=True,
         check_settings=lambda deployment: deployment.encryption,
     ),
-    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`; it sends events of our own.
+    # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`, and sends our own events.
     "publish": StageSpec(
         required_topics=lambda _: [SUBSCRIPTIONS, ERASURES, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
         load_factory=_load_publish,

@@ -1,4 +1,4 @@
-"""Check what a stage needs before it starts: its topics, and a database of this version."""
+"""Check a stage's prerequisites before it starts: its topics, and a database of this version."""
 
 import asyncio
 import time
@@ -15,9 +15,9 @@ from streams.runtime.deployment import Deployment
 START_TIMEOUT_SECONDS = 60.0
 REQUEST_TIMEOUT_SECONDS = 2.0
 RETRY_INTERVAL_SECONDS = 0.5
-# A client has so long to reach Kafka: one was seen that never did, on a busy machine, where every other one had.
+# The time for a client to reach Kafka: on a busy machine one client never did, while all others had.
 CLIENT_RENEWAL_SECONDS = 20.0
-# A check that takes longer does not end.
+# A check that takes longer will not end.
 CHECK_TIMEOUT_SECONDS = 60.0
 
 Check = Callable[[], None]
@@ -38,9 +38,9 @@ class StartupChecks:
     needs_database: bool = False
 
     def checks(self, deployment: Deployment) -> Iterator[tuple[OutageKind, Check]]:
-        """One check for the topics and one for the database, each with the outage that it may meet.
+        """One check for the topics and one for the database, each with the outage that it may find.
 
-        A check raises `Unavailable` while it is not met. Raises `Misconfigured` at once.
+        A check raises `Unavailable` while its prerequisite is missing. Raises `Misconfigured` at once.
         """
         if self.needs_database:
             _ = deployment.database_url
@@ -51,12 +51,12 @@ class StartupChecks:
             yield DATABASE, partial(_check_database, deployment)
 
     async def wait_until_met(self, deployment: Deployment, outages: Outages, on_wait: Callable[[str], None]) -> None:
-        """Wait until all are met, however long that takes. `on_wait` takes the reason.
+        """Wait until all checks pass, however long that takes. `on_wait` takes the reason.
 
-        Raises `Misconfigured`, and `ScormWebhooksError` when a check hangs: then the process should start again.
+        Raises `Misconfigured`, and `ScormWebhooksError` if a check hangs: the process should then start again.
 
         If the process ended instead, its orchestrator would restart it with a growing delay. A process that waits
-        starts as soon as Kafka and the database are there. Its probe says what is missing.
+        starts as soon as Kafka and the database are there. Its probe shows the problem.
         """
         for kind, check in list(self.checks(deployment)):
             await wait_until_met(check, kind, outages, on_wait)
@@ -64,7 +64,7 @@ class StartupChecks:
     def wait_or_raise(self, deployment: Deployment) -> None:
         """Wait up to a minute, for a command.
 
-        Raises `Misconfigured` for what a person must create, and `Unavailable` when Kafka or the database is away.
+        Raises `Misconfigured` for what a person must create, and `Unavailable` if Kafka or the database is away.
         """
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         for _, check in self.checks(deployment):
@@ -81,7 +81,7 @@ class StartupChecks:
 
 
 async def wait_until_met(check: Check, kind: OutageKind, outages: Outages, on_wait: Callable[[str], None]) -> None:
-    """Repeat a check while it raises `MissingPrerequisite`, or what an outage of this kind raises."""
+    """Repeat a check while it raises `MissingPrerequisite`, or the errors of an outage of this kind."""
     await outages.retry(
         partial(_run_check, check, on_wait), RETRY_INTERVAL_SECONDS, PREREQUISITE_OUTAGE, KAFKA_TOKEN, kind
     )
@@ -107,7 +107,7 @@ def missing_topics_message(topics: Sequence[str], prefix: str) -> str:
 
 
 def check_group(client_ids: Callable[[], Sequence[str]], group: str, client_name: str) -> None:
-    """Raises `MissingPrerequisite` while the group has members of the other client, with which it cannot be shared."""
+    """Raise `MissingPrerequisite` while the group has members of the other client, which cannot share it."""
     other_clients = [
         client_id for client_id in client_ids() if client_id.startswith(FAUST_CLIENT_PREFIX) != (client_name == "faust")
     ]
@@ -120,7 +120,7 @@ def check_group(client_ids: Callable[[], Sequence[str]], group: str, client_name
 
 
 def _existing_topics_query(deployment: Deployment) -> Callable[[], Mapping[str, int]]:
-    """A function that asks for the topics, by one client for many checks: it may take several to connect."""
+    """A function that queries the topics, with one client for many checks: connecting may take several checks."""
     admin, client_made_at = deployment.topics_admin(), time.monotonic()
 
     def query_topics() -> Mapping[str, int]:

@@ -1,4 +1,4 @@
-"""Run each stage in a child process. Restart it when it ends, and end it with the supervisor."""
+"""Run each stage in a child process. Restart it if it ends, and end it with the supervisor."""
 
 import asyncio
 import json
@@ -21,14 +21,14 @@ from streams.runtime.readiness import group_by_cause
 
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
-# After this time, a crash is not part of a crash loop.
+# A crash after this time is not part of a crash loop.
 STABLE_AFTER_SECONDS = 60.0
 METRICS_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class Child:
-    """One process; `name` is what logs and problems call it."""
+    """One process; `name` is its name in logs and problems."""
 
     name: str
     health_port: int = 0
@@ -40,7 +40,7 @@ class Child:
 class Supervisor:
     """Runs `stages`, and `BACKGROUND` if it is among them, with `environ` and `child_options` on the command line.
 
-    Where several processes run one stage, `stages` has a name for each, and `stage_of` knows the stage of a name.
+    If several processes run one stage, `stages` has a name for each, and `stage_of` knows the stage of a name.
 
     Their output goes to the folder `log_dir`, or to this process's output. A child that does not end is killed
     `kill_seconds` after SIGTERM.
@@ -57,7 +57,7 @@ class Supervisor:
     _is_stopping: bool = False
 
     async def run(self) -> None:
-        """Run until cancelled, then stop all children. Raises `Misconfigured` when a stage is misconfigured."""
+        """Run until cancelled, then stop all children. Raises `Misconfigured` if a stage is misconfigured."""
         self.children = {stage: Child(stage) for stage in self.stages}
         supervision_tasks = [asyncio.create_task(self._supervise(child)) for child in self.children.values()]
         try:
@@ -70,11 +70,11 @@ class Supervisor:
 
     @property
     def is_running(self) -> bool:
-        """False after a stage turned out to be misconfigured."""
+        """False after a stage proved to be misconfigured."""
         return not self._is_stopping
 
     async def readiness_problems(self) -> list[str]:
-        """Why some stages cannot work at the moment, each cause once. Empty when all can."""
+        """Why some stages cannot work at the moment, each cause once. Empty if all can."""
         return causes_with_stages(await self.problems())
 
     async def problems(self) -> dict[str, list[str]]:
@@ -85,8 +85,8 @@ class Supervisor:
         return {child.name: lines for child, lines in zip(children, responses, strict=True) if lines}
 
     async def metrics(self) -> dict[str, str]:
-        """The metrics of every process that answers, by its name."""
-        # One that does not answer must not cost the scrape of the others: Prometheus waits ten seconds for all.
+        """The metrics of every process that responds, by its name."""
+        # A process that does not respond must not cost the others' scrape: Prometheus waits ten seconds for all.
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=METRICS_TIMEOUT_SECONDS)) as session:
             children = list(self.children.values())
             texts = await asyncio.gather(*(_request_metrics(session, child) for child in children))
@@ -170,7 +170,7 @@ def _parse_message(line: str) -> str:
 
 
 def causes_with_stages(problems: Mapping[str, Sequence[str]]) -> list[str]:
-    """One line for each cause, with the stages that have it. Those of `background` are named in its own lines."""
+    """One line for each cause, with the stages that report it. Stages of `background` are named in its own lines."""
     named_causes: list[tuple[str, str]] = []
     for child, lines in problems.items():
         for line in lines:

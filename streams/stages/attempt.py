@@ -50,10 +50,10 @@ class AttemptSender:
         self._policy = policy
 
     async def attempt(self, delivery: Delivery, target: SendNow) -> tuple[Attempt, Decision]:
-        """POST once. Returns the attempt as it is recorded, and what follows it.
+        """POST once. Returns the attempt as it is recorded, and the decision that follows.
 
-        Raises `InvalidRecord` where our own code fails at the result, `Unavailable` when this machine is short of
-        something.
+        Raises `InvalidRecord` if our own code fails on the result, and `Unavailable` if this machine is short of a
+        resource.
         """
         ports, policy = self._ports, self._policy
         span = ports.telemetry.span(SpanName.ATTEMPT, delivery.trace_parent)
@@ -64,7 +64,7 @@ class AttemptSender:
             try:
                 request = self._build_request(delivery, target, started_at, span.trace_parent)
             except (InvalidRecord, ValueError) as error:
-                # A request that cannot be signed is retried like any failure. It stops no other webhook.
+                # A request that cannot be signed is retried like any failure, and stops no other webhook.
                 result = Failure(OutcomeKind.UNSENDABLE, str(error))
             else:
                 result = await ports.sender.send(request)
@@ -94,7 +94,7 @@ class AttemptSender:
 
 
 def record_metrics(telemetry: Telemetry, attempt: Attempt) -> None:
-    """Count an attempt, with how long it took, and log it at debug. Call it when its record is acknowledged."""
+    """Count an attempt with its duration, and log it at debug. Call it when its record is acknowledged."""
     milliseconds = attempt.milliseconds
     telemetry.count("attempts_total", outcome=attempt.outcome)
     telemetry.observe("attempt_seconds", milliseconds / 1000)
@@ -125,7 +125,7 @@ def _log_attempt(telemetry: Telemetry, attempt: Attempt) -> None:
 
 
 def _span_attributes(attempt: Attempt) -> dict[str, str | int]:
-    """What a span says of an attempt: nothing of its URL but the host."""
+    """The attributes of an attempt's span. Of its URL, they contain only the host."""
     attributes: dict[str, str | int] = {
         "delivery_id": attempt.delivery_id,
         "event_id": attempt.event_id,

@@ -1,4 +1,4 @@
-"""Metrics of the whole deployment, which the one `maintain` process at work exposes."""
+"""Metrics of the whole deployment, exposed by the one active `maintain` process."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 
 READ_INTERVAL_SECONDS = 15.0
-# A reading of many rows is repeated less often: it takes at most a twentieth of the time.
+# Reading many rows is repeated less often, so that it takes at most a twentieth of the time.
 INTERVAL_FACTOR = 20
 
 
 async def expose_backlog(
     backlogs: Backlogs, lags: GroupLags, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
 ) -> None:
-    """Read what waits and expose it, until cancelled. In an outage the last values stay."""
+    """Read the backlog and expose it until cancelled. In an outage the last values stay."""
     clocks: defaultdict[tuple[str, Partition], LagClock] = defaultdict(LagClock)
 
     async def expose_deliveries() -> None:

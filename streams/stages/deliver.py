@@ -48,14 +48,14 @@ class Deliver:
 
     @invalid_on_failure
     def read(self, record: Record) -> Delivery:
-        """Decode a record. Raises `NewerRecord`, or `InvalidRecord` for what is no delivery."""
+        """Decode a record. Raises `NewerRecord`, or `InvalidRecord` for anything but a delivery."""
         delivery = self._ports.codec.decode(record.value or b"")
         if not isinstance(delivery, Delivery):
             raise InvalidRecord(f"a {type(delivery).__name__.lower()} is not a delivery")
         return delivery
 
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
-        """Make the attempt that is due, if any, and produce what follows. Returns when that is acknowledged.
+        """Make the attempt that is due, if any, and produce what follows. Returns when it is acknowledged.
 
         Raises `InvalidRecord` for a record that our own code cannot handle, and `RecordAbandoned` when the partition
         was revoked, or the process drains, before its request left.
@@ -84,7 +84,7 @@ class Deliver:
             if tier_of(record.partition.topic) is not None:
                 newest_generation = await ports.replay_lookup.newest_generation(delivery.id)
                 if newest_generation is not None and newest_generation > delivery.generation:
-                    # A replay took the place of what waited in a tier.
+                    # A replay replaced the record that waited in a tier.
                     telemetry.count("retries_superseded_total")
                     is_done = True
                     return
@@ -113,13 +113,13 @@ class Deliver:
                             if delivery.target is Target.FALLBACK:
                                 self._fallbacks.record_result(delivery.webhook_id, slot.is_delivered, attempt.ended_at)
                     if is_erased is None:
-                        # A slot that waits for Kafka would count as a slow endpoint.
+                        # A slot kept while waiting for Kafka would make the endpoint seem slow.
                         await ports.erased_learners.wait_until_current()
                         decision = decide(delivery, self._decision_inputs, appended_at, now())
                 except EndpointBusy:
                     decision = decide(delivery, self._decision_inputs, appended_at, now(), is_busy=True)
                 except Unavailable as error:
-                    # This machine is short of something: the delivery waits, and no attempt counts.
+                    # This machine is short of a resource: the delivery waits, and no attempt counts.
                     telemetry.count("attempts_postponed_total")
                     shortage = self._outages[RESOURCE_SHORTAGE]
                     shortage.begin(record_key, str(error))
@@ -137,7 +137,7 @@ class Deliver:
     ) -> None:
         """Produce the record of the attempt, if one was made, and the record that the decision asks for.
 
-        What is counted and logged is acknowledged: a failure before that repeats the record.
+        Only acknowledged records are counted and logged: a failure before that repeats the record.
         """
         telemetry, key = self._ports.telemetry, delivery.webhook_id.encode()
         values: list[tuple[str, RecordValue]] = [] if attempt is None else [(ATTEMPTS, attempt)]

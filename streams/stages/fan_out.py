@@ -24,7 +24,7 @@ from streams.stages.invalid_records import produce_or_store_invalid, store_inval
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
 RETRY_SECONDS = 1.0
-# An account's share of `deliveries`, in this process: so many deliveries in these seconds, all at once if need be.
+# An account's share of `deliveries`, in this process: this many deliveries in these seconds, all at once if need be.
 ACCOUNT_SHARE_DELIVERIES, ACCOUNT_SHARE_SECONDS = 500, 5
 
 # An event with its body, or what is wrong with the record.
@@ -44,7 +44,7 @@ class FanOutResult(NamedTuple):
 class FanOut:
     """Turns one event into n deliveries.
 
-    An account that has used up its share of `deliveries` for the moment gets its deliveries by way of
+    An account that has used up its share of `deliveries` for the moment gets its deliveries through
     `deliveries.bulk`, which `deliver` reads behind the others (docs/decisions/0020).
     """
 
@@ -71,7 +71,7 @@ class FanOut:
         while True:
             async with reader.next_batch(self.deliveries_per_event) as batch:
                 batch.handled_count = await self.handle(batch.records)
-            # Only now are they done: the commit may pass them.
+            # They are done only now, so the commit may pass them.
 
     def deliveries_per_event(self, account_id: str) -> int:
         """How many deliveries an event of this account is expected to become, at least 1."""
@@ -80,7 +80,7 @@ class FanOut:
     async def handle(self, records: Sequence[Record]) -> int:
         """Fan out a batch of events. Returns how many, when each of their deliveries is acknowledged.
 
-        It leaves the rest when they become more deliveries than a batch may have: others have their turn before.
+        It leaves the rest if they become more deliveries than a batch may have: other accounts have their turn first.
         """
 
         async def read_all() -> list[ReadResult]:
@@ -129,7 +129,7 @@ class FanOut:
     def _fan_out(self, record: Record, event: Event, body: bytes, position: SubscriptionsPosition) -> FanOutResult:
         """One delivery for each webhook that wants the event. Raises `InvalidRecord`.
 
-        What is pure is tried again; spans and shares are not, because events share them.
+        Pure work is tried again; spans and shares are not, because events share them.
         """
         span = self._telemetry.span(SpanName.FAN_OUT, event.trace_parent, record.appended_at)
         try:

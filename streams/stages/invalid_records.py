@@ -17,7 +17,7 @@ from streams.ports.kafka import Outgoing, Record, RecordProducer
 from streams.ports.runtime import Telemetry
 from streams.topics import INVALID
 
-# Of a larger record, with its key and headers, only the start is stored; its origin says where the whole record is.
+# Only the start of a larger record (with its key and headers) is stored; its origin says where the whole record is.
 MAX_STORED_BYTES = 1024 * 1024
 TRUNCATED_BYTES = 4096
 MAX_ERROR_BYTES = 1024
@@ -58,9 +58,9 @@ def _origin_headers(record: Record, error: str) -> tuple[tuple[str, bytes], ...]
 async def produce_or_store_invalid(
     producer: RecordProducer, telemetry: Telemetry, outgoing: Sequence[tuple[Outgoing, Record]]
 ) -> Collection[int]:
-    """Produce records, each with the record that it follows from. One that Kafka refuses permanently becomes invalid.
+    """Produce records, each with the record that it follows from. A permanently refused record becomes invalid.
 
-    Returns the indexes of those, when all others are acknowledged. One refused record does not stop the others.
+    Returns the indexes of the refused records when all others are acknowledged. One does not stop the others.
     """
     if not (refusals := await _produce(producer, [record for record, _ in outgoing])):
         return ()
@@ -87,7 +87,7 @@ async def store_invalid(producer: RecordProducer, telemetry: Telemetry, invalid:
         telemetry.count("invalid_records_total", topic=record.partition.topic)
         telemetry.warning("invalid_record_stored", **record.place, why=error)
     for index, reason in refusals.items():
-        # It stays on its own topic until retention.
+        # The record stays on its own topic until retention.
         record, _ = truncated_records[index]
         telemetry.count("invalid_records_not_stored_total", topic=record.partition.topic)
         telemetry.error("invalid_record_not_stored", **record.place, why=reason)

@@ -18,7 +18,7 @@ RETRY_SECONDS = 1.0
 
 
 class LeaseLost(ScormWebhooksError):
-    """Another process holds the lease. This one must stop before it does the same work."""
+    """Another process holds the lease. This process must stop before it does the same work."""
 
 
 class LeaseKeeper:
@@ -60,7 +60,7 @@ class LeaseKeeper:
             await self.check()
 
     async def _watch_keys(self) -> None:
-        """Raises `LeaseLost` for keys that became wrong. It waits for the database, which must delay no renewal."""
+        """Raise `LeaseLost` if the keys became wrong. It waits for the database, which must not delay a renewal."""
         while True:
             await asyncio.sleep(RENEW_INTERVAL_SECONDS)
             try:

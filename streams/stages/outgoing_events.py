@@ -1,4 +1,4 @@
-"""Send events of our own to `session-events`, until the broker acknowledged them."""
+"""Send this system's own events to `session-events` until the broker acknowledges them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ async def send_outgoing_events(
 ) -> None:
     """Serve until cancelled. A crash after the acknowledgement sends an event again, with the same id.
 
-    An event that Kafka refuses stops no other. It is kept, and tried again later.
+    An event that Kafka refuses does not stop the others. It is kept, and tried again later.
     """
     while True:
         postponed_ids = postponed_work.postponed_ids(WorkKind.OUTGOING_EVENT)

@@ -1,4 +1,4 @@
-"""Send retries again whose record is gone: their delivery would wait forever."""
+"""Send retries again if their record is gone: otherwise their delivery would wait forever."""
 
 import asyncio
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from streams.topics import DELIVER_GROUP, RECORD_GROUP, STAGE_TOPICS
 
 CHECK_INTERVAL_SECONDS = 60.0
 BATCH_ROWS = 500
-# With a short schedule, `deliver` may be as late as that under load.
+# With a short schedule, `deliver` may be this late under load.
 MIN_OVERDUE = timedelta(hours=1)
 
 Offsets = Mapping[str, Mapping[Partition, GroupOffsets]]
@@ -30,9 +30,9 @@ async def resend_overdue(
     telemetry: Telemetry,
     postponed_work: PostponedWork,
 ) -> None:
-    """Send retries again that are overdue by more than the longest wait of the schedule, until cancelled.
+    """Send retries again if they are overdue by more than the longest wait of the schedule, until cancelled.
 
-    Only while `deliver` and `record` keep up: otherwise the record may be there, or its attempt is not stored yet.
+    Only while `deliver` and `record` keep up: otherwise the record may exist, or its attempt is not stored yet.
     """
     previous_offsets: Offsets = {}
     while True:
@@ -50,9 +50,9 @@ async def resend_overdue(
 
 
 def is_keeping_up(previous_offsets: Offsets, current_offsets: Offsets, group: str) -> bool:
-    """Whether a group has committed everything that was there at the look before.
+    """Whether a group has committed everything that was there at the previous look.
 
-    Not if a topic is missing: a broker that does not list it does not say that the group has read it.
+    False if a topic is missing: a broker that does not list it does not show that the group has read it.
     """
     previous = previous_offsets.get(group, {})
     is_known = {partition.topic for partition in previous} >= set(STAGE_TOPICS[group])

@@ -1,4 +1,4 @@
-"""Put work aside that fails at what its row holds, and try it again later: one row ends no loop."""
+"""Postpone work that fails because of its row, and try it again later, so that one row ends no loop."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
@@ -17,7 +17,7 @@ MAX_POSTPONED_PER_KIND = 10_000
 class PostponedWork:
     """The work of this process that failed. Each unit is tried again after 5 s, 10 s, … up to 5 minutes.
 
-    A new process tries all of it at once, and once. `now` is in seconds.
+    A new process tries all of it immediately, but only once. `now` is in seconds.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class PostponedWork:
 
     @asynccontextmanager
     async def unit(self, kind: WorkKind, work_id: str, account_id: str = "") -> AsyncIterator[None]:
-        """Run one unit of work. It is postponed when it raises one of `ROW_ERRORS`; all else passes on."""
+        """Run one unit of work. It is postponed if it raises one of `ROW_ERRORS`; any other exception is raised."""
         try:
             yield
         except ROW_ERRORS as error:
@@ -50,7 +50,7 @@ class PostponedWork:
             await self.note_success(kind, work_id)
 
     async def postpone_rows(self, kind: WorkKind, rows: Iterable[FailedRow]) -> None:
-        """Postpone the work of rows that could not be handled, unless it is postponed."""
+        """Postpone the work of rows that could not be handled, unless it is postponed already."""
         for row in rows:
             if self.is_due(kind, row.id):
                 await self.postpone(kind, row.id, row.account_id, row.error)

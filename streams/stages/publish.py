@@ -90,8 +90,8 @@ class Publish:
     async def reconcile(self, topic: SubscriptionsTable, confirm_deletion: ConfirmDeletion) -> ReconcileResult:
         """Make the topic the same as SQL, once. `confirm_deletion` is asked about webhooks that SQL does not know.
 
-        A person may take a while to answer: keep the lease meanwhile. The attempts of before count for no webhook's
-        health any more: `record` may read them again.
+        A person may take a while to answer: keep the lease meanwhile. Earlier attempts no longer count for any
+        webhook's health, because `record` may read them again.
         """
         await self._outbox.restart_health()
         unknown_ids = await self._begin(topic)
@@ -111,7 +111,7 @@ class Publish:
         return await self.publish_due()
 
     async def _republish_overwritten(self, topic: SubscriptionsTable) -> None:
-        """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
+        """Publish again the webhooks that another writer overwrote, such as an old publisher after a long stop."""
         if topic.outdated_ids:
             overwritten_versions = {
                 webhook_id: topic.newest_version(webhook_id) for webhook_id in sorted(topic.outdated_ids)
@@ -120,7 +120,7 @@ class Publish:
             await self._outbox.mark_dirty(overwritten_versions)
             if SENTINEL_KEY in overwritten_versions:
                 self._sentinel = None
-            # Logged again only if it happens again. What was overtaken meanwhile is left for the next look.
+            # Logged again only if it happens again. A webhook overwritten meanwhile is left for the next look.
             topic.outdated_ids.difference_update(overwritten_versions)
         now = asyncio.get_running_loop().time()
         if now - self._sentinel_written_at >= SENTINEL_INTERVAL_SECONDS:
@@ -131,13 +131,13 @@ class Publish:
                 await self._reconcile_next(topic)
 
     async def _reconcile_next(self, topic: SubscriptionsTable) -> None:
-        """Compare another portion with the topic. To read every webhook each minute would cost too much."""
+        """Compare another portion with the topic. Reading every webhook each minute would cost too much."""
         reconcile = partial(self._outbox.reconcile_next, version_of=topic.version_of, tombstones=topic.tombstones)
         ids = await reconcile(self._last_compared_id) or await reconcile("")
         self._last_compared_id = ids[-1] if ids else ""
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait until the database is there and our keys fit."""
+        """Wait until the database is available and our keys fit."""
         return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: SubscriptionsTable) -> Sequence[str]:
@@ -145,7 +145,7 @@ class Publish:
         self._check = await self._keys.verify()
         unknown_ids = await self._outbox.reconcile(topic.versions(), topic.tombstones)
         if unknown_ids:
-            # After a restore from an older dump. To delete them needs a person's decision.
+            # After a restore from an older dump. Deleting them needs a person's decision.
             self._telemetry.error("unknown_webhooks_on_subscriptions", count=len(unknown_ids))
         self._live_ids = set(topic.versions())
         # A sentinel that counts more webhooks was left by a publisher that had not noticed a re-created topic.
@@ -210,7 +210,7 @@ class Publish:
 
     @invalid_on_failure
     def _encode_change(self, change: DueChange) -> Outgoing:
-        """The webhook's record. Raises `InvalidRecord` for one that the stages would refuse: they would wait for it."""
+        """The webhook's record. Raises `InvalidRecord` for a record that the stages would refuse and wait for."""
         value = self._codec.encode(change.webhook) if change.webhook else None
         outgoing = _to_outgoing(change.webhook_id, change.version, value)
         decode_record(outgoing.key, outgoing.value, outgoing.headers, self._clock.now(), self._codec.decode)

@@ -41,7 +41,7 @@ _START = ("", "")
 
 @dataclass(frozen=True, slots=True)
 class ErasureReconcileResult:
-    """The result of a reconciliation: erasures that SQL learned from the topic, and those that were published."""
+    """The result of a reconciliation: the erasures that SQL learned from the topic, and those that were published."""
 
     learned: int
     published: int
@@ -50,8 +50,8 @@ class ErasureReconcileResult:
 class PublishErasures:
     """Publishes each erasure: key of its hash → acknowledged → erasure → acknowledged → no longer due → sentinel.
 
-    What SQL lacks, after a restore of an older dump, it learns from the topic; nothing is removed there but what no
-    other topic can have any more. It runs while its process holds the lease of `publish`.
+    After a restore of an older dump, SQL learns missing erasures from the topic. Nothing is removed from the topic
+    unless no other topic can still have it. It runs while its process holds the lease of `publish`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PublishErasures:
         return ErasureReconcileResult(learned_count, published_count)
 
     async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Wait until the database is there and our keys fit."""
+        """Wait until the database is available and our keys fit."""
         return await self._outages.retry(step, RETRY_SECONDS, ENCRYPTION_KEYS, DATABASE)
 
     async def _begin(self, topic: ErasuresTable) -> int:
@@ -123,11 +123,11 @@ class PublishErasures:
     async def publish_due(self, topic: ErasuresTable) -> int:
         """Publish the erasures that are due, at most one batch. Returns how many.
 
-        One whose row is wrong stays due, stops no other, and is tried again later.
+        An erasure whose row is wrong stays due, does not stop the others, and is tried again later.
         """
         due, now = await self._outbox.list_due(BATCH_ERASURES), asyncio.get_running_loop().time()
         if due or now >= self._check_keys_at:
-            # First the keys: an erasure is of use only with the key of its hash.
+            # Keys first: an erasure is useful only with the key of its hash.
             await self._publish_hash_keys(topic)
             self._check_keys_at = now + KEYS_INTERVAL_SECONDS
         published, outgoing = await self._encode_due(due, topic)
@@ -144,7 +144,7 @@ class PublishErasures:
     async def _encode_due(
         self, due: Sequence[ErasedLearner], topic: ErasuresTable
     ) -> tuple[Sequence[ErasedLearner], Sequence[Outgoing]]:
-        """The erasures that can be published, and their records: none for one that the topic has a later one of."""
+        """The erasures that can be published, and their records: none if the topic has a later erasure."""
         published, outgoing = list[ErasedLearner](), list[Outgoing]()
         for erased in due:
             work_id = erasure_key(erased.account_id, erased.learner_hash)
@@ -157,7 +157,7 @@ class PublishErasures:
         return published, outgoing
 
     async def _publish_hash_keys(self, topic: ErasuresTable) -> None:
-        """Publish each key that the topic has not, or encrypted with another encryption key."""
+        """Publish each key that the topic lacks, or has encrypted with another encryption key."""
         keys = await self._outbox.hash_keys()
         self._hash_key_ids = keys.keys()
         for key_id, ciphertext in keys.items():
@@ -167,7 +167,7 @@ class PublishErasures:
                 )
 
     def _encode(self, erased: ErasedLearner) -> Outgoing:
-        """Its record. Raises `InvalidRecord` for one that `deliver` would refuse: it would wait for it."""
+        """The erasure's record. Raises `InvalidRecord` for a record that `deliver` would refuse and wait for."""
         key, value = erasure_key(erased.account_id, erased.learner_hash), encode_erasure(erased)
         outgoing = Outgoing(ERASURES, key.encode(), value)
         decode_erasure_record(outgoing.key, outgoing.value, ())
@@ -189,14 +189,14 @@ class PublishErasures:
         self._sentinel_written_at, self._is_sentinel_due = now, False
 
     async def _produce_sentinel(self, live_count: int) -> datetime:
-        """Returns the broker's time."""
+        """Produce a sentinel. Returns the broker's time."""
         sentinel = Sentinel(self._incarnation, live_count)
         [appended_at] = await self._producer.produce([Outgoing(ERASURES, SENTINEL_KEY.encode(), sentinel.encode())])
         self._sentinel = sentinel
         return appended_at
 
     async def _republish_overwritten(self, topic: ErasuresTable) -> None:
-        """Publish again what another writer overwrote, such as an old publisher that was stopped for a while."""
+        """Publish again the erasures that another writer overwrote, such as an old publisher after a long stop."""
         if not topic.outdated_ids:
             return
         overwritten = sorted(topic.outdated_ids)
@@ -209,7 +209,7 @@ class PublishErasures:
         topic.outdated_ids.difference_update(overwritten)
 
     async def _compare_next(self, topic: ErasuresTable) -> int | None:
-        """Compare another portion with the topic. At the end SQL learns what only the topic has: returns how many."""
+        """Compare another portion with the topic. At the end, learn what only the topic has. Returns how many."""
         page = await self._outbox.reconcile_next(self._compared_learner, partial(_time_on_topic, topic))
         self._compared_count += page.on_topic_count
         if page.last_learner is not None:
@@ -220,7 +220,7 @@ class PublishErasures:
         return 0 if is_all_known else await self._learn(topic)
 
     async def _learn(self, topic: ErasuresTable) -> int:
-        """Read the topic again, portion by portion: the table has no whole keys."""
+        """Read the topic again, portion by portion, because the table has no whole keys."""
         await self._outbox.learn_hash_keys(topic.ciphertexts)
         learned_count, offset = 0, 0
         while True:
@@ -237,16 +237,16 @@ class PublishErasures:
         return learned_count
 
     async def _forget_expired(self) -> int:
-        """Delete erasures, a portion at a time, whose learners no record on a topic can name any more."""
+        """Delete erasures, a portion at a time, if no record on a topic can name their learners any more."""
         now = asyncio.get_running_loop().time()
         if self._sentinel is None or now < self._forget_at:
             return 0
         broker_time = await self._produce_sentinel(self._sentinel.live)
-        # By the slower of two clocks: one that is years ahead must not forget everything.
+        # Use the slower of two clocks: one that is years ahead must not make it forget everything.
         cutoff = min(broker_time, self._clock.now()) - ERASURE_RETENTION
         expired = await self._outbox.list_expired(cutoff, BATCH_ERASURES)
         if expired:
-            # First a sentinel without them: a process that starts now finds as many as it counts.
+            # First a sentinel without them, so that a process that starts now finds as many as it counts.
             await self._produce_sentinel(max(await self._outbox.published_count() - len(expired), 0))
             await self._producer.produce([_to_tombstone(erased) for erased in expired])
             await self._outbox.forget(expired)
@@ -260,7 +260,7 @@ class PublishErasures:
 
 
 def _time_on_topic(topic: ErasuresTable, learner_hash: str) -> datetime | None:
-    """When the topic has it that the learner was erased; None for what is not a hash: it cannot be there."""
+    """When the learner was erased, according to the topic; None if this is not a hash, which cannot be there."""
     try:
         return topic.time_of(bytes.fromhex(learner_hash))
     except ValueError:
@@ -268,9 +268,9 @@ def _time_on_topic(topic: ErasuresTable, learner_hash: str) -> datetime | None:
 
 
 def _is_superseded(erased: ErasedLearner, topic: ErasuresTable) -> bool:
-    """Whether the topic has a later erasure of the learner: SQL was restored, and learns it at the next comparison.
+    """Whether the topic has a later erasure of the learner: a restored SQL learns it at the next comparison.
 
-    Raises `ValueError` for what is not a hash.
+    Raises `ValueError` if this is not a hash.
     """
     time = topic.time_of(bytes.fromhex(erased.learner_hash))
     return time is not None and time > erased.erased_at

@@ -55,7 +55,7 @@ class RecordStage:
         await self._batches.run()
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
+        """Accept no more records, and store those that arrived. Raises `TimeoutError` after `seconds`."""
         await self._batches.drain(seconds)
 
     def readiness_problems(self) -> list[str]:
@@ -72,7 +72,7 @@ class RecordStage:
         self._batches.mark_stored({record.partition: record.offset + 1 for record, _ in decoded_records})
 
     def _read(self, records: Sequence[Record]) -> list[tuple[Record, RecordedValue | str]]:
-        """Decode records; of an invalid one, the error. A partition ends before the record of a newer release."""
+        """Decode records; an invalid one gives its error. A partition ends before the record of a newer release."""
         decoded_records: list[tuple[Record, RecordedValue | str]] = []
         for record in records:
             if self._batches.is_waiting(record.partition):
@@ -107,7 +107,7 @@ class RecordStage:
     async def _store(self, values: Sequence[DecodedRecord]) -> list[tuple[Record, str]]:
         """Store records. Returns those that cannot be stored at all, with the reason.
 
-        A row that the database refuses, or that our own code fails at, is found by halving. It does not stop others.
+        A row that the database refuses, or on which our own code fails, is found by halving. It does not stop others.
         """
         if not values:
             return []

@@ -51,7 +51,7 @@ _LOG_EVENTS = {
 
 @dataclass(slots=True)
 class _WebhookState:
-    """One webhook: its pace, its room, and the (generation, step) of released deliveries without an attempt yet."""
+    """One webhook: its pace, its window, and the (generation, step) of released deliveries without an attempt yet."""
 
     pace: Pace
     window: ReleaseWindow = field(default_factory=ReleaseWindow)
@@ -63,7 +63,7 @@ class ReleaseHeld:
     """Releases held deliveries by their state: every delivery that is held and may leave, however it was held.
 
     At most `per_second` deliveries of one webhook are released in a second, because new events share all stages.
-    Produce → acknowledged → stored: a crash between the two produces the same records, with the same steps, again.
+    Produce → acknowledged → stored: a crash in between produces the same records again, with the same steps.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class ReleaseHeld:
         """Serve until cancelled, through outages of the database."""
         while True:
             started_at = asyncio.get_running_loop().time()
-            # The publisher logs it.
+            # The publisher logs the outage.
             with suppress(Unavailable):
                 await self.cycle()
             elapsed = asyncio.get_running_loop().time() - started_at
             await asyncio.sleep(max(CYCLE_SECONDS - elapsed, MIN_PAUSE_SECONDS) if self._webhooks else IDLE_SECONDS)
 
     async def cycle(self) -> int:
-        """Release held deliveries of every webhook that can take them. Returns how many."""
+        """Release held deliveries of every webhook that can take them. Returns the number released."""
         now = self._clock.now().timestamp()
         await self._adapt_windows(now)
         ready_webhooks = await self._held_deliveries.webhooks()
@@ -118,7 +118,7 @@ class ReleaseHeld:
         return released_count
 
     async def _adapt_windows(self, now: float) -> None:
-        """Adapt each webhook's room to what happened to its released deliveries."""
+        """Adapt each webhook's window to the results of its released deliveries."""
         delivery_ids = [delivery_id for state in self._webhooks.values() for delivery_id in state.released_steps]
         progress_by_id: dict[str, ReleaseProgress] = {}
         for start in range(0, len(delivery_ids), PROGRESS_BATCH_SIZE):
@@ -146,7 +146,7 @@ class ReleaseHeld:
             state.released_steps = unattempted
 
     def _release_limit(self, webhook_id: str, held_count: int, now: float) -> int:
-        """How many deliveries of a webhook may be released now."""
+        """The number of a webhook's deliveries that may be released now."""
         state = self._webhooks.setdefault(webhook_id, _WebhookState(Pace(self._per_second)))
         return 0 if now < state.backoff_until else min(state.window.size - held_count, state.pace.allowance(now))
 
@@ -220,14 +220,14 @@ class ReleaseHeld:
             return self._give_up((None, state_of_record(delivery, self._clock.now())), str(error))
 
     def _give_up(self, result: ReleaseResult, reason: str) -> ReleaseResult:
-        """A delivery that can never be released becomes a dead letter. It does not stop the others."""
+        """Give up a delivery that can never be released: it becomes a dead letter. It does not stop the others."""
         message = f"It cannot be released: {reason}"
         return None, result[1]._replace(
             state=TRANSITIONS[State.HELD, NextStep.DEAD], due_at=None, reason=str(DeathReason.REFUSED), message=message
         )
 
     async def _record(self, delivery_states: Sequence[DeliveryState]) -> Collection[str]:
-        """Store these states: together, or each on its own when one cannot be stored. Returns the ids of the stored."""
+        """Store these states: together, or one by one if one cannot be stored. Returns the ids of the stored ones."""
         try:
             await self._recorder.record(Batch(delivery_states))
         except ROW_ERRORS:
@@ -270,7 +270,7 @@ def _is_waiting(progress: ReleaseProgress, released_step: tuple[int, int]) -> bo
 
 
 def _portions(limits: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Split the rooms into portions that fit into memory."""
+    """Split the limits into portions that fit into memory."""
     portion: dict[str, int] = {}
     for name, limit in limits.items():
         if portion and (len(portion) == MAX_PORTION_WEBHOOKS or sum(portion.values()) + limit > MAX_PORTION_DELIVERIES):

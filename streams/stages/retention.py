@@ -16,7 +16,7 @@ from streams.stages.postponed_work import PostponedWork
 from streams.tasks import run_until_first_ends
 
 PRUNE_INTERVAL_SECONDS = 300.0
-# Of all kinds: the others wait without a connection, because the pool may have five for the whole process.
+# For all kinds together: further kinds wait without a connection, because the process's pool may have only five.
 MAX_CONCURRENT_STATEMENTS = 2
 
 
@@ -27,7 +27,7 @@ async def prune_regularly(
     telemetry: Telemetry,
     postponed_work: PostponedWork,
 ) -> None:
-    """Delete the rows that are older than the retention of their kind, until cancelled. The kinds work side by side.
+    """Delete the rows that are older than the retention of their kind, until cancelled. Kinds are handled in parallel.
 
     If one kind cannot be deleted, such as for a missing permission or a bad row, the others still are.
     """

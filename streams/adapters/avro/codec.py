@@ -17,7 +17,7 @@ from streams.ports.kafka import RecordValue
 
 MAGIC = b"\xc3\x01"
 HEADER_BYTES = 10
-# Of an event only its account.
+# Reads only the account of an event.
 _ACCOUNT_SCHEMA: Any = parse_schema(
     {
         "type": "record",
@@ -47,7 +47,7 @@ class _Reader:
 class AvroCodec:
     """A `Codec` in single-object encoding.
 
-    `versions` has the versions of each schema, oldest first. The codec reads all, and writes the last one. Raises
+    `versions` has the versions of each schema, oldest first. The codec reads all versions, and writes the last. Raises
     `ValueError` for two versions that differ on the wire but share a fingerprint.
     """
 
@@ -65,7 +65,7 @@ class AvroCodec:
                 self._register(header(schema), _Reader(name, _parse(schema), target, to_value))
 
     def writer_schema(self, name: str) -> Schema:
-        """The schema that values of `name` are written with."""
+        """The schema for writing values of `name`."""
         return self._writers[VALUES[name][0]].writer_schema
 
     def _register(self, header: bytes, reader: _Reader) -> None:
@@ -91,7 +91,7 @@ class AvroCodec:
         return output.getvalue()
 
     def decode(self, value: bytes) -> RecordValue:
-        """Decode what any known version wrote.
+        """Decode a value that any known version wrote.
 
         Raises `NewerRecord` for an unknown version or word, and `InvalidRecord` for anything else.
         """
@@ -130,14 +130,14 @@ def account_of(value: bytes, start: int, schema: Schema) -> str:
 
 
 def _versions(name: str) -> list[Schema]:
-    # The current one has the newest docs, which a registry shows.
+    # The current version has the newest docs, which a registry shows.
     return [*schemas.history(name)[:-1], schemas.current(name)]
 
 
 def _decode(value: bytes, start: int, reader: _Reader) -> RecordValue:
     body = BytesIO(value)
     body.seek(start)
-    # Only an event has a union of records. To ask for the branch's name takes a tenth of the time.
+    # Only an event has a union of records. Asking for the branch's name takes a tenth of the time.
     names = reader.name == EVENT
     try:
         record: Any = schemaless_reader(

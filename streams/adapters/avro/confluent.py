@@ -28,19 +28,19 @@ _NUMBER_PROPERTIES = frozenset(
 _MAGIC = b"\0"
 _FRAME_BYTES = 5
 _NOT_FOUND = 404
-# The registry's own codes, such as 40403. A 404 without one is of a proxy, or of a wrong path: it says nothing about a
-# schema.
+# The registry's own codes, such as 40403. A 404 without such a code comes from a proxy or a wrong path, and says
+# nothing about a schema.
 _NO_SCHEMA_CODES = range(40400, 40500)
 
 
 class Registry(Protocol):
-    """A schema registry. Raises `Unavailable`, and `Misconfigured` when it rejects this client."""
+    """A schema registry. Raises `Unavailable`, and `Misconfigured` if it rejects this client."""
 
     def schema(self, schema_id: int) -> Schema:
         """The schema of an id. Raises `InvalidRecord` for an unknown id."""
 
     def register(self, subject: str, schema: Schema) -> int:
-        """Register a schema. Returns its id: the same schema always gets the same one."""
+        """Register a schema. Returns its id: the same schema always gets the same id."""
 
 
 class ConfluentRegistry:
@@ -80,7 +80,7 @@ class ConfluentRegistry:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         try:
-            # To register even a known schema needs a permission that a producer may not have.
+            # Registering even a known schema needs a permission that a producer may not have.
             schema_id: int | None = self._client.lookup_schema(subject, schema).schema_id
         except SchemaRegistryError as error:
             if error.http_status_code != _NOT_FOUND:
@@ -110,7 +110,7 @@ class ConfluentRegistry:
 
 
 class ConfluentCodec:
-    """A `Codec` that reads events in both framings. It writes Confluent's when it has a `subject`.
+    """A `Codec` that reads events in both framings. It writes Confluent's framing if it has a `subject`.
 
     All other values stay in single-object encoding: only producers of events use a registry.
     """
@@ -141,7 +141,7 @@ class ConfluentCodec:
         return self._avro_codec.decode_written(value, _FRAME_BYTES, EVENT, self._schema(schema_id))
 
     def account_of(self, value: bytes) -> str:
-        """The account of an event; "" while its schema was not asked for yet."""
+        """The account of an event; "" while its schema has not been requested yet."""
         if value[:1] != _MAGIC:
             return self._avro_codec.account_of(value)
         schema = self._writer_schemas.get(int.from_bytes(value[1:_FRAME_BYTES], "big"))
@@ -175,7 +175,7 @@ def _parse(schema: Schema) -> Any:
 def registry_properties(environ: Mapping[str, str]) -> dict[str, Any]:
     """The client's properties, from every `SCHEMA_REGISTRY_CONFIG_<PROPERTY>`. Underscores stand for dots.
 
-    Raises `Misconfigured` for a text where a number is due.
+    Raises `Misconfigured` for a text where a number is required.
     """
     texts = {
         name.removeprefix(PROPERTY_PREFIX).lower().replace("_", "."): value

@@ -171,7 +171,7 @@ def _to_event(record: Record) -> Event:
     )
 
 
-# Fields of `data` in JSON that an Avro record has beside `data`, because every type has them.
+# Fields of `data` in JSON that an Avro record has next to `data`, because every type has them.
 _EVENT_FIELDS = ("sequence", "metadata")
 
 

@@ -23,14 +23,14 @@ from streams.tasks import run_until_first_ends
 SESSION_SECONDS = 10.0
 # Events on a new partition wait until the next metadata refresh: aiokafka's five minutes are too long.
 METADATA_REFRESH_MS = 30_000
-# Faust logs some of its failures and does nothing more. The process must end then.
+# Faust only logs some of its failures. The process must end then.
 WATCH_INTERVAL_SECONDS = 1.0
 # Faust's default.
 FETCH_WAIT_MS = 1500
 COMMIT_TIMEOUT_SECONDS = 3.0
-# Faust's own commit finds nothing to do: `commit` does it.
+# Faust's own commit finds nothing to do, because `commit` does it.
 FAUST_COMMIT_SECONDS = 3600
-# So many events at once are a backlog, of which a fetch brings enough.
+# This many events at once are a backlog, of which a fetch brings enough.
 BACKLOG_EVENTS = 100
 # More acknowledgements in a row would delay the events that are handled.
 ACKNOWLEDGEMENTS_AT_ONCE = 100
@@ -43,10 +43,10 @@ class FaustCrashed(ScormWebhooksError):
 class FaustClient:
     """An `EventClient` on one topic. While one partition is paused, none is read.
 
-    After a fetch that brought events, the next one starts `gather_seconds` later: those of the time between share it.
+    After a fetch that brought events, the next fetch starts `gather_seconds` later, so that newer events share it.
     In a backlog it starts at once.
 
-    Faust itself acknowledges a batch that failed and goes on: the events would be lost.
+    Faust by itself acknowledges a failed batch and goes on: the events would be lost.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class FaustClient:
             await self._app.stop()
 
     async def _read(self, stream: Any) -> None:
-        """The agent: pass on what has arrived, again and again."""
+        """The agent: pass on the events that have arrived, again and again."""
         self._stream, self._buffer.queue = stream, stream.channel.queue
         try:
             async for events in patches.batches(stream):
@@ -155,9 +155,9 @@ class FaustClient:
             await asyncio.Event().wait()  # the process ends: nothing after this is acknowledged
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Acknowledge what is before these offsets, and commit.
+        """Acknowledge the events before these offsets, and commit.
 
-        Raises `Unavailable` when the broker does not answer in time; what is acknowledged is in the next commit.
+        Raises `Unavailable` if the broker does not respond in time; acknowledged events are in the next commit.
         """
         for partition, commit in commits.items():
             events = self._unacknowledged.get(partition, deque())
@@ -166,7 +166,7 @@ class FaustClient:
                     if events and events[0].message.offset < commit.offset:
                         await self._stream.ack(events.popleft())
                 await asyncio.sleep(0)
-        # One that was cancelled, or is late, goes on. It must not overwrite a later one.
+        # A commit that was cancelled, or is late, still runs. It must not overwrite a later one.
         await self._wait_for_commit()
         self._commit_task = asyncio.ensure_future(patches.commit(self._app))
         await self._wait_for_commit()
@@ -188,9 +188,9 @@ class FaustClient:
             self._watchdog.reset([partition])
 
     async def _on_assigned(self, offsets: Mapping[Any, int | None]) -> None:
-        """After an assignment: tell from which offsets the partitions are read; None is the beginning."""
+        """After an assignment, report the offsets from which the partitions are read; None is the beginning."""
         if self._next_offsets:
-            # Faust reads them again without having given them back.
+            # Faust reads these partitions again without having given them back.
             await self._handler.on_revoked(list(self._next_offsets), is_lost=True)
         starts = {Partition(self._topic, tp.partition): offset or 0 for tp, offset in offsets.items()}
         self._next_offsets = starts
@@ -202,7 +202,7 @@ class FaustClient:
         self._handler.on_assigned({partition: Commit(offset, "") for partition, offset in starts.items()})
 
     async def _on_revoked(self) -> None:
-        """Before a revocation of all partitions: finish the batch in hand and commit it, each for a limited time."""
+        """Before a revocation of all partitions, finish the current batch and commit it, each for a limited time."""
         partitions, self._next_offsets = list(self._next_offsets), {}
         commits = await self._handler.on_revoked(partitions, is_lost=False)
         try:
@@ -215,7 +215,7 @@ class FaustClient:
     def _positions_to_read(self) -> Mapping[Partition, int]:
         if self._paused or self.readiness_problems():
             return {}
-        # An assigned partition of which the start was never found is not read either.
+        # An assigned partition is not read either if its start was never found.
         partitions = [Partition(self._topic, number) for number in patches.assigned_numbers(self._app)]
         return {partition: self._next_offsets.get(partition, 0) for partition in partitions}
 

@@ -45,7 +45,7 @@ class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
         try:
             return (await run_in_daemon_thread(self._source.token)).value
         except TokenUnavailable as error:
-            # aiokafka logs it, and tries again.
+            # aiokafka logs the error, and tries again.
             raise KafkaConnectionError(str(error)) from None
 
     def extensions(self) -> dict[str, str]:
@@ -55,10 +55,10 @@ class FaustTokens(AbstractTokenProvider):  # type: ignore[misc]
 def faust_security(properties: Mapping[str, Any]) -> CredentialsT | None:
     """Faust's `broker_credentials` for librdkafka's properties. None for plain text.
 
-    Raises `Misconfigured` for a property that Faust does not support: without it the connection may be less safe.
+    Raises `Misconfigured` for a property that Faust does not support, because the connection may be less safe.
     """
     for name in properties:
-        # What a token source honours stands here only beside an option that it does not.
+        # Options that a token source supports are here only together with one that it does not support.
         if name.startswith(("sasl.", "ssl.", "enable.ssl.")) and name not in _SUPPORTED | SUPPORTED_OPTIONS:
             raise Misconfigured(f"{variable(name)} cannot be used: fan-out reads with Faust, which has no such option")
     protocol = properties.get("security.protocol", "plaintext").lower()

@@ -1,7 +1,7 @@
-"""Change what Faust and aiokafka do where it would lose events or time.
+"""Change the behaviour of Faust and aiokafka where it would lose events or time.
 
-Each part names the behaviour, the package and version in which it was seen, and what ends the need for the part.
-`lenient_records` holds one more. Versions: faust-streaming 0.15.3, aiokafka 0.14.0.
+Each part names the behaviour, the package and version in which it was seen, and when the part is no longer needed.
+`lenient_records` has one more. Versions: faust-streaming 0.15.3, aiokafka 0.14.0.
 """
 
 import asyncio
@@ -106,7 +106,7 @@ def hand_over_directly(app: faust.App, buffer: StreamBuffer) -> None:
 
 
 def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, int | None]], Awaitable[None]]) -> None:
-    """Seek to the beginning where nothing is committed, or the committed offset is beyond the end. Crash on failure.
+    """Seek to the beginning if nothing is committed, or the committed offset is beyond the end. Crash on failure.
 
     `on_seek` is awaited with the offsets from which the partitions are read, None for the beginning.
     faust-streaming 0.15.3 drops what it fetches during a rebalance, then seeks to the committed offsets: on a new
@@ -124,7 +124,7 @@ def seek_back_to_dropped_events(app: faust.App, on_seek: Callable[[Mapping[Any, 
             ends = await consumer.highwaters(*committed) if committed else {}
             committed = {tp: 0 if offset and offset > ends[tp] else offset for tp, offset in committed.items()}
             if beginnings := [partition for partition, offset in committed.items() if not offset]:
-                # aiokafka takes the earliest offset where 0 no longer exists.
+                # aiokafka takes the earliest offset if 0 no longer exists.
                 await consumer.seek_wait(dict.fromkeys(beginnings, 0))
             await on_seek(committed)
         except Exception as error:
@@ -148,7 +148,7 @@ def finish_before_revoke(app: faust.App, finish: Callable[[], Awaitable[None]]) 
 
     async def finish_and_revoke(partitions: Set[Any]) -> None:
         if partitions and not (app.should_stop or app.crashed):
-            # As Faust itself does next: what waits in the buffer is read by the next owner.
+            # As Faust itself does next: the next owner reads the events that wait in the buffer.
             consumer.stop_flow()
             app.flow_control.suspend()
             app.flow_control.clear()
@@ -201,7 +201,7 @@ def set_fetch_wait(app: faust.App, wait_ms: int, gather_seconds: Callable[[], fl
             try:
                 await asyncio.sleep(wait)
             except asyncio.CancelledError:
-                # As a fetch under way does: aiokafka awaits what it cancels, and its end must not fail.
+                # Like a fetch in progress: aiokafka awaits what it cancels, and its end must not fail.
                 return False
         has_records = await fetch(*arguments)
         if has_records:
@@ -212,7 +212,7 @@ def set_fetch_wait(app: faust.App, wait_ms: int, gather_seconds: Callable[[], fl
 
 
 async def commit(app: faust.App) -> None:
-    """Commit what is acknowledged.
+    """Commit the acknowledged events.
 
     faust-streaming 0.15.3 skips a commit while another one is under way. At a stop, what was acknowledged since then
     comes again. Ends when `Consumer.commit` commits after the one it waits for.

@@ -28,13 +28,13 @@ class BatchedWrites:
 
 
 class Expirable(Protocol):
-    """What a deadline ends."""
+    """An object that a deadline ends."""
 
     def expire(self) -> None: ...
 
 
 class Deadlines:
-    """Many deadlines with one timer. Nearly all are cleared in time, so that a timer each would cost more."""
+    """Many deadlines with one timer. Nearly all are cleared in time, so a timer for each would cost more."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -43,7 +43,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def set(self, expiring: Expirable, deadline: float) -> None:
-        """Let something expire at `deadline`, in the loop's time."""
+        """Let an object expire at `deadline`, in the loop's time."""
         self._deadlines[expiring] = deadline
         if deadline < self._timer_at:
             self._set_timer(deadline)

@@ -22,12 +22,12 @@ from streams.adapters.http.response_parser import EndpointConnection
 from streams.core.deliveries.outcome import Response
 from streams.core.webhooks.address import Network, is_allowed
 
-# Returns every address of a host name. Raises OSError when it has none.
+# Returns every address of a host name. Raises OSError if it has none.
 Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 DNS_CACHE_SECONDS = 10
-# As many as slots. A name with silent servers blocks its thread for longer than an attempt lasts: a few of them would
-# block the small default pool of the event loop.
+# As many as slots. A name with silent servers blocks its thread for longer than an attempt lasts. A few such names
+# would block the small default pool of the event loop.
 LOOKUP_THREADS = 256
 
 
@@ -37,7 +37,7 @@ class ForbiddenAddress(OSError):
 
 @dataclass(slots=True)
 class ConnectTrace:
-    """How far an attempt came, which aiohttp's errors do not say. `deadline` is in the loop's time."""
+    """How far an attempt got, which aiohttp's errors do not say. `deadline` is in the loop's time."""
 
     deadline: float = math.inf
     is_opening: bool = False
@@ -46,7 +46,7 @@ class ConnectTrace:
 
     @property
     def partial_response(self) -> Response | None:
-        """What arrived of the response, from the end of its headers on."""
+        """The part of the response that arrived, from the end of its headers on."""
         return None if self.handler is None else self.handler.partial_response
 
 
@@ -56,7 +56,7 @@ _NO_TIMEOUT = ClientTimeout()
 
 
 class GuardedConnector(TCPConnector):
-    """Checks an address where the name resolves, and again where the socket opens."""
+    """Checks an address when the name resolves, and again when the socket opens."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ def _new_handler(loop: asyncio.AbstractEventLoop, writes: BatchedWrites, deadlin
 
 
 class _GuardedResolver(AbstractResolver):
-    """Refuses a name if any of its addresses is forbidden: a mixture is an attack or a mistake."""
+    """Refuses a name if any of its addresses is forbidden: a mix is an attack or a mistake."""
 
     def __init__(
         self, allowed_networks: Sequence[Network], lookup: Lookup | None, monotonic: Callable[[], float]

@@ -63,8 +63,8 @@ class PostExchange:
     async def send(self, target: RequestTarget, request: Request, trace: ConnectTrace) -> Response:
         """Send the request's bytes unchanged. Returns as much of the response as `EndpointConnection` keeps.
 
-        Raises what aiohttp and `EndpointConnection` raise, ValueError for a header that would change the end of the
-        request, and `Unavailable` when all connections are in use.
+        Raises the exceptions of aiohttp and `EndpointConnection`, ValueError for a header that would change the end of
+        the request, and `Unavailable` if all connections are in use.
         """
         message = _build_head(target, request) + request.body
         key = target.client_request.connection_key
@@ -90,7 +90,7 @@ class PostExchange:
             self._in_use_count -= 1
 
     def _free_connection(self) -> None:
-        """Close an idle connection if there is no room for another. Raises `Unavailable` when all are in use."""
+        """Close an idle connection if there is no room for another. Raises `Unavailable` if all are in use."""
         if self._in_use_count >= self._max_connections:
             raise Unavailable(f"all {self._max_connections} connections that this process may open are in use")
         while (

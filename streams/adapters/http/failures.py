@@ -15,12 +15,12 @@ from streams.adapters.http.response_parser import EndlessResponse, InvalidRespon
 from streams.core.deliveries.outcome import Failure, OutcomeKind
 
 MAX_DETAIL_CHARACTERS = 200
-# What OpenSSL calls a response in plain text, by its version.
+# OpenSSL's reasons for a response in plain text, by its version.
 _NOT_TLS_REASONS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE"})
 
 
 def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
-    """The failure that `error` means. `trace` says how far the attempt came."""
+    """The failure that `error` means. `trace` says how far the attempt got."""
     match error:
         case ClientConnectorError():
             return _connect_failure(error)
@@ -39,7 +39,7 @@ def failure_of(error: Exception, trace: ConnectTrace) -> Failure:
             return Failure(OutcomeKind.RESET)
         case ValueError():
             return Failure(OutcomeKind.UNSENDABLE, shorten_detail(str(error)))
-    # A bug of ours. The delivery is not lost, and its attempt shows the error.
+    # A bug in our code. The delivery is not lost, and its attempt shows the error.
     return Failure(OutcomeKind.UNSENDABLE, shorten_detail(repr(error)))
 
 
@@ -58,7 +58,7 @@ def _connect_failure(error: ClientConnectorError) -> Failure:
         case ConnectionResetError() | ConnectionAbortedError():
             # Only an open connection is reset: this was the TLS handshake.
             return Failure(OutcomeKind.TLS, "the connection was closed during the handshake")
-    # No route to the host or network.
+    # There is no route to the host or network.
     return Failure(OutcomeKind.CONNECT_TIMEOUT, shorten_detail(reason.strerror or str(reason)))
 
 
@@ -66,7 +66,7 @@ def _timeout_failure(trace: ConnectTrace) -> Failure:
     if trace.handler is not None:
         return Failure(OutcomeKind.TIMEOUT, partial_response=trace.partial_response)
     if trace.is_connected:
-        # aiohttp has the connection only after the TLS handshake.
+        # aiohttp gets the connection only after the TLS handshake.
         return Failure(OutcomeKind.TLS, "the handshake did not end in time")
     if trace.is_opening:
         return Failure(OutcomeKind.CONNECT_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Detect failures that this machine causes, and not the endpoint."""
+"""Detect failures that are caused by this machine, not by the endpoint."""
 
 import asyncio
 import errno
@@ -21,7 +21,7 @@ CONTROL_TIMEOUT_SECONDS = 2.0
 
 
 def shortage_of(error: BaseException) -> str | None:
-    """The resource that this machine lacks. None when the error means something else."""
+    """The resource that this machine lacks. None if the error means something else."""
     reason = error.os_error if isinstance(error, ClientConnectorError) else error
     if isinstance(reason, MemoryError):
         return "no memory is left"
@@ -35,7 +35,7 @@ def shortage_of(error: BaseException) -> str | None:
 class DnsProbe:
     """Decides whether a failed look-up is our fault.
 
-    It is when no descriptor is left, or when the name of the probe does not resolve either.
+    It is ours if no descriptor is left, or if the name of the probe does not resolve either.
 
     `name` is a name that always resolves. Without one, a failed look-up is the endpoint's. The result is cached.
     `resolved_at` says when any name last resolved. If that is after this name failed, the name servers work and this
@@ -57,7 +57,7 @@ class DnsProbe:
         self._failing_since: float | None = None
 
     async def find_local_cause(self, failure: Failure) -> str | None:
-        """Why the failure is ours. None when it is the endpoint's."""
+        """Why the failure is ours. None if it is the endpoint's."""
         if failure.kind is not OutcomeKind.DNS:
             return None
         if not _can_open(DESCRIPTORS_PER_LOOKUP):

@@ -25,13 +25,13 @@ class EndlessResponse(Exception):
 
 
 class InvalidResponse(Exception):
-    """The endpoint sent something else than an HTTP response."""
+    """The endpoint sent something other than an HTTP response."""
 
 
 class EndpointConnection(ResponseHandler):
     """One connection, with one request at a time. llhttp (httptools) parses the responses.
 
-    `opened_at` is the time of its opening. `received_bytes` counts what arrived since its last request.
+    `opened_at` is when it was opened. `received_bytes` counts the bytes that arrived since its last request.
     """
 
     opened_at = 0.0
@@ -43,7 +43,7 @@ class EndpointConnection(ResponseHandler):
         self._deadlines = deadlines
         self._response: asyncio.Future[Response] | None = None
         self._llhttp: HttpResponseParser | None = HttpResponseParser(self)
-        # Common mistakes of servers, which aiohttp accepts, too.
+        # Common mistakes of servers, which aiohttp accepts too.
         self._llhttp.set_dangerous_leniencies(
             lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
         )
@@ -52,7 +52,7 @@ class EndpointConnection(ResponseHandler):
 
     @property
     def is_open(self) -> bool:
-        """Whether it can take a request: it is connected, and the endpoint sent nothing without a request."""
+        """Whether it can take a request: it is connected, and the endpoint has sent nothing without a request."""
         return self.transport is not None and not self._should_close and not self.transport.is_closing()
 
     @property
@@ -63,7 +63,7 @@ class EndpointConnection(ResponseHandler):
 
     @property
     def partial_response(self) -> Response | None:
-        """What arrived of the current response, from the end of its headers on."""
+        """The part of the current response that arrived, from the end of its headers on."""
         if self._status is None or not 200 <= self._status < 600:
             return None
         return Response(self._status, self._headers, self._body)
@@ -71,7 +71,7 @@ class EndpointConnection(ResponseHandler):
     def send(self, request: bytes, deadline: float) -> asyncio.Future[Response]:
         """Send a request. Reads 64 KiB of the response's body, and keeps `MAX_RESPONSE_BODY_BYTES`.
 
-        The future fails with what aiohttp raises for a lost connection, `InvalidResponse`, `EndlessResponse`, or
+        The future fails with aiohttp's error for a lost connection, `InvalidResponse`, `EndlessResponse`, or
         TimeoutError at `deadline`, in the loop's time.
         """
         self._is_complete, self._status, self.received_bytes = False, None, 0
@@ -79,7 +79,7 @@ class EndpointConnection(ResponseHandler):
         if self.transport is None:
             self._response.set_exception(ServerDisconnectedError())
         elif self._should_close:
-            # Not a response to a request that was not sent yet (RFC 9112 §9.2). It is dropped: no other would come.
+            # Not a response to a request that was not sent yet (RFC 9112 §9.2). It is dropped: none would follow.
             self._fail(InvalidResponse("the endpoint sent something before the request"))
         else:
             self._writes.add(self.transport, request)
@@ -111,7 +111,7 @@ class EndpointConnection(ResponseHandler):
         self._deadlines.clear(self)
         super().connection_lost(exc)
 
-    # -- what llhttp finds -----------------------------------------------------------------------------------------
+    # -- callbacks of llhttp ---------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._response is None or self._response.done():

@@ -35,7 +35,7 @@ class HttpSender:
     `timeout_seconds` limits a whole attempt, from the look-up of the name to the last byte of the response. `ca_file`
     is trusted in addition to the system's authorities; nothing turns verification off. `lookup` replaces the system's
     resolver. While `dns_probe_host` does not resolve, a failed look-up is not the endpoint's fault. No more than
-    `connections` are open at once. Raises `Misconfigured` when `ca_file` cannot be used.
+    `connections` are open at once. Raises `Misconfigured` if `ca_file` cannot be used.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class HttpSender:
     async def send(self, request: Request) -> Response | Failure:
         """Send a request. Returns the endpoint's response, or why there is none.
 
-        Raises `Unavailable` when this machine lacks a resource, which says nothing about the endpoint.
+        Raises `Unavailable` if this machine lacks a resource, which says nothing about the endpoint.
         """
         trace = ConnectTrace(asyncio.get_running_loop().time() + self._timeout_seconds)
         try:
@@ -77,7 +77,7 @@ class HttpSender:
         return failure
 
     async def close(self) -> None:
-        """Close all connections. Call it when every attempt has ended."""
+        """Close all connections. Call it after every attempt has ended."""
         if "_exchange" in self.__dict__:
             await self._exchange.close()
 

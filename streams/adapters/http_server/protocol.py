@@ -26,14 +26,14 @@ class _Part(Enum):
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """One connection. What exceeds a limit gets a 4xx or 503 response, and the connection is closed.
+    """One connection. A request that exceeds a limit gets a 4xx or 503 response, and the connection is closed.
 
     uvicorn's own protocol has no limits for headers, for slow clients and for slow readers.
     """
 
     limits: ClassVar[ConnectionLimits]
     observer: ClassVar[ConnectionObserver]
-    # The server's connections that wait for their clients, longest first. No request of theirs is handled.
+    # The server's connections that wait for their clients, longest first. None of their requests is being handled.
     waiting_for_client: ClassVar[dict["LimitedHttpProtocol", None]]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -131,7 +131,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     # -- number ----------------------------------------------------------------------------------------------------
 
     def _is_handling(self) -> bool:
-        """Whether the newest request is complete, and its response is not."""
+        """Whether the newest request is complete, but its response is not."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
     def _await_client(self) -> None:
@@ -140,7 +140,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.waiting_for_client[self] = None
 
     def _close_longest_waiting(self) -> bool:
-        """Close the connection that waits longest for its client. False when none waits."""
+        """Close the connection that has waited longest for its client. False if none waits."""
         protocol = next(iter(self.waiting_for_client), None)
         if protocol is None:
             return False
@@ -204,7 +204,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._refuse(refusals.TIMEOUT)
 
     def _limit_write(self) -> None:
-        """Start the timer in which the client must read what was sent. Then its memory is freed."""
+        """Start the timer in which the client must read the sent data. At its end the memory is freed."""
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.limits.write_seconds, self._abort_slow_reader)
 

@@ -22,7 +22,7 @@ def server_config(
     return uvicorn.Config(
         app,
         http=Protocol,
-        # No route takes a WebSocket, and uvicorn's WebSocket protocol has none of our limits.
+        # No route accepts a WebSocket, and uvicorn's WebSocket protocol has none of our limits.
         ws="none",
         timeout_keep_alive=connection_limits.idle_seconds,  # type: ignore[arg-type]  # call_later takes a float
         log_config=None,

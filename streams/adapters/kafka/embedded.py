@@ -51,7 +51,7 @@ class EmbeddedBroker:
 
     def create(self, topic: str, partitions: int) -> None:
         """Create a topic. A second call changes nothing."""
-        # The mock cluster handles a command that follows another one at once only a second later.
+        # The mock cluster handles a command that immediately follows another one only a second later.
         time.sleep(_COMMAND_INTERVAL_SECONDS)
         self._library.rd_kafka_mock_topic_create(self._cluster, topic.encode(), partitions, 1)
 

@@ -23,7 +23,7 @@ REQUEST_SECONDS = 10.0
 # A portion that takes longer ends early.
 MAX_PORTION_SECONDS = 2.0
 MAX_PORTION_BYTES = 4 * 1024 * 1024
-# Another leader's clock may be behind, so that a record of the period comes after one that is later.
+# Another leader's clock may be behind, so a record of the period may come after one that is later.
 MAX_CLOCK_DIFFERENCE = timedelta(minutes=1)
 
 Bounds = Mapping[int, tuple[int, int]]
@@ -52,7 +52,7 @@ class KafkaEventHistory:
                 return Period((), None)
             starts, ends = self._first_offsets(consumer, since, bounds), self._first_offsets(consumer, until, bounds)
             ranges = tuple(
-                # The embedded broker knows no times: the period is all that it has.
+                # The embedded broker knows no times, so the period is all that it has.
                 OffsetRange(number, starts.get(number, low), ends.get(number, high))
                 for number, (low, high) in bounds.items()
             )
@@ -62,13 +62,13 @@ class KafkaEventHistory:
         return partition_bounds(consumer, self._topic)
 
     def _first_offsets(self, consumer: Consumer, at: datetime, bounds: Bounds) -> dict[int, int]:
-        """The first offset of each partition that was appended then or later; its end when there is none.
+        """The first offset of each partition that was appended then or later; the partition's end if there is none.
 
-        Without the partitions of a broker that knows no times.
+        Partitions of a broker that knows no times are left out.
         """
         offsets = self._offsets_for_time(consumer, ceil(at.timestamp() * 1000), bounds)
         end_partitions = [number for number, offset in offsets.items() if offset == OFFSET_END]
-        # Each partition has a record since 1970, unless the broker says "none" to every question.
+        # Each partition has a record since 1970, unless the broker answers "none" to every request.
         earliest_offsets = self._offsets_for_time(consumer, 0, end_partitions) if end_partitions else {}
         for number in end_partitions:
             offsets.pop(number)
@@ -105,7 +105,7 @@ class KafkaEventHistory:
             for offset_range in ranges:
                 low, high = bounds.get(offset_range.partition, (0, 0))
                 start, ends[offset_range.partition] = max(offset_range.start, low), offset_range.end
-                # What retention deleted, or what was on a topic of before, is not there any more.
+                # Offsets that retention deleted, or that were on an earlier topic, do not exist any more.
                 if start < min(offset_range.end, high):
                     starts[offset_range.partition] = start
                 else:
@@ -142,7 +142,7 @@ class KafkaEventHistory:
         return records
 
     def _messages(self, consumer: Consumer, starts: Mapping[int, int], deadline: float) -> Iterator[Message]:
-        """Messages and ends of partitions from these offsets. The first has more time than the deadline."""
+        """Messages and ends of partitions from these offsets. The first message has more time than the deadline."""
         consumer.assign([TopicPartition(self._topic, number, start) for number, start in starts.items()])
         if (first := consumer.poll(REQUEST_SECONDS)) is None:
             raise Unavailable(f"Kafka does not return the records of {self._topic}")

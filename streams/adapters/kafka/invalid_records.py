@@ -18,14 +18,14 @@ BATCH_SIZE = 500
 
 
 class KafkaInvalidRecords:
-    """Blocking reads. Raises `Unavailable` when Kafka does not answer, or the topic does not exist."""
+    """Blocking reads. Raises `Unavailable` if Kafka does not respond, or the topic does not exist."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
         self._consumers = LoneConsumers(properties)
         self._prefix = prefix
 
     def list_newest(self, limit: int, topic: str | None = None) -> list[StoredRecord]:
-        """Up to `limit` records, newest first; with `topic` only those that came from it."""
+        """Up to `limit` records, newest first; with `topic`, only records that came from it."""
         with self._consumers.open() as consumer:
             records: list[StoredRecord] = []
             for number, (start, end) in self._bounds(consumer).items():
@@ -50,7 +50,7 @@ class KafkaInvalidRecords:
                         yield record
 
     def find(self, record_id: str) -> StoredRecord:
-        """Raises `Invalid` for a malformed id, and `NotFound`."""
+        """Find a record. Raises `Invalid` for a malformed id, and `NotFound`."""
         number, offset = parse_record_id(record_id)
         with self._consumers.open() as consumer:
             start, end = self._bounds(consumer).get(number, (0, 0))

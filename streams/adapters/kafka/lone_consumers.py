@@ -23,7 +23,7 @@ class LoneConsumers:
 
     @contextmanager
     def open(self) -> Iterator[Consumer]:
-        """Raises `Unavailable` without a token, and for a `KafkaException` of the block."""
+        """Open a consumer. Raises `Unavailable` without a token, and for a `KafkaException` of the block."""
         require_token(self._config)
         consumer = Consumer(self._config)
         try:

@@ -1,4 +1,4 @@
-"""Ask where the partitions of a topic begin and end, with a consumer that only assigns."""
+"""Find the first and end offsets of a topic's partitions, with a consumer that only assigns."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ REQUEST_SECONDS = 10.0
 
 
 def partition_bounds(consumer: Consumer, topic: str) -> dict[int, tuple[int, int]]:
-    """The first offset and the end of each partition of a topic. Raises `Unavailable` when it does not exist."""
+    """The first offset and the end of each partition of a topic. Raises `Unavailable` if the topic does not exist."""
     topic_metadata = consumer.list_topics(topic, REQUEST_SECONDS).topics[topic]
     if topic_metadata.error is not None:
         raise Unavailable(f"the topic {topic} does not exist: run `scorm-webhooks topics apply`")

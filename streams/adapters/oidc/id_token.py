@@ -16,7 +16,7 @@ from streams.core.errors import ProviderFailed
 
 # How far the provider's clock may be off.
 LEEWAY_SECONDS = 60
-# Groups may be many.
+# There may be many groups.
 MAX_TOKEN_CHARACTERS = 256 * 1024
 
 
@@ -49,5 +49,5 @@ def validate_claims(
 
 
 def _reason(error: Exception) -> str:
-    """Without the text of the token."""
+    """Why a token is not valid, without the text of the token."""
     return f"{error.error}: {error.description}"[:200] if isinstance(error, JoseError) else type(error).__name__

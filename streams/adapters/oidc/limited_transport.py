@@ -1,4 +1,4 @@
-"""HTTP with limits: a response is short, uncompressed, and there within seconds."""
+"""HTTP with limits: a response must be short, uncompressed, and complete within seconds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,13 +13,13 @@ MAX_RESPONSE_BYTES = 1024 * 1024
 
 
 class LimitedTransport(httpx2.AsyncBaseTransport):
-    """Reads each response at once, to 1 MiB. Raises `ProviderFailed` for one that is longer, or compressed."""
+    """Reads each response at once, up to 1 MiB. Raises `ProviderFailed` for one that is longer or compressed."""
 
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
         self._transport = transport
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        # A compressed response may be much longer than what is read.
+        # A compressed response may be much longer than the bytes that are read.
         request.headers["Accept-Encoding"] = "identity"
         response = await self._transport.handle_async_request(request)
         try:

@@ -1,4 +1,4 @@
-"""What a provider says of itself, and its keys."""
+"""A provider's metadata and keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from joserfc.jwk import JWKRegistry, Key, KeySet
 from streams.core.errors import ProviderFailed
 
 DISCOVERY_PATH = "/.well-known/openid-configuration"
-# Signatures by a private key. With HS256 a public key could be taken for a secret, and `none` signs nothing.
+# Signatures by a private key. With HS256 a public key could be used as a secret, and `none` signs nothing.
 ALGORITHMS = frozenset(f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)) | {
     "EdDSA",
     "Ed25519",
@@ -33,11 +33,11 @@ class Metadata:
 
 
 def parse_metadata(document: object, issuer: str) -> Metadata:
-    """Raises `ProviderFailed`."""
+    """Parse a provider's metadata. Raises `ProviderFailed`."""
     if not isinstance(document, Mapping):
         raise ProviderFailed("the provider's metadata is not a JSON object")
     document_issuer = document.get("issuer")
-    # People forget the slash at the end, or add one; it leads to the same host.
+    # People forget the slash at the end, or add one; both lead to the same host.
     if not isinstance(document_issuer, str) or document_issuer.rstrip("/") != issuer.rstrip("/"):
         raise ProviderFailed("the provider's metadata names another issuer than SCORM_WEBHOOKS_OIDC_ISSUER")
     algorithms = ALGORITHMS & {*_texts(document, "id_token_signing_alg_values_supported", "RS256")}
@@ -59,7 +59,7 @@ def parse_metadata(document: object, issuer: str) -> Metadata:
 
 
 def parse_keys(document: object) -> KeySet:
-    """The public keys for signatures. Those that are not understood are left out. Raises `ProviderFailed`."""
+    """The public keys for signatures. Unsupported keys are left out. Raises `ProviderFailed`."""
     keys = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(keys, list):
         raise ProviderFailed("the provider's key set is not a JSON object with a list of keys")

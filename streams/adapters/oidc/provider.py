@@ -23,14 +23,14 @@ from streams.ports.runtime import Clock
 
 # Providers change keys and endpoints rarely, and withdraw a key when it is stolen.
 DOCUMENT_LIFETIME = timedelta(hours=1)
-# A token with an unknown key makes the keys be fetched again, at most this often.
+# A token with an unknown key causes the keys to be fetched again, at most this often.
 MIN_KEY_FETCH_INTERVAL = timedelta(minutes=1)
 _TOKEN_TEXTS = ("access_token", "token_type", "id_token", "error")
 
 
 @dataclass(frozen=True, slots=True)
 class OidcClient:
-    """This deployment as the provider has registered it."""
+    """This deployment as registered with the provider."""
 
     issuer: str
     client_id: str
@@ -72,7 +72,7 @@ class OidcProvider:
         return _merge_claims(claims, userinfo)
 
     def _session(self) -> Any:
-        """An HTTP client for one sign-in: it follows no redirect, and asks no proxy of the environment."""
+        """An HTTP client for one sign-in: it follows no redirect, and uses no proxy of the environment."""
         session = AsyncOAuth2Client(
             self._client.client_id,
             self._client.client_secret,
@@ -135,12 +135,12 @@ class OidcProvider:
 
 
 def _merge_claims(claims: Mapping[str, object], userinfo: object) -> Mapping[str, object]:
-    """The claims of an id token, with those that only the userinfo endpoint has. Raises `ProviderFailed`."""
+    """The claims of an id token, with claims that only the userinfo endpoint has. Raises `ProviderFailed`."""
     if not isinstance(userinfo, Mapping) or userinfo.get("sub") != claims["sub"]:
         raise ProviderFailed("the provider's userinfo endpoint does not answer about the person who signed in")
     id_token_claims = claims
     if not claims.keys() >= EMAIL_CLAIMS and "email" in userinfo:
-        # An address and whether it is verified come from one place.
+        # An address and whether it is verified must come from the same source.
         id_token_claims = {name: value for name, value in claims.items() if name not in EMAIL_CLAIMS}
     return {**userinfo, **id_token_claims}
 
@@ -167,7 +167,7 @@ def _parse_json(response: httpx2.Response, source: str) -> object:
 
 
 def _filter_token_response(response: httpx2.Response) -> httpx2.Response:
-    """The texts of a token response that a sign-in needs, and nothing else for Authlib to fail at."""
+    """Keep only the texts of a token response that a sign-in needs, so that Authlib cannot fail on other values."""
     source = "the provider's token endpoint"
     # An error has status 400 or 401 (RFC 6749 §5.2).
     if response.status_code not in (200, 400, 401):

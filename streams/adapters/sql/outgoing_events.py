@@ -1,4 +1,4 @@
-"""Events of our own, which wait to be produced, in SQL."""
+"""This system's own events that wait to be produced, in SQL."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,7 +24,7 @@ class OutgoingEventWriter:
         self._codec = codec
 
     async def store(self, connection: AsyncConnection, events: Sequence[tuple[Event, datetime]]) -> None:
-        """Each event comes with the time that orders it among the others. A stored one stays as it is."""
+        """Store events, each with the time that orders it among the others. A stored event does not change."""
         if not events:
             return
         rows = [

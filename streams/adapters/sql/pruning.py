@@ -89,7 +89,7 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
     pairs = sorted({(row.account_id, row.event_id) for row in rows})
     is_event_of_rows = is_one_of_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
     await _prefer_indexes(connection, is_in_order=False)
-    # Waits for a backfill that adds deliveries of these events: the last query then sees them.
+    # This waits for a backfill that adds deliveries of these events: the last query then sees them.
     lock = select(events.c.event_id).where(is_event_of_rows).order_by(events.c.account_id, events.c.event_id)
     await connection.execute(lock.with_for_update())
     await connection.execute(delete(attempts).where(is_one_of(connection, attempts.c.delivery_id, ids)))
@@ -106,7 +106,7 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
 async def _delete_course_sessions(
     connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]
 ) -> Sequence[Any]:
-    """Delete SCORM sessions with what their players stored."""
+    """Delete SCORM sessions with the states of their players."""
     keys, states = kind.keys, player_states.c
     deletion = delete(course_sessions).where(tuple_(*keys).in_(rows_to_delete)).returning(*keys, kind.age.label("age"))
     rows = (await connection.execute(deletion)).all()
@@ -117,7 +117,7 @@ async def _delete_course_sessions(
 
 
 async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", rows_to_delete: Select[Any]) -> Sequence[Any]:
-    """Delete deleted webhooks with their health and pauses. One that `record` writes to at the moment stays."""
+    """Delete deleted webhooks with their health and pauses. A webhook that `record` is writing to stays."""
     columns = (webhooks.c.id, kind.age.label("age"))
     rows = (
         await connection.execute(rows_to_delete.with_only_columns(*columns).with_for_update(skip_locked=True))
@@ -129,9 +129,9 @@ async def _delete_webhooks(connection: AsyncConnection, kind: "_Kind", rows_to_d
 
 
 async def _prefer_indexes(connection: AsyncConnection, *, is_in_order: bool) -> None:
-    """Make the planner look up each row, in this transaction: its statistics may be of before these rows came.
+    """Make the planner look up each row, in this transaction: its statistics may be older than these rows.
 
-    With `is_in_order` it also reads an index instead of sorting, which is wrong for the few rows that are to be locked.
+    With `is_in_order` it also reads an index instead of sorting, which is wrong for the few rows that will be locked.
     """
     if connection.dialect.name == "postgresql":
         values = {"seqscan": "off", "hashjoin": "off", "mergejoin": "off", "sort": "off" if is_in_order else "on"}
@@ -144,18 +144,18 @@ def _identity(moment: datetime) -> datetime:
 
 
 def _end_of_month(month: str) -> datetime:
-    """The last moment of a month: then its rows begin to age."""
+    """The last moment of a month, at which its rows begin to age."""
     year, number = map(int, month.split("-"))
     first_of_next = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
     return first_of_next - timedelta(microseconds=1)
 
 
 class _Kind(NamedTuple):
-    """How to find old rows of a kind: by the column that says their age, and what else must hold."""
+    """How to find old rows of a kind: by the column that shows their age, and by other conditions."""
 
     age: Any
     where: ColumnElement[bool] | None = None
-    # False where no index has this order, and there may be many rows.
+    # False if no index has this order, and there may be many rows.
     is_in_order: bool = True
     to_column: Callable[[datetime], Any] = _identity
     to_time: Callable[[Any], datetime] = _identity

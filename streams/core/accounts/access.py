@@ -24,11 +24,11 @@ class Scope(StrEnum):
     LEARNERS_ERASE = "learners:erase"
 
 
-# Only the platform's own operators have it: to create accounts and give access to them.
+# Creates accounts and gives access to them: only the platform's own operators have this scope.
 OPERATOR = "operator"
 
 ALL_SCOPES = frozenset(Scope)
-# Only owners of an account have it: to manage its people and its keys.
+# Manages an account's people and keys: only its owners have this scope.
 MANAGE_ACCOUNT = "account:manage"
 
 
@@ -80,7 +80,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request; `actor` is the name in the audit log. A caller without an account is an operator."""
+    """The sender of a request; `actor` is its name in the audit log. A caller without an account is an operator."""
 
     actor: str
     permissions: frozenset[str]
@@ -89,14 +89,14 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """A key of the platform's operators, stored as a hash; `name` is the operator's in the audit log."""
+    """A key of a platform operator, stored as a hash; `name` is the operator's name in the audit log."""
 
     name: str
     sha256: str
 
 
 def parse_operator_key(text: str) -> OperatorKey:
-    """Parse `name=key`, or a bare key, which gets the first characters of its hash as its name.
+    """Parse `name=key`, or a bare key, which is named by the first characters of its hash.
 
     Raises ValueError; its text does not contain the key.
     """
@@ -114,7 +114,7 @@ def parse_operator_key(text: str) -> OperatorKey:
 
 
 def parse_operator_keys(texts: Iterable[str]) -> tuple[OperatorKey, ...]:
-    """Parse all keys. Raises ValueError when two have the same name or the same key."""
+    """Parse all keys. Raises ValueError if two have the same name or the same key."""
     keys = tuple(map(parse_operator_key, texts))
     if len({key.name for key in keys}) < len(keys) or len({key.sha256 for key in keys}) < len(keys):
         raise ValueError("each key must have a name of its own, and no two names the same key")
@@ -122,7 +122,7 @@ def parse_operator_keys(texts: Iterable[str]) -> tuple[OperatorKey, ...]:
 
 
 def digest(token: str) -> str:
-    """The hash that is stored of a key or a link. They are random, so they need no salt."""
+    """The stored hash of a key or a link. They are random, so they need no salt."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -142,7 +142,7 @@ def make_key(
 
 
 def scope_errors(names: Iterable[str]) -> list[FieldError]:
-    """What is wrong with the requested scopes."""
+    """The errors in the requested scopes."""
     scopes = ", ".join(Scope)
     errors = [
         FieldError("scopes", f"{name!r} is not a scope; the scopes are {scopes}")

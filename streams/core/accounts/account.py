@@ -17,7 +17,7 @@ from streams.core.page import Cursor
 class Account:
     """A customer of the platform. `emails` receive its notifications, `plan_limit` is in launches a month.
 
-    With `weekly_digest` a mail every week reminds of dead letters, while there are any.
+    With `weekly_digest`, a weekly mail reminds of dead letters while there are any.
     """
 
     id: str
@@ -63,8 +63,8 @@ class AttemptDetails:
 class DeliveryDetails:
     """A delivery with its body and its newest attempts, oldest first.
 
-    The body comes from another topic than the attempts. It is None until it is stored, and after retention.
-    `earlier_cursor` is where the list of its attempts continues, None when `attempts` has them all.
+    The body and the attempts come from different topics. The body is None until it is stored, and after retention.
+    `earlier_cursor` is where the list of attempts continues; None when `attempts` has all of them.
     """
 
     delivery_state: DeliveryState
@@ -75,7 +75,7 @@ class DeliveryDetails:
 
     @property
     def payload(self) -> Any:
-        """The body's JSON; its text when it is not JSON."""
+        """The body as JSON, or as text when it is not JSON."""
         if self.body is None:
             return None
         try:
@@ -89,9 +89,9 @@ class DeliveryFilter:
     """A filter of deliveries; None means any. `reason` is why a delivery is held or dead.
 
     `since` and `until` limit `first_seen_at`, `changed_until` limits `changed_at`. `outcome` and `status_class` (4 for
-    4xx) ask for an attempt that failed in this way. `without_tests` leaves out what nobody sends again: test events and
-    events of erased learners.
-    `metadata` is one pair of the event's metadata. A page of the list, newest first, begins behind the row `after`.
+    4xx) select deliveries with an attempt that failed in this way. `without_tests` leaves out deliveries that are never
+    sent again: those of test events and of events of erased learners.
+    `metadata` is one pair of the event's metadata. The list is newest first, and a page begins after the row `after`.
     """
 
     account_id: str | None = None
@@ -119,7 +119,7 @@ class DeliveryFilter:
     metadata: tuple[str, str] | None = None
 
     def change_at(self, now: datetime) -> datetime:
-        """The time of a change to a match: after `changed_until`, so that it matches no more, whatever clocks say."""
+        """The time of a change to a matching delivery: after `changed_until`, so it no longer matches on any clock."""
         return now if self.changed_until is None else max(now, self.changed_until + timedelta(microseconds=1))
 
     @property
@@ -132,7 +132,7 @@ class DeliveryFilter:
 class DeliverySummary:
     """How many deliveries match a filter, of how many webhooks, and when the oldest and the newest were first seen.
 
-    `undeliverable_count` are those of deleted webhooks, which cannot be sent.
+    `undeliverable_count` counts the deliveries of deleted webhooks, which cannot be sent.
     """
 
     count: int = 0

@@ -10,7 +10,7 @@ from typing import Any
 RETRY_WAITS = (timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10))
 MAX_RETRY_WAIT = timedelta(hours=1)
 MAX_ATTEMPTS = 75
-# The pauses of an account within this time are one mail: it leaves when the first of them is as old.
+# Pauses of an account within this time share one mail, which leaves this long after the first pause.
 PAUSE_GROUPING_WINDOW = timedelta(minutes=1)
 MAX_GROUPED_MAILS = 500
 
@@ -33,7 +33,7 @@ class MailStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OtherPauses:
-    """What a mail says of the other paused webhooks: the name of each and why, and how many more it does not list."""
+    """The other paused webhooks in a mail: the name and the reason of each, and how many more are not listed."""
 
     listed: Sequence[Sequence[str]]
     more: int = 0
@@ -41,11 +41,11 @@ class OtherPauses:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One mail. `key` identifies its reason, so that it is owed once. `due_at` is None when nothing is left to do.
+    """One mail. `key` identifies its reason: each reason causes one mail. `due_at` is None when nothing is left to do.
 
-    `unreached` are the recipients that still wait for this mail while others have it; empty when all or none have it.
-    The pauses of an account within a minute are sent as one mail: the first one with `others`, and with its id in
-    `sent_with` of the others.
+    `unreached` lists the recipients that still wait for this mail after others got it; empty when all or none got it.
+    The pauses of an account within a minute are sent as one mail: the first, with `others`. The other mails have its id
+    in `sent_with`.
 
     `details` of a sign-in: email, and as ciphertext the token of its link and its code; of a pause: reason, url,
     description, failures, since, lastAt, lastStatus, lastMessage; of dead letters: url, description, count, since,
@@ -69,7 +69,7 @@ class Mail:
 
     @property
     def status(self) -> MailStatus:
-        """`not_sent` is final: nobody tries again."""
+        """`not_sent` is final: the mail is not tried again."""
         if self.sent_at is not None:
             return MailStatus.SENT
         return MailStatus.PENDING if self.due_at is not None else MailStatus.NOT_SENT

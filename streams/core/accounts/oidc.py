@@ -1,4 +1,4 @@
-"""Sign-in by OpenID Connect: what a browser is sent to the provider with, and who is let in by which claims."""
+"""Sign-in by OpenID Connect: the values of a request to the provider, and which claims let a person in."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from streams.core.errors import Unauthorized
 from streams.core.events.event_data import is_storable
 from streams.core.limits import MAX_EMAIL_CHARACTERS, MAX_ID_CHARACTERS, MAX_OIDC_ACCOUNTS, MAX_OIDC_SUBJECT_CHARACTERS
 
-# From the link to the provider's answer. People type passwords and codes meanwhile.
+# From the link to the provider's response. People type passwords and codes in this time.
 PENDING_LIFETIME = timedelta(minutes=10)
 ACTOR_PREFIX = "oidc:"
-# An operator's sub is no business of a customer who reads the audit log.
+# Customers who read the audit log must not see an operator's sub.
 OPERATOR_ACTOR_PREFIX = "oidc-operator:"
 GROUPS_CLAIM = "groups"
 # Strongest first.
@@ -21,7 +21,7 @@ EMAIL_CLAIMS = frozenset({"email", "email_verified"})
 
 
 class SignInRefused(Unauthorized):
-    """The provider answers, and this person is not signed in. The message is for the log, not for the person."""
+    """The provider answers, but the person is not signed in. The message is for the log, not for the person."""
 
 
 class ProviderRefused(SignInRefused):
@@ -29,7 +29,7 @@ class ProviderRefused(SignInRefused):
 
 
 class NotAdmitted(SignInRefused):
-    """The provider knows the person, and no rule lets the person in."""
+    """The provider knows the person, but no rule lets the person in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,10 @@ class PendingSignIn:
 
 @dataclass(frozen=True, slots=True)
 class OidcRules:
-    """Who is let in.
+    """The rules that decide who is let in.
 
-    `account_claim` is a claim with the ids of accounts; without it, the verified e-mail address counts. `role_claim`
-    is a claim with the role in them. `operator_group` is the value of the claim `groups` that makes an operator.
+    `account_claim` is the claim with the ids of accounts; without it, the verified e-mail address decides. `role_claim`
+    is the claim with the role in them. `operator_group` is the value of the claim `groups` that makes an operator.
     """
 
     account_claim: str | None = None
@@ -70,7 +70,7 @@ class OidcRules:
 
     @property
     def claims(self) -> frozenset[str]:
-        """The claims that decide."""
+        """The claims that these rules read."""
         names = {self.account_claim, self.role_claim, GROUPS_CLAIM if self.operator_group else None}
         return frozenset(name for name in names if name) | (frozenset() if self.account_claim else EMAIL_CLAIMS)
 
@@ -85,7 +85,7 @@ class OperatorIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AccountIdentity:
-    """A person of accounts that the provider names. Those that do not exist are among them."""
+    """A person whose accounts the provider names. Some of these accounts may not exist."""
 
     actor: str
     email: str | None
@@ -105,7 +105,7 @@ Identity = OperatorIdentity | AccountIdentity | EmailIdentity
 
 
 def identify(claims: Mapping[str, object], rules: OidcRules) -> Identity:
-    """Who a person is here. Raises `NotAdmitted`."""
+    """Identify a person by the claims. Raises `NotAdmitted`."""
     subject = _subject(claims)
     if rules.operator_group is not None and rules.operator_group in _texts(claims.get(GROUPS_CLAIM)):
         return OperatorIdentity(OPERATOR_ACTOR_PREFIX + subject, _shown_email(claims))
@@ -133,7 +133,7 @@ def _verified_email(claims: Mapping[str, object]) -> str:
 
 
 def _shown_email(claims: Mapping[str, object]) -> str | None:
-    """The address to show. It opens nothing."""
+    """The address to show. It gives no access."""
     return None if claims.get("email_verified") is False else _email(claims)
 
 
@@ -153,7 +153,7 @@ def _account_ids(claims: Mapping[str, object], name: str) -> tuple[str, ...]:
 
 
 def _role(claims: Mapping[str, object], name: str | None) -> Role:
-    """The strongest role that the claim names; member if there is none."""
+    """The strongest role in the claim; member if there is none."""
     value = claims.get(name) if name else None
     if value in (None, "", []):
         return Role.MEMBER

@@ -1,4 +1,4 @@
-"""What an operator sees of all accounts."""
+"""The figures that an operator sees on all accounts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class AccountSummary:
 
 @dataclass(frozen=True, slots=True)
 class WebhookProblem:
-    """A webhook that fails, is paused by failures, or is slow: `mean_ms` is of the attempts since an hour."""
+    """A webhook that fails, is paused by failures, or is slow. `mean_ms` is over the attempts of the last hours."""
 
     account_id: str
     account_name: str

@@ -12,8 +12,8 @@ LINK_LIFETIME = timedelta(minutes=15)
 MAX_LINK_LIFETIME = timedelta(days=1)
 CODE_DIGITS = 8
 MAX_CODE_GUESSES = 5
-# Mails with a link that still works, so that nobody fills another person's mailbox. Any of them signs its person in, so
-# a client that asks for mails keeps nobody out.
+# Limits the mails whose link still works, so that nobody fills another person's mailbox. Each of these links signs the
+# person in, so a client that requests many mails locks nobody out.
 MAX_OPEN_MAILS = 3
 
 SESSION_LIFETIME = timedelta(days=7)
@@ -42,8 +42,8 @@ class SignInMethod(StrEnum):
 class SignIn:
     """A way to sign in once: as a user, as every user with an e-mail address, with a role, or as an operator.
 
-    `sha256` is the hash of the link's token. The browser that asked for a mail may send the code instead: it has the
-    token of which `browser_sha256` is the hash. `actor` is who made the link.
+    `sha256` is the hash of the link's token. The browser that asked for a mail may send the code instead;
+    `browser_sha256` is the hash of that browser's token. `actor` is who made the link.
     """
 
     sha256: str
@@ -63,12 +63,12 @@ class SignIn:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A browser that is signed in. It has no account while a person of several accounts has not chosen one.
+    """A signed-in browser. It has no account until a person with several accounts chooses one.
 
-    `proved_email` is the address that the person proved to have, by a mail or by a provider: only with it does a
-    session choose between the accounts of that address. `email` is for display: somebody typed it. `address` and
-    `user_agent` are those of the sign-in. An operator has an account while looking at it. With `account_ids` a
-    provider names the accounts to choose from.
+    `proved_email` is the address that the person proved to have, by a mail or by a provider. A session needs it to
+    choose between the accounts of that address. `email` is for display: it was only typed. `address` and `user_agent`
+    are those of the sign-in. An operator has an account while looking at it. `account_ids` are the accounts to choose
+    from, if a provider names them.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Session:
     account_ids: tuple[str, ...] = ()
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether it has neither expired nor been idle for too long."""
+        """Whether the session has neither expired nor been idle for too long."""
         return now < min(self.expires_at, self.used_at + IDLE_TIMEOUT)
 
     def for_user(self, user: User) -> "Session":
@@ -99,14 +99,14 @@ class Session:
 
     @property
     def caller(self) -> Caller | None:
-        """Who sends its requests; None without an account."""
+        """The caller of the session's requests; None without an account."""
         if self.account_id is None or self.role is None:
             return None
         return Caller(self.actor, PERMISSIONS[self.role], self.account_id)
 
 
 def code_digest(browser_token: str, code: str) -> str:
-    """The hash that is stored of a code. The browser's token is its salt, because a code is short."""
+    """The stored hash of a code. The browser's token is its salt, because a code is short."""
     return digest(f"{browser_token}/{digits_of(code)}")
 
 

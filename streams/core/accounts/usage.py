@@ -14,13 +14,13 @@ from streams.core.ids import derived_id, is_id
 LAUNCHED_TYPE = "session.launched"
 THRESHOLD_TYPE = "usage.threshold"
 THRESHOLD_PERCENTS = (80, 100)
-# A month closes this long after its end: the event ids of its launches are forgotten then. A later launch is counted
-# apart, because a topic that is read again would be billed twice.
+# A month closes this long after its end, and the event ids of its launches are forgotten. Later launches are counted
+# separately, because reading a topic again would bill them twice.
 MONTH_OPEN_DAYS = 35
 
 
 class Launch(NamedTuple):
-    """A learner opened a course: what is counted."""
+    """A learner opened a course: the unit that is counted."""
 
     account_id: str
     event_id: str
@@ -34,7 +34,7 @@ class Launch(NamedTuple):
 
 
 class UsageKey(NamedTuple):
-    """What launches are counted by; an empty id means that the launch had none."""
+    """The key that launches are counted by; an empty id means that the launch had none."""
 
     account_id: str
     month: str
@@ -44,7 +44,7 @@ class UsageKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UsageNotice:
-    """An account reached a percentage of its plan limit in a month. `at` is that of the launch that crossed it."""
+    """An account reached a percentage of its plan limit in a month. `at` is the time of the launch that crossed it."""
 
     account_id: str
     month: str
@@ -55,7 +55,7 @@ class UsageNotice:
 
 
 class UsageMonth(NamedTuple):
-    """The launches of an account in a month, and those that arrived in it of a month that was closed."""
+    """The launches of an account in a month, and the launches of closed months that arrived in it."""
 
     month: str
     launches: int
@@ -82,7 +82,7 @@ class UsageCursor(NamedTuple):
 
 
 def parse_usage_cursor(text: str) -> UsageCursor:
-    """Parse the text of a place. Raises `Invalid`."""
+    """Parse the text of a cursor. Raises `Invalid`."""
     package_id, dot, dispatch_id = text.partition(".")
     if not dot or not all(part == "" or is_id(part) for part in (package_id, dispatch_id)):
         raise Invalid(FieldError("cursor", "must be the nextCursor of an earlier response"))
@@ -90,7 +90,7 @@ def parse_usage_cursor(text: str) -> UsageCursor:
 
 
 class UnknownAccount(NamedTuple):
-    """An account that does not exist, and the events that named it: how many, when the first and the last came."""
+    """An account that does not exist: how many events named it, and when the first and the last came."""
 
     account_id: str
     events: int
@@ -99,7 +99,7 @@ class UnknownAccount(NamedTuple):
 
 
 class OutgoingEvent(NamedTuple):
-    """An event of our own that waits to be produced, encoded."""
+    """An encoded event of this service that waits to be produced."""
 
     id: str
     key: str
@@ -110,7 +110,7 @@ class OutgoingEvent(NamedTuple):
 class LaunchBatch:
     """The launches of a batch of records, in the order of their partitions.
 
-    The month of the `late_launches` ones is closed: they have the time of their record.
+    `late_launches` belong to closed months and have the time of their record.
     """
 
     launches: Sequence[Launch] = ()
@@ -137,12 +137,12 @@ def month_of(moment: datetime) -> str:
 
 
 def oldest_open_month(now: datetime) -> str:
-    """The oldest month that is not closed: months compare as texts do."""
+    """The oldest month that is not closed. Months compare as texts do."""
     return month_of(now - timedelta(days=MONTH_OPEN_DAYS))
 
 
 def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> LaunchBatch:
-    """What counts among these events, which have the time of their record each."""
+    """The launches among these events, each of which comes with the time of its record."""
     launches: list[Launch] = []
     late_launches: list[Launch] = []
     open_since = oldest_open_month(now)
@@ -158,7 +158,7 @@ def launches_of(events: Iterable[tuple[Event, datetime]], now: datetime) -> Laun
 
 
 def launches_by_key(launches: Iterable[Launch]) -> Mapping[UsageKey, int]:
-    """How many launches there are of each account, month, package and dispatch."""
+    """The number of launches of each account, month, package and dispatch."""
     return Counter(
         UsageKey(launch.account_id, launch.month, launch.package_id or "", launch.dispatch_id or "")
         for launch in launches
@@ -175,7 +175,7 @@ def crossed_thresholds(
 ) -> Sequence[UsageNotice]:
     """The thresholds that these launches of one account and month cross, after `launches_before` earlier ones.
 
-    Also those that were crossed earlier, when the limit was higher: the first launch reports them.
+    Thresholds that were crossed earlier, when the limit was higher, are included: the first launch reports them.
     """
     if not limit or not launches:
         return ()
@@ -205,7 +205,7 @@ def reached_thresholds(
     now: datetime,
     percents: Iterable[int] = THRESHOLD_PERCENTS,
 ) -> Sequence[UsageNotice]:
-    """The thresholds that a month's launches have reached, when a limit changes."""
+    """The thresholds that a month's launches have reached when a limit changes."""
     if not limit:
         return ()
     return [
@@ -216,7 +216,7 @@ def reached_thresholds(
 
 
 def notice_event(notice: UsageNotice) -> Event:
-    """The event that tells of a notice. Its id is computed, so that it is the same however often it is made."""
+    """The event for a notice. Its id is computed, so every event of the same notice has the same id."""
     return Event(
         id=derived_id("evt", notice.account_id, notice.month, str(notice.percent)),
         type=THRESHOLD_TYPE,

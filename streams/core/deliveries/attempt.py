@@ -1,4 +1,4 @@
-"""Attempts, each one POST with its outcome, and dead letters, deliveries that were given up."""
+"""Attempts, each one POST with its outcome, and dead letters, which are deliveries that were given up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class NextStep(StrEnum):
 
 # A tuple: a frozen dataclass with this many fields takes three times as long to make.
 class Attempt(NamedTuple):
-    """One POST, as its record has it. `step` is the step of the record that follows, `tier` the name of its wait.
+    """One POST, as its record stores it. `step` is the step of the record that follows, `tier` the name of its wait.
 
     The values of the customer's own headers are masked in `request_headers`. `response_body` has at most 4 KiB.
     """
@@ -70,7 +70,7 @@ class Attempt(NamedTuple):
 
     @property
     def is_first_of_event(self) -> bool:
-        """Whether it is the first one at an event's delivery: it has the step after fan-out's, which is 1."""
+        """Whether it is the first attempt for an event: its step is 2, because fan-out's is 1."""
         return self.step == 2 and self.trigger is Trigger.EVENT
 
     def seconds_since_event(self, moment: datetime) -> float:
@@ -79,7 +79,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A delivery that was given up. `message` is the last attempt's, if there was one."""
+    """A delivery that was given up. `message` comes from the last attempt, if there was one."""
 
     delivery: Delivery
     reason: DeathReason

@@ -1,4 +1,4 @@
-"""Backfill: deliveries for events of `session-events` that a webhook has no delivery of."""
+"""Backfill: deliveries for events of `session-events` for which a webhook has no delivery."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ MIN_EVENT_AGE = timedelta(seconds=15)
 
 
 class OffsetRange(NamedTuple):
-    """Offsets of one partition: from `start` up to `end`, which does not belong to it."""
+    """Offsets of one partition: from `start` up to `end`, exclusive."""
 
     partition: int
     start: int
@@ -24,7 +24,7 @@ class OffsetRange(NamedTuple):
 
 
 class Period(NamedTuple):
-    """The offsets of a period, and the append time of the oldest record that the topic has; None for an empty one."""
+    """The offsets of a period, and the append time of the topic's oldest record; None for an empty topic."""
 
     ranges: tuple[OffsetRange, ...]
     oldest_available: datetime | None
@@ -32,10 +32,10 @@ class Period(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """The progress of a backfill. `ranges` are the offsets that are not read yet; None until it begins.
+    """The progress of a backfill. `ranges` are the offsets not read yet; None until it begins.
 
-    `is_due` when it may begin. `records` is the number of offsets to read, `added` counts the deliveries that it made,
-    `skipped` those that exist.
+    `is_due` is set when it may begin. `records` is the number of offsets to read, `added` counts the deliveries that it
+    made, `skipped` the ones that exist already.
     """
 
     is_due: bool = False
@@ -54,7 +54,7 @@ class Backfill:
         return self.ranges is not None and not self.ranges
 
     def begin(self, period: Period) -> "Backfill":
-        """The progress once the period's offsets are known."""
+        """The progress when the period's offsets are known."""
         ranges = without_empty(period.ranges)
         return replace(self, ranges=ranges, records=_count_offsets(ranges), oldest_available=period.oldest_available)
 
@@ -64,7 +64,7 @@ class Backfill:
 
 
 def remaining_ranges(ranges: tuple[OffsetRange, ...], positions: Mapping[int, int]) -> tuple[OffsetRange, ...]:
-    """What is left of the ranges after reading up to these offsets, by partition."""
+    """The rest of the ranges after reading up to these offsets, by partition."""
     return without_empty(
         tuple(
             offset_range._replace(start=max(offset_range.start, positions.get(offset_range.partition, 0)))
@@ -85,11 +85,11 @@ def _count_offsets(ranges: tuple[OffsetRange, ...] | None) -> int:
 def backfill_delivery(
     value: object, appended_at: datetime, webhook: Webhook, delivery_filter: DeliveryFilter
 ) -> Delivery | None:
-    """The delivery that fan-out makes of this event for this webhook, held as a replay.
+    """The delivery that fan-out would make of this event for this webhook, held as a replay.
 
     None when the filter or the webhook does not want the event. Raises `InvalidRecord` and `Invalid`.
     """
-    # Most events are another account's: look before the body is rendered.
+    # Most events belong to another account: check that before the body is rendered.
     if (
         not isinstance(value, Event)
         or not wants(webhook, value)

@@ -1,4 +1,4 @@
-"""What waits in the whole deployment: deliveries by state, and the records that stages have not committed."""
+"""Waiting work of the whole deployment: deliveries by state, and the records that stages have not committed."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ MAX_SAMPLES = 512
 
 
 class WaitingCount(NamedTuple):
-    """How many deliveries wait for the same reason, and since when the first of them does.
+    """How many deliveries wait for the same reason, and since when the first of them waits.
 
-    Of a tier, `since` is when its first retry is due.
+    For a tier, `since` is when its first retry is due.
     """
 
     deliveries: int
@@ -21,7 +21,7 @@ class WaitingCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Webhooks by status; deliveries that are not delivered, by tier or reason."""
+    """Webhooks by status; undelivered deliveries by tier or reason."""
 
     webhooks: Mapping[str, int]
     retries: Mapping[str, WaitingCount]
@@ -30,7 +30,7 @@ class Backlog:
 
 
 class GroupOffsets(NamedTuple):
-    """The next offset that a group reads of a partition, and the partition's end."""
+    """The next offset that a group reads in a partition, and the partition's end."""
 
     committed: int
     end: int
@@ -38,16 +38,16 @@ class GroupOffsets(NamedTuple):
 
 @dataclass(slots=True)
 class LagClock:
-    """Says how long the oldest uncommitted record of a partition has waited, from samples of the partition's end.
+    """Computes how long the oldest uncommitted record of a partition has waited, from samples of the partition's end.
 
-    A record was appended after the last sample whose end it is beyond: the answer is at most one interval too long.
-    Before the first sample nothing is known, and the answer is too short.
+    A record was appended after the last sample with an end at or before it: the result is at most one interval too
+    long. Before the first sample nothing is known, and the result is too short.
     """
 
     _samples: deque[tuple[datetime, int]] = field(default_factory=deque)
 
     def lag_seconds(self, offsets: GroupOffsets, now: datetime) -> float:
-        """Take a sample; the age of the record at `committed` in seconds. 0 when every record is committed."""
+        """Take a sample, and return the age of the record at `committed` in seconds; 0 if all are committed."""
         if self._samples and offsets.end < self._samples[-1][1]:
             self._samples.clear()  # The topic was made again.
         self._samples.append((now, offsets.end))

@@ -1,4 +1,4 @@
-"""What becomes of a delivery: the decisions before and after each attempt."""
+"""Decisions on a delivery, before and after each attempt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from streams.core.webhooks.health import Fallbacks
 from streams.core.webhooks.webhook import Status, Webhook
 
 FALLBACK_RETRIES = 2
-# A test is sent while somebody waits for its outcome, and never later.
+# A test is sent only while somebody waits for its outcome.
 TEST_EXPIRY = timedelta(seconds=12)
 
 # Why a delivery was given up without an attempt.
@@ -67,7 +67,7 @@ class UsePrimary:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """No request leaves until the webhook can take it."""
+    """No request is sent until the webhook can take it."""
 
     delivery: Delivery
     next_step = NextStep.HELD
@@ -75,7 +75,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The delivery becomes a dead letter; `message` says why where no attempt says it."""
+    """The delivery becomes a dead letter; `message` says why if no attempt does."""
 
     reason: DeathReason
     delivery: Delivery
@@ -97,7 +97,7 @@ NotSent = UseFallback | UsePrimary | Hold | GiveUp
 
 
 class DecisionInputs(NamedTuple):
-    """What decisions depend on besides the delivery; `find_webhook` finds a webhook."""
+    """The inputs of a decision besides the delivery; `find_webhook` finds a webhook by its id."""
 
     find_webhook: Callable[[str], Webhook | None]
     schedule: Schedule
@@ -108,9 +108,9 @@ class DecisionInputs(NamedTuple):
 def decide(
     delivery: Delivery, inputs: DecisionInputs, appended_at: datetime, now: datetime, *, is_busy: bool = False
 ) -> SendNow | NotSent:
-    """Decide whether to attempt now the delivery of a record that was appended at `appended_at`.
+    """Decide whether to attempt a delivery now; its record was appended at `appended_at`.
 
-    Raises `InvalidRecord` when its webhook is another account's.
+    Raises `InvalidRecord` if its webhook belongs to another account.
     """
     webhook = inputs.find_webhook(delivery.webhook_id)
     if webhook is not None and webhook.account_id != delivery.account_id:
@@ -133,11 +133,11 @@ def decide_before_attempt(
 ) -> SendNow | NotSent:
     """Decide whether to attempt a delivery now; `webhook` is None when it was deleted.
 
-    - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook is.
+    - A delivery that would wait too long for a slot of its endpoint (`is_busy`) is held, whatever its webhook's state.
     - A test is sent even to a paused webhook, unless its `elapsed` time is longer than `TEST_EXPIRY`.
     - A paused webhook's deliveries are held; during an automatic pause they go to the fallback URL, if there is one.
-    - A delivery whose fallback URL was removed goes on as if there had been none: with the attempts that are left at
-      the primary endpoint, else as a dead letter.
+    - A delivery whose fallback URL was removed continues as if there had been none: with the remaining attempts at the
+      primary endpoint, or else as a dead letter.
     - While the fallback endpoint rests, a delivery to it ends as if it had failed there.
     """
     if is_busy:

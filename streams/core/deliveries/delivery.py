@@ -44,7 +44,7 @@ class HoldReason(StrEnum):
 
 
 class DeathReason(StrEnum):
-    """Why a delivery was given up, and who decides it."""
+    """Why a delivery was given up; the comments name the stage that decides it."""
 
     # `deliver`, by core/deliveries/decision.py.
     EXHAUSTED = "exhausted"
@@ -69,7 +69,7 @@ class SubscriptionsPosition(NamedTuple):
 
 # A tuple: a frozen dataclass with this many fields takes three times as long to make, and each delivery is made often.
 class Delivery(NamedTuple):
-    """The value of a delivery's record. `attempt` is the number, from 1, of the attempt to make next.
+    """The value of a delivery's record. `attempt` is the number, from 1, of the next attempt.
 
     `target_attempt` is its number, from 1, within the target. A delivery that goes to the fallback endpoint keeps the
     number of attempts at the primary endpoint in `primary_attempts`. (generation, step) orders the records of one
@@ -155,7 +155,7 @@ class Delivery(NamedTuple):
         )
 
     def to_held(self, reason: HoldReason, pause_id: str | None, *, is_attempted: bool) -> "Delivery":
-        """The record that waits for the webhook. It goes on at the primary endpoint with the attempt that was due."""
+        """The record that waits for the webhook. It continues at the primary endpoint with the attempt that was due."""
         is_primary = self.target is Target.PRIMARY
         target_attempt = self.target_attempt + is_attempted if is_primary else self.primary_attempts + 1
         return self._replace(

@@ -1,4 +1,4 @@
-"""The state machine of a delivery: what moves it from one state to another."""
+"""The state machine of a delivery: its transitions and their causes."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -9,17 +9,17 @@ from streams.core.deliveries.held import HeldChoice
 
 
 class Action(StrEnum):
-    """What a person, or `maintain` for one, does to a delivery in SQL."""
+    """An action on a delivery in SQL, by a person or by `maintain` on a person's behalf."""
 
     REPLAY = "replay"
-    # The value of a cause is unlike those of the other kinds: they are equal as keys otherwise.
+    # Causes of different kinds need different values: equal values would be the same key.
     DISCARD = "discard dead letter"
     ERASE = "erase"
 
 
-# (state, what moves it) -> the state after it: a decision of `deliver`, the choice for what a pause held, or an act.
-# A test that fails or is given up moves by FAILED; a delivery that can never be released by DEAD. An erasure leaves the
-# other states as they are.
+# (state, cause) -> next state. A cause is a decision of `deliver`, the choice for a pause's held deliveries, or an
+# action. A test that fails or is given up moves by FAILED; a delivery that can never be released moves by DEAD. An
+# erasure leaves the other states as they are.
 TRANSITIONS: Mapping[tuple[State, NextStep | HeldChoice | Action], State] = {
     (State.WAITING, NextStep.DONE): State.DELIVERED,
     (State.WAITING, NextStep.TIER): State.WAITING,

@@ -14,9 +14,9 @@ from streams.core.events.event import EventSubjects
 
 # Tuples, like an attempt: each record makes one.
 class DeliveryState(NamedTuple):
-    """The state of one delivery. `attempts` is the number made in this generation, `reason` why it is held or dead.
+    """The state of one delivery. `attempts` is the number made in this generation, `reason` is why it is held or dead.
 
-    `target_attempt` is the number, from 1, within the target of the attempt to make next.
+    `target_attempt` is the number, from 1, of the next attempt within its target.
     """
 
     delivery_id: str
@@ -76,7 +76,7 @@ EventKey = tuple[str, str]
 
 
 class RecordedEvent(NamedTuple):
-    """What is kept of an event, once for all its deliveries."""
+    """The stored part of an event, kept once for all its deliveries."""
 
     first_seen_at: datetime
     body: bytes
@@ -121,7 +121,7 @@ def merge_records(entries: Iterable[RecordedValue]) -> Batch:
             attempts.append(value)
         else:
             delivery = value.delivery if isinstance(value, DeadLetter) else value
-            # The first body of an event is the one that counts.
+            # The first body of an event counts.
             if (key := (delivery.account_id, delivery.event_id)) not in events:
                 events[key] = recorded_event(delivery)
         delivery_state = delivery_state_of(entry)
@@ -134,14 +134,14 @@ def merge_records(entries: Iterable[RecordedValue]) -> Batch:
 
 
 def recorded_event(delivery: Delivery) -> RecordedEvent:
-    """What is kept of a delivery's event."""
+    """The stored part of a delivery's event."""
     return RecordedEvent(
         delivery.first_seen_at, delivery.body, delivery.trace_parent, delivery.subjects, delivery.event_hash
     )
 
 
 def strip_details(entry: RecordedValue) -> RecordedValue:
-    """The entry without text from outside: any database stores what is left."""
+    """The entry without text from outside, so that any database can store it."""
     if not isinstance(entry.value, Attempt):
         return entry
     message = f"({entry.value.outcome}; the details could not be stored)"
@@ -152,9 +152,9 @@ def strip_details(entry: RecordedValue) -> RecordedValue:
 
 
 def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
-    """The state of a delivery by one record of it.
+    """The state of a delivery according to one of its records.
 
-    None for an attempt that is followed by a record of its own (fallback, held, dead), which has the state.
+    None for an attempt that is followed by a record of its own (fallback, held, dead): that record has the state.
     """
     if isinstance(entry.value, Attempt):
         return _state_of_attempt(entry.value, entry.appended_at)
@@ -162,7 +162,7 @@ def delivery_state_of(entry: RecordedValue) -> DeliveryState | None:
 
 
 def state_of_record(value: Delivery | DeadLetter, at: datetime) -> DeliveryState:
-    """The state of a delivery since `at`, by its record or its dead letter."""
+    """The state of a delivery since `at`, from its record or its dead letter."""
     match value:
         case DeadLetter() as letter:
             state = State.FAILED if letter.delivery.trigger is Trigger.TEST else State.DEAD
@@ -218,7 +218,7 @@ def _state_of_delivery(
     )
 
 
-# These are followed by a record of their own, which has the state.
+# After these steps a record of their own follows, which has the state.
 _STEPS_WITH_OWN_RECORD = (NextStep.FALLBACK, NextStep.HELD, NextStep.DEAD)
 
 

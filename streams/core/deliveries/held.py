@@ -11,7 +11,7 @@ MAX_BACKOFF_SECONDS = 30.0
 
 
 class HeldChoice(StrEnum):
-    """What the person who ends a pause chooses for its held deliveries, late ones included."""
+    """The choice for a pause's held deliveries, made by the person who ends the pause. Late ones are included."""
 
     DELIVER = "deliver"
     KEEP = "keep"
@@ -49,7 +49,7 @@ class ReleaseWindow:
     backoff_seconds: float = 0.0
 
     def adapt(self, attempted_count: int, held_again_count: int) -> "ReleaseWindow":
-        """The room after the results of some released deliveries are known."""
+        """The window after the results of some released deliveries are known."""
         if held_again_count:
             return ReleaseWindow(
                 max(1, self.size // 2), 0, min(MAX_BACKOFF_SECONDS, max(1.0, 2 * self.backoff_seconds))

@@ -23,7 +23,7 @@ class JobKind(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Whether a job goes on."""
+    """Whether a job still runs, or how it ended."""
 
     RUNNING = "running"
     FINISHED = "finished"
@@ -34,10 +34,10 @@ class JobStatus(StrEnum):
 class Job:
     """An action on every delivery that `filter` matched when the job was created.
 
-    It begins with the oldest; `reached` is when the newest one of the last portion was first seen. A delivery that it
-    acted on does not match any more, so it goes through its filter again until nothing is left that it can change:
-    `failed` counts the rest, whose webhook or payload does not exist. A replay with a `backfill` adds deliveries that
-    are not stored, and goes through its filter once more.
+    It begins with the oldest; `reached` is when the newest delivery of the last portion was first seen. Deliveries that
+    it acted on no longer match, so it goes through its filter again until nothing is left that it can change. `failed`
+    counts the rest, whose webhook or payload does not exist. A replay with a `backfill` adds deliveries that are not
+    stored, and goes through its filter once more.
     """
 
     id: str
@@ -61,18 +61,18 @@ class Job:
 
     @property
     def is_backfilling(self) -> bool:
-        """Whether the next portion comes from `session-events`: the stored deliveries are replayed."""
+        """Whether the next portion comes from `session-events`, because the stored deliveries are replayed."""
         backfill = self.backfill
         return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_read
 
     @property
     def no_longer_matched(self) -> int:
-        """How many others changed before it came to them: sent again by a person, erased, or deleted by retention."""
+        """How many other deliveries changed first: sent again by a person, erased, or deleted by retention."""
         return max(0, self.total - self.done - self.failed) if self.status is JobStatus.FINISHED else 0
 
     @property
     def progress(self) -> tuple[int, int]:
-        """How much is done, of how much: deliveries, and records of `session-events`."""
+        """The amount done, and the total: deliveries, and records of `session-events`."""
         records_read, records = (self.backfill.read, self.backfill.records) if self.backfill else (0, 0)
         processed_count, total = self.done + self.failed + records_read, self.total + records
         return (
@@ -83,7 +83,7 @@ class Job:
 
     @property
     def has_pending_backfill(self) -> bool:
-        """Whether its backfill follows when it finds nothing to do."""
+        """Whether the backfill follows when the job finds nothing more to do."""
         return self.backfill is not None and not self.backfill.is_due
 
     def with_backfill_due(self) -> "Job":
@@ -91,7 +91,7 @@ class Job:
         return replace(self, backfill=replace(self.backfill, is_due=True))
 
     def is_settled(self, now: datetime) -> bool:
-        """Whether the deliveries of its period are stored.
+        """Whether the deliveries of the job's period are stored.
 
         A retry or a discard acts on deliveries that a person saw.
         """
@@ -99,11 +99,11 @@ class Job:
         return self.kind is not JobKind.REPLAY or end is None or now >= end + MIN_EVENT_AGE
 
     def has_given_up(self, now: datetime) -> bool:
-        """Whether it waits no longer for payloads that are not stored."""
+        """Whether the job no longer waits for payloads that are not stored."""
         return now - self.created_at >= PAYLOAD_WAIT
 
     def with_progress(self, count: int, reached_at: datetime) -> "Job":
-        """The job after a portion. Deliveries that were stored after its beginning add to the total."""
+        """The job after a portion. Deliveries that were stored after it began add to the total."""
         processed_count = self.done + count
         return replace(self, done=processed_count, total=max(self.total, processed_count), reached=reached_at)
 

@@ -38,7 +38,7 @@ RESPONSE_KINDS = frozenset(
     }
 )
 
-# What an outage of our own network looks like; an endpoint that responds has never one of these.
+# Outcomes that an outage of our own network causes; an endpoint that responds never has one of these.
 NETWORK_KINDS = frozenset({OutcomeKind.DNS, OutcomeKind.REFUSED, OutcomeKind.CONNECT_TIMEOUT})
 
 
@@ -73,7 +73,7 @@ def truncate_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why there was no whole response. `detail` is the network's own message, `partial_response` what arrived."""
+    """Why there is no complete response. `detail` is the network's own message, `partial_response` what arrived."""
 
     kind: OutcomeKind
     detail: str = ""
@@ -81,7 +81,7 @@ class Failure:
 
 
 class Outcome(NamedTuple):
-    """The outcome of an attempt. `message` is for a person; `retry_after` is what the endpoint asked for."""
+    """The outcome of an attempt. `message` is for a person; `retry_after` is the wait that the endpoint asked for."""
 
     kind: OutcomeKind
     message: str
@@ -135,7 +135,7 @@ _PARTIAL_RESPONSE_FAILURES = {
 
 
 def judge(result: Response | Failure, now: datetime, timeout_seconds: float) -> Outcome:
-    """The outcome of a response or a failure. 2xx is a success; everything else, a redirect too, is a failure."""
+    """The outcome of a response or a failure. 2xx is a success; anything else, including a redirect, is a failure."""
     if isinstance(result, Failure):
         return _failure_outcome(result, timeout_seconds)
     status = result.status

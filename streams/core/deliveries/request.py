@@ -16,7 +16,7 @@ USER_AGENT = "scorm-webhooks/1.0"
 class Request(NamedTuple):
     """One POST.
 
-    The body is sent as it is, so that its signature is valid; `private_names` are those of the customer's own headers.
+    The body is sent as it is, so that its signature is valid; `private_names` names the customer's own headers.
     """
 
     url: str
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 def _secret_parts(value: str) -> list[str]:
     """The value, and each part of it that may be a secret by itself, as in `Bearer <token>`.
 
-    A shorter part is not a secret; to mask it would spoil the response.
+    Shorter parts are not secrets, and masking them would spoil the response.
     """
     return [part for part in {value, *value.split()} if len(part) >= MIN_SECRET_CHARACTERS]
 
@@ -67,8 +67,8 @@ def build_request(
 
     `secrets` are oldest first. During a rotation the platform's header has the old secret's signature and
     `<header>-Next` the new one's; Standard Webhooks has both. `timestamp` is in Unix seconds. A customer's header
-    never replaces ours. `trace_parent` is the attempt's, where endpoints get one. Raises ValueError when there is no
-    secret that can sign.
+    never replaces one of ours. `trace_parent` is the attempt's, if endpoints get one. Raises ValueError if no secret
+    can sign.
     """
     if not secrets:
         raise ValueError("the webhook has no valid secret")

@@ -17,26 +17,26 @@ STORAGE_DELAY_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class TimeLimits:
-    """How long a stop and a test take at most where an attempt takes up to `attempt_seconds`."""
+    """The longest times of a stop and of a test, if an attempt takes up to `attempt_seconds`."""
 
     attempt_seconds: float
 
     @property
     def drain_seconds(self) -> float:
-        """What is in hand may finish: an attempt that has just begun, and the records that follow from it."""
+        """The time to finish current work: an attempt that has just begun, and the records that follow from it."""
         return max(MIN_DRAIN_SECONDS, self.attempt_seconds + 2)
 
     @property
     def stop_seconds(self) -> float:
-        """From the signal to the end of a process."""
+        """The time from the signal to the end of a process."""
         return self.drain_seconds + SHUTDOWN_AFTER_DRAIN_SECONDS
 
     @property
     def kill_seconds(self) -> float:
-        """From the signal until `up` kills a stage that did not end itself."""
+        """The time from the signal until `up` kills a stage that did not end itself."""
         return self.stop_seconds + KILL_MARGIN_SECONDS
 
     @property
     def test_outcome_seconds(self) -> float:
-        """From the append of a test until its outcome is stored: its attempt begins before it expires."""
+        """The time from the append of a test until its outcome is stored: its attempt begins before it expires."""
         return TEST_EXPIRY.total_seconds() + self.attempt_seconds + STORAGE_DELAY_SECONDS

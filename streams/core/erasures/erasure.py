@@ -1,4 +1,4 @@
-"""Erasures: what is erased of a learner, and which records that arrive later belong to it."""
+"""Erasures: which data of a learner is erased, and which records that arrive later belong to it."""
 
 import base64
 import binascii
@@ -24,7 +24,7 @@ HASH_KEY_BYTES = 32
 
 
 class ErasedKind(StrEnum):
-    """What an erasure counts. `DISCARDED` are those of the deliveries that were owed or dead."""
+    """The kinds that an erasure counts. `DISCARDED` counts the deliveries that were owed or dead."""
 
     EVENTS = "events"
     DELIVERIES = "deliveries"
@@ -39,7 +39,7 @@ class ErasedKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """One request to erase a learner. `erased_at` separates what it erases from new data of the learner."""
+    """One request to erase a learner. `erased_at` separates the data that it erases from the learner's new data."""
 
     id: str
     account_id: str
@@ -61,7 +61,7 @@ class Erasure:
 
 
 class ErasedLearner(NamedTuple):
-    """A learner who was erased, by the hash under one key: all until `erased_at` is erased."""
+    """An erased learner, identified by the hash under one key. All data until `erased_at` is erased."""
 
     account_id: str
     learner_hash: str
@@ -77,12 +77,12 @@ class HashedLearner(NamedTuple):
 
 
 def learner_hash(key: bytes, account_id: str, learner_id: str) -> bytes:
-    """The keyed hash by which erased learners are recognized. Nobody guesses an id by it without the key."""
+    """The keyed hash by which erased learners are recognized. Without the key, nobody can guess an id from it."""
     return hmac.digest(key, f"{account_id}\0{learner_id}".encode(), "sha256")
 
 
 def hash_key_id(key: bytes) -> str:
-    """The id of a key of these hashes: databases that were restored may have different ones."""
+    """The id of a key of these hashes. Restored databases may have different keys."""
     return sha256(key).hexdigest()[:16]
 
 
@@ -92,7 +92,7 @@ def key_to_text(key: bytes) -> str:
 
 
 def key_from_text(text: str) -> bytes:
-    """Raises `InvalidRecord`."""
+    """Parse the text of a key. Raises `InvalidRecord`."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
@@ -100,10 +100,10 @@ def key_from_text(text: str) -> bytes:
 
 
 def is_erased(erased_at: datetime | None, first_seen_at: datetime, body: bytes) -> bool:
-    """Whether an event of an erased learner is erased too: it was seen, or happened, before the erasure.
+    """Whether an event of an erased learner is erased too, because it was seen or happened before the erasure.
 
-    An event that happened later is new data. One that happened earlier is erased whenever it arrives: an old record
-    that is published again gets a new time from the broker.
+    An event that happened later is new data. One that happened earlier is erased whenever it arrives, because an old
+    record that is published again gets a new time from the broker.
     """
     if erased_at is None:
         return False
@@ -112,7 +112,7 @@ def is_erased(erased_at: datetime | None, first_seen_at: datetime, body: bytes) 
 
 
 def erase_response(attempt: Attempt) -> Attempt:
-    """The attempt without what the endpoint responded."""
+    """The attempt without the endpoint's response."""
     return attempt._replace(response_headers={}, response_body=b"", message=ERASED_MESSAGE)
 
 
@@ -125,7 +125,7 @@ def _occurred_at(body: bytes) -> datetime | None:
 
 # -- texts that name a learner -------------------------------------------------------------------------------------
 
-# An id is not a part of a longer one: "42" is not in "evt_42", "14:42:00" or "42@example.com".
+# An id must not match inside a longer one: "42" is not in "evt_42", "14:42:00" or "42@example.com".
 _ID_START, _ID_END = r"(?<![\w@.:+%-])", r"(?![\w@+%-]|[.:]\w)"
 
 

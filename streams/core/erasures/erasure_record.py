@@ -11,7 +11,7 @@ from streams.core.errors import InvalidRecord, NewerRecord
 from streams.core.records.compacted_table import SENTINEL_KEY, VERSION_HEADER, Sentinel, key_of
 from streams.core.times import from_microseconds, to_microseconds
 
-# No account's id has a slash, and no erasure's key is without one.
+# An account's id has no slash, and an erasure's key always has one.
 _ERASURE_KEY = re.compile(r"([A-Za-z0-9_:-]{1,128})/([0-9a-f]{64})")
 _HASH_KEY = re.compile(r"key:([0-9a-f]{16})")
 # The end of the year 9899.
@@ -21,14 +21,14 @@ _HASH_KEY_TYPES = {"ciphertext": str}
 
 
 class HashKey(NamedTuple):
-    """A key of the hashes of learners, encrypted; without a ciphertext it is forgotten."""
+    """An encrypted key for the hashes of learners; without a ciphertext the key is forgotten."""
 
     id: str
     ciphertext: str | None
 
 
 class ErasureTombstone(NamedTuple):
-    """What was erased until `erased_at` is on no topic any more."""
+    """The end of an erasure: what was erased until `erased_at` is on no topic any more."""
 
     account_id: str
     learner_hash: str
@@ -66,7 +66,7 @@ def encode_hash_key(ciphertext: str) -> bytes:
 
 
 def encode_version(erased_at: datetime) -> tuple[str, bytes]:
-    """The header of a tombstone: it ends no later erasure of the learner."""
+    """The header of a tombstone, with which it ends no later erasure of the learner."""
     return VERSION_HEADER, str(to_microseconds(erased_at)).encode()
 
 

@@ -9,10 +9,10 @@ from streams.core.errors import InvalidRecord
 from streams.core.records.compacted_table import CompactedTable
 from streams.core.times import from_microseconds, to_microseconds
 
-# One mark for each hash of an account's id: a delivery of an account without erasures costs one look.
+# One mark for each hash of an account's id: a delivery of an account without erasures costs one look-up.
 _ACCOUNT_MARKS = 2**20
 _BUCKETS = 2**16
-# Sixteen bytes of a hash beyond those that choose the bucket: no two learners share them.
+# Sixteen bytes of a hash after those that choose the bucket: no two learners share them.
 _DIGEST = slice(2, 18)
 _DIGEST_BYTES = 16
 _TIME_BYTES = 8
@@ -30,18 +30,18 @@ class _TimesByHash:
         return self._count
 
     def get(self, digest: bytes) -> int:
-        """0 where there is none."""
+        """The time of a hash; 0 if it has none."""
         bucket = self._buckets[_bucket_of(digest)]
         place = _find(bucket, digest)
         return 0 if place < 0 else int.from_bytes(bucket[place + _DIGEST_BYTES : place + _ENTRY_BYTES])
 
     def put(self, digest: bytes, time: int) -> None:
-        """Store a time of a hash that has none."""
+        """Store the time of a hash that has none."""
         self._buckets[_bucket_of(digest)] += digest[_DIGEST] + time.to_bytes(_TIME_BYTES)
         self._count += 1
 
     def pop(self, digest: bytes) -> None:
-        """Remove a time, if there is one."""
+        """Remove the time of a hash, if it has one."""
         number = _bucket_of(digest)
         bucket = self._buckets[number]
         place = _find(bucket, digest)
@@ -55,7 +55,7 @@ def _bucket_of(digest: bytes) -> int:
 
 
 def _find(bucket: bytes, digest: bytes) -> int:
-    """Where the entry of a hash begins; -1 where there is none."""
+    """The start of a hash's entry; -1 if it has none."""
     wanted = digest[_DIGEST]
     place = bucket.find(wanted)
     while place >= 0 and place % _ENTRY_BYTES:
@@ -66,7 +66,7 @@ def _find(bucket: bytes, digest: bytes) -> int:
 class ErasuresTable(CompactedTable):
     """When each learner was last erased, by the keyed hash of account and learner.
 
-    After a restore of SQL several keys are live. A learner is looked up under each of them. `decrypt` reads a key.
+    After a restore of SQL several keys are live, and a learner is looked up under each of them. `decrypt` reads a key.
     """
 
     def __init__(self, decrypt: Callable[[str], str]) -> None:
@@ -90,14 +90,14 @@ class ErasuresTable(CompactedTable):
         return super().is_readable() and self._used_key_ids <= self._hash_keys.keys() >= self.ciphertexts.keys()
 
     def erased_at(self, account_id: str, learner_id: str) -> datetime | None:
-        """When the learner was last erased; None for one who was not."""
+        """When the learner was last erased; None if never."""
         newest = max(
             (self._times.get(learner_hash(key, account_id, learner_id)) for key in self._hash_keys.values()), default=0
         )
         return from_microseconds(newest) if newest else None
 
     def has_erasures(self, account_id: str) -> bool:
-        """Whether a learner of the account may have been erased. Few others get a wrong Yes, which costs one hash."""
+        """Whether a learner of the account may have been erased. A wrong Yes is rare, and costs one hash."""
         return bool(self._account_marks[hash(account_id) % _ACCOUNT_MARKS])
 
     def time_of(self, hashed_learner: bytes) -> datetime | None:
@@ -106,7 +106,7 @@ class ErasuresTable(CompactedTable):
         return from_microseconds(microseconds) if microseconds else None
 
     def apply_hash_key(self, offset: int, hash_key: HashKey) -> None:
-        """Apply a key, or its end. Raises `InvalidRecord` for a key that is not the one of its id."""
+        """Apply a key, or its end. Raises `InvalidRecord` if the key does not match its id."""
         self._note_read(offset, hash_key_key(hash_key.id))
         if hash_key.ciphertext is None:
             for known in (self._hash_keys, self.ciphertexts):
@@ -124,7 +124,7 @@ class ErasuresTable(CompactedTable):
         self.ciphertexts[hash_key.id] = hash_key.ciphertext
 
     def apply_erasure(self, offset: int, erased: ErasedLearner) -> None:
-        """Apply an erasure; an older one than the last is ignored, and to be written again."""
+        """Apply an erasure. An older one is ignored, and the learner's last one must be written again."""
         name, digest = erasure_key(erased.account_id, erased.learner_hash), bytes.fromhex(erased.learner_hash)
         self._note_read(offset, name)
         self._used_key_ids.add(erased.hash_key_id)
@@ -138,14 +138,14 @@ class ErasuresTable(CompactedTable):
             self._times.put(digest, time)
 
     def apply_tombstone(self, offset: int, tombstone: ErasureTombstone) -> None:
-        """Forget an erasure, unless there is a later one of the learner."""
+        """Forget an erasure, unless the learner has a later one."""
         name, digest = erasure_key(tombstone.account_id, tombstone.learner_hash), bytes.fromhex(tombstone.learner_hash)
         self._note_read(offset, name)
         time = self._times.get(digest)
         if time > to_microseconds(tombstone.erased_at):
             self.outdated_ids.add(name)
         else:
-            # The sentinel does not count it any more: it came before.
+            # The sentinel, which came before this tombstone, no longer counts it.
             self._times.pop(digest)
 
     def _note_read(self, offset: int, key: str) -> None:

@@ -1,4 +1,4 @@
-"""Sets of ids that have only hashes."""
+"""Sets of ids that keep only hashes."""
 
 from array import array
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _contains = frozenset.__contains__
 class HashedIds(frozenset[str]):
     """Answers whether an id is in a set by its 64-bit hash. The ids themselves are not kept.
 
-    Python's hash of a text has a secret key in each process: nobody can choose ids that collide. One of 10^16 other
+    Python's hash of a text has a secret key in each process, so nobody can choose ids that collide. One of 10^16 other
     ids seems to be in a set of 1000. Its account then gets one delivery that the scope does not name.
     """
 

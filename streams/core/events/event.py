@@ -14,7 +14,7 @@ from streams.core.ids import ID_WORDS, is_id
 from streams.core.limits import MAX_EXACT_INTEGER, MAX_REQUEST_FIELDS, METADATA_HASH_BYTES
 from streams.core.times import TIME_WORDS, format_time, parse_time
 
-# Clocks differ; but an event of a month to come would belong to no bill.
+# Clocks differ, but an event of a future month would belong to no bill.
 MAX_TIME_AHEAD = timedelta(days=1)
 _AHEAD_MESSAGE = "must not be more than a day ahead: check the clock that it comes from"
 
@@ -49,9 +49,9 @@ class Event:
 
 
 def check_event(event: Event, now: datetime) -> Event:
-    """Returns the event. Raises `Invalid`, which names each wrong field.
+    """Check an event and return it. Raises `Invalid`, which names each wrong field.
 
-    `now` is the time of its record, or the present one where it has no record yet.
+    `now` is the time of its record, or the current time if it has no record yet.
     """
     errors = [
         FieldError(name, f"must be an id: {ID_WORDS}")
@@ -74,7 +74,7 @@ def check_event(event: Event, now: datetime) -> Event:
 
 
 def event_and_body(value: object, appended_at: datetime) -> tuple[Event, bytes]:
-    """The event in a record's value, checked, with its body. Raises `InvalidRecord` and `Invalid`."""
+    """The checked event in a record's value, with its body. Raises `InvalidRecord` and `Invalid`."""
     if not isinstance(value, Event):
         raise InvalidRecord(f"a {type(value).__name__.lower()} is not an event")
     if value.type not in EVENT_TYPES:
@@ -83,7 +83,7 @@ def event_and_body(value: object, appended_at: datetime) -> tuple[Event, bytes]:
 
 
 class EventSubjects(NamedTuple):
-    """The ids in an event that people search by, None where it has none, and a hash of each pair of its metadata."""
+    """The ids in an event that people search by, each None if absent, and a hash of each pair of its metadata."""
 
     session_id: str | None = None
     learner_id: str | None = None
@@ -108,12 +108,12 @@ def parse_pair(text: str) -> tuple[str, str]:
 
 
 def metadata_hash(name: str, text: str) -> bytes:
-    """What a pair of `metadata` is found by: 16 bytes."""
+    """The 16-byte hash that a pair of `metadata` is found by."""
     return sha256(f"{name}\0{text}".encode()).digest()[:METADATA_HASH_BYTES]
 
 
 def event_hash(body: bytes) -> bytes:
-    """The hash of an event, by its body as `render` makes it: SHA-256."""
+    """The SHA-256 hash of an event's body as `render` makes it."""
     return sha256(body).digest()
 
 
@@ -179,7 +179,7 @@ def parse_event(fields: Mapping[str, Any], *, default_id: str, now: datetime) ->
 
 
 def _check_number_of_fields(fields: Mapping[str, Any]) -> None:
-    """Raises `Invalid` with one error: one for each field would cost too much."""
+    """Raise `Invalid` with a single error: one for each field would cost too much."""
     for name, mapping in (("body", fields), ("data", fields.get("data"))):
         if isinstance(mapping, Mapping) and len(mapping) > MAX_REQUEST_FIELDS:
             raise Invalid(FieldError(name, f"must have at most {MAX_REQUEST_FIELDS} fields"))
@@ -216,6 +216,6 @@ def render(event: Event) -> bytes:
 
 def _to_json_value(value: str | float | Mapping[str, str]) -> str | int | float | Mapping[str, str]:
     if isinstance(value, Mapping):
-        # A map of Avro has no order: the same event has the same body each time it is published.
+        # An Avro map has no order. Sorted, the same event has the same body each time it is published.
         return dict(sorted(value.items()))
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT_INTEGER else value

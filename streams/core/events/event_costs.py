@@ -1,23 +1,23 @@
-"""What an event of an account costs `fan-out`, learned from the account's last events."""
+"""The cost to `fan-out` of an event of an account, learned from the account's last events."""
 
 from collections import OrderedDict
 
-# Accounts that are remembered. Of any other account, each webhook is expected to want each event.
+# Accounts that are remembered. For any other account, each webhook is expected to want each event.
 MAX_ACCOUNTS = 10_000
-# So many webhooks that do not want an event cost as much as one delivery: 0.5 µs each, and 0.2 ms.
+# This many webhooks that do not want an event cost as much as one delivery: 0.5 µs each, and 0.2 ms.
 WEBHOOKS_PER_DELIVERY = 400
-# How much the last event counts when it became fewer deliveries than expected. When it became more, it counts alone.
+# The weight of the last event if it became fewer deliveries than expected. If it became more, only it counts.
 _SMOOTHING_FACTOR = 0.2
 
 
 class EventCosts:
-    """The deliveries that an event of each account is expected to become."""
+    """The number of deliveries that an event of each account is expected to become."""
 
     def __init__(self) -> None:
         self._expected: OrderedDict[str, float] = OrderedDict()
 
     def deliveries_per_event(self, account_id: str, webhooks: int) -> int:
-        """The expected cost of an event of an account with so many webhooks, in deliveries, at least 1."""
+        """The expected cost of an event of an account with this many webhooks, in deliveries, at least 1."""
         expected = min(self._expected.get(account_id, webhooks), webhooks)
         return max(1, round(expected + webhooks / WEBHOOKS_PER_DELIVERY))
 

@@ -208,7 +208,7 @@ EVENT_TYPES: dict[str, dict[str, Field]] = {
     },
 }
 FIELD_NAMES = frozenset(name for fields in EVENT_TYPES.values() for name in fields)
-# A webhook gets these only if it names them: an old receiver of all types must not break at a new one.
+# A webhook gets these only if it names them: a new type must not break an old receiver of all types.
 OPT_IN_TYPES = frozenset({"session.ended", "session.reset"})
 
 

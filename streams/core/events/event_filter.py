@@ -85,7 +85,7 @@ class Condition(NamedTuple):
 class EventFilter:
     """Conditions that must all hold. `text` is the filter as JSON; filters with the same text are equal.
 
-    `fan-out` compares many events with one filter: it is parsed once, and kept with its webhook.
+    `fan-out` compares many events with one filter, so it is parsed once and kept with its webhook.
     """
 
     text: str
@@ -108,7 +108,7 @@ class EventFilter:
         return True
 
     def explain(self, data: Mapping[str, Any]) -> str | None:
-        """Why the first condition that does not hold does not. None when all hold."""
+        """Why the first condition that fails does not hold; None when all hold."""
         for condition in self.conditions:
             value = condition.value_in(data)
             if not condition.test(value, condition.operand):
@@ -175,7 +175,7 @@ def _reject_constant(name: str) -> None:
 def parse_filter(value: object) -> EventFilter:
     """Parse a filter. Raises `Invalid`, which names each wrong field, and `UnknownOperator`.
 
-    The fields of event types are not checked here but by `filter_conflicts`: a newer release may have more of them.
+    The fields of event types are checked by `filter_conflicts`, not here: a newer release may have more of them.
     """
     if not isinstance(value, Mapping) or not value:
         example = '{"successStatus": "passed"}'
@@ -279,7 +279,7 @@ def filter_conflicts(event_filter: EventFilter, event_types: Collection[str]) ->
 
 
 def _contradictions(event_filter: EventFilter) -> list[FieldError]:
-    """Conditions on one field that no event meets together. `parse_filter` reads them: a record may have them."""
+    """Conditions on one field that no event can meet together. `parse_filter` reads them: a record may have them."""
     operands: dict[str, dict[str, Any]] = {}
     for condition in event_filter.conditions:
         operands.setdefault(condition.full_name, {})[condition.operator] = condition.operand
@@ -295,7 +295,7 @@ def _contradictions(event_filter: EventFilter) -> list[FieldError]:
 
 
 def _values_problem(by_operator: Mapping[str, Any]) -> str | None:
-    """Why none of the values that `eq` and `in` name meets all conditions on its field; None when one does."""
+    """Why no value that `eq` and `in` name meets all conditions on its field; None when one does."""
     names = [operator for operator in (Operator.EQ, Operator.IN) if operator in by_operator]
     if not names:
         return None

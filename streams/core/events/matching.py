@@ -1,4 +1,4 @@
-"""Which webhooks want an event, and what each of them is owed."""
+"""The webhooks that want an event, and the delivery owed to each of them."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -26,11 +26,11 @@ def match(
     position: SubscriptionsPosition,
     trace_parent: str | None,
 ) -> tuple[Sequence[Delivery], str | None]:
-    """One delivery for each webhook that wants the event, or why none does.
+    """One delivery for each webhook that wants the event, or the reason why none does.
 
-    `appended_at` is the time of the event's record, and `position` what was read of the webhooks.
+    `appended_at` is the time of the event's record, and `position` is how far the webhooks were read.
     """
-    # An account may have a webhook for each of many packages: most of them are left out at once.
+    # An account may have a webhook for each of many packages: leave most of them out at once.
     candidates = in_scope(webhooks, event)
     mismatches = [mismatch_in_scope(webhook, event) for webhook in candidates]
     recipients = [
@@ -40,7 +40,7 @@ def match(
     ]
     if not recipients:
         if not {None, MismatchReason.FILTER}.intersection(mismatches):
-            # One that is out of scope may have come closer.
+            # A webhook that is out of scope may have come closer.
             mismatches = [mismatch_reason(webhook, event) for webhook in webhooks]
         return (), closest_mismatch(mismatches)
     subjects, digest = subjects_of_event(event), event_hash(body)

@@ -14,7 +14,7 @@ START_CAP = 8
 TEST_CAP = 2
 # A request in flight for longer makes its endpoint suspect: it may be the first of many that hang.
 SLOW_SECONDS = 1.0
-# A delivery that the endpoint's own cap would delay by more does not wait in memory.
+# A delivery does not wait in memory if the endpoint's own cap would delay it by more.
 MAX_WAIT_SECONDS = 5.0
 # A healthy endpoint must look too slow for this long: a busy machine makes any endpoint look slow for a moment.
 MIN_OVERLOAD_SECONDS = 0.5
@@ -22,7 +22,7 @@ _SMOOTHING_FACTOR = 0.2
 
 
 class EndpointClass(StrEnum):
-    """What is known of an endpoint. All endpoints of a class share a part of the slots."""
+    """What is known about an endpoint. All endpoints of a class share a part of the slots."""
 
     HEALTHY = "healthy"
     NEW = "new"
@@ -55,9 +55,9 @@ def queue_of(delivery: Delivery) -> str:
 class EndpointQueue(Generic[Waiter]):
     """State of one endpoint. `in_flight` maps each waiter that has a slot to its start (seconds) and priority.
 
-    `mean_response_seconds` is the moving average of response times. `last_activity_at` is when the last response came,
-    or the first request of an idle endpoint left. `overloaded_since` is since when the wait at the end of the queue is
-    too long.
+    `mean_response_seconds` is the moving average of response times. `last_activity_at` is the time of the last
+    response, or of the first request to an idle endpoint. `overloaded_since` is when the wait at the end of the queue
+    became too long.
     """
 
     name: str
@@ -106,7 +106,7 @@ class EndpointQueue(Generic[Waiter]):
         return (self.retries if priority is Priority.RETRY else self.first_attempts).popleft()[1]
 
     def pop_newest(self) -> Waiter:
-        """Remove the waiter that came last; there is one."""
+        """Remove the newest waiter; there must be one."""
         first, retries = self.first_attempts, self.retries
         return (retries if not first or (retries and retries[-1] > first[-1]) else first).pop()[1]
 
@@ -131,7 +131,7 @@ class EndpointQueue(Generic[Waiter]):
         return self.waiting_count * max(self.mean_response_seconds or 0.0, stalled_seconds) / concurrency
 
     def is_too_long(self, now: float) -> bool:
-        """Whether the wait is too long; asked repeatedly, because only what lasts counts."""
+        """Whether the wait is too long; call it repeatedly, because only a lasting overload counts."""
         if self.expected_delay(now) <= MAX_WAIT_SECONDS:
             self.overloaded_since = None
             return False

@@ -8,7 +8,7 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Items by owner: each owner's leave in order, and each turn of an owner is limited."""
+    """Items by owner. Each owner's items leave in order, and each turn of an owner is limited."""
 
     def __init__(self) -> None:
         # The owner whose turn is next comes first.
@@ -27,22 +27,22 @@ class FairQueue(Generic[Item]):
         self._queues.setdefault(owner, deque()).append(item)
 
     def put_back(self, items: Sequence[tuple[str, Item]]) -> None:
-        """Put items before the others of their owners. The turns of owners that are not here come last, in order."""
+        """Put items before the other items of their owners. Owners without items here get the last turns, in order."""
         for owner, _ in items:
             self._queues.setdefault(owner, deque())
         for owner, item in reversed(items):
             self._queues[owner].appendleft(item)
 
     def retain(self, is_kept: Callable[[Item], bool]) -> None:
-        """Remove all other items."""
+        """Remove all items for which `is_kept` is false."""
         queues = {owner: deque(filter(is_kept, queue)) for owner, queue in self._queues.items()}
         self._queues = {owner: queue for owner, queue in queues.items() if queue}
 
     def take(self, limit: int, max_turn_cost: int, cost: Callable[[str], int]) -> list[Item]:
-        """Take items until their costs reach `limit`, or none is left.
+        """Take items until their costs reach `limit`, or no item is left.
 
         An item of an owner costs `cost(owner)`, 1 or more. An owner's turn ends when its costs reach `max_turn_cost`;
-        owners have as many turns as fit. One that is alone needs no turns.
+        owners have as many turns as fit. An owner that is alone needs no turns.
         """
         items: list[Item] = []
         total_cost = 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil, floor
 
 PERIOD_SECONDS = 60
-# Holders of a limit that are remembered.
+# The number of holders of a limit that are remembered.
 MAX_BUCKETS = 10_000
 # Unused pace can be used within this time, so that a caller that asks rarely does not fall behind.
 CATCH_UP_SECONDS = 0.5
@@ -28,7 +28,7 @@ class TokenBucket:
         return cls(limit, float(limit), now, period_seconds)
 
     def take(self, now: float, count: int = 1) -> bool:
-        """Take tokens; False when there is none. More than there are is a debt, which later tokens pay."""
+        """Take tokens; False when there is none. Taking more than there are is a debt, which later tokens pay."""
         self.fill(now)
         if not self.has_token:
             return False
@@ -67,7 +67,7 @@ class RateLimits:
         self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def take(self, holder: str, now: float, count: int = 1) -> tuple[bool, TokenBucket]:
-        """Take tokens of a holder's bucket. Returns whether there was one, and the bucket."""
+        """Take tokens from a holder's bucket. Returns whether there was one, and the bucket."""
         bucket = self.bucket(holder, now)
         return bucket.take(now, count), bucket
 
@@ -101,5 +101,5 @@ class Pace:
         return floor((now - self.used_until) * self.per_second)
 
     def take(self, count: int) -> None:
-        """Use this many."""
+        """Count this many as used."""
         self.used_until += count / self.per_second

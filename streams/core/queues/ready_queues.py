@@ -1,4 +1,4 @@
-"""The endpoint queues of a class that have a waiter who may go, in turns between accounts."""
+"""The endpoint queues of a class with a waiter that may go, in turns between accounts."""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from streams.core.queues.endpoint_queue import EndpointQueue, Waiter
 class ReadyQueues(Generic[Waiter]):
     """The account with the fewest slots goes first, and its queues take turns.
 
-    So nobody with fewer slots waits for more than one attempt of another account. An account that waits alone may use
+    So an account with fewer slots never waits for more than one attempt of another. An account that waits alone may use
     the whole share of the class. `account_slots` is how many slots of any class each account has; while an account's
     number changes, it leaves the turns. `by_account` has the queues; it is empty most of the time.
     """
@@ -29,7 +29,7 @@ class ReadyQueues(Generic[Waiter]):
             yield from queues.values()
 
     def add(self, queue: EndpointQueue[Waiter]) -> None:
-        """Add a queue behind the others of its account. One that is here keeps its turn."""
+        """Add a queue behind the others of its account. A queue that is here already keeps its turn."""
         queues = self.by_account.get(queue.account_id)
         if queues is None:
             queues = self.by_account[queue.account_id] = OrderedDict()
@@ -46,11 +46,11 @@ class ReadyQueues(Generic[Waiter]):
 
     @property
     def next_account(self) -> str:
-        """The account whose turn it is; there is one."""
+        """The account whose turn it is; there must be one."""
         return next(iter(self._turns[min(self._turns)]))
 
     def pop(self) -> EndpointQueue[Waiter]:
-        """Remove and return the queue whose turn it is; there is one."""
+        """Remove and return the queue whose turn it is; there must be one."""
         account_id = self.next_account
         _, queue = self.by_account[account_id].popitem(last=False)
         self._leave_without_queues(account_id)

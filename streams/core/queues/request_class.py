@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RequestClass(StrEnum):
-    """What a request shares with others like it."""
+    """A class of requests, which share their places."""
 
     # Events by HTTP.
     PUBLISH = "publish"
@@ -14,9 +14,9 @@ class RequestClass(StrEnum):
     COMMIT = "commit"
     # The rest of the API, and the pages of the dashboard.
     PEOPLE = "people"
-    # Of these, what reads a topic or many rows.
+    # Requests of the rest that read a topic or many rows.
     SLOW = "slow"
-    # Waits for something to happen elsewhere.
+    # Requests that wait for something to happen elsewhere.
     WAITING = "waiting"
     # Probes and files: they wait for nothing, and are not limited.
     UNLIMITED = "unlimited"
@@ -36,7 +36,7 @@ class PlaceLimit:
 
 
 def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
-    """The limits of requests in a process that accepts so many connections.
+    """The limits of requests in a process that accepts this many connections.
 
     At 500 connections all numbers are as written; a process with fewer has smaller classes. A class of learners opens
     its sessions at once, so `COMMIT` has many places; they are cheap, because these requests only wait for the
@@ -57,9 +57,9 @@ def request_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
 
 
 def connection_limits(connections: int) -> Mapping[RequestClass, PlaceLimit]:
-    """The limits of the database's connections in use by requests of each class.
+    """The limits on the database connections that requests of each class use.
 
-    One each is reserved for events and for learners, where there are three or more.
+    One each is reserved for events and for learners, if there are three or more.
     """
     reserved = 1 if connections >= 3 else 0
     unreserved = connections - 2 * reserved

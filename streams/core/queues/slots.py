@@ -19,7 +19,7 @@ MAX_IDLE_QUEUES = 10_000
 
 
 class Slots(Generic[Waiter]):
-    """Each endpoint has a queue with a cap that adapts. Accounts that wait take turns, and the queues of each account.
+    """Each endpoint has a queue with a cap that adapts. Waiting accounts take turns, and so do each account's queues.
 
     A state machine without I/O or clock (`now` is in seconds). `try_acquire` takes a slot at once, `enqueue` adds a
     waiter, `grant` returns the waiters that may go now, `release` frees a slot, and `shed` removes the waiters that
@@ -65,8 +65,8 @@ class Slots(Generic[Waiter]):
     def starved_waiters(self) -> Iterator[Waiter]:
         """The oldest waiters of each queue that go as soon as this process has a free slot.
 
-        One that waits for its endpoint's cap, or for the share of its class, is not among them: more processes would
-        not help it. Neither is that of a suspect endpoint, which delays its own deliveries.
+        A waiter that waits for its endpoint's cap, or for the share of its class, is not among them: more processes
+        would not help. Neither is a waiter of a suspect endpoint, which delays its own deliveries.
         """
         for endpoint_class, ready_queues in self._ready.items():
             has_share = self._has_share(endpoint_class)
@@ -109,7 +109,7 @@ class Slots(Generic[Waiter]):
         self._make_ready(queue)
 
     def grant(self, now: float) -> list[tuple[str, Waiter]]:
-        """The queues' names and waiters that may go now, in turn; each has a slot until it is released."""
+        """The waiters that may go now, in turn, each after its queue's name; each has a slot until it is released."""
         self._mark_slow(now)
         grants: list[tuple[str, Waiter]] = []
         while any(self._waiting) and (waiter := self._grant_one(now)) is not None:
@@ -117,7 +117,7 @@ class Slots(Generic[Waiter]):
         return grants
 
     def release(self, name: str, waiter: Waiter, now: float, is_delivered: bool | None) -> None:
-        """Free a slot; `is_delivered` says how the attempt ended, None that none was made."""
+        """Free a slot; `is_delivered` says how the attempt ended, and is None if no attempt was made."""
         queue = self._queues[name]
         since, priority = queue.in_flight.pop(waiter)
         queue.retries_in_flight -= priority is Priority.RETRY
@@ -219,7 +219,7 @@ class Slots(Generic[Waiter]):
     def _count_slots(self, queue: EndpointQueue[Waiter], change: int) -> None:
         self._in_use[queue.endpoint_class] += change
         account_id = queue.account_id
-        # Their place in the turns is by the number of slots.
+        # An account's place in the turns depends on its number of slots.
         left = [queues for queues in self._ready.values() if queues.leave(account_id)] if any(self._waiting) else ()
         if in_use := self._account_slots.get(account_id, 0) + change:
             self._account_slots[account_id] = in_use

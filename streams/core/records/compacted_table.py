@@ -1,4 +1,4 @@
-"""What the tables of compacted topics have in common: they are complete only when the sentinel says so."""
+"""The base of the tables of compacted topics, which are complete only when the sentinel says so."""
 
 import json
 from collections.abc import Sized
@@ -16,7 +16,7 @@ CHECK_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Sentinel:
-    """Written after all other records: the topic's incarnation, and how many of its keys were live then.
+    """Written after all other records: the topic's incarnation, and how many of its keys were live at that time.
 
     `check` is a text encrypted like the webhooks' secrets: a process that cannot decrypt it cannot sign.
     """
@@ -31,7 +31,7 @@ class Sentinel:
 
     @classmethod
     def decode(cls, value: bytes) -> "Sentinel":
-        """Raises `InvalidRecord` for anything else than a sentinel."""
+        """Decode a sentinel. Raises `InvalidRecord` for anything else."""
         try:
             fields = json.loads(value)
             incarnation, live, check = fields["incarnation"], fields["live"], fields.get("check")
@@ -50,11 +50,11 @@ def key_of(key: bytes | None) -> str:
 
 
 class CompactedTable(Sized):
-    """A table that is built record by record from the start of a compacted topic; its length is that of live keys.
+    """A table that is built record by record from the start of a compacted topic; its length counts the live keys.
 
-    `position` is the next offset to read. `outdated_ids` have an older record on the topic than this process has read,
-    or an invalid one: they are to be written again. Those in `newer_release_ids` have a record of a newer release,
-    which this one cannot read.
+    `position` is the next offset to read. `outdated_ids` are to be written again: on the topic they have an invalid
+    record, or an older one than this process has read. `newer_release_ids` have a record of a newer release, which this
+    release cannot read.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class CompactedTable(Sized):
         self._deleted_since_sentinel = 0
 
     def skip_invalid(self, offset: int, key: str, *, is_newer_release: bool = False) -> None:
-        """Skip a record of this key that is invalid, or of a newer release: what was known stays in force."""
+        """Skip a record of this key that is invalid, or of a newer release: the earlier value stays in force."""
         self.position = offset + 1
         self.outdated_ids.add(key)
         if is_newer_release:
@@ -94,5 +94,5 @@ class CompactedTable(Sized):
         return sentinel is not None and len(self) + self._deleted_since_sentinel >= sentinel.live
 
     def is_readable(self) -> bool:
-        """Whether this release can read what the table must know."""
+        """Whether this release can read all that the table needs."""
         return not self.newer_release_ids

@@ -1,4 +1,4 @@
-"""Pure code that fails at a value: the value is invalid, and the process goes on with all others."""
+"""Makes a value invalid if pure code fails at it, so that the process goes on with all others."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -16,9 +16,9 @@ FAILURES_BEFORE_INVALID = 3
 def invalid_on_failure(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make pure work on one record raise `InvalidRecord` when it fails unexpectedly every time.
 
-    Exceptions of ours and of the machine (OSError, MemoryError) pass through: they say nothing about the record. Never
-    use it for I/O or for state that records share: their failures end the process. The arguments are read again at each
-    try, so no argument may be an iterator.
+    Our own exceptions and those of the machine (OSError, MemoryError) pass through: they say nothing about the record.
+    Never use it for I/O or for state that records share: their failures end the process. The arguments are read again
+    at each try, so no argument may be an iterator.
     """
 
     @wraps(work)

@@ -14,7 +14,7 @@ TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, APPENDED_AT_HEADER = (
     "origin-appended-at",
 )
 ERROR_HEADER = "error"
-# After them, if only the start of the value is stored, and neither the key nor the record's own headers.
+# They follow if only the start of the value is stored, without the key and the record's own headers.
 VALUE_BYTES_HEADER, VALUE_SHA256_HEADER = "value-bytes", "value-sha256"
 _ORIGIN_HEADERS = (TOPIC_HEADER, PARTITION_HEADER, OFFSET_HEADER, APPENDED_AT_HEADER, ERROR_HEADER)
 _TRUNCATED_HEADERS = (*_ORIGIN_HEADERS, VALUE_BYTES_HEADER, VALUE_SHA256_HEADER)
@@ -46,9 +46,9 @@ class StoredRecord:
 def stored_record(
     partition: int, offset: int, stored_at: datetime, key: bytes | None, value: bytes | None, headers: Headers
 ) -> StoredRecord:
-    """The invalid record that is stored at this place. What its headers do not say is empty or -1."""
+    """The invalid record that is stored at this place. A value that is not in its headers is empty or -1."""
     names = tuple(name for name, _ in headers)
-    # By their place, because a record may have headers of the same names itself.
+    # Found by their place, because a record may itself have headers of the same names.
     marker_headers = next(
         (marker for marker in (_TRUNCATED_HEADERS, _ORIGIN_HEADERS) if names[-len(marker) :] == marker), ()
     )

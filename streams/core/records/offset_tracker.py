@@ -80,7 +80,7 @@ class OffsetTracker:
         return None if commit == self._last_commit else commit
 
     def confirm_commit(self, commit: Commit) -> None:
-        """The broker acknowledged this commit."""
+        """Note that the broker acknowledged this commit."""
         self._last_commit = commit
 
 

@@ -32,7 +32,7 @@ LATEST_TIME = datetime(9900, 1, 1, tzinfo=UTC)
 
 
 def check_delivery(delivery: Delivery) -> Delivery:
-    """Returns the delivery. Raises `InvalidRecord`, which names what no delivery of ours can have."""
+    """Check a delivery and return it. Raises `InvalidRecord`, which names the impossible value."""
     _check_owner(delivery)
     _check_counts(
         delivery.generation, delivery.step, delivery.attempt, delivery.target_attempt, delivery.primary_attempts + 1
@@ -68,14 +68,14 @@ def _check_subjects(subjects: EventSubjects) -> None:
 
 
 def check_dead_letter(letter: DeadLetter) -> DeadLetter:
-    """Returns the dead letter. Raises `InvalidRecord`."""
+    """Check a dead letter and return it. Raises `InvalidRecord`."""
     check_delivery(letter.delivery)
     _check_texts(letter.message)
     return letter
 
 
 def check_attempt(attempt: Attempt) -> Attempt:
-    """Returns the attempt. Raises `InvalidRecord`."""
+    """Check an attempt and return it. Raises `InvalidRecord`."""
     _check_owner(attempt)
     _check_counts(attempt.generation, attempt.step, attempt.number, attempt.target_attempt, attempt.health_epoch)
     _check_times(attempt.first_seen_at, attempt.started_at, attempt.ended_at)
@@ -88,7 +88,7 @@ def check_attempt(attempt: Attempt) -> Attempt:
 
 
 def check_webhook(webhook: Webhook) -> Webhook:
-    """Returns the webhook. Raises `InvalidRecord`."""
+    """Check a webhook and return it. Raises `InvalidRecord`."""
     _check_ids(("id", webhook.id), ("accountId", webhook.account_id))
     _check_ids(
         *(("packages", scope_id) for scope_id in webhook.packages),

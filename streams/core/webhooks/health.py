@@ -18,7 +18,7 @@ UNCOUNTED_OUTCOMES = frozenset({OutcomeKind.THROTTLED, OutcomeKind.UNSENDABLE})
 
 FALLBACK_FAILURES_TO_REST = 5
 FALLBACK_REST_SECONDS = 600.0
-# A forgotten one is tried again as if it had not failed.
+# A forgotten endpoint is tried again as if it had not failed.
 MAX_FAILING_FALLBACKS = 10_000
 
 
@@ -62,7 +62,7 @@ class FallbackHealth:
 def restore_epoch(now: datetime) -> int:
     """A health epoch above those of all attempts, some of which the restored database does not know.
 
-    Minutes since 1970: more than a webhook is ever enabled, and small enough for a column of 32 bits.
+    Minutes since 1970: more than a webhook is ever enabled, and small enough for a 32-bit column.
     """
     return int(now.timestamp()) // 60
 
@@ -84,7 +84,7 @@ class HealthSample(NamedTuple):
 class Health:
     """A webhook's failure streak in its current health epoch; `pause` is set when the streak is over the limit.
 
-    `last_status` and `last_message` are of the last failure.
+    `last_status` and `last_message` belong to the last failure.
     """
 
     epoch: int = 1

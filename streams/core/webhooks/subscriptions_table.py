@@ -8,7 +8,7 @@ from streams.core.deliveries.delivery import SubscriptionsPosition
 from streams.core.records.compacted_table import CompactedTable
 from streams.core.webhooks.webhook import Webhook
 
-# The last ones: 20 MB. `publish` writes the tombstone again when an older record of a forgotten webhook comes.
+# The last tombstones: 20 MB. `publish` writes one again when an older record of a forgotten webhook comes.
 MAX_DELETIONS = 100_000
 # A change counts as known to the stages this long after its record is on the topic: `fan-out` asks for the topic's end
 # less often than for every event.
@@ -20,7 +20,7 @@ class WebhookStore(MutableMapping[str, Webhook]):
     """Stores webhooks by id; `version` avoids decoding a webhook where that is expensive."""
 
     def version(self, webhook_id: str) -> int:
-        """0 where there is no such webhook."""
+        """The version of a webhook; 0 if there is no such webhook."""
         webhook = self.get(webhook_id)
         return webhook.version if webhook else 0
 
@@ -36,8 +36,8 @@ class SubscriptionsTable(CompactedTable):
     """Webhooks by id and by account, built record by record from the start of the topic.
 
     An older version of a webhook is ignored. A process that reads the topic after its compaction sees only that older
-    version: such webhooks are `outdated_ids` until their newest version is written again. `webhooks` stores them, in a
-    dict unless given.
+    version, so the webhook is in `outdated_ids` until its newest version is written again. `webhooks` is the store, by
+    default a dict.
     """
 
     def __init__(self, webhooks: WebhookStore | None = None) -> None:
@@ -63,7 +63,7 @@ class SubscriptionsTable(CompactedTable):
         return self._deleted_versions if self.sentinel or self._deleted_versions or self._webhooks else None
 
     def newest_version(self, webhook_id: str) -> int:
-        """The newest version read of a webhook or its deletion; 0 when there is none."""
+        """The newest version read of a webhook or its deletion; 0 if there is none."""
         return max(self._webhooks.version(webhook_id), self._deleted_versions.get(webhook_id, 0))
 
     @property
@@ -109,7 +109,7 @@ class SubscriptionsTable(CompactedTable):
     def is_readable(self) -> bool:
         """Whether the last record of each webhook in the table could be read.
 
-        A webhook that is not in the table is missing, or the record is nobody's: `is_complete` tells.
+        A webhook that is not in the table is missing, or the record belongs to no webhook: `is_complete` tells which.
         """
         return not any(self._webhooks.version(webhook_id) for webhook_id in self.newer_release_ids)
 

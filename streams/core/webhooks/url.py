@@ -16,7 +16,7 @@ _NO_HOST_MESSAGE = "must name a host (write international names in their xn-- fo
 def url_errors(field: str, url: object, *, allow_http: bool = False) -> list[FieldError]:
     """What is wrong with an endpoint's URL; an empty list when it is allowed.
 
-    Whether its address is allowed is checked where the socket opens.
+    Its address is checked when the socket opens.
     """
     problem = _problem(url, allow_http)
     if problem is None and "#" in str(url):
@@ -36,7 +36,7 @@ def is_same_origin(first_url: str, second_url: str) -> bool:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL; empty for a stored one that was never right."""
+    """The host of a URL; empty for a stored URL that was never valid."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

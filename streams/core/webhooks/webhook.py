@@ -1,4 +1,4 @@
-"""Webhooks: registrations of accounts, and the events that each wants."""
+"""Webhooks: registrations of accounts, and the events that each webhook wants."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from streams.core.page import json_bytes
 from streams.core.webhooks.url import is_same_origin
 
 DEFAULT_MAX_CONCURRENCY = 32
-# Among the types of a webhook: every type that it need not name.
+# As one of a webhook's types: every type that it need not name.
 ALL_EVENTS = "*"
 
 
@@ -32,7 +32,7 @@ def to_entered_types(event_types: Collection[str]) -> list[str]:
 
 
 class Status(StrEnum):
-    """Whether requests may leave for this webhook. A deleted webhook is not on the topic."""
+    """Whether requests may be sent to this webhook. A deleted webhook is not on the topic."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -68,8 +68,8 @@ class EncryptedSecret:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """The state of a webhook on the compacted topic. An empty set of scopes means all, and one of types every
-    type but those that a webhook must name (`OPT_IN_TYPES`), which `*` in the set means too (`to_event_types`).
+    """The state of a webhook on the compacted topic. No scopes means all. No types means every type except those that
+    a webhook must name (`OPT_IN_TYPES`), and so does `*` among the types (`to_event_types`).
 
     `created_at` is when its first record was appended; that first record does not contain it.
     """
@@ -122,7 +122,7 @@ class Webhook:
 
 
 def takes(webhook: Webhook, event_type: str) -> bool:
-    """Whether `webhook` takes events of this type: it names it, or takes all and the type need not be named."""
+    """Whether `webhook` takes events of this type: it names the type, or takes all types that need not be named."""
     types = webhook.event_types
     return event_type in types or ((not types or ALL_EVENTS in types) and event_type not in OPT_IN_TYPES)
 
@@ -135,14 +135,14 @@ class MismatchReason(StrEnum):
     SCOPE = "scope"
     FILTER = "filter"
     NEWCOMER = "newcomer"
-    # Only a search knows it: fan-out asks no database.
+    # Only a search finds this: fan-out asks no database.
     NO_ACCOUNT = "no_account"
 
 
 def in_scope(webhooks: Sequence[Webhook], event: Event) -> Sequence[Webhook]:
-    """Those of `webhooks` that have no scope, or one with the event's package or dispatch.
+    """The webhooks that have no scope, or one with the event's package or dispatch.
 
-    All of them for an event that has neither: it matches by type alone.
+    All of them for an event that has neither, which matches by type alone.
     """
     package, dispatch = event.data.get("packageId"), event.data.get("dispatchId")
     if package is None and dispatch is None:
@@ -179,7 +179,7 @@ def wants(webhook: Webhook, event: Event) -> bool:
 
 
 def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchReason:
-    """Why no webhook of an account gets an event: of the webhook that came closest. One that wants it is a newcomer."""
+    """Why no webhook of an account gets an event: the reason of the closest one. One that wants it is a newcomer."""
     reasons = set(mismatches)
     closest_first = (None, MismatchReason.FILTER, MismatchReason.SCOPE, MismatchReason.TYPE)
     return next(
@@ -189,7 +189,7 @@ def closest_mismatch(mismatches: Iterable[MismatchReason | None]) -> MismatchRea
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A webhook as it is registered: its state, and what only people need.
+    """A webhook as it is registered: its state, and data that only people need.
 
     `url_changed_at` is None while it has its first URL.
     """
@@ -202,7 +202,7 @@ class Registration:
 
     @property
     def listed_webhook(self) -> "ListedWebhook":
-        """The same as lists show it."""
+        """The registration as lists show it."""
         webhook = self.webhook
         computed_fields: dict[str, Any] = {
             "packages_count": len(webhook.packages),
@@ -224,7 +224,7 @@ class Registration:
 class ListedWebhook:
     """A registration as lists show it: how many ids its scope has, and no secrets and no headers.
 
-    `secret_ends` are the times when old secrets end. Only a list of all that the account had has deleted ones.
+    `secret_ends` are the times when old secrets end. Only a list of all webhooks that the account had has deleted ones.
     `filter` is JSON.
     """
 
@@ -251,5 +251,5 @@ class ListedWebhook:
 
     @property
     def json_bytes(self) -> int:
-        """At most its size in a response: what people enter, and the rest."""
+        """An upper limit of its size in a response: what people enter, and the rest."""
         return 800 + json_bytes((self.url, self.fallback_url, self.description, self.filter))

@@ -64,10 +64,10 @@ class FailedAttempt:
 
 @dataclass(frozen=True, slots=True)
 class WebhookSummary:
-    """A webhook since a time: attempts by outcome, response times, and how many deliveries are unfinished now.
+    """The figures of a webhook since a time: attempts by outcome, response times, and deliveries unfinished now.
 
-    `unfinished` has the states waiting, held and dead. Without `since` it is the whole time. `slowest_ms` is the
-    slowest attempt that got a response.
+    `unfinished` has the states waiting, held and dead. Without `since` the figures cover the whole time. `slowest_ms`
+    is that of the slowest attempt that got a response.
     """
 
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class WebhookSummary:
 
 @dataclass(frozen=True, slots=True)
 class WebhookStats:
-    """Attempts and response times by the hour since `since`, oldest first; its failure streak; what is not finished."""
+    """Attempts and response times by the hour since `since`, oldest first; the failure streak; unfinished counts."""
 
     since: datetime
     hours: Sequence[HourlyAttempts]
@@ -131,12 +131,12 @@ def response_times_of(attempts: Iterable[Attempt]) -> list[ResponseTimes]:
 
 
 def slowest_response_ms(hours: Iterable[HourlyAttempts]) -> float:
-    """The slowest attempt that got a response; infinite where none did."""
+    """The slowest attempt that got a response; infinite if none did."""
     return max((hour.slowest_ms for hour in hours if hour.outcome in RESPONSE_KINDS), default=inf)
 
 
 def slowest_by_hour(hours: Iterable[HourlyAttempts]) -> Mapping[datetime, float]:
-    """The same for each hour."""
+    """The slowest attempt of each hour that got a response."""
     by_start: defaultdict[datetime, list[HourlyAttempts]] = defaultdict(list)
     for hour in hours:
         by_start[hour.hour].append(hour)

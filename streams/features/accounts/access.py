@@ -31,11 +31,11 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 
 MAX_KEY_LIFETIME = timedelta(days=36_525)
-# A key that another process revoked still opens for at most this long after it was read.
+# A key that another process revoked still works for at most this long after it was read.
 KEY_CACHE_SECONDS = 1.0
 # The use of a key is stored at most this often.
 USE_UPDATE_INTERVAL = timedelta(minutes=1)
-# A database outage does not keep events out: this many keys are known without it, for this long.
+# A database outage does not block events: this many keys are remembered without it, for this long.
 OFFLINE_KEY_SECONDS = 300.0
 MAX_REMEMBERED_KEYS = 10_000
 
@@ -66,7 +66,7 @@ class AccessService:
     async def caller(self, token: str) -> Caller:
         """The caller with this key. Raises `Unauthorized`, and `Unavailable` for a key that was not used recently."""
         sha256 = digest(token)
-        # All are compared, so that the time does not reveal which one matched.
+        # Compare all keys, so that the time does not reveal which one matched.
         if operators := [operator for operator in self._operators if compare_digest(sha256, operator.sha256)]:
             permissions = frozenset({OPERATOR, Scope.EVENTS_WRITE, Scope.LEARNERS_ERASE})
             return Caller(f"operator:{operators[0].name}", permissions)
@@ -81,7 +81,7 @@ class AccessService:
         return actor in {f"operator:{operator.name}" for operator in self._operators}
 
     async def _find_key(self, sha256: str, now: datetime) -> ApiKey | None:
-        """The key, found in the last second or in the database; while that is away, from a few minutes ago."""
+        """The key as it was in the last second, or from the database; in an outage, from a few minutes ago."""
         if api_key := self._key_cache.get(sha256):
             return api_key
         try:
@@ -96,7 +96,7 @@ class AccessService:
         return key
 
     def _store_use(self, key_id: str, now: datetime) -> None:
-        """Store it without a wait: no request needs it."""
+        """Store the use of a key without waiting: no request needs it."""
         if key_id in self._use_updates or len(self._use_updates) >= MAX_REMEMBERED_KEYS:
             return
 
@@ -120,7 +120,7 @@ class AccessService:
     async def add_key(
         self, account_id: str, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *, actor: str
     ) -> NewKey:
-        """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` when it has too many."""
+        """Add a key to an account. Raises `Invalid`, `NotFound`, and `Conflict` if it has too many."""
         now = self._clock.now()
         errors = name_errors(name) + scope_errors(scopes)
         if expires_at is not None and not now < expires_at <= now + MAX_KEY_LIFETIME:
@@ -138,7 +138,7 @@ class AccessService:
         return new_key
 
     async def keys(self, account_id: str) -> Sequence[ApiKey]:
-        """Those that are active, and the last that ended, oldest first. Raises `NotFound`."""
+        """The active keys and the last that ended, oldest first. Raises `NotFound`."""
         await self._accounts.require(account_id)
         return await self._keys.list(account_id)
 
@@ -175,12 +175,12 @@ class AccessService:
         return user
 
     async def users(self, account_id: str) -> Sequence[User]:
-        """Oldest first. Raises `NotFound`."""
+        """The users of an account, oldest first. Raises `NotFound`."""
         await self._accounts.require(account_id)
         return await self._users.list(account_id)
 
     async def remove_user(self, account_id: str, user_id: str, *, actor: str) -> None:
-        """Raises `NotFound`."""
+        """Remove a user. Raises `NotFound`."""
         if not await self._users.remove(
             account_id, user_id, new_entry(self._clock, actor, "user.removed", user_id, account_id)
         ):

@@ -50,11 +50,11 @@ class AccountService:
         return OpenedAccount(account, first_key.api_key)
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
-        """Newest first."""
+        """The accounts, newest first."""
         return await self._accounts.page(cursor, limit)
 
     async def find(self, account_id: str) -> Account:
-        """Raises `NotFound`."""
+        """Find an account. Raises `NotFound`."""
         return await self._accounts.require(account_id)
 
     async def change(self, account_id: str, changes: Mapping[str, Any], *, actor: str) -> Account:
@@ -70,7 +70,7 @@ class AccountService:
 
         account = await self._accounts.change(account_id, apply_changes, audit)
         if "plan_limit" in changes:
-            # If the process dies before, the next launch tells.
+            # If the process dies before this, the next launch sends the notices.
             await self._check_limit(account_id, account.plan_limit, self._clock.now())
         return account
 

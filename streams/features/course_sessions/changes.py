@@ -1,4 +1,4 @@
-"""What changes a session, and the events that it causes: no I/O."""
+"""Changes of a session and the events that they cause: no I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ ENDED_TYPE, RESET_TYPE = "session.ended", "session.reset"
 
 @dataclass(frozen=True, slots=True)
 class EventContext:
-    """What the events of one change share."""
+    """The values that the events of one change share."""
 
     now: datetime
     new_id: Callable[[], str]
 
 
 class SessionChange(NamedTuple):
-    """A session, with the events to send and the times that order them, and what its player stores from now on."""
+    """A session, the events to send with the times that order them, and the new stored state of its player."""
 
     session: CourseSession
     events: Sequence[tuple[Event, datetime]] = ()
@@ -37,7 +37,7 @@ class SessionChange(NamedTuple):
     def with_event(
         self, context: EventContext, event_type: str, data: Mapping[str, str | float], at: datetime | None = None
     ) -> "SessionChange":
-        """The change with one more event. Each is sent after the ones before, whatever the clock does."""
+        """The change with one more event. Each event is sent after the earlier ones, whatever the clock does."""
         session = self.session
         sequence, sent_at = session.sequence + 1, session.sent_at
         sent_at = context.now if sent_at is None else max(context.now, sent_at + timedelta(microseconds=1))
@@ -74,7 +74,7 @@ def apply_commit(session: CourseSession, commit: PlayerCommit, context: EventCon
 
 
 def _with_state(change: SessionChange, commit: PlayerCommit, effect: CommitEffect) -> SessionChange:
-    """Store what the player stores, if it is wanted: of a late commit and of a review it is not."""
+    """Store the player's state if it is wanted: not for a late commit or a review."""
     session = change.session
     if session.stored_state is None or commit.data is None or not has_state(commit.data):
         return change
@@ -100,7 +100,7 @@ def close(session: CourseSession, context: EventContext) -> SessionChange:
 
 
 def end_if_due(session: CourseSession, context: EventContext) -> SessionChange:
-    """Report the end of a session whose last commit URL has ended. A further one may have been made meanwhile."""
+    """Report the end of a session whose last commit URL has ended, unless a later one was made meanwhile."""
     if session.expires_at > context.now:
         return SessionChange(replace(session, end_due_at=session.expires_at))
     return _end(session, context)
@@ -117,7 +117,7 @@ def _end(session: CourseSession, context: EventContext) -> SessionChange:
 
 
 def has_last_score(change: SessionChange) -> bool:
-    """Whether it reports the last score that its session may report."""
+    """Whether the change reports the last score that its session may report."""
     is_last = change.session.progress.scores_reported == MAX_SCORES_PER_SESSION
     return is_last and any(event.type == SCORED_TYPE for event, _ in change.events)
 
@@ -131,7 +131,7 @@ def _end_result(session: CourseSession) -> dict[str, str | float]:
 
 
 def _reported_level(session: CourseSession) -> str:
-    """How much the player said for the record."""
+    """How much the player reported for the record."""
     progress = session.progress
     if session.last_commit_at is None or not progress.is_for_the_record:
         return "nothing"
@@ -149,7 +149,7 @@ def _statuses(progress: Progress) -> dict[str, str]:
 
 
 def _previous_statuses(progress: Progress) -> dict[str, str]:
-    """The statuses before a commit, where they are known."""
+    """The statuses before a commit, if they are known."""
     previous = {"previousCompletionStatus": progress.completion, "previousSuccessStatus": progress.success}
     return {name: status.value for name, status in previous.items() if status.value != "unknown"}
 

@@ -1,4 +1,4 @@
-"""A commit: what a SCORM player reports of a session in one request."""
+"""A commit: a SCORM player's report on a session in one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,11 +34,11 @@ class Score(NamedTuple):
 
     @property
     def has_value(self) -> bool:
-        """SCORM 1.2's `max` is 100 by default: alone it is no score, and nor is `min`."""
+        """SCORM 1.2's `max` is 100 by default: `max` or `min` alone is not a score."""
         return self.raw is not None or self.scaled is not None
 
     def merge(self, newer: "Score") -> "Score":
-        """This score with the parts of a newer one."""
+        """This score, updated with the parts of a newer one."""
         return Score(*(old if new is None else new for old, new in zip(self, newer, strict=True)))
 
 
@@ -47,9 +47,9 @@ NO_SCORE = Score()
 
 @dataclass(frozen=True, slots=True)
 class PlayerCommit:
-    """What one request reports; None is no news.
+    """The report of one request; None means no news.
 
-    `course_completion` and `course_success` speak for the course and are taken at their word. `lesson_status` is SCORM
+    `course_completion` and `course_success` speak for the course and are accepted as given. `lesson_status` is SCORM
     1.2's. The other two statuses are SCORM 2004's, and the three measures may overrule them. Times are seconds.
     `sequence` counts the commits of one player instance; `digest` identifies the request's bytes. `data` is the JSON
     object with all elements of the course, if the player sent one.
@@ -73,7 +73,7 @@ class PlayerCommit:
     data: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
-# SCORM 1.2 has one status for both (RTE 1.2 §3.4.4). A failed course may be unfinished: it is not completed.
+# SCORM 1.2 has one status for both (RTE 1.2 §3.4.4). A failed course may be unfinished, so it is not completed.
 LESSON_STATUSES: Mapping[str, tuple[Completion, Success]] = {
     "passed": (Completion.COMPLETED, Success.PASSED),
     "completed": (Completion.COMPLETED, Success.UNKNOWN),
@@ -91,14 +91,14 @@ MAX_NEWEST_SEQUENCES = 16
 class SequenceLog:
     """The commits seen from one player instance, as digests by sequence number.
 
-    The first 64 and the newest 16 are kept. A new instance begins to count again, so one of the first shows it; a
-    commit between them that comes again is late, and is ignored as a repetition is.
+    The first 64 and the newest 16 are kept. A new instance restarts its count, so one of the first shows it. A repeated
+    commit between them is late, and is ignored like any repetition.
     """
 
     digests: Mapping[int, str] = field(default_factory=dict)
 
     def is_stale(self, number: int, digest: str) -> bool:
-        """Whether this commit is a repetition, or came too late."""
+        """Whether this commit is a repetition or too late."""
         if number in self.digests:
             return self.digests[number] == digest
         return bool(self.digests) and number < max(self.digests)

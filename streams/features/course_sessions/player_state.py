@@ -1,4 +1,4 @@
-"""What a player stores of a course, in the form in which it takes it back at the next launch."""
+"""The stored state of a player, in the form in which the player loads it at the next launch."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -10,19 +10,19 @@ import orjson
 from streams.core.limits import MAX_PLAYER_STATE_BYTES
 from streams.features.course_sessions.scorm_time import format_length, format_timespan
 
-# No element of SCORM has a longer name, or more parts in it.
+# No SCORM element has a longer name, or more parts in its name.
 MAX_NAME_CHARACTERS = 128
 MAX_NAME_PARTS = 8
-# An element takes six bytes of a state, or more. A learner may send a megabyte of anything, while all callers wait.
+# An element takes at least six bytes of a state. A learner may send a megabyte of anything, while all callers wait.
 MAX_ELEMENTS = MAX_PLAYER_STATE_BYTES // 6
 
 
 class StoreResult(StrEnum):
-    """What is stored of a session's player."""
+    """The stored state of a session's player."""
 
     NOTHING = "nothing"
     STORED = "stored"
-    # The newest one is larger than `MAX_PLAYER_STATE_BYTES`: the one before, if any, stays.
+    # The newest state is larger than `MAX_PLAYER_STATE_BYTES`: the one before, if any, stays.
     TOO_LARGE = "too large"
 
 
@@ -35,9 +35,9 @@ def has_state(data: Mapping[str, Any] | None) -> bool:
 
 
 def to_player_state(data: Mapping[str, Any], total_time: Decimal) -> str | None:
-    """The JSON that `loadFromJSON` of scorm-again takes; None when it is too large.
+    """The JSON that `loadFromJSON` of scorm-again takes; None if it is too large.
 
-    A new session begins without the time and the exit of the one before, and with the total time so far.
+    A new session begins without the previous session's time and exit, but with the total time so far.
     """
     if len(data) > MAX_ELEMENTS:
         return None
@@ -60,12 +60,12 @@ _SESSION_ELEMENTS = frozenset({"session_time", "exit"})
 
 
 def _entry_value(elements: Mapping[str, Any]) -> str:
-    """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab says no exit."""
+    """How the next session begins (RTE 1.2 §3.4.2; RTE 2004 §4.2.11). A closed tab sends no exit."""
     return "" if elements.get("exit") in ("normal", "logout") else "resume"
 
 
 def _elements(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The elements below `cmi`, by their names' first part."""
+    """The elements below `cmi`, by the first part of their names."""
     cmi = data.get("cmi")
     if isinstance(cmi, Mapping):
         return cmi

@@ -1,4 +1,4 @@
-"""What players store, in SQL, encrypted: one row for a session."""
+"""The states that players store, in SQL, encrypted: one row for a session."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -33,7 +33,7 @@ _STATES = BulkInsert(
 
 
 class SqlPlayerStates:
-    """The states of players, which go with their sessions."""
+    """The states of players, which are deleted with their sessions."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SqlPlayerStates:
     ) -> None:
         self.max_bytes = max_bytes
         self._now = now
-        # By account, whether its states are at the limit, and until when this is not asked again.
+        # By account: whether its states are at the limit, and until when this is not queried again.
         self._is_full: dict[str, tuple[bool, float]] = {}
         self._database = database
         self._encryption = encryption
@@ -54,9 +54,9 @@ class SqlPlayerStates:
         self._keys = keys
 
     async def newest(self, account_id: str, learner_id: str, package_id: str) -> tuple[CourseSession, str] | None:
-        """What a player stored last for a learner in a package, with its session. Deletes the older ones.
+        """The last state of a learner's player in a package, with its session. Deletes older states.
 
-        Raises `WrongKeys` where this process has the wrong encryption keys: others can read the state.
+        Raises `WrongKeys` if this process has the wrong encryption keys: other processes can read the state.
         """
         is_same_course = (
             (course_sessions.c.account_id == account_id)
@@ -87,7 +87,7 @@ class SqlPlayerStates:
         return to_session(rows[0]), state
 
     async def _delete_older(self, is_theirs: ColumnElement[bool], newest: Any) -> None:
-        """Delete the states of these sessions that are older. A session that is locked has a commit, and keeps its."""
+        """Delete the older states of these sessions. A locked session has a commit in progress, and keeps its state."""
         sessions, states = course_sessions.c, player_states.c
         lock = select(sessions.id).where(is_theirs, sessions.id != newest.id).limit(OLDER_STATES_AT_ONCE)
         async with self._database.transaction() as connection:
@@ -100,11 +100,11 @@ class SqlPlayerStates:
             await connection.execute(update(course_sessions).where(is_deleted).values(nothing))
 
     async def total_bytes(self, account_id: str) -> int:
-        """The size of all states of an account, as they are stored."""
+        """The size of all stored states of an account."""
         return await total_state_bytes(self._database, account_id)
 
     async def full_accounts(self, connection: AsyncConnection, account_ids: Iterable[str]) -> Collection[str]:
-        """Those of these accounts whose states have `max_bytes` or more. Each is asked once in some seconds."""
+        """The accounts among these whose states have `max_bytes` or more. Each is queried once in some seconds."""
         full_accounts = set()
         for account_id in account_ids:
             is_full, asked_until = self._is_full.get(account_id, (False, 0.0))
@@ -125,7 +125,7 @@ class SqlPlayerStates:
         return (await connection.scalar(query)) is not None
 
     async def is_full(self, account_id: str) -> bool:
-        """Whether the account may keep no further state."""
+        """Whether the account may store no further state."""
         async with self._database.read_transaction() as connection:
             return account_id in await self.full_accounts(connection, [account_id])
 
@@ -147,7 +147,7 @@ class SqlPlayerStates:
 
 
 async def total_state_bytes(database: Database, account_id: str) -> int:
-    """The size of all players' states of an account, as they are stored."""
+    """The size of all stored states of an account's players."""
     return int(await database.scalar(_select_total(account_id)) or 0)
 
 

@@ -1,4 +1,4 @@
-"""How far a learner is in a session, and which news of a commit is reported: a state machine without I/O."""
+"""A learner's progress in a session, and which news of a commit is reported: a state machine without I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ from streams.features.course_sessions.scorm_time import to_seconds
 
 
 class Reported(StrEnum):
-    """Which of the two transitions were reported, in this session or before it was launched."""
+    """Which of completion and pass were reported, in this session or before it was launched."""
 
     NOTHING = "nothing"
     COMPLETED = "completed"
@@ -29,14 +29,14 @@ class Reported(StrEnum):
 
 
 class News(StrEnum):
-    """What a commit reports of the two."""
+    """What a commit reports of completion and pass."""
 
     COMPLETED = "completed"
     PASSED = "passed"
     BOTH = "completed and passed"
 
 
-# (reported, news) -> (reported then, whether an event reports it). Each of the two is reported once.
+# (reported, news) -> (reported after it, whether an event reports it). Each of the two is reported once.
 TRANSITIONS: Mapping[tuple[Reported, News], tuple[Reported, bool]] = {
     (Reported.NOTHING, News.COMPLETED): (Reported.COMPLETED, True),
     (Reported.NOTHING, News.PASSED): (Reported.PASSED, True),
@@ -65,9 +65,9 @@ _MODES_WITHOUT_RECORD = frozenset({"browse", "review"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is known of a session. `known_score` is the last one that was reported, or that was known at launch.
+    """The known state of a session. `known_score` is the last reported score, or the one known at launch.
 
-    `scores_reported` counts the scores that were reported. The two resets are what a course took back and was reported.
+    `scores_reported` counts reported scores. The two resets say that the course took back a reported status.
     """
 
     completion: Completion = Completion.UNKNOWN
@@ -93,7 +93,7 @@ class Progress:
 
     @property
     def has_new_score(self) -> bool:
-        """Whether its score is to be reported."""
+        """Whether the session has a score to report."""
         is_new = self.score.has_value and self.score != self.known_score
         return is_new and self.is_for_the_record and self.scores_reported < MAX_SCORES_PER_SESSION
 
@@ -119,7 +119,7 @@ def new_progress(completion: Completion, success: Success, score: Score, total_t
 
 
 def continue_progress(progress: Progress) -> Progress:
-    """The progress of a new session that goes on with what an earlier one reached."""
+    """The progress of a new session that continues an earlier one's progress."""
     return new_progress(progress.completion, progress.success, progress.score, progress.total_time)
 
 
@@ -133,7 +133,7 @@ class CommitEffect(NamedTuple):
 
 
 def apply(progress: Progress, commit: PlayerCommit) -> CommitEffect:
-    """Apply one commit. A stale one changes nothing."""
+    """Apply one commit. A stale commit changes nothing."""
     if commit.sequence is not None:
         if progress.sequences.is_stale(commit.sequence, commit.digest):
             return CommitEffect(progress, is_stale=True)
@@ -201,7 +201,7 @@ def _success(progress: Progress, commit: PlayerCommit) -> Success:
 
 
 def _with_resets(previous: Progress, progress: Progress) -> Progress:
-    """Note what the course took back. Each of the two once, as it is reported once that it was reached."""
+    """Note a status that the course took back. Each of the two is noted once, as reaching it is reported once."""
     is_incomplete = previous.completion is Completion.COMPLETED and progress.completion is not Completion.COMPLETED
     is_not_passed = previous.success is Success.PASSED and progress.success is not Success.PASSED
     return replace(

@@ -15,14 +15,14 @@ _INTERVAL = re.compile(
     re.ASCII,
 )
 _DAY_SECONDS = 86_400
-# A year and a month have no length of their own: SCORM's players count 365 and 30 days.
+# A year and a month have no fixed length: SCORM's players count 365 and 30 days.
 _INTERVAL_SECONDS = (365 * _DAY_SECONDS, 30 * _DAY_SECONDS, _DAY_SECONDS, 3600, 60, 1)
-# About 30 years. Nobody learns for so long: a greater length is a course's error.
+# About 30 years. Nobody learns for that long: a greater length is a course's error.
 MAX_SECONDS = Decimal(10**9)
 
 
 def parse_length(text: str) -> Decimal | None:
-    """The seconds of a timespan or a timeinterval; None when it is neither, or longer than 30 years."""
+    """The seconds of a timespan or a timeinterval; None if it is neither, or longer than 30 years."""
     if len(text) > MAX_DURATION_CHARACTERS:
         return None
     if match := _TIMESPAN.fullmatch(text):
@@ -35,7 +35,7 @@ def parse_length(text: str) -> Decimal | None:
 
 
 def to_seconds(value: Decimal) -> Decimal | None:
-    """The value when it can be a length of time, to the microsecond; else None."""
+    """The value if it can be a length of time, to the microsecond; otherwise None."""
     return round(value, 6) if value.is_finite() and 0 <= value <= MAX_SECONDS else None
 
 
@@ -50,7 +50,7 @@ def format_length(seconds: Decimal) -> str:
     """The ISO 8601 duration in hours, minutes and seconds, as `PT1H2M3.5S`."""
     total_minutes, remainder = divmod(seconds, 60)
     hours, minutes = divmod(int(total_minutes), 60)
-    # Without an exponent and without zeros at the end.
+    # Without an exponent and without trailing zeros.
     second = f"{remainder:f}".rstrip("0").rstrip(".") if "." in f"{remainder:f}" else f"{remainder:f}"
     parts = [f"{hours}H"] * bool(hours) + [f"{minutes}M"] * bool(minutes)
     if remainder or not parts:

@@ -1,4 +1,4 @@
-"""Sessions of SCORM courses: open them, take what their players commit, and close them."""
+"""Sessions of SCORM courses: open them, store their players' commits, and close them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ from streams.ports.runtime import Clock
 
 DEFAULT_LIFETIME = timedelta(hours=24)
 MAX_LIFETIME = timedelta(days=30)
-# The course waits for the answer, and nothing in its window moves meanwhile.
+# The course waits for the response, and its window is frozen meanwhile.
 COMMIT_TIMEOUT_SECONDS = 3.0
 COMMIT_PATH = "/runtime/commit/"
 NO_SESSION_MESSAGE = "no session has this commit URL"
@@ -35,7 +35,7 @@ NO_SESSION_MESSAGE = "no session has this commit URL"
 class SessionLaunch:
     """A session to open.
 
-    `known_progress` is what earlier sessions of the learner reached; None if the platform does not say.
+    `known_progress` is the learner's progress from earlier sessions; None if the platform does not say.
     """
 
     package_id: str
@@ -53,7 +53,7 @@ class SessionLaunch:
 class OpenedSession:
     """An open session, and the token of a commit URL, which is shown only once.
 
-    `stored_state` is what the learner's player stored last in this package.
+    `stored_state` is the last state that the learner's player stored in this package.
     """
 
     session: CourseSession
@@ -63,13 +63,13 @@ class OpenedSession:
     public_url: str | None = None
 
     def commit_url(self, base_url: str) -> str:
-        """The commit URL; it begins with `base_url` where the deployment has no public URL."""
+        """The commit URL; it begins with `base_url` if the deployment has no public URL."""
         return f"{(self.public_url or base_url).rstrip('/')}{COMMIT_PATH}{self.token}"
 
 
 @dataclass
 class CourseSessionService:
-    """Sessions and their commits. Kafka is not needed: the events leave later."""
+    """Sessions and their commits. Kafka is not needed, because the events are sent later."""
 
     _sessions: SqlCourseSessions
     _accounts: SqlAccounts
@@ -80,8 +80,8 @@ class CourseSessionService:
     async def open(self, account_id: str, launch_request: SessionLaunch) -> OpenedSession:
         """Open a session, or make a further commit URL for an open one.
 
-        Raises `Invalid`, and `Conflict` for a session with another package or learner, for a closed one, and for a
-        state beyond the limit of the account.
+        Raises `Invalid`, and `Conflict` for a session with another package or learner, for a closed session, and for a
+        state beyond the account's limit.
         """
         if await self._accounts.find(account_id) is None:
             raise Invalid(FieldError("accountId", f"there is no account {account_id}"))
@@ -98,7 +98,7 @@ class CourseSessionService:
                 await self._require_space(account_id)
         progress = continue_progress(previous_state[0].progress) if previous_state else Progress()
         if launch_request.known_progress:
-            # The course begins with the state's total time, also where the platform says what is known.
+            # The course begins with the state's total time, even if the platform sends the known progress.
             progress = launch_request.known_progress.with_launch_time(progress.total_time)
         now = self._clock.now()
         session = CourseSession(
@@ -122,7 +122,7 @@ class CourseSessionService:
         return OpenedSession(stored_session, token, url.expires_at, state, self._public_url)
 
     async def _require_space(self, account_id: str) -> None:
-        """Raises `Conflict` where a state would be one more. One that a learner has is replaced by a newer one."""
+        """Raise `Conflict` if a state would be one too many. A learner's existing state is replaced by a newer one."""
         states = self._sessions.states
         if await states.is_full(account_id):
             raise Conflict(
@@ -131,7 +131,7 @@ class CourseSessionService:
             )
 
     async def find(self, account_id: str, session_id: str) -> CourseSession:
-        """Raises `NotFound`."""
+        """Find a session. Raises `NotFound`."""
         return _require_session(await self._sessions.find(account_id, session_id), session_id)
 
     async def close(self, account_id: str, session_id: str) -> CourseSession:
@@ -188,7 +188,7 @@ def _expiry(requested_expiry: datetime | None, now: datetime) -> datetime:
 
 
 def _check_launch(launch_change: SessionChange, now: datetime) -> None:
-    """Raises `Invalid`, with the names that the request has."""
+    """Raise `Invalid`, with the field names of the request."""
     [(event, _)] = launch_change.events
     try:
         check_event(event, now)

@@ -9,10 +9,10 @@ from streams.core.accounts.access import digest
 from streams.features.course_sessions.player_state import StoreResult
 from streams.features.course_sessions.progress import Progress
 
-# A closed tab sends its last commit when the platform may have closed the session already.
+# A closed tab may send its last commit after the platform has closed the session.
 LATE_COMMIT_GRACE = timedelta(minutes=15)
 SCORED_TYPE = "session.scored"
-# As many as a person looks at; the deliveries of a session find all.
+# As many as a person looks at; the deliveries of a session show all events.
 MAX_SESSION_EVENTS = 20
 # A course may commit each change of its score: the newest one is reported at most this often.
 MIN_SCORE_INTERVAL = timedelta(seconds=5)
@@ -28,11 +28,11 @@ class SessionEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CourseSession:
-    """A session of an account. `events` are its newest; `sent_at` is the place of the last one among what is sent.
+    """A session of an account. `events` are its newest events; `sent_at` orders the last one among all sent events.
 
-    `score_due_at` is when its newest score is to be reported; None while there is no new one. `sequence` is that of its
-    newest event. `end_due_at` is when its end is to be reported; None when it was. `stored_state` is None when what the
-    player stores is not wanted.
+    `score_due_at` is when its newest score must be reported; None while there is no new score. `sequence` is the number
+    of its newest event. `end_due_at` is when its end must be reported; None after that. `stored_state` is None if the
+    player's state is not wanted.
     """
 
     account_id: str
@@ -59,7 +59,7 @@ class CourseSession:
         if self.score_due_at is not None:
             return self.score_due_at
         score_times = [event.at for event in self.events if event.type == SCORED_TYPE]
-        # The last one may have the time of another clock, which is ahead.
+        # The last score may have the time of another clock, which is ahead.
         return min(score_times[-1], now) + MIN_SCORE_INTERVAL if score_times else now
 
 
@@ -73,7 +73,7 @@ class CommitUrl:
     expires_at: datetime
 
     def ends_at(self, closed_at: datetime | None) -> datetime:
-        """When it stops to take commits."""
+        """When the URL stops accepting commits."""
         return self.expires_at if closed_at is None else min(self.expires_at, closed_at + LATE_COMMIT_GRACE)
 
 

@@ -22,7 +22,7 @@ TURN_PAUSE_SECONDS = 0.1
 
 
 class DueReports:
-    """What sessions report without a commit. All that waits is in the database: a crash loses nothing."""
+    """Reports of sessions that need no commit. All that waits is in the database, so a crash loses nothing."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class DueReports:
                 account_id, has_ended = next_account, True
                 await asyncio.sleep(TURN_PAUSE_SECONDS)
                 continue
-            # A round is over. While sessions still ended in it, the next one begins at once.
+            # A round is over. If sessions ended in it, the next one begins at once.
             await asyncio.sleep(TURN_PAUSE_SECONDS if has_ended else END_POLL_INTERVAL_SECONDS)
             account_id, has_ended = "", False
 

@@ -1,4 +1,4 @@
-"""SCORM sessions in SQL: progress, commit URLs, what players store and events to send change in one transaction."""
+"""SCORM sessions in SQL: progress, commit URLs, player states and events to send change in one transaction."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -44,9 +44,9 @@ MAX_COMMITS_PER_BATCH = 100
 TOKENS_PER_QUERY = 500
 # 0.2 KB each.
 MAX_KNOWN_TOKENS = 20_000
-# A transaction costs more than the commits in it: under load they share one.
+# A transaction costs more than the commits in it, so under load they share one.
 COMMIT_BATCH_WAIT_SECONDS = 0.01
-# In one order, so that two processes do not wait for each other.
+# Always in the same order, so that two processes do not wait for each other.
 _SESSIONS_BY_TOKEN = (
     select(course_sessions, commit_urls.c.token_sha256, commit_urls.c.expires_at.label("url_expires_at"))
     .join_from(
@@ -61,7 +61,7 @@ _SESSIONS_BY_TOKEN = (
 
 
 class SqlCourseSessions:
-    """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` hides what players store."""
+    """`CourseSessions` in SQL. `codec` encodes the events to send, `encryption` encrypts the states of players."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class SqlCourseSessions:
     async def open(
         self, launch_change: SessionChange, url: CommitUrl, check: Callable[[CourseSession], None]
     ) -> CourseSession:
-        """Store a new session with its first URL; of a known session only the URL.
+        """Store a new session with its first URL; of an existing session, only the URL.
 
         `check` gets the existing session, and raises if it may not be opened.
         """
@@ -114,7 +114,7 @@ class SqlCourseSessions:
         return to_session(row) if row else None
 
     async def close(self, account_id: str, session_id: str, close: ChangeSession) -> CourseSession | None:
-        """Change an open session by `close`. A second time changes nothing."""
+        """Change an open session by `close`. A second call changes nothing."""
         async with self._database.transaction() as connection:
             existing = await _lock_session(connection, account_id, session_id)
             if existing is None or existing.closed_at is not None:
@@ -125,7 +125,7 @@ class SqlCourseSessions:
         return change.session
 
     async def account_of(self, token_sha256: str) -> str | None:
-        """The account of a commit URL; None when no URL has this token."""
+        """The account of a commit URL; None if no URL has this token."""
         account_id = self._known_accounts.get(token_sha256) or await self._accounts.submit(token_sha256)
         if account_id is not None:
             self._remember_account(token_sha256, account_id)
@@ -144,14 +144,14 @@ class SqlCourseSessions:
             self._known_accounts.popitem(last=False)
 
     async def commit(self, token_sha256: str, apply: ApplyCommit) -> bool:
-        """Change a session by `apply`, one commit after the other. False when no URL has this token.
+        """Change a session by `apply`, one commit after the other. False if no URL has this token.
 
-        Accounts take turns. What `apply` raises changes nothing.
+        Accounts take turns. If `apply` raises, nothing is changed.
         """
         return await self._commits.submit((token_sha256, apply), self._known_accounts.get(token_sha256, ""))
 
     async def _commit_together(self, commits: Sequence[tuple[str, ApplyCommit]]) -> Sequence[bool | Exception]:
-        """Whether each token is known, or what its commit raised."""
+        """Whether each token is known, or the error that its commit raised."""
         async with self._database.transaction() as connection:
             rows = (await connection.execute(_SESSIONS_BY_TOKEN, {"tokens": [token for token, _ in commits]})).all()
             urls = {
@@ -162,7 +162,7 @@ class SqlCourseSessions:
             without_state = {key for key, session in sessions.items() if session.stored_state is StoreResult.NOTHING}
             full_accounts = await self.states.full_accounts(connection, {account_id for account_id, _ in without_state})
             for key in (key for key in without_state if key[0] in full_accounts):
-                # A state of the learner is replaced by this one. Another one would be one more: it is not kept.
+                # It replaces an existing state of the learner. A further state would exceed the limit: it is not kept.
                 if not await self.states.has_state(connection, sessions[key]):
                     sessions[key] = replace(sessions[key], stored_state=None)
             changes, results = _apply_all(commits, urls, sessions)
@@ -197,9 +197,9 @@ class SqlCourseSessions:
         excluded: Collection[str] = (),
         failed_rows: FailedRows = None,
     ) -> str | None:
-        """Change sessions whose end is due by `end`, at most `limit`: those of the next account behind `last_account`.
+        """Change sessions whose end is due by `end`, at most `limit`, of the next account after `last_account`.
 
-        Returns that account; None when none behind has such a session.
+        Returns that account; None if no later account has such a session.
         """
         account_id: str | None = await self._database.scalar(_next_account_to_end(last_account, now, excluded))
         if account_id is not None:
@@ -211,7 +211,7 @@ class SqlCourseSessions:
     async def _change(
         self, query: Select[tuple[object, ...]], change: ChangeSession, limit: int, failed_rows: FailedRows
     ) -> int:
-        """Change the first sessions of a query: all in one transaction, or each in its own when one of them fails."""
+        """Change the first sessions of a query: all in one transaction, or each in its own if one of them fails."""
         try:
             return await self._change_all(query.limit(limit), change)
         except ROW_ERRORS:
@@ -226,7 +226,7 @@ class SqlCourseSessions:
         return count
 
     async def _change_all(self, query: Select[tuple[object, ...]], change: ChangeSession) -> int:
-        """Change the sessions of a query. One that is locked has a commit, or an erasure."""
+        """Change the sessions of a query. A locked session has a commit or an erasure in progress, and is skipped."""
         async with self._database.transaction() as connection:
             rows = await connection.execute(query.with_for_update(skip_locked=True))
             changes = [change(to_session(row)) for row in rows]
@@ -253,7 +253,7 @@ def _apply_all(
     urls: Mapping[str, CommitUrl],
     sessions: Mapping[tuple[str, str], CourseSession],
 ) -> tuple[Sequence[SessionChange], Sequence[bool | Exception]]:
-    """What changes, in the order of the commits, and the result of each."""
+    """The changes, in the order of the commits, and the result of each commit."""
     newest_sessions, changes, results = dict(sessions), list[SessionChange](), list[bool | Exception]()
     for token, apply in commits:
         url = urls.get(token)
@@ -263,7 +263,7 @@ def _apply_all(
         key = url.account_id, url.session_id
         try:
             change = apply(newest_sessions[key], url)
-        except Exception as error:  # its caller gets it, and no other
+        except Exception as error:  # only its own caller gets it
             results.append(error)
             continue
         newest_sessions[key] = change.session
@@ -273,7 +273,7 @@ def _apply_all(
 
 
 def _next_account_to_end(last_account: str, now: datetime, excluded: Collection[str]) -> Select[tuple[str]]:
-    """The next account behind `last_account` with a session to end: one look into the index for each account."""
+    """The next account after `last_account` with a session to end: one index look-up for each account."""
     is_of_account = (course_sessions.c.account_id == accounts.c.id) & course_sessions.c.end_due_at.is_not(None)
     is_of_account &= _is_none_of(excluded)
     due_at = course_sessions.c.end_due_at
@@ -284,7 +284,7 @@ def _next_account_to_end(last_account: str, now: datetime, excluded: Collection[
 
 
 def _is_none_of(names: Collection[str]) -> ColumnElement[bool]:
-    """Whether a session's `account/session` is none of these."""
+    """Whether a session's `account/session` is not among these."""
     return (course_sessions.c.account_id + "/" + course_sessions.c.id).not_in(names) if names else true()
 
 

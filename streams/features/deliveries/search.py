@@ -1,4 +1,4 @@
-"""Search deliveries for a page of the dashboard: rows, counts, and what they could be narrowed to."""
+"""Search deliveries for a page of the dashboard: rows, counts, and values to narrow the filter to."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ from streams.ports.storage import DeliveryStore
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A page of deliveries with their last attempts, and how many match: at least so many if `is_capped`."""
+    """A page of deliveries with their last attempts, and how many match: at least this many if `is_capped`."""
 
     page: Page[DeliveryState]
     last_attempts: Mapping[str, LastAttempt]
@@ -62,7 +62,7 @@ class DeliverySearchService:
         return await self._search.count(delivery_filter, MAX_COUNTED)
 
     async def facets(self, delivery_filter: DeliveryFilter) -> Facets:
-        """What the filter could be narrowed to, by the newest deliveries without these three fields."""
+        """Values to narrow the filter to, from the newest matches of the filter without these three fields."""
         base_filter = replace(delivery_filter, state=None, event_type=None, webhook_id=None, after=None)
         states: Counter[str] = Counter()
         types: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class DeliverySearchService:
         return Facets(states, types, webhooks, sample if total >= sample else None)
 
     async def by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
-        """The webhooks of the newest matches, those with most first. None instead of a count when there are more."""
+        """The webhooks of the newest matches, those with the most first. A count is None if there are more."""
         counts: Counter[str] = Counter()
         for facet in await self._search.facets(delivery_filter, MAX_SAMPLED):
             counts[facet.webhook_id] += facet.count
@@ -93,7 +93,7 @@ class DeliverySearchService:
 
 
 def _needs_lookup(delivery_filter: DeliveryFilter) -> bool:
-    """Whether another table leads to the matches."""
+    """Whether the matches are found by another table."""
     return (
         not delivery_filter.subjects.is_empty
         or delivery_filter.outcome is not None
@@ -102,7 +102,7 @@ def _needs_lookup(delivery_filter: DeliveryFilter) -> bool:
 
 
 def _count_limit(delivery_filter: DeliveryFilter) -> int:
-    """Up to where to count."""
+    """The number up to which to count."""
     return MAX_LOOKED_UP if _needs_lookup(delivery_filter) else MAX_COUNTED
 
 

@@ -1,4 +1,4 @@
-"""What a list of deliveries shows beside its rows: counts of what it could be narrowed to, and last attempts."""
+"""The counts of values that a list of deliveries could be narrowed to, and its last attempts."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,9 +7,9 @@ from streams.core.deliveries.delivery import State
 
 # A count that would take longer says "10 000+".
 MAX_COUNTED = 10_000
-# Facets look at as many.
+# Facets look at this many.
 MAX_SAMPLED = 2_000
-# The same where each match costs a look-up: those of a session, a package, a kind of failure.
+# The same if each match costs a look-up: for a session, a package, a kind of failure.
 MAX_LOOKED_UP = 500
 
 

@@ -1,4 +1,4 @@
-"""Find deliveries in SQL, and count what a filter leaves."""
+"""Find deliveries in SQL, and count the matches of a filter."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class SqlDeliverySearch(SqlStorage):
     """`DeliverySearch` in SQL."""
 
     async def count(self, delivery_filter: DeliveryFilter, limit: int) -> int:
-        """How many match; `limit` when there are at least as many."""
+        """How many match; `limit` if at least that many do."""
         ordered = ordered_query(delivery_filter)
         portion = ordered.select(deliveries.c.id).limit(limit).subquery()
         async with self._database.read_transaction() as connection:
@@ -65,7 +65,7 @@ class SqlDeliverySearch(SqlStorage):
         return last_attempts
 
     async def kind_of(self, account_id: str, text: str) -> IdKind | None:
-        """What this id names in an account."""
+        """The kind of object that this id names in an account."""
         async with self._database.read_transaction() as connection:
             for kind, condition in _id_conditions(account_id, text):
                 if await _exists(connection, condition):

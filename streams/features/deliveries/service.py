@@ -45,11 +45,11 @@ class DeliveryService:
     _clock: Clock
 
     async def list(self, delivery_filter: DeliveryFilter) -> Page[DeliveryState]:
-        """Newest first."""
+        """The deliveries that match, newest first."""
         return await self._deliveries.list(delivery_filter)
 
     async def find(self, delivery_id: str, account_id: str | None = None) -> DeliveryDetails:
-        """Raises `NotFound`."""
+        """Find a delivery. Raises `NotFound`."""
         details = await self._deliveries.find(delivery_id)
         if details is None or account_id not in (None, details.delivery_state.account_id):
             raise NotFound(f"there is no delivery {delivery_id}")
@@ -68,9 +68,9 @@ class DeliveryService:
         return await self._deliveries.count_states()
 
     async def retry(self, delivery_id: str, *, actor: str, account_id: str | None = None) -> DeliveryState:
-        """Send a delivery again with a fresh schedule: a dead, delivered, discarded or waiting one.
+        """Send a dead, delivered, discarded or waiting delivery again, with a fresh schedule.
 
-        Raises `NotFound`, or `Invalid` when it cannot be sent again.
+        Raises `NotFound`, or `Invalid` if it cannot be sent again.
         """
         delivery_state = (await self._find_with_payload(delivery_id, account_id)).delivery_state
         if delivery_state.state is State.HELD:
@@ -122,7 +122,7 @@ class DeliveryService:
         actor: str,
     ) -> AffectedIds:
         affected_ids: list[str] = []
-        # Without ids, a dead letter that comes after this does not match: no person has seen it.
+        # Without ids, a dead letter that comes after this does not match, because no person has seen it.
         changed_until = delivery_filter.changed_until or (None if delivery_filter.ids else self._clock.now())
         dead_filter = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=BATCH_SIZE)
         webhook, account_id = delivery_filter.webhook_id or "*", delivery_filter.account_id
@@ -168,19 +168,19 @@ class DeliveryService:
         )
 
     async def retry_waiting(self, webhook_id: str, account_id: str, *, actor: str) -> Job:
-        """Start a job that sends everything that waits in a tier for this webhook."""
+        """Start a job that sends all deliveries that wait in a tier for this webhook."""
         delivery_filter = DeliveryFilter(webhook_id=webhook_id, state=State.WAITING, in_tier=True)
         return await self._start(JobKind.RETRY, delivery_filter, account_id, actor, "deliveries.retried")
 
     async def job(self, job_id: str, account_id: str | None = None) -> Job:
-        """Raises `NotFound`."""
+        """Find a job. Raises `NotFound`."""
         job = await self._jobs.find(job_id)
         if job is None or account_id not in (None, job.account_id):
             raise NotFound(f"there is no job {job_id}")
         return job
 
     async def cancel(self, job_id: str, account_id: str | None = None, *, actor: str) -> Job:
-        """Stop a job after its present batch, whose work is kept. A second time changes nothing.
+        """Stop a job after its current batch, whose work is kept. A second call changes nothing.
 
         Raises `NotFound`, and `Conflict` for a finished job.
         """
@@ -203,7 +203,7 @@ class DeliveryService:
         idempotency_key: str | None = None,
     ) -> Job:
         now = self._clock.now()
-        # A dead letter that comes after this does not match, even if it is one of these again.
+        # A dead letter that comes after this does not match, even if it was one of these before.
         delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=now, after=None)
         job = Job(
             derived_id("job", account_id, idempotency_key) if idempotency_key else new_id("job"),

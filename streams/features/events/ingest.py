@@ -39,10 +39,10 @@ class IngestService:
     ) -> Sequence[Event]:
         """Check all events, then produce all. Returns when all are acknowledged.
 
-        Without an `account_id` each event names its own account. With a `idempotency_key` an event without an id gets
+        Without an `account_id` each event names its own account. With an `idempotency_key` an event without an id gets
         the same id each time. An event without a trace of its own gets `trace_parent`. Raises `Invalid`, which names
-        each item by index and field, and `NotAcknowledged` when Kafka does not acknowledge in ten seconds: some events
-        may be on the topic then; send the same ids again. While the database is away, the accounts of events are not
+        each item by index and field, and `NotAcknowledged` if Kafka does not acknowledge in ten seconds: some events
+        may then be on the topic, so send the same ids again. While the database is away, accounts are not
         checked.
         """
         check_count(items)
@@ -66,7 +66,7 @@ class IngestService:
                 "the same ids or Idempotency-Key: receivers then get each event once"
             ) from None
         except RecordsRefused as error:
-            # The topic accepts less than `topics plan` asks for; all other events are accepted.
+            # The topic accepts smaller records than `topics plan` sets; all other events are accepted.
             raise Invalid(
                 *(
                     FieldError(f"events[{index}]", f"Kafka refuses it: {reason}")
@@ -82,13 +82,13 @@ class IngestService:
 
 
 def check_count(items: Sequence[object]) -> None:
-    """Raises `Invalid` unless there are 1 to 500 events."""
+    """Raise `Invalid` unless there are 1 to 500 events."""
     if not 1 <= len(items) <= MAX_EVENTS:
         raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS} events"))
 
 
 def _convert_all(items: Iterable[Item], convert: Callable[[int, Item], Converted]) -> list[Converted]:
-    """What `convert` makes of each item. Raises `Invalid`, which names the index of each wrong one."""
+    """Convert each item with `convert`. Raises `Invalid`, which names the index of each wrong item."""
     results, errors = [], []
     for index, item in enumerate(items):
         try:

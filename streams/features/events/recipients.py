@@ -11,7 +11,7 @@ from streams.core.events.event import Event
 from streams.core.webhooks.webhook import Webhook, wants
 from streams.features.events.storage import SqlAccountWebhooks
 
-# The count is a hint for people: an event does not wait longer for it.
+# The count is a hint for people: the response to an event waits no longer for it.
 LOOKUP_TIMEOUT_SECONDS = 2.0
 # No account is ever deleted; one that a restored database lacks is refused again after this time.
 ACCOUNT_SECONDS = 600.0
@@ -28,7 +28,7 @@ class RecipientService:
         self._existing_accounts: TTLCache[str, bool] = TTLCache(MAX_REMEMBERED_ACCOUNTS, ACCOUNT_SECONDS, monotonic)
 
     async def require_accounts(self, events: Sequence[Event], fields: Sequence[str]) -> None:
-        """Raises `Invalid` for unknown accounts; `fields` names the account of each event. Not without the database."""
+        """Raise `Invalid` for unknown accounts; `fields` names each event's account. Skipped without the database."""
         unchecked_ids = {event.account_id for event in events} - self._existing_accounts.keys()
         if not unchecked_ids:
             return
@@ -47,9 +47,9 @@ class RecipientService:
             raise Invalid(*errors)
 
     async def count(self, events: Sequence[Event]) -> Sequence[int | None] | None:
-        """The number of webhooks that want each event, paused ones included; None when the database does not answer.
+        """The number of webhooks that want each event, including paused ones; None if the database does not respond.
 
-        An event has None when its account has too many webhooks to compare.
+        The number is None for an event whose account has too many webhooks to compare.
         """
         accounts = {event.account_id for event in events}
         try:

@@ -25,20 +25,20 @@ from streams.request_owner import began_at
 
 MAX_DELIVERIES = 100
 MAX_WEBHOOK_IDS = 100
-# A person waits for the answer.
+# A person waits for the response.
 SEARCH_TIMEOUT_SECONDS = 2.0
 RECORDS_PER_READ = 2000
-# An event is published soon after its id was made; clocks differ.
+# An event is published soon after its id is made, but clocks differ.
 SEARCH_AFTER_ID, SEARCH_BEFORE_ID = timedelta(minutes=10), timedelta(minutes=1)
 SEARCH_AFTER_SINCE = timedelta(hours=1)
-# No event of another time is on a topic, and no broker knows times far beyond.
+# No topic has an event of another time, and no broker knows times far beyond.
 EARLIEST_TIME, LATEST_TIME = datetime(2000, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 class EventRecipients(NamedTuple):
-    """The webhooks that want an event now. Without any, `reason` is why.
+    """The webhooks that want an event now. If there are none, `reason` says why.
 
-    `webhook_ids` is None when they are too many to compare. `detail` says which condition of a filter does not hold.
+    `webhook_ids` is None if they are too many to compare. `detail` says which condition of a filter does not hold.
     """
 
     webhook_ids: Sequence[str] | None
@@ -48,7 +48,7 @@ class EventRecipients(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PublishedEvent:
-    """An event on the topic, and the webhooks that want it now, as `EventRecipients` says them."""
+    """An event on the topic, and the webhooks that want it now, as in `EventRecipients`."""
 
     event: Event
     appended_at: datetime
@@ -59,7 +59,7 @@ class PublishedEvent:
 
 @dataclass(frozen=True, slots=True)
 class FoundEvent:
-    """The newest deliveries of an event. Without any, the event as it is on the topic."""
+    """The newest deliveries of an event. If there are none, the event as it is on the topic."""
 
     deliveries: Sequence[DeliveryState]
     published: PublishedEvent | None = None
@@ -78,8 +78,8 @@ class EventSearchService:
     async def find(self, event_id: str, account_id: str, since: datetime | None = None) -> FoundEvent:
         """Find an event of an account.
 
-        Without deliveries the topic is read for two seconds: an hour of it from `since` on, the minutes around the time
-        in an id of ours, or the last hour. Raises `Invalid` for a time of no topic, `NotFound` and `Unavailable`.
+        Without deliveries the topic is read for two seconds: one hour from `since` on, the minutes around the time in a
+        generated id, or the last hour. Raises `Invalid` for a time of no topic, `NotFound` and `Unavailable`.
         """
         delivery_filter = DeliveryFilter(account_id=account_id, event_id=event_id, limit=MAX_DELIVERIES)
         if rows := (await self._deliveries.list(delivery_filter)).rows:
@@ -95,7 +95,7 @@ class EventSearchService:
             return since, since + SEARCH_AFTER_SINCE
         made_at = _time_of_id(event_id)
         if made_at is None or not EARLIEST_TIME <= made_at <= LATEST_TIME:
-            # The id is the producer's own.
+            # The producer chose this id itself.
             now = self._clock.now()
             return now - SEARCH_AFTER_SINCE, now + SEARCH_BEFORE_ID
         return made_at - SEARCH_BEFORE_ID, made_at + SEARCH_AFTER_ID
@@ -130,8 +130,8 @@ class EventSearchService:
         return None
 
     def _decode_match(self, record: Record, event_id: str, account_id: str) -> Event | None:
-        """The event of a record, if it is this one."""
-        # Most records are of other events: their bytes tell, without a decoding.
+        """The event of a record, if it is the one searched for."""
+        # Most records are of other events, which their bytes show without decoding.
         if event_id.encode() not in (record.value or b""):
             return None
         try:
@@ -147,7 +147,7 @@ class EventSearchService:
         return PublishedEvent(event, record.appended_at, *recipients)
 
     async def recipients(self, account_id: str, events: Sequence[Event]) -> Sequence[EventRecipients]:
-        """Which of the account's webhooks want each of these events now."""
+        """The account's webhooks that want each of these events now."""
         webhooks_by_account = await self._webhooks.webhooks_taking({account_id}, EVENT_TYPES)
         if webhooks_by_account is None:
             return [EventRecipients(None)] * len(events)
@@ -157,7 +157,7 @@ class EventSearchService:
         found = []
         for event in events:
             found.append(_recipients_of(event, webhooks))
-            # A thousand webhooks with long filters take 15 ms: others of the process have their turn.
+            # A thousand webhooks with long filters take 15 ms: let the process's other work have its turn.
             await asyncio.sleep(0)
         return found
 
@@ -171,13 +171,13 @@ def _recipients_of(event: Event, webhooks: Sequence[Webhook]) -> EventRecipients
 
 
 def _filter_detail(webhook: Webhook, event: Event) -> str:
-    """Which condition of the filter of this webhook does not hold."""
+    """The condition of this webhook's filter that does not hold."""
     assert webhook.filter is not None
     return f"{webhook.id}: {webhook.filter.explain(event.data)}"
 
 
 def _time_of_id(event_id: str) -> datetime | None:
-    """The time in an id of ours; None for any other id."""
+    """The time in a generated id; None for any other id."""
     try:
         return ULID.from_str(event_id.removeprefix("evt_")).datetime.astimezone(UTC)
     except (ValueError, OverflowError):

@@ -17,9 +17,9 @@ from streams.core.webhooks.webhook import ALL_EVENTS, Webhook
 
 # Databases limit the parameters of a query. A request to the API names fewer accounts.
 IDS_PER_QUERY = 1000
-# Ten accounts with as many webhooks as an account may have: 0.1 s of this process's time.
+# Ten accounts with the most webhooks that an account may have: 0.1 s of this process's time.
 MAX_WEBHOOKS = 10_000
-# Of scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
+# For scopes and filters: 100 000 ids of 40 characters, or 1 000 of the longest filters: 0.2 s of this process's time.
 MAX_CHARACTERS = 4_000_000
 # Every other caller waits while rows are parsed: a few milliseconds for this many.
 ROWS_PER_TURN = 250
@@ -32,7 +32,7 @@ class SqlAccountWebhooks(SqlStorage):
     """`AccountWebhooks` in SQL. It parses rows in portions, so that the event loop serves other callers in between."""
 
     async def existing_accounts(self, account_ids: Collection[str]) -> Collection[str]:
-        """Those of these accounts that exist."""
+        """The accounts among these that exist."""
         existing: set[str] = set()
         async with self._database.read_transaction() as connection:
             for portion in _portions(sorted(account_ids)):
@@ -44,7 +44,7 @@ class SqlAccountWebhooks(SqlStorage):
     ) -> Mapping[str, Sequence[Webhook]] | None:
         """The webhooks that take one of the types, by account, with the fields that `wants` reads.
 
-        None when they, or their scopes and filters, are too many to compare within a request.
+        None if they, or their scopes and filters, are too many to compare within a request.
         """
         rows: list[Any] = []
         webhook_count = characters = 0

@@ -1,4 +1,4 @@
-"""Produce invalid records again, to the topics from which they came."""
+"""Produce invalid records again, to the topics that they came from."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,9 +18,9 @@ BATCH_SIZE = 100
 
 @dataclass(slots=True)
 class ReplayResult:
-    """The number of records that were produced again, and why others were not, by id.
+    """The number of records that were produced again, and why other records were not, by id.
 
-    `skipped` counts those that were produced again before.
+    `skipped` counts the records that were produced again before.
     """
 
     count: int = 0
@@ -30,7 +30,7 @@ class ReplayResult:
 
 @dataclass
 class InvalidRecordService:
-    """`_topics` are the deployment's, without prefix."""
+    """`_topics` are the deployment's topics, without prefix."""
 
     _producer: RecordProducer
     _audit: SqlAuditLog
@@ -47,11 +47,11 @@ class InvalidRecordService:
         actor: str,
         is_repeated: bool = True,
     ) -> ReplayResult:
-        """Produce each record again as it was; `on_progress` gets how many are done. One that fails stops no other.
+        """Produce each record again as it was; `on_progress` gets the number done. A failed record stops no other.
 
-        Without `is_repeated` only those that were not produced again yet: what is still invalid is a new record. An
-        event that was delivered before may be sent again, with the same id. Raises `Conflict` while another replay
-        runs.
+        Unless `is_repeated`, only records that were not produced again yet: one that is still invalid becomes a new
+        record. An event that was delivered before may be sent again, with the same id. Raises `Conflict` while another
+        replay runs.
         """
         result = ReplayResult()
         try:
@@ -62,12 +62,12 @@ class InvalidRecordService:
                 await self._replay(new_records, result, actor)
                 on_progress(result.count + result.skipped + len(result.failures))
         finally:
-            with suppress(Unavailable):  # It ends by itself.
+            with suppress(Unavailable):  # The lease ends by itself.
                 await self._lease.release()
         return result
 
     async def _require_lease(self) -> None:
-        # Two at once would produce the same records twice.
+        # Two replays at once would produce the same records twice.
         if not await self._lease.renew():
             raise Conflict("another replay of invalid records is under way: wait for its end")
 

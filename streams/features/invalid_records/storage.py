@@ -1,4 +1,4 @@
-"""Which invalid records were produced again, in SQL."""
+"""The invalid records that were produced again, in SQL."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -15,10 +15,10 @@ KEPT_FOR = timedelta(days=400)
 
 
 class SqlReplayedRecords(SqlStorage):
-    """Remembers records by their place and time: a topic that was made again has the same places."""
+    """Remembers records by place and time, because a topic that was made again has the same places."""
 
     async def without_replayed(self, records: Sequence[StoredRecord]) -> Sequence[StoredRecord]:
-        """Those of these records that were not produced again yet."""
+        """The records among these that were not produced again yet."""
         columns = replayed_records.c
         ids = [record.id for record in records]
         rows = await self._database.rows(select(columns.record_id, columns.stored_at).where(columns.record_id.in_(ids)))
@@ -26,7 +26,7 @@ class SqlReplayedRecords(SqlStorage):
         return [record for record in records if (record.id, record.stored_at) not in replayed]
 
     async def add(self, records: Sequence[StoredRecord], now: datetime) -> None:
-        """Remember that these were produced again."""
+        """Remember that these records were produced again."""
         rows = [{"record_id": record.id, "stored_at": record.stored_at, "replayed_at": now} for record in records]
         async with self._database.transaction() as connection:
             await connection.execute(insert(replayed_records).on_conflict_do_nothing(), rows)

@@ -35,7 +35,7 @@ Place = list[str]
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """The learner to erase: what was seen until `erased_at`. `now` is the time of the portion."""
+    """The learner to erase: all that was seen until `erased_at`. `now` is the time of the portion."""
 
     account_id: str
     id: str = field(repr=False)
@@ -46,7 +46,7 @@ class Learner:
 
 @dataclass(frozen=True, slots=True)
 class ErasureBatch:
-    """What a step erased, and where it goes on; None at its end."""
+    """The rows that a step erased, and where it continues; None at its end."""
 
     counts: Mapping[str, int]
     place: Place | None = None
@@ -63,7 +63,7 @@ async def erase_events(connection: AsyncConnection, learner: Learner, place: Pla
     ids = list(await connection.scalars(remaining_query))
     counts = await erase_deliveries(connection, ids, learner.now)
     if len(ids) == DELIVERIES_PER_PORTION:
-        # There may be more of the same events.
+        # There may be more deliveries of the same events.
         return ErasureBatch(counts, place)
     is_listed_event = (events.c.account_id == learner.account_id) & events.c.event_id.in_(event_ids)
     counts[ErasedKind.EVENTS] += (await connection.execute(delete(events).where(is_listed_event))).rowcount
@@ -86,10 +86,10 @@ async def _oldest_events(connection: AsyncConnection, learner: Learner, place: P
 
 
 async def erase_sessions(connection: AsyncConnection, learner: Learner, place: Place) -> ErasureBatch:
-    """Delete SCORM sessions with their commit URLs, what players stored, and their events that are not sent yet."""
+    """Delete SCORM sessions with their commit URLs, player states, and events that are not sent yet."""
     columns = course_sessions.c
     condition = (columns.account_id == learner.account_id) & (columns.learner_id == learner.id)
-    # One that was launched later is new. It is the launch that counts: its commits follow.
+    # A session that was launched later is new. The launch decides, because its commits follow.
     query = select(columns.id).where(condition, columns.launched_at <= learner.erased_at).limit(ROWS_PER_PORTION)
     ids = list(await connection.scalars(query.with_for_update()))
     for statement in (
@@ -125,11 +125,11 @@ def _mentions_learner(encrypted_text: str, learner: Learner) -> bool:
     try:
         content = learner.encryption.decrypt(encrypted_text)
     except InvalidRecord:
-        # Nobody can read it any more.
+        # No process can read it any more.
         return False
     values = _parse_json(content)
     if isinstance(values, list) and values and isinstance(values[0], str):
-        # A response of the API: its body and its headers. Others are the address that a page leads to.
+        # A response of the API: its body and its headers. Other values are the address that a page leads to.
         values = [_parse_json(values[0]), *values[1:]]
     return bool(mask_learner(values, learner.id) != values)
 
@@ -169,7 +169,7 @@ async def erase_audit_values(connection: AsyncConnection, learner: Learner, plac
 Step = Callable[[AsyncConnection, Learner, Place], Awaitable[ErasureBatch]]
 # By the name that a running erasure stores, in their order.
 STEPS: Mapping[str, Step] = {
-    # First: a session makes events.
+    # Sessions come first, because a session makes events.
     "sessions": erase_sessions,
     "events": erase_events,
     "responses": erase_responses,
@@ -183,7 +183,7 @@ STEPS: Mapping[str, Step] = {
 
 
 async def _next_rows(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
-    """The next rows behind a place, in the order of their key."""
+    """The next rows after a place, in the order of their key."""
     if place:
         place_values = [literal(_key_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
         query = query.where(tuple_(*key) > tuple_(*place_values))

@@ -1,4 +1,4 @@
-"""Erase a learner: everything that the database has of one, now and of records that arrive later."""
+"""Erase a learner: all of the learner's data in the database, and in records that arrive later."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ FINISH_WAIT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ErasureResult:
-    """An erasure. With `propagated` it is on its topic: two seconds later `deliver` begins no request of it."""
+    """An erasure. If `propagated`, it is on its topic: two seconds later `deliver` begins no request of the learner."""
 
     erasure: Erasure
     propagated: bool
@@ -30,7 +30,7 @@ class ErasureResult:
 
 @dataclass
 class LearnerService:
-    """`actor` is the caller, for the audit log; `topics` still have the learner's records until their retention."""
+    """`actor` is the caller, for the audit log; `topics` keep the learner's records until their retention."""
 
     _accounts: SqlAccounts
     _erasures: Erasures
@@ -39,15 +39,15 @@ class LearnerService:
     _clock: Clock
 
     def check(self, learner_id: str) -> None:
-        """Raises `Invalid` for a text that no learner's id can be."""
+        """Raise `Invalid` for a text that cannot be a learner's id."""
         if not (0 < len(learner_id) <= MAX_TEXT_CHARACTERS and is_storable(learner_id)):
             limits = f"must be a text of 1 to {MAX_TEXT_CHARACTERS} characters, without the character NUL"
             raise Invalid(FieldError("learnerId", limits))
 
     async def start(self, account_id: str, learner_id: str, *, actor: str) -> Erasure:
-        """Begin an erasure. It covers what happened until now, whenever its records arrive.
+        """Begin an erasure. It covers all that happened until now, whenever its records arrive.
 
-        A second one covers what happened since the first. Raises `Invalid`.
+        A second erasure covers what happened since the first. Raises `Invalid`.
         """
         self.check(learner_id)
         if await self._accounts.find(account_id) is None:
@@ -55,7 +55,7 @@ class LearnerService:
         hash_key_id, learner_hash = await self._erasures.hash_learner(account_id, learner_id)
         now = self._clock.now()
         erasure = Erasure(new_id("ers"), account_id, learner_hash, now, now, actor)
-        # The audit log must not bring the id back.
+        # The audit log must not contain the id again.
         audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=learner_hash)
         return await self._erasures.start(erasure, hash_key_id, learner_id, audit_entry)
 
@@ -74,16 +74,16 @@ class LearnerService:
         return erasure
 
     async def wait_until_published(self, erasure: Erasure) -> ErasureResult:
-        """Wait up to two seconds until the erasure is on its topic. It stays due there if it is not."""
+        """Wait up to two seconds until the erasure is on its topic. If it is not, it stays due."""
         return ErasureResult(erasure, await wait_until_published(lambda: self._is_published(erasure)))
 
     async def erase(self, account_id: str, learner_id: str, *, actor: str) -> ErasureResult:
-        """Begin an erasure, and wait some seconds for its end and its topic. Raises `Invalid`."""
+        """Begin an erasure, and wait some seconds until it is finished and on its topic. Raises `Invalid`."""
         erasure = await self.start(account_id, learner_id, actor=actor)
         return await self.wait_until_published(await self.finish(erasure, FINISH_WAIT_SECONDS))
 
     async def find(self, erasure_id: str, account_id: str | None = None) -> ErasureResult:
-        """Raises `NotFound`."""
+        """Find an erasure. Raises `NotFound`."""
         erasure = await self._erasures.find(erasure_id)
         if erasure is None or account_id not in (None, erasure.account_id):
             raise NotFound(f"there is no erasure {erasure_id}")

@@ -1,4 +1,4 @@
-"""Finish erasures whose request did not: it took too long, or its process ended."""
+"""Finish erasures whose request did not finish them: it took too long, or its process ended."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from streams.stages.postponed_work import PostponedWork
 POLL_INTERVAL_SECONDS = 2.0
 # The pause between two portions, so that `publish` and `record` do not wait.
 PORTION_PAUSE_SECONDS = 0.05
-# Until then the request erases by itself.
+# Until this time the request erases by itself.
 TAKEOVER_DELAY = timedelta(seconds=8)
 
 
 async def finish_erasures(
     erasures: Erasures, clock: Clock, telemetry: Telemetry, postponed_work: PostponedWork
 ) -> None:
-    """Advance every unfinished erasure by one portion in turn, until cancelled. One that fails stops no other."""
+    """Advance every unfinished erasure by one portion in turn, until cancelled. A failed one stops no other."""
     while True:
         unfinished_erasures: Sequence[Erasure] = ()
         failed_rows: list[FailedRow] = []

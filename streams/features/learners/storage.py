@@ -49,7 +49,7 @@ _TOO_MANY_MESSAGE = (
 class SqlErasures:
     """`Erasures` in SQL. `random_bytes` makes the key of the hashes of learners.
 
-    To begin one raises `WrongKeys` when this process has the wrong encryption keys: the others could not read it.
+    Starting an erasure raises `WrongKeys` if this process has the wrong encryption keys: no other could read it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class SqlErasures:
             raise WrongKeys from None
 
     def _end_entry(self, erasure: Erasure) -> AuditEntry:
-        """The entry of the end of an erasure. Who asked for it also ends it."""
+        """The audit entry of the end of an erasure. Its actor is the one who requested it."""
         now, details = self._clock.now(), {"learnerHash": erasure.learner_hash, "erased": dict(erasure.erased)}
         action = "learner.erasure_finished"
         entry_id = new_id("audit")
@@ -140,7 +140,7 @@ class SqlErasures:
 
 
 async def _lock_webhooks(connection: AsyncConnection, account_id: str) -> None:
-    """Wait for the batches that may be storing events of the learner: later ones know of the erasure."""
+    """Wait for batches that may be storing events of the learner: later batches know of the erasure."""
     account_webhook_ids = select(webhooks.c.id).where(webhooks.c.account_id == account_id)
     await connection.execute(account_webhook_ids.order_by(webhooks.c.id).with_for_update())
 

@@ -1,4 +1,4 @@
-"""Show the mails to an account."""
+"""Show an account its mails."""
 
 from dataclasses import dataclass
 
@@ -18,12 +18,12 @@ class MailDetails:
 
 @dataclass
 class MailService:
-    """`public_url` is where the dashboard is, for links in mails."""
+    """`public_url` is the dashboard's URL, for links in mails."""
 
     _mails: SqlMails
     public_url: str | None
 
     async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[MailDetails]:
-        """The mails to an account, sent and owed; newest first."""
+        """The mails to an account, sent and waiting; newest first."""
         page = await self._mails.list(account_id, cursor, limit)
         return Page([MailDetails(mail, compose(mail, self.public_url)) for mail in page.rows], page.next_cursor)

@@ -1,4 +1,4 @@
-"""notify: send the mails that are owed, each until the mail server accepts it or for three days."""
+"""notify: send the waiting mails, each until the mail server accepts it or three days have passed."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ POLL_INTERVAL_SECONDS = 1.0
 REMINDER_INTERVAL_SECONDS = 600.0
 RENEW_INTERVAL_SECONDS = 3.0
 MAX_INVALID_PER_TURN = 10
-# A sign-in waits for one other mail at most, beside the one that is being sent.
+# A sign-in waits for at most one other mail besides the one that is being sent.
 KIND_TURNS = (MailKind.SIGN_IN, MailKind.PAUSED, MailKind.SIGN_IN, MailKind.DEAD_LETTERS)
 
 NO_RECIPIENT_MESSAGE = "The account has no e-mail address."
@@ -37,8 +37,8 @@ NO_MAIL_SERVER_MESSAGE = "No mail server is configured: SMTP_URL is not set."
 class Notify:
     """Sends mails, one process at a time by lease: send → store that it was sent.
 
-    Kinds of mails take turns, and in each kind the accounts. The pauses of an account within a minute are one mail.
-    A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes recognise a duplicate.
+    Kinds of mails take turns, and so do the accounts in each kind. The pauses of an account within a minute are one
+    mail. A crash between the two sends one mail twice, with the same Message-ID, by which mailboxes detect duplicates.
     Without a mail server (`transport` is None) no mail is sent, and none is tried again.
     """
 
@@ -70,7 +70,7 @@ class Notify:
             "given_up": ("mail_given_up", telemetry.warning),
             "not_sent": ("mail_not_sent", telemetry.debug),
         }
-        # The account of each kind that had the last turn.
+        # For each kind, the account that had the last turn.
         self._last_account = dict.fromkeys(KIND_TURNS, "")
         self._reminded_at: float | None = None
         self._is_stopping = False
@@ -92,13 +92,13 @@ class Notify:
                 self._database.end(self)
             self._idle.set()
             await asyncio.sleep(0 if sent_count else POLL_INTERVAL_SECONDS)
-        # If it ended here, the process would close the database while `drain` releases the lease.
+        # If `run` ended here, the process would close the database while `drain` releases the lease.
         await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> None:
         """Start no further mail, wait for the one in progress, and release the lease.
 
-        Raises `TimeoutError` when the mail server takes longer: the next process sends this mail again.
+        Raises `TimeoutError` if the mail server takes longer: the next process sends this mail again.
         """
         self._is_stopping = True
         await asyncio.wait_for(self._idle.wait(), seconds)
@@ -122,7 +122,7 @@ class Notify:
             self._reminded_at = now
 
     async def _send_due(self) -> int:
-        """Send one mail for each turn. Returns how many were tried."""
+        """Send one mail for each turn. Returns the number tried."""
         attempt_count = 0
         for kind in KIND_TURNS:
             mail = await self._next_due(kind)
@@ -136,7 +136,7 @@ class Notify:
         return attempt_count
 
     async def _next_due(self, kind: MailKind) -> DueMails | None:
-        """The next due mail. One that cannot be read is put aside; many of them do not keep the turn."""
+        """The next due mail. A mail that cannot be read is put aside; many of them do not keep the turn."""
         for _ in range(MAX_INVALID_PER_TURN):
             excluded, failed_rows = self._postponed_work.postponed_ids(WorkKind.MAIL), list[FailedRow]()
             last_account, now = self._last_account[kind], self._clock.now()
@@ -147,7 +147,7 @@ class Notify:
         return None
 
     async def _send_together(self, kind: MailKind, due_mails: DueMails) -> None:
-        """Send mails as one, or each on its own when one of them is wrong."""
+        """Send mails as one, or each on its own if one of them is wrong."""
         if len(due_mails.mails) > 1:
             with suppress(*ROW_ERRORS):
                 await self._send(kind, due_mails)
@@ -170,7 +170,7 @@ class Notify:
         return "sent" if mail.sent_at else "again" if mail.due_at else "given_up"
 
     async def _with_lease(self, sending: Coroutine[Any, Any, Sequence[Mail]]) -> Sequence[Mail]:
-        """Renew the lease while a slow mail server takes its time."""
+        """Send while renewing the lease, because a mail server may be slow."""
         task = asyncio.create_task(sending)
         while not task.done():
             await asyncio.wait({task}, timeout=RENEW_INTERVAL_SECONDS)
@@ -179,7 +179,7 @@ class Notify:
         return task.result()
 
     async def _send_one(self, due_mails: DueMails) -> Sequence[Mail]:
-        """Send one mail. Returns the mails that it consists of with the result."""
+        """Send one mail. Returns the mails that it combines, with the result."""
         if self._transport is None:
             return [replace(mail, due_at=None, problem=NO_MAIL_SERVER_MESSAGE) for mail in due_mails.mails]
         mails = [replace(mail, tries=mail.tries + 1) for mail in group_pauses(due_mails.mails)]
@@ -194,7 +194,7 @@ class Notify:
         if not emails:
             return _give_up(mails, NO_RECIPIENT_LEFT_MESSAGE if first_mail.unreached else NO_RECIPIENT_MESSAGE)
         try:
-            # The newest one's id: mailboxes drop a second mail with the same id, and a pause may have joined the mail.
+            # The newest mail's id: mailboxes drop a second mail with the same id, and a pause may have joined the mail.
             problem = await self._transport.send(mails[-1].id, emails, self._compose(first_mail))
         except PartiallySent as error:
             self._mail_server.end(self)

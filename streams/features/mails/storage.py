@@ -31,8 +31,8 @@ class SqlMails(SqlStorage):
     """`Mails` in SQL."""
 
     async def list(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[Mail]:
-        """Newest first. A page ends early when its rows have more than `MAX_LIST_BYTES`."""
-        # Who signs in is nothing for everybody in the account.
+        """The mails, newest first. A page ends early when its rows have more than `MAX_LIST_BYTES`."""
+        # Not every user of the account should see who signs in.
         query = select(mails).where(mails.c.account_id == account_id, mails.c.kind != MailKind.SIGN_IN)
         place = mails.c.created_at, mails.c.id
         async with self._database.read_transaction() as connection:
@@ -46,11 +46,11 @@ class SqlMails(SqlStorage):
         excluded: Collection[str] = (),
         failed_rows: FailedRows = None,
     ) -> DueMails | None:
-        """The oldest due mail of the account behind `last_account`, by id. Behind the last one comes the first.
+        """The oldest due mail of the next account after `last_account`, by id. After the last account comes the first.
 
-        Without the `excluded` ids.
+        The `excluded` ids are left out.
 
-        A pause comes with the others of the account that are due within `PAUSE_GROUPING_WINDOW`.
+        A pause comes with the account's other pauses that are due within `PAUSE_GROUPING_WINDOW`.
         """
         query = (
             select(mails, accounts.c.emails)
@@ -78,7 +78,7 @@ class SqlMails(SqlStorage):
             return DueMails(pauses, recipients)
 
     async def settle(self, settled_mails: Sequence[Mail]) -> None:
-        """Store the result of an attempt to send them."""
+        """Store the result of an attempt to send these mails."""
         names = ("tries", "due_at", "sent_at", "problem", "unreached", "others", "sent_with")
         statement = update(mails).where(mails.c.id == bindparam("mail_id"))
         statement = statement.values({name: bindparam(name) for name in names})
@@ -89,7 +89,7 @@ class SqlMails(SqlStorage):
             )
 
     async def enqueue_reminders(self, now: datetime, failed_rows: FailedRows = None) -> int:
-        """Add a mail for each webhook that has dead letters for a day. Returns how many were added."""
+        """Add a mail for each webhook with dead letters a day old. Returns how many were added."""
         delivery_columns = deliveries.c
         earlier_mails = (
             select(mails.c.webhook_id, func.max(mails.c.created_at).label("mailed_at"))
@@ -159,11 +159,11 @@ class SqlMails(SqlStorage):
 async def _due_pauses(
     connection: AsyncConnection, first: Mail, now: datetime, excluded: Collection[str]
 ) -> Sequence[Mail]:
-    """The mails about pauses that leave as one, oldest first: those with the same recipients left."""
+    """The mails about pauses that are sent as one, oldest first: those with the same recipients left."""
     condition = (mails.c.kind == first.kind) & (mails.c.account_id == first.account_id)
     query = select(mails).where(condition, mails.c.due_at <= now + PAUSE_GROUPING_WINDOW)
     query = query.order_by(mails.c.due_at, mails.c.id).limit(MAX_GROUPED_MAILS)
-    # One that cannot be read is the first of its own turn.
+    # A mail that cannot be read comes first in a turn of its own.
     due_mails = read_rows(await connection.execute(query.where(mails.c.id.not_in(excluded))), _to_mail, [])
     same_recipients = [mail for mail in due_mails if mail.unreached == first.unreached]
     return sorted(same_recipients, key=lambda mail: (mail.created_at, mail.id))
@@ -192,5 +192,5 @@ def _to_mail(row: Any) -> Mail:
 
 
 def _response_bytes(mail: Mail) -> int:
-    """At most the size of a mail: its details are in its subject and in its text."""
+    """An upper limit of the size of a mail: its details are in its subject and in its text."""
     return 2000 + 2 * json_bytes((mail.details, mail.problem, mail.others and mail.others.listed))

@@ -9,13 +9,13 @@ from streams.core.accounts.mail import Mail, MailKind, OtherPauses, RenderedMail
 from streams.core.text import escape_controls
 from streams.core.webhooks.url import without_query
 
-# What one mail names of the webhooks that are paused.
+# The number of paused webhooks that one mail names.
 MAX_LISTED_WEBHOOKS = 20
 MAX_LISTED_NAME_CHARACTERS = 100
 
 
 def group_pauses(mails: Sequence[Mail]) -> Sequence[Mail]:
-    """These mails about pauses of one account, to be sent as one."""
+    """Combine these mails about pauses of one account, to be sent as one."""
     first, *others = mails
     if not others:
         return [replace(first, others=None, sent_with=None)]
@@ -30,7 +30,7 @@ def group_pauses(mails: Sequence[Mail]) -> Sequence[Mail]:
 
 
 def compose_sign_in(token: str, code: str, public_url: str | None) -> RenderedMail:
-    """Render the mail with which a person signs in. Without a public URL it has the code alone."""
+    """Render the mail with which a person signs in. Without a public URL it has only the code."""
     base = (public_url or "").rstrip("/")
     link = f"{base}/sign-in/{token}" if base else None
     paragraphs = [
@@ -48,9 +48,9 @@ def compose_sign_in(token: str, code: str, public_url: str | None) -> RenderedMa
 
 
 def compose(mail: Mail, public_url: str | None) -> RenderedMail:
-    """Render a mail, with a link to where the webhook is repaired and the API call that does it.
+    """Render a mail with a link to the page where the webhook is repaired, and the API call that does it.
 
-    Without a public URL no link works for the reader: the mail names the call and the command instead.
+    Without a public URL no link works for the reader, so the mail names the call and the command instead.
     """
     base = (public_url or "").rstrip("/")
     if mail.others is not None:
@@ -87,14 +87,14 @@ def _pause_cause(mail: Mail) -> str:
 
 
 def _printable(name: str, entry: Any) -> Any:
-    """A fact as a mail shows it: a text is one line that steers no mail program, and a URL has no secret."""
+    """A value as a mail shows it: a text is one line that controls no mail program, and a URL has no secret."""
     if not isinstance(entry, str):
         return entry
     return escape_controls(" ".join((without_query(entry) if name == "url" else entry).split()))
 
 
 def _one_line(subject: str) -> str:
-    # An encoded word (RFC 2047) would be decoded when the mail is built, with its line breaks.
+    # An encoded word (RFC 2047) would be decoded, line breaks included, when the mail is built.
     return " ".join(subject.replace("=?", "= ?").split())
 
 

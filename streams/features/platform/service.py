@@ -1,4 +1,4 @@
-"""What an operator sees of all accounts: their webhooks, what waits, and how far the stages are behind."""
+"""What an operator sees of all accounts: their webhooks, waiting deliveries, and how far the stages are behind."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,13 +28,13 @@ class PlatformService:
     _stats: SqlPlatformStats
     _lags: GroupLags
     _clock: Clock
-    # The newest of the accounts that events named and that do not exist, at most so many.
+    # The newest accounts that events named but that do not exist, at most this many.
     _unknown_accounts: Callable[[int], Awaitable[Sequence[UnknownAccount]]]
-    # The newest of the work that failed, at most so many.
+    # The newest failed work, at most this many.
     _failed_work: Callable[[int], Awaitable[Sequence[FailedWork]]]
 
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
-        """Newest first; with `name` those whose name or id contains it."""
+        """The accounts, newest first; with `name`, those whose name or id contains it."""
         return await self._stats.accounts(cursor, limit, name if name and is_storable(name) else None)
 
     async def list_failing_webhooks(self) -> Sequence[WebhookProblem]:
@@ -47,12 +47,12 @@ class PlatformService:
         return await self._stats.list_slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
 
     async def failed_work(self) -> Sequence[FailedWork]:
-        """The work that fails at its row, the newest failure first."""
+        """The work that fails because of its row, the newest failure first."""
         failing_since = self._clock.now() - FAILING_PERIOD
         return [work for work in await self._failed_work(MAX_FAILED_WORK) if work.last_failed_at >= failing_since]
 
     async def unknown_accounts(self) -> Sequence[UnknownAccount]:
-        """Accounts that events named and that do not exist, the newest event first."""
+        """Accounts that events named but that do not exist, the newest event first."""
         return await self._unknown_accounts(MAX_UNKNOWN_ACCOUNTS)
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
@@ -65,7 +65,7 @@ class PlatformService:
 
 
 def stage_lags(offsets: Mapping[str, Mapping[Partition, GroupOffsets]]) -> list[StageLag]:
-    """The records that each stage has not committed, by topic. `offsets` has those of each stage's consumer group."""
+    """The records that each stage has not committed, by topic. `offsets` are those of each stage's consumer group."""
     lags = []
     for stage, partitions in offsets.items():
         topics: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""Read what an operator sees of all accounts."""
+"""Read the figures that an operator sees on all accounts."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -27,7 +27,7 @@ class SqlPlatformStats(SqlStorage):
     """`PlatformStats` in SQL."""
 
     async def accounts(self, cursor: Cursor | None, limit: int, name: str | None = None) -> Page[AccountSummary]:
-        """Newest first; with `name` those whose name or id contains it."""
+        """The accounts, newest first; with `name`, those whose name or id contains it."""
         columns = webhooks.c
         async with self._database.read_transaction() as connection:
             page = await accounts_page(connection, cursor, limit, name)
@@ -57,7 +57,7 @@ class SqlPlatformStats(SqlStorage):
         return [_to_problem(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
 
     async def list_slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
-        """Webhooks with the longest mean time of an attempt since an hour."""
+        """Webhooks with the longest mean time of an attempt since this hour."""
         columns = hourly_attempts.c
         sums = (
             select(
@@ -80,7 +80,7 @@ class SqlPlatformStats(SqlStorage):
         return [_to_problem(row, mean_ms=float(row.mean_ms), attempts=int(row.attempts)) for row in rows]
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
-        """How many deliveries wait, by tier; those that are about to be sent have an empty name."""
+        """How many deliveries wait, by tier; deliveries about to be sent have an empty name."""
         columns = deliveries.c
         query = (
             select(columns.tier, func.count().label("how_many"))

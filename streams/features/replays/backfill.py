@@ -1,4 +1,4 @@
-"""Backfill: add deliveries for events of `session-events` that a webhook has no delivery of, as a part of a job."""
+"""Backfill: as a part of a job, add deliveries for events of `session-events` for which a webhook has none."""
 
 import asyncio
 from dataclasses import replace
@@ -20,9 +20,9 @@ RETRY_PAUSE_SECONDS = 1.0
 
 
 class HistoryBackfill:
-    """Advances the backfill of a job: read a portion → decode and match → store, with the progress.
+    """Advances the backfill of a job: read a portion → decode and match → store it with the progress.
 
-    A crash before the store reads the portion again, and stores the same deliveries: their ids are computed.
+    A crash before the store reads the portion again and stores the same deliveries, because their ids are computed.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class HistoryBackfill:
         self._codec = codec
         self._clock = clock
         self._outage = outages[EVENT_HISTORY]
-        # When a job that found nothing to do looks again, by its id.
+        # By id of a job that found nothing to do: when it looks again.
         self._paused_until: dict[str, float] = {}
 
     async def advance(self, job: Job) -> Job:
@@ -42,7 +42,7 @@ class HistoryBackfill:
         now = asyncio.get_running_loop().time()
         if now < self._paused_until.get(job.id, 0.0):
             return job
-        # A job that ended meanwhile does not come again.
+        # A job that ended meanwhile does not come back.
         self._paused_until = {job_id: pause_end for job_id, pause_end in self._paused_until.items() if now < pause_end}
         try:
             progress = await self._advance(job)
@@ -64,7 +64,7 @@ class HistoryBackfill:
             return await self._jobs.store_backfill(job, progress.begin(period), Batch())
         webhook = await self._webhooks.find(delivery_filter.webhook_id or "")
         if webhook is None:
-            # It was deleted: nothing is owed to it.
+            # The webhook was deleted: nothing is owed to it.
             return await self._jobs.store_backfill(job, replace(progress, ranges=()), Batch())
         return await self._read_portion(job, progress, webhook.webhook)
 

@@ -1,4 +1,4 @@
-"""Count the events of `session-events` that a webhook has no delivery of."""
+"""Count the events of `session-events` for which a webhook has no delivery."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ class MissingEventCounter:
         return MissingEvents(count, bool(ranges), period.oldest_available)
 
     async def _count_missing(self, portion: HistoryPortion, webhook: Webhook, delivery_filter: DeliveryFilter) -> int:
-        """How many deliveries of a portion do not exist."""
+        """How many deliveries of a portion are missing."""
         deliveries = await deliveries_of(portion.records, self._codec, webhook, delivery_filter)
         by_key = {(delivery.account_id, delivery.event_id): delivery for delivery in deliveries}
         if not by_key:
@@ -78,7 +78,7 @@ async def deliveries_of(
                 codec.decode(record.value or b""), record.appended_at, webhook, delivery_filter
             )
         except (InvalidRecord, Invalid):
-            # fan-out has stored it as invalid.
+            # fan-out has stored the record as invalid.
             continue
         if delivery is not None:
             deliveries.append(delivery)

@@ -1,4 +1,4 @@
-"""Replays: which deliveries of a webhook a person wants again."""
+"""Replays: the deliveries of a webhook that a person wants again."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from streams.core.events.event_data import EVENT_TYPES
 
 # Held and waiting deliveries are sent without a replay.
 REPLAYABLE = (State.DELIVERED, State.DEAD, State.DISCARDED)
-# What an endpoint lost, or never got. A person has discarded the discarded ones.
+# Deliveries that an endpoint lost or never got. Discarded ones were discarded by a person.
 DEFAULT_STATES = (State.DELIVERED, State.DEAD)
 
 
@@ -18,7 +18,7 @@ DEFAULT_STATES = (State.DELIVERED, State.DEAD)
 class ReplayRequest:
     """The deliveries of one webhook that were first seen since `since`, and before `until` or now.
 
-    No `event_types` means all. With `backfill` also the events that the webhook has no delivery of.
+    No `event_types` means all. `backfill` adds the events for which the webhook has no delivery.
     """
 
     webhook_id: str
@@ -29,7 +29,7 @@ class ReplayRequest:
     backfill: bool = False
 
     def to_filter(self, account_id: str, now: datetime) -> DeliveryFilter:
-        """The filter of its deliveries. Raises `Invalid`, which names each wrong field."""
+        """The filter that finds these deliveries. Raises `Invalid`, which names each wrong field."""
         if errors := self._errors(now):
             raise Invalid(*errors)
         return DeliveryFilter(
@@ -62,7 +62,7 @@ class ReplayRequest:
 
 @dataclass(frozen=True, slots=True)
 class MissingEvents:
-    """How many events a backfill would add; at least this many with `at_least`, because the count stopped.
+    """How many events a backfill would add; with `at_least` there may be more, because the count stopped early.
 
     `oldest_available` is the append time of the oldest event that the topic has.
     """
@@ -74,7 +74,7 @@ class MissingEvents:
 
 @dataclass(frozen=True, slots=True)
 class ReplayCount:
-    """What a replay would send, and roughly how long the endpoint would take: None if its pace is unknown."""
+    """The deliveries that a replay would send, and roughly how long the endpoint would take: None if unknown."""
 
     deliveries: DeliverySummary
     missing: MissingEvents | None = None

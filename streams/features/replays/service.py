@@ -19,9 +19,9 @@ from streams.ports.storage import DeliveryStore, Jobs
 
 @dataclass
 class ReplayService:
-    """`actor` is the caller, for the audit log; `_per_second` is the most that is released to one webhook.
+    """`actor` is the caller, for the audit log; `_per_second` limits the releases to one webhook.
 
-    `_median_response_ms` returns the median of an endpoint's response times; None when there are none.
+    `_median_response_ms` returns the median of an endpoint's response times; None if there are none.
     """
 
     _deliveries: DeliveryStore
@@ -32,7 +32,7 @@ class ReplayService:
     _per_second: int
 
     async def count(self, webhook: Webhook, request: ReplayRequest) -> ReplayCount:
-        """What a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
+        """Count what a replay would send. Raises `Invalid`, and with a backfill `Unavailable`."""
         delivery_filter = request.to_filter(webhook.account_id, self._clock.now())
         summary = await self._deliveries.summary(delivery_filter)
         missing_events = await self._missing_events.count(webhook, delivery_filter) if request.backfill else None
@@ -44,7 +44,7 @@ class ReplayService:
     ) -> Job:
         """Start a job; `maintain` does the work. A second call with the same `idempotency_key` returns the same job.
 
-        Raises `Invalid`, and `Conflict` while another replay of the webhook is under way.
+        Raises `Invalid`, and `Conflict` while another replay of the webhook is in progress.
         """
         now, account_id = self._clock.now(), webhook.account_id
         delivery_filter = request.to_filter(account_id, now)
@@ -69,6 +69,6 @@ class ReplayService:
         )
 
     async def _estimated_seconds(self, webhook: Webhook, count: int) -> float | None:
-        """About how long the endpoint needs; None when its pace is not known."""
+        """About how long the endpoint needs; None if its pace is not known."""
         median = await self._median_response_ms(webhook)
         return None if median is None else seconds_to_send(count, self._per_second, webhook.max_concurrency, median)

@@ -21,7 +21,7 @@ PORTION_PAUSE_SECONDS = 0.2
 async def run_jobs(jobs: Jobs, backfill: HistoryBackfill, telemetry: Telemetry, postponed_work: PostponedWork) -> None:
     """Advance unfinished jobs, until cancelled: in each round one job of each account by one portion.
 
-    So neither the jobs of another account nor one that takes long, or that cannot go on, delays a job.
+    So a job is not delayed by another account's jobs, by one that takes long, or by one that cannot go on.
     """
     turns = _JobTurns(jobs, backfill, telemetry, postponed_work)
     while True:
@@ -43,7 +43,7 @@ class _JobTurns:
         self._job_outages: dict[str, Outage] = {}
 
     async def run_round(self) -> int:
-        """Returns how many jobs advanced."""
+        """Run one round. Returns how many jobs advanced."""
         self._rounds += 1
         advanced_count, outages, account_id = 0, dict[str, Outage](), ""
         with suppress(Unavailable):  # The lease logs it.
@@ -61,7 +61,7 @@ class _JobTurns:
         return advanced_count
 
     async def _run_turn(self, jobs_of_account: Sequence[Job]) -> bool:
-        """Whether one of these jobs of an account advanced. Each is the first to be asked in some rounds."""
+        """Whether one of these jobs of an account advanced. Each job comes first in some rounds."""
         first_index = self._rounds % max(1, len(jobs_of_account))
         for job in (*jobs_of_account[first_index:], *jobs_of_account[:first_index]):
             if await self._try_to_advance(job):

@@ -43,11 +43,11 @@ class SqlAccounts(SqlStorage):
         return _account(row) if row else None
 
     async def require(self, account_id: str) -> Account:
-        """Raises `NotFound`."""
+        """Find an account. Raises `NotFound`."""
         return _require(await self.find(account_id), account_id)
 
     async def page(self, cursor: Cursor | None, limit: int) -> Page[Account]:
-        """Newest first."""
+        """The accounts, newest first."""
         async with self._database.read_transaction() as connection:
             return await accounts_page(connection, cursor, limit)
 
@@ -57,7 +57,7 @@ class SqlAccounts(SqlStorage):
         change: Callable[[Account], Account],
         audit: Callable[[Account, Account], AuditEntry] | None = None,
     ) -> Account:
-        """Returns what is stored now. `audit` makes the entry of a change. Raises `NotFound`."""
+        """Change an account. Returns the stored account. `audit` makes the entry of a change. Raises `NotFound`."""
         condition = accounts.c.id == account_id
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(accounts).where(condition).with_for_update())).one_or_none()
@@ -78,7 +78,7 @@ def _require(account: Account | None, account_id: str) -> Account:
 async def accounts_page(
     connection: AsyncConnection, cursor: Cursor | None, limit: int, name: str | None = None
 ) -> Page[Account]:
-    """Newest first; with `name` those whose name or id contains it."""
+    """The accounts, newest first; with `name`, those whose name or id contains it."""
     query, place = select(accounts), (accounts.c.created_at, accounts.c.id)
     if name:
         query = query.where(or_(accounts.c.name.icontains(name, autoescape=True), accounts.c.id == name))
@@ -88,7 +88,7 @@ async def accounts_page(
 class SqlApiKeys:
     """`ApiKeys` in SQL.
 
-    All look-ups share one connection, so that unknown callers cannot take the others. So do all uses.
+    All look-ups share one connection, so that unknown callers cannot take the others. All updates of use share one too.
     """
 
     def __init__(self, database: Database) -> None:
@@ -97,7 +97,7 @@ class SqlApiKeys:
         self._uses = Batches(self._store_uses, KEYS_PER_QUERY, request_class=RequestClass.PEOPLE)
 
     async def add(self, key: ApiKey, audit_entry: AuditEntry) -> None:
-        """Raises `Conflict` when the account has `MAX_KEYS_PER_ACCOUNT` active ones."""
+        """Add a key. Raises `Conflict` if the account has `MAX_KEYS_PER_ACCOUNT` active keys."""
         is_active = api_keys.c.revoked_at.is_(None) & (
             api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > key.created_at)
         )
@@ -109,9 +109,9 @@ class SqlApiKeys:
             await write_entry(connection, audit_entry)
 
     async def list(self, account_id: str) -> Sequence[ApiKey]:
-        """Those that are active, and the last that ended: `MAX_KEYS_LISTED` at most, oldest first."""
+        """The active keys and the last that ended: at most `MAX_KEYS_LISTED`, oldest first."""
         ended_at = func.coalesce(api_keys.c.revoked_at, api_keys.c.expires_at)
-        # What has no end, or ends last: so an active key comes before each that has ended.
+        # Keys without an end, or with the latest end: so an active key comes before each that has ended.
         newest_first = (ended_at.is_(None).desc(), ended_at.desc(), api_keys.c.created_at.desc(), api_keys.c.id.desc())
         query = (
             select(api_keys).where(api_keys.c.account_id == account_id).order_by(*newest_first).limit(MAX_KEYS_LISTED)
@@ -128,7 +128,7 @@ class SqlApiKeys:
         return [rows.get(sha256) for sha256 in hashes]
 
     async def revoke(self, account_id: str, key_id: str, audit_entry: AuditEntry) -> bool:
-        """False when the account has no such key. A second time changes nothing."""
+        """Revoke a key. False if the account has no such key. A second call changes nothing."""
         condition = (api_keys.c.id == key_id) & (api_keys.c.account_id == account_id)
         async with self._database.transaction() as connection:
             row = (await connection.execute(select(api_keys).where(condition).with_for_update())).one_or_none()
@@ -151,16 +151,16 @@ class SqlUsers(SqlStorage):
     """`Users` in SQL."""
 
     async def add(self, user: User, audit_entry: AuditEntry) -> User:
-        """Returns the account's user with this e-mail address, who may have existed before.
+        """Add a user. Returns the account's user with this e-mail address, who may have existed before.
 
-        Raises `Conflict` when the account has `MAX_USERS_PER_ACCOUNT`.
+        Raises `Conflict` if the account has `MAX_USERS_PER_ACCOUNT`.
         """
         statement = insert(users).values(asdict(user)).on_conflict_do_nothing().returning(users.c.id)
         columns = (users.c.account_id == user.account_id) & (users.c.email == user.email)
         async with self._database.transaction() as connection:
             if row := (await connection.execute(select(users).where(columns))).one_or_none():
                 return _user(row)
-            # The same request at the same moment is no further user.
+            # The same request at the same moment does not add a second user.
             is_other = users.c.email != user.email
             await require_row_limit(
                 connection, user.account_id, users, is_other, MAX_USERS_PER_ACCOUNT, _TOO_MANY_USERS_MESSAGE
@@ -188,12 +188,12 @@ class SqlUsers(SqlStorage):
         return _user(row) if row else None
 
     async def find_by_email(self, email: str) -> Sequence[User]:
-        """The users with this address, of any account; oldest first."""
+        """The users with this address in any account, oldest first."""
         query = select(users).where(users.c.email == email).order_by(users.c.created_at, users.c.id)
         return [_user(row) for row in await self._database.rows(query)]
 
     async def change_role(self, account_id: str, user_id: str, role: Role, audit_entry: AuditEntry) -> User | None:
-        """Returns the changed user; None when the account has no such user. Sessions have the new role at once."""
+        """Returns the changed user; None if the account has no such user. Sessions have the new role at once."""
         condition = (users.c.id == user_id) & (users.c.account_id == account_id)
         async with self._database.transaction() as connection:
             statement = update(users).where(condition).values(role=role).returning(users)

@@ -16,12 +16,12 @@ class SqlAuditLog(SqlStorage):
     """Who did what, newest first."""
 
     async def add(self, audit_entry: AuditEntry) -> None:
-        """Write an entry for something that changed no row."""
+        """Write an entry for an action that changed no row."""
         async with self._database.transaction() as connection:
             await write_entry(connection, audit_entry)
 
     async def list(self, audit_filter: AuditFilter, cursor: Cursor | None, limit: int) -> Page[AuditEntry]:
-        """A page ends early when its rows have more than `MAX_LIST_BYTES`."""
+        """A page of entries. It ends early when its rows have more than `MAX_LIST_BYTES`."""
         columns = audit_log.c
         equal_values = (
             (columns.account_id, audit_filter.account_id),

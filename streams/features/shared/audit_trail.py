@@ -14,7 +14,7 @@ MAX_LIST_ITEMS = 20
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A value that the audit log does not show, as its ciphertext; None when there is none."""
+    """A value that the audit log does not show, as its ciphertext; None if there is no value."""
 
     ciphertext: str | None
 
@@ -22,7 +22,7 @@ class Masked:
 def new_entry(
     clock: Clock, actor: str, action: str, object_id: str, account_id: str | None = None, **details: object
 ) -> AuditEntry:
-    """An entry for what `actor` does now; details have the API's names."""
+    """An entry for an action of `actor` now; details have the API's names."""
     present_details = {to_camel_case(name): value for name, value in details.items() if value is not None}
     return AuditEntry(new_id("audit"), actor, action, object_id, clock.now(), account_id, present_details)
 

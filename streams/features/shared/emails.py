@@ -11,9 +11,9 @@ from streams.core.limits import MAX_EMAILS
 def normalize_email(text: str) -> str:
     """The address with its domain in lower case and its characters in Unicode's normal form.
 
-    Raises `ValueError`, which says what is wrong. Nothing asks DNS: a domain that does not resolve today may tomorrow.
+    Raises `ValueError`, which says what is wrong. DNS is not asked: a domain that does not resolve today may tomorrow.
     """
-    # `EmailMessage` decodes what looks like an encoded word (RFC 2047), line breaks and all.
+    # `EmailMessage` decodes text that looks like an encoded word (RFC 2047), line breaks included.
     if "=?" in text:
         raise ValueError('An address must not contain "=?".')
     try:
@@ -23,7 +23,7 @@ def normalize_email(text: str) -> str:
 
 
 def email_errors(field: str, emails: Sequence[str]) -> list[FieldError]:
-    """Which of these are not e-mail addresses, and why."""
+    """An error for each of these that is not an e-mail address."""
     if len(emails) > MAX_EMAILS:
         return [FieldError(field, f"must have at most {MAX_EMAILS} addresses")]
     errors = []

@@ -24,7 +24,7 @@ class SqlIdempotencyStore(SqlStorage):
     """Responses to requests with an idempotency key."""
 
     async def begin(self, caller: str, key: str, fingerprint: str, now: datetime) -> EarlierRequest | None:
-        """Claim the key for a request. None when it is the first one with this key."""
+        """Claim the key for a request. None if it is the first request with this key."""
         row = {"caller": caller, "key": key, "fingerprint": fingerprint, "begun_at": now}
         statement = insert(idempotency_keys).values(row).on_conflict_do_nothing().returning(idempotency_keys.c.key)
         async with self._database.transaction() as connection:
@@ -37,14 +37,14 @@ class SqlIdempotencyStore(SqlStorage):
         return None
 
     async def finish(self, caller: str, key: str, begun_at: datetime, status: int, encrypted_response: str) -> None:
-        """Store the response of the request that began then."""
+        """Store the response of the request that began at this time."""
         values = {"status": status, "encrypted_response": encrypted_response}
         async with self._database.transaction() as connection:
             condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(update(idempotency_keys).where(condition).values(values))
 
     async def forget(self, caller: str, key: str, begun_at: datetime) -> None:
-        """Give the key back: the request that began then did nothing."""
+        """Release the key, because the request that began at this time did nothing."""
         async with self._database.transaction() as connection:
             condition = _is_key(caller, key) & (idempotency_keys.c.begun_at == begun_at)
             await connection.execute(delete(idempotency_keys).where(condition))

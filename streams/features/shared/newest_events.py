@@ -1,4 +1,4 @@
-"""The newest events of an account on `session-events`: also those that no webhook wanted."""
+"""The newest events of an account on `session-events`, including those that no webhook wanted."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ from streams.request_owner import began_at
 
 # A person waits for the page.
 READ_TIMEOUT_SECONDS = 2.0
-# What the topic keeps by default.
+# The topic's default retention.
 MAX_AGE = timedelta(days=7)
-# Offsets of each partition, from its end backwards; each step reads four times as many.
+# Offsets of each partition, backwards from its end; each step reads four times as many.
 FIRST_STEP_OFFSETS = 250
 RECORDS_PER_READ = 2000
 
 
 class AppendedEvent(NamedTuple):
-    """An event on the topic, and when it was appended."""
+    """An event on the topic, with its append time."""
 
     event: Event
     appended_at: datetime
@@ -34,9 +34,9 @@ class AppendedEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewestEvents:
-    """Newest first. `complete_since` is when the first one that is certainly not missing was appended.
+    """Newest first. From `complete_since` on, an append time, no event is missing.
 
-    It is None when the whole topic was read.
+    `complete_since` is None if the whole topic was read.
     """
 
     events: Sequence[AppendedEvent]
@@ -56,10 +56,10 @@ class NewestEventReader:
         """Read the topic backwards, until there are enough events or two seconds have passed. Raises `Unavailable`."""
         loop, history, now = asyncio.get_running_loop(), self._history(), self._clock.now()
         deadline = began_at(loop.time()) + READ_TIMEOUT_SECONDS
-        # The brokers' clock may be ahead of this one.
+        # The brokers' clock may be ahead of this process's clock.
         period = await history.period(now - MAX_AGE, now + timedelta(minutes=1))
         unread = {offset_range.partition: offset_range for offset_range in without_empty(period.ranges)}
-        # The oldest record that was read, by partition.
+        # The oldest record read so far, by partition.
         read_since: dict[int, datetime] = {}
         found: list[AppendedEvent] = []
         bodies: dict[tuple[str, str], RecordedEvent] = {}
@@ -82,7 +82,7 @@ class NewestEventReader:
                             record.appended_at, body, event.trace_parent, subjects_of_event(event), event_hash(body)
                         )
                 ranges = remaining_ranges(ranges, portion.positions)
-            # Within a step records come in their order: what is left of it is newer than what was read.
+            # Within a step records come in order, so the rest of the step is newer than what was read.
             for left in ranges:
                 read_since[left.partition] = now
             if ranges:
@@ -99,8 +99,8 @@ class NewestEventReader:
         return NewestEvents(newest[:limit], complete_since)
 
     def _decode_match(self, record: Record, account_id: str) -> tuple[Event, bytes] | None:
-        """The event of a record with its body, if it is of this account and valid."""
-        # Most records are of other accounts: their bytes tell, without a decoding.
+        """The event of a record with its body, if it belongs to this account and is valid."""
+        # Most records belong to other accounts, which their bytes show without decoding.
         if account_id.encode() not in (record.value or b""):
             return None
         try:
@@ -111,6 +111,6 @@ class NewestEventReader:
 
 
 def _before(unread: dict[int, OffsetRange], starts: dict[int, int]) -> dict[int, OffsetRange]:
-    """What is left of each partition before these offsets."""
+    """The rest of each partition before these offsets."""
     left = {number: offset_range._replace(end=starts[number]) for number, offset_range in unread.items()}
     return {number: offset_range for number, offset_range in left.items() if offset_range.start < offset_range.end}

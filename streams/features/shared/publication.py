@@ -10,7 +10,7 @@ POLL_INTERVAL_SECONDS = 0.02
 
 
 async def wait_until_published(is_published: Callable[[], Awaitable[bool]]) -> bool:
-    """Wait up to two seconds. Returns whether it is published; an outage counts as not."""
+    """Wait up to two seconds. Returns whether it is published; False in an outage."""
     try:
         async with asyncio.timeout(PUBLICATION_WAIT_SECONDS):
             while not await is_published():

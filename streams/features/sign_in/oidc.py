@@ -1,4 +1,4 @@
-"""Sign people in by an OpenID Connect provider: send the browser there, and handle the callback."""
+"""Sign people in by an OpenID Connect provider: redirect the browser to it, and handle the callback."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -31,13 +31,13 @@ from streams.ports.runtime import Clock, Telemetry
 
 # The path of the dashboard that the provider sends browsers back to.
 OIDC_CALLBACK_PATH = "/sign-in/oidc/callback"
-# An error code of the provider, as the browser brings it, in a log line.
+# The length of a provider's error code in a log line; the browser brings it.
 MAX_LOGGED_CHARACTERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class StartedSignIn:
-    """A sign-in that the browser continues at `url`. It keeps the token, and shows it with the answer."""
+    """A sign-in that the browser continues at `url`. The browser keeps the token, and shows it in the callback."""
 
     url: str = field(repr=False)
     browser_token: str = field(repr=False)
@@ -53,7 +53,7 @@ class FinishedSignIn:
 
 @dataclass(frozen=True, slots=True)
 class ProviderAnswer:
-    """What the provider gives the browser for us: a code, or an error (RFC 6749 §4.1.2)."""
+    """The provider's answer, which the browser brings: a code, or an error (RFC 6749 §4.1.2)."""
 
     state: str = field(repr=False)
     code: str = field(default="", repr=False)
@@ -62,7 +62,7 @@ class ProviderAnswer:
 
 @dataclass
 class OidcService:
-    """`name` is the provider's on the sign-in page. `_new_token` makes a random text of 43 characters or more."""
+    """`name` is the provider's name on the sign-in page. `_new_token` makes random texts of 43 or more characters."""
 
     name: str
     _rules: OidcRules
@@ -101,7 +101,7 @@ class OidcService:
         return StartedSignIn(url, browser_token)
 
     async def finish(self, answer: ProviderAnswer, browser_token: str, browser: Browser) -> FinishedSignIn:
-        """Open a session for the person whom the provider names. Raises `SignInRefused` and `ProviderFailed`."""
+        """Open a session for the person that the provider names. Raises `SignInRefused` and `ProviderFailed`."""
         try:
             finished_sign_in = await self._finish(answer, browser_token, browser)
         except SignInRefused as error:

@@ -1,4 +1,4 @@
-"""Sign people in: by a mail with a link and a code, by a link, by what a provider says of them."""
+"""Sign people in: by a mail with a link and a code, by a link, or by an identity provider."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ _WRONG_CODE_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """The browser of a request: its network address and its name."""
+    """The browser of a request: its network address and its user agent."""
 
     address: str
     user_agent: str
@@ -51,7 +51,7 @@ class Browser:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link that signs in once; its page asks for the press of a button."""
+    """A link that signs in once; its page asks the person to press a button."""
 
     url: str = field(repr=False)
     expires_at: datetime
@@ -59,7 +59,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class LinkHolder:
-    """Whom a link signs in: as what, to which account. With several `accounts` the person chooses one."""
+    """The person whom a link signs in: the role and the account. With several `accounts` the person chooses one."""
 
     role: str | None
     email: str | None = None
@@ -97,8 +97,8 @@ class SignInService:
     async def send_sign_in_mail(self, email: str) -> str:
         """Send a mail with a link and a code, if the address has a user. Returns the token of the asking browser.
 
-        No mail is sent while enough links of earlier ones still work. The work is the same for an address without a
-        user, so that it does not reveal who has one. Raises `Invalid`.
+        No mail is sent while enough links of earlier mails still work. The work is the same for an address without a
+        user, so that it does not reveal who has an account. Raises `Invalid`.
         """
         if errors := email_errors("email", [email]):
             raise Invalid(*errors)
@@ -110,7 +110,7 @@ class SignInService:
         mail = self._mail(await self._users.find_by_email(email), email, token, code, now)
         mailed = None
         if mail is not None:
-            # Without a mail there is no code: one that is in no mail can only be guessed.
+            # Without a mail there is no code: a code that is in no mail can only be guessed.
             mailed = replace(sign_in, code_sha256=code_digest(browser_token, code), guesses_left=MAX_CODE_GUESSES)
         if mail is None or mailed is None or not await self._sign_ins.add_mailed(mailed, mail, MAX_OPEN_MAILS):
             await self._sign_ins.add(sign_in)
@@ -180,7 +180,7 @@ class SignInService:
     # -- in -----------------------------------------------------------------------------------------------------
 
     async def find_link_holder(self, token: str) -> LinkHolder:
-        """Whom a link signs in; it stays unused. Raises `Unauthorized`."""
+        """The person whom a link signs in; the link stays unused. Raises `Unauthorized`."""
         sign_in = await self._sign_ins.find(digest(token), self._clock.now())
         if sign_in is None:
             raise Unauthorized(_WRONG_LINK_MESSAGE)
@@ -215,7 +215,7 @@ class SignInService:
         method: SignInMethod = SignInMethod.OPERATOR_KEY,
         email: str | None = None,
     ) -> OpenedSignIn:
-        """Open a session of an operator, who has proved to be one. `enter` lets it look at an account.
+        """Open a session for a proved operator. `enter` allows it to look at an account.
 
         `email` is for the audit log.
         """
@@ -223,7 +223,7 @@ class SignInService:
         return await self._begin(session, session_begun_entry(self._clock, session, method, email=email))
 
     async def sign_in_by_email(self, email: str, browser: Browser) -> OpenedSignIn:
-        """Open a session of a person whose address a provider has verified: of every user with it.
+        """Open a session for a person whose address a provider has verified, as every user with that address.
 
         Raises `Unauthorized`.
         """
@@ -238,7 +238,7 @@ class SignInService:
     async def sign_in_member(
         self, actor: str, account_ids: Sequence[str], role: Role, email: str | None, browser: Browser
     ) -> OpenedSignIn:
-        """Open a session of a person whom a provider gives a role in these accounts, which exist."""
+        """Open a session for a person to whom a provider gives a role in these existing accounts."""
         session = replace(
             self._new_session(actor, browser, OIDC_SESSION_LIFETIME),
             account_id=account_ids[0] if len(account_ids) == 1 else None,
@@ -260,7 +260,7 @@ class SignInService:
             account_id=sign_in.account_id,
             role=sign_in.role,
             email=sign_in.email,
-            # The link or the code was mailed to it.
+            # The link or the code was mailed to this address.
             proved_email=sign_in.email,
             return_url=sign_in.return_url,
         )
@@ -278,7 +278,7 @@ class SignInService:
         )
 
     async def _begin_of_users(self, session: Session, users: Sequence[User], method: SignInMethod) -> OpenedSignIn:
-        """A person of one account is in it. A person of several chooses."""
+        """Begin a session: a person of one account is in it, a person of several accounts has to choose."""
         session = session.for_user(users[0]) if len(users) == 1 else session
         return await self._begin(session, session_begun_entry(self._clock, session, method))
 

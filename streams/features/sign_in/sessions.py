@@ -27,15 +27,15 @@ class SessionService:
         if session is None or not session.is_valid(now):
             raise Unauthorized("the session has ended: sign in again")
         if now - session.used_at >= USE_UPDATE_INTERVAL:
-            # Only the time: the browser may be choosing another account at this moment.
+            # Store only the time: the browser may be choosing another account at this moment.
             await self._sessions.touch(session.id, now)
             session = replace(session, used_at=now)
         return session
 
     async def account_choices(self, session: Session) -> Sequence[Session]:
-        """The sessions that this one can become, one for each account of the person.
+        """The sessions that this session can become, one for each account of the person.
 
-        None without a proved address: an owner types any address as that of a user.
+        Empty without a proved address, because an owner can type any address for a user.
         """
         if session.account_ids:
             return [replace(session, account_id=account_id) for account_id in session.account_ids]
@@ -44,7 +44,7 @@ class SessionService:
         return [session.for_user(user) for user in await self._users.find_by_email(session.proved_email)]
 
     async def choose(self, session: Session, account_id: str) -> Session:
-        """Go on in another account of the same person. Raises `NotFound`."""
+        """Continue in another account of the same person. Raises `NotFound`."""
         choice = next(
             (choice for choice in await self.account_choices(session) if choice.account_id == account_id), None
         )
@@ -67,7 +67,7 @@ class SessionService:
             raise NotFound(f"this account has no session {session_id}")
 
     async def enter_account(self, session: Session, account_id: str, role: Role) -> Session:
-        """Show an account to an operator, with a role. The account's audit log says so. Raises `NotFound`."""
+        """Show an account to an operator, with a role. The account's audit log records it. Raises `NotFound`."""
         if not session.is_operator:
             raise Forbidden("only an operator opens the view of another account")
         await self._accounts.require(account_id)
@@ -77,7 +77,7 @@ class SessionService:
         return entered_session
 
     async def leave_account(self, session: Session) -> Session:
-        """Go back from an account's view to the operator's pages."""
+        """Return from an account's view to the operator's pages."""
         if not session.is_operator:
             raise Forbidden("only an operator leaves an account's view")
         operator_session = replace(session, account_id=None, role=None)
@@ -86,7 +86,7 @@ class SessionService:
 
 
 def session_begun_entry(clock: Clock, session: Session, method: SignInMethod, email: str | None = None) -> AuditEntry:
-    """The audit entry of a session that begins, or that goes on in an account."""
+    """The audit entry of a session that begins, or that continues in an account."""
     return new_entry(
         clock,
         session.actor,

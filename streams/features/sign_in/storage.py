@@ -24,10 +24,10 @@ SESSIONS_PER_QUERY = 500
 
 
 class SqlSignIns(SqlStorage):
-    """`SignIns` in SQL. What was mailed has a code."""
+    """`SignIns` in SQL. A mailed sign-in has a code."""
 
     async def add(self, sign_in: SignIn, *, mail: Mail | None = None, audit_entry: AuditEntry | None = None) -> None:
-        """Store it, with the mail that brings it to its person."""
+        """Store a sign-in, with the mail that brings it to its person."""
         async with self._database.transaction() as connection:
             await connection.execute(insert(sign_ins).values(asdict(sign_in)))
             if mail is not None:
@@ -35,9 +35,9 @@ class SqlSignIns(SqlStorage):
             await write_entry(connection, audit_entry)
 
     async def add_mailed(self, sign_in: SignIn, mail: Mail, max_open_mails: int) -> bool:
-        """Store it with its mail, unless this many that were mailed to the address may still be used.
+        """Store a sign-in with its mail, unless this many sign-ins mailed to the address are still usable.
 
-        Requests for one address wait for each other: they count what the others stored.
+        Requests for one address wait for each other, because they count each other's mails.
         """
         async with self._database.transaction() as connection:
             is_of_address = users.c.email == sign_in.email
@@ -50,27 +50,27 @@ class SqlSignIns(SqlStorage):
             return True
 
     async def count_open_mails(self, email: str, now: datetime) -> int:
-        """How many were mailed to an address, and may still be used."""
+        """How many sign-ins were mailed to an address and are still usable."""
         return int(await self._database.scalar(_count_open_mails(email, now)))
 
     async def find(self, sha256: str, now: datetime) -> SignIn | None:
-        """A link that may still be used."""
+        """Find a link that is still usable."""
         row = await self._database.row(select(sign_ins).where(_is_usable(sha256, now)))
         return _sign_in(row) if row else None
 
     async def redeem(self, sha256: str, now: datetime) -> SignIn | None:
-        """Use a link; None when it is unknown, used or expired. Of two callers one gets it."""
-        # Reading takes no lock: anybody may ask for any token.
+        """Use a link; None if it is unknown, used or expired. Only one of two callers gets it."""
+        # Reading takes no lock, because anybody may ask for any token.
         if await self.find(sha256, now) is None:
             return None
-        # One statement: of two requests with one link only one changes the row.
+        # One statement: if two requests use one link, only one changes the row.
         statement = update(sign_ins).where(_is_usable(sha256, now)).values(used_at=now).returning(sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
             return _sign_in(row) if row else None
 
     async def guess(self, browser_sha256: str, code_sha256: str, now: datetime) -> SignIn | None:
-        """Use the browser's newest code; None when it is wrong, used or expired. Each call costs a guess."""
+        """Use the browser's newest code; None if it is wrong, used or expired. Each call costs a guess."""
         is_of_browser = (sign_ins.c.browser_sha256 == browser_sha256) & sign_ins.c.used_at.is_(None)
         is_valid = is_of_browser & (sign_ins.c.expires_at > now) & (sign_ins.c.guesses_left > 0)
         if await self._database.row(select(sign_ins.c.sha256).where(is_valid)) is None:
@@ -88,7 +88,7 @@ class SqlSignIns(SqlStorage):
 
 def _count_open_mails(email: str, now: datetime) -> Select[int]:
     is_mailed = (sign_ins.c.email == email) & sign_ins.c.code_sha256.is_not(None)
-    # By the time of creation, for the index.
+    # Compare the creation time, because of the index.
     is_open = (sign_ins.c.created_at > now - LINK_LIFETIME) & sign_ins.c.used_at.is_(None)
     return select(func.count()).where(is_mailed & is_open)
 
@@ -101,10 +101,10 @@ class SqlPendingSignIns(SqlStorage):
             await connection.execute(insert(pending_sign_ins).values(asdict(pending)))
 
     async def take(self, state_sha256: str, browser_sha256: str, now: datetime) -> PendingSignIn | None:
-        """Use one; None when it is unknown, used, expired, or of another browser. Of two callers one gets it."""
+        """Use a sign-in; None if it is unknown, used, expired, or of another browser. One of two callers gets it."""
         columns = pending_sign_ins.c
         condition = (columns.state_sha256 == state_sha256) & (columns.browser_sha256 == browser_sha256)
-        # One statement: of two requests with one state only one deletes the row.
+        # One statement: if two requests use one state, only one deletes the row.
         statement = delete(pending_sign_ins).where(condition & (columns.expires_at > now)).returning(pending_sign_ins)
         async with self._database.transaction() as connection:
             row = (await connection.execute(statement)).one_or_none()
@@ -124,7 +124,7 @@ class SqlSessions(SqlStorage):
             await write_entry(connection, audit_entry)
 
     async def find(self, sha256: str) -> Session | None:
-        """With the role that its user has now."""
+        """Find a session, with the role that its user has now."""
         return await self._look_ups.submit(sha256)
 
     async def _find_all(self, hashes: Sequence[str]) -> Sequence[Session | None]:
@@ -133,7 +133,7 @@ class SqlSessions(SqlStorage):
         return [rows.get(sha256) for sha256 in hashes]
 
     async def list(self, account_id: str, now: datetime) -> Sequence[Session]:
-        """Those that are valid then, newest first, `MAX_SESSIONS_LISTED` at most."""
+        """The sessions that are valid at this time, newest first, at most `MAX_SESSIONS_LISTED`."""
         is_valid = (sessions.c.expires_at > now) & (sessions.c.used_at > now - IDLE_TIMEOUT)
         query = _SESSIONS.where(sessions.c.account_id == account_id, is_valid)
         query = query.order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(MAX_SESSIONS_LISTED)
@@ -152,7 +152,7 @@ class SqlSessions(SqlStorage):
             await connection.execute(update(sessions).where(sessions.c.id == session_id).values(used_at=at))
 
     async def remove(self, session_id: str, account_id: str | None, audit_entry: AuditEntry | None = None) -> bool:
-        """End a session; with `account_id` only one of that account."""
+        """End a session; with `account_id`, only a session of that account."""
         condition = sessions.c.id == session_id
         if account_id is not None:
             condition &= sessions.c.account_id == account_id
@@ -165,7 +165,7 @@ class SqlSessions(SqlStorage):
             return is_removed
 
 
-# The role of a user now, not at the sign-in.
+# The role of a user now, not at the time of the sign-in.
 _SESSIONS = select(
     *(column for column in sessions.columns if column.name != "role"),
     func.coalesce(users.c.role, sessions.c.role).label("role"),

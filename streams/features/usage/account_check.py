@@ -1,4 +1,4 @@
-"""Note events whose account does not exist: Kafka acknowledged them, and nobody gets them."""
+"""Note events whose account does not exist: Kafka acknowledged them, but nobody gets them."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ RETRY_SECONDS = 1.0
 LOG_INTERVAL_SECONDS = 60.0
 # Ids of existing accounts in memory: 3 MB. Accounts are never deleted.
 MAX_EXISTING_IDS = 20_000
-# Of one batch: a producer may name a new account in each event.
+# For one batch: a producer may name a new account in each event.
 MAX_UNKNOWN_PER_BATCH = 100
 MAX_LOGGED_ACCOUNTS = 5
 
@@ -25,7 +25,7 @@ MAX_LOGGED_ACCOUNTS = 5
 class AccountCheck:
     """Compares the accounts of events with those in the database: one query for a batch that names a new one.
 
-    It asks again for an unknown account with the next event of it: the account may have been created meanwhile.
+    An unknown account is looked up again with its next event, because it may have been created meanwhile.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class AccountCheck:
         self._unlogged_count = 0
 
     async def record_unknown(self, events: Iterable[tuple[Event, datetime]]) -> None:
-        """Note the unknown accounts of these events, which have the time of their record each."""
+        """Note the unknown accounts of these events, each of which comes with the time of its record."""
         accounts_by_id = _by_account(
             (event.account_id, at) for event, at in events if event.account_id not in self._existing_ids
         )
@@ -81,7 +81,7 @@ class AccountCheck:
 
 
 def _by_account(events: Iterable[tuple[str, datetime]]) -> Mapping[str, UnknownAccount]:
-    """What to note of each account, if it does not exist. What is not an id is an invalid event."""
+    """The figures to note of each account, if it does not exist. An event without a valid id is left out as invalid."""
     accounts_by_id: dict[str, UnknownAccount] = {}
     for account_id, at in events:
         if account := accounts_by_id.get(account_id):

@@ -15,9 +15,9 @@ ROWS_PER_READ = 5_000
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """The launches of the newest months, of the present one, and the plan limit of a month.
+    """The launches of the newest months, of the current month, and the plan limit of a month.
 
-    An event of a producer whose clock is ahead may be of the next month.
+    An event of a producer whose clock is ahead may belong to the next month.
     """
 
     months: Sequence[UsageMonth]
@@ -29,7 +29,7 @@ class UsageSummary:
 
 @dataclass(frozen=True, slots=True)
 class UsagePage:
-    """A part of a month, and where the next one begins; None on the last page."""
+    """A part of a month, and where the next part begins; None on the last page."""
 
     rows: Sequence[UsageDetail]
     next_place: UsageCursor | None
@@ -46,7 +46,7 @@ class UsageService:
     _max_state_bytes: int
 
     async def summary(self, account_id: str, months: int = 12) -> UsageSummary:
-        """Raises `NotFound`, `Invalid`."""
+        """The usage of an account. Raises `NotFound` and `Invalid`."""
         if not 1 <= months <= MAX_MONTHS:
             raise Invalid(FieldError("months", f"must be from 1 to {MAX_MONTHS}"))
         account = await self._accounts.require(account_id)
@@ -66,7 +66,7 @@ class UsageService:
         )
 
     async def all_details(self, account_id: str, month: str) -> AsyncIterator[UsageDetail]:
-        """All of a month, read in pages. Raises `Invalid`."""
+        """All details of a month, read in pages. Raises `Invalid`."""
         place: UsageCursor | None = None
         while True:
             page = await self.details(account_id, month, place, ROWS_PER_READ)
@@ -76,7 +76,7 @@ class UsageService:
                 return
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
-        """The packages and dispatches with the most launches of a month. Raises `Invalid`."""
+        """The packages and dispatches with the most launches in a month. Raises `Invalid`."""
         return await self._usage.largest(account_id, _check_month(month), limit)
 
 

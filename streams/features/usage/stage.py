@@ -21,7 +21,7 @@ RETRY_SECONDS = 1.0
 class Meter:
     """Reads `session-events` from the positions that are stored with the counts; offsets in Kafka follow them.
 
-    `incarnation` tells which topic this is: one that was deleted and made again begins at its start.
+    `incarnation` identifies the topic: one that was deleted and made again is read from its start.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Meter:
         await self._batches.run()
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more and count what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
+        """Accept no more records, and count those that arrived. Raises `TimeoutError` after `seconds`."""
         await self._batches.drain(seconds)
 
     async def _positions(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
@@ -70,7 +70,7 @@ class Meter:
             await self._store(records, self._events(records))
         except ROW_ERRORS as error:
             if len(records) > 1:
-                # Its record alone must not stop the others.
+                # The record of such an event must not stop the others.
                 middle = len(records) // 2
                 await self._count(records[:middle])
                 await self._count(records[middle:])
@@ -82,13 +82,13 @@ class Meter:
         batch = launches_of(events, self._clock.now())
         ends = {record.partition: record.offset + 1 for record in records}
         starts = {partition: self._batches.next_offset(partition) for partition in ends}
-        # An end may be lower than its start: the topic was cut, or made again. What was counted has its id.
+        # An end may be lower than its start: the topic was cut, or made again. Counted events are known by their ids.
         moves = [OffsetRange(item.number, start, ends[item]) for item, start in starts.items() if start is not None]
         new_launches = await self._outages.retry(
             lambda: self._usage.count(self._incarnation, moves, batch), RETRY_SECONDS, DATABASE
         )
         if new_launches is None:
-            # Another member counted these, or the topic was made again.
+            # Another member counted these records, or the topic was made again.
             self._batches.reopen(list(ends))
             return
         self._telemetry.count("usage_launches_total", new_launches.launches)
@@ -106,7 +106,7 @@ class Meter:
         try:
             return self._decode_event(record)
         except (InvalidRecord, Invalid):
-            # fan-out stores it as invalid.
+            # fan-out stores the record as invalid.
             return None
 
     @invalid_on_failure
@@ -114,5 +114,5 @@ class Meter:
         value = self._codec.decode(record.value or b"")
         if not isinstance(value, Event):
             return None
-        # Of others only the account is read.
+        # For other events only the account is read.
         return check_event(value, record.appended_at) if value.type == LAUNCHED_TYPE else value

@@ -80,11 +80,11 @@ class SqlUsageMeter:
             await self._store_notices(connection, notices)
 
     async def _insert_launches(self, connection: AsyncConnection, launches: Sequence[Launch]) -> list[Launch]:
-        """Those that were not counted before, in their order."""
+        """Insert launches. Returns those that were not counted before, in their order."""
         launch_by_key = {(launch.account_id, launch.event_id): launch for launch in reversed(launches)}
         if not launch_by_key:
             return []
-        # In one order, so that two owners do not wait for each other.
+        # Always in the same order, so that two owners do not wait for each other.
         rows = [
             {"account_id": launch.account_id, "event_id": launch.event_id, "month": launch.month}
             for _, launch in sorted(launch_by_key.items())
@@ -125,7 +125,7 @@ class SqlUsageMeter:
         await self._store_notices(connection, notices)
 
     async def _store_notices(self, connection: AsyncConnection, notices: Sequence[UsageNotice]) -> None:
-        """Store those that are new, each with the event that reports it."""
+        """Store the new notices, each with the event that reports it."""
         if not notices:
             return
         rows = [
@@ -185,7 +185,7 @@ class SqlUsage(SqlStorage):
     """`Usage` in SQL."""
 
     async def months(self, account_id: str, limit: int) -> Sequence[UsageMonth]:
-        """Newest first."""
+        """The months of an account, newest first."""
         columns = usage_months.c
         query = select(usage_months).where(columns.account_id == account_id).order_by(columns.month.desc()).limit(limit)
         return [UsageMonth(row.month, row.launches, row.late_launches) for row in await self._database.rows(query)]
@@ -201,7 +201,7 @@ class SqlUsage(SqlStorage):
         return await self._read(query)
 
     async def largest(self, account_id: str, month: str, limit: int) -> Sequence[UsageDetail]:
-        """The same, the most launches first."""
+        """The same, those with the most launches first."""
         columns = usage_details.c
         ordered_query = _details_of(account_id, month).order_by(
             columns.launches.desc(), columns.package_id, columns.dispatch_id

@@ -1,4 +1,4 @@
-"""The last accounts that events named and that do not exist."""
+"""The last accounts that events named but that do not exist."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -27,15 +27,15 @@ class SqlUnknownAccounts(SqlStorage):
     async def add(self, accounts: Sequence[UnknownAccount]) -> None:
         key = unknown_accounts.c.account_id
         newest_ids = select(key).order_by(*_NEWEST_FIRST).limit(MAX_ROWS)
-        # One that another process writes to at the moment stays: to wait for it could deadlock.
+        # An account that another process writes to at the moment is skipped: waiting for it could deadlock.
         older_ids = select(key).where(key.not_in(newest_ids)).with_for_update(skip_locked=True)
         async with self._database.transaction() as connection:
-            # In one order, so that two processes do not wait for each other.
+            # Always in the same order, so that two processes do not wait for each other.
             await _ACCOUNTS.execute(connection, [account._asdict() for account in sorted(accounts)])
             await connection.execute(delete(unknown_accounts).where(key.in_(older_ids)))
 
     async def newest(self, limit: int) -> list[UnknownAccount]:
-        """Those of which the last event is newest. One that was created since is known."""
+        """The accounts whose last event is newest. An account that was created since is not unknown any more."""
         is_existing = select(accounts.c.id).where(accounts.c.id == unknown_accounts.c.account_id).exists()
         query = select(unknown_accounts).where(~is_existing).order_by(*_NEWEST_FIRST).limit(limit)
         return [UnknownAccount(**row._mapping) for row in await self._database.rows(query)]

@@ -1,4 +1,4 @@
-"""What changes a webhook, and what the audit log shows of it: no I/O."""
+"""Changes of a webhook, and the values that the audit log shows of it: no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -29,13 +29,13 @@ def to_active(registration: Registration) -> Registration:
 
 
 def audited_values(registration: Registration) -> Mapping[str, Any]:
-    """What the audit log shows of a webhook: its input and its status, with its headers masked."""
+    """The values that the audit log shows of a webhook: its input and its status, with its headers masked."""
     webhook, entered_input = registration.webhook, to_webhook_input(registration)
     values = {attribute.name: getattr(entered_input, attribute.name) for attribute in fields(entered_input)}
     return {
         **values,
         "status": webhook.status,
-        # A ciphertext of the same headers may differ, but then somebody entered them again.
+        # A ciphertext of the same headers may differ, but only if somebody entered them again.
         "headers": Masked(webhook.encrypted_headers),
         "fallback_headers": Masked(webhook.encrypted_fallback_headers),
     }

@@ -48,7 +48,7 @@ class WebhookInput:
     filter: Mapping[str, Any] | None = None
 
 
-# The fields of an input that a webhook has by the same name, and those that a registration has.
+# The fields of an input that a webhook has under the same name, and those that a registration has.
 _WEBHOOK_FIELDS = [
     attribute.name
     for attribute in fields(WebhookInput)
@@ -63,7 +63,7 @@ _SCOPE_FIELDS = ("packages", "dispatches")
 
 
 def to_webhook_input(registration: Registration) -> WebhookInput:
-    """The input that makes this registration, without its headers, which are encrypted."""
+    """The input that gives this registration, without its headers, which are encrypted."""
     webhook = registration.webhook
     values = {name: getattr(webhook, name) for name in _WEBHOOK_FIELDS} | {
         name: getattr(registration, name) for name in _REGISTRATION_FIELDS
@@ -74,7 +74,7 @@ def to_webhook_input(registration: Registration) -> WebhookInput:
 
 
 def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
-    """The fields of the webhook that this input makes, without its headers."""
+    """The fields of the webhook that this input gives, without its headers."""
     values = {name: getattr(webhook_input, name) for name in _WEBHOOK_FIELDS}
     return {
         **values,
@@ -85,7 +85,7 @@ def to_webhook_fields(webhook_input: WebhookInput) -> dict[str, Any]:
 
 
 def to_registration_fields(webhook_input: WebhookInput) -> dict[str, Any]:
-    """The fields of the registration that this input makes."""
+    """The fields of the registration that this input gives."""
     return {name: getattr(webhook_input, name) for name in _REGISTRATION_FIELDS}
 
 

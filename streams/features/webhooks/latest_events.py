@@ -1,4 +1,4 @@
-"""The latest events of an account, and which of them a webhook would get that may not be saved yet."""
+"""The latest events of an account, and which of them an edited webhook, saved or not, would get."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ from streams.features.webhooks.input import WebhookInput, input_errors, to_webho
 from streams.ports.runtime import Clock
 
 MAX_EVENTS = 50
-# An event with many webhooks has as many deliveries: fewer events are found then.
+# An event with many webhooks has as many deliveries, so fewer events are found.
 MAX_DELIVERIES_READ = 2_000
-# What decides which events a webhook gets.
+# The input fields that decide which events a webhook gets.
 _MATCHING_FIELDS = ("events", "packages", "dispatches", "filter")
 
 
@@ -30,8 +30,8 @@ _MATCHING_FIELDS = ("events", "packages", "dispatches", "filter")
 class LatestEvents:
     """The latest events, newest first.
 
-    Those without a delivery are all there since `complete_since`; None: since the beginning of the topic. While Kafka
-    is away, only those with a delivery are there, and `is_topic_read` is false.
+    The events without a delivery are complete since `complete_since`; None means since the beginning of the topic.
+    While Kafka is away, only events with a delivery are included, and `is_topic_read` is false.
     """
 
     events: Sequence[Event]
@@ -41,14 +41,14 @@ class LatestEvents:
 
 @dataclass(frozen=True, slots=True)
 class FilterPreview:
-    """An event, and why the webhook would not get it. None when it would."""
+    """An event, and why the webhook would not get it; None if it would."""
 
     event: Event
     mismatch: str | None
 
 
 class SqlLatestEvents(SqlStorage):
-    """Reads bodies of events that have a delivery: no others are in SQL."""
+    """Reads bodies of events that have a delivery, because SQL has no others."""
 
     async def bodies(self, account_id: str) -> Sequence[bytes]:
         """The newest events of an account, newest first."""
@@ -78,14 +78,14 @@ class SqlLatestEvents(SqlStorage):
 
 @dataclass
 class LatestEventService:
-    """Finds the latest events: those that a webhook got in SQL, and all of the last days on the topic."""
+    """Finds the latest events: in SQL those that a webhook got, and on the topic all of the last days."""
 
     _latest_events: SqlLatestEvents
     _topic: NewestEventReader
     _clock: Clock
 
     async def latest(self, account_id: str) -> LatestEvents:
-        """At most `MAX_EVENTS`. A topic of many accounts is read for two seconds."""
+        """The latest events, at most `MAX_EVENTS`. A topic of many accounts is read for two seconds."""
         events = {event.id: event for event in await self.delivered(account_id)}
         try:
             newest = await self._topic.read(account_id, MAX_EVENTS)
@@ -95,24 +95,24 @@ class LatestEventService:
         return LatestEvents(_newest_first(events.values()), newest.complete_since)
 
     async def delivered(self, account_id: str) -> Sequence[Event]:
-        """Those that a webhook got, newest first: at most `MAX_EVENTS`."""
+        """The events that a webhook got, newest first: at most `MAX_EVENTS`."""
         events = []
         for body in await self._latest_events.bodies(account_id):
             if (event := self._event(body, account_id)) is not None:
                 events.append(event)
-            # A body may have 64 KiB: other callers have their turn between two.
+            # A body may have 64 KiB: let other callers have their turn between two bodies.
             await asyncio.sleep(0)
         return events
 
     def preview(self, latest_events: LatestEvents, webhook_input: WebhookInput) -> Sequence[FilterPreview]:
-        """Which of them a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
+        """Preview which of these events a webhook would get. Raises `Invalid` for wrong types, scopes and filters."""
         if errors := [error for error in input_errors(webhook_input) if _affects_matching(error)]:
             raise Invalid(*errors)
         webhook = Webhook(id="", secrets=(), **to_webhook_fields(webhook_input))
         return [FilterPreview(event, _mismatch_text(webhook, event)) for event in latest_events.events]
 
     def _event(self, body: bytes, account_id: str) -> Event | None:
-        """The event in a body; None for one that these rules do not take, such as a test."""
+        """The event in a body; None for an event that these rules do not accept, such as a test."""
         try:
             return parse_event({**json.loads(body), "accountId": account_id}, default_id="", now=self._clock.now())
         except (Invalid, ValueError, TypeError, RecursionError):

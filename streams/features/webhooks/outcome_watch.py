@@ -1,4 +1,4 @@
-"""Wait for the outcomes of tests: one query asks for all of them."""
+"""Wait for the outcomes of tests, with one query for all of them."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ POLL_INTERVAL_SECONDS = 0.05
 
 
 class OutcomeWatch:
-    """The tests of this process that wait. However many they are, they cost one query at a time."""
+    """The waiting tests of this process. However many there are, they cost one query at a time."""
 
     def __init__(self, deliveries: DeliveryStore) -> None:
         self._deliveries = deliveries
@@ -24,7 +24,7 @@ class OutcomeWatch:
 
     @contextmanager
     def reserve(self, webhook: Webhook) -> Iterator[None]:
-        """The place of a test among those that wait. Raises `Conflict` when its webhook or account has no more."""
+        """Reserve a place for a waiting test. Raises `Conflict` if its webhook or account has none left."""
         limits = {
             ("this webhook", webhook.id): MAX_WAITING_TESTS_PER_WEBHOOK,
             ("this account", webhook.account_id): MAX_WAITING_TESTS_PER_ACCOUNT,
@@ -37,7 +37,7 @@ class OutcomeWatch:
             yield
         finally:
             self._running_tests.subtract(limits.keys())
-            # Forget who has no test.
+            # Forget owners without a test.
             self._running_tests += Counter()
 
     async def wait(self, delivery_id: str) -> None:

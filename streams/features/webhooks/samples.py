@@ -6,7 +6,7 @@ from streams.core.events.event import Data, Event
 from streams.core.events.event_data import EVENT_TYPES
 from streams.core.times import format_time
 
-# So that a filter of metadata can be tried.
+# With metadata, so that a filter of metadata can be tried.
 _METADATA: Data = {"metadata": {"department": "sales"}}
 _SESSION: Data = {
     "sessionId": "sess_test",

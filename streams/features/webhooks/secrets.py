@@ -22,7 +22,7 @@ DEFAULT_OVERLAP_HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class RotationResult:
-    """A webhook with its new secret; the old secret is valid until `old_valid_until`, if at all."""
+    """A webhook with its new secret; the old secret is valid until `old_valid_until`, if it is still valid."""
 
     change: ChangeResult
     secret: str = field(repr=False)
@@ -86,7 +86,7 @@ class SecretService:
         return RotationResult(change, secret, old_valid_until)
 
     async def finish_rotation(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
-        """End the old secret now. Without a rotation nothing changes. Raises `NotFound`."""
+        """End the old secret now. Without a rotation, nothing changes. Raises `NotFound`."""
         return await self._webhooks.update(
             webhook_id,
             lambda registration: _replace_secrets(registration, registration.webhook.secrets[-1]),
@@ -98,7 +98,7 @@ class SecretService:
     async def reencrypt(self, on_progress: Callable[[int, int], None] = lambda done, total: None, *, actor: str) -> int:
         """Encrypt every webhook's secrets and headers with the newest key. Returns the number of webhooks.
 
-        Raises `InvalidRecord` for a webhook that no configured key decrypts; those before it are done.
+        Raises `InvalidRecord` for a webhook that no configured key decrypts; the webhooks before it are done.
         """
 
         def audit(previous: Registration, updated: Registration | None) -> AuditEntry:

@@ -41,7 +41,7 @@ from streams.ports.webhooks import PublicationStatus, Webhooks
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """A webhook after a change; `propagated` says whether the stages know the change already.
+    """A webhook after a change; `propagated` says whether the stages already know the change.
 
     `unresolved_hosts` are hosts of its new URLs that do not resolve.
     """
@@ -52,7 +52,7 @@ class ChangeResult:
 
     @property
     def warnings(self) -> Sequence[str] | None:
-        """A sentence for each host that does not resolve; None without any."""
+        """A sentence for each host that does not resolve; None if all resolve."""
         return [
             f'The host "{host}" does not resolve. Events fail until it does: check the URL.'
             for host in self.unresolved_hosts
@@ -110,7 +110,7 @@ class WebhookService:
         return await self._webhooks.list(account_id)
 
     async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[ListedWebhook]:
-        """Newest first."""
+        """The webhooks of an account, newest first."""
         return await self._webhooks.page(account_id, cursor, limit)
 
     async def list_paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:
@@ -123,7 +123,7 @@ class WebhookService:
         return {registration.id: registration for registration in registrations}
 
     async def find(self, webhook_id: str, account_id: str | None = None) -> Registration:
-        """Raises `NotFound`."""
+        """Find a webhook. Raises `NotFound`."""
         registration = await self._webhooks.find(webhook_id)
         if registration is None or account_id not in (None, registration.webhook.account_id):
             raise _not_found(webhook_id)
@@ -138,7 +138,7 @@ class WebhookService:
         account_id: str | None = None,
         version: int | None = None,
     ) -> ChangeResult:
-        """Set some fields of a `WebhookInput`, and `status`; with a `version` only if that is the current one.
+        """Set some fields of a `WebhookInput`, and `status`; with a `version`, only if it is the current one.
 
         Raises `Invalid`, which names each field, `NotFound`, and `Stale`.
         """
@@ -165,7 +165,7 @@ class WebhookService:
         return replace(changed_webhook, unresolved_hosts=unresolved_hosts)
 
     async def pause(self, webhook_id: str, *, actor: str, account_id: str | None = None) -> ChangeResult:
-        """Pause a webhook: no request leaves, and its deliveries are held. A second time changes nothing."""
+        """Pause a webhook: no request is sent, and its deliveries are held. A second call changes nothing."""
         now = self._clock.now()
         pause = Pause(new_id("pause"), PauseReason.MANUAL)
         return await self.update(
@@ -187,7 +187,7 @@ class WebhookService:
     ) -> ChangeResult:
         """Enable a paused webhook in a new health epoch; `held_choice` decides about the held deliveries.
 
-        A second time changes nothing.
+        A second call changes nothing.
         """
         return await self.update(
             webhook_id, to_active, actor, "webhook.enabled", account_id, held_choice, held=str(held_choice)
@@ -207,7 +207,7 @@ class WebhookService:
         choice: HeldChoice = HeldChoice.DELIVER,
         **details: object,
     ) -> ChangeResult:
-        """Apply a change, with the name and details of its audit entry. Raises `NotFound`, and what `change` raises."""
+        """Apply a change, with the name and details of its audit entry. Raises `NotFound` and errors of `change`."""
         existing = await self.find(webhook_id, account_id)
 
         def audit(previous: Registration, updated: Registration | None) -> AuditEntry:
@@ -221,7 +221,7 @@ class WebhookService:
         return await self._wait_until_published(registration)
 
     async def _wait_until_published(self, registration: Registration) -> ChangeResult:
-        """Wait up to two seconds until the newest version is on the topic, and a moment more. Returns whether it is."""
+        """Wait up to two seconds for the newest version on the topic, and a moment more. Returns the result."""
         is_published = await wait_until_published(lambda: self._propagation.is_published(registration.webhook.id))
         if is_published:
             await asyncio.sleep(self._propagation.propagation_seconds)

@@ -19,7 +19,7 @@ from streams.features.webhooks.verdict import Verdict, verdict
 from streams.ports.runtime import Clock
 
 MAX_HOURS = 24 * 31
-# The response times that tell an endpoint's pace.
+# The period of response times that gives an endpoint's pace.
 PACE_PERIOD = timedelta(hours=24)
 
 
@@ -53,16 +53,16 @@ class WebhookStatsService:
         return await self._stats.stats(registration.webhook.id, self._since(hours))
 
     async def verdicts(self, webhooks: Sequence[ListedWebhook], hours: int = 24) -> Sequence[Verdict]:
-        """Whether each of these webhooks works, by its last hours."""
+        """Whether each of these webhooks works, judged by its last hours."""
         summaries = await self._stats.summaries([webhook.id for webhook in webhooks], self._since(hours))
         return [verdict(webhook, summaries[webhook.id]) for webhook in webhooks]
 
     async def failures(self, registration: Registration, limit: int) -> Sequence[FailedAttempt]:
-        """Its last failed attempts, newest first."""
+        """The webhook's last failed attempts, newest first."""
         return await self._stats.failures(registration.webhook.id, limit)
 
     async def median_response_ms(self, webhook: Webhook) -> float | None:
-        """The median of its response times of the last day; None when there are none."""
+        """The median of the webhook's response times of the last day; None if there are none."""
         return percentile_ms(await self._stats.response_times(webhook.id, self._clock.now() - PACE_PERIOD), 0.5)
 
     async def account_hours(self, account_id: str, hours: int = 24) -> Sequence[HourlyAttempts]:

@@ -37,12 +37,12 @@ class SqlWebhookStats(SqlStorage):
     """`WebhookStats` in SQL."""
 
     async def failure_streak(self, webhook_id: str) -> FailureStreak:
-        """Its failure streak in the current health epoch."""
+        """The webhook's failure streak in its current health epoch."""
         row = await self._database.row(_STREAKS.where(webhook_health.c.webhook_id == webhook_id))
         return to_value(FailureStreak, row) if row else FailureStreak()
 
     async def summaries(self, webhook_ids: Sequence[str], since: datetime) -> Mapping[str, WebhookSummary]:
-        """The summary of each of these webhooks since an hour."""
+        """The summary of each of these webhooks since this hour."""
         hourly, times, current = hourly_attempts.c, response_times.c, deliveries.c
         counts = (
             select(
@@ -94,7 +94,7 @@ class SqlWebhookStats(SqlStorage):
         }
 
     async def stats(self, webhook_id: str, since: datetime) -> WebhookStats:
-        """Attempts and response times by the hour since an hour, oldest first, and what is not finished now."""
+        """Attempts and response times by the hour since this hour, oldest first, and unfinished deliveries."""
         hourly, current = hourly_attempts.c, deliveries.c
         group_columns = (current.state, current.tier, current.reason)
         hours = select(hourly_attempts).where(hourly.webhook_id == webhook_id, hourly.hour >= since)
@@ -124,7 +124,7 @@ class SqlWebhookStats(SqlStorage):
         return newest_at
 
     async def failures(self, webhook_id: str, limit: int) -> Sequence[FailedAttempt]:
-        """Its last failed attempts, newest first."""
+        """The webhook's last failed attempts, newest first."""
         attempt_columns = attempts.c
         columns = (
             attempt_columns.delivery_id,
@@ -172,7 +172,7 @@ class _SummaryParts:
     slowest_times_ms: list[float] = field(default_factory=list)
 
 
-# Of the current health epochs.
+# For the current health epochs.
 _STREAKS = select(webhook_health).join(
     webhooks, (webhooks.c.id == webhook_health.c.webhook_id) & (webhooks.c.health_epoch == webhook_health.c.epoch)
 )

@@ -26,7 +26,7 @@ _TOO_MANY_MESSAGE = "the account has {count} webhooks, and may have at most {lim
 
 
 class SqlWebhooks:
-    """`Webhooks` in SQL. A change raises `WrongKeys` when this process has the wrong encryption keys."""
+    """`Webhooks` in SQL. A change raises `WrongKeys` if this process has the wrong encryption keys."""
 
     def __init__(self, database: Database, clock: Clock, keys: SqlEncryptionCheck | None = None) -> None:
         self._database = database
@@ -52,7 +52,7 @@ class SqlWebhooks:
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction. It stores nothing that the other processes cannot decrypt."""
+        """A transaction, which stores nothing that the other processes cannot decrypt."""
         async with self._database.transaction() as connection:
             if self._keys is not None:
                 await self._keys.verify_in(connection)

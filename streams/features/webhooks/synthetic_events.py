@@ -26,7 +26,7 @@ DEFAULT_TYPE = "session.completed"
 
 @dataclass
 class SyntheticEventService:
-    """A test is sent once, even to a paused webhook, and counts for no statistics.
+    """A test is sent once, even to a paused webhook, and does not count in any statistics.
 
     `_wait_seconds` covers its wait in the queue, its attempt and the record of it.
     """
@@ -45,11 +45,11 @@ class SyntheticEventService:
     async def send(
         self, webhook_id: str, event_type: str | None = None, account_id: str | None = None
     ) -> DeliveryDetails:
-        """Send a test. Returns its delivery with the attempt when there is an outcome.
+        """Send a test. Returns its delivery with the attempt once there is an outcome.
 
-        Without a type it is one that the webhook wants. `account_id` limits it to one account. Raises `NotFound`,
-        `Invalid` for an unknown type, `Conflict` while too many tests wait, and `Unavailable` when there is no outcome
-        in time.
+        Without a type, the test has a type that the webhook wants. `account_id` limits it to one account. Raises
+        `NotFound`, `Invalid` for an unknown type, `Conflict` while too many tests wait, and `Unavailable` if there is
+        no outcome in time.
         """
         if event_type is not None and event_type not in EVENT_TYPES:
             raise Invalid(FieldError("type", "must be one of: " + ", ".join(EVENT_TYPES)))
@@ -104,5 +104,5 @@ class SyntheticEventService:
 
 
 def _choose_type(webhook: Webhook) -> str:
-    """The default type if the webhook wants it, else the first that it wants."""
+    """The default type if the webhook wants it, otherwise the first type that it wants."""
     return next(name for name in (DEFAULT_TYPE, *EVENT_TYPES) if takes(webhook, name))

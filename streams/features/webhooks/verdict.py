@@ -22,7 +22,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to know of a webhook: `words`, then since when, then why; `details` is empty or a sentence."""
+    """The state of a webhook: `words`, then since when, then why; `details` is empty or a sentence."""
 
     level: Level
     words: str
@@ -39,13 +39,13 @@ PAUSE_CAUSES = {
 
 
 def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
-    """The verdict of a webhook by what happened within the summary's hours."""
+    """The verdict on a webhook, from the events within the summary's hours."""
     failure_streak = summary.failure_streak
     backlog = _backlog_text(summary)
     if webhook.status is Status.PAUSED:
         reason = webhook.pause.reason if webhook.pause else PauseReason.MANUAL
         level = Level.BAD if reason.is_automatic else Level.WARNING
-        # The reason says what the endpoint's last message says.
+        # The reason already contains the endpoint's last message.
         message = None if reason is PauseReason.GONE else failure_streak.last_message
         return Verdict(level, "paused", webhook.paused_at, PAUSE_CAUSES[reason], _to_sentences(message, backlog))
     if failure_streak.failures:
@@ -69,7 +69,7 @@ def verdict(webhook: ListedWebhook, summary: WebhookSummary) -> Verdict:
 
 
 def _is_new(url_changed_at: datetime | None, summary: WebhookSummary) -> bool:
-    """Whether the URL changed within the summary's hours, and nothing was delivered since."""
+    """Whether the URL changed within the summary's hours, and nothing has been delivered since."""
     if url_changed_at is None or (summary.since is not None and url_changed_at < summary.since):
         return False
     return summary.last_delivered_at is None or summary.last_delivered_at <= url_changed_at
@@ -87,7 +87,7 @@ def _backlog_text(summary: WebhookSummary) -> str:
 
 
 def _count(number: int) -> str:
-    """With thin spaces: `1 204`."""
+    """A number with thin spaces: `1 204`."""
     return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 

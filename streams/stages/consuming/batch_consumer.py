@@ -15,7 +15,7 @@ from streams.tasks import run_until_first_ends
 
 # Work that is done once for each webhook of a batch, such as counting health, is cheaper in large batches.
 BATCH_RECORDS = 2000
-# A batch costs as much as fifty records: while few come, the next one waits for others, unless this many are there.
+# A batch costs as much as fifty records. If few arrive, the next batch waits for more, unless this many wait already.
 MIN_BATCH_INTERVAL_SECONDS = 0.5
 MIN_RECORDS_WITHOUT_WAIT = 500
 RETRY_SECONDS = 1.0
@@ -23,14 +23,14 @@ REVOKE_TIMEOUT_SECONDS = 3.0
 
 # Stores a batch, and calls `mark_stored` with how far each partition is done.
 Store = Callable[[Sequence[Record]], Awaitable[None]]
-# Finds the offset from which each partition is read, where that is not the committed one. Raises `Unavailable`.
+# Finds the offset from which each partition is read, if it is not the committed one. Raises `Unavailable`.
 FindStarts = Callable[[Sequence[Partition]], Awaitable[Mapping[Partition, int]]]
 
 
 class BatchConsumer:
     """Hands over records in partition order: received → buffered → stored → committed.
 
-    With `find_starts`, a partition is read from there; the offsets in Kafka then only show how far it is.
+    With `find_starts`, each partition is read from its start; the offsets in Kafka then only show its progress.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BatchConsumer:
         await run_until_first_ends(lambda: self._consumer.run(self), self._run_batches)
 
     async def drain(self, seconds: float) -> None:
-        """Accept nothing more and store what arrived. Raises `TimeoutError` when it takes longer than `seconds`."""
+        """Accept no more records, and store those that arrived. Raises `TimeoutError` after `seconds`."""
         self._buffer.close()
         self._records_arrived.set()
         self._check_drained()
@@ -85,13 +85,13 @@ class BatchConsumer:
         return self._next_offsets.get(partition)
 
     def mark_stored(self, end_offsets: Mapping[Partition, int]) -> None:
-        """What is before these offsets is stored: commit them after the batch. Others may own a partition by now."""
+        """Note that all before these offsets is stored, to be committed after the batch. Skips revoked partitions."""
         owned_offsets = {partition: end for partition, end in end_offsets.items() if partition in self._next_offsets}
         self._next_offsets |= owned_offsets
         self._stored_offsets.add(owned_offsets)
 
     def reopen(self, partitions: Sequence[Partition]) -> None:
-        """Read these partitions from their start again: it has moved."""
+        """Read these partitions again from their start, which has moved."""
         owned_partitions = [partition for partition in partitions if partition in self._next_offsets]
         self._forget(owned_partitions)
         self._unopened_partitions.update(owned_partitions)
@@ -124,7 +124,7 @@ class BatchConsumer:
         self._buffer.open(starts)
 
     def on_received(self, records: Sequence[Record]) -> None:
-        # Others were read before their partition was rewound, paused or revoked.
+        # Other records were read before their partition was rewound, paused or revoked.
         assigned_records = [
             record
             for record in records
@@ -146,7 +146,7 @@ class BatchConsumer:
         return self._forget(partitions)
 
     async def _finish_batch(self) -> None:
-        """Wait for the batch in hand, so that the next owner does not have to store it again."""
+        """Wait for the current batch, so that the next owner does not have to store it again."""
         try:
             async with asyncio.timeout(REVOKE_TIMEOUT_SECONDS):
                 await self._idle_event.wait()
@@ -154,7 +154,7 @@ class BatchConsumer:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is stored again by the next owner")
 
     def _forget(self, partitions: Sequence[Partition]) -> dict[Partition, Commit]:
-        """Read these partitions no more. Returns what was stored and not committed."""
+        """Stop reading these partitions. Returns what was stored but not committed."""
         self._buffer.drop(partitions)
         self._unopened_partitions.difference_update(partitions)
         for partition in partitions:
@@ -202,7 +202,7 @@ class BatchConsumer:
             async with asyncio.timeout_at(self._next_wake_at()):
                 await self._records_arrived.wait()
         except TimeoutError:
-            # After the last record of a day no batch follows whose commit would include a refused one.
+            # After the last record of a day, no further batch repeats a commit that was refused.
             await self._stored_offsets.commit()
 
     def _next_wake_at(self) -> float | None:
@@ -224,7 +224,7 @@ class BatchConsumer:
             starts = await find_starts(partitions)
             for partition, start in starts.items():
                 self._consumer.pause(partition, rewind_to=start)
-            # When this is answered, no record from before the rewind is under way any more.
+            # When this is answered, no record from before the rewind is on its way any more.
             await self._consumer.commit({partition: Commit(start, "") for partition, start in starts.items()})
         except Unavailable as error:
             self._telemetry.count("commit_errors_total")
@@ -232,7 +232,7 @@ class BatchConsumer:
             await asyncio.sleep(RETRY_SECONDS)
             return
         self._outages[COMMITS].end(self)
-        # Some may have been revoked while they were opened.
+        # Some partitions may have been revoked while they were opened.
         opened_partitions = {
             partition: start for partition, start in starts.items() if partition in self._unopened_partitions
         }

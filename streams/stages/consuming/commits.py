@@ -1,4 +1,4 @@
-"""Commit what is complete of the partitions."""
+"""Commit the completed records of the partitions."""
 
 from collections.abc import Iterable
 
@@ -27,7 +27,7 @@ class Commits:
         try:
             await self._consumer.commit(commits)
         except Unavailable as error:
-            # What is not committed is handled again after a restart: duplicates, no loss.
+            # Uncommitted records are handled again after a restart: duplicates, no loss.
             for state in states.values():
                 state.has_progress = True
             self._telemetry.count("commit_errors_total")

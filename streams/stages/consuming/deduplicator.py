@@ -1,4 +1,4 @@
-"""Handle a delivery's record once when it comes more than once."""
+"""Handle a delivery's record once, even if it comes several times."""
 
 import asyncio
 
@@ -9,8 +9,8 @@ from streams.core.errors import ConflictingId
 class Deduplicator:
     """The most recently acknowledged (delivery, generation, step), each with a hash of its body.
 
-    It remembers `limit` of them at most, and half as many at least. Beyond the limit the oldest is forgotten, which
-    may cost a duplicate and never a loss.
+    It remembers at most `limit` of them, and at least half as many. Beyond the limit the oldest are forgotten, which
+    may cost a duplicate but never a loss.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
@@ -22,9 +22,9 @@ class Deduplicator:
         self._in_progress: dict[str, list[asyncio.Future[None]]] = {}
 
     async def begin(self, delivery: Delivery) -> str | None:
-        """Take the turn of a record, to be ended by `end`; None for a duplicate of an acknowledged one.
+        """Begin to handle a record, until `end`; None for a duplicate of an acknowledged record.
 
-        A duplicate waits for the first one, and handles the record itself only if the first one failed. Raises
+        A duplicate waits for the first record, and is handled itself only if the first one failed. Raises
         `ConflictingId` for a delivery whose event was acknowledged with another body.
         """
         # The fields that make up the delivery's id, which takes longer to compute. The account is one of them: a

@@ -14,10 +14,10 @@ from streams.tasks import run_until_first_ends
 
 # A crash repeats the events of this time.
 COMMIT_INTERVAL_SECONDS = 1.0
-# After so many records at once, others have probably arrived already.
+# After this many records at once, others have probably arrived already.
 LARGE_FETCH_RECORDS = 100
-# While more events arrive, they are read before the next batch, for this long, and that batch is small: the event of
-# an account that sends few may be the last.
+# While more events arrive, they are read for this long before the next batch, and that batch is small: the last event
+# may belong to an account that sends few.
 READ_SECONDS = 0.1
 # A batch of this size shares enough.
 FULL_RECORDS = 500
@@ -25,7 +25,7 @@ REVOKE_SECONDS = 3.0
 
 
 class Batch:
-    """Events to handle, one or more. `handled_count` is how many of them, from the first on, were handled."""
+    """Events to handle, one or more. `handled_count` is the number of them that were handled, from the first on."""
 
     def __init__(self, events: Sequence[PendingEvent]) -> None:
         self.events = events
@@ -36,8 +36,8 @@ class Batch:
 class EventReader:
     """Events of a group: read → queued by account → handed out → done without a gap → committed.
 
-    A crash repeats events, and loses none. All partitions are paused while as much is read ahead as may be, and read
-    again when half of it is done. The next batch waits `gather_seconds` for more events, which share its requests.
+    A crash repeats events but loses none. All partitions are paused when the read-ahead is full, and read again when
+    half of it is done. The next batch waits `gather_seconds` for more events, which share its requests.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class EventReader:
         self._idle.set()
 
     async def run(self) -> None:
-        """Read and commit until cancelled. Raises what ends the client."""
+        """Read and commit until cancelled. Raises the error that ends the client."""
         await run_until_first_ends(lambda: self._client.run(self), self._commit_regularly)
 
     @asynccontextmanager
     async def next_batch(self, deliveries_per_event: Callable[[str], int]) -> AsyncIterator[Batch]:
-        """The next events. When the block ends without an exception, those that are handled are done.
+        """The next events. When the block ends without an exception, the handled ones are done.
 
         The others are handed out again. `deliveries_per_event` says how much of a batch an event of an account takes.
         """
@@ -88,9 +88,9 @@ class EventReader:
             await asyncio.sleep(self._gather_seconds)
 
     async def drain(self, seconds: float) -> None:
-        """Hand out no other batch, and wait until the one in hand is done. Raises `TimeoutError`.
+        """Hand out no more batches, and wait until the current one is done. Raises `TimeoutError`.
 
-        What is done is committed when the partitions are revoked, at the end of `run`.
+        Finished events are committed when the partitions are revoked, at the end of `run`.
         """
         self._is_draining = True
         await asyncio.wait_for(self._idle.wait(), seconds)
@@ -110,7 +110,7 @@ class EventReader:
                 await self._has_read_all.wait()
         except TimeoutError:
             limit = SMALL_BATCH
-            # Perhaps nothing more comes: the next batch waits only if something does.
+            # Perhaps no more events come: the next batch waits only if one does.
             self._has_read_all.set()
         if self._is_draining:
             await asyncio.Event().wait()
@@ -132,11 +132,11 @@ class EventReader:
             return
         is_read_again = bool(self._read_ahead.handled)
         for record in records:
-            # Others were read before their partition was revoked.
+            # Other records were read before their partition was revoked.
             if record.partition in self._assigned_partitions:
                 self._read_ahead.add(record, self._codec.account_of(record.value or b""))
         if is_read_again:
-            # Some were handled before.
+            # Some events were handled before.
             self._note_done(self._read_ahead.complete(()))
         if self._read_ahead.is_full and not self._is_paused:
             self._is_paused = True
@@ -161,14 +161,14 @@ class EventReader:
         return {} if is_lost else commits
 
     async def _finish_batch(self) -> None:
-        """Wait a limited time for the batch in hand: its partitions go to another member."""
+        """Wait a limited time for the current batch, whose partitions go to another member."""
         try:
             await asyncio.wait_for(self._idle.wait(), REVOKE_SECONDS)
         except TimeoutError:
             self._telemetry.warning("revoke_timed_out", effect="the batch in hand is handled again by the next owner")
 
     def _put_back(self, events: Sequence[PendingEvent]) -> None:
-        # The next owner reads those of a partition that is being given back.
+        # The next owner reads the events of a partition that is being revoked.
         owned_events = [pending for pending in events if pending.record.partition in self._assigned_partitions]
         self._read_ahead.put_back(owned_events)
 

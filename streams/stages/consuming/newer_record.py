@@ -1,4 +1,4 @@
-"""Say that a partition waits, because a newer release wrote its next record."""
+"""Report that a partition waits because a newer release wrote its next record."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def pause_for_newer_release(telemetry: Telemetry, record: Record, error: NewerRe
 
 
 def as_one_problem(problems: Sequence[str]) -> list[str]:
-    """One problem for all partitions that wait: that of the first, and how many others there are."""
+    """One problem for all waiting partitions: that of the first, and the number of others."""
     if len(problems) < 2:
         return list(problems)
     return [f"{problems[0]}; further partitions wait as well: {len(problems) - 1}, see newer_record in the log"]

@@ -1,4 +1,4 @@
-"""Handle many records at once, each when it is due, and commit what is complete."""
+"""Handle many records at once, each when it is due, and commit the completed ones."""
 
 import asyncio
 from collections import defaultdict, deque
@@ -20,9 +20,9 @@ from streams.stages.invalid_records import store_invalid
 from streams.tasks import run_until_first_ends
 
 REVOKE_TIMEOUT_SECONDS = 3.0
-# The last commit of a drain. A client waits without end for a broker that is away.
+# Limits the last commit of a drain, because a client waits without end for a broker that is away.
 COMMIT_TIMEOUT_SECONDS = 3.0
-# Commits go on as soon as the last one is answered, at most this often: what a crash repeats depends on it.
+# The next commit follows when the last one is answered, at most this often: what a crash repeats depends on it.
 COMMIT_INTERVAL_SECONDS = 0.1
 # Tasks started in one iteration of the loop: their requests are sent together. More would delay the tasks that run.
 TASKS_PER_ITERATION = 16
@@ -32,7 +32,7 @@ TASKS_PER_ITERATION = 16
 MAX_RESUMED_PARTITIONS = 8
 RESUME_INTERVAL_SECONDS = 0.03
 
-# A record that is due, what was read of it, and its partition.
+# A due record, what it was decoded to, and its partition.
 QueuedRecord = tuple[PartitionState, Record, Delivery | InvalidRecord]
 
 # Calls a function after this many seconds.
@@ -45,10 +45,10 @@ class PartitionConsumer:
     A partition is paused while its first record is not due, while the window of its offsets is full, or while the
     process handles too many records: `max_open` for first attempts, three quarters of it for tiers and the
     bulk, no limit for tests. It is paused for good at a record that a newer release wrote. Accounts take turns with the
-    records of each topic: a burst of one does not delay what another has behind it in a partition.
+    records of each topic: a burst of one account does not delay another account's records behind it in a partition.
 
-    A record at which the handler raises `InvalidRecord` is stored as invalid. One at which it raises `RecordAbandoned`,
-    or is cancelled, stays uncommitted for the next owner.
+    If the handler raises `InvalidRecord`, the record is stored as invalid. If the handler raises `RecordAbandoned`, or
+    is cancelled, the record stays uncommitted for the next owner.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class PartitionConsumer:
         await run_until_first_ends(lambda: self._failure, self._commit_regularly, lambda: self._consumer.run(self))
 
     async def drain(self, seconds: float) -> None:
-        """Start no more handlers, wait up to `seconds` for those that run, and commit what is complete.
+        """Start no more handlers, wait up to `seconds` for the running ones, and commit the completed records.
 
-        Raises `TimeoutError` when some still run then, or the commit is not answered. The next process handles their
-        records again.
+        Raises `TimeoutError` if some still run after that, or the commit is not answered. The next process handles
+        their records again.
         """
         self._is_draining = True
         for state in self._partitions.values():
@@ -192,7 +192,7 @@ class PartitionConsumer:
         self._queue.put(f"{record.partition.topic} {account_id}", (state, record, value))
 
     def _start_tasks(self) -> None:
-        """Start some handlers, one of each account in turn, and the others in the next iteration of the loop."""
+        """Start some handlers, one of each account in turn; the others start in the next iteration of the loop."""
         for state, record, value in self._queue.take(TASKS_PER_ITERATION, max_turn_cost=1, cost=lambda _: 1):
             state.queued_count -= 1
             state.tasks.add(asyncio.create_task(self._handle(state, record, value)))
@@ -226,7 +226,7 @@ class PartitionConsumer:
             self._resume_within_budget()
 
     def _drop_queued(self, state: PartitionState) -> None:
-        """Drop what was not started: it stays uncommitted for the next owner of the partition."""
+        """Drop the records not started: they stay uncommitted for the next owner of the partition."""
         if state.queued_count:
             self._queue.retain(lambda queued: queued[0] is not state)
             self._open_count -= state.queued_count
@@ -250,7 +250,7 @@ class PartitionConsumer:
         return self._open_count >= state.budget_share * self._max_open
 
     def _resume_within_budget(self) -> None:
-        """Read some partitions of each topic again, those that gave nothing for longest first."""
+        """Read some partitions of each topic again, first those that have had no records for longest."""
         if not self._has_budget_pauses or self._is_resume_scheduled or self._open_count > self._max_open // 2:
             return
         by_topic: defaultdict[str, list[PartitionState]] = defaultdict(list)
@@ -277,9 +277,9 @@ class PartitionConsumer:
                 self._resume(state)
 
     def _resume(self, state: PartitionState) -> None:
-        """Go on with the records that were kept, then read on; later if the budget is used.
+        """Continue with the records that were kept, then read on; later if the budget is used.
 
-        Only this partition may be paused here: of any other, records may be on their way.
+        Only this partition may be paused here: records of any other may be on their way.
         """
         if self._is_over_budget(state):
             self._has_budget_pauses = True

@@ -16,7 +16,7 @@ from streams.topics import BULK_DELIVERIES, TEST_DELIVERIES, tier_of
 # fetch, during which the consumer reads no other partition.
 MAX_NOT_DUE_RECORDS = 50
 # The part of the budget of open records at which tiers and the bulk are paused. They are read again at half of it: with
-# less between the two, a client would drop what it has fetched again and again.
+# less between the two, a client would repeatedly drop what it has fetched.
 LOW_PRIORITY_BUDGET_SHARE = 0.75
 
 
@@ -68,7 +68,7 @@ class PartitionState:
         self.pause_reasons.add(reason)
 
     def keep_not_due(self, record: Record) -> None:
-        """Keep a record that is not due, or comes after one; beyond a limit it is fetched again."""
+        """Keep a record that is not due, or follows such a record; beyond a limit it is fetched again."""
         if len(self.not_due_records) < MAX_NOT_DUE_RECORDS:
             self.not_due_records.append(record)
         elif not self._is_rewound:
@@ -92,7 +92,7 @@ class Handler(Protocol):
     async def deliver(self, record: Record, delivery: Delivery, partition: PartitionState) -> None:
         """Handle a record.
 
-        Returns when all that follows is acknowledged. Raises `InvalidRecord` and `RecordAbandoned`.
+        Returns when every record that follows is acknowledged. Raises `InvalidRecord` and `RecordAbandoned`.
         """
 
 

@@ -1,4 +1,4 @@
-"""Events that were read and are not done yet: accounts take turns, partitions keep their order."""
+"""Events that were read but are not done yet: accounts take turns, partitions keep their order."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -7,16 +7,16 @@ from datetime import datetime
 from streams.core.queues.fair_queue import FairQueue
 from streams.ports.kafka import Partition, Record
 
-# How far a consumer reads ahead. An event takes 1.4 kB beside its key and value.
+# How far a consumer reads ahead. An event takes 1.4 kB besides its key and value.
 MAX_EVENTS = 32_000
 MAX_BYTES = 32 * 1024 * 1024
-# The cost of a batch is the number of its deliveries: those of a large batch take a tenth of a second or so. A turn is
-# shorter when many accounts wait: each has one in every batch, and none waits for the turns of a hundred others.
+# The cost of a batch is the number of its deliveries: a large batch takes about a tenth of a second. A turn is shorter
+# when many accounts wait: each has one in every batch, and none waits for the turns of a hundred others.
 LARGE_BATCH, SMALL_BATCH, MAX_TURN = 1000, 100, 100
 
 
 class PendingEvent:
-    """An event that was read, or handled and is behind one that is not. `is_gone`: with its partition."""
+    """An event that is not handled, or follows one that is not. `is_gone` means that its partition is gone too."""
 
     __slots__ = ("account_id", "is_done", "is_gone", "record", "size")
 
@@ -30,7 +30,7 @@ class PendingEvent:
 class ReadAhead:
     """Events of the assigned partitions, handled in any order and done in the order of their partition.
 
-    A commit is behind the last event that is done, so it must not pass one that is not.
+    A commit points behind the last event that is done, so it must not pass one that is not.
     """
 
     def __init__(self, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
@@ -38,7 +38,7 @@ class ReadAhead:
         self._max_bytes = max_bytes
         self._queue: FairQueue[PendingEvent] = FairQueue()
         self._partitions: dict[Partition, deque[PendingEvent]] = {}
-        # What was handled behind an event that was not, when the partition was given back, and was not read again:
+        # Events that were handled behind an unhandled one when their partition was revoked, and not read again since:
         # offset and append time. Nearly always empty.
         self.handled: dict[Partition, dict[int, datetime]] = {}
         self._events = self._bytes = 0
@@ -78,11 +78,11 @@ class ReadAhead:
         return self._queue.take(limit, max(1, turn), cost)
 
     def put_back(self, events: Sequence[PendingEvent]) -> None:
-        """Queue events again that were taken and not handled: before the others of their accounts."""
+        """Queue events again that were taken but not handled, before the other events of their accounts."""
         self._queue.put_back([(pending.account_id, pending) for pending in events if not pending.is_gone])
 
     def complete(self, batch: Iterable[PendingEvent]) -> dict[Partition, int]:
-        """Note that these events are handled. Returns the next offset of each partition that went on."""
+        """Note that these events are handled. Returns the next offset of each partition that advanced."""
         for pending in batch:
             pending.is_done = True
         next_offsets: dict[Partition, int] = {}
@@ -95,13 +95,13 @@ class ReadAhead:
         return next_offsets
 
     def stop(self, partitions: Collection[Partition]) -> None:
-        """Hand out nothing of what was read of these partitions: they may go to another member."""
+        """Hand out no more events of these partitions: they may go to another member."""
         self._queue.retain(lambda pending: pending.record.partition not in partitions)
 
     def forget(self, partitions: Collection[Partition]) -> None:
-        """Forget what was read of these partitions. What of it is in hand is not done any more.
+        """Forget the events of these partitions. Those in hand can no longer become done.
 
-        What was handled behind an event that was not is remembered until the next time: these partitions may come back.
+        Events handled behind an unhandled one are remembered until the next time: these partitions may come back.
         """
         self.stop(partitions)
         kept_partitions = {*self._partitions, *partitions}
@@ -117,14 +117,14 @@ class ReadAhead:
                 self.handled.setdefault(partition, {}).update(done)
 
     def start(self, starts: Mapping[Partition, int]) -> None:
-        """These partitions are read from these offsets on."""
+        """Note that these partitions are read from these offsets on."""
         for partition, start in starts.items():
             handled = self.handled.pop(partition, {})
             if rest := {offset: at for offset, at in handled.items() if offset >= start}:
                 self.handled[partition] = rest
 
     def _take_handled(self, record: Record) -> datetime | None:
-        """When the event that was handled at this place was appended; None if none was."""
+        """The append time of the event that was handled at this place; None if there is none."""
         offsets = self.handled.get(record.partition, {})
         appended_at = offsets.pop(record.offset, None)
         if not offsets:

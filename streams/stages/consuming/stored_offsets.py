@@ -1,4 +1,4 @@
-"""Commit the offsets of what a stage has stored, again and again until Kafka takes them."""
+"""Commit the offsets of records that a stage has stored, again and again until Kafka accepts them."""
 
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +10,7 @@ from streams.ports.runtime import Telemetry
 
 
 class StoredOffsets:
-    """The next offsets of what is stored and not yet committed. It is false when there are none."""
+    """The next offsets of records that are stored but not committed. False if there are none."""
 
     def __init__(self, consumer: EventClient, telemetry: Telemetry, outages: Outages) -> None:
         self._consumer = consumer
@@ -22,7 +22,7 @@ class StoredOffsets:
         return bool(self._commits)
 
     def add(self, end_offsets: Mapping[Partition, int]) -> None:
-        """What is before these offsets is stored."""
+        """Note that all records before these offsets are stored."""
         self._commits |= {partition: Commit(end, "") for partition, end in end_offsets.items()}
 
     def pop(self, partitions: Iterable[Partition]) -> dict[Partition, Commit]:
@@ -30,7 +30,7 @@ class StoredOffsets:
         return {partition: end for partition in partitions if (end := self._commits.pop(partition, None))}
 
     async def commit(self) -> None:
-        """Commit once. What Kafka refuses is kept for the next call."""
+        """Commit once. Offsets that Kafka refuses are kept for the next call."""
         if not (commits := dict(self._commits)):
             return
         try:

@@ -1,4 +1,4 @@
-"""Records that a stage read and did not store yet."""
+"""Records that a stage has read but not stored yet."""
 
 import math
 from collections import deque
@@ -9,21 +9,21 @@ from datetime import datetime
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
-# Most deliveries are attempted within this time: stored before or after its attempt, a delivery is written twice.
+# Most deliveries are attempted within this time. Stored before or after its attempt, a delivery is written twice.
 LINGER_SECONDS = 0.3
 # Deliveries wait at most this long behind many attempts.
 MAX_WAIT_SECONDS = 10.0
-# This many attempts in one batch mean that `deliver` may be behind, for so long.
+# This many attempts in one batch mean that `deliver` may be behind, for these seconds.
 BUSY_RECORDS = 100
 BUSY_SECONDS = 1.0
 MAX_BUFFERED_RECORDS = 8000
-# Customers choose how large records are: these many may not be 8000 of the largest, which take 170 MB.
+# Customers choose how large records are: 8000 of the largest would take 170 MB.
 MAX_BUFFERED_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(slots=True)
 class _Queue:
-    """Records in the order of arrival, each with the time at which it may be taken; `size` is that of their values."""
+    """Records in the order of arrival, each with the time at which it may be taken; `size` counts their values."""
 
     entries: deque[tuple[float, Record]] = field(default_factory=deque)
     partitions: set[Partition] = field(default_factory=set)
@@ -58,7 +58,7 @@ class _Queue:
 class WriteBuffer:
     """Two queues, one for `deliveries` and one for all other topics; each partition keeps its order.
 
-    A delivery waits a moment for its attempt, which tells more, so that one write stores both. While attempts
+    A delivery waits a moment for its attempt, which has more data, so that one write stores both. While attempts
     come in large batches, no more deliveries are taken than attempts. The partitions of a full queue are paused until
     half of it is taken. Times are seconds of any one clock, except `wall_time`.
     """
@@ -81,7 +81,7 @@ class WriteBuffer:
             (self._consumer.pause if queue.is_full else self._consumer.resume)(partition)
 
     def close(self) -> None:
-        """Accept nothing more, and let nothing wait."""
+        """Accept no more records, and let none wait."""
         self.is_closed = True
 
     def drop(self, partitions: Iterable[Partition]) -> None:
@@ -92,7 +92,7 @@ class WriteBuffer:
         self._resume_where_half_empty()
 
     def add(self, records: Sequence[Record], now: float, wall_time: datetime) -> None:
-        # A record after those that were dropped must not be committed.
+        # A record after dropped ones must not be committed.
         if self.is_closed:
             return
         for record in records:

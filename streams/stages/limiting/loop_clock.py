@@ -29,14 +29,14 @@ class LoopClock:
         return self._elapsed
 
     def tick(self, seconds: float = TICK_SECONDS) -> None:
-        """Call it these seconds after the last call."""
+        """Move the clock. Call it this many seconds after the last call."""
         now = self._monotonic()
         elapsed, self._last_tick_at = now - self._last_tick_at, now
         is_on_time = elapsed <= seconds + TIMER_TOLERANCE_SECONDS
         self._elapsed += elapsed if is_on_time else LATE_TICK_WEIGHT * elapsed
 
     async def run(self, is_used: Callable[[], bool] = lambda: True) -> None:
-        """Beat until cancelled, seldom while the clock is not used."""
+        """Beat until cancelled, rarely while the clock is not used."""
         while True:
             seconds = TICK_SECONDS if is_used() else IDLE_TICK_SECONDS
             await asyncio.sleep(seconds)

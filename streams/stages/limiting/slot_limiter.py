@@ -1,4 +1,4 @@
-"""Let coroutines wait for a slot, and refuse those that would wait too long."""
+"""Let coroutines wait for a slot, and refuse any that would wait too long."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class EndpointBusy(ScormWebhooksError):
 
 
 class SlotLimiter:
-    """Limits requests in flight, by endpoint and in all. `now` is the loop's time in seconds unless given."""
+    """Limits requests in flight, per endpoint and in total. `now` is the loop's time in seconds unless given."""
 
     def __init__(self, slots: Slots["AcquiredSlot"], now: Callable[[], float] | None = None) -> None:
         self._slots = slots
@@ -57,13 +57,13 @@ class SlotLimiter:
             raise
 
     def release(self, slot: "AcquiredSlot") -> None:
-        """The slot is free again."""
+        """Free a slot."""
         self._slots.release(slot.queue, slot, self._now(), slot.is_delivered)
         if self._waiting_slots:
             self._grant()
 
     def overdue_seconds(self, now: datetime) -> float:
-        """How late the oldest delivery is that waits for a free slot of this process. 0 if none waits."""
+        """How late the oldest delivery is among those waiting for a free slot of this process. 0 if none waits."""
         due_times = [slot.due_at for slot in self._slots.starved_waiters() if not slot.granted.cancelled()]
         return max(0.0, (now - min(due_times)).total_seconds()) if due_times else 0.0
 
@@ -83,12 +83,12 @@ class SlotLimiter:
         return bool(self._waiting_slots) or any(self._slots.in_use(endpoint_class) for endpoint_class in EndpointClass)
 
     def maintain(self) -> None:
-        """Grant the slots that time alone made free, and shed those that would wait too long."""
+        """Grant the slots that time alone made free, and shed the waiters that would wait too long."""
         self._grant()
         self._shed(None)
 
     def close(self) -> None:
-        """Abandon everything that waits: it stays uncommitted and is sent after the restart."""
+        """Abandon every waiter: its record stays uncommitted and is sent after the restart."""
         self._is_closed = True
         for slot in self._waiting_slots:
             if not slot.granted.done():
@@ -119,7 +119,7 @@ class SlotLimiter:
 
 
 class AcquiredSlot:
-    """A slot of an endpoint; set `is_delivered` to how the attempt ended, None when none was made."""
+    """A slot of an endpoint. Set `is_delivered` to how the attempt ended, or leave it None if none was made."""
 
     __slots__ = ("_limiter", "due_at", "granted", "has_waited", "is_delivered", "queue")
 

@@ -1,4 +1,4 @@
-"""Find how far a consumer group has committed, and how many records it has not."""
+"""Find how far a consumer group has committed, and how many records are still uncommitted."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,7 @@ def consumer_lag(
 def group_offsets(
     admin: AdminClient, properties: Mapping[str, Any], group: str, topics: Mapping[str, int], seconds: float
 ) -> dict[Partition, GroupOffsets]:
-    """The offsets of a group by partition; without a commit, from the first record on. Raises `Unavailable`."""
+    """The offsets of a group by partition; without a commit, they begin at the first record. Raises `Unavailable`."""
     partitions = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
     # librdkafka 2.16.0's own request for a group's offsets ends an admin client's process by SIGSEGV while the group's
     # coordinator loads or moves: it tells a consumer group that an admin client does not have. A consumer has one.
@@ -39,7 +39,7 @@ def group_offsets(
         responses = admin.list_offsets(dict.fromkeys(partitions, spec))
         return {partition: response.result(seconds).offset for partition, response in responses.items()}
 
-    # The end last, so that records appended meanwhile count.
+    # List the end last, so that records appended meanwhile count.
     try:
         committed_partitions = repeat_if_transient(
             lambda: require_accepted(consumer.committed(partitions, seconds)), seconds

@@ -13,7 +13,7 @@ class KafkaGroupLags:
     """`GroupLags` of Kafka.
 
     `groups` has the topics of each stage's consumer group, which is named after the stage.
-    The admin client is made when somebody asks first.
+    The admin client is made at the first request.
     """
 
     def __init__(self, new_admin: Callable[[], TopicsAdmin], groups: Mapping[str, Sequence[str]]) -> None:

@@ -1,4 +1,4 @@
-"""See which clients the members of a consumer group use."""
+"""Find which clients the members of a consumer group use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,9 +11,9 @@ from streams.adapters.kafka.connection.connection_errors import ConnectionErrors
 from streams.adapters.kafka.consuming.messages import LIBRDKAFKA_LOGGER
 
 REQUEST_SECONDS = 5.0
-# The client id of Faust is this and its version.
+# The client id of Faust consists of this and its version.
 FAUST_CLIENT_PREFIX = "faust-"
-# The embedded broker describes no groups. Where a permission is missing, the consumer itself says so better.
+# The embedded broker describes no groups. If a permission is missing, the consumer's own error is clearer.
 _NO_ANSWER_CODES = frozenset(
     {
         KafkaError._UNSUPPORTED_FEATURE,
@@ -36,7 +36,7 @@ class GroupMembers:
         self._group = group
 
     def client_ids(self) -> list[str]:
-        """The client id of each member; none when the broker may not or cannot tell. Raises `Unavailable`."""
+        """The client id of each member; none if the broker may not or cannot tell. Raises `Unavailable`."""
         futures = self._admin.describe_consumer_groups([self._group], request_timeout=REQUEST_SECONDS)
         try:
             members = futures[self._group].result().members

@@ -1,4 +1,4 @@
-"""Move what a consumer group has committed, while none of its members runs."""
+"""Move the committed offsets of a consumer group while none of its members runs."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,12 +11,12 @@ from streams.adapters.kafka.connection.transient_errors import repeat_if_transie
 from streams.core.errors import Conflict, NotFound, Unavailable
 from streams.ports.kafka import Partition
 
-# What Kafka answers while the group has members, by its protocol.
+# Kafka's errors while the group has members, by its protocol.
 _HAS_MEMBERS_CODES = (KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 
 
 class GroupsAdmin(TopicsAdmin):
-    """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` when no broker answers."""
+    """Moves groups. Names of groups and topics get the prefix. Raises `Unavailable` if no broker responds."""
 
     def rewind(self, group: str, topics: Iterable[str], since: datetime) -> int:
         """Commit the first records that were appended at `since` or later, where the group is further.
@@ -25,7 +25,7 @@ class GroupsAdmin(TopicsAdmin):
         """
         committed_offsets = self.offsets(group, topics)
         first_offsets = self._first_since(committed_offsets, since)
-        # Also what does not move: Kafka says only at a commit whether the group has members.
+        # Commit unmoved offsets too: only at a commit does Kafka say whether the group has members.
         new_offsets = {
             partition: min(first_offsets.get(partition, old.committed), old.committed)
             for partition, old in committed_offsets.items()
@@ -34,9 +34,9 @@ class GroupsAdmin(TopicsAdmin):
         return sum(old.committed - new_offsets[partition] for partition, old in committed_offsets.items())
 
     def skip(self, group: str, partition: Partition, offset: int) -> None:
-        """Commit the record behind `offset`, which the group reads next.
+        """Skip the record at `offset`, which the group reads next: commit the offset after it.
 
-        Raises `Conflict` when it reads another one next, or has members, and `NotFound` without such a partition.
+        Raises `Conflict` if it reads another record next, or has members, and `NotFound` without such a partition.
         """
         current_offsets = self.offsets(group, [partition.topic]).get(partition)
         if current_offsets is None:

@@ -24,14 +24,14 @@ from streams.core.errors import Misconfigured, Unavailable
 from streams.ports.kafka import Partition
 from streams.topics import DELIVER_GROUP, DELIVERIES, Topic, tier_of
 
-# The name of clusters of the embedded broker, which is librdkafka's mock.
+# The name of the embedded broker's clusters, which are librdkafka's mock.
 EMBEDDED_CLUSTER = "mockCluster"
 REQUEST_SECONDS = 10.0
 POLL_SECONDS = 0.05
 
 
 class Action(StrEnum):
-    """What `apply` would do with a topic."""
+    """An action that `apply` would take on a topic."""
 
     KEEP = "keep"
     CREATE = "create"
@@ -60,7 +60,7 @@ class TopicChange:
 
 
 class TopicsAdmin:
-    """Plans and applies changes. Declared names get `prefix`. Raises `Unavailable` when no broker answers."""
+    """Plans and applies changes. Declared names get `prefix`. Raises `Unavailable` if no broker responds."""
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:
         self._errors = ConnectionErrors()
@@ -92,7 +92,7 @@ class TopicsAdmin:
         return metadata
 
     def plan(self, declared_topics: Sequence[Topic], *, remove_retired: bool = False) -> list[TopicChange]:
-        """The change for each declared topic and each retired retry tier. Retired ones stay unless `remove_retired`."""
+        """The change for each declared topic and retired retry tier. Retired ones stay unless `remove_retired`."""
         existing = self.partition_counts()
         names = {topic.name for topic in declared_topics}
         retired_topics = {name: existing[name] for name in sorted(existing) if tier_of(name) and name not in names}
@@ -104,7 +104,7 @@ class TopicsAdmin:
         ]
 
     def apply(self, plan: Sequence[TopicChange], replication: int | None = None) -> None:
-        """Apply a plan. Raises `Misconfigured` before the first change when a part of the plan is refused."""
+        """Apply a plan. Raises `Misconfigured` before the first change if a part of the plan is refused."""
         if refused_changes := [change for change in plan if change.is_refused]:
             raise Misconfigured("; ".join(f"{change.topic.name}: {change.message}" for change in refused_changes))
         replication_factor = replication or min(3, len(self._metadata().brokers))
@@ -126,7 +126,7 @@ class TopicsAdmin:
         ]
         config_resources = [self._resource(change.topic) for change in plan if change.action is Action.CONFIGURE]
         removed_names = [self._prefix + change.topic.name for change in plan if change.action is Action.REMOVE]
-        # First: the sooner after the plan, the less likely that the tier has new records.
+        # Delete first: the sooner after the plan, the less likely that the tier has new records.
         _wait_for_all(self._admin.delete_topics(removed_names) if removed_names else {})
         _wait_for_all(self._admin.create_topics(new_topics) if new_topics else {})
         _wait_for_all(self._admin.create_partitions(new_partitions) if new_partitions else {})
@@ -134,7 +134,7 @@ class TopicsAdmin:
         self._wait_until_shown([change for change in plan if change.is_pending])
 
     def _wait_until_shown(self, changes: Sequence[TopicChange]) -> None:
-        """Wait until the brokers' metadata shows the changes of the controller: the next command relies on it."""
+        """Wait until the brokers' metadata shows the controller's changes, because the next command relies on it."""
         deadline = time.monotonic() + REQUEST_SECONDS
         while not self._is_shown(changes):
             if time.monotonic() > deadline:
@@ -153,10 +153,10 @@ class TopicsAdmin:
         return removed_topics.isdisjoint(existing) and not any(change.is_pending for change in differences)
 
     def incarnation(self, topic: str) -> str:
-        """What distinguishes this topic from another one of its name, made before or after it. Raises `Unavailable`."""
+        """Identifies this topic among topics of the same name, made before or after it. Raises `Unavailable`."""
         cluster = str(self._metadata().cluster_id)
         if cluster.startswith(EMBEDDED_CLUSTER):
-            # It has no ids of topics, and its topics are new at each start.
+            # The embedded broker has no topic ids, and its topics are new at each start.
             return f"{cluster}/{self._servers}"
         [description] = self._admin.describe_topics(TopicCollection([self._prefix + topic])).values()
         try:

@@ -11,7 +11,7 @@ SENTINEL_TIMEOUT_SECONDS = 20.0
 
 
 class BrokerClock:
-    """Compares the clocks at each sentinel. At the end of the topic its append time is the broker's time now.
+    """Compares the clocks at each sentinel. At the end of the topic, its append time is the broker's current time.
 
     An older sentinel can only show that this clock is slow. `on_change` is called when a doubt ends without a sentinel.
     """
@@ -30,7 +30,7 @@ class BrokerClock:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether `problems` is empty; cheaper, for each delivery."""
+        """Whether `problems` is empty; cheaper to check for each delivery."""
         return not self._is_doubted and abs(self._skew_seconds) <= MAX_SKEW_SECONDS
 
     def problems(self) -> list[str]:
@@ -49,9 +49,9 @@ class BrokerClock:
         self._is_doubted = False
 
     def reach_end(self) -> None:
-        """Note that the end of the topic is reached for the first time."""
+        """Note that the end of the topic was reached for the first time."""
         if self._is_sentinel_old:
-            # The next sentinel tells which. Without one `publish` is away, and the stage goes on.
+            # An old sentinel or a fast clock: the next sentinel shows which. Without one, `publish` is away: go on.
             self._is_doubted = True
             asyncio.get_running_loop().call_later(SENTINEL_TIMEOUT_SECONDS, self._clear_doubt)
 

@@ -1,4 +1,4 @@
-"""Read a compacted topic from its start to its end, then on; what `subscriptions` and `erasures` have in common."""
+"""Read a compacted topic from its start to its end, then on; the base of the `subscriptions` and `erasures` readers."""
 
 import asyncio
 import math
@@ -25,9 +25,9 @@ _SENTINEL_KEY = SENTINEL_KEY.encode()
 
 
 class CompactedTopicReader(ABC):
-    """Fills a table from a topic of one partition. It is ready only at the end, with all that the sentinel counts.
+    """Fills a table from a topic of one partition. It is ready only at the end, with all keys that the sentinel counts.
 
-    `table` and `sentinel` are what the subclass fills and checks.
+    The subclass fills `table` and checks `sentinel`.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class CompactedTopicReader(ABC):
         self._end = EndOffset(config, prefix + topic, outages)
         self._watchdog = watchdog(topic, self._readable_positions) if watchdog else None
         self._table_changed = asyncio.Condition()
-        # When the question was asked up to whose answer everything is read.
+        # When the end was last requested; every record before that end is read.
         self._caught_up_asked_at = -math.inf
 
     @property
     def is_ready(self) -> bool:
-        """Every key that the sentinel counted was read to the end of the topic, and the sentinel is trusted."""
+        """Whether every key that the sentinel counts was read to the topic's end, and the sentinel is trusted."""
         table = self._read_table
         return self._sentinel.is_at_end and table.is_complete() and table.is_readable() and self._sentinel.is_trusted
 
@@ -88,9 +88,9 @@ class CompactedTopicReader(ABC):
             self._sentinel.compare(self._read_table.sentinel, record.appended_at)
 
     async def run(self) -> None:
-        """Read until cancelled. Raises `TopicReaderFailed` when the topic was recreated.
+        """Read until cancelled. Raises `TopicReaderFailed` if the topic was recreated.
 
-        Raises `ConsumerStandsStill` where a watchdog is given.
+        Raises `ConsumerStandsStill` if a watchdog is given.
         """
         watchdogs = [self._watchdog.run] if self._watchdog else []
         await run_until_first_ends(self._thread.run, self._watch_end, *watchdogs)
@@ -103,18 +103,18 @@ class CompactedTopicReader(ABC):
         await self._wait_until(lambda: self.is_ready)
 
     async def _catch_up(self, ago: float = 0.0) -> None:
-        """Wait until every record is read that was on the topic `ago` seconds ago."""
+        """Wait until every record that was on the topic `ago` seconds ago is read."""
         await self.wait_until_ready()
         asked_at = time.monotonic()
         if asked_at - self._caught_up_asked_at >= ago:
             end = await self._end_offset()
-            # A record that was read meanwhile may be one of a newer release.
+            # A record that was read meanwhile may be from a newer release.
             if not self.is_ready or self._read_table.position < end:
                 await self._wait_until(lambda: self.is_ready and self._read_table.position >= end)
             self._caught_up_asked_at = asked_at
 
     async def _watch_end(self) -> None:
-        """Ask for the end again and again: it is before the position after the topic was recreated."""
+        """Request the end again and again: after the topic was recreated, it is before the position."""
         await self.wait_until_read()
         while True:
             await asyncio.sleep(WATCH_INTERVAL_SECONDS)
@@ -124,9 +124,9 @@ class CompactedTopicReader(ABC):
         return {} if self in self._broker else {Partition(self._topic, 0): self._read_table.position}
 
     async def _end_offset(self) -> int:
-        # The position is read before the question: what is appended meanwhile is no sign of another topic.
+        # Read the position before the request: records appended meanwhile do not mean another topic.
         end = await self._end.find_end(self._read_table.position)
-        # A consumer at the end of the topic hears nothing that would tell it that the broker is back.
+        # A consumer at the end of the topic gets no event when the broker is back.
         self._broker.end(self)
         return end
 
@@ -142,7 +142,7 @@ class CompactedTopicReader(ABC):
         async with self._table_changed:
             self._table_changed.notify_all()
 
-    # -- what the thread reads -------------------------------------------------------------------------------------
+    # -- records that the thread reads -----------------------------------------------------------------------------
 
     def _on_outage(self, error: KafkaError) -> None:
         self._broker.begin(self, error.str())

@@ -18,7 +18,7 @@ MAX_POLL_RECORDS = 500
 class CompactedTopicThread:
     """Polls the topic and hands its messages to the event loop, one batch at a time.
 
-    `on_messages` takes a batch, which may hold errors of single messages. `on_outage` takes the reason when no broker
+    `on_messages` takes a batch, which may contain errors of single messages. `on_outage` takes the reason if no broker
     answers. Both run on the event loop.
     """
 
@@ -40,7 +40,7 @@ class CompactedTopicThread:
         self._is_stopping = False
 
     async def run(self) -> None:
-        """Read until cancelled. Raises what `on_messages` raises, and `TopicReaderFailed` for a Kafka error."""
+        """Read until cancelled. Raises the errors of `on_messages`, and `TopicReaderFailed` for a Kafka error."""
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         thread = threading.Thread(target=self._serve, name=f"kafka-{self._topic}", daemon=True)
@@ -84,7 +84,7 @@ class CompactedTopicThread:
     def _hand_over(self, messages: Sequence[Message]) -> None:
         # The thread fetches the next batch while the loop applies this one.
         self._batch_taken.set()
-        # After a failure nothing more is applied: the batch that failed would be missing.
+        # After a failure no more is applied, because the failed batch would be missing.
         if self._finished.done():
             return
         if any(message.error() is None for message in messages):

@@ -1,4 +1,4 @@
-"""Ask where a compacted topic ends, which also shows whether the topic was recreated."""
+"""Request the end of a compacted topic, which also shows whether the topic was recreated."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -20,20 +20,20 @@ class TopicReaderFailed(ScormWebhooksError):
 
 
 class EndOffset:
-    """Asks with a separate client. On the client that reads, a question waits half a second behind the fetch."""
+    """Requests the end with a separate client. On the reading client, it would wait half a second behind the fetch."""
 
     def __init__(self, config: Mapping[str, Any], topic: str, outages: Outages) -> None:
         self._client = Consumer({**config, "enable.partition.eof": False, "logger": LIBRDKAFKA_LOGGER})
         self._topic = topic
         self._outages = outages
         self._has_lost_leader = False
-        # Whether the last question has no answer yet.
+        # Whether the last request has no response yet.
         self.is_away = False
 
     async def find_end(self, position: int) -> int:
-        """Ask for the next offset that will be written. Waits through an outage.
+        """Request the next offset that will be written. Waits through an outage.
 
-        Raises `TopicReaderFailed` when the end is before `position`.
+        Raises `TopicReaderFailed` if the end is before `position`.
         """
         end = await self._outages.retry(self._ask, RETRY_SECONDS, THREADS, BROKER)
         self.is_away = False
@@ -55,7 +55,7 @@ class EndOffset:
             raise
 
     def _request_end(self) -> int:
-        # One request. `get_watermark_offsets` sends two.
+        # One request, because `get_watermark_offsets` sends two.
         [latest] = self._client.offsets_for_times([TopicPartition(self._topic, 0, OFFSET_END)], REQUEST_SECONDS)
         if latest.error is not None or latest.offset < 0:
             raise KafkaException(latest.error or KafkaError(KafkaError._NO_OFFSET))

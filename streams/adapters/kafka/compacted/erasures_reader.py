@@ -1,4 +1,4 @@
-"""Know the erased learners by reading the topic `erasures`."""
+"""Track the erased learners by reading the topic `erasures`."""
 
 import asyncio
 import math
@@ -24,9 +24,9 @@ from streams.ports.runtime import Telemetry
 from streams.tasks import run_until_first_ends
 from streams.topics import ERASURES
 
-# The end of the topic is asked for this often, so that a frozen process or one without a broker notices it.
+# The end of the topic is requested this often, so that a frozen process or one without a broker notices it.
 CATCH_UP_INTERVAL_SECONDS = 0.5
-# A request begins only if every erasure is known that was on the topic this long ago.
+# A request begins only if every erasure that was on the topic this long ago is known.
 MAX_AGE_SECONDS = 2.0
 # A million small records take half as long as with the size of other readers, and the loop 20 ms for each batch.
 BATCH_RECORDS = 2000
@@ -48,13 +48,13 @@ class ErasuresReader(CompactedTopicReader):
     ) -> None:
         self.table = ErasuresTable(decrypt)
         self._telemetry = telemetry
-        # Until then the table may be relied on: one comparison for each delivery.
+        # Until this time the table is reliable: one comparison for each delivery.
         self._current_until = -math.inf
         sentinel = SentinelCheck(ERASURES, lambda ciphertext: True, outages)
         super().__init__(config, prefix, ERASURES, self.table, sentinel, outages, watchdog, BATCH_RECORDS)
 
     async def run(self) -> None:
-        """Read until cancelled. Raises what `CompactedTopicReader.run` raises."""
+        """Read until cancelled. Raises the errors of `CompactedTopicReader.run`."""
         await run_until_first_ends(super().run, self._stay_current)
 
     async def is_erased(self, delivery: Delivery) -> bool:

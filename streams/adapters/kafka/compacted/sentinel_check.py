@@ -1,4 +1,4 @@
-"""Check what the sentinels of a compacted topic say: its incarnation, and of `subscriptions` clock and keys."""
+"""Check the sentinels of a compacted topic: the incarnation, and for `subscriptions` also the clock and the keys."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -13,7 +13,7 @@ from streams.outage import ENCRYPTION_KEYS, Outages
 class SentinelCheck:
     """The last sentinel's verdict. `can_decrypt_check` says whether a key of this process decrypts the check text.
 
-    The sentinel of a topic that shall judge the `clock` has to be repeated regularly.
+    If a topic's sentinel judges the `clock`, it must be repeated regularly.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SentinelCheck:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether `problems` is empty; cheaper."""
+        """Whether `problems` is empty; this is cheaper."""
         return (self._clock is None or self._clock.is_trusted) and self not in self._keys
 
     def problems(self) -> list[str]:
@@ -43,7 +43,7 @@ class SentinelCheck:
         self.is_at_end = True
 
     def compare(self, sentinel: Sentinel, appended_at: datetime) -> None:
-        """Take a sentinel. Raises `TopicReaderFailed` when a new one has another incarnation."""
+        """Take a sentinel. Raises `TopicReaderFailed` if a new one has another incarnation."""
         if self.is_at_end and self._incarnation not in ("", sentinel.incarnation):
             raise TopicReaderFailed(f"{self._topic} has another incarnation: the topic was recreated")
         self._incarnation = sentinel.incarnation

@@ -44,14 +44,14 @@ class SubscriptionsReader(CompactedTopicReader):
         super().__init__(config, prefix, SUBSCRIPTIONS, self.table, sentinel, outages, watchdog)
 
     async def catch_up(self, ago: float = 0.0) -> SubscriptionsPosition:
-        """Wait until every record is read that was on the topic `ago` seconds ago. Returns the position reached."""
+        """Wait until every record that was on the topic `ago` seconds ago is read. Returns the position reached."""
         await self._catch_up(ago)
         return self.table.reached_position
 
     async def wait_for(self, position: SubscriptionsPosition) -> None:
-        """Wait until the table knows all that the writer of a delivery can have known."""
+        """Wait until the table has everything that the writer of a delivery may have read."""
         if position.incarnation != self.table.incarnation:
-            # The writer or this process read a topic that no longer exists. The end of the topic tells which.
+            # The writer or this process read a topic that no longer exists. The end of the topic shows which.
             await self.catch_up()
             return
         if self.is_ready and self.table.has_reached(position):

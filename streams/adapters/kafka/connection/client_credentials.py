@@ -30,21 +30,21 @@ class ClientCredentials:
     tls: ssl.SSLContext
 
     def fetch(self) -> Token:
-        """Raises `TokenUnavailable`."""
+        """Fetch a token. Raises `TokenUnavailable`."""
         try:
             return asyncio.run(self._fetch())
         except ProviderFailed as error:
             raise TokenUnavailable(str(error)) from None
 
     async def _fetch(self) -> Token:
-        # Imported here: without OAuth no process needs it.
+        # Imported here, because without OAuth no process needs it.
         import httpx2
 
         from streams.adapters.oidc.limited_transport import LimitedTransport, provider_call
 
         transport = LimitedTransport(httpx2.AsyncHTTPTransport(verify=self.tls, trust_env=False))
         form = {"grant_type": "client_credentials"} | ({"scope": self.scope} if self.scope else {})
-        # librdkafka does not encode the id and the secret either: what works there works here.
+        # librdkafka does not encode the id and the secret either, so what works there works here.
         basic = b64encode(f"{self.client_id}:{self.client_secret}".encode()).decode()
         headers = {"Authorization": f"Basic {basic}", "Accept": "application/json"}
         async with (
@@ -56,7 +56,7 @@ class ClientCredentials:
 
 
 def parse_response(status: int, body: bytes) -> Token:
-    """The token of a response. Raises `TokenUnavailable`, and never shows a text of the response but its error code."""
+    """The token of a response. Raises `TokenUnavailable`, which shows no text of the response but its error code."""
     try:
         response_fields = json.loads(body)
     except (ValueError, RecursionError):
@@ -90,7 +90,7 @@ def _expiry_of(token: str) -> float:
 
 
 def _parse_number(value: object) -> float | None:
-    """Some providers write numbers as texts."""
+    """The number; some providers write numbers as texts."""
     try:
         number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -103,7 +103,7 @@ def _host(url: str) -> str:
 
 
 def https_context(location: str | None, pem: str | None) -> ssl.SSLContext:
-    """TLS as in librdkafka: a given authority replaces those of the system. Raises `OSError`."""
+    """TLS as in librdkafka: a given authority replaces the system's authorities. Raises `OSError`."""
     if location in (None, "probe"):
         return ssl.create_default_context(cadata=pem)
     assert location is not None

@@ -16,12 +16,12 @@ Properties = dict[str, Any]
 SERVERS_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 PROPERTY_PREFIX = "KAFKA_CONFIG_"
 
-# They keep records from being lost, repeated, or produced to another partition.
+# These properties keep records from being lost, repeated, or produced to another partition.
 _PRODUCER_PROPERTIES = {
     "enable.idempotence": True,
     "acks": "all",
     "partitioner": "murmur2_random",
-    # The largest record that any of our topics takes, before compression. librdkafka's default is smaller.
+    # The largest record that any of our topics accepts, before compression. librdkafka's default is smaller.
     "message.max.bytes": MAX_RECORD_BYTES,
     # A batch of many records is never larger than the largest record.
     "batch.size": BATCH_BYTES,
@@ -52,7 +52,7 @@ OWN_PROPERTIES = frozenset(
     }
 )
 
-# Owned properties, by the variables that have their place.
+# Variables of our own for fixed properties.
 _VARIABLE_OF = {
     "bootstrap.servers": SERVERS_VARIABLE,
     "group.instance.id": "SCORM_WEBHOOKS_INSTANCE_ID",
@@ -60,19 +60,19 @@ _VARIABLE_OF = {
 }
 
 _PREFETCH_PROPERTIES = {
-    # A pause drops the records that are fetched ahead.
+    # A pause drops the records that were fetched ahead.
     "queued.min.messages": 500,
     "queued.max.messages.kbytes": 2_048,
     "fetch.message.max.bytes": 131_072,
     "fetch.max.bytes": 1_048_576,
     # With the default of a second, a consumer with this queue reads at most 8 000 records a second.
     "fetch.queue.backoff.ms": 5,
-    # A fetch ends when a record comes, so only a partition that is resumed waits: for the current fetch, which is
-    # without it. Each fetch costs the broker and the process as much as an event.
+    # A fetch ends when a record comes, so only a resumed partition waits: for the current fetch, which does not include
+    # it. Each fetch costs the broker and the process as much as an event.
     "fetch.wait.max.ms": 500,
 }
 
-# The caller of a test event waits for its attempt, which comes by such a fetch.
+# The caller of a test event waits for its attempt, whose record comes by such a fetch.
 BULK_WAIT_MS = 250
 
 # A consumer of a whole topic fills its queue at once, and librdkafka does not return this memory.
@@ -84,7 +84,7 @@ _SMALL_QUEUE_PROPERTIES = {
 
 
 def without_consumer_properties(base: Mapping[str, Any]) -> Properties:
-    """Properties of other clients than consumers: librdkafka warns of the rest at every start."""
+    """Properties of clients other than consumers: librdkafka warns of consumer properties at every start."""
     return {name: value for name, value in base.items() if not name.startswith(("fetch.", "queued."))}
 
 
@@ -101,7 +101,7 @@ def producer_config(base: Mapping[str, Any], *, linger_ms: float = 0) -> Propert
 def consumer_config(
     base: Mapping[str, Any], group: str, instance_id: str | None = None, *, is_bulk: bool = False
 ) -> Properties:
-    """Properties of a member of `group` that commits explicitly, without those of the group's protocol.
+    """Properties of a member of `group` that commits explicitly, without the properties of the group's protocol.
 
     `instance_id` is a name that survives a restart. With `is_bulk`, a fetch waits for more records, which saves the
     broker requests.
@@ -134,7 +134,7 @@ def subscriptions_config(base: Mapping[str, Any]) -> Properties:
 def kafka_properties(environ: Mapping[str, str]) -> Properties:
     """librdkafka's properties from `KAFKA_BOOTSTRAP_SERVERS` and every `KAFKA_CONFIG_<PROPERTY>`.
 
-    `KAFKA_CONFIG_SECURITY_PROTOCOL` is `security.protocol`. With OAuth they have a token source, which the clients
+    `KAFKA_CONFIG_SECURITY_PROTOCOL` is `security.protocol`. With OAuth they include a token source, which the clients
     share. Raises `Misconfigured`, naming the variable.
     """
     servers = environ.get(SERVERS_VARIABLE, "").strip()
@@ -161,7 +161,7 @@ def variable(property_name: str) -> str:
 
 
 def _with_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
-    """The properties with those of Amazon MSK, where `KAFKA_MSK_REGION` is set."""
+    """The properties, with those of Amazon MSK if `KAFKA_MSK_REGION` is set."""
     conflicts = [name for name in properties if name.startswith("sasl.")]
     if properties.get("security.protocol", "sasl_ssl").lower() != "sasl_ssl":
         conflicts.append("security.protocol")
@@ -172,7 +172,7 @@ def _with_msk(properties: Properties, environ: Mapping[str, str]) -> Properties:
 
 def _validate(properties: Properties) -> None:
     """Let librdkafka check names and values, with a client that does not connect. Raises `Misconfigured`."""
-    # A client with OAuth would fetch a token at once, and its end would wait for it. GSSAPI has better words elsewhere.
+    # An OAuth client would fetch a token at once, and its end would wait for it. GSSAPI has better words elsewhere.
     check_properties = (
         {"security.protocol": "plaintext"} if mechanism_of(properties) in ("GSSAPI", "OAUTHBEARER") else {}
     )

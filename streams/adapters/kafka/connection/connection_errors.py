@@ -1,4 +1,4 @@
-"""Remember why brokers cannot be reached. librdkafka reports it to a callback, and not to the call that fails."""
+"""Remember why brokers cannot be reached. librdkafka reports it to a callback, not to the call that fails."""
 
 import re
 from collections.abc import Callable
@@ -7,18 +7,18 @@ from confluent_kafka import KafkaError
 
 from streams.core.errors import Unavailable
 
-# librdkafka counts in its reasons: without the counts a reason that does not change is one text.
+# librdkafka puts counts into its reasons: without the counts, a reason that does not change is one text.
 _COUNTS = re.compile(r"\s*\(after \d+ms(?:[^()]|\([^()]*\))*\)")
 
 
 def unreachable_error(servers: str, reason: KafkaError) -> Unavailable:
-    """The error for brokers that do not answer: which ones, and why."""
+    """The error for brokers that do not respond: which ones, and why."""
     reason_text = _COUNTS.sub("", reason.str())
     return Unavailable(f"Kafka does not answer: KAFKA_BOOTSTRAP_SERVERS is {servers} ({reason_text})")
 
 
 class ConnectionErrors:
-    """An `error_cb`. It keeps the last error, and calls `on_outage` with it when no broker is left."""
+    """An `error_cb`. It keeps the last error, and calls `on_outage` with it if no broker is left."""
 
     def __init__(self, on_outage: Callable[[KafkaError], object] | None = None) -> None:
         self._on_outage = on_outage
@@ -32,5 +32,5 @@ class ConnectionErrors:
             self._on_outage(self.last_error or error)
 
     def clear(self) -> None:
-        """Forget the last error, after a broker answered."""
+        """Forget the last error after a broker responded."""
         self.last_error = None

@@ -17,7 +17,7 @@ ROLE_SESSION = "scorm-webhooks"
 
 
 def msk_of(environ: Mapping[str, str]) -> dict[str, Any]:
-    """librdkafka's properties for MSK; none without `KAFKA_MSK_REGION`. Raises `Misconfigured`."""
+    """librdkafka's properties for MSK; empty without `KAFKA_MSK_REGION`. Raises `Misconfigured`."""
     region, role = environ.get(REGION_VARIABLE, "").strip(), environ.get(ROLE_ARN_VARIABLE, "").strip()
     if role and not region:
         raise Misconfigured(f"{ROLE_ARN_VARIABLE} is set, but {REGION_VARIABLE} is not")
@@ -25,7 +25,7 @@ def msk_of(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def msk_properties(region: str, role_arn: str | None = None, name: str = "region") -> dict[str, Any]:
-    """librdkafka's properties for MSK, with a token source. `name` is that of the region in errors.
+    """librdkafka's properties for MSK, with a token source. `name` is the region's name in errors.
 
     Raises `Misconfigured`.
     """
@@ -38,17 +38,17 @@ def msk_properties(region: str, role_arn: str | None = None, name: str = "region
 
 
 class MskTokens:
-    """Signs tokens with the credentials that AWS's libraries find, or with those of `role_arn`."""
+    """Signs tokens with the credentials that AWS's libraries find, or with the credentials of `role_arn`."""
 
     def __init__(self, region: str, role_arn: str | None) -> None:
         self._region = region
         self._role_arn = role_arn
-        # It keeps credentials, and refreshes them.
+        # The session keeps credentials, and refreshes them.
         self._session: Any = None
 
     def fetch(self) -> Token:
-        """Raises `TokenUnavailable`."""
-        # Imported here: without MSK no process needs these.
+        """Sign a token. Raises `TokenUnavailable`."""
+        # Imported here, because without MSK no process needs these.
         from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
         from botocore.exceptions import BotoCoreError, ClientError
 
@@ -83,7 +83,7 @@ class MskTokens:
 
 
 def _to_provider(credentials: Any) -> Any:
-    """Credentials in the form that AWS's signer takes."""
+    """Credentials in the form that AWS's signer accepts."""
     from botocore.credentials import CredentialProvider
 
     class Given(CredentialProvider):  # type: ignore[misc]

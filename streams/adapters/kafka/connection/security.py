@@ -1,4 +1,4 @@
-"""How clients sign in: check the SASL mechanism, and make the token source of OAUTHBEARER."""
+"""Authentication of clients: check the SASL mechanism, and make the token source of OAUTHBEARER."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ OAUTH_PREFIX = "sasl.oauthbearer."
 _ENDPOINT_PROPERTY = f"{OAUTH_PREFIX}token.endpoint.url"
 _ID_PROPERTIES = (f"{OAUTH_PREFIX}client.id", f"{OAUTH_PREFIX}client.credentials.client.id")
 _SECRET_PROPERTIES = (f"{OAUTH_PREFIX}client.secret", f"{OAUTH_PREFIX}client.credentials.client.secret")
-# What a source of our own honours. librdkafka itself does the rest, such as assertions.
+# The options that our own token source supports. librdkafka itself does the rest, such as assertions.
 SUPPORTED_OPTIONS = frozenset(
     {
         *_ID_PROPERTIES,
@@ -33,9 +33,9 @@ SUPPORTED_OPTIONS = frozenset(
 
 
 def with_token_source(properties: Mapping[str, Any], name_of: Callable[[str], str]) -> Properties:
-    """The properties, with a token source as `oauth_cb` where OAUTHBEARER asks for one.
+    """The properties, with a token source as `oauth_cb` if OAUTHBEARER requires one.
 
-    `name_of` gives a property the name that people set. Raises `Misconfigured`.
+    `name_of` returns the name of a property that people set. Raises `Misconfigured`.
     """
     secured_properties = dict(properties)
     if not str(secured_properties.get("security.protocol", "")).lower().startswith("sasl_"):
@@ -73,13 +73,13 @@ def token_source(properties: Mapping[str, Any]) -> TokenSource | None:
 
 
 def require_token(properties: Mapping[str, Any]) -> None:
-    """Raises `TokenUnavailable` while these clients have no token. It may wait for one."""
+    """Raise `TokenUnavailable` while these clients have no token. It may wait for one."""
     if source := token_source(properties):
         source.token()
 
 
 def is_client_credentials(properties: Mapping[str, Any]) -> bool:
-    """Whether a source of our own does all that these properties ask for."""
+    """Whether our own token source supports everything that these properties require."""
     names = {name for name in properties if name.startswith((OAUTH_PREFIX, "https."))}
     return (
         names <= SUPPORTED_OPTIONS

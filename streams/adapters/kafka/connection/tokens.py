@@ -1,4 +1,4 @@
-"""The OAuth token of this process, which all its Kafka clients share."""
+"""The OAuth token of this process, shared by all its Kafka clients."""
 
 import asyncio
 import threading
@@ -11,12 +11,12 @@ from streams.adapters.threads import THREADS, run_in_daemon_thread
 from streams.core.errors import TokenUnavailable
 from streams.outage import KAFKA_TOKEN, Outages
 
-# librdkafka looks for a new token each second, and authenticates again after 90 % of the time that a token is valid.
+# librdkafka looks for a new token each second, and authenticates again after 90 % of a token's lifetime.
 RENEWAL_SHARE = 0.6
-# The part of a token's time after which librdkafka asks for the next.
+# The part of a token's lifetime after which librdkafka requests the next.
 REFRESH_SHARE = 0.8
 FETCH_TIMEOUT_SECONDS = 10.0
-# confluent-kafka waits ten seconds for the token of a new client, and fails then.
+# confluent-kafka waits ten seconds for the token of a new client, then fails.
 CALLBACK_TIMEOUT_SECONDS = 6.0
 RETRY_SECONDS = 2.0
 MAX_TOKEN_CHARACTERS = 64 * 1024
@@ -24,13 +24,13 @@ MAX_TOKEN_CHARACTERS = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, and for how many seconds it is valid."""
+    """A bearer token, and the seconds for which it is valid."""
 
     value: str = field(repr=False)
     seconds: float
 
 
-# Asks for a new token. Raises `TokenUnavailable`.
+# Requests a new token. Raises `TokenUnavailable`.
 Fetch = Callable[[], Token]
 # An `oauth_cb` of librdkafka returns the token, its end in seconds since 1970, the principal, and SASL extensions.
 CallbackResult = tuple[str, float, str, dict[str, str]]
@@ -39,8 +39,8 @@ CallbackResult = tuple[str, float, str, dict[str, str]]
 class TokenSource:
     """Keeps a token until shortly before its end. It is librdkafka's `oauth_cb`, and safe to share between threads.
 
-    One fetch at a time, on its own thread. A caller waits for it only without a valid token. After a failure the next
-    fetch begins `RETRY_SECONDS` later at the earliest.
+    There is one fetch at a time, on its own thread. A caller waits for it only if there is no valid token. After a
+    failure the next fetch begins `RETRY_SECONDS` later at the earliest.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TokenSource:
         self._problem: str | None = None
 
     def token(self, wait_seconds: float | None = None) -> Token:
-        """A token that is valid. Raises `TokenUnavailable`."""
+        """A valid token. Raises `TokenUnavailable`."""
         fetch_ended = self._begin_if_due()
         if self._seconds_left() <= 0 and fetch_ended:
             self._wait(fetch_ended, wait_seconds)
@@ -81,7 +81,7 @@ class TokenSource:
     def renew(self) -> float:
         """Fetch a token if it is time for one. Returns the seconds until the next. Raises `TokenUnavailable`.
 
-        It raises while the last token is valid, too: somebody should know before it ends.
+        It raises even while the last token is valid, so that somebody knows before the token ends.
         """
         fetch_ended = self._begin_if_due()
         if fetch_ended and not self._wait(fetch_ended):
@@ -92,7 +92,7 @@ class TokenSource:
             return max(self._seconds_until_renewal(), 0.0)
 
     def __call__(self, config: str) -> CallbackResult:
-        """What librdkafka asks for. Without a valid token it gets the last one, and asks again soon.
+        """Called by librdkafka. Without a valid token it returns the last one, and librdkafka asks again soon.
 
         It must not raise: confluent-kafka 2.16 then ends the call that makes a consumer with a `SystemError`.
         """
@@ -100,7 +100,7 @@ class TokenSource:
             token = self.token(CALLBACK_TIMEOUT_SECONDS)
         except TokenUnavailable:
             token = self._token or Token("unavailable", 0)
-        # It shall ask when the next one is there: the end that it is told is earlier than that of the token.
+        # librdkafka should ask when the next token is there, so the end that it gets is earlier than the token's.
         seconds = max(self._seconds_until_renewal() / REFRESH_SHARE, RETRY_SECONDS)
         return token.value, time.time() + seconds, "", self.extensions
 
@@ -111,7 +111,7 @@ class TokenSource:
         return self._seconds_left() - (1 - RENEWAL_SHARE) * self._token.seconds if self._token else 0.0
 
     def _begin_if_due(self) -> threading.Event | None:
-        """The fetch that is under way, perhaps since now."""
+        """The fetch in progress, which may have just begun."""
         with self._lock:
             has_just_failed = self._problem is not None and self._now() - self._failed_at < RETRY_SECONDS
             if self._fetch_ended is None and self._seconds_until_renewal() <= 0 and not has_just_failed:
@@ -153,7 +153,7 @@ def _try_fetch(fetch: Fetch) -> tuple[Token | None, str | None]:
 
 
 def check_token(token: Token) -> Token:
-    """The token. Raises `TokenUnavailable` for one that cannot be sent in a SASL message."""
+    """Check a token and return it. Raises `TokenUnavailable` if it cannot be sent in a SASL message."""
     if not token.value.isascii() or not token.value.isprintable() or " " in token.value or not token.value:
         raise TokenUnavailable("the token for Kafka is not one word of ASCII")
     if token.seconds <= 0:

@@ -1,4 +1,4 @@
-"""Repeat requests whose errors pass: of a cluster or a topic that just started, of a group that changes."""
+"""Repeat requests whose errors are transient: of a cluster or topic that just started, or of a changing group."""
 
 import time
 from collections.abc import Callable, Set
@@ -25,7 +25,7 @@ Response = TypeVar("Response")
 def repeat_if_transient(
     request: Callable[[], Response], seconds: float, transient_codes: Set[int] = _TRANSIENT_CODES
 ) -> Response:
-    """Repeat a request while the code of its error is transient. Raises its `KafkaException` after `seconds`."""
+    """Repeat a request while its error code is transient. Raises its `KafkaException` after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -38,7 +38,7 @@ def repeat_if_transient(
 
 
 def require_accepted(answer: list[TopicPartition]) -> list[TopicPartition]:
-    """The answer. Raises the first partition's error as `KafkaException`."""
+    """Return the answer. Raises the first partition's error as `KafkaException`."""
     if error := next((partition.error for partition in answer if partition.error), None):
         raise KafkaException(error)
     return answer

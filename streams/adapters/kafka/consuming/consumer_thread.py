@@ -26,15 +26,15 @@ PROTOCOL_TIMEOUT_SECONDS = 5.0
 REVOKE_TIMEOUT_SECONDS = 8.0
 # Longer than the time between two heartbeats.
 READ_COMMITS_TIMEOUT_SECONDS = 10.0
-# Shorter than the time after which librdkafka takes a thread that does not poll for dead.
+# Shorter than the time after which librdkafka considers a thread that does not poll dead.
 TAKE_OVER_TIMEOUT_SECONDS = 120.0
 LAST_COMMIT_TIMEOUT_SECONDS = 6.0
 
-# The first one is a broker's whose release has the protocol, while its cluster is not finally upgraded.
+# The first error comes from a broker whose release has the protocol, but whose cluster is not finally upgraded.
 _NO_SUCH_PROTOCOL_CODES = (KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE)
 
 Command = Callable[[Consumer], None]
-# Takes the result of a commit.
+# Receives the result of a commit.
 Settle = Callable[[KafkaError | None], None]
 # Topic, partition, offset.
 PartitionEnd = tuple[str, int, int]
@@ -45,11 +45,11 @@ class ConsumerFailed(ScormWebhooksError):
 
 
 def rewind(consumer: Consumer, target: TopicPartition) -> None:
-    """Read a paused partition again from this offset. Raises `ConsumerFailed`: what is behind it would be skipped."""
+    """Read a paused partition again from this offset. Raises `ConsumerFailed`, because records would be skipped."""
     try:
         consumer.seek(target)
     except KafkaException as error:
-        # One that was revoked meanwhile is read by its next owner.
+        # If the partition was revoked meanwhile, its next owner reads it.
         if any((one.topic, one.partition) == (target.topic, target.partition) for one in consumer.assignment()):
             place = f"{target.topic} {target.partition} to offset {target.offset}"
             raise ConsumerFailed(f"Kafka's client does not rewind {place}: {error}") from None
@@ -64,7 +64,7 @@ class _NoSuchProtocol(ConsumerFailed):
 
 
 class ThreadOwner(Protocol):
-    """What the thread tells. Only `tell_loop` and `ask_handler` run on the thread, the others on the event loop."""
+    """The thread's callbacks. Only `tell_loop` and `ask_handler` run on the thread, the others on the event loop."""
 
     @property
     def is_away(self) -> bool: ...
@@ -139,7 +139,7 @@ class ConsumerThread:
         self._owner.tell_loop(self._owner.on_finished, outcome)
 
     def _decide_protocol(self) -> bool:
-        """Ask a broker which protocol it has. False when none answers."""
+        """Ask a broker which protocol it has. False if none responds."""
         config = {**self._config, "error_cb": self._connection_errors}
         try:
             has_consumer = has_consumer_protocol(config, self._prefix + self._topics[0], PROTOCOL_TIMEOUT_SECONDS)
@@ -174,7 +174,7 @@ class ConsumerThread:
         finally:
             self._is_closing = True
             consumer.close()
-            # A commit that was dropped needs a result, too: its caller waits.
+            # A dropped commit needs a result too, because its caller waits.
             for _, settle in self.pending_commits:
                 settle(KafkaError(KafkaError._DESTROY))
             self.pending_commits.clear()
@@ -191,7 +191,7 @@ class ConsumerThread:
 
     def _run_commands(self, consumer: Consumer) -> None:
         while self.commands:
-            # A partition that was revoked meanwhile cannot be paused or resumed, and need not be.
+            # A partition that was revoked meanwhile cannot be paused or resumed, nor need it be.
             with suppress(KafkaException):
                 self.commands.popleft()(consumer)
 
@@ -230,7 +230,7 @@ class ConsumerThread:
             self._connection_errors(error)
 
     def _check_outage(self, consumer: Consumer) -> None:
-        """Ask for metadata during an outage: no other event tells that the broker is back."""
+        """Request metadata during an outage, because no other event shows that the broker is back."""
         if self._owner.is_away and time.monotonic() >= self._next_check_at:
             self._next_check_at = time.monotonic() + RETRY_SECONDS
             with suppress(KafkaException):
@@ -239,7 +239,7 @@ class ConsumerThread:
                 self._owner.tell_loop(self._owner.on_available)
 
     def commit(self, consumer: Consumer, ends: list[TopicPartition], settle: Settle) -> None:
-        """Start a commit, and read on meanwhile. `settle` takes its result, which may take minutes in an outage."""
+        """Start a commit, and read on meanwhile. `settle` gets its result, which may take minutes in an outage."""
         self.pending_commits.append((_partition_ends(ends), settle))
         try:
             consumer.commit(offsets=ends, asynchronous=True)
@@ -269,7 +269,7 @@ class ConsumerThread:
             last_commits = {self._partition(tp): commit_of(tp) for tp in commits}
             for tp in commits:
                 tp.offset = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
-            # Without the offsets librdkafka asks for them by itself, and not again when the coordinator refuses: the
+            # Without the offsets librdkafka requests them by itself, but not again if the coordinator refuses: the
             # partition would never be read.
             self._protocol.assign(consumer, commits)
         # librdkafka remembers a pause across rebalances: a partition that comes back would never be read.
@@ -279,7 +279,7 @@ class ConsumerThread:
     def _commits_of(self, consumer: Consumer, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """The last commits, without which nothing can be read. Waits for the broker; raises `ConsumerFailed`.
 
-        Returns nothing when the thread is to stop.
+        Returns nothing if the thread is to stop.
         """
         deadline = time.monotonic() + TAKE_OVER_TIMEOUT_SECONDS
         while True:

@@ -1,4 +1,4 @@
-"""End a process whose consumer stands still, so that its supervisor starts it again."""
+"""End a process whose consumer stands still, so that its supervisor restarts it."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -8,29 +8,29 @@ from streams.core.errors import ScormWebhooksError, Unavailable
 from streams.ports.kafka import Partition
 from streams.ports.runtime import Telemetry
 
-# Comparisons within the time of a standstill.
+# The number of comparisons within the time of a standstill.
 CHECKS_PER_STANDSTILL = 3
 
 Positions = Callable[[], Mapping[Partition, int]]
 
 
 class ConsumerStandsStill(ScormWebhooksError):
-    """The consumer reads nothing, although there are records; the process must exit and start again."""
+    """The consumer reads nothing although there are records; the process must exit and start again."""
 
 
 class Probe(Protocol):
-    """Looks with another client whether there are records."""
+    """Checks with another client whether there are records."""
 
     async def find_readable(self, positions: Mapping[Partition, int]) -> set[Partition]:
         """The partitions that have a record at this offset or later. Raises `Unavailable`."""
 
 
 class ConsumerWatchdog:
-    """Compares where a consumer stands with what another client can read, `CHECKS_PER_STANDSTILL` times in `seconds`.
+    """Compares a consumer's position with what another client can read, `CHECKS_PER_STANDSTILL` times in `seconds`.
 
     `positions` has the next offset of each partition that should be read now: assigned, not paused, with nothing in
-    hand, and with a broker that answers. With 0 seconds it does nothing. `on_standstill` is called before it raises: a
-    consumer that stands still may also hang when it is closed.
+    hand, and with a broker that responds. With 0 seconds it does nothing. `on_standstill` is called before it raises,
+    because a consumer that stands still may also hang when it is closed.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class ConsumerWatchdog:
             await self.check(loop.time())
 
     def reset(self, partitions: Iterable[Partition]) -> None:
-        """Start the time of these partitions again: they were assigned, or resumed after a pause."""
+        """Restart the time of these partitions: they were assigned, or resumed after a pause."""
         self._reset_partitions.update(partitions)
 
     async def check(self, now: float) -> None:
-        """Compare once. A partition that moves costs no request."""
+        """Compare once. A partition whose position moves costs no request."""
         if now - self._checked_at > 2 * self._seconds / CHECKS_PER_STANDSTILL:
-            # This process was frozen or starved: its consumer has only now gone on.
+            # This process was frozen or starved: its consumer has only just resumed.
             self._last_positions, self._unread_since = {}, {}
         self._checked_at = now
         self._last_positions = {
@@ -81,9 +81,9 @@ class ConsumerWatchdog:
         try:
             unread_partitions = await self._probe.find_readable(unmoved_partitions)
         except Unavailable:
-            # Without a broker that answers, nobody can say whether there are records.
+            # Without a broker that responds, nobody can say whether there are records.
             unread_partitions = set()
-        # What was read, paused or revoked during the question stands still no more.
+        # A partition that was read, paused or revoked during the request no longer stands still.
         unread_partitions &= self._unmoved_positions().keys() - self._reset_partitions
         self._last_positions = self._positions()
         self._unread_since = {position: self._unread_since.get(position, now) for position in unread_partitions}
@@ -94,7 +94,7 @@ class ConsumerWatchdog:
             self._fail(oldest_partition, seconds)
 
     def _unmoved_positions(self) -> dict[Partition, int]:
-        """The partitions that stand where they stood at the last look."""
+        """The partitions whose position has not moved since the last check."""
         return {position: at for position, at in self._positions().items() if self._last_positions.get(position) == at}
 
     def _fail(self, partition: Partition, seconds: float) -> None:
@@ -110,5 +110,5 @@ class ConsumerWatchdog:
         )
 
 
-# Makes the watchdog of a consumer from its name and its positions.
+# Makes the watchdog of a consumer from the consumer's name and positions.
 NewWatchdog = Callable[[str, Positions], ConsumerWatchdog]

@@ -1,4 +1,4 @@
-"""The two protocols by which the members of a group share its partitions, and which of them a broker has."""
+"""The two protocols by which group members share partitions, and which of them a broker has."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ AUTO, CONSUMER, CLASSIC = "auto", "consumer", "classic"
 _PROPERTIES: dict[str, dict[str, Any]] = {
     # KIP-848. The broker sets the timers: librdkafka refuses session and heartbeat settings.
     CONSUMER: {"group.protocol": "consumer", "group.remote.assignor": "range"},
-    # A rebalance stops all members: a killed one has time to come back by its name, and heartbeats tell the others.
+    # A rebalance stops all members: a killed member has time to return by its name, and heartbeats tell the others.
     CLASSIC: {
         "group.protocol": "classic",
         "partition.assignment.strategy": "range",
@@ -23,7 +23,7 @@ _PROPERTIES: dict[str, dict[str, Any]] = {
         "heartbeat.interval.ms": 1_000,
     },
 }
-# With an older version librdkafka repeats its request and reports no error. Its log has the version of the broker.
+# With an older version librdkafka repeats its request and reports no error. Its log contains the broker's version.
 _VERSION_PATTERN = re.compile(r"ApiKey ConsumerGroupHeartbeat \(68\) Versions \d+\.\.(\d+)")
 _MIN_VERSION = 1
 
@@ -46,7 +46,7 @@ class GroupProtocol:
         return _PROPERTIES[self._name]
 
     def decide(self, *, has_consumer: bool) -> None:
-        """Note what the brokers have. Raises `Misconfigured` when they lack what was chosen."""
+        """Note which protocol the brokers have. Raises `Misconfigured` if they lack the chosen one."""
         if not has_consumer and self._choice == CONSUMER:
             raise Misconfigured(
                 "SCORM_WEBHOOKS_KAFKA_GROUP_PROTOCOL is consumer, which the brokers do not have: set it to auto"
@@ -55,7 +55,7 @@ class GroupProtocol:
         self.is_decided = True
 
     def assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Begin to read these: in addition to others, or with `classic` these alone."""
+        """Begin to read these partitions: in addition to others, or with `classic` only these."""
         if self.is_classic:
             consumer.assign(partitions)
         else:

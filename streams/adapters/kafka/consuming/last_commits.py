@@ -6,8 +6,8 @@ from streams.adapters.kafka.connection.transient_errors import repeat_if_transie
 
 _TRANSIENT_CODES = frozenset(
     {
-        # Until a heartbeat has told the client its newer epoch. librdkafka itself asks again only for the offsets from
-        # which it reads.
+        # Until a heartbeat has given the client its newer epoch. librdkafka itself repeats only the request for the
+        # offsets from which it reads.
         KafkaError.STALE_MEMBER_EPOCH,
         KafkaError.UNSTABLE_OFFSET_COMMIT,
         KafkaError.REBALANCE_IN_PROGRESS,
@@ -20,14 +20,14 @@ _TRANSIENT_CODES = frozenset(
 
 
 def read_commits(consumer: Consumer, partitions: list[TopicPartition], seconds: float) -> list[TopicPartition]:
-    """The commits of these partitions. Asks again for up to `seconds`; raises `KafkaException`."""
+    """The commits of these partitions. Repeats the request for up to `seconds`; raises `KafkaException`."""
     return repeat_if_transient(
         lambda: require_accepted(consumer.committed(partitions, seconds)), seconds, _TRANSIENT_CODES
     )
 
 
 def write_commits(consumer: Consumer, ends: list[TopicPartition], seconds: float) -> None:
-    """Commit, and wait for the answer. Tries again for up to `seconds`; raises `KafkaException`."""
+    """Commit, and wait for the response. Repeats this for up to `seconds`; raises `KafkaException`."""
     repeat_if_transient(
         lambda: require_accepted(consumer.commit(offsets=ends, asynchronous=False)), seconds, _TRANSIENT_CODES
     )

@@ -38,7 +38,7 @@ def _partition(topic: str, prefix: str, number: int) -> Partition:
 
 
 def append_time(seconds: float) -> datetime:
-    """When a record was appended, from seconds since 1970. A time outside the calendar becomes 1970."""
+    """The append time of a record, from seconds since 1970. A time outside the calendar becomes 1970."""
     try:
         return datetime.fromtimestamp(max(seconds, 0), UTC)
     except (ValueError, OverflowError, OSError):
@@ -66,15 +66,15 @@ def headers_of(pairs: Iterable[tuple[str, bytes | None]] | None) -> tuple[tuple[
 
 
 def commit_of(tp: TopicPartition) -> Commit | None:
-    """The commit of a partition. None without a commit."""
+    """The commit of a partition; None if there is none."""
     return Commit(tp.offset, tp.metadata or "") if tp.offset >= 0 else None
 
 
 def is_stored(message: Message) -> bool:
-    """Whether a record that was acknowledged is surely on its topic.
+    """Whether an acknowledged record is certain to be on its topic.
 
     librdkafka 2.16 takes a broker's "duplicate sequence number" for an acknowledgement, which then has no offset. After
-    an error on a partition that was just made, the record it speaks of may be another.
+    an error on a partition that was just made, the number may belong to another record.
     """
     offset = message.offset()
     return offset is not None and offset >= 0

@@ -58,7 +58,7 @@ class KafkaRecordConsumer:
     async def run(self, handler: RecordHandler) -> None:
         """Pass records to `handler` until cancelled, then leave the group.
 
-        Raises `ConsumerFailed` on a fatal error, `ConsumerStandsStill`, and what the handler raises.
+        Raises `ConsumerFailed` on a fatal error, `ConsumerStandsStill`, and the handler's exceptions.
         """
         self._handler = handler
         self._loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ class KafkaRecordConsumer:
         return problems or self._membership.readiness_problems()
 
     def subscribe(self, partitions: Mapping[str, int]) -> None:
-        """Read these topics from now on. `partitions` has their partition counts."""
+        """Read these topics from now on. `partitions` has the partition count of each."""
         self._membership.expect(sum(partitions.values()))
         topics = sorted(partitions)
         if topics == sorted(self._topics):
@@ -126,7 +126,7 @@ class KafkaRecordConsumer:
         self._send_command(lambda consumer: consumer.resume([target]))
 
     async def commit(self, commits: Mapping[Partition, Commit]) -> None:
-        """Commit and wait for the broker's response. Raises `Unavailable` when it refuses."""
+        """Commit and wait for the broker's response. Raises `Unavailable` if it refuses."""
         commit_future: asyncio.Future[None] = self._loop.create_future()
 
         def settle(error: KafkaError | None) -> None:
@@ -137,7 +137,7 @@ class KafkaRecordConsumer:
         if self._finished.done() or thread is None or thread.is_stopping:
             raise Unavailable("the consumer is closed")
         self._send_command(lambda consumer: thread.commit(consumer, ends, partial(self.tell_loop, settle)))
-        # A thread that ends meanwhile runs no more commands.
+        # If the thread ends meanwhile, it runs no more commands.
         await asyncio.wait({commit_future, self._finished}, return_when=asyncio.FIRST_COMPLETED)
         if not commit_future.done():
             raise Unavailable("the consumer is closed")
@@ -180,7 +180,7 @@ class KafkaRecordConsumer:
         self.on_available()
 
     def _call_handler(self, call: Callable[[Message], None], message: Message) -> None:
-        # After a failure of the handler, a later commit would include what it missed.
+        # After a failure of the handler, a later commit would include the records that it missed.
         if self._finished.done():
             return
         try:

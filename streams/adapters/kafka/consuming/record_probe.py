@@ -1,4 +1,4 @@
-"""Look with another client whether a partition has a record to read."""
+"""Check with another client whether a partition has a record to read."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -17,10 +17,10 @@ MAX_READ_SECONDS = 5.0
 
 
 class RecordProbe:
-    """Each look opens a consumer of its own on a thread, and closes it.
+    """Each check opens a consumer of its own on a thread, and closes it.
 
-    Only a record that can be read counts. Offsets have holes: markers of transactions, records of aborted ones, and
-    what compaction or a person deleted.
+    Only a readable record counts. Offsets have holes: markers of transactions, records of aborted ones, and records
+    that compaction or a person deleted.
     """
 
     def __init__(self, properties: Mapping[str, Any], prefix: str) -> None:

@@ -9,7 +9,7 @@ from streams.core.errors import Unavailable
 
 CHECK_INTERVAL_SECONDS = 3.0
 REQUEST_SECONDS = 2.0
-# A broker that just started may not know every topic yet. To unsubscribe then would move partitions.
+# A broker that just started may not know every topic yet. Unsubscribing then would move partitions.
 CHECKS_UNTIL_DELETED = 3
 
 
@@ -46,7 +46,7 @@ class TopicsWatch:
             await asyncio.sleep(self._every_seconds)
 
     async def check(self) -> None:
-        """Check once. While no broker answers, nothing changes."""
+        """Check once. While no broker responds, nothing changes."""
         try:
             existing = await run_in_daemon_thread(lambda: self._existing(REQUEST_SECONDS))
         except Unavailable:

@@ -1,4 +1,4 @@
-"""Track which topics take no records at the moment. Each outage is logged once at its start and once at its end."""
+"""Track the topics that accept no records at the moment. Each outage is logged once at its start and at its end."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError
 from streams.outage import BROKER, BROKER_AWAY, TOPIC, Outage, Outages
 from streams.ports.runtime import Telemetry
 
-# librdkafka's negative codes for errors in a broker's metadata. All other errors of a broker have positive codes.
+# librdkafka's negative codes for errors in a broker's metadata. All other broker errors have positive codes.
 _METADATA_ERROR_CODES = frozenset({KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})
 
 # Records that wait for a topic are produced again far more often.
@@ -17,7 +17,7 @@ EXPIRY_SECONDS = 10.0
 class ProduceOutages:
     """Tracks the outage of all brokers and the outage of each topic, such as a missing permission.
 
-    A record that one topic takes says nothing about the other topics.
+    A record that one topic accepts says nothing about the other topics.
     """
 
     def __init__(self, telemetry: Telemetry, outages: Outages) -> None:

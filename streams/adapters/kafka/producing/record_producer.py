@@ -20,7 +20,7 @@ from streams.ports.runtime import Telemetry
 # The poll intervals with and without records that wait for an acknowledgement.
 BUSY_POLL_SECONDS = 0.001
 IDLE_POLL_SECONDS = 0.1
-# A producer that lingers has no caller in a hurry: it polls so many times in its linger.
+# No caller of a lingering producer is in a hurry: it polls this many times in its linger.
 POLLS_PER_LINGER = 2
 RETRY_SECONDS = 0.5
 FLUSH_TIMEOUT_SECONDS = 10.0
@@ -93,7 +93,7 @@ class KafkaRecordProducer:
         self._timer = self._loop.call_soon(self._poll)
 
     def readiness_problems(self) -> list[str]:
-        """Why some records cannot be produced at the moment. Names the topics that take none."""
+        """Why some records cannot be produced at the moment. Names the topics that accept none."""
         if self._fatal_error is not None:
             return [f"the Kafka producer has failed for good: {self._fatal_error.str()}"]
         return self._outages.problems(self._loop.time(), is_idle=not self._queue_length())
@@ -101,7 +101,7 @@ class KafkaRecordProducer:
     async def produce(self, records: Sequence[Outgoing]) -> Sequence[datetime]:
         """Produce records and wait until all are acknowledged, through an outage too. Returns their append times.
 
-        Raises `RecordsRefused` when Kafka refuses some of them permanently, once all others are acknowledged, and
+        Raises `RecordsRefused` if Kafka refuses some of them permanently, once all others are acknowledged, and
         `ProducerFailed` on a fatal error of the producer.
         """
         if not records:
@@ -133,7 +133,7 @@ class KafkaRecordProducer:
     def _hand_over(self, pending: _PendingCall, index: int, producer: Producer) -> float:
         """Give a record to librdkafka. Its delivery report settles the record.
 
-        Returns the seconds until the next try, or 0 when librdkafka has the record or it is refused.
+        Returns the seconds until the next try, or 0 if librdkafka has the record or it is refused.
         """
         if self._fatal_error is not None:
             raise ProducerFailed(f"Kafka producer: {self._fatal_error}")
@@ -180,7 +180,7 @@ class KafkaRecordProducer:
             self._timer = self._loop.call_later(self._busy_poll_seconds, self._poll)
 
     def _on_outage(self, error: KafkaError) -> None:
-        """Note an outage while records wait. They themselves only time out, after minutes."""
+        """Note an outage while records wait. The records themselves only time out after minutes."""
         if self._queue_length():
             self._outages.record_outage(error)
 
@@ -192,7 +192,7 @@ class KafkaRecordProducer:
             self._outages.record_success(topic)
             self._errors.clear()
             if not is_stored(message):
-                # Twice on the topic is better than not at all.
+                # A record twice on the topic is better than a lost one.
                 self._telemetry.count("produce_errors_total")
                 self._produce_later(pending, index, producer, 0)
                 return

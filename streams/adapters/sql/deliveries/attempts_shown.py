@@ -1,4 +1,4 @@
-"""Read the attempts of a delivery: no more of them than one response may show."""
+"""Read the attempts of a delivery, at most as many as one response may show."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ async def newest_attempts(
         last = attempts.alias("last")
         is_last = (last.c.id == cursor.id) & (last.c.delivery_id == delivery_id)
         walk = walk.join(last, is_last & (tuple_(*_KEYSET) < tuple_(last.c.generation, last.c.number)))
-    # One extra row shows whether there is another page. Sizes are of these rows alone.
+    # One extra row shows whether there is another page. Only the sizes of these rows are read.
     candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
     query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
     newest = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()

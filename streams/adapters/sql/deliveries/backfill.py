@@ -1,4 +1,4 @@
-"""Add deliveries that do not exist, with their events, in the transaction of a job's progress."""
+"""Add missing deliveries, with their events, in the transaction of a job's progress."""
 
 from operator import attrgetter
 
@@ -19,7 +19,7 @@ _DELIVERIES = BulkInsert(deliveries, returning=[deliveries.c.id])
 
 
 class MissingDeliveries:
-    """Inserts the deliveries of a batch that are not there. Existing ones are left as they are.
+    """Inserts the missing deliveries of a batch. Existing deliveries are left as they are.
 
     Events of erased learners are left out.
     """
@@ -28,10 +28,10 @@ class MissingDeliveries:
         self._erased_events = SqlErasedEvents(encryption)
 
     async def add(self, connection: AsyncConnection, batch: Batch) -> int:
-        """Returns how many were added."""
+        """Add the deliveries. Returns how many were added."""
         if not batch.delivery_states:
             return 0
-        # The recorder locks the webhooks first, then inserts in this order. Another order could deadlock.
+        # The recorder also locks the webhooks first, then inserts in this order. Another order could deadlock.
         ids = sorted(batch.webhook_ids())
         await connection.execute(select(webhooks.c.id).where(webhooks.c.id.in_(ids)).with_for_update())
         erasing_accounts = await accounts_with_erasures(connection, batch.account_ids())
@@ -49,13 +49,13 @@ class MissingDeliveries:
         return len(list(await _DELIVERIES.execute(connection, rows)))
 
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
-        """Add the events that are missing, and lock them all: retention would delete one whose delivery is not seen."""
+        """Add the missing events, and lock them all: retention would delete one whose delivery it does not see."""
         rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
         is_event = is_one_of_pairs(connection, key, sorted(batch.events))
         lock = select(*key).where(is_event).order_by(*key)
         while True:
             await _EVENTS.execute(connection, rows)
             locked_rows = (await connection.execute(lock.with_for_update(read=True, key_share=True))).all()
-            if len(locked_rows) == len(rows):  # else one was deleted in between
+            if len(locked_rows) == len(rows):  # otherwise one was deleted in between
                 await insert_metadata(connection, batch, batch.events.keys())
                 return

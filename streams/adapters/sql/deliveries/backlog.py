@@ -1,4 +1,4 @@
-"""Count what waits in the whole deployment."""
+"""Count the waiting work of the whole deployment."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Store and delete the pairs of events' metadata, by which people find events."""
+"""Store and delete the metadata pairs of events, by which people find events."""
 
 from collections.abc import Collection, Sequence
 

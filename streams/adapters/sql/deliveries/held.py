@@ -13,7 +13,7 @@ from streams.core.deliveries.held import HeldChoice, HeldDelivery, ReleaseProgre
 from streams.core.events.event import EventSubjects
 from streams.core.failed_work import FailedRows, read_rows
 
-# Steps through the index by webhook: it reads one entry of a webhook with a million held deliveries.
+# Steps through the index by webhook: of a webhook with a million held deliveries it reads one entry.
 _SELECT_RELEASABLE = text(
     """
     WITH RECURSIVE held (id) AS (

@@ -50,7 +50,7 @@ class SqlJobs:
                 return _to_job(row)
             if job.kind is JobKind.REPLAY:
                 await _require_only_replay(connection, job)
-            # The same request at the same moment is no further job.
+            # The same request at the same moment does not make a second job.
             is_unfinished = jobs.c.finished_at.is_(None) & (jobs.c.id != job.id)
             await require_row_limit(
                 connection, job.account_id, jobs, is_unfinished, MAX_UNFINISHED_JOBS_PER_ACCOUNT, _TOO_MANY_MESSAGE
@@ -58,13 +58,13 @@ class SqlJobs:
             job = replace(job, total=await _count(connection, job.filter))
             statement = insert(jobs).values(_to_row(job)).on_conflict_do_nothing().returning(jobs.c.id)
             if (await connection.execute(statement)).first() is None:
-                # The same request at the same moment was first.
+                # The same request at the same moment came first.
                 return _to_job((await connection.execute(select(jobs).where(jobs.c.id == job.id))).one())
             await write_entry(connection, audit_entry)
         return job
 
     async def find(self, job_id: str) -> Job | None:
-        """Raises `Conflict` for a job of a newer release."""
+        """Find a job. Raises `Conflict` for a job of a newer release."""
         row = await self._database.row(select(jobs).where(jobs.c.id == job_id))
         if row is None:
             return None
@@ -113,7 +113,7 @@ class SqlJobs:
 
     async def cancel(self, job_id: str, audit_entry: AuditEntry) -> Job | None:
         async with self._database.transaction() as connection:
-            # Waits for the end of the present batch.
+            # Waits for the end of the current batch.
             job = await _lock(connection, job_id)
             if job is None or job.finished_at is not None:
                 return job
@@ -137,7 +137,7 @@ _PROGRESS_COLUMNS = {"total", "done", "failed", "reached", "finished_at", "cance
 
 
 async def _lock_webhook(connection: AsyncConnection, job: Job) -> None:
-    # Of two concurrent replays of a webhook the second waits here, and finds the first.
+    # If two replays of a webhook start together, the second waits here, and finds the first.
     await connection.execute(select(webhooks.c.id).where(webhooks.c.id == job.filter.webhook_id).with_for_update())
 
 
@@ -148,7 +148,7 @@ async def _require_only_replay(connection: AsyncConnection, job: Job) -> None:
         jobs.c.account_id == job.account_id,
     )
     for row in await connection.execute(select(jobs).where(*unfinished_replays)):
-        # A newer release may have written the rest of it.
+        # A newer release may have written the rest of the row.
         if row.filter.get("webhook_id") == job.filter.webhook_id:
             raise Conflict(f"a replay of this webhook is under way, {row.id}: wait for its end, or cancel it")
 
@@ -157,7 +157,7 @@ async def _do_portion(connection: AsyncConnection, job: Job, now: datetime) -> S
     """Change the next deliveries, oldest first. Returns their ids; none at the end."""
     portion_filter = replace(job.filter, limit=PORTION_SIZE)
     apply_action = discard if job.kind is JobKind.DISCARD else replay
-    # Go on where the last portion ended: rows that it changed stay in the index until a vacuum.
+    # Continue where the last portion ended: rows that it changed stay in the index until a vacuum.
     ids = await apply_action(connection, replace(portion_filter, since=job.reached or portion_filter.since), now)
     if not ids and job.reached:
         # A delivery or payload that was recorded late may be older.
@@ -173,11 +173,11 @@ async def _newest_seen_at(connection: AsyncConnection, ids: Sequence[str]) -> da
 
 
 async def _count_remaining(connection: AsyncConnection, job: Job, now: datetime) -> int | None:
-    """How many deliveries match that the job can never change. None while it may still change another one."""
+    """The number of matching deliveries that the job can never change. None while it may still change another one."""
     is_changeable = IS_DEAD if job.kind is JobKind.DISCARD else CAN_BE_SENT
     if job.kind is not JobKind.DISCARD and job.has_given_up(now):
         is_changeable &= HAS_PAYLOAD
-    # One query, because a payload may be stored between two.
+    # One query, because a payload may be stored between two queries.
     query = (
         select(func.count(), func.count().filter(is_changeable))
         .select_from(deliveries)
@@ -202,7 +202,7 @@ def _to_row(job: Job) -> dict[str, Any]:
 
 
 def _to_job(row: Any) -> Job:
-    """Raises one of `ROW_ERRORS`: a filter without a field that it has would act on more deliveries."""
+    """The job of a row. Raises one of `ROW_ERRORS`: a filter with a missing field would match more deliveries."""
     require_known_fields("filter", DeliveryFilter, row.filter)
     require_known_fields("backfill", Backfill, row.backfill)
     delivery_filter, backfill = _FILTER.validate_python(row.filter), _BACKFILL.validate_python(row.backfill)

@@ -27,9 +27,9 @@ from streams.core.page import Cursor
 
 @dataclass(frozen=True, slots=True)
 class OrderedQuery:
-    """Deliveries, joined with what leads to them in order. `at` is the first column of that order.
+    """Deliveries, joined with the table that leads to them in order. `at` is the first column of that order.
 
-    `is_direct` says that no other table leads to them, `has_index` that an index has the order.
+    `is_direct` means that no other table leads to them, `has_index` that an index has the order.
     """
 
     source: Any
@@ -42,14 +42,14 @@ class OrderedQuery:
         return select(*columns).select_from(self.source).where(*self.conditions)
 
     async def prepare(self, connection: AsyncConnection) -> None:
-        """Keep the planner to this order, in this transaction."""
+        """Make the planner keep this order in this transaction."""
         if not self.is_direct:
             await prefer_lookups(connection)
         elif self.has_index:
             await prefer_index_order(connection)
 
     def newest_first(self, query: Select[Any], cursor: Cursor | None, limit: int) -> Select[Any]:
-        """In order, behind the cursor. One extra row shows whether there is another page."""
+        """Rows in order, after the cursor. One extra row shows whether there is another page."""
         query = query.order_by(self.at.desc(), deliveries.c.id.desc()).limit(limit + 1)
         if cursor is None:
             return query
@@ -62,7 +62,7 @@ class OrderedQuery:
 def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
     """How to find the matches, newest first.
 
-    A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries: it
+    A planner cannot know that the events of a package, or failed attempts, are in the order of their deliveries. It
     would collect and sort them all for each page.
     """
     account_id = delivery_filter.account_id
@@ -97,7 +97,7 @@ def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
         )
     if account_id is not None and (failures := _failure_conditions(delivery_filter)):
         attempt_columns, other_attempts = attempts.c, attempts.alias("other")
-        # An event that is published again gives its attempts different times: the delivery is listed by the newest.
+        # An event that is published again gives its attempts different times: the delivery is listed by the newest one.
         has_newer_attempt = exists().where(
             other_attempts.c.delivery_id == attempt_columns.delivery_id,
             other_attempts.c.first_seen_at > attempt_columns.first_seen_at,
@@ -124,7 +124,7 @@ def ordered_query(delivery_filter: DeliveryFilter) -> OrderedQuery:
 
 
 def has_ordered_index(delivery_filter: DeliveryFilter) -> bool:
-    """Whether an index has the matches in order. Those of an id, or that failed, are few: sort them."""
+    """Whether an index has the matches in order. The matches of an id and the failed ones are few: sort them."""
     selective_values = (
         delivery_filter.event_id,
         delivery_filter.ids,
@@ -192,7 +192,7 @@ def subject_conditions(subjects: EventSubjects) -> list[ColumnElement[bool]]:
 
 
 def _failure_conditions(delivery_filter: DeliveryFilter, columns: Any = attempts.c) -> list[ColumnElement[bool]]:
-    """The conditions of a filter on the columns of `attempts`; empty when it asks for no failure."""
+    """The conditions of a filter on the columns of `attempts`; empty if it selects no failure."""
     if delivery_filter.outcome is None and delivery_filter.status_class is None:
         return []
     conditions: list[ColumnElement[bool]] = [is_failed(columns.outcome)]

@@ -1,4 +1,4 @@
-"""Send retries again whose record is gone, for example with a topic that was deleted and made again."""
+"""Send retries again if their record is gone, for example with a topic that was deleted and made again."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -28,7 +28,7 @@ class SqlOverdueRetries:
         overdue = select(_columns.id).where(_IS_RETRY, _columns.due_at < due_before).limit(limit)
         async with self._database.transaction() as connection:
             delivery_ids = [row.id for row in await connection.execute(overdue)]
-            # The recorder locks in id order. Another order could deadlock.
+            # The recorder locks in id order, too. Another order could deadlock.
             lock = select(_columns.id).where(_columns.id.in_(delivery_ids), _IS_RETRY, _columns.due_at < due_before)
             ids = [row.id for row in await connection.execute(lock.order_by(_columns.id).with_for_update())]
             changed_at = newest_change(literal(self._clock.now(), _columns.changed_at.type))

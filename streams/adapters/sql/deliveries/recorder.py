@@ -57,7 +57,7 @@ class SqlRecorder:
     async def record(self, batch: Batch) -> Collection[EventKey]:
         """One transaction: lock → attempts → events → delivery states → statistics → health → pauses.
 
-        An erasure locks the webhooks when it begins, so a later batch knows of it: it stores no event of that learner.
+        An erasure locks the webhooks when it begins, so a later batch knows of it and stores no event of that learner.
         """
         pauses: list[dict[str, str]] = []
         async with self._database.transaction() as connection:
@@ -105,7 +105,7 @@ class SqlRecorder:
         key = events.c.account_id, events.c.event_id
         new_keys = {tuple(row) for row in await _EVENTS.execute(connection, rows)}
         await insert_metadata(connection, batch, new_keys)
-        # Nearly always the same body, of an event for several webhooks.
+        # Nearly always this is the same body, from an event for several webhooks.
         existing = sorted(batch.events.keys() - new_keys)
         if not existing:
             return ()
@@ -130,7 +130,7 @@ class SqlRecorder:
         later_states: list[dict[str, Any]] = []
         for delivery_state in sorted(delivery_states, key=attrgetter("delivery_id")):
             (first_states if delivery_state.is_first else later_states).append(delivery_row(delivery_state))
-        # A first state need not lock and compare the stored one.
+        # A first state does not need to lock and compare the stored one.
         for bulk, rows in ((_FIRST_STATES, first_states), (_LATER_STATES, later_states)):
             if rows:
                 await bulk.execute(connection, rows)

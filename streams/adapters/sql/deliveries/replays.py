@@ -45,13 +45,13 @@ HAS_PAYLOAD = exists().where(events.c.account_id == _columns.account_id, events.
 CAN_BE_SENT = and_(
     _columns.state != State.HELD,
     _columns.trigger != Trigger.TEST,
-    # The first generation is fan-out's; each other one is a retry.
+    # The first generation is fan-out's; every other one is a retry.
     _columns.generation <= MAX_RETRIES_PER_DELIVERY,
     IS_NOT_ERASED,
     exists().where(webhooks.c.id == _columns.webhook_id, webhooks.c.deleted_at.is_(None)),
 )
 IS_DEAD = _columns.state == State.DEAD
-# The values with which a delivery begins again; `publish` releases it.
+# The values with which a delivery restarts; `publish` releases it.
 NEW_GENERATION: dict[str, Any] = {
     "generation": _columns.generation + 1,
     "step": 1,

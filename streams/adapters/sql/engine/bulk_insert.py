@@ -24,7 +24,7 @@ class BulkInsert:
     def __init__(
         self, table: Table, on_conflict: Callable[[Any], Any] = _do_nothing, returning: Iterable[Column[Any]] = ()
     ) -> None:
-        @cache  # To make a statement takes 20 ms.
+        @cache  # Making a statement takes 20 ms.
         def statement(for_sqlite: bool) -> Any:
             statement = on_conflict(insert(table) if for_sqlite else _json_insertion(table))
             return statement.returning(*returning) if returning else statement
@@ -40,7 +40,7 @@ class BulkInsert:
 
 
 def _json_insertion(table: Table) -> Any:
-    # This takes a fifth of the CPU time of a statement for each row, and two fifths of that of arrays.
+    # This takes a fifth of the CPU time of one statement per row, and two fifths of the time of arrays.
     document = cast(bindparam("rows", type_=Text), JSON)
     rows = (
         func.json_to_recordset(document)
@@ -55,7 +55,7 @@ def _json_insertion(table: Table) -> Any:
 
 
 def _json_column(target_column: Column[Any]) -> Any:
-    """The column as JSON carries it: bytes as text."""
+    """The column in its JSON form: bytes as text."""
     return column(target_column.name, Text if isinstance(target_column.type, LargeBinary) else target_column.type)
 
 

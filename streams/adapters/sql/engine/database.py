@@ -22,11 +22,11 @@ from streams.core.queues.request_class import connection_limits
 from streams.fair_places import FairPlaces, NoPlace
 from streams.request_owner import RequestOwner, began_at, current_owner
 
-# SQLite has one writer, and as many readers as a pool of its engine keeps.
+# SQLite has one writer, and as many readers as its engine's pool keeps.
 SQLITE_WRITERS, SQLITE_READERS = 1, 5
 CLOSE_WAIT_SECONDS = 2.0
 POLL_SECONDS = 0.002
-# Others of the account are before this request, so it waits longer than for a database that does not answer.
+# Other requests of the account come first, so a request waits longer here than for a database that does not respond.
 TURN_SECONDS = 25.0
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -48,7 +48,7 @@ def database_url(text: str) -> URL:
 
 
 class _SharedRead(NamedTuple):
-    """A transaction that the reads of a task share."""
+    """A transaction shared by the reads of a task."""
 
     database: "Database"
     task: "asyncio.Task[Any] | None"
@@ -59,7 +59,7 @@ _shared_read: ContextVar[_SharedRead | None] = ContextVar("shared_read", default
 
 
 class PoolUse(NamedTuple):
-    """Connections of a pool."""
+    """The use of a pool's connections."""
 
     size: int
     in_use: int
@@ -67,10 +67,10 @@ class PoolUse(NamedTuple):
 
 
 class Database:
-    """A pool of connections. `transaction` yields one, and commits at the end of the block.
+    """A pool of connections. `transaction` yields a connection, and commits at the end of the block.
 
-    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`:
-    they lead to a pooler in transaction mode. Work for a request waits for the turn of its class and its account.
+    On PostgreSQL there are `pool_size` connections; the next caller waits for one for `pool_seconds`. `behind_pooler`
+    means that they lead to a pooler in transaction mode. Work for a request waits for its class's and account's turn.
     """
 
     def __init__(self, url: URL, pool_size: int = 5, pool_seconds: float = 10.0, behind_pooler: bool = False) -> None:
@@ -84,7 +84,7 @@ class Database:
             self._read_engine = _sqlite_engine(url, self._connections, "BEGIN")
         else:
             self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
-            # One stays open. Others are for the time in which it is dead without a sign.
+            # One connection stays open. The others serve while it is dead without a sign.
             self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
         writers = SQLITE_WRITERS if self.is_sqlite else pool_size
         self._turns = FairPlaces(writers, connection_limits(writers))
@@ -105,7 +105,7 @@ class Database:
     def read_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction that only reads. On SQLite it takes no write lock."""
         shared = _shared_read.get()
-        # A task that this one started inherits the variable, and cannot use the connection at the same time.
+        # A task started by this one inherits the variable, but cannot use the connection at the same time.
         if shared is not None and (shared.database, shared.task) == (self, asyncio.current_task()):
             return nullcontext(shared.connection)
         return self._in_turn(self._read_turns, self._read_engine)
@@ -126,17 +126,17 @@ class Database:
             return (await connection.execute(query)).all()
 
     async def row(self, query: Executable) -> Any:
-        """The first of them; None without one."""
+        """The first row of a query; None without a row."""
         async with self.read_transaction() as connection:
             return (await connection.execute(query)).first()
 
     async def scalar(self, query: Executable) -> Any:
-        """The value of the first one; None without a row."""
+        """The first value of a query; None without a row."""
         async with self.read_transaction() as connection:
             return await connection.scalar(query)
 
     def separate_transaction(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction on a connection beside the pool: it waits for no other work of this process."""
+        """A transaction on a connection outside the pool, which waits for no other work of this process."""
         return self._open_transaction(self._separate_engine)
 
     def _in_turn(self, turns: FairPlaces, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
@@ -147,13 +147,13 @@ class Database:
     async def _open_in_turn(
         self, turns: FairPlaces, engine: AsyncEngine, owner: RequestOwner
     ) -> AsyncIterator[AsyncConnection]:
-        # What a request waited before counts, so that its turns together end in time.
+        # The earlier waits of a request count, so that its turns together end in time.
         now = asyncio.get_running_loop().time()
         waited_seconds = now - began_at(now)
         try:
             await turns.acquire(owner.request_class, owner.account, max(0.0, TURN_SECONDS - waited_seconds))
         except NoPlace as error:
-            # Others use the database, so it is there.
+            # Others use the database, so it is available.
             raise Unavailable(f"the database has no connection for this request: {error}") from None
         try:
             async with self._open_transaction(engine) as connection:
@@ -177,7 +177,7 @@ class Database:
         self._problem = None
 
     def pool_use(self) -> PoolUse:
-        """How many connections are open, and how many there may be."""
+        """The number of open connections, and the maximum."""
         engines = (self._engine, self._read_engine) if self.is_sqlite else (self._engine,)
         pools = [cast(QueuePool, engine.pool) for engine in engines]
         return PoolUse(
@@ -187,7 +187,7 @@ class Database:
         )
 
     async def ping(self) -> None:
-        """Raises `Unavailable` when the database does not answer."""
+        """Raise `Unavailable` if the database does not respond."""
         async with self.read_transaction() as connection:
             await connection.execute(select(1))
 
@@ -197,7 +197,7 @@ class Database:
         if self._driver is None:
             async with self.read_transaction() as connection:
                 return (await connection.execute(query)).first() is not None
-        # By the driver, on a connection of its own, this costs a quarter: it is asked many times a second.
+        # With the driver, on a connection of its own, this costs a quarter: it runs many times a second.
         try:
             rows = await self._driver.rows(f"SELECT 1 FROM {table.name} LIMIT 1")
         except DRIVER_ERRORS as error:
@@ -207,12 +207,12 @@ class Database:
         return bool(rows)
 
     def share(self) -> "Database":
-        """The same for one more stage of this process."""
+        """The same database for one more stage of this process."""
         self._user_count += 1
         return self
 
     async def close(self) -> None:
-        """Close the connections, once the last stage that shares them does."""
+        """Close the connections once the last stage that shares them calls this."""
         self._user_count -= 1
         if self._user_count > 0:
             return
@@ -234,7 +234,7 @@ class Database:
 
 
 class SqlStorage:
-    """What reads and writes a database, and needs nothing else."""
+    """A class that reads and writes a database, and needs nothing else."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -265,12 +265,12 @@ def _postgres_engine(
         hide_parameters=True,
         connect_args=connect_options(url.query, behind_pooler),
     )
-    if behind_pooler:  # A session is not ours to set: it begins with these settings.
+    if behind_pooler:  # We cannot set the session: it begins with these settings.
         return engine
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
-        # Poolers refuse these as parameters of the start.
+        # Poolers refuse these as startup parameters.
         cursor = connection.cursor()
         for name, value in SESSION_SETTINGS.items():
             cursor.execute(f"SET {name} = '{value}'")

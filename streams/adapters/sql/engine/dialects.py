@@ -1,6 +1,6 @@
-"""What PostgreSQL and SQLite have in common, and how to tell which one it is."""
+"""The common parts of PostgreSQL and SQLite, and how to tell which one is used."""
 
-# SQLAlchemy renders its ON CONFLICT for either database.
+# SQLAlchemy renders this ON CONFLICT for either database.
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 

@@ -28,7 +28,7 @@ class SqlEncryptionCheck:
         self._problem: str | None = "the encryption keys are not checked yet"
 
     async def verify(self) -> str:
-        # Nearly always the text is there, and reading it needs no write lock.
+        # The text nearly always exists, and reading it needs no write lock.
         ciphertext = await self._database.scalar(_SELECT_CHECK)
         if ciphertext is not None:
             return self._require_decryptable(ciphertext)
@@ -36,7 +36,7 @@ class SqlEncryptionCheck:
             return await self.verify_in(connection)
 
     async def verify_in(self, connection: AsyncConnection) -> str:
-        """The same within a transaction, so that it stores nothing that other processes cannot decrypt."""
+        """The same check within a transaction, so that it stores nothing that other processes cannot decrypt."""
         ciphertext = (await connection.execute(_SELECT_CHECK)).scalar_one_or_none()
         if ciphertext is None:
             await self._require_readable_secrets(connection)
@@ -53,7 +53,7 @@ class SqlEncryptionCheck:
         return ciphertext
 
     async def _require_readable_secrets(self, connection: AsyncConnection) -> None:
-        """Raises `WrongKeys` if this process cannot decrypt a stored secret: it must not write the text."""
+        """Raise `WrongKeys` if this process cannot decrypt a stored secret: it must not write the text."""
         query = select(webhooks.c.secrets).where(webhooks.c.deleted_at.is_(None)).limit(1)
         secrets = (await connection.execute(query)).scalar_one_or_none()
         if secrets and not any(self._encryption.can_decrypt(secret["ciphertext"]) for secret in secrets):

@@ -1,4 +1,4 @@
-"""Page through growing lists by keyset: what was there before the first page comes once."""
+"""Page through growing lists by keyset: rows from before the first page come exactly once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from streams.core.page import Cursor, Page
 
 Row = TypeVar("Row")
 
-# Of an audit entry with the longest URLs and ids these are 2 MB.
+# For audit entries with the longest URLs and ids, these are 2 MB.
 ROWS_PER_QUERY = 100
 
 
@@ -54,7 +54,7 @@ async def read_page(
 ) -> Page[Row]:
     """Read a page of at most `limit` rows and `MAX_LIST_BYTES`, newest first.
 
-    Read in portions: whatever the sizes of the rows, no more than a page and a portion are in memory.
+    The page is read in portions: whatever the sizes of the rows, at most a page and a portion are in memory.
     """
     values: list[Row] = []
     size, last_cursor = 0, cursor

@@ -1,4 +1,4 @@
-"""Conditions for thousands of keys, as one parameter. As many parameters would cost more time than the query."""
+"""Conditions for thousands of keys in one parameter. One parameter per key would cost more time than the query."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,7 @@
 """Migrate a database to the schema of this release.
 
-The id of a revision is its number, and then the number of the oldest schema whose release runs on it: on the tables of
-`0007.0006` a process of the release before runs too. An id without the second number allows no other release.
+The id of a revision is its number, then the number of the oldest schema whose release runs on it. For example, the
+release before also runs on the tables of `0007.0006`. An id without the second number allows no other release.
 """
 
 from collections.abc import Callable
@@ -25,9 +25,9 @@ _LOCK_KEY = 5_271_009
 
 
 def upgrade(url: URL, revision: str = "head") -> None:
-    """Migrate up to `revision`. A second call changes nothing, nor does one of the release before the database's.
+    """Migrate up to `revision`. A second call changes nothing, nor does a call by the release before the database's.
 
-    Raises `SchemaDiffers` for the database of a release beside which this one does not run.
+    Raises `SchemaDiffers` if the database belongs to a release that this one cannot run beside.
     """
 
     def upgrade_schema(config: Config) -> None:
@@ -41,7 +41,7 @@ def upgrade(url: URL, revision: str = "head") -> None:
 
 
 def grant(url: URL, role: str) -> None:
-    """Let a role of PostgreSQL read and write rows, and nothing more: enough for every stage and command but this one.
+    """Let a PostgreSQL role only read and write rows, which is enough for every stage and command except this one.
 
     Raises `Misconfigured`.
     """
@@ -69,12 +69,12 @@ def downgrade(url: URL, revision: str) -> None:
 
 
 def check_migrations(url: URL) -> None:
-    """Raises alembic's CommandError when the migrations do not produce the declared tables."""
+    """Raise alembic's CommandError if the migrations do not produce the declared tables."""
     run_command(url, command.check)
 
 
 def run_command(url: URL, command_function: Callable[[Config], object]) -> None:
-    """Run a command of alembic on the database, one process at a time."""
+    """Run an alembic command on the database, one process at a time."""
     config = _config()
     with connection_to(url) as connection:
         if connection.dialect.name == "postgresql":

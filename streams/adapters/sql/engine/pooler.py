@@ -1,6 +1,6 @@
 """A pooler in transaction mode, such as PgBouncer: each transaction may run in another session of PostgreSQL.
 
-The pooler opens sessions, so what a connection would set must be set on the role.
+The pooler opens sessions, so settings of a connection must be set on the role.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from sqlalchemy.engine import URL
 from streams.adapters.driver_queries import connect_options, libpq_url
 from streams.core.errors import Misconfigured, Unavailable
 
-# Without sorts, estimates are so high that PostgreSQL compiled short queries. In another zone than UTC, Python cannot
+# Without sorts, estimates are so high that PostgreSQL compiled short queries. In a zone other than UTC, Python cannot
 # read the last hours of the year 9999.
 SESSION_SETTINGS = {"jit": "off", "TimeZone": "UTC"}
-# A busy pooler may give the session to another client between two looks.
+# A busy pooler may give the session to another client between two checks.
 _SESSION_CHECKS = 3
 
 _SELECT_STORED_SETTINGS = """
@@ -32,9 +32,9 @@ class SessionsDiffer(Misconfigured):
 
 
 def store_session_settings(url: URL, role: str | None = None) -> None:
-    """Let each session of a role, or of this URL's own, begin with our settings. A second call changes nothing.
+    """Let each session of a role, or of this URL's own role, begin with our settings. A second call changes nothing.
 
-    Raises `Unavailable`, and `Misconfigured` with the commands to run for a role that may not do it.
+    Raises `Unavailable`, and `Misconfigured` with the commands to run if the role is not permitted to do this.
     """
     if url.get_backend_name() != "postgresql":
         return
@@ -60,9 +60,9 @@ def store_session_settings(url: URL, role: str | None = None) -> None:
 
 
 def require_pooler(url: URL, behind_pooler: bool) -> None:
-    """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin as ours do.
+    """Check that SCORM_WEBHOOKS_DATABASE_POOLER is right, and that the pooler's sessions begin with our settings.
 
-    Raises `Misconfigured`, `SessionsDiffer` for what `db upgrade` corrects, and `Unavailable`.
+    Raises `Misconfigured`, `SessionsDiffer` for problems that `db upgrade` corrects, and `Unavailable`.
     """
     if url.get_backend_name() != "postgresql":
         return
@@ -86,11 +86,11 @@ def require_pooler(url: URL, behind_pooler: bool) -> None:
 def _shares_sessions(url: URL) -> bool:
     """Whether two open connections use the same session, as in transaction mode."""
     with _connection(url) as first:
-        # A pooler does not tell its clients the number of PostgreSQL's process.
+        # A pooler does not tell its clients the process number of PostgreSQL.
         if _session_pid(first) == first.info.backend_pid:
             return False
         with _connection(url) as second:
-            # In turn, two connections could get two sessions in turn.
+            # Used alternately, two connections could alternately get two sessions.
             first_pids, second_pids = (
                 {_session_pid(connection) for _ in range(_SESSION_CHECKS)} for connection in (first, second)
             )

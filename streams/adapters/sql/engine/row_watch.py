@@ -8,14 +8,14 @@ from sqlalchemy import Table
 from streams.adapters.sql.engine.database import Database
 
 BUSY_POLL_SECONDS = 0.05
-# Where nothing was found for a while. A look costs a process as much as handling an event.
+# The interval after nothing was found for a while. A check costs a process as much as handling an event.
 IDLE_POLL_SECONDS = 0.2
 BUSY_SECONDS = 60.0
 MAX_WAIT_SECONDS = 1.0
 
 
 class RowWatch:
-    """Looks whether a table has a row, often for a minute after it did; it holds no connection meanwhile."""
+    """Checks whether a table has a row, often for a minute after it had one. Holds no connection in between."""
 
     def __init__(self, database: Database, table: Table) -> None:
         self._database = database
@@ -23,7 +23,7 @@ class RowWatch:
         self._busy_until = 0.0
 
     async def wait(self) -> None:
-        """Wait until there is one, up to a second. Raises `Unavailable`."""
+        """Wait until there is a row, up to a second. Raises `Unavailable`."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
         while (now := time.monotonic()) < deadline:
             await asyncio.sleep(BUSY_POLL_SECONDS if now < self._busy_until else IDLE_POLL_SECONDS)

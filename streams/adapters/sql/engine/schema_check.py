@@ -1,4 +1,4 @@
-"""Check that a database has the schema of this release. Without alembic, which takes 7 MB of each process."""
+"""Check that a database has the schema of this release. This avoids alembic, which takes 7 MB in each process."""
 
 import re
 from collections.abc import Iterator
@@ -24,14 +24,14 @@ class SchemaDiffers(Misconfigured):
 
 
 def require_schema(url: URL) -> None:
-    """Raises `SchemaDiffers` unless this release runs on the database's schema."""
+    """Raise `SchemaDiffers` unless this release runs on the database's schema."""
     with connection_to(url) as connection:
         revision = stored_revision(connection)
     require_revision(revision)
 
 
 def require_revision(revision: str | None) -> None:
-    """Raises `SchemaDiffers` unless this release runs on the schema of this revision; None is an empty database."""
+    """Raise `SchemaDiffers` unless this release runs on the schema of this revision; None is an empty database."""
     head = revisions()[-1]
     if revision == head or (not is_known(revision) and _runs_on(revision, head)):
         return

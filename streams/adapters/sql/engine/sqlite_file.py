@@ -18,9 +18,9 @@ POLL_SECONDS = 0.002
 def make_private_file(url: URL) -> None:
     """Create the database's file with mode 0600, if it does not exist. SQLite gives `-wal` and `-shm` the same mode.
 
-    If this fails, SQLite reports the error when it opens the file. One that exists is not opened here: a close drops
+    If this fails, SQLite reports the error when it opens the file. An existing file is not opened here: a close drops
     every lock that this process has on it (https://sqlite.org/howtocorrupt.html, section 2.2). Another process would
-    then remove the log that this one goes on writing to.
+    then remove the log to which this one still writes.
     """
     path = url.database
     if path and path != ":memory:" and not path.startswith("file:"):
@@ -38,7 +38,7 @@ class SqliteConnections:
         self._threads: WeakSet[threading.Thread] = WeakSet()
 
     async def open(self) -> aiosqlite.Connection:
-        """For SQLAlchemy's `async_creator`."""
+        """Open a connection, for SQLAlchemy's `async_creator`."""
         make_private_file(self._url)
         connection = aiosqlite.connect(self._path, **{**self._options, "timeout": BUSY_TIMEOUT_SECONDS})
         connection._thread.daemon = True

@@ -1,4 +1,4 @@
-"""Erased events: which events of a batch belong to erased learners, and what is left of their deliveries."""
+"""Erased events: the events of a batch that belong to erased learners, and the rest of their deliveries."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -39,7 +39,7 @@ class SqlErasedEvents:
     async def find_erased(
         self, connection: AsyncConnection, events: Mapping[EventKey, RecordedEvent], erasing_accounts: Collection[str]
     ) -> set[EventKey]:
-        """Those of these events that are erased; `erasing_accounts` have erasures. Raises `WrongKeys`."""
+        """The events among these that are erased; `erasing_accounts` have erasures. Raises `WrongKeys`."""
         keys = await find_keys(connection, self._encryption) if erasing_accounts else []
         learners: dict[EventKey, list[_Learner]] = {
             (account_id, event_id): [(account_id, learner_hash(key, account_id, learner_id).hex()) for key in keys]
@@ -75,7 +75,7 @@ async def without_erased(
 async def erase_stored(
     connection: AsyncConnection, batch: Batch, erased_keys: Collection[EventKey], now: datetime
 ) -> None:
-    """Erase the stored deliveries of these events, and what earlier attempts at them have left."""
+    """Erase the stored deliveries of these events, and the data left by earlier attempts at them."""
     erasing_accounts = [
         delivery_state
         for delivery_state in batch.delivery_states
@@ -92,7 +92,7 @@ async def erase_stored(
 
 
 async def accounts_with_erasures(connection: AsyncConnection, account_ids: Collection[str]) -> set[str]:
-    """Those of these accounts in which a learner was erased."""
+    """The accounts among these in which a learner was erased."""
     if not account_ids:
         return set()
     has_erasure = exists().where(erased_learners.c.account_id == accounts.c.id)
@@ -115,13 +115,13 @@ _ERASED_ATTEMPT = {"response_headers": {}, "response_body": b"", "message": ERAS
 
 
 async def erase_deliveries(connection: AsyncConnection, ids: Sequence[str], now: datetime) -> Counter[str]:
-    """Erase these deliveries with their attempts, and count them. Those that are owed or dead end as discarded.
+    """Erase these deliveries with their attempts, and count them. Owed and dead ones end as discarded.
 
-    The new generation supersedes each record of theirs that is still in a topic.
+    The new generation supersedes each record of these deliveries that is still on a topic.
     """
     if not ids:
         return Counter()
-    # The recorder locks in id order. Another order could deadlock.
+    # The recorder locks in id order, too. Another order could deadlock.
     lock = select(deliveries.c.id, deliveries.c.state).where(deliveries.c.id.in_(ids), IS_NOT_ERASED)
     rows = (await connection.execute(lock.order_by(deliveries.c.id).with_for_update())).all()
     if not rows:

@@ -1,4 +1,4 @@
-"""The erasures of SQL that the topic `erasures` shall have."""
+"""The erasures of SQL that must be on the topic `erasures`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -95,7 +95,7 @@ class SqlErasureOutbox:
         return [_to_erased(row) for row in rows]
 
     async def _due_rows(self, connection: AsyncConnection, limit: int) -> Sequence[Any]:
-        """The next due rows. To begin at the first one each time would read over all that were published."""
+        """The next due rows. Beginning at the first one each time would read over all published ones."""
         await prefer_index_order(connection)
         await prefer_lookups(connection)
         is_dirty = (_DIRTY_KEY[0] == _KEY[0]) & (_DIRTY_KEY[1] == _KEY[1])
@@ -145,7 +145,7 @@ class SqlErasureOutbox:
 
 
 async def store_erased(connection: AsyncConnection, erased: ErasedLearner) -> None:
-    """Store an erasure that the topic shall have, unless there is a later one of the learner."""
+    """Store an erasure that must be on the topic, unless the learner has a later one."""
     await _UPSERT.execute(connection, [erased._asdict()])
     await _mark_dirty(connection, [erased])
 
@@ -168,7 +168,7 @@ def _parameters(erased: Sequence[ErasedLearner]) -> list[dict[str, Any]]:
 
 
 def _if_later(table: Any) -> Callable[[Any], Any]:
-    """An insertion that replaces a row by a later one."""
+    """An insert that replaces a row by a later one."""
 
     def on_conflict(statement: Any) -> Any:
         return statement.on_conflict_do_update(

@@ -1,4 +1,4 @@
-"""The keys of the hashes of learners, encrypted."""
+"""The encrypted keys of the hashes of learners."""
 
 from collections.abc import Mapping
 
@@ -18,18 +18,18 @@ _SELECT_ALL = select(learner_hash_key.c.id, learner_hash_key.c.ciphertext).order
 
 
 async def find_keys(connection: AsyncConnection, encryption: Encryption) -> list[bytes]:
-    """All keys, the own one first; none before the first erasure. Raises `WrongKeys`."""
+    """All keys, this database's own key first; none before the first erasure. Raises `WrongKeys`."""
     return [_decrypt_key(row.ciphertext, encryption) for row in await connection.execute(_SELECT_ALL)]
 
 
 async def find_ciphertexts(connection: AsyncConnection, encryption: Encryption) -> Mapping[str, str]:
-    """The encrypted keys by id, the own one first. Raises `WrongKeys`."""
+    """The encrypted keys by id, this database's own key first. Raises `WrongKeys`."""
     rows = (await connection.execute(_SELECT_ALL)).all()
     return {hash_key_id(_decrypt_key(row.ciphertext, encryption)): row.ciphertext for row in rows}
 
 
 async def ensure_key(connection: AsyncConnection, encryption: Encryption, new_key: bytes) -> bytes:
-    """The own key, which is `new_key` if there was none. Raises `WrongKeys`."""
+    """This database's own key, which is `new_key` if there was none. Raises `WrongKeys`."""
     ciphertext = encryption.encrypt(key_to_text(new_key))
     insertion = insert(learner_hash_key).values(id=_OWN_ROW, ciphertext=ciphertext)
     await connection.execute(insertion.on_conflict_do_nothing())
@@ -46,7 +46,7 @@ async def add_ciphertext(connection: AsyncConnection, encryption: Encryption, ci
 
 
 async def delete_key(connection: AsyncConnection, encryption: Encryption, key_id: str) -> None:
-    """Delete the key of another database; the own one stays. Raises `WrongKeys`."""
+    """Delete the key of another database; this database's own key stays. Raises `WrongKeys`."""
     for row in (await connection.execute(_SELECT_ALL)).all():
         if row.id != _OWN_ROW and hash_key_id(_decrypt_key(row.ciphertext, encryption)) == key_id:
             await connection.execute(delete(learner_hash_key).where(learner_hash_key.c.id == row.id))
@@ -72,5 +72,5 @@ def _decrypt_key(ciphertext: str, encryption: Encryption) -> bytes:
     try:
         return key_from_text(encryption.decrypt(ciphertext))
     except InvalidRecord:
-        # Not the fault of the record or the request at hand: it waits for the right keys.
+        # This is not the fault of the current record or request, which waits for the right keys.
         raise WrongKeys from None

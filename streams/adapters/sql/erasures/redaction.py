@@ -11,7 +11,7 @@ from streams.adapters.sql.tables.deliveries import webhook_health
 from streams.core.accounts.mail import MailKind
 from streams.core.erasures.erasure import mask_learner
 
-# Who signs in is a user of the account.
+# A person who signs in is a user of the account.
 MAY_NAME_LEARNERS = mails.c.kind != MailKind.SIGN_IN
 
 
@@ -31,17 +31,17 @@ async def redact(
 
 
 async def redact_last_messages(connection: AsyncConnection, learner_id: str, rows: Sequence[Any]) -> int:
-    """The same in these rows of `webhook_health`: an endpoint's message may repeat the id."""
+    """The same for these rows of `webhook_health`: an endpoint's message may repeat the id."""
     return await redact(connection, learner_id, webhook_health, rows, webhook_health.c.last_message)
 
 
 async def redact_mails(connection: AsyncConnection, learner_id: str, rows: Sequence[Any]) -> int:
-    """The same in these mails, which repeat an endpoint's message."""
+    """The same for these mails, which repeat an endpoint's message."""
     return await redact(connection, learner_id, mails, rows, mails.c.details, mails.c.problem, mails.c.others)
 
 
 async def redact_messages(connection: AsyncConnection, learner_id: str, webhook_ids: Collection[str]) -> None:
-    """The same in the messages and mails of these webhooks."""
+    """The same for the messages and mails of these webhooks."""
     health = select(webhook_health).where(webhook_health.c.webhook_id.in_(webhook_ids))
     await redact_last_messages(connection, learner_id, (await connection.execute(health)).all())
     sent_mails = select(mails).where(mails.c.webhook_id.in_(webhook_ids), MAY_NAME_LEARNERS)

@@ -55,7 +55,7 @@ users = Table(
     UniqueConstraint("account_id", "email"),
 )
 
-# Each signs in once. Of its tokens and its code only hashes are stored.
+# Each signs in once. Only hashes of its tokens and its code are stored.
 sign_ins = Table(
     "sign_ins",
     metadata,
@@ -76,7 +76,7 @@ sign_ins = Table(
     Index(None, "email", "created_at"),
 )
 
-# Each waits for the answer of an OpenID Connect provider, and is deleted with it.
+# Each waits for the response of an OpenID Connect provider, and is deleted when that comes.
 pending_sign_ins = Table(
     "pending_sign_ins",
     metadata,
@@ -100,7 +100,7 @@ sessions = Table(
     Column("role", Text),
     Column("user_id", Text, ForeignKey("users.id", ondelete="CASCADE"), index=True),
     Column("email", Text),
-    # The address that the person proved to have: only with it may the session choose another account.
+    # The address that the person proved to have. Without it the session may not choose another account.
     Column("proved_email", Text),
     Column("return_url", Text),
     Column("address", Text, nullable=False),
@@ -126,7 +126,7 @@ audit_log = Table(
     Index(None, "object_id", "at", "id"),
 )
 
-# Responses to requests that may be repeated. Without a status the request is under way.
+# Responses to requests that may be repeated. Without a status the request is still in progress.
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
@@ -166,7 +166,7 @@ Index(
     sqlite_where=jobs.c.finished_at.is_(None),
 )
 
-# One mail for each thing that happened, which `key` names.
+# One mail for each reason, which `key` names.
 mails = Table(
     "mails",
     metadata,
@@ -197,7 +197,7 @@ Index(
     sqlite_where=mails.c.due_at.is_not(None),
 )
 
-# Work that failed at what its row holds. Written at each failure, for operators to read.
+# Work that failed because of its row. Written at each failure, for operators to read.
 failed_work = Table(
     "failed_work",
     metadata,
@@ -210,7 +210,7 @@ failed_work = Table(
     Column("last_failed_at", Moment, nullable=False, index=True),
 )
 
-# Invalid records that were produced again, by their place and time on `session-events.invalid`.
+# Invalid records that were produced again, by place and time on `session-events.invalid`.
 replayed_records = Table(
     "replayed_records",
     metadata,

@@ -1,4 +1,4 @@
-"""Tables of SCORM sessions, of their commit URLs, and of what their players stored."""
+"""Tables of SCORM sessions, their commit URLs, and their players' states."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, literal_column
 
@@ -17,20 +17,20 @@ course_sessions = Table(
     Column("expires_at", Moment, nullable=False, index=True),
     Column("progress", Text, nullable=False),
     Column("events", Text, nullable=False),
-    # The place of its newest event among those that wait to be produced.
+    # Orders its newest event among the events that wait to be produced.
     Column("sent_at", Moment),
     Column("last_commit_at", Moment),
     Column("closed_at", Moment),
-    # When its newest score is reported. NULL while there is none to report.
+    # When its newest score is reported. NULL while there is no score to report.
     Column("score_due_at", Moment),
-    # JSON; NULL without any.
+    # JSON; NULL if there is none.
     Column("metadata", Text),
-    # That of its newest event.
+    # The sequence number of its newest event.
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # When its last commit URL ends. NULL when its end was reported, and in a session of a release without ends.
+    # When its last commit URL ends. NULL after its end was reported, and in a session of a release without ends.
     Column("end_due_at", Moment),
     Column("ended_at", Moment),
-    # Whether `player_states` has a row of it. NULL when the player's state is not stored.
+    # Whether `player_states` has a row for it. NULL if the player's state is not stored.
     Column("stored_state", Text),
     Index(None, "account_id", "learner_id"),
 )
@@ -40,7 +40,7 @@ Index(
     postgresql_where=course_sessions.c.score_due_at.is_not(None),
     sqlite_where=course_sessions.c.score_due_at.is_not(None),
 )
-# The next account with a session that is to end, and its oldest ones.
+# The next account with a session that must end, and its oldest ones.
 Index(
     "ix_course_sessions_ends",
     course_sessions.c.account_id,
@@ -70,7 +70,7 @@ commit_urls = Table(
     Index(None, "account_id", "session_id"),
 )
 
-# Apart from its session, which each commit reads: a state has up to 64 KiB.
+# Stored separately from its session, which each commit reads: a state has up to 64 KiB.
 player_states = Table(
     "player_states",
     metadata,
@@ -78,7 +78,7 @@ player_states = Table(
     Column("session_id", Text, primary_key=True),
     Column("committed_at", Moment, nullable=False),
     Column("encrypted_state", Text, nullable=False),
-    # Its length, so that an index has the sum of an account.
+    # The state's length, so that an index has the sum for an account.
     Column("state_bytes", Integer, nullable=False),
     Index(None, "account_id", "state_bytes"),
 )

@@ -74,7 +74,7 @@ leases = Table(
     Column("expires_at", Moment, nullable=False),
 )
 
-# Each event, once for all its deliveries, with the ids that people search by.
+# Each event, stored once for all its deliveries, with the ids that people search by.
 events = Table(
     "events",
     metadata,
@@ -105,7 +105,7 @@ LEARNER_PREFIX_CHARACTERS = 200
 
 
 def learner_prefix(value: Any) -> ColumnElement[str]:
-    """The part of a learner's id that the index holds."""
+    """The part of a learner's id that the index contains."""
     return func.substr(value, literal_column("1"), literal_column(str(LEARNER_PREFIX_CHARACTERS)))
 
 
@@ -156,11 +156,11 @@ def _index_some(name: str, where: ColumnElement[bool], *columns: Column[Any]) ->
 _state = deliveries.c.state
 _seen_order = (deliveries.c.first_seen_at, deliveries.c.id)
 _index_some("held", _state == "held", deliveries.c.webhook_id, deliveries.c.first_seen_at)
-# Released by `publish` and not yet attempted. A record of fan-out has step 1, and one that waits has a tier.
+# Released by `publish` and not yet attempted. A record of fan-out has step 1, and a waiting record has a tier.
 IS_UNDER_WAY = (_state == "waiting") & deliveries.c.tier.is_(None) & (deliveries.c.step > 1)
 _index_some("under_way", IS_UNDER_WAY, deliveries.c.webhook_id)
-# Nearly all are delivered, so that a list of those needs no index on the state. A query uses these indexes only with
-# this very expression: the planner cannot know that a parameter has another value than 'delivered'.
+# Nearly all are delivered, so a list of delivered ones needs no index on the state. A query uses these indexes only
+# with exactly this expression: the planner cannot know that a parameter has another value than 'delivered'.
 IS_NOT_DELIVERED = _state != literal_column("'delivered'")
 _index_some("webhook_state", IS_NOT_DELIVERED, deliveries.c.webhook_id, _state, *_seen_order)
 _index_some("account_state", IS_NOT_DELIVERED, deliveries.c.account_id, _state, *_seen_order)
@@ -207,15 +207,15 @@ attempts = Table(
     Column("message", Text, nullable=False),
     Column("next_step", Text, nullable=False),
     Column("tier", Text),
-    # Those of the delivery, for an attempt that failed; nobody looks for the others.
+    # Copied from the delivery for a failed attempt; nobody searches for the other attempts.
     Column("account_id", Text),
     Column("first_seen_at", Moment),
 )
 
 
-# Few attempts fail, and people look for these.
+# Few attempts fail, and people search for these.
 def is_failed(outcome: ColumnElement[str]) -> ColumnElement[bool]:
-    """The very condition of the indexes: a planner cannot know that a parameter has this value."""
+    """The exact condition of the indexes: a planner cannot know that a parameter has this value."""
     return outcome != literal_column("'delivered'")
 
 
@@ -228,7 +228,7 @@ def _index_failed(name: str, *columns: Column[Any]) -> None:
 
 _attempt = attempts.c
 _index_failed("failed", _attempt.webhook_id, _attempt.started_at)
-# It holds all that finds deliveries by a failure, in the order of their list.
+# It has all columns that find deliveries by a failure, in the order of their list.
 _index_failed(
     "failed_account",
     _attempt.account_id,

@@ -1,4 +1,4 @@
-"""Tables of erasures. No learner's id is in them in clear."""
+"""Tables of erasures. They contain no learner's id in clear text."""
 
 from sqlalchemy import JSON as Json
 from sqlalchemy import Column, ForeignKey, Index, Integer, Table, Text
@@ -31,18 +31,18 @@ Index(
     sqlite_where=erasures.c.finished_at.is_(None),
 )
 
-# The newest erasure of each learner whom a record on a topic may still name: what the topic `erasures` has.
+# The newest erasure of each learner whom a record on a topic may still name: the content of the topic `erasures`.
 erased_learners = Table(
     "erased_learners",
     metadata,
-    # After a restore it may be an account that the database does not have.
+    # After a restore, this may be an account that the database does not have.
     Column("account_id", Text, primary_key=True),
     Column("learner_hash", Text, primary_key=True),
     Column("hash_key_id", Text, nullable=False),
     Column("erased_at", Moment, nullable=False, index=True),
 )
 
-# Those that are not on the topic yet.
+# The erasures that are not on the topic yet.
 dirty_erasures = Table(
     "dirty_erasures",
     metadata,
@@ -51,8 +51,8 @@ dirty_erasures = Table(
     Column("erased_at", Moment, nullable=False),
 )
 
-# Keys of the hashes of learners, encrypted. The first row is this database's own. The others are of the database that
-# this one was restored over: without them, the erasures since the dump would be forgotten.
+# Keys of the hashes of learners, encrypted. The first row is this database's own. The others belong to the database
+# that this one was restored over: without them, the erasures since the dump would be forgotten.
 learner_hash_key = Table(
     "learner_hash_key",
     metadata,

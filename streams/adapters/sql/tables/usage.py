@@ -1,10 +1,10 @@
-"""Tables of usage: what was counted, where the meter is, notices, and events that wait to be produced."""
+"""Tables of usage: counted launches, the meter's position, notices, and events that wait to be produced."""
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text, text
 
 from streams.adapters.sql.tables.types import Moment, metadata
 
-# Where the meter reads next, by partition; `incarnation` names the topic, which may be deleted and made again.
+# The meter's next offset, by partition; `incarnation` names the topic, which may be deleted and made again.
 usage_positions = Table(
     "usage_positions",
     metadata,
@@ -13,7 +13,7 @@ usage_positions = Table(
     Column("next_offset", BigInteger, nullable=False),
 )
 
-# The launches that were counted: an event that is published again counts once. A late one has the month of its arrival.
+# The counted launches: an event that is published again counts once. A late launch has the month of its arrival.
 counted_launches = Table(
     "counted_launches",
     metadata,
@@ -28,7 +28,7 @@ usage_months = Table(
     Column("account_id", Text, primary_key=True),
     Column("month", Text, primary_key=True),
     Column("launches", BigInteger, nullable=False),
-    # Those that arrived in this month, of a month that was closed. They are part of no plan's total.
+    # Launches of a closed month that arrived in this month. They are part of no plan's total.
     Column("late_launches", BigInteger, nullable=False, server_default=text("0")),
 )
 
@@ -43,7 +43,7 @@ usage_details = Table(
     Column("launches", BigInteger, nullable=False),
 )
 
-# Each threshold is told once for each account, month and percentage.
+# Each threshold is reported once for each account, month and percentage.
 usage_notices = Table(
     "usage_notices",
     metadata,
@@ -55,7 +55,7 @@ usage_notices = Table(
     Column("at", Moment, nullable=False),
 )
 
-# The last accounts that events named and that do not exist: a hundred.
+# The last hundred accounts that events named but that do not exist.
 unknown_accounts = Table(
     "unknown_accounts",
     metadata,
@@ -65,13 +65,13 @@ unknown_accounts = Table(
     Column("last_at", Moment, nullable=False),
 )
 
-# Events of our own, until the broker acknowledged them.
+# This system's own events until the broker acknowledges them.
 outgoing_events = Table(
     "outgoing_events",
     metadata,
     Column("id", Text, primary_key=True),
     Column("account_id", Text, nullable=False),
-    # The key of its record.
+    # The key of the event's record.
     Column("key", Text, nullable=False),
     # Events are produced in this order.
     Column("created_at", Moment, nullable=False),

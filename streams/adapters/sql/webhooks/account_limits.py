@@ -1,4 +1,4 @@
-"""Limits of what an account has."""
+"""Limits of an account's objects."""
 
 from sqlalchemy import ColumnElement, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,7 +28,7 @@ async def require_row_limit(
     limit: int,
     message: str,
 ) -> None:
-    """Raise `Conflict` when the account has `limit` of these rows. `message` has `{count}` and `{limit}`."""
+    """Raise `Conflict` if the account has `limit` of these rows. `message` has `{count}` and `{limit}`."""
     await _lock(connection, account_id)
     own_rows = select(func.count()).select_from(table).where(table.c.account_id == account_id, is_counted)
     if (count := (await connection.execute(own_rows)).scalar_one()) >= limit:
@@ -38,9 +38,9 @@ async def require_row_limit(
 async def require_webhook_limits(
     connection: AsyncConnection, webhook: Webhook, previous: Webhook | None = None
 ) -> None:
-    """Raise `Conflict` when this webhook, or its change, makes the account's webhooks too large together.
+    """Raise `Conflict` if this webhook, or its change, makes the account's webhooks too large together.
 
-    An account above a limit that was lowered keeps what it has, and may change it in any other way.
+    An account above a lowered limit keeps what it has, and may make any other change.
     """
     added_ids = webhook.scope_ids - (previous.scope_ids if previous else 0)
     added_characters = webhook.text_length - (previous.text_length if previous else 0)
@@ -63,6 +63,6 @@ _SCOPE_IDS = func.sum(func.json_array_length(webhooks.c.packages) + func.json_ar
 
 
 async def _lock(connection: AsyncConnection, account_id: str) -> None:
-    """The second of two concurrent callers waits here, and counts what the first added. Foreign keys do not wait."""
+    """The second of two concurrent callers waits here, then counts the first one's rows. Foreign keys do not wait."""
     row = select(accounts.c.id).where(accounts.c.id == account_id)
     await connection.execute(row.with_for_update(key_share=True))

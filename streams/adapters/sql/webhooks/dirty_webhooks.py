@@ -9,7 +9,7 @@ from streams.adapters.sql.tables.deliveries import dirty_webhooks
 
 
 def next_version(old_version: int, now: datetime) -> int:
-    """max(now in milliseconds, old + 1): a version grows even when the clock stands still or goes back."""
+    """max(now in milliseconds, old + 1): a version grows even if the clock stands still or goes back."""
     return max(int(now.timestamp() * 1000), old_version + 1)
 
 

@@ -23,11 +23,11 @@ from streams.ports.runtime import Clock
 from streams.ports.webhooks import DueChange, FailedChange, FailedChanges
 
 LEASE_SECONDS = 15.0
-# The publisher may not have read back a record that is younger.
+# The publisher may not have read back a younger record.
 READ_BACK_TIME = timedelta(seconds=10)
-# Of webhooks in memory at once: seven of the largest.
+# The size of webhooks in memory at once: seven of the largest.
 MAX_BATCH_CHARACTERS = 2_000_000
-# States of webhooks in memory at once: 20 ms of this process's time.
+# The number of webhook states in memory at once: 20 ms of this process's time.
 COMPARE_BATCH_ROWS = 5000
 
 
@@ -102,18 +102,18 @@ class SqlOutbox:
                 )
 
     async def _make_due(self, connection: AsyncConnection, row: Any, newest: int, *, is_behind: bool) -> None:
-        """Make a webhook due. Raises its version first when the topic has, or may have, one as new."""
+        """Make a webhook due. First raises its version if the topic has, or may have, one that is as new."""
         version = row.version
         if is_behind:
             version = next_version(max(version, newest), self._clock.now())
-            # A change meanwhile has made it due in a newer version.
+            # A change meanwhile made it due in a newer version.
             is_row = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
             if not (await connection.execute(update(webhooks).where(is_row).values(version=version))).rowcount:
                 return
         await mark_webhook_dirty(connection, row.id, version)
 
     async def _reset_version(self, connection: AsyncConnection, row: Any, newest: int) -> None:
-        """Replace a version of a clock that was far ahead, which no stage takes, by one of today."""
+        """Replace a version from a clock that was far ahead, which no stage accepts, by a current one."""
         version = next_version(newest, self._clock.now())
         is_row = (webhooks.c.id == row.id) & (webhooks.c.version == row.version)
         if (await connection.execute(update(webhooks).where(is_row).values(version=version))).rowcount:
@@ -121,7 +121,7 @@ class SqlOutbox:
             await mark_webhook_dirty(connection, row.id, version)
 
     def _was_published(self, row: Any) -> bool:
-        """Whether the topic had it: a stage may remember a tombstone that compaction has removed."""
+        """Whether the topic had the webhook: a stage may remember a tombstone that compaction has removed."""
         return row.published_at is not None and row.published_at < self._clock.now() - READ_BACK_TIME
 
     async def list_due(

@@ -1,4 +1,4 @@
-"""Count the health of webhooks. Pause those over the limit by compare-and-set, and add a mail."""
+"""Count the health of webhooks. Pause webhooks over the limit by compare-and-set, and add a mail."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

@@ -19,7 +19,7 @@ from streams.core.webhooks.webhook import (
     Webhook,
 )
 
-# Fields that a column has as they are: a new one needs no line here.
+# Fields that a column stores unchanged: a new field needs no line here.
 _CONVERTED_FIELDS = {"secrets", "event_types", "packages", "dispatches", "status", "pause", "created_at", "filter"}
 _PLAIN_FIELDS = [attribute.name for attribute in fields(Webhook) if attribute.name not in _CONVERTED_FIELDS]
 _REGISTRATION_FIELDS = [attribute.name for attribute in fields(Registration) if attribute.name != "webhook"]
@@ -49,7 +49,7 @@ def to_registration(row: Any) -> Registration:
 
 
 _UNLISTED_COLUMNS = {"packages", "dispatches", "encrypted_headers", "encrypted_fallback_headers"}
-# The columns of a list: not the ids of scopes, which may be 260 KiB of one webhook, and not the headers.
+# The columns of a list: without the ids of scopes, which may be 260 KiB for one webhook, and without the headers.
 LIST_COLUMNS = (
     *(column for column in webhooks.c if column.name not in _UNLISTED_COLUMNS),
     func.json_array_length(webhooks.c.packages).label("packages_count"),
@@ -72,7 +72,7 @@ def to_listed(row: Any) -> ListedWebhook:
     )
 
 
-# The sizes of what a customer chooses, so that a query can count before it reads.
+# The sizes of values that a customer chooses, so that a query can count before it reads.
 SCOPE_CHARACTERS = func.length(cast(webhooks.c.packages, Text)) + func.length(cast(webhooks.c.dispatches, Text))
 _TEXT_COLUMNS = ("url", "fallback_url", "encrypted_headers", "encrypted_fallback_headers", "filter")
 TEXT_CHARACTERS = sum((func.length(func.coalesce(webhooks.c[name], "")) for name in _TEXT_COLUMNS), literal(0))
