@@ -88,7 +88,7 @@ MAX_KEYS_PER_ACCOUNT = 100
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one takes its place.
 MAX_SESSIONS_LISTED = 200
-# Made by people, one at a time or by jobs; each has a fresh schedule of up to 20 attempts and more.
+# Made by people, one at a time or by jobs; each has a fresh schedule, which may have more than 20 attempts.
 MAX_RETRIES_PER_DELIVERY = 100
 # Jobs take turns, and `publish` reads all of them for each turn of the account.
 MAX_UNFINISHED_JOBS_PER_ACCOUNT = 20

@@ -50,8 +50,8 @@ class ErasureReconcileResult:
 class PublishErasures:
     """Publishes each erasure: key of its hash → acknowledged → erasure → acknowledged → no longer due → sentinel.
 
-    After a restore of an older dump, SQL learns missing erasures from the topic. Nothing is removed from the topic
-    unless no other topic can still have it. It runs while its process holds the lease of `publish`.
+    After a restore of an older dump, SQL learns missing erasures from the topic. An erasure is removed from the topic
+    only when no other topic can still have the learner's data. It runs while its process holds the lease of `publish`.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from datetime import datetime
 from streams.ports.kafka import Partition, Record, RecordConsumer
 from streams.topics import BULK_DELIVERIES, DELIVERIES
 
-# Most deliveries are attempted within this time. Stored before or after its attempt, a delivery is written twice.
+# Most deliveries are attempted within this time. A delivery that is stored apart from its attempt is written twice.
 LINGER_SECONDS = 0.3
 # Deliveries wait at most this long behind many attempts.
 MAX_WAIT_SECONDS = 10.0

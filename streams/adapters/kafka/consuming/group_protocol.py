@@ -15,7 +15,7 @@ AUTO, CONSUMER, CLASSIC = "auto", "consumer", "classic"
 _PROPERTIES: dict[str, dict[str, Any]] = {
     # KIP-848. The broker sets the timers: librdkafka refuses session and heartbeat settings.
     CONSUMER: {"group.protocol": "consumer", "group.remote.assignor": "range"},
-    # A rebalance stops all members: a killed member has time to return by its name, and heartbeats tell the others.
+    # A rebalance stops all members: a killed member has time to return by its name, and heartbeats tell other members.
     CLASSIC: {
         "group.protocol": "classic",
         "partition.assignment.strategy": "range",

@@ -84,7 +84,7 @@ class Database:
             self._read_engine = _sqlite_engine(url, self._connections, "BEGIN")
         else:
             self._engine = self._read_engine = _postgres_engine(url, pool_size, pool_seconds, behind_pooler)
-            # One connection stays open. The others serve while it is dead without a sign.
+            # One connection stays open. The others serve while that one is dead and nobody has noticed.
             self._separate_engine = _postgres_engine(url, 1, pool_seconds, behind_pooler, max_overflow=3)
         writers = SQLITE_WRITERS if self.is_sqlite else pool_size
         self._turns = FairPlaces(writers, connection_limits(writers))
