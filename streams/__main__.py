@@ -1,4 +1,4 @@
-"""`python -m streams` and `scorm-webhooks`: run a command, print its errors for a person."""
+"""`python -m streams` and `scorm-webhooks`: run a command and print its errors in readable form."""
 
 import contextlib
 import errno

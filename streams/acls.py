@@ -96,7 +96,7 @@ def rules(prefix: str) -> Iterator[Rule]:
 
 
 def command(rule: Rule, principal: str) -> str:
-    """The command of Kafka's own tool that makes a rule."""
+    """The command of Kafka's own tool that creates a rule."""
     pattern = " --resource-pattern-type prefixed" if rule.is_prefix else ""
     return (
         f'kafka-acls.sh --bootstrap-server "$KAFKA_BOOTSTRAP_SERVERS" --add --allow-principal {principal} '

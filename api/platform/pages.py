@@ -70,7 +70,7 @@ async def _operator_page(
         accounts=page.rows,
         next=with_query("/operator", name=name, after=page.next_cursor) if page.next_cursor else None,
         failing=await platform.list_failing_webhooks(),
-        slowest=await platform.list_slowest(),
+        slowest=await platform.list_slowest_webhooks(),
         waiting=await platform.waiting_by_tier(),
         unknown=await platform.unknown_accounts(),
         failed_work=await platform.failed_work(),

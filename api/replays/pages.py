@@ -92,7 +92,7 @@ def _local(text: str, zone: ZoneInfo) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A period that a person often wants, and the link that fills the form with it and counts."""
+    """A commonly used period, and a link that fills it into the form and counts."""
 
     label: str
     link: str

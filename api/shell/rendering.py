@@ -207,7 +207,7 @@ def format_detail(context: Context, value: object) -> str:
 
 
 def pretty_json(value: object) -> str:
-    """JSON for people, with its fields in their order."""
+    """Human-readable JSON, with the fields in their original order."""
     return escape_controls(json.dumps(value, indent=2, ensure_ascii=False), allowed="\n")
 
 

@@ -33,7 +33,7 @@ def browser_of(request: Request) -> Browser:
 
 
 def limit_attempts(request: Request) -> None:
-    """Count an attempt. Raises `Unauthorized` after too many attempts of a network."""
+    """Count an attempt. Raises `Unauthorized` after too many attempts from one network."""
     limits: SignInLimits = request.app.state.sign_in_limits
     _log_untrusted_proxy(request, limits)
     is_allowed, _ = limits.take(network_of(browser_of(request).address), time.monotonic())

@@ -50,7 +50,7 @@ def run_stage(name: str, health_fd: int | None, **deployment_fields: Any) -> Non
 
 
 def run_stages(stage_names: str, health_fd: int | None, *, sole_member: bool = False) -> None:
-    """Run the stages of a list in one process, with the options of `run_stage`."""
+    """Run several stages, given as a list of names, in one process. The options are those of `run_stage`."""
     with _process_deployment(BACKGROUND_NAME, sole_member=sole_member) as deployment:
         names = parse_stages(stage_names)
         from streams.runtime.running_stage import GroupedStage

@@ -54,7 +54,7 @@ async def well(customer: Customer, event: Event) -> int:
     return 200
 
 
-async def at_first_not(customer: Customer, event: Event) -> int:
+async def sometimes_fails_once(customer: Customer, event: Event) -> int:
     """Every fourth event fails once before it is accepted."""
     is_fourth = list(customer.tries).index(event["id"]) % 4 == 3
     return 503 if is_fourth and customer.tries[event["id"]] == 1 else 200
@@ -75,7 +75,7 @@ async def not_the_unlucky(customer: Customer, event: Event) -> int:
 def make_customers() -> list[Customer]:
     return [
         Customer("crm", "verifies and responds at once", well),
-        Customer("certificates", "fails at first, sometimes", at_first_not),
+        Customer("certificates", "fails at first, sometimes", sometimes_fails_once),
         Customer("warehouse", "hangs", never),
         Customer("compliance", "refuses some scores", not_the_unlucky),
     ]

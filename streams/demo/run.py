@@ -113,7 +113,7 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
     console = Console()
     with tempfile.TemporaryDirectory(prefix="scorm-webhooks-demo-") as folder:
         console.print("starting the stages on an embedded broker and SQLite …")
-        async with _running(Path(folder), seed, outside) as demo:
+        async with _running_demo(Path(folder), seed, outside) as demo:
             publishing = asyncio.create_task(demo.course.run(events))
             try:
                 await _show(console, demo, publishing, stopping, leave)
@@ -126,7 +126,7 @@ async def run_demo(events: int | None, leave: bool, seed: int, receivers: Path |
 
 
 @asynccontextmanager
-async def _running(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) -> AsyncIterator[Demo]:
+async def _running_demo(folder: Path, seed: int, outside: Sequence[OutsideCustomer]) -> AsyncIterator[Demo]:
     own_environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("SCORM_", "KAFKA_", "DATABASE_"))
     }

@@ -26,7 +26,9 @@ class Recorder(Protocol):
     """Stores the results of deliveries."""
 
     async def record(self, batch: Batch) -> Collection[EventKey]:
-        """Store a batch in one transaction; a second time changes nothing. Returns the events stored with another body.
+        """Store a batch in one transaction; storing it again changes nothing.
+
+        Returns the events that are stored with another body.
 
         Raises `RowRefused` for a row that the database does not accept, and `Unavailable` when it is away.
         """
@@ -182,7 +184,7 @@ class ErasureOutbox(ErasureStatus, Protocol):
         """Make erasures due that the topic lacks or has older, in the portion after this key. Looks up by hash."""
 
     async def learn(self, erased: Sequence[ErasedLearner]) -> int:
-        """Store the topic's erasures that SQL lacks or has older. Returns how many."""
+        """Store erasures from the topic that are missing in SQL, or newer than there. Returns how many."""
 
     async def hash_keys(self) -> Mapping[str, str]:
         """The encrypted keys of the hashes, by id; this database's own key is first. Raises `WrongKeys`."""

@@ -41,8 +41,8 @@ async def run_process(
     """Run stages until SIGTERM or SIGINT, or until one ends, then drain them. Raises the exception of a stage.
 
     The socket `health_socket` serves the probes. `/healthz` responds before a stage is made, and `/readyz` says what
-    the start waits for. A signal ends that wait at once. The process ends `stop_seconds` after the signal at the
-    latest, even if no broker responds.
+    the start waits for. A signal ends that wait at once.
+    The process ends within `stop_seconds` of the signal, even if no broker responds.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     stop_event = stop_signal()

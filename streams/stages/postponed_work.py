@@ -15,7 +15,7 @@ MAX_POSTPONED_PER_KIND = 10_000
 
 
 class PostponedWork:
-    """The work of this process that failed. Each unit is tried again after 5 s, 10 s, … up to 5 minutes.
+    """Units of work that failed in this process. Each unit is tried again after 5 s, 10 s, … up to 5 minutes.
 
     A new process tries all of it immediately, but only once. `now` is in seconds.
     """

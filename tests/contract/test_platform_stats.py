@@ -59,7 +59,7 @@ async def test_failing_webhooks_of_all_accounts_come_newest_first(database: SqlS
         ("Acme", "wh_crm", 1),
     ]
     assert (found[0].name, found[0].failure_streak.last_message) == ("Warehouse", "refused")
-    slow = await SqlPlatformStats(database.database).list_slowest(NOON - timedelta(hours=1), 10)
+    slow = await SqlPlatformStats(database.database).list_slowest_webhooks(NOON - timedelta(hours=1), 10)
     assert [(one.webhook_id, one.mean_ms, one.attempts) for one in slow] == [
         ("wh_other", 1000.0, 1),
         ("wh_crm", 0.0, 1),

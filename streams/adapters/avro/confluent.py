@@ -132,7 +132,7 @@ class ConfluentCodec:
         return self._frame_prefix + encoded[HEADER_BYTES:]
 
     def decode(self, value: bytes) -> RecordValue:
-        """Decode a value. Raises `Unavailable` while the registry is away, which says nothing about the record."""
+        """Decode a value. Raises `Unavailable` while the registry cannot be reached; the record itself may be valid."""
         if value[:1] != _MAGIC:
             return self._avro_codec.decode(value)
         if len(value) < _FRAME_BYTES:

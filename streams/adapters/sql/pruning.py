@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.deliveries.event_metadata import delete_metadata
 from streams.adapters.sql.engine.database import Database
-from streams.adapters.sql.engine.many_keys import is_one_of, is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs, is_one_of
 from streams.adapters.sql.tables.accounts import (
     audit_log,
     idempotency_keys,
@@ -87,7 +87,7 @@ async def _delete_deliveries(connection: AsyncConnection, kind: "_Kind", rows_to
         return []
     ids = [row.id for row in rows]
     pairs = sorted({(row.account_id, row.event_id) for row in rows})
-    is_event_of_rows = is_one_of_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
+    is_event_of_rows = in_pairs(connection, (events.c.account_id, events.c.event_id), pairs)
     await _prefer_indexes(connection, is_in_order=False)
     # This waits for a backfill that adds deliveries of these events: the last query then sees them.
     lock = select(events.c.event_id).where(is_event_of_rows).order_by(events.c.account_id, events.c.event_id)
@@ -111,7 +111,7 @@ async def _delete_course_sessions(
     deletion = delete(course_sessions).where(tuple_(*keys).in_(rows_to_delete)).returning(*keys, kind.age.label("age"))
     rows = (await connection.execute(deletion)).all()
     if pairs := [(row.account_id, row.id) for row in rows]:
-        is_state_of_rows = is_one_of_pairs(connection, (states.account_id, states.session_id), pairs)
+        is_state_of_rows = in_pairs(connection, (states.account_id, states.session_id), pairs)
         await connection.execute(delete(player_states).where(is_state_of_rows))
     return [row.age for row in rows]
 

@@ -50,7 +50,7 @@ class Backfill:
         return self.records - _count_offsets(self.ranges) if self.ranges is not None else 0
 
     @property
-    def is_read(self) -> bool:
+    def is_fully_read(self) -> bool:
         return self.ranges is not None and not self.ranges
 
     def begin(self, period: Period) -> "Backfill":

@@ -63,7 +63,7 @@ class Job:
     def is_backfilling(self) -> bool:
         """Whether the next portion comes from `session-events`, because the stored deliveries are replayed."""
         backfill = self.backfill
-        return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_read
+        return self.finished_at is None and backfill is not None and backfill.is_due and not backfill.is_fully_read
 
     @property
     def no_longer_matched(self) -> int:

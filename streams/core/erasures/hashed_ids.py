@@ -10,8 +10,8 @@ _contains = frozenset.__contains__
 class HashedIds(frozenset[str]):
     """Answers whether an id is in a set by its 64-bit hash. The ids themselves are not kept.
 
-    Python's hash of a text has a secret key in each process, so nobody can choose ids that collide. One of 10^16 other
-    ids seems to be in a set of 1000. Its account then gets one delivery that the scope does not name.
+    Python seeds its string hash with a random secret in each process, so nobody can choose ids that collide.
+    One of 10^16 other ids seems to be in a set of 1000. Its account then gets one delivery too many.
     """
 
     __slots__ = ()

@@ -69,7 +69,7 @@ class Slots(Generic[Waiter]):
         would not help. Neither is a waiter of a suspect endpoint, which delays its own deliveries.
         """
         for endpoint_class, ready_queues in self._ready.items():
-            has_share = self._has_share(endpoint_class)
+            has_share = self._is_below_class_limit(endpoint_class)
             if endpoint_class is not EndpointClass.SUSPECT and has_share and not self._is_any_free(endpoint_class):
                 for queue in ready_queues:
                     yield from queue.ready_waiters()
@@ -156,12 +156,12 @@ class Slots(Generic[Waiter]):
 
     def _has_slot(self, endpoint_class: EndpointClass, account_id: str) -> bool:
         is_first = account_id not in self._account_slots
-        return self._is_any_free(endpoint_class) and (is_first or self._has_share(endpoint_class))
+        return self._is_any_free(endpoint_class) and (is_first or self._is_below_class_limit(endpoint_class))
 
     def _is_any_free(self, endpoint_class: EndpointClass) -> bool:
         return self._free > (0 if endpoint_class is EndpointClass.TEST else self._reserved_count)
 
-    def _has_share(self, endpoint_class: EndpointClass) -> bool:
+    def _is_below_class_limit(self, endpoint_class: EndpointClass) -> bool:
         limit = self._class_limits[endpoint_class]
         if endpoint_class is EndpointClass.NEW:
             # New endpoints that turned suspect keep their slots: wave after wave would take every slot.

@@ -127,10 +127,10 @@ def _end_result(session: CourseSession) -> dict[str, str | float]:
     score = _score(progress.score) if progress.score.has_value else {}
     time = {"totalTime": format_length(progress.total_time)} if progress.total_time else {}
     commit = {"lastCommitAt": format_time(last_commit_at)} if last_commit_at else {}
-    return {"reported": _reported_level(session), **_statuses(progress), **score, **time, **commit}
+    return {"reported": _reporting_completeness(session), **_statuses(progress), **score, **time, **commit}
 
 
-def _reported_level(session: CourseSession) -> str:
+def _reporting_completeness(session: CourseSession) -> str:
     """How much the player reported for the record."""
     progress = session.progress
     if session.last_commit_at is None or not progress.is_for_the_record:

@@ -79,7 +79,7 @@ class DeliverySearchService:
             webhooks[facet.webhook_id] += facet.count * (is_of_state and is_of_type)
         return Facets(states, types, webhooks, sample if total >= sample else None)
 
-    async def by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
+    async def count_by_webhook(self, delivery_filter: DeliveryFilter) -> Mapping[str, int | None]:
         """The webhooks of the newest matches, those with the most first. A count is None if there are more."""
         counts: Counter[str] = Counter()
         for facet in await self._search.facets(delivery_filter, MAX_SAMPLED):

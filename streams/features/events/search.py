@@ -67,7 +67,7 @@ class FoundEvent:
 
 @dataclass
 class EventSearchService:
-    """`_history` is called for each search, so that nothing else needs Kafka."""
+    """`_history` is called only when a search has to read the topic, so that nothing else needs Kafka."""
 
     _deliveries: DeliveryStore
     _webhooks: SqlAccountWebhooks

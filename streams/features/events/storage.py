@@ -96,7 +96,7 @@ async def _scopes(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[s
     """The packages, dispatches and filter of each webhook that has some."""
     query = select(webhooks.c.id, webhooks.c.packages, webhooks.c.dispatches, webhooks.c.filter)
     scopes: dict[str, Scope] = {}
-    for ids in _portions_by_scope(rows):
+    for ids in _id_batches_by_scope_size(rows):
         for row in await connection.execute(query.where(webhooks.c.id.in_(ids))):
             event_filter = parse_recorded_filter(row.filter) if row.filter else None
             scopes[row.id] = (frozenset(row.packages), frozenset(row.dispatches), event_filter)
@@ -109,7 +109,7 @@ def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
         yield ids[start : start + IDS_PER_QUERY]
 
 
-def _portions_by_scope(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
+def _id_batches_by_scope_size(rows: Sequence[Any]) -> Iterator[Sequence[str]]:
     ids: list[str] = []
     characters = 0
     for row in rows:

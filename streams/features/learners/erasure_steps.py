@@ -185,12 +185,14 @@ STEPS: Mapping[str, Step] = {
 async def _next_rows(connection: AsyncConnection, query: Select[Any], place: Place, *key: Column[Any]) -> list[Any]:
     """The next rows after a place, in the order of their key."""
     if place:
-        place_values = [literal(_key_value(part, column), column.type) for part, column in zip(place, key, strict=True)]
+        place_values = [
+            literal(_parse_key_part(part, column), column.type) for part, column in zip(place, key, strict=True)
+        ]
         query = query.where(tuple_(*key) > tuple_(*place_values))
     return list((await connection.execute(query.order_by(*key).limit(ROWS_PER_PORTION))).all())
 
 
-def _key_value(part: str, column: Column[Any]) -> Any:
+def _parse_key_part(part: str, column: Column[Any]) -> Any:
     return datetime.fromisoformat(part) if isinstance(column.type, Moment) else part
 
 

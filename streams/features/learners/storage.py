@@ -47,7 +47,7 @@ _TOO_MANY_MESSAGE = (
 
 
 class SqlErasures:
-    """`Erasures` in SQL. `random_bytes` makes the key of the hashes of learners.
+    """`Erasures` in SQL. `random_bytes` makes the key that learner ids are hashed with.
 
     Starting an erasure raises `WrongKeys` if this process has the wrong encryption keys: no other could read it.
     """

@@ -56,7 +56,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
     if mail.others is not None:
         return _render(_grouped_pause_parts(mail, mail.others, base), f"{base}/webhooks" if base else None)
     link = f"{base}/webhooks/{mail.webhook_id}" if base else None
-    printable_mail = replace(mail, details={name: _printable(name, entry) for name, entry in mail.details.items()})
+    printable_mail = replace(mail, details={name: _to_printable(name, entry) for name, entry in mail.details.items()})
     if mail.kind is MailKind.PAUSED:
         parts = _paused_parts(printable_mail, _name(mail))
         call = f"POST {base}/v1/webhooks/{mail.webhook_id}/enable"
@@ -77,7 +77,7 @@ def compose(mail: Mail, public_url: str | None) -> RenderedMail:
 def _name(mail: Mail) -> str:
     details = mail.details
     field_name = "description" if details.get("description") else "url"
-    return str(_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
+    return str(_to_printable(field_name, details.get(field_name))) if details.get(field_name) else mail.webhook_id
 
 
 def _pause_cause(mail: Mail) -> str:
@@ -86,7 +86,7 @@ def _pause_cause(mail: Mail) -> str:
     return f"{mail.details.get('failures', 5)} attempts in a row failed"
 
 
-def _printable(name: str, entry: Any) -> Any:
+def _to_printable(name: str, entry: Any) -> Any:
     """A value as a mail shows it: a text is one line that controls no mail program, and a URL has no secret."""
     if not isinstance(entry, str):
         return entry

@@ -41,10 +41,10 @@ class PlatformService:
         """Webhooks that fail or are paused by failures, the newest failure first."""
         return await self._stats.list_failing_webhooks(MAX_WEBHOOKS)
 
-    async def list_slowest(self) -> Sequence[WebhookProblem]:
+    async def list_slowest_webhooks(self) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt in the last hours."""
         this_hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
-        return await self._stats.list_slowest(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
+        return await self._stats.list_slowest_webhooks(this_hour - timedelta(hours=SLOW_HOURS - 1), 10)
 
     async def failed_work(self) -> Sequence[FailedWork]:
         """The work that fails because of its row, the newest failure first."""

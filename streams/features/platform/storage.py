@@ -56,7 +56,7 @@ class SqlPlatformStats(SqlStorage):
         )
         return [_to_problem(row, failure_streak=_streak(row)) for row in await self._database.rows(query)]
 
-    async def list_slowest(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
+    async def list_slowest_webhooks(self, since: datetime, limit: int) -> Sequence[WebhookProblem]:
         """Webhooks with the longest mean time of an attempt since this hour."""
         columns = hourly_attempts.c
         sums = (

@@ -78,7 +78,7 @@ def test_a_backfill_only_goes_forward_and_ends(ranges: tuple[OffsetRange, ...], 
         assert progress.read <= after.read <= after.records == progress.records
         progress = after
     progress = progress.after_reading({one.partition: one.end for one in ranges})
-    assert progress.is_read
+    assert progress.is_fully_read
     assert progress.read == progress.records
 
 

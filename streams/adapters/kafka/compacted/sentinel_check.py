@@ -43,7 +43,7 @@ class SentinelCheck:
         self.is_at_end = True
 
     def compare(self, sentinel: Sentinel, appended_at: datetime) -> None:
-        """Take a sentinel. Raises `TopicReaderFailed` if a new one has another incarnation."""
+        """Take a sentinel. Raises `TopicReaderFailed` if a new sentinel has another incarnation."""
         if self.is_at_end and self._incarnation not in ("", sentinel.incarnation):
             raise TopicReaderFailed(f"{self._topic} has another incarnation: the topic was recreated")
         self._incarnation = sentinel.incarnation

@@ -26,7 +26,7 @@ async def newest_attempts(
         walk = walk.join(last, is_last & (tuple_(*_KEYSET) < tuple_(last.c.generation, last.c.number)))
     # One extra row shows whether there is another page. Only the sizes of these rows are read.
     candidates = walk.order_by(*_NEWEST_FIRST).limit(limit + 1).subquery()
-    query = select(attempts.c.id, _stored_bytes()).where(attempts.c.id.in_(select(candidates.c.id)))
+    query = select(attempts.c.id, _stored_size_column()).where(attempts.c.id.in_(select(candidates.c.id)))
     newest = (await connection.execute(query.order_by(*_NEWEST_FIRST))).all()
     ids = [row.id for row in newest[: page_size((row.size for row in newest), limit, MAX_ATTEMPT_BYTES_SHOWN)]]
     columns = select(attempts).where(attempts.c.id.in_(ids)).order_by(*_NEWEST_FIRST)
@@ -35,7 +35,7 @@ async def newest_attempts(
     return Page([_attempt(row) for row in rows], next_cursor)
 
 
-def _stored_bytes() -> Any:
+def _stored_size_column() -> Any:
     texts = (attempts.c.url, attempts.c.request_headers, attempts.c.response_headers, attempts.c.message)
     lengths = [func.length(cast(text, Text)) for text in texts]
     return sum(lengths, func.length(attempts.c.response_body)).label("size")

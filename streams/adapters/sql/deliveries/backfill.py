@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.deliveries.event_metadata import insert_metadata
 from streams.adapters.sql.deliveries.recorder import delivery_row, event_rows
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
-from streams.adapters.sql.engine.many_keys import is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.erasures.erased_events import SqlErasedEvents, accounts_with_erasures, without_erased
 from streams.adapters.sql.tables.deliveries import deliveries, events, webhooks
 from streams.core.deliveries.delivery_state import Batch
@@ -51,7 +51,7 @@ class MissingDeliveries:
     async def _keep_events(self, connection: AsyncConnection, batch: Batch) -> None:
         """Add the missing events, and lock them all: retention would delete one whose delivery it does not see."""
         rows, key = event_rows(batch), (events.c.account_id, events.c.event_id)
-        is_event = is_one_of_pairs(connection, key, sorted(batch.events))
+        is_event = in_pairs(connection, key, sorted(batch.events))
         lock = select(*key).where(is_event).order_by(*key)
         while True:
             await _EVENTS.execute(connection, rows)

@@ -6,7 +6,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
-from streams.adapters.sql.engine.many_keys import is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.tables.deliveries import event_metadata
 from streams.core.deliveries.delivery_state import Batch, EventKey
 
@@ -27,4 +27,4 @@ async def insert_metadata(connection: AsyncConnection, batch: Batch, keys: Colle
 async def delete_metadata(connection: AsyncConnection, keys: Sequence[EventKey]) -> None:
     """Delete the pairs of these events."""
     columns = (event_metadata.c.account_id, event_metadata.c.event_id)
-    await connection.execute(delete(event_metadata).where(is_one_of_pairs(connection, columns, keys)))
+    await connection.execute(delete(event_metadata).where(in_pairs(connection, columns, keys)))

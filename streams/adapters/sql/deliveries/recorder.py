@@ -12,7 +12,7 @@ from streams.adapters.sql.deliveries.event_metadata import insert_metadata
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.dialects import is_sqlite
-from streams.adapters.sql.engine.many_keys import is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.erasures.erased_events import (
     SqlErasedEvents,
     accounts_with_erasures,
@@ -110,9 +110,7 @@ class SqlRecorder:
         if not existing:
             return ()
         # SQLite uses no index for a list of rows.
-        is_existing = (
-            is_one_of_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
-        )
+        is_existing = in_pairs(connection, key, existing) if is_sqlite(connection) else tuple_(*key).in_(existing)
         stored_hashes = {
             (row.account_id, row.event_id): row.hash
             for row in await connection.execute(select(*key, events.c.hash).where(is_existing))

@@ -16,7 +16,7 @@ def is_one_of(connection: AsyncConnection, column: Column[str], values: Sequence
     return column == any_(literal(values, ARRAY(Text)))
 
 
-def is_one_of_pairs(
+def in_pairs(
     connection: AsyncConnection, columns: tuple[Column[str], Column[str]], pairs: Sequence[tuple[str, str]]
 ) -> ColumnElement[bool]:
     """Whether two columns have one of these pairs of values."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import case, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from streams.adapters.sql.engine.many_keys import is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.erasures.learner_hash import find_keys
 from streams.adapters.sql.erasures.redaction import redact_messages
 from streams.adapters.sql.tables.accounts import accounts
@@ -105,7 +105,7 @@ async def _erased_at(connection: AsyncConnection, learners: Collection[_Learner]
     if not learners:
         return {}
     key = (erased_learners.c.account_id, erased_learners.c.learner_hash)
-    query = select(*key, erased_learners.c.erased_at).where(is_one_of_pairs(connection, key, sorted(learners)))
+    query = select(*key, erased_learners.c.erased_at).where(in_pairs(connection, key, sorted(learners)))
     return {(account_id, learner_hash): at for account_id, learner_hash, at in await connection.execute(query)}
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from streams.adapters.sql.engine.bulk_insert import BulkInsert
 from streams.adapters.sql.engine.database import Database
 from streams.adapters.sql.engine.keyset import prefer_index_order, prefer_lookups
-from streams.adapters.sql.engine.many_keys import is_one_of_pairs
+from streams.adapters.sql.engine.many_keys import in_pairs
 from streams.adapters.sql.engine.row_watch import RowWatch
 from streams.adapters.sql.erasures.learner_hash import add_ciphertext, delete_key, find_ciphertexts
 from streams.adapters.sql.tables.erasures import dirty_erasures, erased_learners
@@ -52,7 +52,7 @@ class SqlErasureOutbox:
         if not newest:
             return 0
         async with self._database.transaction() as connection:
-            query = select(*_KEY, erased_learners.c.erased_at).where(is_one_of_pairs(connection, _KEY, sorted(newest)))
+            query = select(*_KEY, erased_learners.c.erased_at).where(in_pairs(connection, _KEY, sorted(newest)))
             stored_times = {(row[0], row[1]): row[2] for row in await connection.execute(query)}
             missing = [
                 one
@@ -114,7 +114,7 @@ class SqlErasureOutbox:
         if not keys:
             return
         async with self._database.transaction() as connection:
-            query = select(erased_learners).where(is_one_of_pairs(connection, _KEY, keys))
+            query = select(erased_learners).where(in_pairs(connection, _KEY, keys))
             await _mark_dirty(connection, (await connection.execute(query)).all())
 
     async def list_expired(self, before: datetime, limit: int) -> Sequence[ErasedLearner]:

@@ -147,7 +147,7 @@ class SqlOutbox:
         changes = []
         for row in (rows[webhook_id] for webhook_id in ids if webhook_id in rows):
             try:
-                changes.append(_to_due(row))
+                changes.append(_to_due_change(row))
             except ROW_ERRORS as error:
                 if failed_changes is None:
                     raise
@@ -174,7 +174,7 @@ class SqlOutbox:
         return await self._database.row(query) is None
 
 
-def _to_due(row: Any) -> DueChange:
+def _to_due_change(row: Any) -> DueChange:
     return DueChange(row.id, row.version, None if row.deleted_at else to_webhook(row))
 
 
