@@ -50,8 +50,8 @@ async def _page(request: Request, status: int) -> Response:
 
 
 def _is_for_a_person(request: Request) -> bool:
-    """Whether a browser asks: browsers name HTML, which the API and the commits of players never have."""
-    is_api = f"{request.url.path}/".startswith(("/v1/", "/runtime/"))
+    """Whether a browser asks: browsers name HTML, which the API never has."""
+    is_api = f"{request.url.path}/".startswith("/v1/")
     return "text/html" in request.headers.get("accept", "").lower() and not is_api
 
 

@@ -188,7 +188,7 @@ def test_a_period_is_counted_sent_again_and_cancelled(acme: Customer, plain_page
     if (cancel := page.get_by_role("button", name="Cancel")).count():
         cancel.click()
     expect(
-        page.get_by_role("status").filter(has_text=re.compile(r"Cancelled: what was done|Finished\."))
+        page.get_by_role("status").filter(has_text=re.compile(r"Cancelled: what it has done|Finished\."))
     ).to_be_visible()
 
 
