@@ -70,7 +70,7 @@ def _parse_json(text: str) -> Any:
 def _replace_half_characters(text: str) -> str:
     r"""JSON without unpaired surrogates, which truncating courses send: no parser accepts them.
 
-    Escaped backslashes are meanwhile replaced by a character that JSON does not have: `\\ud800` is a text.
+    Before that, escaped backslashes are replaced by a character that JSON cannot contain: `\\ud800` is a text.
     """
     escaped_text = text.replace("\\\\", "\0")
     return _HALF_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", escaped_text).replace("\0", "\\\\")
@@ -79,7 +79,7 @@ def _replace_half_characters(text: str) -> str:
 def _parse_form(body: bytes, content_type: str) -> dict[str, str]:
     """The fields of a form (RFC 7578); if several fields have one name, the last one counts.
 
-    Each step reads the body once: an untrusted client can send any body, and all other requests wait meanwhile.
+    Each step reads the body once: an untrusted client can send any body, and it blocks all other requests.
     """
     boundary = _BOUNDARY.search(content_type)
     if boundary is None:

@@ -55,8 +55,8 @@ class WebhookChoice:
 
 async def _webhooks(visit: Visit, delivery_filter: DeliveryFilter) -> Sequence[WebhookChoice]:
     """The webhooks with the most dead letters, deleted ones included, and the one of the filter."""
-    count_by_webhook = await visit.services.search.count_by_webhook(DeliveryFilter(visit.account.id, state=State.DEAD))
-    counts = dict(list(count_by_webhook.items())[:MAX_WEBHOOKS])
+    counts_by_webhook = await visit.services.search.count_by_webhook(DeliveryFilter(visit.account.id, state=State.DEAD))
+    counts = dict(list(counts_by_webhook.items())[:MAX_WEBHOOKS])
     if delivery_filter.webhook_id:
         counts.setdefault(delivery_filter.webhook_id, None)
     names = await names_of(visit, (), *counts)

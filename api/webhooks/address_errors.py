@@ -20,7 +20,7 @@ _PAGES = {
 
 
 def add_address_errors(app: FastAPI) -> None:
-    """Respond to browsers with a page if no page of ours does."""
+    """Show browsers an error page for unknown addresses."""
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(NotFound, _not_found)
 

@@ -19,7 +19,7 @@ _FILES = {
     "C#": "Signatures.cs",
 }
 _DEFAULT = "X-AllureConnect-Signature"
-# A longer body is downloaded and named, because nobody would paste it.
+# A longer body is downloaded and named: it is too long to paste.
 MAX_BODY = 4096
 # Headers that curl sets by itself.
 _CURLS_OWN = {"host", "content-length", "accept-encoding"}

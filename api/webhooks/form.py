@@ -92,7 +92,7 @@ async def edit(webhook_id: str, visit: MayWriteWebhooks, form: SentForm) -> Resp
             webhook_id, changes, actor=visit.actor, account_id=visit.account.id, version=version
         )
     except Invalid as error:
-        # The version that the person saw, so that another person's changes meanwhile are not overwritten.
+        # The version that the person saw, so that newer changes of others are not overwritten.
         return await _form_page(visit, registration, {**_form_values(form), "version": form["version"]}, error.errors)
     return _redirect_to_webhook(result, done="saved")
 
