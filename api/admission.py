@@ -79,6 +79,7 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /v1/learners/erasures/{erasure_id}
         POST /v1/accounts
         GET /v1/accounts
+        GET /v1/unknown-accounts
         GET /v1/accounts/{account_id}
         PATCH /v1/accounts/{account_id}
         POST /v1/accounts/{account_id}/keys
@@ -93,6 +94,7 @@ _ROUTES: Mapping[RequestClass, str] = {
         GET /v1/accounts/{account_id}/sessions
         DELETE /v1/accounts/{account_id}/sessions/{session_id}
         GET /v1/audit
+        GET /v1/account
         GET /v1/account/audit
         GET /v1/notifications
         GET /v1/sessions/{session_id}

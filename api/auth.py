@@ -59,7 +59,7 @@ def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
         raise Forbidden(f"this needs the scope {', '.join(missing_scopes)}, which the API key does not have")
 
 
-def account_of(caller: Caller, account_id: str | None) -> str:
+def account_of(caller: "Caller | Member", account_id: str | None) -> str:
     """The account of the key, or the account that an operator names. Raises `Invalid`."""
     if caller.account_id is None:
         if account_id is None:
@@ -71,18 +71,25 @@ def account_of(caller: Caller, account_id: str | None) -> str:
 
 
 async def _require_member(caller: Annotated[Caller, Security(_require_permission)]) -> "Member":
-    if caller.account_id is None:
+    if caller.account_id is None and not caller.is_local:
         raise Forbidden("this needs an API key of an account")
     return Member(caller.actor, caller.account_id, caller.permissions)
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A caller within one account."""
+    """A caller within one account. Only a command on this machine may have no account: then it acts in any."""
 
     actor: str
-    account_id: str
+    account_id: str | None
     permissions: Collection[str]
+
+    @property
+    def own_account_id(self) -> str:
+        """Raises `Invalid` without an account."""
+        if self.account_id is None:
+            raise Invalid(FieldError("--account", "is required here"))
+        return self.account_id
 
 
 MayReadWebhooks = Annotated[Member, Security(_require_member, scopes=[Scope.WEBHOOKS_READ])]

@@ -75,6 +75,7 @@ _MESSAGES = {
     "model_type": "must be an object",
     "model_attributes_type": "must be an object",
     "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "finite_number": "must be a finite number",
     "string_too_short": "must have {min_length} or more characters",
@@ -168,8 +169,12 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         return problem(request, 400, "bad-request", "The body is not JSON", detail)
     if any(item["loc"] == ("body",) for item in errors) and not is_json(request.headers.get("content-type", "")):
         return problem(request, 415, _HTTP_NAMES[415], NOT_JSON_MESSAGE)
-    invalid = Invalid(*(FieldError(field_path(item["loc"]), _message(item)) for item in errors))
-    return _response(request, invalid.to_problem())
+    return _response(request, to_invalid(error).to_problem())
+
+
+def to_invalid(error: RequestValidationError) -> Invalid:
+    """The errors of pydantic, in words for people."""
+    return Invalid(*(FieldError(field_path(item["loc"]), _message(item)) for item in error.errors()))
 
 
 def _message(error: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from streams.core.errors import Conflict, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
+from streams.core.errors import Conflict, Forbidden, Invalid, Misconfigured, NotFound, ScormWebhooksError, Unavailable
 from streams.core.text import escape_controls
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main() -> None:
         _end(INTERRUPTED)
     except Invalid as error:
         _end(NOT_DONE, *map(str, error.errors))
-    except (NotFound, Conflict, Unavailable) as error:
+    except (NotFound, Forbidden, Conflict, Unavailable) as error:
         _end(NOT_DONE, str(error))
     except Misconfigured as error:
         _end(MISCONFIGURED, str(error))

@@ -17,6 +17,8 @@ from streams.core.errors import Misconfigured
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 
 PREFIX = "SCORM_WEBHOOKS_"
+# Of the command line alone: the API that it uses, and its key.
+CLIENT_VARIABLES = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY")
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
 BROKER_FILE = "broker.json"
 CONNECT_SECONDS = 2.0
@@ -309,7 +311,11 @@ class Settings(BaseModel):
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """The settings in `environ`. Raises `Misconfigured` with one line that says what to set."""
-    values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES
+    }
     _refuse_unknown(values)
     is_embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")
     defaults: dict[str, object] = {

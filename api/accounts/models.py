@@ -46,6 +46,15 @@ class AccountDetails(Model):
     created_at: Time
 
 
+class UnknownAccountDetails(Model):
+    """An account that does not exist, and whose events reached nobody."""
+
+    account: str
+    events: Annotated[int, Field(description="Events that named it.")]
+    first_at: Time
+    last_at: Time
+
+
 class AccountWithKey(AccountDetails):
     """An account with its first API key, which is shown only once."""
 

@@ -26,6 +26,7 @@ from api.accounts.models import (
     AuditLogEntry,
     NewAccount,
     Notification,
+    UnknownAccountDetails,
     notification_of,
 )
 from api.auth import MayReadWebhooks, Operator
@@ -72,6 +73,18 @@ async def list_accounts(
     """Newest first."""
     page = await services_of(request).accounts.page(cursor_of(cursor), limit)
     return page_of(page, AccountDetails.of)
+
+
+@router.get(
+    "/v1/unknown-accounts",
+    tags=OPERATOR_TAGS,
+    summary="List accounts that do not exist",
+    operation_id="listUnknownAccounts",
+)
+async def list_unknown_accounts(caller: Operator, request: Request, limit: Limit = 50) -> list[UnknownAccountDetails]:
+    """Accounts that events named, and whose events reached nobody: the 100 with the newest events at most."""
+    unknown_accounts = await services_of(request).platform.unknown_accounts(limit)
+    return [UnknownAccountDetails.of(account, account=account.account_id) for account in unknown_accounts]
 
 
 @router.get("/v1/accounts/{account_id}", tags=OPERATOR_TAGS, summary="Show an account", operation_id="getAccount")
@@ -228,9 +241,15 @@ async def revoke_session(account_id: Id, session_id: Id, caller: Operator, reque
     "/v1/audit", tags=OPERATOR_TAGS, summary="Who did what, in all accounts", operation_id="listAuditLogOfAllAccounts"
 )
 async def audit(
-    caller: Operator, request: Request, audit_query: AuditQuery, limit: Limit = 50, cursor: CursorQuery = None
+    caller: Operator,
+    request: Request,
+    audit_query: AuditQuery,
+    account_id: Annotated[Id | None, Query(alias="accountId", description="Only in this account.")] = None,
+    limit: Limit = 50,
+    cursor: CursorQuery = None,
 ) -> Page[AuditLogEntry]:
     """Newest first."""
+    audit_query = replace(audit_query, account_id=account_id)
     page = await services_of(request).audit.list(audit_query, cursor_of(cursor), limit)
     return page_of(page, AuditLogEntry.of)
 
@@ -238,12 +257,18 @@ async def audit(
 # -- what an account sees of itself ----------------------------------------------------------------------------
 
 
+@router.get("/v1/account", tags=["Account"], summary="Show the account of this key", operation_id="getOwnAccount")
+async def show_own_account(caller: MayReadWebhooks, request: Request) -> AccountDetails:
+    """Name, notification addresses and plan."""
+    return AccountDetails.of(await services_of(request).accounts.find(caller.own_account_id))
+
+
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", operation_id="listAuditLog")
 async def own_audit(
     caller: MayReadWebhooks, request: Request, audit_query: AuditQuery, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[AuditLogEntry]:
     """Of this account, newest first."""
-    audit_query = replace(audit_query, account_id=caller.account_id)
+    audit_query = replace(audit_query, account_id=caller.own_account_id)
     page = visible(await services_of(request).audit.list(audit_query, cursor_of(cursor), limit), caller.permissions)
     return page_of(page, AuditLogEntry.of)
 
@@ -253,5 +278,5 @@ async def notifications(
     caller: MayReadWebhooks, request: Request, limit: Limit = 50, cursor: CursorQuery = None
 ) -> Page[Notification]:
     """Owed, sent or given up, newest first."""
-    page = await services_of(request).mails.page(caller.account_id, cursor_of(cursor), limit)
+    page = await services_of(request).mails.page(caller.own_account_id, cursor_of(cursor), limit)
     return page_of(page, notification_of)

@@ -85,6 +85,9 @@ class DeadLetterFilter(Input):
     reason: Annotated[DeathReason, Field(strict=False)] | None = None
     since: Moment | None = None
     until: Moment | None = None
+    changed_until: Annotated[
+        Moment | None, Field(description="Only those that changed then or before; now by default.")
+    ] = None
 
     def to_filter(self) -> DeliveryFilter:
         """The filter for services."""
@@ -96,6 +99,15 @@ class DeadLetterChoice(Input):
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")] | None = None
     filter: DeadLetterFilter | None = None
+    account_id: Annotated[Id | None, Field(description="The account of the key, or absent.")] = None
+    count_only: Annotated[bool, Field(description="With a `filter`: only count; start nothing.")] = False
+
+
+class DeadLettersCounted(Model):
+    """How many dead letters match a filter, and of how many webhooks."""
+
+    count: int
+    webhooks: int
 
 
 class AffectedDeliveries(Model):

@@ -1,15 +1,17 @@
 """Routes for deliveries and dead letters."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
+from api.auth import MayReadDeliveries, MayWriteDeliveries, Member, account_of
 from api.deliveries.models import (
     AffectedDeliveries,
     Attempt,
     DeadLetterChoice,
+    DeadLettersCounted,
     Delivery,
     DeliveryWithAttempts,
     EventType,
@@ -54,7 +56,7 @@ class DeliveryQuery(Model):
     limit: Limit = 50
     cursor: CursorQuery = None
 
-    def filter(self, account_id: str, **fixed_fields: Any) -> DeliveryFilter:
+    def filter(self, account_id: str | None, **fixed_fields: Any) -> DeliveryFilter:
         """Raises `Invalid`."""
         if self.outcome is OutcomeKind.DELIVERED:
             raise Invalid(FieldError("outcome", "names a failure: for delivered ones use state=delivered"))
@@ -150,8 +152,8 @@ async def list_dead_letters(
 )
 async def retry_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> AffectedDeliveries | JobDetails:
-    """By `ids` at once, by `filter` as a job; both at the pace of their endpoints."""
+) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+    """By `ids` at once, by `filter` as a job; both at the pace of their endpoints. With `countOnly` a count."""
     return await _run_action(JobKind.RETRY, body, caller, request, response)
 
 
@@ -164,22 +166,34 @@ async def retry_dead_letters(
 )
 async def discard_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> AffectedDeliveries | JobDetails:
-    """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job."""
+) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+    """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job.
+
+    With `countOnly` a count.
+    """
     return await _run_action(JobKind.DISCARD, body, caller, request, response)
 
 
 async def _run_action(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
-) -> AffectedDeliveries | JobDetails:
-    service = services_of(request).deliveries
+) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+    services = services_of(request)
+    service = services.deliveries
+    account_id = body.account_id if caller.account_id is None else account_of(caller, body.account_id)
     if body.filter is not None and body.ids is None:
+        delivery_filter = replace(body.filter.to_filter(), account_id=account_id, state=State.DEAD)
+        if body.count_only:
+            return DeadLettersCounted.of(await service.summary(delivery_filter))
+        if account_id is None and body.filter.webhook_id is not None:
+            account_id = (await services.webhooks.find(body.filter.webhook_id)).webhook.account_id
         response.status_code = 202
-        return job_of(await service.start(kind, body.filter.to_filter(), caller.account_id, actor=caller.actor))
-    if body.ids is None or body.filter is not None:
+        return job_of(
+            await service.start(kind, delivery_filter, account_id or caller.own_account_id, actor=caller.actor)
+        )
+    if body.ids is None or body.filter is not None or body.count_only:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
     action = service.retry_dead_letters if kind is JobKind.RETRY else service.discard_dead_letters
-    return AffectedDeliveries.of(await action(DeliveryFilter(caller.account_id, ids=body.ids), actor=caller.actor))
+    return AffectedDeliveries.of(await action(DeliveryFilter(account_id, ids=body.ids), actor=caller.actor))
 
 
 async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:

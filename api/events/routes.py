@@ -51,19 +51,19 @@ async def find(
     ] = None,
 ) -> EventWithDeliveries:
     """Its deliveries. Without any, the topic is read for two seconds: is it there, and which webhooks want it?"""
-    found_event = await services_of(request).event_search.find(event_id, caller.account_id, since)
+    found_event = await services_of(request).event_search.find(event_id, caller.own_account_id, since)
     return event_with_deliveries(event_id, found_event)
 
 
 @router.get("/v1/event-types", summary="List the event types", operation_id="listEventTypes")
 async def event_types(caller: MayReadWebhooks, request: Request) -> list[EventType]:
     """Each with the JSON Schema of its `data` and an example."""
-    now = services_of(request).clock.now()
+    now, account_id = services_of(request).clock.now(), caller.own_account_id
     return [
         EventType(
             type=name,
             data_schema=data_schema(name),
-            example=json.loads(render(sample_event(name, "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1", caller.account_id, now))),
+            example=json.loads(render(sample_event(name, "evt_01HYX9K2M3N4P5Q6R7S8T9V0W1", account_id, now))),
         )
         for name in EVENT_TYPES
     ]

@@ -19,6 +19,13 @@ class LearnerToErase(Input):
         SearchText, Field(description="The `learnerId` of the learner's events, exactly.", examples=["learner-42"])
     ]
     account_id: Annotated[Id | None, Field(description="An operator's key must name the account.")] = None
+    count_only: Annotated[bool, Field(description="Only count the learner's deliveries; erase nothing.")] = False
+
+
+class LearnerCounted(Model):
+    """How many deliveries of the learner's events there are."""
+
+    deliveries: int
 
 
 class ErasureStatus(StrEnum):

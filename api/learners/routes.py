@@ -3,10 +3,11 @@
 from fastapi import APIRouter, Request, Response
 
 from api.auth import MayEraseLearners, account_of
-from api.learners.models import ErasureDetails, LearnerToErase, erasure_of
+from api.learners.models import ErasureDetails, LearnerCounted, LearnerToErase, erasure_of
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
+from streams.core.accounts.account import DeliveryFilter
 
 router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 
@@ -17,15 +18,21 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
     responses={202: {"model": ErasureDetails, "description": "It takes longer, and goes on"}},
     operation_id="eraseLearner",
 )
-async def erase(body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response) -> ErasureDetails:
+async def erase(
+    body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response
+) -> ErasureDetails | LearnerCounted:
     """For ever: payloads and responses are deleted, and what is owed is not sent.
 
     200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. With `propagated`, no request
     to an endpoint begins two seconds later. A second request erases what happened since the first. What the endpoints
-    have received is theirs; backups and topics are not changed.
+    have received is theirs; backups and topics are not changed. With `countOnly` a count.
     """
-    learners = services_of(request).learners
-    result = await learners.erase(account_of(caller, body.account_id), body.learner_id, actor=caller.actor)
+    services, account_id = services_of(request), account_of(caller, body.account_id)
+    learners = services.learners
+    if body.count_only:
+        summary = await services.deliveries.summary(DeliveryFilter(account_id, learner_id=body.learner_id))
+        return LearnerCounted(deliveries=summary.count)
+    result = await learners.erase(account_id, body.learner_id, actor=caller.actor)
     response.status_code = 200 if result.erasure.is_finished else 202
     return erasure_of(result, learners.topics)
 

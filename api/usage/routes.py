@@ -22,7 +22,7 @@ Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-
 @router.get("/v1/usage", tags=["Account"], summary="Launches by month", operation_id="listUsage")
 async def usage(caller: MayReadWebhooks, request: Request, months: Months = 12) -> UsageReport:
     """`session.launched` by the month of the event, in UTC, each event once; and the plan limit."""
-    return UsageReport.of(await services_of(request).usage.summary(caller.account_id, months))
+    return UsageReport.of(await services_of(request).usage.summary(caller.own_account_id, months))
 
 
 @router.get("/v1/usage/{month}", tags=["Account"], summary="A month's launches", operation_id="getUsageOfMonth")
@@ -31,7 +31,7 @@ async def usage_of_month(
 ) -> Page[UsageOfPackage]:
     """By package and dispatch, in the order of these ids."""
     place = parse_usage_cursor(cursor) if cursor is not None else None
-    page = await services_of(request).usage.details(caller.account_id, month, place, limit)
+    page = await services_of(request).usage.details(caller.own_account_id, month, place, limit)
     return Page(
         data=[UsageOfPackage.of(row) for row in page.rows],
         next_cursor=str(page.next_place) if page.next_place else None,

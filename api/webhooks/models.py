@@ -10,12 +10,14 @@ from api.shared_models import UNCHANGED, Changes, Id, Input, Model, Text, Time, 
 from api.webhooks.filter_model import FilterObject
 from streams.core.deliveries.held import HeldChoice
 from streams.core.limits import (
+    DEFAULT_OVERLAP_HOURS,
     MAX_CONCURRENCY,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_EVENT_TYPE_CHARACTERS,
     MAX_EVENT_TYPES_LISTED,
     MAX_HEADER_NAME_CHARACTERS,
     MAX_HEADER_VALUE_CHARACTERS,
+    MAX_OVERLAP_HOURS,
     MAX_SCOPE_IDS,
     MAX_URL_CHARACTERS,
     MAX_WEBHOOK_HEADERS,
@@ -30,7 +32,7 @@ from streams.core.webhooks.webhook import (
 )
 from streams.core.webhooks.webhook import ListedWebhook as Listed
 from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS, RotationResult
+from streams.features.webhooks.secrets import RotationResult
 from streams.features.webhooks.service import ChangeResult, RegistrationResult
 
 Url = Annotated[

@@ -56,7 +56,7 @@ async def register(
     published before they do.
     """
     services = services_of(request)
-    result = await services.webhooks.register(body.webhook_input(caller.account_id), actor=caller.actor)
+    result = await services.webhooks.register(body.webhook_input(caller.own_account_id), actor=caller.actor)
     registration = result.change.registration
     response.headers["ETag"] = _etag(registration)
     response.headers["Location"] = f"/v1/webhooks/{registration.webhook.id}"
@@ -152,8 +152,8 @@ async def enable(
 async def retry_waiting(webhook_id: Id, caller: MayWriteDeliveries, request: Request) -> JobDetails:
     """For use after a repair. It becomes a job; each delivery gets a fresh schedule."""
     services = services_of(request)
-    await services.webhooks.find(webhook_id, caller.account_id)
-    return job_of(await services.deliveries.retry_waiting(webhook_id, caller.account_id, actor=caller.actor))
+    webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
+    return job_of(await services.deliveries.retry_waiting(webhook_id, webhook.account_id, actor=caller.actor))
 
 
 @router.post("/{webhook_id}/secret", summary="Show the signing secret", operation_id="getSigningSecret")

@@ -28,7 +28,7 @@ GROUPS = {
     "events": ("events", "What happened at the platform."),
     "deliveries": ("replays", "Deliveries: each is one event owed to one webhook."),
     "dead-letters": ("deliveries", "Dead letters: deliveries that were given up."),
-    "jobs": ("replays", "Actions on many deliveries, which `maintain` does."),
+    "jobs": ("jobs", "Actions on many deliveries, which `maintain` does."),
     "learners": ("learners", "Learners, whose data can be erased."),
     "invalid": ("invalid", "Records that could not be handled, in session-events.invalid."),
     "audit": ("access", "Who did what."),

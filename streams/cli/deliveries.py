@@ -1,36 +1,21 @@
 """Commands for deliveries and dead letters."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
-from api.deliveries.models import AffectedDeliveries, delivery_of, delivery_with_attempts
-from streams.cli.output import (
-    JsonOption,
-    LimitOption,
-    YesOption,
-    choice_option,
-    current_actor,
-    progress_bar,
-    require_answer,
-    run_in_deployment,
-    show,
-)
+from streams.cli.client import Api, is_remote, open_api
+from streams.cli.jobs import Job, wait_for_jobs
+from streams.cli.output import JsonOption, LimitOption, YesOption, choice_option, given, require_answer, show
 from streams.cli.text import say
-from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
 from streams.core.deliveries.delivery import DeathReason, State
-from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
-from streams.core.events.event import parse_pair
-from streams.features.deliveries.service import AffectedIds, DeliveryService
-
-if TYPE_CHECKING:
-    from streams.runtime.bootstrap import SqlDeployment
+from streams.core.page import MAX_PAGE_ROWS
+from streams.core.times import format_time
 
 # Of an attempt that succeeded nobody asks.
 FAILED_OUTCOMES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
@@ -73,21 +58,19 @@ def deliveries_list(
     as_json: JsonOption = False,
 ) -> None:
     """List deliveries, newest first."""
-    delivery_filter = DeliveryFilter(
-        account,
-        webhook,
-        event,
-        state,
-        limit,
-        event_type,
-        session_id=session,
-        learner_id=learner,
-        package_id=package,
-        dispatch_id=dispatch,
-        outcome=outcome,
-        metadata=None if metadata is None else parse_pair(metadata),
-    )
-    _list_deliveries(delivery_filter, as_json, wide)
+    query = {
+        "webhookId": webhook,
+        "eventId": event,
+        "eventType": event_type,
+        "state": state,
+        "sessionId": session,
+        "learnerId": learner,
+        "packageId": package,
+        "dispatchId": dispatch,
+        "metadata": metadata,
+        "outcome": outcome,
+    }
+    _list_deliveries(account, "deliveries", query, limit, as_json, wide)
 
 
 DeliveryArgument = Annotated[
@@ -98,43 +81,34 @@ DeliveryArgument = Annotated[
 @deliveries.command("show")
 def deliveries_show(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
     """Show a delivery with its payload and its newest attempts."""
-
-    async def find(deployment: "SqlDeployment") -> DeliveryDetails:
-        return await deployment.deliveries().find(await _find_delivery_id(deployment, delivery_id))
-
-    details = run_in_deployment(find)
-    show(delivery_with_attempts(details), as_json)
+    with open_api() as api:
+        delivery = _find_delivery(api, delivery_id)
+    show(delivery, as_json)
     # The total may have one that was made after the list was read.
-    if details.earlier_cursor:
-        earlier_count = details.attempts_total - len(details.attempts)
-        path = f"/v1/deliveries/{details.delivery_state.delivery_id}/attempts"
+    if "earlierAttemptsCursor" in delivery:
+        earlier_count = delivery["attemptsTotal"] - len(delivery["attempts"])
+        path = f"/v1/deliveries/{delivery['id']}/attempts"
         say(f"{_count_text(earlier_count, 'earlier attempt')} not shown: see the dashboard, or GET {path}", err=True)
 
 
 @deliveries.command("retry")
 def deliveries_retry(delivery_id: DeliveryArgument, as_json: JsonOption = False) -> None:
     """Send a delivery again with a fresh schedule: a dead, delivered or waiting one."""
-
-    async def retry(deployment: "SqlDeployment") -> DeliveryState:
-        return await deployment.deliveries().retry(
-            await _find_delivery_id(deployment, delivery_id), actor=current_actor()
-        )
-
-    show(delivery_of(run_in_deployment(retry)), as_json)
+    with open_api() as api:
+        show(api.post("deliveries", _find_delivery(api, delivery_id)["id"], "retry"), as_json)
 
 
-async def _find_delivery_id(deployment: "SqlDeployment", id_text: str) -> str:
-    """The id of a delivery, for its own id or for that of its event. Raises `Conflict` if there are several."""
+def _find_delivery(api: Api, id_text: str) -> dict[str, Any]:
+    """The delivery with this id, or that of the event with this id. Raises `NotFound`, and `Conflict` for several."""
     # First, because it costs one look-up; an event of any account costs one for each account.
     with suppress(NotFound):
-        return (await deployment.deliveries().find(id_text)).delivery_state.delivery_id
-    page = await deployment.deliveries().list(DeliveryFilter(event_id=id_text, limit=MAX_IDS_SHOWN))
-    if len(page.rows) > 1:
-        ids = ", ".join(row.delivery_id for row in page.rows)
-        raise Conflict(
-            f"the event {id_text} has more than one delivery, choose one: {ids}{', …' if page.next_cursor else ''}"
-        )
-    return page.rows[0].delivery_id if page.rows else id_text
+        return dict(api.get("deliveries", id_text))
+    page = api.get("deliveries", eventId=id_text, limit=MAX_IDS_SHOWN)
+    ids = [row["id"] for row in page["data"]]
+    if len(ids) > 1:
+        more = ", …" if "nextCursor" in page else ""
+        raise Conflict(f"the event {id_text} has more than one delivery, choose one: {', '.join(ids)}{more}")
+    return dict(api.get("deliveries", ids[0] if ids else id_text))
 
 
 @dead_letters.command("list")
@@ -149,8 +123,8 @@ def dead_letters_list(
     as_json: JsonOption = False,
 ) -> None:
     """List dead letters with their reasons, newest first."""
-    delivery_filter = DeliveryFilter(account, webhook, event, State.DEAD, limit, event_type, reason)
-    _list_deliveries(delivery_filter, as_json, wide)
+    query = {"webhookId": webhook, "eventId": event, "eventType": event_type, "reason": reason}
+    _list_deliveries(account, "dead-letters", query, limit, as_json, wide)
 
 
 @dead_letters.command("retry")
@@ -164,16 +138,12 @@ def dead_letters_retry(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Send dead letters again, oldest first, at the pace of their endpoints. Exit code 1 for an unknown id.
+    """Send dead letters again, at the pace of their endpoints. Exit code 1 for an unknown id.
 
-    With --all: shows their number, and asks, first.
+    With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
     """
-    delivery_filter = _to_delivery_filter(ids, every, account, webhook, event_type, reason)
-    if every:
-        delivery_filter = _confirm_filter(delivery_filter, "Send them again?", yes, as_json)
-    _show_affected_ids(
-        _act_with_progress("retrying", delivery_filter, DeliveryService.retry_dead_letters, as_json), "retried", as_json
-    )
+    filters = given(webhookId=webhook, eventType=event_type, reason=reason)
+    _act_on_dead_letters("retry", ids, every, account, filters, yes, as_json)
 
 
 @dead_letters.command("discard")
@@ -187,82 +157,97 @@ def dead_letters_discard(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Discard dead letters permanently. With --all: shows how many, and asks. Exit code 1 for an unknown id."""
-    delivery_filter = _to_delivery_filter(ids, every, account, webhook, event_type, reason)
-    if every:
-        delivery_filter = _confirm_filter(delivery_filter, "Discard them? This cannot be undone.", yes, as_json)
-    _show_affected_ids(
-        _act_with_progress("discarding", delivery_filter, DeliveryService.discard_dead_letters, as_json),
-        "discarded",
-        as_json,
-    )
+    """Discard dead letters permanently. Exit code 1 for an unknown id.
+
+    With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
+    """
+    filters = given(webhookId=webhook, eventType=event_type, reason=reason)
+    _act_on_dead_letters("discard", ids, every, account, filters, yes, as_json)
 
 
-def _to_delivery_filter(
+_QUESTIONS = {"retry": "Send them again?", "discard": "Discard them? This cannot be undone."}
+_MESSAGES = {"retry": "retrying", "discard": "discarding"}
+_RESULTS = {"retry": "retried", "discard": "discarded"}
+
+
+def _act_on_dead_letters(
+    action: str,
     ids: list[str] | None,
     every: bool,
     account: str | None,
-    webhook: str | None,
-    event_type: str | None,
-    reason: DeathReason | None,
-) -> DeliveryFilter:
-    if bool(ids) == every:
+    filters: dict[str, object],
+    yes: bool,
+    as_json: bool,
+) -> None:
+    if bool(ids) == every or (ids and filters):
         raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
-    return DeliveryFilter(account, webhook, event_type=event_type, reason=reason, ids=ids or None)
+    if every:
+        require_answer(yes, as_json)
+    with open_api(account) as api:
+        if ids:
+            _show_affected(_act_on_ids(api, action, ids), action, as_json)
+        else:
+            # What comes while the person reads was not in the count, and does not match.
+            filters["changedUntil"] = format_time(datetime.now(UTC))
+            if not yes:
+                _confirm(api, action, account, filters)
+            jobs = list(_start_jobs(api, action, account, filters))
+            ended_jobs = wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
+            if as_json:
+                show(ended_jobs, as_json)
+            else:
+                failed_count = sum(job["failed"] for job in ended_jobs)
+                failed_note = f", {failed_count} could not be" if failed_count else ""
+                say(f"{sum(job['done'] for job in ended_jobs)} {_RESULTS[action]}{failed_note}")
 
 
-def _confirm_filter(delivery_filter: DeliveryFilter, question: str, yes: bool, as_json: bool) -> DeliveryFilter:
-    """Ask, unless the answer is given. What comes while the person reads was not in the count, and does not match."""
-    require_answer(yes, as_json)
-    delivery_filter = replace(delivery_filter, changed_until=datetime.now(UTC))
-    if not yes:
-        dead_filter = replace(delivery_filter, state=State.DEAD)
-        summary = run_in_deployment(lambda deployment: deployment.deliveries().summary(dead_filter))
-        letters_text, webhooks_text = (
-            _count_text(summary.count, "dead letter"),
-            _count_text(summary.webhooks, "webhook"),
-        )
-        say(f"{letters_text} of {webhooks_text} of {delivery_filter.account_id or 'every account'}")
-        typer.confirm(question, abort=True, err=True)
-    return delivery_filter
+def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
+    affected: dict[str, list[str]] = {"ids": [], "unknown": []}
+    for start_index in range(0, len(ids), MAX_PAGE_ROWS):
+        portion = api.post("dead-letters", action, body={"ids": ids[start_index : start_index + MAX_PAGE_ROWS]})
+        affected = {name: affected[name] + portion[name] for name in affected}
+    return affected
+
+
+def _confirm(api: Api, action: str, account: str | None, filters: dict[str, object]) -> None:
+    counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
+    letters, webhooks = _count_text(counted["count"], "dead letter"), _count_text(counted["webhooks"], "webhook")
+    say(f"{letters} of {webhooks} of {account or ('this account' if is_remote() else 'every account')}")
+    typer.confirm(_QUESTIONS[action], abort=True, err=True)
+
+
+def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object]) -> Iterator[Job]:
+    """Start a job; without an account or a webhook, a job for each account that has such dead letters."""
+    if account or "webhookId" in filters or is_remote():
+        yield api.post("dead-letters", action, body={"filter": filters})
+        return
+    for row in api.rows("accounts"):
+        body = {"accountId": row["id"], "filter": filters}
+        if api.post("dead-letters", action, body={**body, "countOnly": True})["count"]:
+            yield api.post("dead-letters", action, body=body)
 
 
 def _count_text(number: int, name: str) -> str:
     return f"{number} {name}{'' if number == 1 else 's'}"
 
 
-def _list_deliveries(delivery_filter: DeliveryFilter, as_json: bool, wide: bool) -> None:
+def _list_deliveries(
+    account: str | None, path: str, query: Mapping[str, object], limit: int, as_json: bool, wide: bool
+) -> None:
     # Imported here: other commands need no tables.
     from streams.cli.delivery_table import show_deliveries
 
-    page = run_in_deployment(lambda deployment: deployment.deliveries().list(delivery_filter))
-    show_deliveries(page.rows, as_json, wide)
+    with open_api(account) as api:
+        rows = api.rows(path, limit=limit, **query)
+    show_deliveries(rows, as_json, wide)
 
 
-def _show_affected_ids(affected_ids: AffectedIds, verb: str, as_json: bool) -> None:
+def _show_affected(affected: dict[str, list[str]], action: str, as_json: bool) -> None:
     if as_json:
-        show(AffectedDeliveries.of(affected_ids), as_json)
+        show(affected, as_json)
     else:
-        say(f"{len(affected_ids.ids)} {verb}")
-    for unknown in affected_ids.unknown:
+        say(f"{len(affected['ids'])} {_RESULTS[action]}")
+    for unknown in affected["unknown"]:
         say(f"error: there is no delivery {unknown}", err=True)
-    if affected_ids.unknown:
+    if affected["unknown"]:
         raise typer.Exit(1)
-
-
-def _act_with_progress(
-    message: str,
-    delivery_filter: DeliveryFilter,
-    act: Callable[..., Awaitable[AffectedIds]],
-    is_quiet: bool,
-) -> AffectedIds:
-    with progress_bar(is_quiet=is_quiet) as progress:
-        task_id = progress.add_task(message, total=None)
-        return run_in_deployment(
-            lambda deployment: act(
-                deployment.deliveries(),
-                delivery_filter,
-                lambda count: progress.advance(task_id, count),
-                actor=current_actor(),
-            )
-        )

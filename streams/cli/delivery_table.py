@@ -4,26 +4,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from api.deliveries.models import delivery_of
-from streams.cli.output import fields_of, show
+from streams.cli.output import show
 from streams.cli.tables import Columns, print_lines, terminal_width
 from streams.core.deliveries.delivery import State
-from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.times import parse_time
 
 Row = Mapping[str, Any]
 _DURATION_UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
-def show_deliveries(delivery_states: Sequence[DeliveryState], as_json: bool, wide: bool) -> None:
+def show_deliveries(rows: Sequence[Row], as_json: bool, wide: bool) -> None:
     """Print a list of deliveries."""
-    rows = [delivery_of(delivery_state) for delivery_state in delivery_states]
     if as_json:
         show(rows, as_json)
         return
     width = None if wide else terminal_width()
     now = datetime.now(UTC)
-    print_lines([fields_of(row) for row in rows], _WIDE_COLUMNS if width is None else _short_columns(now), width)
+    print_lines(rows, _WIDE_COLUMNS if width is None else _short_columns(now), width)
 
 
 def _short_columns(now: datetime) -> Columns:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from streams.cli.output import JsonOption, YesOption, parse_time_option, require_answer, run_in_deployment, show
+from streams.cli.deployment import run_in_deployment
+from streams.cli.output import JsonOption, YesOption, parse_time_option, require_answer, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid
 from streams.topics import DELIVER_GROUP, RECORD_GROUP, RECORD_INPUTS, STAGE_TOPICS, tier_of

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.cli.output import JsonOption, current_actor, progress_bar, require_kafka, run_in_deployment, show
+from streams.cli.client import current_actor
+from streams.cli.deployment import require_kafka, run_in_deployment
+from streams.cli.output import JsonOption, given, progress_bar, show
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.records.invalid_record import StoredRecord
+from streams.core.times import format_time
 from streams.features.invalid_records.service import ReplayResult
 from streams.runtime.bootstrap import SqlDeployment
 from streams.telemetry import PrometheusTelemetry
@@ -52,7 +55,11 @@ def invalid_show(
         return
     headers = {name: value.decode(errors="backslashreplace") for name, value in record.headers}
     show(
-        {**_to_row(record), "headers": headers or None, "valueStart": (record.value or b"")[:MAX_SHOWN_BYTES].hex()},
+        {
+            **_to_row(record),
+            **({"headers": headers} if headers else {}),
+            "valueStart": (record.value or b"")[:MAX_SHOWN_BYTES].hex(),
+        },
         as_json,
     )
 
@@ -127,14 +134,14 @@ def _stored_invalid_records() -> KafkaInvalidRecords:
 
 
 def _to_row(record: StoredRecord) -> Mapping[str, Any]:
-    return {
-        "id": record.id,
-        "storedAt": record.stored_at,
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "error": record.error,
-        "key": record.key.decode(errors="backslashreplace") if record.key is not None else None,
-        "valueBytes": record.value_bytes,
-        "storedBytes": None if record.is_whole else len(record.value or b""),
-    }
+    return given(
+        id=record.id,
+        storedAt=format_time(record.stored_at),
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        error=record.error,
+        key=record.key.decode(errors="backslashreplace") if record.key is not None else None,
+        valueBytes=record.value_bytes,
+        storedBytes=None if record.is_whole else len(record.value or b""),
+    )

@@ -10,8 +10,10 @@ import typer
 
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
+from streams.cli.client import current_actor
+from streams.cli.deployment import run_in_deployment
 from streams.cli.groups import lag, rewind, skip
-from streams.cli.output import JsonOption, current_actor, progress_bar, run_in_deployment, show
+from streams.cli.output import JsonOption, progress_bar, show
 from streams.cli.text import say
 from streams.core.errors import Misconfigured, Unavailable
 from streams.runtime.bootstrap import SqlDeployment

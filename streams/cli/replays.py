@@ -1,40 +1,18 @@
-"""Commands that send a webhook's events again, and for jobs."""
+"""Commands that send a webhook's events again."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
-from api.deliveries.models import job_of
-from streams.adapters.clock import SystemClock
+from streams.cli.client import open_api
 from streams.cli.deliveries import deliveries
-from streams.cli.output import (
-    JsonOption,
-    YesOption,
-    choice_option,
-    current_actor,
-    parse_time_option,
-    progress_bar,
-    require_answer,
-    run_in_deployment,
-    show,
-)
+from streams.cli.jobs import Job, result_text, wait_for_jobs
+from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_answer, show
 from streams.cli.text import say
 from streams.cli.webhooks import WebhookArgument, webhooks
-from streams.core.deliveries.delivery import State
-from streams.core.deliveries.job import Job, JobStatus
-from streams.core.errors import Unavailable
 from streams.core.times import format_time
-from streams.features.replays.rules import DEFAULT_STATES, REPLAYABLE, ReplayCount, ReplayRequest
-from streams.runtime.bootstrap import SqlDeployment
-
-POLL_INTERVAL_SECONDS = 0.5
-
-jobs = typer.Typer(no_args_is_help=True)
-
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+from streams.features.replays.rules import REPLAYABLE
 
 
 @deliveries.command("replay")
@@ -66,29 +44,20 @@ def deliveries_replay(
     Waits for the end of the job, which goes on after Ctrl-C.
     """
     require_answer(yes, as_json)
-    request = ReplayRequest(
-        webhook,
-        parse_time_option("--since", since),
+    replay = {
+        "since": format_time(parse_time_option("--since", since)),
         # The count and the start mean the same period.
-        parse_time_option("--until", until) if until else SystemClock().now(),
-        tuple(event_types or ()),
-        tuple(map(State, states or DEFAULT_STATES)),
-        backfill,
-    )
-
-    async def count_matches(deployment: SqlDeployment) -> ReplayCount:
-        return await deployment.replays().count((await deployment.webhooks().find(webhook)).webhook, request)
-
-    async def start(deployment: SqlDeployment) -> Job:
-        return await deployment.replays().start(
-            (await deployment.webhooks().find(webhook)).webhook, request, actor=current_actor()
-        )
-
-    if not yes:
-        count = run_in_deployment(count_matches)
-        if not _confirm_replay(count):
+        "until": format_time(parse_time_option("--until", until) if until else datetime.now(UTC)),
+        "backfill": backfill,
+        **({"eventTypes": event_types} if event_types else {}),
+        **({"states": states} if states else {}),
+    }
+    with open_api() as api:
+        path = "webhooks", webhook, "replays"
+        if not yes and not _confirm_replay(api.post(*path, body={**replay, "countOnly": True})):
             return
-    _show_result(_run_job(start, is_quiet=as_json), as_json)
+        [job] = wait_for_jobs(api, "sending again", [api.post(*path, body=replay)], is_quiet=as_json)
+    _show_result(job, as_json)
 
 
 @webhooks.command("retry-waiting")
@@ -97,92 +66,32 @@ def webhooks_retry_waiting(webhook_id: WebhookArgument, as_json: JsonOption = Fa
 
     Waits for the end of the job, which goes on after Ctrl-C.
     """
-
-    async def start(deployment: SqlDeployment) -> Job:
-        webhook = (await deployment.webhooks().find(webhook_id)).webhook
-        return await deployment.deliveries().retry_waiting(webhook_id, webhook.account_id, actor=current_actor())
-
-    _show_result(_run_job(start, is_quiet=as_json), as_json)
+    with open_api() as api:
+        job = api.post("webhooks", webhook_id, "retry-waiting")
+        [job] = wait_for_jobs(api, "sending again", [job], is_quiet=as_json)
+    _show_result(job, as_json)
 
 
-@jobs.command("show")
-def jobs_show(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Show how far a job is."""
-    _show_job(run_in_deployment(lambda deployment: deployment.deliveries().job(job_id)), as_json)
-
-
-@jobs.command("cancel")
-def jobs_cancel(job_id: JobArgument, as_json: JsonOption = False) -> None:
-    """Stop a job after its present batch. What it has done is kept."""
-    _show_job(
-        run_in_deployment(lambda deployment: deployment.deliveries().cancel(job_id, actor=current_actor())), as_json
-    )
-
-
-def _confirm_replay(replay_count: ReplayCount) -> bool:
+def _confirm_replay(counted: dict[str, Any]) -> bool:
     """Show what would be sent, and ask. False when there is nothing."""
-    deliveries, missing_events = replay_count.deliveries, replay_count.missing
-    period_text = f", first seen {_range_text(deliveries.oldest_at, deliveries.newest_at)}" if deliveries.count else ""
-    say(f"{deliveries.count} {'delivery matches' if deliveries.count == 1 else 'deliveries match'}{period_text}")
-    if missing_events:
-        at_least_text = "at least " if missing_events.at_least else ""
-        since_text = (
-            f"; the topic has events since {_time_text(missing_events.oldest_available)}"
-            if missing_events.oldest_available
-            else ""
-        )
-        say(f"{at_least_text}{missing_events.count} events without a delivery{since_text}")
-    if not deliveries.count and not (missing_events and (missing_events.count or missing_events.at_least)):
+    count, missing = counted["count"], counted.get("missing")
+    period_text = f", first seen from {counted['oldestAt']} to {counted['newestAt']}" if count else ""
+    say(f"{count} {'delivery matches' if count == 1 else 'deliveries match'}{period_text}")
+    if missing:
+        at_least_text = "at least " if missing["atLeast"] else ""
+        since_text = f"; the topic has events since {oldest}" if (oldest := missing.get("oldestAvailable")) else ""
+        say(f"{at_least_text}{missing['count']} events without a delivery{since_text}")
+    if not count and not (missing and (missing["count"] or missing["atLeast"])):
         say("nothing to send")
         return False
-    if replay_count.estimated_seconds is not None:
-        say(f"about {max(1, round(replay_count.estimated_seconds))} s at the endpoint's pace")
+    if "estimatedSeconds" in counted:
+        say(f"about {max(1, round(counted['estimatedSeconds']))} s at the endpoint's pace")
     typer.confirm("Send them again?", abort=True, err=True)
     return True
 
 
-def _range_text(oldest: datetime | None, newest: datetime | None) -> str:
-    return f"from {_time_text(oldest)} to {_time_text(newest)}"
-
-
-def _time_text(time: datetime | None) -> str:
-    return format_time(time) if time else ""
-
-
-def _run_job(start: Callable[[SqlDeployment], Awaitable[Job]], *, is_quiet: bool) -> Job:
-    """Start a job and wait for its end."""
-    started_jobs: list[Job] = []
-    try:
-        with progress_bar(is_quiet=is_quiet) as progress:
-            task_id = progress.add_task("sending again", total=None)
-
-            async def work(deployment: SqlDeployment) -> Job:
-                job = await start(deployment)
-                started_jobs.append(job)
-                while job.status is JobStatus.RUNNING:
-                    done_count, total = job.progress
-                    progress.update(task_id, completed=done_count, total=total)
-                    await asyncio.sleep(POLL_INTERVAL_SECONDS)
-                    job = await deployment.deliveries().job(job.id)
-                return job
-
-            return run_in_deployment(work)
-    except (KeyboardInterrupt, Unavailable):
-        for job in started_jobs:
-            say(f"the job goes on: `jobs show {job.id}` shows it, `jobs cancel {job.id}` stops it", err=True)
-        raise
-
-
 def _show_result(job: Job, as_json: bool) -> None:
     if as_json:
-        _show_job(job, as_json)
-        return
-    added_note = f", {job.backfill.added} added, {job.backfill.skipped} had a delivery" if job.backfill else ""
-    failed_note = f", {job.failed} could not be" if job.failed else ""
-    failed_note += f", {job.no_longer_matched} changed after it began" if job.no_longer_matched else ""
-    status_text = "cancelled: " if job.status is JobStatus.CANCELLED else ""
-    say(f"{status_text}{job.done} to be sent again{added_note}{failed_note}")
-
-
-def _show_job(job: Job, as_json: bool) -> None:
-    show(job_of(job), as_json)
+        show(job, as_json)
+    else:
+        say(result_text(job))

@@ -4,10 +4,8 @@ from typing import Annotated
 
 import typer
 
-from api.usage.models import UsageOfPackage, UsageReport
-from streams.cli.output import JsonOption, run_in_deployment, show
-from streams.core.accounts.usage import UsageDetail
-from streams.runtime.bootstrap import SqlDeployment
+from streams.cli.client import open_api
+from streams.cli.output import JsonOption, show
 
 usage = typer.Typer(no_args_is_help=True)
 
@@ -21,13 +19,13 @@ def usage_list(
     as_json: JsonOption = False,
 ) -> None:
     """List the launches of an account by month, the newest first."""
-    report = UsageReport.of(run_in_deployment(lambda deployment: deployment.usage().summary(account, months)))
+    with open_api(account) as api:
+        report = api.get("usage", months=months)
     if as_json:
         show(report, as_json)
     else:
-        limit = report.plan_limit
         columns = {"month": "month", "launches": "launches", "late": "lateLaunches"}
-        show(report.months, as_json, {**columns, "limit": lambda _: limit or "none"})
+        show(report["months"], as_json, {**columns, "limit": lambda _: report.get("planLimit", "none")})
 
 
 @usage.command("show")
@@ -37,10 +35,6 @@ def usage_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show the launches of a month by package and dispatch."""
-
-    async def details(deployment: SqlDeployment) -> list[UsageDetail]:
-        return [detail async for detail in deployment.usage().all_details(account, month)]
-
-    details_of_month = run_in_deployment(details)
-    columns = {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"}
-    show([UsageOfPackage.of(detail) for detail in details_of_month], as_json, columns)
+    with open_api(account) as api:
+        rows = api.rows("usage", month)
+    show(rows, as_json, {"package": "packageId", "dispatch": "dispatchId", "launches": "launches"})

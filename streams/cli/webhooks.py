@@ -1,43 +1,19 @@
 """Commands for webhooks."""
 
-import asyncio
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from api.deliveries.models import delivery_with_attempts
-from api.webhooks.models import (
-    ListedWebhook,
-    Webhook,
-    rotated_webhook,
-    to_listed_webhook,
-    to_webhook,
-    to_webhook_with_secret,
-)
-from streams.cli.output import (
-    JsonOption,
-    YesOption,
-    current_actor,
-    require_answer,
-    require_kafka,
-    run_in_deployment,
-    show,
-)
+from streams.cli.client import Api, is_remote, open_api
+from streams.cli.output import JsonOption, YesOption, given, require_answer, show
 from streams.cli.text import say
-from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
-from streams.core.deliveries.delivery import State
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
 from streams.core.events.event_data import EVENT_TYPES, OPT_IN_TYPES
 from streams.core.events.event_filter import parse_filter_json
+from streams.core.limits import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
 from streams.core.text import escape_controls
-from streams.features.webhooks.input import WebhookInput
-from streams.features.webhooks.secrets import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
-from streams.features.webhooks.service import ChangeResult
-from streams.runtime.bootstrap import SqlDeployment
-from streams.telemetry import PrometheusTelemetry
 
 webhooks = typer.Typer(no_args_is_help=True)
 _EVENTS_HELP = (
@@ -48,8 +24,8 @@ FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 @webhooks.command("create")
 def webhooks_create(
-    account: Annotated[str, typer.Option(help="The account's id.")],
     url: Annotated[str, typer.Option(help="URL of the endpoint.")],
+    account: Annotated[str | None, typer.Option(help="The account's id; with an API key that of the key.")] = None,
     events: Annotated[str, typer.Option(help=_EVENTS_HELP)] = "*",
     description: Annotated[str, typer.Option(help="For people.")] = "",
     package: Annotated[
@@ -75,22 +51,21 @@ def webhooks_create(
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
-    webhook_input = WebhookInput(
-        account_id=account,
-        url=url,
-        events=[part.strip() for part in events.split(",") if part.strip()],
-        description=description,
-        packages=package or (),
-        dispatches=dispatch or (),
-        fallback_url=fallback_url,
-        headers=_parse_headers(header or ()),
-        fallback_headers=_parse_headers(fallback_header or ()),
-        max_concurrency=max_concurrency,
-        filter=_parse_filter(event_filter),
-    )
-    result = run_in_deployment(lambda deployment: deployment.webhooks().register(webhook_input, actor=current_actor()))
-    show(to_webhook_with_secret(result, _now()), as_json)
-    _warn_if_not_propagated(result.change)
+    if account is None and not is_remote():
+        raise Invalid(FieldError("--account", "is required: the id of the webhook's account"))
+    webhook = {
+        "url": url,
+        "events": _parse_events(events),
+        "description": description,
+        "packages": package or [],
+        "dispatches": dispatch or [],
+        "headers": _parse_headers(header or ()),
+        "fallbackHeaders": _parse_headers(fallback_header or ()),
+        "maxConcurrency": max_concurrency,
+        **given(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
+    }
+    with open_api(account) as api:
+        _show_change(api.post("webhooks", body=webhook), as_json)
 
 
 @webhooks.command("list")
@@ -98,14 +73,11 @@ def webhooks_list(
     account: Annotated[str | None, typer.Option(help="Only this account's.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the webhooks."""
-    registrations = run_in_deployment(lambda deployment: deployment.webhooks().list(account))
+    """List the webhooks, newest first."""
+    with open_api(account) as api:
+        rows = api.rows("webhooks")
     columns = {"events": "events", "description": "description"} if account else {"account": "accountId"}
-    show(
-        [ListedWebhook.of_listed(webhook, _now()) for webhook in registrations],
-        as_json,
-        {"status": _status_text, "url": "url", **columns, "id": "id"},
-    )
+    show(rows, as_json, {"status": _status_text, "url": "url", **columns, "id": "id"})
 
 
 WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The webhook's id.")]
@@ -114,16 +86,15 @@ WebhookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="The web
 @webhooks.command("show")
 def webhooks_show(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Show a webhook."""
-    registration = run_in_deployment(lambda deployment: deployment.webhooks().find(webhook_id))
-    show(Webhook.of_registration(registration, _now()), as_json)
+    with open_api() as api:
+        show(api.get("webhooks", webhook_id), as_json)
 
 
 @webhooks.command("pause")
 def webhooks_pause(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Pause a webhook: no request leaves, and its deliveries are held."""
-    _show_change(
-        run_in_deployment(lambda deployment: deployment.webhooks().pause(webhook_id, actor=current_actor())), as_json
-    )
+    with open_api() as api:
+        _show_change(api.post("webhooks", webhook_id, "pause"), as_json)
 
 
 @webhooks.command("enable")
@@ -135,10 +106,8 @@ def webhooks_enable(
     as_json: JsonOption = False,
 ) -> None:
     """Enable a webhook. It begins without failures."""
-    _show_change(
-        run_in_deployment(lambda deployment: deployment.webhooks().enable(webhook_id, held, actor=current_actor())),
-        as_json,
-    )
+    with open_api() as api:
+        _show_change(api.post("webhooks", webhook_id, "enable", body={"held": held}), as_json)
 
 
 @webhooks.command("test")
@@ -150,18 +119,10 @@ def webhooks_test(
     as_json: JsonOption = False,
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
-
-    async def send(deployment: SqlDeployment) -> DeliveryDetails:
-        await asyncio.to_thread(require_kafka, deployment)
-        producer = deployment.producer(PrometheusTelemetry("test"))
-        try:
-            return await deployment.synthetic_events(producer).send(webhook_id, event)
-        finally:
-            await producer.close()
-
-    details = run_in_deployment(send)
-    show(delivery_with_attempts(details), as_json)
-    if details.delivery_state.state is not State.DELIVERED:
+    with open_api() as api:
+        delivery = api.post("webhooks", webhook_id, "test", body=given(type=event))
+    show(delivery, as_json)
+    if delivery["state"] != "delivered":
         raise typer.Exit(1)
 
 
@@ -189,33 +150,29 @@ def webhooks_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
-    new_values = {
-        "url": url,
-        "events": [part.strip() for part in events.split(",") if part.strip()] if events is not None else None,
-        "description": description,
-        "packages": [text for text in package if text] if package else None,
-        "dispatches": [text for text in dispatch if text] if dispatch else None,
-        "headers": _parse_headers([text for text in header if text]) if header else None,
-        "fallback_headers": _parse_headers([text for text in fallback_header if text]) if fallback_header else None,
-        "max_concurrency": max_concurrency,
-    }
-    changes: dict[str, object] = {name: value for name, value in new_values.items() if value is not None}
+    changes = given(
+        url=url,
+        events=None if events is None else _parse_events(events),
+        description=description,
+        packages=[text for text in package if text] if package else None,
+        dispatches=[text for text in dispatch if text] if dispatch else None,
+        headers=_parse_headers([text for text in header if text]) if header else None,
+        fallbackHeaders=_parse_headers([text for text in fallback_header if text]) if fallback_header else None,
+        maxConcurrency=max_concurrency,
+    )
     if fallback_url is not None:
-        changes["fallback_url"] = fallback_url or None
+        changes["fallbackUrl"] = fallback_url or None
     if event_filter is not None:
         changes["filter"] = _parse_filter(event_filter)
-    result = run_in_deployment(
-        lambda deployment: deployment.webhooks().change(webhook_id, changes, actor=current_actor())
-    )
-    show(to_webhook(result, _now()), as_json)
-    _warn_if_not_propagated(result)
+    with open_api() as api:
+        _show_change(api.patch("webhooks", webhook_id, body=changes), as_json)
 
 
 @webhooks.command("secret")
 def webhooks_secret(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """Show the newest signing secret; the audit log records it."""
-    secret = run_in_deployment(lambda deployment: deployment.secrets().show(webhook_id, actor=current_actor()))
-    show({"secret": secret}, as_json)
+    with open_api() as api:
+        show(api.post("webhooks", webhook_id, "secret"), as_json)
 
 
 @webhooks.command("rotate-secret")
@@ -227,70 +184,58 @@ def webhooks_rotate_secret(
     as_json: JsonOption = False,
 ) -> None:
     """Rotate the signing secret and show the new one."""
-    result = run_in_deployment(
-        lambda deployment: deployment.secrets().rotate(webhook_id, overlap_hours, actor=current_actor())
-    )
-    show(rotated_webhook(result, _now()), as_json)
-    _warn_if_not_propagated(result.change)
+    body = {"overlapHours": overlap_hours}
+    with open_api() as api:
+        _show_change(api.post("webhooks", webhook_id, "secret", "rotate", body=body), as_json)
 
 
 @webhooks.command("finish-rotation")
 def webhooks_finish_rotation(webhook_id: WebhookArgument, as_json: JsonOption = False) -> None:
     """End the old signing secret now."""
-    _show_change(
-        run_in_deployment(lambda deployment: deployment.secrets().finish_rotation(webhook_id, actor=current_actor())),
-        as_json,
-    )
+    with open_api() as api:
+        _show_change(api.post("webhooks", webhook_id, "secret", "finish-rotation"), as_json)
 
 
 @webhooks.command("delete")
 def webhooks_delete(webhook_id: WebhookArgument, yes: YesOption = False, as_json: JsonOption = False) -> None:
     """Delete a webhook; deliveries that it was still owed become dead letters. Shows their number, and asks, first."""
     require_answer(yes, as_json)
-    if not yes:
-        _confirm_deletion(webhook_id)
-    result = run_in_deployment(lambda deployment: deployment.webhooks().delete(webhook_id, actor=current_actor()))
-    show({"id": webhook_id, "deleted": True, "propagated": result.propagated}, as_json)
-    _warn_if_not_propagated(result)
+    with open_api() as api:
+        if not yes:
+            _confirm_deletion(api, webhook_id)
+        api.delete("webhooks", webhook_id)
+    show({"id": webhook_id, "deleted": True}, as_json)
 
 
-def _confirm_deletion(webhook_id: str) -> None:
-    async def find_webhook(deployment: SqlDeployment) -> tuple[str, int, int]:
-        registration = await deployment.webhooks().find(webhook_id)
-        counts = [
-            (await deployment.deliveries().summary(DeliveryFilter(webhook_id=webhook_id, state=state))).count
-            for state in (State.WAITING, State.HELD)
-        ]
-        return registration.webhook.url, counts[0], counts[1]
-
-    url, waiting_count, held_count = run_in_deployment(find_webhook)
+def _confirm_deletion(api: Api, webhook_id: str) -> None:
+    url = api.get("webhooks", webhook_id)["url"]
+    unfinished = api.get("webhooks", webhook_id, "stats", hours=1)["unfinished"]
+    waiting_count, held_count = (
+        sum(row["count"] for row in unfinished if row["state"] == state) for state in ("waiting", "held")
+    )
     say(f"{waiting_count} waiting and {held_count} held deliveries become dead letters")
     typer.confirm(escape_controls(f"Delete the webhook for {url}? This cannot be undone."), abort=True, err=True)
 
 
-def _show_change(result: ChangeResult, as_json: bool) -> None:
-    show(to_listed_webhook(result, _now()), as_json)
-    _warn_if_not_propagated(result)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+def _show_change(webhook: Mapping[str, Any], as_json: bool) -> None:
+    show(webhook, as_json)
+    if not webhook.get("propagated", True):
+        say("stored, but not on the topic yet: is `publish` running?", err=True)
 
 
 def _status_text(webhook: Mapping[str, Any]) -> str:
     return f"{webhook['status']} {webhook.get('pauseReason', '')}".rstrip()
 
 
-def _warn_if_not_propagated(result: ChangeResult) -> None:
-    if not result.propagated:
-        say("stored, but not on the topic yet: is `publish` running?", err=True)
+def _parse_events(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _parse_filter(text: str | None) -> Any:
     return parse_filter_json(text) if text else None
 
 
-def _parse_headers(lines: list[str] | tuple[str, ...]) -> dict[str, str]:
+def _parse_headers(lines: Sequence[str]) -> dict[str, str]:
     headers = {}
     for line in lines:
         name, colon, value = line.partition(":")

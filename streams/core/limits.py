@@ -88,6 +88,9 @@ MAX_KEYS_PER_ACCOUNT = 100
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one takes its place.
 MAX_SESSIONS_LISTED = 200
+# After a rotation the old secret of a webhook stays valid for so long.
+MAX_OVERLAP_HOURS = 168
+DEFAULT_OVERLAP_HOURS = 24
 # Made by people, one at a time or by jobs; each has a fresh schedule, which may have more than 20 attempts.
 MAX_RETRIES_PER_DELIVERY = 100
 # Jobs take turns, and `publish` reads all of them for each turn of the account.

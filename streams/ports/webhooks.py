@@ -23,9 +23,9 @@ class Webhooks(Protocol):
         """The webhooks, oldest first."""
 
     async def page(
-        self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
+        self, account_id: str | None, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
-        """An account's webhooks, newest first; with `status`, only webhooks with that status.
+        """The webhooks of an account or of all, newest first; with `status`, only webhooks with that status.
 
         A page ends early when its rows have more than `MAX_LIST_BYTES`.
         """

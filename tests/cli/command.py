@@ -4,9 +4,25 @@ import asyncio
 
 from typer.testing import CliRunner, Result
 
+from rest.api_fixture import ApiFixture
+from streams.adapters.clock import SystemClock
 from streams.cli.app import app
 
 
 async def run(*arguments: str, answer: str = "") -> Result:
     """Run a command in a thread; it starts its own event loop."""
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
+
+
+async def run_with_jobs(api: ApiFixture, *arguments: str, answer: str = "") -> Result:
+    """Run a command that waits for its job, and do the job."""
+    running = asyncio.create_task(run(*arguments, answer=answer))
+    # Commands have the system's clock.
+    api.clock.advance((SystemClock().now() - api.clock.now()).total_seconds())
+    async with asyncio.timeout(20):
+        while not running.done():
+            for job in await api.jobs.list_unfinished(""):
+                await api.jobs.advance(job.id)
+                api.clock.advance(1)
+            await asyncio.sleep(0.01)
+    return running.result()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from streams.cli import events
-from streams.cli.events import InputLine, parse_lines, publish_all
+from streams.cli import events, input_lines, kafka_events
+from streams.cli.input_lines import InputLine, parse_lines
+from streams.cli.kafka_events import publish_all
 from streams.core.errors import Invalid, Misconfigured, Unavailable
 from streams.producer import Ack
 
@@ -58,7 +59,7 @@ def test_a_file_that_is_not_there_is_named_once() -> None:
 
 def test_only_the_first_of_many_invalid_lines_are_named() -> None:
     errors = messages("{\n" * 1000)
-    assert len(errors) == events.MAX_SHOWN_ERRORS + 1
+    assert len(errors) == input_lines.MAX_SHOWN_ERRORS + 1
     assert errors[-1] == "events: 1000 of 1000 lines are wrong: nothing is published"
 
 
@@ -91,8 +92,8 @@ def test_a_failure_names_its_line_and_counts_the_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     producer = FakeProducer({"evt_3", "evt_4"})
-    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: producer)
-    monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
+    monkeypatch.setattr(kafka_events, "EventProducer", lambda *_, **__: producer)
+    monkeypatch.setattr(kafka_events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
@@ -106,8 +107,8 @@ def test_a_failure_names_its_line_and_counts_the_published(
 def test_kafkas_address_is_enough_to_publish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(events, "EventProducer", lambda *_, **__: FakeProducer(set()))
-    monkeypatch.setattr(events, "require_kafka", lambda deployment: None)
+    monkeypatch.setattr(kafka_events, "EventProducer", lambda *_, **__: FakeProducer(set()))
+    monkeypatch.setattr(kafka_events, "require_kafka", lambda deployment: None)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "events"
@@ -142,7 +143,7 @@ def test_lines_that_kafka_refused_are_reported() -> None:
 
 
 def test_nothing_is_sent_after_a_failed_portion(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "MAX_QUEUED_LINES", 2)
+    monkeypatch.setattr(kafka_events, "MAX_QUEUED_LINES", 2)
     producer = FakeProducer({"evt_3"})
     assert failed(producer) == [3]
     assert producer.published == ["evt_1", "evt_2", "evt_3", "evt_4"]

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from streams.cli.output import current_actor, show
+from streams.cli.client import current_actor
+from streams.cli.output import show
 
 STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"
 RAW = "\x1b\r\x9b\u202e\u2028"

@@ -1,16 +1,18 @@
 """A command that changes much shows how much, and asks; without a terminal it needs --yes."""
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cli.command import run
+from cli.command import run, run_with_jobs
 from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
 from rest.api_fixture import ApiFixture
-from streams.core.deliveries.delivery import HoldReason
+from streams.core.deliveries.attempt import DeadLetter
+from streams.core.deliveries.delivery import DeathReason, HoldReason
 
 SINCE = "2026-04-10T11:00:00Z"
 
@@ -26,7 +28,27 @@ async def test_all_dead_letters_are_retried_after_a_question(api: ApiFixture) ->
     assert "1 dead letter of 1 webhook of every account" in no.output
     assert "Send them again?" in no.stderr
     assert await state_of(api, dead) == "dead"
-    assert (await run("dead-letters", "retry", "--all", answer="y\n")).stdout.endswith("1 retried\n")
+    assert (await run_with_jobs(api, "dead-letters", "retry", "--all", answer="y\n")).stdout.endswith("1 retried\n")
+    assert await state_of(api, dead) != "dead"
+
+
+async def test_without_an_account_each_that_has_some_gets_a_job(api: ApiFixture) -> None:
+    dead = [await store_dead_letter(api)]
+    theirs = await api.globex.webhook()
+    lost = delivery(account_id=api.globex.account_id, webhook_id=theirs["id"])
+    await api.record(DeadLetter(lost, DeathReason.GONE, "gone"), at=NOON)
+    done = await run_with_jobs(api, "dead-letters", "discard", "--all", "--yes", "--json")
+    jobs = json.loads(done.stdout)
+    assert [(job["kind"], job["status"], job["done"]) for job in jobs] == [("discard", "finished", 1)] * 2
+    assert [await state_of(api, one) for one in dead] == ["discarded"]
+    assert (await api.globex.get(f"/v1/deliveries/{lost.id}"))["state"] == "discarded"
+
+
+async def test_a_webhook_says_whose_dead_letters_are_retried(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    [webhook] = (await api.acme.get("/v1/webhooks"))["data"]
+    done = await run_with_jobs(api, "dead-letters", "retry", "--all", "--yes", "--webhook", webhook["id"])
+    assert done.stdout == "1 retried\n"
     assert await state_of(api, dead) != "dead"
 
 

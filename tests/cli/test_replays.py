@@ -1,16 +1,13 @@
 """`deliveries replay` counts, asks, and waits for its job, `webhooks retry-waiting` too; `jobs` shows and cancels."""
 
-import asyncio
 import json
 from datetime import timedelta
 
 import pytest
-from cli.command import run
-from typer.testing import Result
+from cli.command import run, run_with_jobs
 
 from builders import NOON, attempt, delivery
 from rest.api_fixture import ApiFixture
-from streams.adapters.clock import SystemClock
 from streams.adapters.sql.deliveries.jobs import SqlJobs
 from streams.core.deliveries.attempt import NextStep
 from streams.core.deliveries.delivery import State
@@ -30,19 +27,6 @@ async def webhook_with(api: ApiFixture, *minutes: int) -> str:
     return str(made["id"])
 
 
-async def finished(api: ApiFixture, running: "asyncio.Task[Result]") -> Result:
-    """The command's result, after its job is done."""
-    # Commands have the system's clock.
-    api.clock.advance((SystemClock().now() - api.clock.now()).total_seconds())
-    async with asyncio.timeout(20):
-        while not running.done():
-            for job in await api.jobs.list_unfinished(""):
-                await api.jobs.advance(job.id)
-                api.clock.advance(1)
-            await asyncio.sleep(0.01)
-    return running.result()
-
-
 async def test_a_replay_shows_its_count_and_asks(api: ApiFixture) -> None:
     webhook = await webhook_with(api, 10, 20, 300)
     done = await run("deliveries", "replay", webhook, "--since", SINCE, answer="n\n")
@@ -50,8 +34,7 @@ async def test_a_replay_shows_its_count_and_asks(api: ApiFixture) -> None:
     assert "2 deliveries match, first seen from 2026-04-10T11:40:00Z to 2026-04-10T11:50:00Z" in done.stdout
     assert "Send them again?" in done.stderr
     assert await api.jobs.list_unfinished("") == []
-    running = asyncio.create_task(run("deliveries", "replay", webhook, "--since", SINCE, answer="y\n"))
-    done = await finished(api, running)
+    done = await run_with_jobs(api, "deliveries", "replay", webhook, "--since", SINCE, answer="y\n")
     assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "2 to be sent again")
 
 
@@ -67,8 +50,7 @@ async def test_a_program_gets_the_finished_job(api: ApiFixture) -> None:
         "--state",
         "delivered",
     )
-    running = asyncio.create_task(run("deliveries", "replay", webhook, *chosen, "--yes", "--json"))
-    done = await finished(api, running)
+    done = await run_with_jobs(api, "deliveries", "replay", webhook, *chosen, "--yes", "--json")
     job = json.loads(done.stdout)
     assert (job["status"], job["total"], job["done"]) == ("finished", 1, 1)
     assert job == json.loads((await run("jobs", "show", job["id"], "--json")).stdout)
@@ -127,8 +109,7 @@ async def test_what_waits_for_a_retry_is_sent_now(api: ApiFixture) -> None:
     known = {"account_id": api.acme.account_id, "webhook_id": made["id"]}
     waiting = attempt(**known, next_step=NextStep.TIER, tier="30s", outcome=OutcomeKind.TIMEOUT)
     await api.record(delivery(**known), waiting)
-    running = asyncio.create_task(run("webhooks", "retry-waiting", made["id"]))
-    done = await finished(api, running)
+    done = await run_with_jobs(api, "webhooks", "retry-waiting", made["id"])
     assert (done.exit_code, done.stdout) == (0, "1 to be sent again\n")
     unknown = await run("webhooks", "retry-waiting", "wh_unknown")
     assert isinstance(unknown.exception, NotFound)

@@ -36,6 +36,11 @@ def made(*arguments: str) -> dict[str, Any]:
     return shown
 
 
+def test_a_webhook_needs_an_account() -> None:
+    refused = run("webhooks", "create", "--url", "https://example.com/hooks")
+    assert str(refused.exception).startswith("--account: is required")
+
+
 def test_a_filter_is_set_and_removed() -> None:
     account = made("accounts", "create", "Acme")["id"]
     create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")

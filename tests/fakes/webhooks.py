@@ -86,7 +86,7 @@ class FakeOutbox:
         return sorted((found.listed_webhook for found in wanted), key=lambda found: (found.created_at, found.id))
 
     async def page(
-        self, account_id: str, after: Cursor | None, limit: int, status: Status | None = None
+        self, account_id: str | None, after: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
         newest_first = [found for found in await self.list(account_id) if status in (None, found.status)][::-1]
         at = [Cursor(found.created_at, found.id) for found in newest_first]

@@ -80,11 +80,15 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The sender of a request; `actor` is its name in the audit log. A caller without an account is an operator."""
+    """The sender of a request; `actor` is its name in the audit log. A caller without an account is an operator.
+
+    A local caller is a command in this process, whose user has the settings of the whole system.
+    """
 
     actor: str
     permissions: frozenset[str]
     account_id: str | None = None
+    is_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,7 +158,7 @@ class DeliveryService:
         actor: str,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Start a job on every dead letter of the account that matches now; `maintain` does the work.
+        """Start a job on every dead letter of the account that matches at `changed_until`; `maintain` does the work.
 
         A second call with the same `idempotency_key` returns the same job.
         """
@@ -204,7 +204,8 @@ class DeliveryService:
     ) -> Job:
         now = self._clock.now()
         # A dead letter that comes after this does not match, even if it was one of these before.
-        delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=now, after=None)
+        changed_until = min(delivery_filter.changed_until or now, now)
+        delivery_filter = replace(delivery_filter, account_id=account_id, changed_until=changed_until, after=None)
         job = Job(
             derived_id("job", account_id, idempotency_key) if idempotency_key else new_id("job"),
             account_id,

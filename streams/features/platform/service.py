@@ -51,9 +51,9 @@ class PlatformService:
         failing_since = self._clock.now() - FAILING_PERIOD
         return [work for work in await self._failed_work(MAX_FAILED_WORK) if work.last_failed_at >= failing_since]
 
-    async def unknown_accounts(self) -> Sequence[UnknownAccount]:
+    async def unknown_accounts(self, limit: int = MAX_UNKNOWN_ACCOUNTS) -> Sequence[UnknownAccount]:
         """Accounts that events named but that do not exist, the newest event first."""
-        return await self._unknown_accounts(MAX_UNKNOWN_ACCOUNTS)
+        return await self._unknown_accounts(limit)
 
     async def waiting_by_tier(self) -> Mapping[str, int]:
         """How many deliveries wait, by tier, the shortest wait first; '' is for those about to be sent."""

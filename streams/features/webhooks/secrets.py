@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from streams.core.accounts.audit import AuditEntry
 from streams.core.deliveries.signing import SECRET_BYTES, make_secret
 from streams.core.errors import Conflict, FieldError, Invalid
+from streams.core.limits import DEFAULT_OVERLAP_HOURS, MAX_OVERLAP_HOURS
 from streams.core.times import format_time
 from streams.core.webhooks.webhook import EncryptedSecret, Registration
 from streams.features.shared.audit_log import SqlAuditLog
@@ -15,9 +16,6 @@ from streams.features.webhooks.service import ChangeResult, WebhookService
 from streams.ports.delivery import Encryption, EncryptionCheck
 from streams.ports.runtime import Clock
 from streams.ports.webhooks import Webhooks
-
-MAX_OVERLAP_HOURS = 168
-DEFAULT_OVERLAP_HOURS = 24
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,8 +109,8 @@ class WebhookService:
     async def list(self, account_id: str | None = None) -> Sequence[ListedWebhook]:
         return await self._webhooks.list(account_id)
 
-    async def page(self, account_id: str, cursor: Cursor | None, limit: int) -> Page[ListedWebhook]:
-        """The webhooks of an account, newest first."""
+    async def page(self, account_id: str | None, cursor: Cursor | None, limit: int) -> Page[ListedWebhook]:
+        """The webhooks of an account or of all, newest first."""
         return await self._webhooks.page(account_id, cursor, limit)
 
     async def list_paused(self, account_id: str, limit: int) -> Page[ListedWebhook]:

@@ -67,9 +67,11 @@ class SqlWebhooks:
         return [to_listed(row) for row in await self._database.rows(query)]
 
     async def page(
-        self, account_id: str, cursor: Cursor | None, limit: int, status: Status | None = None
+        self, account_id: str | None, cursor: Cursor | None, limit: int, status: Status | None = None
     ) -> Page[ListedWebhook]:
-        query = select(*LIST_COLUMNS).where(webhooks.c.deleted_at.is_(None), webhooks.c.account_id == account_id)
+        query = select(*LIST_COLUMNS).where(webhooks.c.deleted_at.is_(None))
+        if account_id is not None:
+            query = query.where(webhooks.c.account_id == account_id)
         if status is not None:
             query = query.where(webhooks.c.status == status)
         place = webhooks.c.created_at, webhooks.c.id
