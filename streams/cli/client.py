@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from streams.cli.deployment import import_without_gc, open_deployment, require_kafka
-from streams.cli.problems import result_of, retry_seconds
+from streams.cli.problems import KEY_VARIABLE, URL_VARIABLE, result_of, retry_seconds
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.page import MAX_PAGE_ROWS
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
 
 _JSON = {"Content-Type": "application/json"}
-URL_VARIABLE = "SCORM_WEBHOOKS_API_URL"
-KEY_VARIABLE = "SCORM_WEBHOOKS_API_KEY"
 # Longer than the longest response: that of a test event.
 TIMEOUT_SECONDS = 60.0
 # A command waits this long for its turn while the API responds with 429.
@@ -126,7 +124,7 @@ def _unicode(name: str, text: str) -> str:
 def _path_part(text: str) -> str:
     """Raises `Invalid` for a text that is neither an id nor a name: it could lead to another resource."""
     if not is_id(text):
-        raise Invalid(FieldError(text, f"is no id: ids have {ID_WORDS}"))
+        raise Invalid(FieldError(text, f"is not an id: {ID_WORDS}"))
     return quote(text, safe="")
 
 

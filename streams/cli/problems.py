@@ -17,6 +17,8 @@ from streams.core.errors import (
 if TYPE_CHECKING:
     import httpx2
 
+URL_VARIABLE = "SCORM_WEBHOOKS_API_URL"
+KEY_VARIABLE = "SCORM_WEBHOOKS_API_KEY"
 _ERRORS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
 
 
@@ -34,9 +36,7 @@ def result_of(response: "httpx2.Response") -> Any:
     if response.is_redirect or not is_problem:
         moved = f" to {response.headers['location']}" if "location" in response.headers else ""
         url = response.url.copy_with(query=None)
-        raise Unavailable(
-            f"{url} responded with {response.status_code}{moved}: is SCORM_WEBHOOKS_API_URL the URL of the API?"
-        )
+        raise Unavailable(f"{url} responded with {response.status_code}{moved}: is {URL_VARIABLE} the URL of the API?")
     raise error_of(body)
 
 
@@ -50,7 +50,7 @@ def error_of(problem: Mapping[str, Any]) -> ScormWebhooksError:
     """The exception of a problem."""
     status, message = problem.get("status"), str(problem.get("detail") or problem.get("title"))
     if status == 401:
-        return Misconfigured("SCORM_WEBHOOKS_API_KEY: the API does not know this key, or it has ended")
+        return Misconfigured(f"{KEY_VARIABLE}: the API does not know this key, or it has ended")
     if errors := problem.get("errors"):
         return Invalid(*(FieldError(str(error["field"]), str(error["message"])) for error in errors))
     if status == 429 or not isinstance(status, int) or status >= 500:

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from streams.cli.app import app
 from streams.cli.commands import GROUPS
+from streams.cli.problems import KEY_VARIABLE, URL_VARIABLE
 from streams.core.errors import Misconfigured
+from streams.settings import CLIENT_VARIABLES, load_settings
 
 # What a command by HTTP needs; a closed port, so that it ends when all is imported.
 LIST_MODULES = """
@@ -30,6 +32,11 @@ def test_a_command_by_http_imports_no_server() -> None:
     env = {**os.environ, "SCORM_WEBHOOKS_API_URL": "http://127.0.0.1:1", "SCORM_WEBHOOKS_API_KEY": "sk_1"}
     done = subprocess.run([sys.executable, "-c", LIST_MODULES], capture_output=True, text=True, check=True, env=env)
     assert HEAVY.isdisjoint(done.stdout.split())
+
+
+def test_servers_ignore_the_variables_of_commands() -> None:
+    assert CLIENT_VARIABLES == (URL_VARIABLE, KEY_VARIABLE)
+    load_settings(dict.fromkeys(CLIENT_VARIABLES, "x"))
 
 
 def test_a_command_in_another_folder_makes_no_second_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

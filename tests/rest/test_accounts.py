@@ -88,6 +88,16 @@ async def test_a_key_has_scopes_and_an_unknown_one_is_named(api: ApiFixture) -> 
     assert (await api.operator.request("DELETE", elsewhere)).status_code == 404
 
 
+async def test_a_key_shows_its_account(api: ApiFixture) -> None:
+    mine = await api.operator.get(f"/v1/accounts/{api.acme.account_id}")
+    assert await api.acme.get("/v1/account") == mine
+
+
+async def test_operators_see_the_audit_log_of_one_account(api: ApiFixture) -> None:
+    [opened] = (await api.operator.get("/v1/audit", accountId=api.globex.account_id))["data"]
+    assert (opened["accountId"], opened["action"]) == (api.globex.account_id, "account.opened")
+
+
 async def test_operators_see_the_audit_log_of_all_accounts(api: ApiFixture) -> None:
     await api.acme.webhook()
     path = f"/v1/accounts/{api.acme.account_id}/keys"

@@ -48,6 +48,14 @@ async def test_an_erasure_says_what_is_gone_and_what_is_left(api: ApiFixture) ->
     assert await api.acme.get(f"/v1/learners/erasures/{erasure['id']}") == erasure
 
 
+async def test_a_count_erases_nothing(api: ApiFixture) -> None:
+    owed = await waiting(api)
+    count = {"learnerId": LEARNER, "countOnly": True}
+    assert await api.acme.post("/v1/learners/erase", count) == {"deliveries": 1}
+    assert await api.globex.post("/v1/learners/erase", count) == {"deliveries": 0}
+    assert (await api.acme.get(f"/v1/deliveries/{owed.id}"))["state"] == "waiting"
+
+
 async def test_an_erasure_that_is_not_on_the_topic_says_so(api: ApiFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "PUBLICATION_WAIT_SECONDS", 0.05)
     api.publisher.works = False

@@ -63,6 +63,8 @@ ROUTES = {
     "/v1/notifications": "?limit=500",
     "/v1/audit": "?limit=500&action=webhook.changed",
     "/v1/accounts": "?limit=500",
+    "/v1/unknown-accounts": "",
+    "/v1/account": "",
     "/v1/accounts/{account_id}": "",
     "/v1/accounts/{account_id}/keys": "",
     "/v1/accounts/{account_id}/users": "",
@@ -156,7 +158,7 @@ async def test_no_response_is_larger_than_a_megabyte(api: ApiFixture) -> None:
         if query == NOT_ASKED:
             continue
         path = route.format(**ids) + query
-        is_operators = route.startswith(("/v1/accounts", "/v1/audit"))
+        is_operators = route.startswith(("/v1/accounts", "/v1/unknown-accounts", "/v1/audit"))
         if route.startswith("/v1/"):
             response = await (api.operator if is_operators else api.acme).request("GET", path)
         else:
