@@ -193,7 +193,7 @@ async def _run_action(
     if body.ids is None or body.filter is not None or body.count_only:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
     action = service.retry_dead_letters if kind is JobKind.RETRY else service.discard_dead_letters
-    return AffectedDeliveries.of(await action(DeliveryFilter(account_id, ids=body.ids), actor=caller.actor))
+    return AffectedDeliveries.of(await action(body.ids, account_id, actor=caller.actor))
 
 
 async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:

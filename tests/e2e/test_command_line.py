@@ -50,7 +50,9 @@ def test_without_kafka_a_command_says_why_in_one_line(system: System) -> None:
     system.env["KAFKA_BOOTSTRAP_SERVERS"] = "127.0.0.1:1"
     system.run("db", "upgrade")
     account = system.account()
-    commands = (("topics", "plan"), ("topics", "apply"), ("events", "publish", "-"), ("webhooks", "test", "wh_1"))
+    create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks", "--json")
+    test = ("webhooks", "test", system.run(*create)["id"])
+    commands = (("topics", "plan"), ("topics", "apply"), ("events", "publish", "-"), test)
     event = EVENT.replace("acc_1", account)
     with ThreadPoolExecutor() as threads:
         for done in threads.map(lambda command: system.attempt(*command, stdin=event), commands):

@@ -280,30 +280,20 @@ async def test_a_refused_replay_says_why(pipeline: Pipeline) -> None:
         await deliveries(pipeline).retry(pipeline.delivery_state().delivery_id, actor="ada")
 
 
-async def test_matching_dead_letters_are_handled_in_portions(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(deliveries_module, "BATCH_SIZE", 2)
-    await pipeline.register(paused(), webhook(id="wh_gone"))
-    await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(5)))
+async def test_named_dead_letters_are_sent_again_or_discarded(pipeline: Pipeline) -> None:
+    await pipeline.register(paused())
+    await pipeline.fan_out_events(*(event(id=f"evt_{number}") for number in range(3)))
     await pipeline.enable(HeldChoice.KEEP)
     await pipeline.release_held.cycle()
     await quiet()
-    progress: list[int] = []
+    first, second, third = [row.delivery_id for row in (await deliveries(pipeline).list(DeliveryFilter())).rows]
     service = deliveries(pipeline)
-    assert await service.retry_dead_letters(
-        DeliveryFilter(webhook_id="wh_gone"), progress.append, actor="ada"
-    ) == AffectedIds(())
-    unknown = DeliveryFilter(ids=["unknown"])
-    assert await service.discard_dead_letters(unknown, progress.append, actor="ada") == AffectedIds((), ("unknown",))
-    assert (
-        len((await service.retry_dead_letters(DeliveryFilter(event_id="evt_0"), progress.append, actor="ada")).ids) == 1
-    )
-    assert (
-        len((await service.discard_dead_letters(DeliveryFilter(webhook_id="wh_crm"), progress.append, actor="ada")).ids)
-        == 4
-    )
-    assert progress == [1, 2, 2]
+    retried = await service.retry_dead_letters([first, "unknown"], None, actor="ada")
+    assert retried == AffectedIds((first,), ("unknown",))
+    # The first one is not a dead letter any more.
+    discarded = await service.discard_dead_letters([first, second, third], None, actor="ada")
+    assert (set(discarded.ids), discarded.unknown) == ({second, third}, ())
+    assert await service.discard_dead_letters([second], "another account", actor="ada") == AffectedIds((), (second,))
 
 
 # -- the fallback URL -------------------------------------------------------------------------------------

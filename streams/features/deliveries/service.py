@@ -20,7 +20,6 @@ from streams.ids import new_id
 from streams.ports.runtime import Clock
 from streams.ports.storage import DeliveryStore, Jobs, Replays
 
-BATCH_SIZE = 500
 # A payload is stored about a second after the attempt, unless `record` is behind.
 MAX_PAYLOAD_CHECKS = 30
 PAYLOAD_CHECK_INTERVAL_SECONDS = 0.1
@@ -97,49 +96,35 @@ class DeliveryService:
 
     # -- dead letters -------------------------------------------------------------------------------------------
 
-    async def retry_dead_letters(
-        self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
-    ) -> AffectedIds:
-        """Replay every dead letter that matches. `on_progress` is called with the size of each portion."""
-        return await self._change_dead_letters(
-            self._replays.replay, "dead_letters.retried", delivery_filter, on_progress, actor
-        )
+    async def retry_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
+        """Replay those of these deliveries that are dead letters."""
+        return await self._change_dead_letters(self._replays.replay, "dead_letters.retried", ids, account_id, actor)
 
-    async def discard_dead_letters(
-        self, delivery_filter: DeliveryFilter, on_progress: Callable[[int], None] = lambda count: None, *, actor: str
-    ) -> AffectedIds:
-        """Discard every dead letter that matches."""
-        return await self._change_dead_letters(
-            self._replays.discard, "dead_letters.discarded", delivery_filter, on_progress, actor
-        )
+    async def discard_dead_letters(self, ids: Sequence[str], account_id: str | None, *, actor: str) -> AffectedIds:
+        """Discard those of these deliveries that are dead letters."""
+        return await self._change_dead_letters(self._replays.discard, "dead_letters.discarded", ids, account_id, actor)
 
     async def _change_dead_letters(
         self,
         change: Callable[[DeliveryFilter, AuditEntry], Awaitable[Sequence[str]]],
         action: str,
-        delivery_filter: DeliveryFilter,
-        on_progress: Callable[[int], None],
+        ids: Sequence[str],
+        account_id: str | None,
         actor: str,
     ) -> AffectedIds:
-        affected_ids: list[str] = []
-        # Without ids, a dead letter that comes after this does not match, because no person has seen it.
-        changed_until = delivery_filter.changed_until or (None if delivery_filter.ids else self._clock.now())
-        dead_filter = replace(delivery_filter, state=State.DEAD, changed_until=changed_until, limit=BATCH_SIZE)
-        webhook, account_id = delivery_filter.webhook_id or "*", delivery_filter.account_id
-        while ids := await change(dead_filter, new_entry(self._clock, actor, action, webhook, account_id)):
-            affected_ids += ids
-            on_progress(len(ids))
-        return AffectedIds(tuple(affected_ids), await self._find_unknown(delivery_filter, affected_ids))
+        dead_filter = DeliveryFilter(account_id, state=State.DEAD, ids=ids, limit=len(ids))
+        affected_ids = await change(dead_filter, new_entry(self._clock, actor, action, "*", account_id))
+        return AffectedIds(tuple(affected_ids), await self._find_unknown(ids, account_id, affected_ids))
 
-    async def _find_unknown(self, delivery_filter: DeliveryFilter, affected_ids: Sequence[str]) -> tuple[str, ...]:
+    async def _find_unknown(
+        self, ids: Sequence[str], account_id: str | None, affected_ids: Sequence[str]
+    ) -> tuple[str, ...]:
         """The requested ids that no delivery of the account has, in their order."""
         affected_set = set(affected_ids)
-        unaffected_ids = [item for item in dict.fromkeys(delivery_filter.ids or ()) if item not in affected_set]
+        unaffected_ids = [item for item in dict.fromkeys(ids) if item not in affected_set]
         if not unaffected_ids:
             return ()
-        page = await self._deliveries.list(
-            DeliveryFilter(delivery_filter.account_id, ids=unaffected_ids, limit=len(unaffected_ids))
-        )
+        page = await self._deliveries.list(DeliveryFilter(account_id, ids=unaffected_ids, limit=len(unaffected_ids)))
         existing = {delivery_state.delivery_id for delivery_state in page.rows}
         return tuple(item for item in unaffected_ids if item not in existing)
 

@@ -1,7 +1,7 @@
 """Erase a learner: all of the learner's data in the database, and in records that arrive later."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.core.erasures.erasure import Erasure
@@ -59,18 +59,12 @@ class LearnerService:
         audit_entry = new_entry(self._clock, actor, "learner.erased", erasure.id, account_id, learner_hash=learner_hash)
         return await self._erasures.start(erasure, hash_key_id, learner_id, audit_entry)
 
-    async def finish(
-        self,
-        erasure: Erasure,
-        seconds: float | None = None,
-        on_progress: Callable[[Erasure], None] = lambda erasure: None,
-    ) -> Erasure:
-        """Erase portion by portion until the end, or for some seconds. `on_progress` is called after each portion."""
+    async def finish(self, erasure: Erasure, seconds: float | None = None) -> Erasure:
+        """Erase portion by portion until the end, or for some seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds if seconds is not None else float("inf")
         while not erasure.is_finished and loop.time() < deadline:
             erasure = await self._erasures.advance(erasure.id)
-            on_progress(erasure)
         return erasure
 
     async def wait_until_published(self, erasure: Erasure) -> ErasureResult:
