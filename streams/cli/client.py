@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from streams.runtime.bootstrap import SqlDeployment
 
 _JSON = {"Content-Type": "application/json"}
+KAFKA_TIMEOUT_SECONDS = 5.0
 # Longer than the longest response: that of a test event.
 TIMEOUT_SECONDS = 60.0
 # A command waits this long for its turn while the API responds with 429.
@@ -203,7 +204,8 @@ class _ProducerOnUse:
         if self.producer is None:
             from streams.telemetry import PrometheusTelemetry
 
-            await asyncio.to_thread(require_kafka, self._deployment)
+            # Before the service gives up, which does not know why.
+            await asyncio.to_thread(require_kafka, self._deployment, KAFKA_TIMEOUT_SECONDS)
             self.producer = self._deployment.producer(PrometheusTelemetry("cli"))
         return await self.producer.produce(records)
 

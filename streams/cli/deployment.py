@@ -60,6 +60,6 @@ def run_in_deployment(work: Callable[["SqlDeployment"], Awaitable[Result]]) -> R
     return asyncio.run(run())
 
 
-def require_kafka(deployment: "SqlDeployment") -> None:
+def require_kafka(deployment: "SqlDeployment", seconds: float = KAFKA_TIMEOUT_SECONDS) -> None:
     """Raises `Unavailable`, with the servers and the reason, when no broker answers."""
-    deployment.topics_admin().partition_counts(KAFKA_TIMEOUT_SECONDS)
+    deployment.topics_admin().partition_counts(seconds)
