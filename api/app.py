@@ -11,7 +11,7 @@ from api.accounts import pages as account_pages
 from api.accounts import routes as accounts
 from api.course_sessions import commits
 from api.course_sessions import routes as course_sessions
-from api.course_sessions.commits import CommitCorsMiddleware, CommitLimits, CommitMiddleware
+from api.course_sessions.commits import MAX_COMMITS_PER_SECOND, CommitCorsMiddleware, CommitMiddleware
 from api.deliveries import dead_letters
 from api.deliveries import pages as delivery_pages
 from api.deliveries import routes as deliveries
@@ -33,7 +33,7 @@ from api.shell import assets
 from api.shell.branding import Site
 from api.sign_in import oidc_pages
 from api.sign_in import pages as sign_in
-from api.sign_in.limits import SignInLimits
+from api.sign_in.limits import MAX_ATTEMPTS_PER_MINUTE
 from api.usage import pages as usage_pages
 from api.usage import routes as usage
 from api.webhooks import form as webhook_form
@@ -89,8 +89,9 @@ def create_app(
     app.state.places = FairPlaces(max_connections, request_limits(max_connections))
     app.state.stored_responses = RateLimits(MAX_STORED_RESPONSE_BYTES_PER_DAY, 24 * 60 * 60)
     app.state.site = site or Site()
-    app.state.commit_limits = CommitLimits()
-    app.state.sign_in_limits = SignInLimits()
+    app.state.commit_rates = RateLimits(MAX_COMMITS_PER_SECOND, 1)
+    app.state.sign_in_rates = RateLimits(MAX_ATTEMPTS_PER_MINUTE)
+    app.state.is_proxy_logged = False
     # Routes are tried in order, and commits are the most frequent requests.
     api = webhooks, deliveries, replays, events, learners, accounts, probes, usage, course_sessions
     for module in (commits, *api):

@@ -13,11 +13,10 @@ from api.course_sessions.commit_bodies import NotScorm, parse_commit
 from api.problems import TooManyRequests, problem, response_or_problem
 from api.services import services_of
 from streams.core.errors import NotFound
-from streams.core.queues.rate import RateLimits
 from streams.core.queues.request_class import RequestClass
 from streams.features.course_sessions.service import COMMIT_PATH
 
-# A player commits every 10 s, and when a course requests it.
+# Of one commit URL. A player commits every 10 s, and when a course requests it.
 MAX_COMMITS_PER_SECOND = 20
 # 256 random bits in URL-safe Base64.
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -27,13 +26,6 @@ _SUCCESS_BODY = b'{"result":true,"errorCode":0}'
 router = APIRouter(tags=["SCORM player"])
 
 Token = Annotated[str, Path(max_length=128, description="The end of the commit URL.")]
-
-
-class CommitLimits(RateLimits):
-    """The limit of commits of one commit URL."""
-
-    def __init__(self) -> None:
-        super().__init__(MAX_COMMITS_PER_SECOND, 1)
 
 
 @router.post(
@@ -55,7 +47,7 @@ async def commit(token: Token, request: Request) -> Response:
 async def _handle_commit(token: str, request: Request) -> Response:
     if not _TOKEN.fullmatch(token):
         raise NotFound("no session has this commit URL")
-    is_allowed, bucket = request.app.state.commit_limits.take(token, time.monotonic())
+    is_allowed, bucket = request.app.state.commit_rates.take(token, time.monotonic())
     if not is_allowed:
         raise TooManyRequests(bucket.seconds_until_token, "commits of this session")
     course_sessions = services_of(request).course_sessions

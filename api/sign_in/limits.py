@@ -12,19 +12,10 @@ from api.services import services_of
 from api.shell.security import client_address, is_forwarded_by_untrusted, network_of
 from api.shell.visits import site_of
 from streams.core.errors import Unauthorized
-from streams.core.queues.rate import RateLimits
 from streams.features.sign_in.service import Browser
 
 # Sign-in attempts a minute from one network, in this process.
 MAX_ATTEMPTS_PER_MINUTE = 30
-
-
-class SignInLimits(RateLimits):
-    """The limit of attempts of each network."""
-
-    def __init__(self) -> None:
-        super().__init__(MAX_ATTEMPTS_PER_MINUTE)
-        self.is_proxy_logged = False
 
 
 def browser_of(request: Request) -> Browser:
@@ -34,17 +25,17 @@ def browser_of(request: Request) -> Browser:
 
 def limit_attempts(request: Request) -> None:
     """Count an attempt. Raises `Unauthorized` after too many attempts from one network."""
-    limits: SignInLimits = request.app.state.sign_in_limits
-    _log_untrusted_proxy(request, limits)
-    is_allowed, _ = limits.take(network_of(browser_of(request).address), time.monotonic())
+    _log_untrusted_proxy(request)
+    is_allowed, _ = request.app.state.sign_in_rates.take(network_of(browser_of(request).address), time.monotonic())
     if not is_allowed:
         raise Unauthorized("too many attempts to sign in from your network: wait a minute")
 
 
-def _log_untrusted_proxy(request: Request, limits: SignInLimits) -> None:
+def _log_untrusted_proxy(request: Request) -> None:
     """Log once that all browsers behind a proxy share one limit, because the proxy is not trusted."""
-    if not limits.is_proxy_logged and is_forwarded_by_untrusted(request, site_of(request)):
-        limits.is_proxy_logged = True
+    state = request.app.state
+    if not state.is_proxy_logged and is_forwarded_by_untrusted(request, site_of(request)):
+        state.is_proxy_logged = True
         services_of(request).telemetry.warning(
             "forwarded_by_untrusted_proxy", peer=request.client.host if request.client else ""
         )

@@ -74,11 +74,11 @@ async def send_commits(client: UntrustedClient) -> None:
 # tests/stages/test_flow.py.
 LIMITERS: dict[str, tuple[str, Callable[[UntrustedClient], Awaitable[None]] | None]] = {
     "requests": ("api/app.py", send_requests),
-    "attempts to sign in": ("api/sign_in/limits.py", attempt_to_sign_in),
+    "attempts to sign in": ("api/app.py", attempt_to_sign_in),
     "events": ("api/events/limits.py", None),
     "open mails": ("streams/features/sign_in/service.py", ask_for_mails),
     "guesses of a code": ("streams/features/sign_in/service.py", guess_codes),
-    "commits": ("api/course_sessions/commits.py", send_commits),
+    "commits": ("api/app.py", send_commits),
     "requests at once": ("api/app.py", send_at_once),
     "test events": ("streams/features/webhooks/outcome_watch.py", None),
     "connections": ("streams/runtime/api_stage.py", None),
