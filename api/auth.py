@@ -59,7 +59,7 @@ def require_scopes(caller: Caller, scopes: Sequence[str]) -> None:
         raise Forbidden(f"this needs the scope {', '.join(missing_scopes)}, which the API key does not have")
 
 
-def account_of(caller: "Caller | Member", account_id: str | None) -> str:
+def account_of(caller: Caller, account_id: str | None) -> str:
     """The account of the key, or the account that an operator names. Raises `Invalid`."""
     if caller.account_id is None:
         if account_id is None:
@@ -88,10 +88,11 @@ class Member:
     def own_account_id(self) -> str:
         """Raises `Invalid` without an account."""
         if self.account_id is None:
-            raise Invalid(FieldError("--account", "is required here"))
+            raise Invalid(FieldError("--account", "is required: the id of the account"))
         return self.account_id
 
 
+AnyMember = Annotated[Member, Security(_require_member)]
 MayReadWebhooks = Annotated[Member, Security(_require_member, scopes=[Scope.WEBHOOKS_READ])]
 MayWriteWebhooks = Annotated[Member, Security(_require_member, scopes=[Scope.WEBHOOKS_WRITE])]
 MayReadDeliveries = Annotated[Member, Security(_require_member, scopes=[Scope.DELIVERIES_READ])]

@@ -1,15 +1,16 @@
-"""The API's routes for a command in this process: without keys and limits, and with exceptions in place of problems."""
+"""The API's routes for a command in this process: without keys and rate limits; errors are exceptions, not problems."""
 
 from collections.abc import Mapping
 from importlib import import_module
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from api.problems import to_invalid
 from api.services import Services
-from streams.core.accounts.access import Caller
+from streams.core.accounts.access import ALL_SCOPES, OPERATOR, Caller
 from streams.core.queues.request_class import request_limits
 from streams.fair_places import FairPlaces
 
@@ -30,18 +31,23 @@ _PLACES = 32
 
 
 class LocalApp:
-    """An ASGI application that acts for one caller. A feature's routes are imported at its first request."""
+    """An ASGI application for one command. A feature's routes are imported at its first request.
 
-    def __init__(self, services: Services, caller: Caller) -> None:
+    With the header `X-Local-Account` a request acts within that account, else as an operator within any.
+    """
+
+    def __init__(self, services: Services, actor: str) -> None:
         self._app = FastAPI(openapi_url=None, exception_handlers={RequestValidationError: _raise_invalid})
         self._app.state.services = services
         self._app.state.places = FairPlaces(_PLACES, request_limits(_PLACES))
-        self._caller = caller
+        self._actor = actor
         self._included: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._include(scope["path"].split("/")[2])
-        await self._app({**scope, "state": {"caller": self._caller}}, receive, send)
+        account_id = Headers(scope=scope).get("x-local-account")
+        caller = Caller(self._actor, ALL_SCOPES | {OPERATOR}, account_id, is_local=True)
+        await self._app({**scope, "state": {"caller": caller}}, receive, send)
 
     def _include(self, name: str) -> None:
         for feature in _MODULES[name]:

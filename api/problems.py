@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from streams.core.accounts.usage import MONTH_FORM
 from streams.core.errors import (
     Conflict,
     Ended,
@@ -26,6 +27,7 @@ from streams.core.errors import (
     Unavailable,
     problem_type,
 )
+from streams.core.events.event_data import EVENT_TYPE_FORM
 from streams.core.ids import ID_PATTERN, ID_WORDS
 from streams.core.limits import MAX_ERROR_DETAIL_CHARACTERS
 from streams.core.text import shorten
@@ -84,6 +86,12 @@ _MESSAGES = {
     "too_long": "must have at most {max_length} entries",
     "enum": "must be one of: {expected}",
     "literal_error": "must be one of: {expected}",
+}
+# What a text must be, by a part of its pattern.
+_FORMS = {
+    ID_PATTERN.pattern: f"must be an id: {ID_WORDS}",
+    MONTH_FORM: "must be a month such as 2026-04",
+    EVENT_TYPE_FORM: "must be a type of event such as session.completed",
 }
 _HTTP_NAMES = {400: "bad-request", 404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 NOT_JSON_MESSAGE = "Send the body as JSON, with the header `Content-Type: application/json`"
@@ -178,8 +186,8 @@ def to_invalid(error: RequestValidationError) -> Invalid:
 
 
 def _message(error: Mapping[str, Any]) -> str:
-    if ID_PATTERN.pattern in error.get("ctx", {}).get("pattern", ""):
-        return f"must be an id: {ID_WORDS}"
+    if error["type"] == "string_pattern_mismatch":
+        return next((words for form, words in _FORMS.items() if form in error["ctx"]["pattern"]), "has another form")
     if error["type"] in ("too_short", "too_long") and isinstance(error["input"], str):
         # A constraint on the text of a union.
         error = {**error, "type": f"string_{error['type']}"}

@@ -11,14 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from streams import setting_values as values
+from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
 from streams.core.deliveries.schedule import Schedule
 from streams.core.deliveries.time_limits import MAX_ATTEMPT_SECONDS, TimeLimits
 from streams.core.errors import Misconfigured
 from streams.core.limits import MAX_WEBHOOKS_PER_ACCOUNT
 
 PREFIX = "SCORM_WEBHOOKS_"
-# Of the command line alone: the API that it uses, and its key.
-CLIENT_VARIABLES = ("SCORM_WEBHOOKS_API_URL", "SCORM_WEBHOOKS_API_KEY")
 # `up` writes the embedded broker's address here, for other commands with the same data directory.
 BROKER_FILE = "broker.json"
 CONNECT_SECONDS = 2.0
@@ -314,7 +313,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     values = {
         name.removeprefix(PREFIX).lower(): value
         for name, value in environ.items()
-        if name.startswith(PREFIX) and name not in CLIENT_VARIABLES
+        if name.startswith(PREFIX) and name not in (URL_VARIABLE, KEY_VARIABLE)
     }
     _refuse_unknown(values)
     is_embedded = not environ.get("KAFKA_BOOTSTRAP_SERVERS")

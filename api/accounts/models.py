@@ -46,6 +46,14 @@ class AccountDetails(Model):
     created_at: Time
 
 
+class OwnAccount(Model):
+    """The account of a key."""
+
+    id: str
+    name: str
+    plan_limit: int | None = None
+
+
 class UnknownAccountDetails(Model):
     """An account that does not exist, and whose events reached nobody."""
 

@@ -26,10 +26,11 @@ from api.accounts.models import (
     AuditLogEntry,
     NewAccount,
     Notification,
+    OwnAccount,
     UnknownAccountDetails,
     notification_of,
 )
-from api.auth import MayReadWebhooks, Operator
+from api.auth import AnyMember, MayReadWebhooks, Operator
 from api.paging import CursorQuery, Limit, cursor_of
 from api.services import services_of
 from api.shared_models import Id, Moment, Page, SearchText, page_of
@@ -258,9 +259,9 @@ async def audit(
 
 
 @router.get("/v1/account", tags=["Account"], summary="Show the account of this key", operation_id="getOwnAccount")
-async def show_own_account(caller: MayReadWebhooks, request: Request) -> AccountDetails:
-    """Name, notification addresses and plan."""
-    return AccountDetails.of(await services_of(request).accounts.find(caller.own_account_id))
+async def show_own_account(caller: AnyMember, request: Request) -> OwnAccount:
+    """Id, name and plan; a key needs no scope for it."""
+    return OwnAccount.of(await services_of(request).accounts.find(caller.own_account_id))
 
 
 @router.get("/v1/account/audit", tags=["Account"], summary="Who did what", operation_id="listAuditLog")

@@ -10,9 +10,10 @@ from streams.core.accounts.account import DeliveryDetails, DeliveryFilter
 from streams.core.deliveries.delivery import DeathReason, State, Target, Trigger
 from streams.core.deliveries.delivery_state import DeliveryState
 from streams.core.deliveries.job import Job, JobKind, JobStatus
+from streams.core.events.event_data import EVENT_TYPE_FORM
 from streams.core.page import MAX_PAGE_ROWS
 
-EventType = Annotated[str, StringConstraints(pattern=r"^[a-z.]{1,64}$"), Field(examples=["session.completed"])]
+EventType = Annotated[str, StringConstraints(pattern=f"^{EVENT_TYPE_FORM}$"), Field(examples=["session.completed"])]
 
 
 class Delivery(Model):
@@ -99,15 +100,15 @@ class DeadLetterChoice(Input):
 
     ids: Annotated[list[Id], Field(min_length=1, max_length=MAX_PAGE_ROWS), at_most(MAX_PAGE_ROWS, "ids")] | None = None
     filter: DeadLetterFilter | None = None
-    account_id: Annotated[Id | None, Field(description="The account of the key, or absent.")] = None
     count_only: Annotated[bool, Field(description="With a `filter`: only count; start nothing.")] = False
 
 
-class DeadLettersCounted(Model):
+class DeadLetterCount(Model):
     """How many dead letters match a filter, and of how many webhooks."""
 
     count: int
     webhooks: int
+    counted_at: Annotated[Time, Field(description="As `changedUntil` of a job, it leaves out what came later.")]
 
 
 class AffectedDeliveries(Model):

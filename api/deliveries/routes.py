@@ -6,12 +6,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
-from api.auth import MayReadDeliveries, MayWriteDeliveries, Member, account_of
+from api.auth import MayReadDeliveries, MayWriteDeliveries, Member
 from api.deliveries.models import (
     AffectedDeliveries,
     Attempt,
     DeadLetterChoice,
-    DeadLettersCounted,
+    DeadLetterCount,
     Delivery,
     DeliveryWithAttempts,
     EventType,
@@ -152,7 +152,7 @@ async def list_dead_letters(
 )
 async def retry_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+) -> AffectedDeliveries | DeadLetterCount | JobDetails:
     """By `ids` at once, by `filter` as a job; both at the pace of their endpoints. With `countOnly` a count."""
     return await _run_action(JobKind.RETRY, body, caller, request, response)
 
@@ -166,7 +166,7 @@ async def retry_dead_letters(
 )
 async def discard_dead_letters(
     body: DeadLetterChoice, caller: MayWriteDeliveries, request: Request, response: Response
-) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+) -> AffectedDeliveries | DeadLetterCount | JobDetails:
     """Only a replay that asks for discarded ones sends them again. By `ids` at once, by `filter` as a job.
 
     With `countOnly` a count.
@@ -176,24 +176,20 @@ async def discard_dead_letters(
 
 async def _run_action(
     kind: JobKind, body: DeadLetterChoice, caller: Member, request: Request, response: Response
-) -> AffectedDeliveries | DeadLettersCounted | JobDetails:
+) -> AffectedDeliveries | DeadLetterCount | JobDetails:
     services = services_of(request)
     service = services.deliveries
-    account_id = body.account_id if caller.account_id is None else account_of(caller, body.account_id)
     if body.filter is not None and body.ids is None:
-        delivery_filter = replace(body.filter.to_filter(), account_id=account_id, state=State.DEAD)
         if body.count_only:
-            return DeadLettersCounted.of(await service.summary(delivery_filter))
-        if account_id is None and body.filter.webhook_id is not None:
-            account_id = (await services.webhooks.find(body.filter.webhook_id)).webhook.account_id
+            dead_filter = replace(body.filter.to_filter(), account_id=caller.account_id, state=State.DEAD)
+            counted_at = services.clock.now()
+            return DeadLetterCount.of(await service.summary(dead_filter), counted_at=counted_at)
         response.status_code = 202
-        return job_of(
-            await service.start(kind, delivery_filter, account_id or caller.own_account_id, actor=caller.actor)
-        )
+        return job_of(await service.start(kind, body.filter.to_filter(), caller.own_account_id, actor=caller.actor))
     if body.ids is None or body.filter is not None or body.count_only:
         raise Invalid(FieldError("ids", "name either ids or a filter ({} for all dead letters)"))
     action = service.retry_dead_letters if kind is JobKind.RETRY else service.discard_dead_letters
-    return AffectedDeliveries.of(await action(body.ids, account_id, actor=caller.actor))
+    return AffectedDeliveries.of(await action(body.ids, caller.account_id, actor=caller.actor))
 
 
 async def _page(request: Request, delivery_filter: DeliveryFilter) -> Page[Delivery]:

@@ -5,7 +5,7 @@ from typing import Any
 from streams.core.events.event_data import EVENT_TYPES, data_schema
 from streams.core.events.trace import TRACE_PARENT_PATTERN
 from streams.core.ids import ID_PATTERN
-from streams.features.events.ingest import MAX_EVENTS
+from streams.core.limits import MAX_EVENTS_PER_REQUEST
 
 EVENT = "#/components/schemas/NewEvent"
 BATCH = "#/components/schemas/NewEvents"
@@ -43,7 +43,9 @@ def event_schemas() -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": ["events"],
-        "properties": {"events": {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS, "items": {"$ref": EVENT}}},
+        "properties": {
+            "events": {"type": "array", "minItems": 1, "maxItems": MAX_EVENTS_PER_REQUEST, "items": {"$ref": EVENT}}
+        },
     }
     return {"NewEvent": event, "NewEvents": batch, **data}
 

@@ -22,7 +22,7 @@ class LearnerToErase(Input):
     count_only: Annotated[bool, Field(description="Only count the learner's deliveries; erase nothing.")] = False
 
 
-class LearnerCounted(Model):
+class LearnerCount(Model):
     """How many deliveries of the learner's events there are."""
 
     deliveries: int

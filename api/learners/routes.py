@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.auth import MayEraseLearners, account_of
-from api.learners.models import ErasureDetails, LearnerCounted, LearnerToErase, erasure_of
+from api.learners.models import ErasureDetails, LearnerCount, LearnerToErase, erasure_of
 from api.services import services_of
 from api.shared_models import Id
 from api.strict_route import StrictRoute
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Learners"], route_class=StrictRoute)
 )
 async def erase(
     body: LearnerToErase, caller: MayEraseLearners, request: Request, response: Response
-) -> ErasureDetails | LearnerCounted:
+) -> ErasureDetails | LearnerCount:
     """For ever: payloads and responses are deleted, and what is owed is not sent.
 
     200 when it is done, 202 when it takes longer than five seconds: it goes on by itself. With `propagated`, no request
@@ -31,7 +31,7 @@ async def erase(
     learners = services.learners
     if body.count_only:
         summary = await services.deliveries.summary(DeliveryFilter(account_id, learner_id=body.learner_id))
-        return LearnerCounted(deliveries=summary.count)
+        return LearnerCount(deliveries=summary.count)
     result = await learners.erase(account_id, body.learner_id, actor=caller.actor)
     response.status_code = 200 if result.erasure.is_finished else 202
     return erasure_of(result, learners.topics)

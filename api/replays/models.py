@@ -62,6 +62,7 @@ class ReplayCounted(Model):
     """How many deliveries match, and when the oldest and the newest of them were first seen."""
 
     count: int
+    counted_at: Annotated[Time, Field(description="As `until` of the replay, it leaves out what came later.")]
     oldest_at: Time | None = None
     newest_at: Time | None = None
     estimated_seconds: Annotated[

@@ -29,8 +29,9 @@ async def replay(
     services, replay_request = services_of(request), body.request(webhook_id)
     webhook = (await services.webhooks.find(webhook_id, caller.account_id)).webhook
     if body.count_only:
+        counted_at = services.clock.now()
         count = await services.replays.count(webhook, replay_request)
-        return ReplayCounted.of(count.deliveries, count)
+        return ReplayCounted.of(count.deliveries, count, counted_at=counted_at)
     response.status_code = 202
     return job_of(await services.replays.start(webhook, replay_request, actor=caller.actor))
 

@@ -10,13 +10,13 @@ from api.services import services_of
 from api.shared_models import Page
 from api.strict_route import StrictRoute
 from api.usage.models import UsageOfPackage, UsageReport
-from streams.core.accounts.usage import parse_usage_cursor
+from streams.core.accounts.usage import MONTH_FORM, parse_usage_cursor
 from streams.features.usage.service import MAX_MONTHS
 
 router = APIRouter(route_class=StrictRoute)
 
 Months = Annotated[int, Query(ge=1, le=MAX_MONTHS, description="At most so many months.")]
-Month = Annotated[str, Path(pattern=r"^\d{4}-(0[1-9]|1[0-2])$", examples=["2026-04"])]
+Month = Annotated[str, Path(pattern=f"^{MONTH_FORM}$", examples=["2026-04"])]
 
 
 @router.get("/v1/usage", tags=["Account"], summary="Launches by month", operation_id="listUsage")

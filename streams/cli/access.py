@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.client import current_actor, open_api
-from streams.cli.deployment import run_in_deployment
-from streams.cli.output import JsonOption, LimitOption, given, show
+from streams.cli.client import open_api
+from streams.cli.deployment import current_actor, run_in_deployment
+from streams.cli.output import JsonOption, LimitOption, show, without_none
 from streams.cli.text import say
 from streams.core.accounts.access import Role, Scope
 from streams.core.errors import Forbidden
+from streams.core.page import MAX_PAGE_ROWS
 from streams.core.times import format_time
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def accounts_list(
     """List the accounts, newest first."""
     with open_api() as api:
         if unknown:
-            show(api.get("unknown-accounts", limit=min(limit, 100)), as_json)
+            show(api.get("unknown-accounts", limit=min(limit, MAX_PAGE_ROWS)), as_json)
             return
         rows = api.rows("accounts", limit=limit)
     show(rows, as_json, {"name": "name", "emails": "emails", "plan limit": "planLimit", "id": "id"})
@@ -75,7 +76,7 @@ def accounts_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change an account; options that are not given do not change."""
-    changes = given(name=name, emails=email or None, planLimit=plan_limit, weeklyDigest=weekly_digest)
+    changes = without_none(name=name, emails=email or None, planLimit=plan_limit, weeklyDigest=weekly_digest)
     with open_api() as api:
         show(api.patch("accounts", account, body=changes), as_json)
 
@@ -228,7 +229,8 @@ def audit_list(
             rows = api.rows("audit", limit=limit, accountId=account, **query)
         except Forbidden:
             # The key of an account sees the log of its account.
-            api.require_account(account)
+            if account is not None:
+                api.act_for(account)
             rows = api.rows("account", "audit", limit=limit, **query)
     columns = {"at": "at", "actor": "actor", "action": "action", "details": "details", "object": "objectId"}
     show(rows, as_json, columns)

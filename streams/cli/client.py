@@ -1,44 +1,30 @@
 """A client of the API: by HTTP, or onto the API's routes in this process where a system's settings are."""
 
 import asyncio
-import getpass
 import json
 import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from streams.cli.deployment import import_without_gc, open_deployment, require_kafka
-from streams.cli.problems import KEY_VARIABLE, URL_VARIABLE, result_of, retry_seconds
+from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
+from streams.cli.problems import result_of, retry_seconds
 from streams.core.errors import FieldError, Invalid, Misconfigured, Unavailable
 from streams.core.ids import ID_WORDS, is_id
 from streams.core.page import MAX_PAGE_ROWS
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import httpx2
 
-    from streams.adapters.kafka.producing.record_producer import KafkaRecordProducer
-    from streams.ports.kafka import Outgoing
-    from streams.runtime.bootstrap import SqlDeployment
-
-_JSON = {"Content-Type": "application/json"}
-KAFKA_TIMEOUT_SECONDS = 5.0
-# Longer than the longest response: that of a test event.
-TIMEOUT_SECONDS = 60.0
-# A command waits this long for its turn while the API responds with 429.
-MAX_PATIENCE_SECONDS = 60.0
-
-
-def current_actor() -> str:
-    """The actor for the audit log."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # A container may run with a user id that has no name.
-        return f"cli:uid-{os.getuid()}"
+# Only `api/local.py` reads this header.
+ACCOUNT_HEADER = "X-Local-Account"
+CONNECT_SECONDS = 10.0
+# Longer than the longest response, that of a test event: 12 s until it leaves, 60 s for its attempt, 3 s to store it.
+RESPONSE_SECONDS = 90.0
+# A command repeats a request for so long while the API responds with 429.
+MAX_RETRY_SECONDS = 60.0
 
 
 def is_remote() -> bool:
@@ -80,10 +66,16 @@ class Api:
             if cursor is None or len(rows) == limit:
                 return rows
 
-    def require_account(self, account: str | None) -> None:
-        """Raise `Invalid` if this is not the account of the key."""
-        if account is not None and self.get("account")["id"] != account:
-            raise Invalid(FieldError("account", f"must be the account of {KEY_VARIABLE}, or left out"))
+    def act_for(self, account: str) -> None:
+        """Limit all following requests to one account. Raises `NotFound`, and `Invalid` if it is not the key's."""
+        if not is_remote():
+            self._client.headers[ACCOUNT_HEADER] = self.get("accounts", account)["id"]
+        elif self.get("account")["id"] != account:
+            raise Invalid(FieldError("account", f"must be the account of {KEY_VARIABLE}"))
+
+    def act_for_every_account(self) -> None:
+        """End what `act_for` began, in this process."""
+        self._client.headers.pop(ACCOUNT_HEADER, None)
 
     def _request(
         self,
@@ -92,18 +84,19 @@ class Api:
         query: Mapping[str, object] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> Any:
-        params = {name: _unicode(name, str(value)) for name, value in (query or {}).items() if value is not None}
-        return self._runner.run(self._send(method, f"/v1/{'/'.join(map(_path_part, path))}", params, body))
+        params = {
+            name: _require_unicode(name, str(value)) for name, value in (query or {}).items() if value is not None
+        }
+        content = None if body is None else encode_json(body)
+        return self._runner.run(self._send(method, f"/v1/{'/'.join(map(_path_part, path))}", params, content))
 
-    async def _send(self, method: str, path: str, params: dict[str, str], body: Mapping[str, Any] | None) -> Any:
+    async def _send(self, method: str, path: str, params: Mapping[str, str], content: bytes | None) -> Any:
         import httpx2
 
-        # The standard library also encodes half of a surrogate pair; the API says what is wrong with it.
-        content = None if body is None else json.dumps(body)
-        deadline = time.monotonic() + MAX_PATIENCE_SECONDS
+        deadline = time.monotonic() + MAX_RETRY_SECONDS
         while True:
             try:
-                response = await self._client.request(method, path, params=params, content=content, headers=_JSON)
+                response = await self._client.request(method, path, params=params, content=content)
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 reason = str(error) or type(error).__name__
                 raise Unavailable(f"{URL_VARIABLE}: {self._client.base_url} does not answer: {reason}") from None
@@ -113,7 +106,15 @@ class Api:
             await asyncio.sleep(seconds)
 
 
-def _unicode(name: str, text: str) -> str:
+def encode_json(value: object) -> bytes:
+    """JSON in UTF-8. Half of a surrogate pair is escaped: the API says what is wrong with it."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
+
+
+def _require_unicode(name: str, text: str) -> str:
     """Raises `Invalid` for a text that was typed in another encoding."""
     try:
         text.encode()
@@ -125,7 +126,7 @@ def _unicode(name: str, text: str) -> str:
 def _path_part(text: str) -> str:
     """Raises `Invalid` for a text that is neither an id nor a name: it could lead to another resource."""
     if not is_id(text):
-        raise Invalid(FieldError(text, f"is not an id: {ID_WORDS}"))
+        raise Invalid(FieldError("id", f"{text!r} is not an id: {ID_WORDS}"))
     return quote(text, safe="")
 
 
@@ -133,19 +134,18 @@ def _path_part(text: str) -> str:
 def open_api(account: str | None = None) -> Iterator[Api]:
     """The API for one command: with SCORM_WEBHOOKS_API_URL by HTTP, else in this process, as an operator.
 
-    `account` limits it to one account. Raises `Misconfigured` without a URL or a system, and `Invalid` for an account
-    that is not the key's.
+    Raises `Misconfigured` without a URL or a system. `account` limits it, see `Api.act_for`.
     """
-    context = _remote_client() if is_remote() else _local_client(account)
-    with asyncio.Runner() as runner, _entered(runner, context) as client:
+    context = _remote_client() if is_remote() else _local_client()
+    with asyncio.Runner() as runner, _open_context(runner, context) as client:
         api = Api(runner, client)
-        if is_remote():
-            api.require_account(account)
+        if account is not None:
+            api.act_for(account)
         yield api
 
 
 @contextmanager
-def _entered(
+def _open_context(
     runner: asyncio.Runner, context: AbstractAsyncContextManager["httpx2.AsyncClient"]
 ) -> Iterator["httpx2.AsyncClient"]:
     client = runner.run(context.__aenter__())
@@ -163,58 +163,41 @@ async def _remote_client() -> AsyncIterator["httpx2.AsyncClient"]:
     import httpx2
 
     url, key = os.environ[URL_VARIABLE], os.environ.get(KEY_VARIABLE)
-    if not url.startswith(("https://", "http://")):
-        raise Misconfigured(f"{URL_VARIABLE}: must be a URL such as https://webhooks.example.com")
+    _check_url(url)
     if not key or not key.isascii() or not key.isprintable():
         raise Misconfigured(f"{KEY_VARIABLE}: must be an API key (sk_…) for {URL_VARIABLE}")
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=TIMEOUT_SECONDS) as client:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    timeout = httpx2.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        client = httpx2.AsyncClient(base_url=url, headers=headers, timeout=timeout)
+    except (httpx2.InvalidURL, ImportError, OSError, ValueError) as error:
+        # A proxy or a file of certificates of the environment may be wrong, too.
+        raise Misconfigured(f"{URL_VARIABLE}: {url} cannot be used: {error}") from None
+    async with client:
         yield client
 
 
-@asynccontextmanager
-async def _local_client(account: str | None) -> AsyncIterator["httpx2.AsyncClient"]:
-    async with open_deployment() as deployment, _producer_on_use(deployment) as producer:
-        with import_without_gc():
-            import httpx2
-
-            from api.local import LocalApp
-            from streams.core.accounts.access import ALL_SCOPES, OPERATOR, Caller
-            from streams.telemetry import PrometheusTelemetry
-
-            caller = Caller(current_actor(), ALL_SCOPES | {OPERATOR}, account, is_local=True)
-            services = deployment.services(PrometheusTelemetry("cli"), producer, _no_problems, lambda: (b"", ""))
-            transport = httpx2.ASGITransport(LocalApp(services, caller))
-        async with httpx2.AsyncClient(base_url="http://local", transport=transport, timeout=None) as client:
-            yield client
-
-
-async def _no_problems() -> list[str]:
-    return []
-
-
-class _ProducerOnUse:
-    """A producer that connects when it is used first."""
-
-    def __init__(self, deployment: "SqlDeployment") -> None:
-        self._deployment = deployment
-        self.producer: KafkaRecordProducer | None = None
-
-    async def produce(self, records: "Sequence[Outgoing]") -> "Sequence[datetime]":
-        if self.producer is None:
-            from streams.telemetry import PrometheusTelemetry
-
-            # Before the service gives up, which does not know why.
-            await asyncio.to_thread(require_kafka, self._deployment, KAFKA_TIMEOUT_SECONDS)
-            self.producer = self._deployment.producer(PrometheusTelemetry("cli"))
-        return await self.producer.produce(records)
-
-
-@asynccontextmanager
-async def _producer_on_use(deployment: "SqlDeployment") -> AsyncIterator[_ProducerOnUse]:
-    producer = _ProducerOnUse(deployment)
+def _check_url(url: str) -> None:
     try:
-        yield producer
-    finally:
-        if producer.producer is not None:
-            await producer.producer.close()
+        parts = urlsplit(url)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or "@" in parts.netloc or parts.query or parts.fragment or parts.path.rstrip("/").endswith("/v1"):
+        raise Misconfigured(f"{URL_VARIABLE}: must be a URL such as https://webhooks.example.com, and nothing more")
+
+
+@asynccontextmanager
+async def _local_client() -> AsyncIterator["httpx2.AsyncClient"]:
+    if os.environ.get(KEY_VARIABLE):
+        raise Misconfigured(f"{KEY_VARIABLE} is set, and {URL_VARIABLE} is not: set it too, or remove the key")
+    from streams.cli.local_app import open_local_app
+
+    async with open_local_app() as app:
+        import httpx2
+
+        transport, headers = httpx2.ASGITransport(app), {"Content-Type": "application/json"}
+        async with httpx2.AsyncClient(
+            base_url="http://local", transport=transport, headers=headers, timeout=None
+        ) as client:
+            yield client

@@ -1,21 +1,19 @@
 """Commands for deliveries and dead letters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
 from streams.cli.client import Api, is_remote, open_api
-from streams.cli.jobs import Job, wait_for_jobs
-from streams.cli.output import JsonOption, LimitOption, YesOption, choice_option, given, require_answer, show
+from streams.cli.jobs import Job, naming_unfinished, result_text, wait_for_jobs
+from streams.cli.output import JsonOption, LimitOption, YesOption, choice_option, require_answer, show, without_none
 from streams.cli.text import say
 from streams.core.deliveries.delivery import DeathReason, State
 from streams.core.deliveries.outcome import OutcomeKind
 from streams.core.errors import Conflict, FieldError, Invalid, NotFound
 from streams.core.page import MAX_PAGE_ROWS
-from streams.core.times import format_time
 
 # Of an attempt that succeeded nobody asks.
 FAILED_OUTCOMES = tuple(kind for kind in OutcomeKind if kind is not OutcomeKind.DELIVERED)
@@ -142,7 +140,7 @@ def dead_letters_retry(
 
     With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
     """
-    filters = given(webhookId=webhook, eventType=event_type, reason=reason)
+    filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
     _act_on_dead_letters("retry", ids, every, account, filters, yes, as_json)
 
 
@@ -161,7 +159,7 @@ def dead_letters_discard(
 
     With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
     """
-    filters = given(webhookId=webhook, eventType=event_type, reason=reason)
+    filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
     _act_on_dead_letters("discard", ids, every, account, filters, yes, as_json)
 
 
@@ -186,19 +184,21 @@ def _act_on_dead_letters(
     with open_api(account) as api:
         if ids:
             _show_affected(_act_on_ids(api, action, ids), action, as_json)
-        else:
-            # What comes while the person reads was not in the count, and does not match.
-            filters["changedUntil"] = format_time(datetime.now(UTC))
-            if not yes:
-                _confirm(api, action, account, filters)
-            jobs = list(_start_jobs(api, action, account, filters))
-            ended_jobs = wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
-            if as_json:
-                show(ended_jobs, as_json)
-            else:
-                failed_count = sum(job["failed"] for job in ended_jobs)
-                failed_note = f", {failed_count} could not be" if failed_count else ""
-                say(f"{sum(job['done'] for job in ended_jobs)} {_RESULTS[action]}{failed_note}")
+            return
+        counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
+        # What comes while the person reads was not in the count, and does not match.
+        filters["changedUntil"] = counted["countedAt"]
+        if not yes:
+            _confirm(action, account, counted)
+        jobs: list[Job] = []
+        with naming_unfinished(jobs):
+            if counted["count"]:
+                _start_jobs(api, action, account, filters, jobs)
+        wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
+    if as_json:
+        show(jobs, as_json)
+    else:
+        say(result_text(jobs, _RESULTS[action]))
 
 
 def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
@@ -209,22 +209,35 @@ def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
     return affected
 
 
-def _confirm(api: Api, action: str, account: str | None, filters: dict[str, object]) -> None:
-    counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
+def _confirm(action: str, account: str | None, counted: Mapping[str, int]) -> None:
     letters, webhooks = _count_text(counted["count"], "dead letter"), _count_text(counted["webhooks"], "webhook")
     say(f"{letters} of {webhooks} of {account or ('this account' if is_remote() else 'every account')}")
     typer.confirm(_QUESTIONS[action], abort=True, err=True)
 
 
-def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object]) -> Iterator[Job]:
-    """Start a job; without an account or a webhook, a job for each account that has such dead letters."""
-    if account or "webhookId" in filters or is_remote():
-        yield api.post("dead-letters", action, body={"filter": filters})
+def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> None:
+    """Add a job, or one for each account that has such dead letters."""
+    body = {"filter": filters}
+    if account or is_remote():
+        jobs.append(api.post("dead-letters", action, body=body))
         return
-    for row in api.rows("accounts"):
-        body = {"accountId": row["id"], "filter": filters}
-        if api.post("dead-letters", action, body={**body, "countOnly": True})["count"]:
-            yield api.post("dead-letters", action, body=body)
+    for account_id in _accounts(api, filters):
+        api.act_for(account_id)
+        try:
+            if api.post("dead-letters", action, body={**body, "countOnly": True})["count"]:
+                jobs.append(api.post("dead-letters", action, body=body))
+        except Conflict as error:
+            say(f"error: the account {account_id} is left out: {error}", err=True)
+    api.act_for_every_account()
+
+
+def _accounts(api: Api, filters: dict[str, object]) -> list[str]:
+    """The accounts that may have such dead letters."""
+    if "webhookId" not in filters:
+        return [row["id"] for row in api.rows("accounts")]
+    # Of a deleted webhook, only its dead letters say whose it was.
+    page = api.get("dead-letters", webhookId=filters["webhookId"], limit=1)
+    return [row["accountId"] for row in page["data"]]
 
 
 def _count_text(number: int, name: str) -> str:

@@ -1,7 +1,9 @@
-"""The deployment that a command acts on where a system's settings are."""
+"""The system of this environment, for commands that need its settings."""
 
 import asyncio
 import gc
+import getpass
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,9 +18,17 @@ Result = TypeVar("Result")
 KAFKA_TIMEOUT_SECONDS = 10.0
 
 
+def current_actor() -> str:
+    """The actor for the audit log."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # A container may run with a user id that has no name.
+        return f"cli:uid-{os.getuid()}"
+
+
 @contextmanager
 def import_without_gc() -> Iterator[None]:
-    """Imports make no garbage: to look for it, then and later among what they made, takes a fifth of their time."""
+    """Disable garbage collection during imports: they make no garbage, and the search takes a fifth of their time."""
     gc.disable()
     try:
         yield

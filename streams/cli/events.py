@@ -3,25 +3,26 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from streams.cli.client import is_remote, open_api
+from streams.cli.client import encode_json, is_remote, open_api
 from streams.cli.input_lines import InputLine, PublishedEvents, parse_lines
-from streams.cli.output import JsonOption, given, parse_time_option, progress_bar, show
+from streams.cli.output import JsonOption, parse_time_option, progress_bar, show, without_none
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, Misconfigured, ScormWebhooksError, Unavailable
+from streams.core.limits import MAX_EVENTS_PER_REQUEST
 from streams.core.times import format_time
 
-# In one request.
-MAX_EVENTS = 500
+# The API takes 1 MiB.
+MAX_PORTION_BYTES = 900_000
 # An API key has its own account.
 _OWN_ACCOUNT = "own"
-_INDEX = re.compile(r"^events\[(\d+)\]\.?")
+_INDEX = re.compile(r"^events\[(\d+)\](\.?)")
 
 events = typer.Typer(no_args_is_help=True)
 
@@ -34,7 +35,8 @@ def events_publish(
     """Publish events: the payload's JSON plus `accountId`, one a line. All are checked before the first is published.
 
     Prints how many webhooks want them. With KAFKA_BOOTSTRAP_SERVERS they go to Kafka; then without the database
-    accounts are not checked and webhooks are not counted. With SCORM_WEBHOOKS_API_URL alone they go through the API.
+    accounts are not checked and webhooks are not counted. Else with SCORM_WEBHOOKS_API_URL they go through the API in
+    portions, which also checks their accounts, and a line needs no `accountId`.
     """
     text = _read_input(file)
     if is_remote() and not os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
@@ -45,7 +47,9 @@ def events_publish(
         published = publish_to_kafka(text, is_quiet=as_json)
     ids = published.ids
     if as_json:
-        rows = [given(id=event_id, webhooks=count) for event_id, count in zip(ids, published.counts, strict=True)]
+        rows = [
+            without_none(id=event_id, webhooks=count) for event_id, count in zip(ids, published.counts, strict=True)
+        ]
         show({"ids": ids, "events": rows}, as_json)
     else:
         say(f"{'1 event' if len(ids) == 1 else f'{len(ids)} events'} published{_explain_counts(published)}")
@@ -58,8 +62,7 @@ def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedE
     published = PublishedEvents(len(lines))
     with open_api() as api, progress_bar(is_quiet=is_quiet) as progress:
         task_id = progress.add_task("publishing", total=len(lines))
-        for start_index in range(0, len(lines), MAX_EVENTS):
-            portion = lines[start_index : start_index + MAX_EVENTS]
+        for portion in _portions(lines):
             try:
                 accepted = api.post("events", body={"events": [dict(line.fields) for line in portion]}, count=True)
             except ScormWebhooksError as error:
@@ -71,6 +74,21 @@ def _publish_by_api(lines: Sequence[InputLine], *, is_quiet: bool) -> PublishedE
                 published.add(event["id"], event.get("webhooks"))
             progress.advance(task_id, len(portion))
     return published
+
+
+def _portions(lines: Sequence[InputLine]) -> Iterator[Sequence[InputLine]]:
+    """The lines in portions that the API takes in one request."""
+    portion: list[InputLine] = []
+    size = 0
+    for line in lines:
+        line_bytes = len(encode_json(line.fields))
+        if len(portion) == MAX_EVENTS_PER_REQUEST or (portion and size + line_bytes > MAX_PORTION_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(line)
+        size += line_bytes
+    if portion:
+        yield portion
 
 
 @events.command("find")
@@ -100,7 +118,7 @@ def _with_line_numbers(error: ScormWebhooksError, lines: Sequence[InputLine]) ->
 
 
 def _line(lines: Sequence[InputLine], match: re.Match[str]) -> str:
-    return f"line {lines[int(match[1])].number}: "
+    return f"line {lines[int(match[1])].number}{': ' if match[2] else ''}"
 
 
 def _explain_counts(published: PublishedEvents) -> str:
@@ -108,7 +126,7 @@ def _explain_counts(published: PublishedEvents) -> str:
     if not published.has_counts:
         return "; no database answers, so accounts were not checked and webhooks not counted"
     if None in counts:
-        return "; their accounts have too many webhooks or scope ids, so webhooks were not counted"
+        return "; webhooks were not counted: they or their scope ids are too many, or the database is away"
     if unwanted_count := counts.count(0):
         unwanted = "it" if len(counts) == 1 else f"{unwanted_count} of them"
         return f"; no webhook wants {unwanted}: `scorm-webhooks events find ID --account ACCOUNT` says why"

@@ -19,11 +19,11 @@ MAX_SHOWN_ERRORS = 20
 
 @dataclass(frozen=True, slots=True)
 class InputLine:
-    """One event, the fields that were read, with its id, and the number of its line, from 1."""
+    """One event, and the number of its line, from 1. For the API, also the fields that were read, with an id."""
 
     number: int
     event: Event
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any]
 
 
 @dataclass
@@ -80,7 +80,7 @@ def _parse_line(number: int, line: str, codec: "Codec | None", default_account: 
         event = parse_event({**account, **fields}, default_id="", now=datetime.now(UTC))
         if codec is not None:
             codec.encode(event)
-        return InputLine(number, event, fields)
+        return InputLine(number, event, fields if default_account else {})
     except Invalid as error:
         raise Invalid(*(FieldError(f"line {number}: {e.field}", e.message) for e in error.errors)) from None
     except json.JSONDecodeError as error:

@@ -8,9 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from streams.adapters.kafka.invalid_records import KafkaInvalidRecords
-from streams.cli.client import current_actor
-from streams.cli.deployment import require_kafka, run_in_deployment
-from streams.cli.output import JsonOption, given, progress_bar, show
+from streams.cli.deployment import current_actor, require_kafka, run_in_deployment
+from streams.cli.output import JsonOption, progress_bar, show, without_none
 from streams.cli.text import say
 from streams.core.errors import FieldError, Invalid, NotFound
 from streams.core.records.invalid_record import StoredRecord
@@ -134,7 +133,7 @@ def _stored_invalid_records() -> KafkaInvalidRecords:
 
 
 def _to_row(record: StoredRecord) -> Mapping[str, Any]:
-    return given(
+    return without_none(
         id=record.id,
         storedAt=format_time(record.stored_at),
         topic=record.topic,

@@ -1,15 +1,14 @@
 """Commands that erase learners."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from streams.cli.client import Api, open_api
+from streams.cli.jobs import hints_about_maintain, poll
 from streams.cli.output import JsonOption, YesOption, progress_bar, require_answer, show
 from streams.cli.text import say
-
-POLL_INTERVAL_SECONDS = 0.5
+from streams.core.errors import ScormWebhooksError
 
 learners = typer.Typer(no_args_is_help=True)
 
@@ -36,7 +35,7 @@ def learners_erase(
         erasure = _wait_for_end(api, api.post("learners", "erase", body=body), is_quiet=as_json)
     show(erasure, as_json)
     if not erasure["propagated"]:
-        say("erased here, but not on the topic yet: is `publish` running?", err=True)
+        say("erased, but not on the topic yet: is `publish` running?", err=True)
 
 
 @learners.command("show")
@@ -51,13 +50,14 @@ def learners_show(
 def _wait_for_end(api: Api, erasure: dict[str, Any], *, is_quiet: bool) -> dict[str, Any]:
     erasure_id = erasure["id"]
     try:
-        with progress_bar(is_quiet=is_quiet) as progress:
+        with progress_bar(is_quiet=is_quiet) as progress, hints_about_maintain(total=1) as note:
             task_id = progress.add_task("erasing", total=None)
-            while erasure["status"] == "running":
-                progress.update(task_id, completed=erasure["erased"]["deliveries"])
-                time.sleep(POLL_INTERVAL_SECONDS)
-                erasure = api.get("learners", "erasures", erasure_id)
-    except KeyboardInterrupt:
+            before_count = erasure["erased"]["deliveries"]
+            if erasure["status"] == "running":
+                for erasure in poll(api, "learners", "erasures", erasure_id):
+                    progress.update(task_id, completed=erasure["erased"]["deliveries"])
+                    note(erasure["erased"]["deliveries"] - before_count)
+    except (KeyboardInterrupt, ScormWebhooksError):
         say(f"the erasure goes on: `learners show {erasure_id}` shows it", err=True)
         raise
     return erasure

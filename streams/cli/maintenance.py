@@ -10,8 +10,7 @@ import typer
 
 from streams.acls import command, rules
 from streams.adapters.encryption import generate_key
-from streams.cli.client import current_actor
-from streams.cli.deployment import run_in_deployment
+from streams.cli.deployment import current_actor, run_in_deployment
 from streams.cli.groups import lag, rewind, skip
 from streams.cli.output import JsonOption, progress_bar, show
 from streams.cli.text import say

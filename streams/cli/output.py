@@ -55,7 +55,7 @@ def choice_option(values: Sequence[str]) -> dict[str, Any]:
     return {"parser": parse, "metavar": f"<{'|'.join(values)}>"}
 
 
-def given(**values: object) -> dict[str, object]:
+def without_none(**values: object) -> dict[str, object]:
     """The values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 

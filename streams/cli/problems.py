@@ -1,8 +1,9 @@
 """A response of the API, as the JSON in it or as an exception."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
 from streams.core.errors import (
     Conflict,
     FieldError,
@@ -17,8 +18,6 @@ from streams.core.errors import (
 if TYPE_CHECKING:
     import httpx2
 
-URL_VARIABLE = "SCORM_WEBHOOKS_API_URL"
-KEY_VARIABLE = "SCORM_WEBHOOKS_API_KEY"
 _ERRORS: Mapping[int, type[ScormWebhooksError]] = {403: Forbidden, 404: NotFound}
 
 
@@ -30,14 +29,16 @@ def result_of(response: "httpx2.Response") -> Any:
         body = response.json()
     except (ValueError, RecursionError):
         body = None
-    is_problem = isinstance(body, dict) and isinstance(body.get("type"), str)
     if response.is_success and body is not None:
         return body
-    if response.is_redirect or not is_problem:
-        moved = f" to {response.headers['location']}" if "location" in response.headers else ""
+    is_problem = isinstance(body, dict) and isinstance(body.get("type"), str)
+    # A path that this API does not have is a problem without a detail.
+    if not is_problem or (response.status_code == 404 and "detail" not in body):
+        location = response.headers.get("location")
+        target = f" to {location}" if location else ""
         url = response.url.copy_with(query=None)
-        raise Unavailable(f"{url} responded with {response.status_code}{moved}: is {URL_VARIABLE} the URL of the API?")
-    raise error_of(body)
+        raise Unavailable(f"{url} responded with {response.status_code}{target}: is {URL_VARIABLE} the URL of the API?")
+    raise _error_of(response.status_code, body)
 
 
 def retry_seconds(response: "httpx2.Response") -> int | None:
@@ -46,13 +47,26 @@ def retry_seconds(response: "httpx2.Response") -> int | None:
     return int(text) if response.status_code == 429 and text.isascii() and text.isdigit() else None
 
 
-def error_of(problem: Mapping[str, Any]) -> ScormWebhooksError:
-    """The exception of a problem."""
-    status, message = problem.get("status"), str(problem.get("detail") or problem.get("title"))
+def _error_of(status: int, problem: Mapping[str, Any]) -> ScormWebhooksError:
+    title = str(problem.get("title"))
+    message = str(problem.get("detail") or title)
     if status == 401:
         return Misconfigured(f"{KEY_VARIABLE}: the API does not know this key, or it has ended")
-    if errors := problem.get("errors"):
-        return Invalid(*(FieldError(str(error["field"]), str(error["message"])) for error in errors))
-    if status == 429 or not isinstance(status, int) or status >= 500:
-        return Unavailable(f"{problem.get('title')}: {message} (request {problem.get('requestId')})")
+    if errors := _field_errors(problem):
+        return Invalid(*errors)
+    if status == 429 or status >= 500:
+        reason = message if message == title else f"{title}: {message}"
+        return Unavailable(f"{reason} (request {problem.get('requestId')})")
     return _ERRORS.get(status, Conflict)(message)
+
+
+def _field_errors(problem: Mapping[str, Any]) -> Sequence[FieldError]:
+    items = problem.get("errors")
+    if not isinstance(items, list):
+        return ()
+    errors = [
+        FieldError(str(item.get("field")), str(item.get("message"))) for item in items if isinstance(item, Mapping)
+    ]
+    if omitted_count := problem.get("omittedErrors"):
+        errors.append(FieldError("errors", f"{omitted_count} more"))
+    return errors

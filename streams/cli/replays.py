@@ -1,11 +1,10 @@
 """Commands that send a webhook's events again."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from streams.cli.client import open_api
+from streams.cli.client import Api, open_api
 from streams.cli.deliveries import deliveries
 from streams.cli.jobs import Job, result_text, wait_for_jobs
 from streams.cli.output import JsonOption, YesOption, choice_option, parse_time_option, require_answer, show
@@ -46,18 +45,20 @@ def deliveries_replay(
     require_answer(yes, as_json)
     replay = {
         "since": format_time(parse_time_option("--since", since)),
-        # The count and the start mean the same period.
-        "until": format_time(parse_time_option("--until", until) if until else datetime.now(UTC)),
         "backfill": backfill,
+        **({"until": format_time(parse_time_option("--until", until))} if until else {}),
         **({"eventTypes": event_types} if event_types else {}),
         **({"states": states} if states else {}),
     }
     with open_api() as api:
         path = "webhooks", webhook, "replays"
-        if not yes and not _confirm_replay(api.post(*path, body={**replay, "countOnly": True})):
-            return
-        [job] = wait_for_jobs(api, "sending again", [api.post(*path, body=replay)], is_quiet=as_json)
-    _show_result(job, as_json)
+        if not yes:
+            counted = api.post(*path, body={**replay, "countOnly": True})
+            if not _confirm_replay(counted):
+                return
+            # The count and the start mean the same period.
+            replay.setdefault("until", counted["countedAt"])
+        _wait_for_job(api, api.post(*path, body=replay), as_json)
 
 
 @webhooks.command("retry-waiting")
@@ -67,9 +68,7 @@ def webhooks_retry_waiting(webhook_id: WebhookArgument, as_json: JsonOption = Fa
     Waits for the end of the job, which goes on after Ctrl-C.
     """
     with open_api() as api:
-        job = api.post("webhooks", webhook_id, "retry-waiting")
-        [job] = wait_for_jobs(api, "sending again", [job], is_quiet=as_json)
-    _show_result(job, as_json)
+        _wait_for_job(api, api.post("webhooks", webhook_id, "retry-waiting"), as_json)
 
 
 def _confirm_replay(counted: dict[str, Any]) -> bool:
@@ -90,8 +89,10 @@ def _confirm_replay(counted: dict[str, Any]) -> bool:
     return True
 
 
-def _show_result(job: Job, as_json: bool) -> None:
+def _wait_for_job(api: Api, job: Job, as_json: bool) -> None:
+    jobs = [job]
+    wait_for_jobs(api, "sending again", jobs, is_quiet=as_json)
     if as_json:
-        show(job, as_json)
+        show(jobs[0], as_json)
     else:
-        say(result_text(job))
+        say(result_text(jobs, "to be sent again"))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from streams.cli.client import Api, is_remote, open_api
-from streams.cli.output import JsonOption, YesOption, given, require_answer, show
+from streams.cli.output import JsonOption, YesOption, require_answer, show, without_none
 from streams.cli.text import say
 from streams.core.deliveries.held import HeldChoice
 from streams.core.errors import FieldError, Invalid
@@ -62,7 +62,7 @@ def webhooks_create(
         "headers": _parse_headers(header or ()),
         "fallbackHeaders": _parse_headers(fallback_header or ()),
         "maxConcurrency": max_concurrency,
-        **given(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
+        **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
     }
     with open_api(account) as api:
         _show_change(api.post("webhooks", body=webhook), as_json)
@@ -120,7 +120,7 @@ def webhooks_test(
 ) -> None:
     """Send one test event, even to a paused webhook, and show the response. Exit code 1 if it was not delivered."""
     with open_api() as api:
-        delivery = api.post("webhooks", webhook_id, "test", body=given(type=event))
+        delivery = api.post("webhooks", webhook_id, "test", body=without_none(type=event))
     show(delivery, as_json)
     if delivery["state"] != "delivered":
         raise typer.Exit(1)
@@ -150,7 +150,7 @@ def webhooks_update(
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
-    changes = given(
+    changes = without_none(
         url=url,
         events=None if events is None else _parse_events(events),
         description=description,

@@ -88,7 +88,7 @@ MAX_KEYS_PER_ACCOUNT = 100
 MAX_KEYS_LISTED = 2 * MAX_KEYS_PER_ACCOUNT
 # The newest are shown. When one of them ends, an older one takes its place.
 MAX_SESSIONS_LISTED = 200
-# After a rotation the old secret of a webhook stays valid for so long.
+# Hours that the old secret stays valid after a rotation.
 MAX_OVERLAP_HOURS = 168
 DEFAULT_OVERLAP_HOURS = 24
 # Made by people, one at a time or by jobs; each has a fresh schedule, which may have more than 20 attempts.
@@ -130,6 +130,7 @@ MAX_NAME_CHARACTERS = 200
 # The largest integer that both databases store.
 MAX_PLAN_LIMIT = 2**63 - 1
 MAX_EVENT_TYPE_CHARACTERS = 64
+MAX_EVENTS_PER_REQUEST = 500
 # Far more types than exist: a list may repeat some.
 MAX_EVENT_TYPES_LISTED = 50
 # A time and an id.

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from streams.cli.client import current_actor
+from streams.cli.deployment import current_actor
 from streams.cli.output import show
 
 STEERING = "\x1b[2J\rfake\x9b1m\u202e\u2028\nnext"

@@ -11,8 +11,10 @@ from cli.test_api_json import store_dead_letter
 
 from builders import NOON, delivery
 from rest.api_fixture import ApiFixture
+from streams.cli.jobs import hints_about_maintain, naming_unfinished
 from streams.core.deliveries.attempt import DeadLetter
 from streams.core.deliveries.delivery import DeathReason, HoldReason
+from streams.core.errors import NotFound, Unavailable
 
 SINCE = "2026-04-10T11:00:00Z"
 
@@ -50,6 +52,46 @@ async def test_a_webhook_says_whose_dead_letters_are_retried(api: ApiFixture) ->
     done = await run_with_jobs(api, "dead-letters", "retry", "--all", "--yes", "--webhook", webhook["id"])
     assert done.stdout == "1 retried\n"
     assert await state_of(api, dead) != "dead"
+
+
+async def test_dead_letters_of_a_deleted_webhook_are_discarded(api: ApiFixture) -> None:
+    dead = await store_dead_letter(api)
+    [webhook] = (await api.acme.get("/v1/webhooks"))["data"]
+    await api.acme.delete(f"/v1/webhooks/{webhook['id']}")
+    done = await run_with_jobs(api, "dead-letters", "discard", "--all", "--yes", "--webhook", webhook["id"])
+    assert done.stdout == "1 discarded\n"
+    assert await state_of(api, dead) == "discarded"
+
+
+async def test_without_dead_letters_no_job_starts(api: ApiFixture) -> None:
+    assert (await run("dead-letters", "retry", "--all", "--yes", "--webhook", "wh_none")).stdout == "0 retried\n"
+    assert await api.jobs.list_unfinished("") == []
+
+
+async def test_an_unknown_account_is_said(api: ApiFixture) -> None:
+    for command in (("dead-letters", "retry", "--all", "--yes"), ("webhooks", "list")):
+        refused = await run(*command, "--account", "acc_unknown")
+        assert isinstance(refused.exception, NotFound)
+
+
+def test_started_jobs_are_named_if_a_command_ends_early(capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [{"id": "job_1", "status": "running"}, {"id": "job_2", "status": "finished"}]
+    with pytest.raises(Unavailable), naming_unfinished(jobs):
+        raise Unavailable("the database is away")
+    said = capsys.readouterr().err
+    assert "`jobs show job_1` shows it" in said
+    assert "job_2" not in said
+
+
+def test_a_job_that_does_not_begin_names_maintain_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with hints_about_maintain(total=1, after_seconds=0) as note:
+        note(0)
+        note(0)
+    assert capsys.readouterr().err == "nothing is done yet: is `maintain` running?\n"
+    with hints_about_maintain(total=1, after_seconds=0) as note:
+        note(1)
+        note(0)
+    assert capsys.readouterr().err == ""
 
 
 async def test_named_dead_letters_are_retried_without_a_question(api: ApiFixture) -> None:

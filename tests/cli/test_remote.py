@@ -134,6 +134,16 @@ async def test_events_go_through_the_api(api: ApiFixture, use: Use, tmp_path: Pa
     assert len(api.kafka.topic(SESSION_EVENTS)) == 2
 
 
+async def test_large_events_go_in_several_requests(api: ApiFixture, use: Use, tmp_path: Path) -> None:
+    use(str(api.acme.key))
+    metadata = {f"name-{number}": "é" * 400 for number in range(20)}
+    of_a_launch = {name: value for name, value in EXAMPLE.items() if name.endswith("Id")}
+    large = {**EVENT, "type": "session.launched", "data": {**of_a_launch, "metadata": metadata}}
+    accepted = await printed("events", "publish", file_of(tmp_path, *[large] * 200))
+    assert len(set(accepted["ids"])) == 200
+    assert len(api.kafka.topic(SESSION_EVENTS)) == 200
+
+
 async def test_an_event_of_another_account_names_its_line(api: ApiFixture, use: Use, tmp_path: Path) -> None:
     use(str(api.acme.key))
     refused = await run("events", "publish", file_of(tmp_path, EVENT, {**EVENT, "accountId": api.globex.account_id}))
@@ -144,8 +154,10 @@ async def test_an_event_of_another_account_names_its_line(api: ApiFixture, use: 
 async def test_a_key_has_one_account_and_its_scopes(api: ApiFixture, use: Use) -> None:
     use(str(api.acme.key))
     other = await run("usage", "list", api.globex.account_id)
-    assert str(other.exception) == "account: must be the account of SCORM_WEBHOOKS_API_KEY, or left out"
+    assert str(other.exception) == "account: must be the account of SCORM_WEBHOOKS_API_KEY"
     assert isinstance((await run("accounts", "list")).exception, Forbidden)
+    use(str((await api.with_scopes(api.acme.account_id, "deliveries:read")).key))
+    assert await printed("dead-letters", "list", "--account", api.acme.account_id) == []
     reader = await api.with_scopes(api.acme.account_id, "webhooks:read")
     use(str(reader.key))
     refused = await run("webhooks", "create", "--url", URL)
@@ -157,6 +169,14 @@ async def test_a_wrong_field_is_named(api: ApiFixture, use: Use) -> None:
     refused = await run("webhooks", "create", "--url", "http://crm.example.com", "--max-concurrency", "0")
     assert isinstance(refused.exception, Invalid)
     assert {error.field for error in refused.exception.errors} >= {"maxConcurrency"}
+
+
+async def test_a_text_of_another_form_is_said_in_words(api: ApiFixture, use: Use) -> None:
+    use(str(api.acme.key))
+    month = await run("usage", "show", api.acme.account_id, "2026-4")
+    assert str(month.exception) == "month: must be a month such as 2026-04"
+    event_type = await run("deliveries", "list", "--type", "Completed")
+    assert str(event_type.exception) == "eventType: must be a type of event such as session.completed"
 
 
 @pytest.mark.parametrize("text", ["..", "../accounts", "a/b", "wh_1?x=1", ""])
@@ -186,6 +206,8 @@ async def test_a_command_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.
         (HTMLResponse("<h1>Away</h1>", 502), "responded with 502: is SCORM_WEBHOOKS_API_URL"),
         (RedirectResponse("https://elsewhere.example/"), "responded with 307 to https://elsewhere.example/"),
         (JSONResponse({"detail": "no problem"}, 404), "responded with 404"),
+        (JSONResponse({"type": "urn:x", "title": "Not Found", "status": 404}, 404), "responded with 404: is SCORM"),
+        (JSONResponse({"type": "urn:x", "title": "Broken", "errors": {"a": ["b"]}}, 500), "Broken (request None)"),
         (
             JSONResponse({"type": "urn:x", "title": "Kafka is away", "status": 503, "requestId": "req_1"}, 503),
             "Kafka is away (request req_1)",
@@ -213,6 +235,13 @@ async def test_a_server_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -
     ("url", "key", "named"),
     [
         ("webhooks.example.com", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("http://user:secret@127.0.0.1:1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("http://[::1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("http://127.0.0.1:99999", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("https://\u00fc..com", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("http://127.0.0.1:1/v1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("http://127.0.0.1:1/?x=1", "sk_secret", "SCORM_WEBHOOKS_API_URL"),
+        ("", "sk_secret", "SCORM_WEBHOOKS_API_KEY is set, and SCORM_WEBHOOKS_API_URL is not"),
         ("http://127.0.0.1:1", "", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_secr\u00e9t", "SCORM_WEBHOOKS_API_KEY"),
         ("http://127.0.0.1:1", "sk_\n1", "SCORM_WEBHOOKS_API_KEY"),
@@ -223,7 +252,17 @@ async def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, url: st
     monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", key)
     failed = await run("webhooks", "list")
     assert isinstance(failed.exception, Misconfigured)
-    assert str(failed.exception).startswith(f"{named}: ")
+    assert str(failed.exception).startswith(named)
+    assert "secret" not in str(failed.exception)
+
+
+async def test_a_proxy_that_cannot_be_used_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SCORM_WEBHOOKS_API_KEY", "sk_secret")
+    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
+    failed = await run("webhooks", "list")
+    assert isinstance(failed.exception, Misconfigured)
+    assert "cannot be used" in str(failed.exception)
 
 
 async def test_an_unknown_key_is_said(api: ApiFixture, use: Use) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from streams.api_variables import KEY_VARIABLE, URL_VARIABLE
 from streams.cli.app import app
 from streams.cli.commands import GROUPS
-from streams.cli.problems import KEY_VARIABLE, URL_VARIABLE
 from streams.core.errors import Misconfigured
-from streams.settings import CLIENT_VARIABLES, load_settings
+from streams.settings import load_settings
 
 # What a command by HTTP needs; a closed port, so that it ends when all is imported.
 LIST_MODULES = """
@@ -35,8 +35,7 @@ def test_a_command_by_http_imports_no_server() -> None:
 
 
 def test_servers_ignore_the_variables_of_commands() -> None:
-    assert CLIENT_VARIABLES == (URL_VARIABLE, KEY_VARIABLE)
-    load_settings(dict.fromkeys(CLIENT_VARIABLES, "x"))
+    load_settings({URL_VARIABLE: "x", KEY_VARIABLE: "x"})
 
 
 def test_a_command_in_another_folder_makes_no_second_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

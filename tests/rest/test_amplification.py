@@ -16,8 +16,7 @@ from api.shared_models import Input
 from api.webhooks import models as webhooks
 from rest.api_fixture import OPERATOR_KEY, URL, ApiFixture
 from rest.server import Server
-from streams.core.limits import MAX_ERRORS_SHOWN
-from streams.features.events.ingest import MAX_EVENTS
+from streams.core.limits import MAX_ERRORS_SHOWN, MAX_EVENTS_PER_REQUEST
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +31,7 @@ def longest_list(item: str, begin: str, end: str) -> str:
 
 
 def most_events(event: str) -> str:
-    return '{"events":[' + ",".join([event] * MAX_EVENTS) + "]}"
+    return '{"events":[' + ",".join([event] * MAX_EVENTS_PER_REQUEST) + "]}"
 
 
 def many_fields(begin: str, end: str) -> str:

@@ -17,6 +17,8 @@ THRESHOLD_PERCENTS = (80, 100)
 # A month closes this long after its end, and the event ids of its launches are forgotten. Later launches are counted
 # separately, because reading a topic again would bill them twice.
 MONTH_OPEN_DAYS = 35
+# Such as 2026-04.
+MONTH_FORM = r"\d{4}-(0[1-9]|1[0-2])"
 
 
 class Launch(NamedTuple):
@@ -126,7 +128,7 @@ class NewLaunches(NamedTuple):
 
 def is_month(text: str) -> bool:
     """Whether this is a month such as `2026-04`."""
-    return re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text, re.ASCII) is not None
+    return re.fullmatch(MONTH_FORM, text, re.ASCII) is not None
 
 
 def month_of(moment: datetime) -> str:

@@ -180,6 +180,7 @@ _PREVIOUS = {
     "previousCompletionStatus": Field(_COMPLETION, is_required=False),
     "previousSuccessStatus": Field(_SUCCESS, is_required=False),
 }
+EVENT_TYPE_FORM = r"[a-z.]{1,64}"
 EVENT_TYPES: dict[str, dict[str, Field]] = {
     "session.launched": {**_SESSION, **_SESSION_TAIL},
     "session.completed": {**_SESSION, **_STATUSES, **_SCORE, "totalTime": Field(_LENGTH), **_PREVIOUS, **_SESSION_TAIL},

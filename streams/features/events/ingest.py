@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 from streams.core.errors import FieldError, Invalid, NotAcknowledged, RecordsRefused
 from streams.core.events.event import Event, parse_event, partition_key, with_trace_parent
 from streams.core.ids import derived_id
+from streams.core.limits import MAX_EVENTS_PER_REQUEST
 from streams.features.events.recipients import RecipientService
 from streams.ids import new_id
 from streams.ports.kafka import Codec, Outgoing, RecordProducer
 from streams.ports.runtime import Clock
 from streams.topics import SESSION_EVENTS
 
-MAX_EVENTS = 500
 ACKNOWLEDGEMENT_TIMEOUT_SECONDS = 10.0
 Item = TypeVar("Item")
 Converted = TypeVar("Converted")
@@ -83,8 +83,8 @@ class IngestService:
 
 def check_count(items: Sequence[object]) -> None:
     """Raise `Invalid` unless there are 1 to 500 events."""
-    if not 1 <= len(items) <= MAX_EVENTS:
-        raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS} events"))
+    if not 1 <= len(items) <= MAX_EVENTS_PER_REQUEST:
+        raise Invalid(FieldError("events", f"must be from 1 to {MAX_EVENTS_PER_REQUEST} events"))
 
 
 def _convert_all(items: Iterable[Item], convert: Callable[[int, Item], Converted]) -> list[Converted]:
