@@ -125,76 +125,57 @@ def dead_letters_list(
     _list_deliveries(account, "dead-letters", query, limit, as_json, wide)
 
 
-@dead_letters.command("retry")
-def dead_letters_retry(
-    ids: IdsArgument = None,
-    every: AllOption = False,
-    account: AccountOption = None,
-    webhook: WebhookOption = None,
-    event_type: TypeOption = None,
-    reason: ReasonOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Send dead letters again, at the pace of their endpoints. Exit code 1 for an unknown id.
-
-    With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
-    """
-    filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
-    _act_on_dead_letters("retry", ids, every, account, filters, yes, as_json)
-
-
-@dead_letters.command("discard")
-def dead_letters_discard(
-    ids: IdsArgument = None,
-    every: AllOption = False,
-    account: AccountOption = None,
-    webhook: WebhookOption = None,
-    event_type: TypeOption = None,
-    reason: ReasonOption = None,
-    yes: YesOption = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Discard dead letters permanently. Exit code 1 for an unknown id.
-
-    With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C.
-    """
-    filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
-    _act_on_dead_letters("discard", ids, every, account, filters, yes, as_json)
-
-
+_OF_ALL = "With --all: shows their number, asks, and waits for the end of the job, which goes on after Ctrl-C."
+_HELP = {
+    "retry": f"Send dead letters again, at the pace of their endpoints. Exit code 1 for an unknown id. {_OF_ALL}",
+    "discard": f"Discard dead letters permanently. Exit code 1 for an unknown id. {_OF_ALL}",
+}
 _QUESTIONS = {"retry": "Send them again?", "discard": "Discard them? This cannot be undone."}
 _MESSAGES = {"retry": "retrying", "discard": "discarding"}
 _RESULTS = {"retry": "retried", "discard": "discarded"}
 
 
-def _act_on_dead_letters(
-    action: str,
-    ids: list[str] | None,
-    every: bool,
-    account: str | None,
-    filters: dict[str, object],
-    yes: bool,
-    as_json: bool,
+def _add_action(action: str) -> None:
+    @dead_letters.command(action, help=_HELP[action])
+    def act(
+        ids: IdsArgument = None,
+        every: AllOption = False,
+        account: AccountOption = None,
+        webhook: WebhookOption = None,
+        event_type: TypeOption = None,
+        reason: ReasonOption = None,
+        yes: YesOption = False,
+        as_json: JsonOption = False,
+    ) -> None:
+        filters = without_none(webhookId=webhook, eventType=event_type, reason=reason)
+        if bool(ids) == every or (ids and filters):
+            raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
+        if every:
+            require_answer(yes, as_json)
+        with open_api(account) as api:
+            if ids:
+                _show_affected(_act_on_ids(api, action, ids), action, as_json)
+            else:
+                _act_on_all(api, action, account, filters, yes, as_json)
+
+
+_add_action("retry")
+_add_action("discard")
+
+
+def _act_on_all(
+    api: Api, action: str, account: str | None, filters: dict[str, object], yes: bool, as_json: bool
 ) -> None:
-    if bool(ids) == every or (ids and filters):
-        raise Invalid(FieldError("DELIVERY", "give ids of deliveries, or --all (with options that filter them)"))
-    if every:
-        require_answer(yes, as_json)
-    with open_api(account) as api:
-        if ids:
-            _show_affected(_act_on_ids(api, action, ids), action, as_json)
-            return
-        counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
-        # What comes while the person reads was not in the count, and does not match.
-        filters["changedUntil"] = counted["countedAt"]
-        if not yes:
-            _confirm(action, account, counted)
-        jobs: list[Job] = []
-        with naming_unfinished(jobs):
-            if counted["count"]:
-                _start_jobs(api, action, account, filters, jobs)
-        wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
+    counted = api.post("dead-letters", action, body={"filter": filters, "countOnly": True})
+    # What comes while the person reads was not in the count, and does not match.
+    filters["changedUntil"] = counted["countedAt"]
+    if not yes:
+        _confirm(action, account, counted)
+    jobs: list[Job] = []
+    with naming_unfinished(jobs):
+        if counted["count"]:
+            _start_jobs(api, action, account, filters, jobs)
+    wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
     if as_json:
         show(jobs, as_json)
     else:

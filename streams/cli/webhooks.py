@@ -1,5 +1,6 @@
 """Commands for webhooks."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -19,6 +20,12 @@ webhooks = typer.Typer(no_args_is_help=True)
 _EVENTS_HELP = (
     f"Event types, comma-separated: {', '.join(EVENT_TYPES)}; or *: all but {' and '.join(sorted(OPT_IN_TYPES))}."
 )
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="FIELD=JSON", help="Any field of the API: maxConcurrency=5. May be repeated."
+    ),
+]
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 
 
@@ -48,6 +55,7 @@ def webhooks_create(
     event_filter: Annotated[
         str | None, typer.Option("--filter", help=f"Only events that match this JSON, such as {FILTER_EXAMPLE}.")
     ] = None,
+    fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Register a webhook and show its signing secret."""
@@ -63,6 +71,7 @@ def webhooks_create(
         "fallbackHeaders": _parse_headers(fallback_header or ()),
         "maxConcurrency": max_concurrency,
         **without_none(fallbackUrl=fallback_url, filter=_parse_filter(event_filter)),
+        **_parse_fields(fields or ()),
     }
     with open_api(account) as api:
         _show_change(api.post("webhooks", body=webhook), as_json)
@@ -147,6 +156,7 @@ def webhooks_update(
     ] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Requests in flight at once, at most.")] = None,
     event_filter: Annotated[str | None, typer.Option("--filter", help="As for `create`; '' for none.")] = None,
+    fields: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a webhook; options that are not given do not change. A new URL begins without failures."""
@@ -164,6 +174,7 @@ def webhooks_update(
         changes["fallbackUrl"] = fallback_url or None
     if event_filter is not None:
         changes["filter"] = _parse_filter(event_filter)
+    changes |= _parse_fields(fields or ())
     with open_api() as api:
         _show_change(api.patch("webhooks", webhook_id, body=changes), as_json)
 
@@ -233,6 +244,20 @@ def _parse_events(text: str) -> list[str]:
 
 def _parse_filter(text: str | None) -> Any:
     return parse_filter_json(text) if text else None
+
+
+def _parse_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """The fields of `--set`. A value that is not JSON is a text."""
+    fields: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise Invalid(FieldError("--set", f"{text!r} must have the form FIELD=JSON, such as maxConcurrency=5"))
+        try:
+            fields[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            fields[name] = value
+    return fields
 
 
 def _parse_headers(lines: Sequence[str]) -> dict[str, str]:

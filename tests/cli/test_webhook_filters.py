@@ -41,6 +41,25 @@ def test_a_webhook_needs_an_account() -> None:
     assert str(refused.exception).startswith("--account: is required")
 
 
+def test_any_field_of_the_api_is_set() -> None:
+    account = made("accounts", "create", "Acme")["id"]
+    create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")
+    webhook = made(*create, "--set", "maxConcurrency=5", "--set", "description=The CRM")
+    assert (webhook["maxConcurrency"], webhook["description"]) == (5, "The CRM")
+    changed = made("webhooks", "update", webhook["id"], "--set", 'filter={"successStatus": "passed"}')
+    assert changed["filter"] == {"successStatus": "passed"}
+    assert "filter" not in made("webhooks", "update", webhook["id"], "--set", "filter=null")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("maxConcurency=5", "maxConcurency"), ("maxConcurrency=many", "maxConcurrency"), ("x", "--set")]
+)
+def test_a_wrong_field_is_named(text: str, field: str) -> None:
+    account = made("accounts", "create", "Acme")["id"]
+    create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")
+    assert str(run(*create, "--set", text).exception).startswith(f"{field}: ")
+
+
 def test_a_filter_is_set_and_removed() -> None:
     account = made("accounts", "create", "Acme")["id"]
     create = ("webhooks", "create", "--account", account, "--url", "https://example.com/hooks")
