@@ -49,7 +49,8 @@ async def test_a_count_starts_nothing(api: ApiFixture) -> None:
     assert response.status_code == 200
     counted = response.json()
     assert counted.pop("estimatedSeconds") < 1
-    assert counted == {"count": 2, "oldestAt": "2026-04-10T11:58:00Z", "newestAt": "2026-04-10T11:59:00Z"}
+    period = {"oldestAt": "2026-04-10T11:58:00Z", "newestAt": "2026-04-10T11:59:00Z"}
+    assert counted == {"count": 2, "countedAt": "2026-04-10T12:00:00Z", **period}
     assert await api.jobs.list_unfinished("") == []
 
 
