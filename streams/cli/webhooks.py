@@ -22,9 +22,7 @@ _EVENTS_HELP = (
 )
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="FIELD=JSON", help="Any field of the API: maxConcurrency=5. May be repeated."
-    ),
+    typer.Option("--set", metavar="FIELD=JSON", help="Any field of the API: maxConcurrency=5. May be repeated."),
 ]
 FILTER_EXAMPLE = '{"successStatus": "passed"}'
 

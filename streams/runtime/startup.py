@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from streams.adapters.kafka.connection.tokens import TokenSource, keep_token
 from streams.adapters.threads import run_in_daemon_thread
@@ -31,27 +31,33 @@ from streams.topics import (
 if TYPE_CHECKING:
     from streams.runtime.sql_parts import SqlParts
 
-AnySqlParts = TypeVar("AnySqlParts", bound="SqlParts")
 StageFactory = Callable[[Deployment, PrometheusTelemetry], Runnable]
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """The prerequisites of a stage, and how to make it.
+    """The prerequisites of a stage, and its classes as `module:Class` in this folder, imported when the stage starts.
 
-    `load_factory` imports its parts, which may take a second. `check_settings` raises `Misconfigured` for a wrong
-    setting at once.
+    `process` is made of a deployment, which is `database_deployment` if the stage needs the database. `check_settings`
+    raises `Misconfigured` for a wrong setting at once.
     """
 
+    process: str
     required_topics: Callable[[Deployment], Sequence[str]]
-    load_factory: Callable[[Deployment], StageFactory]
-    needs_database: bool = False
+    database_deployment: str | None = None
     check_settings: Callable[[Deployment], object] = lambda _: None
 
     def startup_checks(self, deployment: Deployment) -> StartupChecks:
         """The checks before the start. Raises `Misconfigured` for settings that declare no valid topics."""
         _ = deployment.topics
-        return StartupChecks(self.required_topics(deployment), self.needs_database)
+        return StartupChecks(self.required_topics(deployment), self.database_deployment is not None)
+
+    def load_factory(self) -> StageFactory:
+        """Import the parts, which may take a second."""
+        make_process: StageFactory = _load(self.process)
+        if self.database_deployment is None:
+            return make_process
+        return partial(_make_with_database, _load(self.database_deployment), make_process)
 
 
 async def prepare_stage(
@@ -68,10 +74,10 @@ async def prepare_stage(
     spec = STAGES[name]
     if import_lock:
         async with import_lock:
-            await run_in_daemon_thread(lambda: spec.load_factory(deployment))
+            await run_in_daemon_thread(spec.load_factory)
     await run_in_daemon_thread(lambda: spec.check_settings(deployment))
     await spec.startup_checks(deployment).wait_until_met(deployment, deployment.outages(telemetry), on_wait)
-    factory = await run_in_daemon_thread(lambda: spec.load_factory(deployment))
+    factory = await run_in_daemon_thread(spec.load_factory)
     stage = factory(deployment, telemetry)
     source = deployment.token_source
     return StageWithToken(stage, source, deployment.outages(telemetry)) if source else stage
@@ -89,79 +95,26 @@ class StageWithToken:
         await run_until_first_ends(self._stage.run, self._renew_token)
 
 
-def _load_fan_out(deployment: Deployment) -> StageFactory:
-    if deployment.settings.fan_out_consumer == "faust":
-        import_module("streams.adapters.faust.client")
-    from streams.runtime.stages import FanOutProcess
-
-    return FanOutProcess
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(import_module(f"streams.runtime.{module}"), name)
 
 
-def _load_deliver(_: Deployment) -> StageFactory:
-    from streams.runtime.stages import DeliverProcess
-
-    return DeliverProcess
-
-
-def _load_record(_: Deployment) -> StageFactory:
-    from streams.runtime.stages import RecordProcess
-
-    return _with_sql_parts(RecordProcess)
-
-
-def _load_publish(_: Deployment) -> StageFactory:
-    from streams.runtime.sql_stages import PublishProcess
-
-    return _with_sql_parts(PublishProcess)
-
-
-def _load_maintain(_: Deployment) -> StageFactory:
-    from streams.runtime.sql_stages import MaintainProcess
-
-    return _with_sql_parts(MaintainProcess)
-
-
-def _load_meter(_: Deployment) -> StageFactory:
-    from streams.runtime.sql_stages import MeterProcess
-
-    return _with_sql_parts(MeterProcess)
-
-
-def _load_notify(_: Deployment) -> StageFactory:
-    from streams.runtime.sql_stages import NotifyProcess
-
-    return _with_sql_parts(NotifyProcess)
-
-
-def _load_api(_: Deployment) -> StageFactory:
-    from streams.runtime.api_stage import ApiProcess
-    from streams.runtime.bootstrap import SqlDeployment
-
-    return _factory_with(SqlDeployment, ApiProcess)
-
-
-def _with_sql_parts(process: Callable[["SqlParts", PrometheusTelemetry], Runnable]) -> StageFactory:
-    """The factory of a stage that uses the database but no service."""
-    from streams.runtime.sql_parts import SqlParts
-
-    return _factory_with(SqlParts, process)
-
-
-def _factory_with(
-    deployment_type: "type[AnySqlParts]", make_process: "Callable[[AnySqlParts, PrometheusTelemetry], Runnable]"
-) -> StageFactory:
-    def make_stage(deployment: Deployment, telemetry: PrometheusTelemetry) -> Runnable:
-        with_sql = deployment_type(
-            deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
-        )
-        # The stages of a process have one pool, and one token for Kafka.
-        vars(with_sql)["database"] = deployment.database.share()
-        if "kafka" in vars(deployment):
-            vars(with_sql)["kafka"] = deployment.kafka
-        telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
-        return make_process(with_sql, telemetry)
-
-    return make_stage
+def _make_with_database(
+    deployment_type: "type[SqlParts]",
+    make_process: Callable[["SqlParts", PrometheusTelemetry], Runnable],
+    deployment: Deployment,
+    telemetry: PrometheusTelemetry,
+) -> Runnable:
+    with_sql = deployment_type(
+        deployment.settings, deployment.environ, deployment.sole_member, deployment.shares_api_port
+    )
+    # The stages of a process have one pool, and one token for Kafka.
+    vars(with_sql)["database"] = deployment.database.share()
+    if "kafka" in vars(deployment):
+        vars(with_sql)["kafka"] = deployment.kafka
+    telemetry.before_collect(lambda: _report_pool(with_sql, telemetry))
+    return make_process(with_sql, telemetry)
 
 
 def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None:
@@ -170,49 +123,58 @@ def _report_pool(deployment: "SqlParts", telemetry: PrometheusTelemetry) -> None
     telemetry.gauge_all("database_connections", {("in_use",): pool_use.in_use, ("idle",): pool_use.idle})
 
 
+def _check_fan_out(deployment: Deployment) -> None:
+    _ = deployment.event_codec
+    if deployment.settings.fan_out_consumer == "faust":
+        # On this thread: its import takes a second, in which the event loop would respond to no probe.
+        import_module("streams.adapters.faust.client")
+
+
 STAGES: dict[str, StageSpec] = {
     "fan-out": StageSpec(
+        "stages:FanOutProcess",
         required_topics=lambda _: [SESSION_EVENTS, INVALID, SUBSCRIPTIONS, DELIVERIES, BULK_DELIVERIES],
-        load_factory=_load_fan_out,
-        check_settings=lambda deployment: deployment.event_codec,
+        check_settings=_check_fan_out,
     ),
     "deliver": StageSpec(
+        "stages:DeliverProcess",
         required_topics=lambda deployment: [SUBSCRIPTIONS, ERASURES, *delivery_family(deployment.tiers), INVALID],
-        load_factory=_load_deliver,
         check_settings=lambda deployment: deployment.encryption,
     ),
     # It recognizes erased learners by an encrypted key.
     "record": StageSpec(
+        "stages:RecordProcess",
         required_topics=lambda _: [*RECORD_INPUTS, INVALID],
-        load_factory=_load_record,
-        needs_database=True,
+        database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.encryption,
     ),
     # It releases held deliveries to `deliveries`, or ends them in `deliveries.dead-letter`, and sends our own events.
     "publish": StageSpec(
+        "sql_stages:PublishProcess",
         required_topics=lambda _: [SUBSCRIPTIONS, ERASURES, SESSION_EVENTS, DELIVERIES, DEAD_LETTERS],
-        load_factory=_load_publish,
-        needs_database=True,
+        database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
     # It reads past events for backfills.
     "maintain": StageSpec(
+        "sql_stages:MaintainProcess",
         required_topics=lambda _: [SESSION_EVENTS],
-        load_factory=_load_maintain,
-        needs_database=True,
+        database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
     "meter": StageSpec(
+        "sql_stages:MeterProcess",
         required_topics=lambda _: [SESSION_EVENTS],
-        load_factory=_load_meter,
-        needs_database=True,
+        database_deployment="sql_parts:SqlParts",
         check_settings=lambda deployment: deployment.event_codec,
     ),
-    "notify": StageSpec(required_topics=lambda _: [], load_factory=_load_notify, needs_database=True),
+    "notify": StageSpec(
+        "sql_stages:NotifyProcess", required_topics=lambda _: [], database_deployment="sql_parts:SqlParts"
+    ),
     "api": StageSpec(
+        "api_stage:ApiProcess",
         required_topics=lambda _: [SESSION_EVENTS, TEST_DELIVERIES],
-        load_factory=_load_api,
-        needs_database=True,
+        database_deployment="bootstrap:SqlDeployment",
         check_settings=lambda deployment: deployment.encryption,
     ),
 }

@@ -42,7 +42,7 @@ def asks(name, missing, environ):
     deployment = Deployment.from_environment({**CLUSTER, **environ})
     try:
         STAGES[name].check_settings(deployment)
-        STAGES[name].load_factory(deployment)(deployment, PrometheusTelemetry(name))
+        STAGES[name].load_factory()(deployment, PrometheusTelemetry(name))
     except Misconfigured as wrong:
         return missing in str(wrong)
     return False
@@ -129,7 +129,7 @@ def test_keys_and_registry_go_to_the_stages_that_ask_for_them() -> None:
 
 def test_the_database_goes_to_the_stages_that_use_it() -> None:
     # `deliver` works without it, and asks it for replays.
-    use = {name for name, spec in STAGES_OF_THE_PROGRAM.items() if spec.needs_database} | {"deliver"}
+    use = {name for name, spec in STAGES_OF_THE_PROGRAM.items() if spec.database_deployment} | {"deliver"}
     assert stages_with("DATABASE_URL") == use
 
 

@@ -215,5 +215,5 @@ def test_bad_input_names_the_line_and_the_field(system: System) -> None:
     assert done.returncode == 1
     assert "line 1: createdAt: must be a time with a zone" in done.stderr
     assert "line 1: data.sessionId: must be an id" in done.stderr
-    refused = system.attempt("webhooks", "create", "--account", "acc_1", "--url", "ftp://x", "--json")
+    refused = system.attempt("webhooks", "create", "--account", system.account(), "--url", "ftp://x", "--json")
     assert (refused.returncode, refused.stderr.strip()) == (1, "error: url: must start with https:// or http://")
