@@ -172,14 +172,17 @@ def _act_on_all(
     if not yes:
         _confirm(action, account, counted)
     jobs: list[Job] = []
+    is_complete = True
     with naming_unfinished(jobs):
         if counted["count"]:
-            _start_jobs(api, action, account, filters, jobs)
+            is_complete = _start_jobs(api, action, account, filters, jobs)
     wait_for_jobs(api, _MESSAGES[action], jobs, is_quiet=as_json)
     if as_json:
         show(jobs, as_json)
     else:
         say(result_text(jobs, _RESULTS[action]))
+    if not is_complete:
+        raise typer.Exit(1)
 
 
 def _act_on_ids(api: Api, action: str, ids: list[str]) -> dict[str, list[str]]:
@@ -196,20 +199,22 @@ def _confirm(action: str, account: str | None, counted: Mapping[str, int]) -> No
     typer.confirm(_QUESTIONS[action], abort=True, err=True)
 
 
-def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> None:
-    """Add a job, or one for each account that has such dead letters."""
-    body = {"filter": filters}
+def _start_jobs(api: Api, action: str, account: str | None, filters: dict[str, object], jobs: list[Job]) -> bool:
+    """Add a job, or one for each account that has such dead letters. False if an account has too many jobs already."""
+    body, is_complete = {"filter": filters}, True
     if account or is_remote():
         jobs.append(api.post("dead-letters", action, body=body))
-        return
+        return is_complete
     for account_id in _accounts(api, filters):
         api.act_for(account_id)
         try:
             if api.post("dead-letters", action, body={**body, "countOnly": True})["count"]:
                 jobs.append(api.post("dead-letters", action, body=body))
         except Conflict as error:
+            is_complete = False
             say(f"error: the account {account_id} is left out: {error}", err=True)
     api.act_for_every_account()
+    return is_complete
 
 
 def _accounts(api: Api, filters: dict[str, object]) -> list[str]:

@@ -14,14 +14,14 @@ async def run(*arguments: str, answer: str = "") -> Result:
     return await asyncio.to_thread(CliRunner().invoke, app, arguments, input=answer)
 
 
-async def run_with_jobs(api: ApiFixture, *arguments: str, answer: str = "") -> Result:
-    """Run a command that waits for its job, and do the job."""
+async def run_with_jobs(api: ApiFixture, *arguments: str, answer: str = "", account: str = "") -> Result:
+    """Run a command that waits for its jobs, and do the jobs: all, or those of one account."""
     running = asyncio.create_task(run(*arguments, answer=answer))
     # Commands have the system's clock.
     api.clock.advance((SystemClock().now() - api.clock.now()).total_seconds())
     async with asyncio.timeout(20):
         while not running.done():
-            for job in await api.jobs.list_unfinished(""):
+            for job in await api.jobs.list_unfinished(account[:-1]):
                 await api.jobs.advance(job.id)
                 api.clock.advance(1)
             await asyncio.sleep(0.01)

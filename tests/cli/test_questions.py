@@ -15,6 +15,7 @@ from streams.cli.jobs import hints_about_maintain, naming_unfinished
 from streams.core.deliveries.attempt import DeadLetter
 from streams.core.deliveries.delivery import DeathReason, HoldReason
 from streams.core.errors import NotFound, Unavailable
+from streams.core.limits import MAX_UNFINISHED_JOBS_PER_ACCOUNT
 
 SINCE = "2026-04-10T11:00:00Z"
 
@@ -43,6 +44,19 @@ async def test_without_an_account_each_that_has_some_gets_a_job(api: ApiFixture)
     jobs = json.loads(done.stdout)
     assert [(job["kind"], job["status"], job["done"]) for job in jobs] == [("discard", "finished", 1)] * 2
     assert [await state_of(api, one) for one in dead] == ["discarded"]
+    assert (await api.globex.get(f"/v1/deliveries/{lost.id}"))["state"] == "discarded"
+
+
+async def test_an_account_with_too_many_jobs_stops_no_other(api: ApiFixture) -> None:
+    await store_dead_letter(api)
+    theirs = await api.globex.webhook()
+    lost = delivery(account_id=api.globex.account_id, webhook_id=theirs["id"])
+    await api.record(DeadLetter(lost, DeathReason.GONE, "gone"), at=NOON)
+    for _ in range(MAX_UNFINISHED_JOBS_PER_ACCOUNT):
+        await api.acme.post("/v1/dead-letters/retry", {"filter": {"eventId": "another"}})
+    done = await run_with_jobs(api, "dead-letters", "discard", "--all", "--yes", account=api.globex.account_id)
+    assert (done.exit_code, done.stdout) == (1, "1 discarded\n")
+    assert f"error: the account {api.acme.account_id} is left out: " in done.stderr
     assert (await api.globex.get(f"/v1/deliveries/{lost.id}"))["state"] == "discarded"
 
 
